@@ -1,0 +1,246 @@
+"""The Public-Key-Pins header: parsed strictly, written canonically (RFC 7469 §2.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from dynpin.errors import InvalidHeader
+from dynpin.pins import Pin
+
+__all__ = ["ENFORCE_NAME", "REPORT_ONLY_NAME", "PublicKeyPins"]
+
+ENFORCE_NAME = "Public-Key-Pins"
+REPORT_ONLY_NAME = "Public-Key-Pins-Report-Only"
+
+MAX_LENGTH = 8192
+MAX_PINS = 64
+# RFC 7234 §1.2.1: a delta-seconds too large to represent counts as 2147483648.
+MAX_MAX_AGE = 2**31
+
+# RFC 7230 §3.2.6
+#   token         = 1*tchar
+#   quoted-string = DQUOTE *( qdtext / quoted-pair ) DQUOTE
+#   qdtext        = HTAB / SP / %x21 / %x23-5B / %x5D-7E / obs-text
+#   quoted-pair   = "\" ( HTAB / SP / VCHAR / obs-text )
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the token of the grammar
+_QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+# RFC 7469 §2.1
+#   Public-Key-Directives = directive *( OWS ";" OWS directive )
+#   directive             = directive-name [ "=" directive-value ]
+# No white space around "=": rule 4 forbids to mend. An empty directive is accepted (a departure on purpose).
+_DIRECTIVE = re.compile(rf"(?P<name>{_TOKEN})(?:=(?P<value>(?P<token>{_TOKEN})|(?P<quoted>{_QUOTED})))?")
+_OWS = re.compile(r"[\t ]*")
+_PAIR = re.compile(r"\\(.)", re.DOTALL)
+_DIGITS = re.compile(r"[0-9]+")
+# RFC 3986 §2: what may stand in a URI at all; anything else must be percent-encoded.
+_URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
+_QUOTABLE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
+
+
+class _Directive(NamedTuple):
+    name: str
+    value: str | None
+    quoted: bool
+    position: int
+    value_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKeyPins:
+    """One Public-Key-Pins or Public-Key-Pins-Report-Only header field (RFC 7469 §2.1).
+
+    ``str(header)`` is the canonical text, and ``parse(str(h), report_only=h.report_only) == h``.
+
+    Attributes:
+        pins: the pins in the order given, duplicates dropped.
+        max_age: seconds, at most 2**31; None in report-only, where it means nothing (§2.1.2).
+        include_subdomains: whether includeSubDomains is asserted (§2.1.3).
+        report_uri: where violations are reported, or None (§2.1.4).
+        report_only: whether this is the Report-Only field (§2.3.2).
+        other_pins: pins of unknown algorithms as (algorithm, text), kept and written back, never matched (§2.1.1).
+
+    Raises:
+        InvalidHeader: where the values could not stand in a header; the codes are those of :meth:`parse`.
+    """
+
+    pins: tuple[Pin, ...]
+    max_age: int | None = None
+    include_subdomains: bool = False
+    report_uri: str | None = None
+    report_only: bool = False
+    other_pins: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        pins = tuple(dict.fromkeys(self.pins))
+        others = tuple(dict.fromkeys((algorithm.lower(), text) for algorithm, text in self.other_pins))
+        if len(pins) + len(others) > MAX_PINS:
+            raise InvalidHeader("too-many-pins", f"{len(pins) + len(others)} pins, where {MAX_PINS} are the limit")
+        for algorithm, text in others:
+            if not re.fullmatch(_TOKEN, algorithm) or algorithm == "sha256" or not _QUOTABLE.fullmatch(text):
+                raise InvalidHeader("pin-invalid", f"pin-{algorithm} with {text!r} cannot be written in a header")
+        if self.report_only:
+            max_age = None
+        elif self.max_age is None:
+            raise InvalidHeader("max-age-missing", "max-age is required in Public-Key-Pins (RFC 7469 §2.1.2)")
+        elif self.max_age < 0:
+            raise InvalidHeader("max-age-invalid", f"max-age is {self.max_age}, and cannot be negative")
+        else:
+            max_age = min(self.max_age, MAX_MAX_AGE)
+        if self.report_uri is not None:
+            _check_report_uri(self.report_uri, 0)
+        for name, value in (("pins", pins), ("other_pins", others), ("max_age", max_age)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def name(self) -> str:
+        """The name of the header field."""
+        return REPORT_ONLY_NAME if self.report_only else ENFORCE_NAME
+
+    @property
+    def names_only_unknown_algorithms(self) -> bool:
+        """Whether there are pin directives, but none of an algorithm that is known (RFC 7469 §2.1.1)."""
+        return not self.pins and bool(self.other_pins)
+
+    @classmethod
+    def parse(cls, value: str, *, report_only: bool = False) -> PublicKeyPins:
+        """Read one header field value, strictly: a malformed field is never mended (RFC 7469 §2.1 rule 4).
+
+        Args:
+            value: the field value as text, bytes decoded as latin-1. Of several fields only the first counts
+                (§2.3.1): give that one, never fields joined by a comma.
+            report_only: whether the field is Public-Key-Pins-Report-Only, in which max-age is not even read.
+
+        Raises:
+            InvalidHeader: with the code of the first rule broken, in this order: ``empty``, ``too-long``,
+                ``syntax`` anywhere in the value, then the directives from left to right (``directive-repeated``,
+                ``max-age-invalid``, ``pin-invalid``, ``pin-unquoted``, ``value-unexpected``,
+                ``report-uri-invalid``, ``too-many-pins``), and last ``max-age-missing``.
+        """
+        if not value.strip("\t ;"):
+            raise InvalidHeader("empty", "the header field has no directive")
+        if len(value) > MAX_LENGTH:
+            raise InvalidHeader("too-long", f"{len(value)} characters, where {MAX_LENGTH} are the limit", MAX_LENGTH)
+        return _interpret(list(_directives(value)), report_only)
+
+    def __str__(self) -> str:
+        parts = [f'pin-sha256="{pin}"' for pin in self.pins]
+        parts += [f"pin-{algorithm}={_quote(text)}" for algorithm, text in self.other_pins]
+        if self.max_age is not None:
+            parts.append(f"max-age={self.max_age}")
+        if self.include_subdomains:
+            parts.append("includeSubDomains")
+        if self.report_uri is not None:
+            parts.append(f"report-uri={_quote(self.report_uri)}")
+        return "; ".join(parts)
+
+
+def _directives(value: str) -> Iterator[_Directive]:
+    """The directives of a value, in order; InvalidHeader("syntax") at the first character that fits nowhere."""
+    at = _skip(value, 0)
+    while at < len(value):
+        if value[at] != ";":
+            found = _DIRECTIVE.match(value, at)
+            if found is None:
+                raise InvalidHeader("syntax", f"{value[at]!r} where a directive should begin", at)
+            raw = found["value"]
+            yield _Directive(
+                name=found["name"].lower(),
+                value=None if raw is None else _PAIR.sub(r"\1", raw[1:-1]) if found["quoted"] else raw,
+                quoted=found["quoted"] is not None,
+                position=at,
+                value_position=at if raw is None else found.start("value"),
+            )
+            at = _skip(value, found.end())
+            if at < len(value) and value[at] != ";":
+                raise InvalidHeader("syntax", f"{value[at]!r} where a ';' or the end should be", at)
+        at = _skip(value, at + 1)
+
+
+def _skip(value: str, at: int) -> int:
+    space = _OWS.match(value, at)
+    return space.end() if space else at
+
+
+def _interpret(directives: list[_Directive], report_only: bool) -> PublicKeyPins:
+    pins: dict[Pin, None] = {}
+    others: dict[tuple[str, str], None] = {}
+    seen: set[str] = set()
+    max_age: int | None = None
+    include_subdomains = False
+    report_uri: str | None = None
+    for directive in directives:
+        if directive.name.startswith("pin-") and directive.name != "pin-":
+            _read_pin(directive, pins, others)
+            continue
+        # RFC 7469 §2.1 rule 2: a directive, known or not, stands once.
+        if directive.name in seen:
+            raise InvalidHeader("directive-repeated", f"{directive.name} stands twice", directive.position)
+        seen.add(directive.name)
+        match directive.name:
+            # §2.1.2: in report-only max-age is meaningless and ignored, whatever its value is.
+            case "max-age" if not report_only:
+                max_age = _read_max_age(directive)
+            case "includesubdomains":
+                if directive.value is not None:
+                    raise InvalidHeader(
+                        "value-unexpected", "includeSubDomains takes no value", directive.value_position
+                    )
+                include_subdomains = True
+            case "report-uri":
+                report_uri = _check_report_uri(directive.value or "", directive.value_position)
+            case _:
+                pass  # rule 5: directives that are not recognised are ignored
+    if max_age is None and not report_only:
+        raise InvalidHeader("max-age-missing", "max-age is required in Public-Key-Pins (RFC 7469 §2.1.2)")
+    return PublicKeyPins(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others))
+
+
+def _read_pin(directive: _Directive, pins: dict[Pin, None], others: dict[tuple[str, str], None]) -> None:
+    # RFC 7469 §2.1.1: pin-directive = "pin-" token "=" quoted-string, for every algorithm.
+    if directive.value is None:
+        raise InvalidHeader("pin-invalid", f"{directive.name} has no value", directive.position)
+    if not directive.quoted:
+        raise InvalidHeader(
+            "pin-unquoted", f'the value of {directive.name} must stand in "quotes"', directive.value_position
+        )
+    algorithm = directive.name.removeprefix("pin-")
+    if algorithm == "sha256":
+        try:
+            pins[Pin.from_base64(directive.value)] = None
+        except ValueError as error:
+            raise InvalidHeader("pin-invalid", str(error), directive.value_position) from None
+    else:
+        others[(algorithm, directive.value)] = None
+    if len(pins) + len(others) > MAX_PINS:
+        raise InvalidHeader("too-many-pins", f"more than {MAX_PINS} pins", directive.position)
+
+
+def _read_max_age(directive: _Directive) -> int:
+    digits = directive.value
+    if digits is None or not _DIGITS.fullmatch(digits):
+        shown = "no value" if digits is None else repr(digits[:40])
+        raise InvalidHeader("max-age-invalid", f"max-age has {shown}, not seconds", directive.value_position)
+    significant = digits.lstrip("0") or "0"
+    # int() refuses numbers of thousands of digits; ten digits are past the limit already.
+    return MAX_MAX_AGE if len(significant) > 10 else min(int(significant), MAX_MAX_AGE)
+
+
+def _check_report_uri(uri: str, position: int) -> str:
+    # RFC 7469 §2.1.4: http or https; RFC 3986 §4.3 for absolute.
+    try:
+        parts = urlsplit(uri)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid or not _URI.fullmatch(uri):
+        raise InvalidHeader("report-uri-invalid", f"{uri[:120]!r} is no absolute http or https URI", position)
+    return uri
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

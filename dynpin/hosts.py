@@ -1,0 +1,113 @@
+"""Canonical hosts, congruent and superdomain match (RFC 7469 §2.3.3, RFC 6797 §8.2 and §10)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import idna
+
+from dynpin.errors import InvalidHost
+from dynpin.pins import Pin
+
+__all__ = ["KnownPinnedHost", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
+
+# RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
+# networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
+_LABEL = re.compile(r"[a-z0-9._~!$&'()*+,;=-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPinnedHost:
+    """A Known Pinned Host with its Pinning Metadata (RFC 7469 §2.3.3, §2.5).
+
+    Attributes:
+        host: the canonical name that was noted.
+        pins: the pins, in the order in which the header gave them.
+        include_subdomains: whether the policy covers every subdomain.
+        report_uri: where violations are reported, or None.
+        noted_at: the Effective Pin Date, seconds since the epoch, UTC.
+        expires_at: the Effective Expiration Date, seconds since the epoch, UTC; None never expires (static pins).
+        source: ``"header"`` for pins noted from a response, ``"static"`` for preloaded ones (§2.7).
+    """
+
+    host: str
+    pins: tuple[Pin, ...]
+    include_subdomains: bool
+    report_uri: str | None
+    noted_at: float
+    expires_at: float | None
+    source: str = "header"
+
+    def is_expired(self, now: float) -> bool:
+        """Whether the Effective Expiration Date is in the past at `now` (RFC 7469 §2.3.3)."""
+        return self.expires_at is not None and self.expires_at < now
+
+
+def is_ip_literal(host: str) -> bool:
+    """Whether the name is an IPv4address or IP-literal (RFC 3986 §3.2.2), which is never pinned (RFC 7469 §2.3.3).
+
+    Digits in any other shape are a name: no octal, hexadecimal or short form is taken for an address.
+    """
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        # IPvFuture, the other form of an IP-literal
+        return host.startswith("[v") and host.endswith("]")
+    return True
+
+
+def canonical_host(host: str) -> str:
+    """The name as Known Pinned Hosts are compared: lower case, A-labels, no trailing dot (RFC 6797 §10).
+
+    ASCII labels are lower-cased and otherwise taken as they are; `idna` (UTS 46) is for the others alone.
+
+    Raises:
+        InvalidHost: for a name that has no canonical form: empty, too long, or with characters no host has.
+    """
+    name = host if host.isascii() else _to_ascii(host)
+    name = name.lower().removesuffix(".")
+    if is_ip_literal(name):
+        return name
+    labels = name.split(".")
+    if not name or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise InvalidHost(f"{host[:300]!r} is not a host name: pins are kept for DNS names (RFC 7469 §2.3.3)")
+    return name
+
+
+def _to_ascii(host: str) -> str:
+    try:
+        mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
+        return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split("."))
+    except (idna.IDNAError, UnicodeError) as error:
+        raise InvalidHost(f"{host[:300]!r} cannot be written as an internationalised host name: {error}") from None
+
+
+def superdomains(host: str) -> tuple[str, ...]:
+    """Every proper superdomain of a canonical host, nearest first: label by label, nothing cleverer.
+
+    >>> superdomains("a.b.example.com")
+    ('b.example.com', 'example.com', 'com')
+    """
+    labels = host.split(".")
+    return tuple(".".join(labels[index:]) for index in range(1, len(labels)))
+
+
+def applicable(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownPinnedHost | None:
+    """The entry that applies to a canonical host at `now`, or None.
+
+    RFC 6797 §8.2: the congruent match first; else the nearest superdomain that asserted includeSubDomains.
+    RFC 7469 §2.3.3: expired entries are ignored, so an expired nearer one hides nothing.
+    """
+    alive = {entry.host: entry for entry in entries if not entry.is_expired(now)}
+    own = alive.get(host)
+    if own is not None:
+        return own
+    for name in superdomains(host):
+        entry = alive.get(name)
+        if entry is not None and entry.include_subdomains:
+            return entry
+    return None

@@ -1,0 +1,117 @@
+"""What one response does to a Known Pinned Host (RFC 7469 §2.3, §2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dynpin.errors import InvalidHeader
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import KnownPinnedHost, is_ip_literal
+from dynpin.pins import Pin
+from dynpin.validation import validate
+
+__all__ = ["DEFAULT_MAX_MAX_AGE", "Noting", "Outcome", "note"]
+
+# RFC 7469 §4.1: on the order of 60 days.
+DEFAULT_MAX_MAX_AGE = 60 * 24 * 60 * 60
+
+Outcome = Literal["noted", "updated", "removed", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Noting:
+    """What a response did to a Known Pinned Host, and why.
+
+    Attributes:
+        outcome: ``"noted"``, ``"updated"``, ``"removed"`` or ``"ignored"``.
+        reason: the decision in words.
+        section: the section of RFC 7469 that decides.
+        known_host: the entry as it is to be kept, for ``"noted"`` and ``"updated"``; else None.
+    """
+
+    outcome: Outcome
+    reason: str
+    section: str
+    known_host: KnownPinnedHost | None = None
+
+
+def note(
+    host: str,
+    known: KnownPinnedHost | None,
+    header: PublicKeyPins | InvalidHeader | None,
+    chain: Sequence[Pin],
+    now: float,
+    *,
+    max_max_age: int = DEFAULT_MAX_MAX_AGE,
+) -> Noting:
+    """Decide what one response means for a host; nothing is stored here.
+
+    Args:
+        host: the canonical host that responded.
+        known: the entry that applies to it now, congruent or superdomain (:func:`dynpin.hosts.applicable`).
+        header: the first Public-Key-Pins field of the response (§2.3.1), the error that parsing it raised, or
+            None where there was none.
+        chain: the pins of the validated chain, leaf first; empty where TLS was not free of errors (§2.5).
+        now: seconds since the epoch, UTC.
+        max_max_age: the cap on max-age, in seconds (§2.3.3, §4.1).
+    """
+    # §2.3.3: never an IP address.
+    if is_ip_literal(host):
+        return Noting("ignored", f"{host} is an IP address; only names are pinned", "2.3.3")
+    if header is None:
+        return Noting("ignored", f"{host} sent no Public-Key-Pins header", "2.3.1")
+    # §2.1 rule 4: a malformed field is ignored, and what was noted stays.
+    if isinstance(header, InvalidHeader):
+        return Noting("ignored", f"the Public-Key-Pins header of {host} is malformed: {header}", "2.1")
+    # §2.3.3: information from a report-only header is never cached. (It alone has no max-age.)
+    if header.report_only or header.max_age is None:
+        return Noting("ignored", "a report-only header is evaluated and never cached", "2.3.3")
+    # §2.5: an error-free TLS connection, Pin Validation included.
+    if not chain:
+        return Noting("ignored", f"the connection to {host} has no verified certificate chain", "2.5")
+    validation = validate(host, known, chain)
+    if not validation.ok:
+        return Noting("ignored", f"the connection failed Pin Validation: {validation.reason}", "2.5")
+    # RFC 7469 §2.3.3: a superdomain's metadata is never modified, so only the host's own entry counts from here on.
+    own = known if known is not None and known.host == host else None
+
+    if own is not None and own.source == "static":
+        return Noting("ignored", f"{host} has static pins, which stand until they expire or are forgotten", "2.7")
+    # §2.1.1: pins of unknown algorithms are ignored; when none is left, a known host ceases to be known.
+    if header.names_only_unknown_algorithms:
+        return _removed(own, f"{host} pins keys by no algorithm that is known", "2.1.1")
+    # §2.3.1: max-age=0 removes. §2.5 would have a header without pins be no Valid Pinning Header; the connection
+    # has passed Pin Validation, so it is a holder of a pinned key who asks, and the more careful reading is to
+    # let go (a departure on purpose; Firefox and wget2 do the same).
+    if header.max_age == 0:
+        return _removed(own, f"{host} asks to be unpinned with max-age=0", "2.3.1")
+    if not header.pins:
+        return Noting("ignored", f"the header of {host} names no pin", "2.5")
+
+    shown = frozenset(chain)
+    if shown.isdisjoint(header.pins):
+        return Noting("ignored", f"none of the pins that {host} names is in its own chain", "2.5")
+    if shown.issuperset(header.pins):
+        return Noting("ignored", f"{host} names no Backup Pin: every pin is in its chain", "2.5")
+
+    # §2.5: the metadata becomes exactly that of this header, nothing of the old entry is kept.
+    max_age = min(header.max_age, max_max_age)
+    entry = KnownPinnedHost(
+        host=host,
+        pins=header.pins,
+        include_subdomains=header.include_subdomains,
+        report_uri=header.report_uri,
+        noted_at=now,
+        expires_at=now + max_age,
+    )
+    capped = f", capped from {header.max_age}" if max_age < header.max_age else ""
+    reason = f"{host} is pinned to {len(entry.pins)} keys for {max_age} seconds{capped}"
+    return Noting("noted" if own is None else "updated", reason, "2.5", entry)
+
+
+def _removed(own: KnownPinnedHost | None, reason: str, section: str) -> Noting:
+    if own is None:
+        return Noting("ignored", f"{reason}, and it has no entry of its own", section)
+    return Noting("removed", reason, section)

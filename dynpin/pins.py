@@ -1,0 +1,289 @@
+"""The Pin: the SHA-256 fingerprint of a SubjectPublicKeyInfo (RFC 7469 §2.4)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_private_key,
+    load_der_public_key,
+)
+
+from dynpin.errors import UnpinnableKey
+from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
+
+__all__ = ["Pin", "chain_pins"]
+
+_PEM_BLOCK = re.compile(
+    rb"-----BEGIN (?P<label>[A-Z0-9 ]+)-----[ \t]*\r?\n(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
+)
+_PEM_HEADER = re.compile(rb"^(?:[A-Za-z0-9-]+:[^\n]*|[ \t][^\n]*)\n", re.MULTILINE)
+
+_ASK_FOR_PUBLIC = "give the certificate, the CSR or the public key instead (openssl pkey -in KEY -pubout)"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Pin:
+    """The SHA-256 of a SubjectPublicKeyInfo: 32 bytes, written as 44 characters of base64 (RFC 7469 §2.4).
+
+    Frozen, hashable and ordered. ``str(pin)`` is the base64 text, as curl, wget2 and browsers write it.
+
+    Raises:
+        ValueError: where `digest` is not 32 bytes.
+    """
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 32:
+            raise ValueError(f"a SHA-256 pin has 32 bytes, not {len(self.digest)}")
+
+    def __str__(self) -> str:
+        return base64.b64encode(self.digest).decode("ascii")
+
+    def __repr__(self) -> str:
+        return f"Pin.from_base64({str(self)!r})"
+
+    @classmethod
+    def from_base64(cls, text: str) -> Pin:
+        """The pin that this text writes: padded standard base64 of 32 bytes, nothing around it.
+
+        Unused bits that are not zero are accepted, as every decoder in the field does; ``str`` writes them zero.
+
+        Raises:
+            ValueError: for anything else; the message says what is wrong with the text.
+        """
+        try:
+            digest = base64.b64decode(text, validate=True)
+        except ValueError as error:
+            raise ValueError(f"{text[:80]!r} is not padded standard base64: {error}") from None
+        if len(digest) != 32 or len(text) != 44:
+            raise ValueError(f"{text[:80]!r} holds {len(digest)} bytes, not the 32 of a SHA-256 pin")
+        return cls(digest)
+
+    @classmethod
+    def from_spki(cls, der: bytes) -> Pin:
+        """The pin of a DER SubjectPublicKeyInfo, hashed as it stands.
+
+        Raises:
+            UnpinnableKey: where the bytes are another structure, or the key is incomplete (RFC 7469 §2.4).
+        """
+        return cls(hashlib.sha256(check_spki(der)).digest())
+
+    @classmethod
+    def from_certificate(cls, data: bytes | str) -> Pin:
+        """The pin of a certificate, PEM or DER; a bundle gives its first certificate.
+
+        Raises:
+            UnpinnableKey: where there is no certificate in `data`, or its key cannot be pinned.
+        """
+        der = _der(data, "certificate")
+        return cls(hashlib.sha256(certificate_spki(der)).digest())
+
+    @classmethod
+    def from_csr(cls, data: bytes | str) -> Pin:
+        """The pin of a certificate signing request, PEM or DER.
+
+        Raises:
+            UnpinnableKey: where there is no CSR in `data`, or its key cannot be pinned.
+        """
+        return cls(hashlib.sha256(csr_spki(_der(data, "certificate signing request"))).digest())
+
+    @classmethod
+    def from_public_key(cls, data: bytes | str) -> Pin:
+        """The pin of a public key, PEM or DER: a SubjectPublicKeyInfo, or the bare RSAPublicKey of PKCS #1.
+
+        Raises:
+            UnpinnableKey: where there is no public key in `data`, or it cannot be pinned.
+        """
+        der = _der(data, "public key")
+        if _tags(der) == [0x02, 0x02]:
+            # PKCS #1 holds no SubjectPublicKeyInfo; for rsaEncryption there is exactly one (RFC 3279 §2.3.1).
+            try:
+                key = load_der_public_key(der)
+            except ValueError as error:
+                raise UnpinnableKey(f"the RSA public key does not load: {error}") from None
+            der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return cls.from_spki(der)
+
+    @classmethod
+    def from_private_key(cls, data: bytes | str) -> Pin:
+        """The pin of the public half of a private key, PEM or DER, unencrypted.
+
+        A private key does not always tell how its public half is written in the certificate. Where more than one
+        form is in use (RSA-PSS, compressed points, explicit curves), this refuses rather than guess another pin.
+
+        Raises:
+            UnpinnableKey: where there is no private key in `data`, it is encrypted, or the pin is not certain.
+        """
+        return cls.from_spki(_private_key_spki(_der(data, "private key")))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Pin:
+        """The pin of whatever the PEM or DER in `data` holds; see :meth:`from_file`.
+
+        Raises:
+            UnpinnableKey: where nothing in it can be pinned.
+        """
+        if b"-----BEGIN " in data:
+            return _from_pem(data)
+        make = _MAKERS[_kind(data)]
+        return make(data)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Pin:
+        """The pin of whatever the PEM or DER file holds: certificate, CSR, public or private key.
+
+        A bundle gives its first certificate, wherever it stands in the file.
+
+        Raises:
+            UnpinnableKey: where nothing in the file can be pinned; the message names the file.
+            OSError: where the file cannot be read.
+        """
+        try:
+            return cls.from_bytes(Path(path).read_bytes())
+        except UnpinnableKey as error:
+            raise UnpinnableKey(f"{os.fspath(path)}: {error}") from None
+
+
+def chain_pins(chain: Iterable[bytes]) -> tuple[Pin, ...]:
+    """The pins of a validated chain of DER certificates, in its order, leaf first.
+
+    RFC 7469 §2.6: a certificate whose key cannot be taken in isolation cannot be pinned, so it is passed over.
+    """
+    pins: list[Pin] = []
+    for der in chain:
+        try:
+            pins.append(Pin(hashlib.sha256(certificate_spki(der)).digest()))
+        except UnpinnableKey:
+            continue
+    return tuple(pins)
+
+
+_LABELS: dict[str, tuple[bytes, ...]] = {
+    "certificate": (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"),
+    "certificate signing request": (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"),
+    "public key": (b"PUBLIC KEY", b"RSA PUBLIC KEY"),
+    "private key": (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"DSA PRIVATE KEY"),
+}
+# In the order in which a file that holds several is read: what is deployed stands before what is kept.
+_MAKERS: dict[str, Callable[[bytes], Pin]] = {
+    "certificate": Pin.from_certificate,
+    "certificate signing request": Pin.from_csr,
+    "public key": Pin.from_public_key,
+    "private key": Pin.from_private_key,
+}
+
+
+def _pem_blocks(data: bytes) -> list[tuple[bytes, bytes]]:
+    blocks: list[tuple[bytes, bytes]] = []
+    for found in _PEM_BLOCK.finditer(data):
+        label, body = found["label"], found["body"]
+        if b"Proc-Type: 4,ENCRYPTED" in body:
+            label, body = b"ENCRYPTED PRIVATE KEY", b""
+        try:
+            # RFC 7468 allows white space inside; RFC 1421 headers stand before the text in old files.
+            der = base64.b64decode(b"".join(_PEM_HEADER.sub(b"", body).split()), validate=True)
+        except ValueError as error:
+            raise UnpinnableKey(f"the PEM block {label.decode('ascii')} is damaged: {error}") from None
+        blocks.append((label, der))
+    return blocks
+
+
+def _from_pem(data: bytes) -> Pin:
+    blocks = _pem_blocks(data)
+    for kind, make in _MAKERS.items():
+        for label, der in blocks:
+            if label in _LABELS[kind]:
+                return make(der)
+    raise _nothing_found(blocks, "nothing that can be pinned")
+
+
+def _der(data: bytes | str, kind: str) -> bytes:
+    """The DER of the first PEM block of this kind, or `data` itself where it is no PEM."""
+    raw = data.encode("utf-8") if isinstance(data, str) else data
+    if b"-----BEGIN " not in raw:
+        return raw
+    blocks = _pem_blocks(raw)
+    for label, der in blocks:
+        if label in _LABELS[kind]:
+            return der
+    raise _nothing_found(blocks, f"no {kind}")
+
+
+def _nothing_found(blocks: list[tuple[bytes, bytes]], what: str) -> UnpinnableKey:
+    labels = [label.decode("ascii") for label, _ in blocks]
+    if "ENCRYPTED PRIVATE KEY" in labels:
+        return UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+    return UnpinnableKey(f"{what} in the PEM (found: {', '.join(labels) or 'no complete block'})")
+
+
+def _tags(der: bytes) -> list[int]:
+    """The tags of what the outermost structure holds: enough to tell the kinds of key files apart."""
+    outer = next(elements(der), None)
+    return [] if outer is None or outer.tag != 0x30 else [found.tag for found in elements(der, outer)]
+
+
+def _kind(der: bytes) -> str:
+    match _tags(der):
+        case [0x30, 0x30, 0x03]:
+            outer = next(elements(der))
+            info = next(elements(der, outer))
+            # RFC 2986 §4.1 against RFC 5280 §4.1: a CSR has three or four fields, a certificate six or more.
+            count = sum(1 for _ in elements(der, info))
+            return "certificate" if count >= 6 else "certificate signing request"
+        case [0x30, 0x03] | [0x02, 0x02]:
+            return "public key"
+        case [0x02, 0x30, 0x04, *_] | [0x02, 0x04, *_] | [0x02, 0x02, 0x02, *_]:
+            return "private key"
+        case [0x30, 0x04]:
+            raise UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+        case _:
+            raise UnpinnableKey("neither PEM nor the DER of a certificate, a CSR, a public key or a private key")
+
+
+def _private_key_spki(der: bytes) -> bytes:
+    if _tags(der) == [0x30, 0x04]:
+        raise UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+    parameters = _private_parameters(der)
+    try:
+        key = load_der_private_key(der, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UnpinnableKey(f"the pin of this private key is not certain ({error}); {_ASK_FOR_PUBLIC}") from None
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    # Both halves name the algorithm in the same bytes; where they do not, cryptography wrote another kind of key.
+    if parameters not in public:
+        raise UnpinnableKey(
+            "the pin of this private key is not certain: its parameters (RSA-PSS, an explicit curve) may be "
+            f"written in more than one way; {_ASK_FOR_PUBLIC}"
+        )
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        compressed = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+        if compressed in der:
+            raise UnpinnableKey(
+                "the pin of this private key is not certain: it holds its public point in compressed form; "
+                f"{_ASK_FOR_PUBLIC}"
+            )
+    return public
+
+
+def _private_parameters(der: bytes) -> bytes:
+    """The bytes in which the key names its algorithm, as they must stand in its public half too."""
+    fields = list(elements(der, next(elements(der), None)))
+    match [found.tag for found in fields]:
+        case [0x02, 0x30, 0x04, *_]:  # PKCS #8, RFC 5208 §5: privateKeyAlgorithm
+            return der[fields[1].start : fields[1].end]
+        case [0x02, 0x04, 0xA0, *_]:  # SEC 1, RFC 5915 §3: parameters [0]
+            return der[fields[2].content : fields[2].end]
+        case _:  # PKCS #1 and the old DSA form have one way to be written
+            return b""

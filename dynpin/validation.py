@@ -1,0 +1,57 @@
+"""Pin Validation of a chain (RFC 7469 §2.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynpin.hosts import KnownPinnedHost
+from dynpin.pins import Pin
+
+__all__ = ["Validation", "validate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What Pin Validation decided about one connection, and why.
+
+    Attributes:
+        ok: whether the connection may go on.
+        host: the canonical host that was connected to.
+        known_host: the entry that applied, or None where the host is not a Known Pinned Host.
+        chain: the pins of the validated chain, leaf first.
+        matched: the pin that was found in the chain, or None.
+        reason: the decision in words.
+        section: the section of RFC 7469 that decides.
+    """
+
+    ok: bool
+    host: str
+    known_host: KnownPinnedHost | None
+    chain: tuple[Pin, ...]
+    matched: Pin | None
+    reason: str
+    section: str = "2.6"
+
+
+def validate(host: str, known: KnownPinnedHost | None, chain: Sequence[Pin]) -> Validation:
+    """Hold the pins of a *validated* chain against the entry that applies to the host (RFC 7469 §2.6).
+
+    Args:
+        host: the canonical host.
+        known: the entry that applies (:func:`dynpin.hosts.applicable`), or None.
+        chain: the pins of the chain that the client built and verified; what the server sent beyond it is no
+            part of it. An empty chain, for a connection whose chain was not verified, fails for a known host.
+    """
+    pins = tuple(chain)
+    if known is None:
+        return Validation(True, host, None, pins, None, f"{host} is not a Known Pinned Host", "2.3.3")
+    wanted = frozenset(known.pins)
+    matched = next((pin for pin in pins if pin in wanted), None)
+    if matched is not None:
+        return Validation(True, host, known, pins, matched, f"the chain of {host} holds the pinned key {matched}")
+    if not pins:
+        reason = f"{host} is pinned, and this connection has no verified chain to hold against its pins"
+    else:
+        reason = f"{host} shows none of its pinned keys"
+    return Validation(False, host, known, pins, None, reason)
