@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -60,6 +61,7 @@ def is_ip_literal(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def canonical_host(host: str) -> str:
     """The name as Known Pinned Hosts are compared: lower case, A-labels, no trailing dot (RFC 6797 §10).
 

@@ -1,0 +1,125 @@
+"""The table of Known Pinned Hosts: every SQL statement on it, each inside the transaction of its caller."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.pins import Pin
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+__all__ = ["EVERYWHERE", "counted", "delete", "domain_of_new", "purge", "put", "select", "select_all"]
+
+# The scope of a bound that counts every host; any other scope is a registrable domain.
+EVERYWHERE = ""
+
+_SELECT = "SELECT host, pins, include_subdomains, report_uri, noted_at, expires_at, source FROM hosts"
+_PURGE_EVERY = 3600.0
+
+_Row = tuple[str, bytes, int, str | None, float, float | None, str]
+
+
+def select(connection: sqlite3.Connection, host: str) -> tuple[KnownPinnedHost, ...]:
+    """The entries of a host and of all its superdomains, in one query."""
+    names = (host, *superdomains(host))
+    marks = ",".join("?" * len(names))
+    return tuple(_entry(row) for row in connection.execute(f"{_SELECT} WHERE host IN ({marks})", names))
+
+
+def select_all(connection: sqlite3.Connection) -> list[KnownPinnedHost]:
+    """Every entry, by name."""
+    return [_entry(row) for row in connection.execute(f"{_SELECT} ORDER BY host")]
+
+
+def put(connection: sqlite3.Connection, entry: KnownPinnedHost) -> None:
+    """Keep exactly this entry for its host."""
+    domain = domain_of_new(connection, entry.host)
+    values = (
+        b"".join(pin.digest for pin in entry.pins),
+        entry.include_subdomains,
+        entry.report_uri,
+        entry.noted_at,
+        entry.expires_at,
+        entry.source,
+        entry.host,
+    )
+    if domain is None:
+        connection.execute(
+            "UPDATE hosts SET pins = ?, include_subdomains = ?, report_uri = ?, noted_at = ?, expires_at = ?,"
+            " source = ? WHERE host = ?",
+            values,
+        )
+        return
+    connection.execute(
+        "INSERT INTO hosts (pins, include_subdomains, report_uri, noted_at, expires_at, source, host, domain)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*values, domain),
+    )
+    _count(connection, domain, 1)
+
+
+def delete(connection: sqlite3.Connection, host: str) -> None:
+    """Remove a host's own entry, if there is one."""
+    row = connection.execute("DELETE FROM hosts WHERE host = ? RETURNING domain", (host,)).fetchone()
+    if row is not None:
+        _count(connection, row[0], -1)
+
+
+def domain_of_new(connection: sqlite3.Connection, host: str) -> str | None:
+    """The registrable domain of a host that has no row yet; None for one that has."""
+    if connection.execute("SELECT 1 FROM hosts WHERE host = ?", (host,)).fetchone() is not None:
+        return None
+    return _registrable_domain(host)
+
+
+def counted(connection: sqlite3.Connection, scope: str) -> int:
+    """How many hosts there are, expired ones included: under a registrable domain, or EVERYWHERE."""
+    row = connection.execute("SELECT hosts FROM counts WHERE domain = ?", (scope,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def purge(connection: sqlite3.Connection, scope: str, now: float) -> None:
+    """Remove what has expired, under a registrable domain or EVERYWHERE."""
+    if scope != EVERYWHERE:
+        gone = connection.execute("DELETE FROM hosts WHERE domain = ? AND expires_at < ?", (scope, now)).rowcount
+        _count(connection, scope, -gone)
+        return
+    # This walks over every host, so a flood may cause it once an hour and no more.
+    row = connection.execute("SELECT value FROM facts WHERE name = 'purged_at'").fetchone()
+    if row is not None and 0 <= now - float(row[0]) < _PURGE_EVERY:
+        return
+    connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (now,))
+    connection.execute("DELETE FROM hosts WHERE expires_at < ?", (now,))
+    connection.execute("DELETE FROM counts")
+    connection.execute("INSERT INTO counts SELECT domain, count(*) FROM hosts GROUP BY domain")
+    connection.execute("INSERT INTO counts SELECT ?, count(*) FROM hosts", (EVERYWHERE,))
+
+
+def _entry(row: _Row) -> KnownPinnedHost:
+    host, pins, include_subdomains, report_uri, noted_at, expires_at, source = row
+    digests = tuple(Pin(pins[at : at + 32]) for at in range(0, len(pins), 32))
+    return KnownPinnedHost(host, digests, bool(include_subdomains), report_uri, noted_at, expires_at, source)
+
+
+def _count(connection: sqlite3.Connection, domain: str, change: int) -> None:
+    for scope in (domain, EVERYWHERE):
+        connection.execute(
+            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (domain) DO UPDATE SET hosts = hosts + excluded.hosts",
+            (scope, change),
+        )
+
+
+_suffixes: PublicSuffixList | None = None
+
+
+def _registrable_domain(host: str) -> str:
+    # Imported when a host is new, since reading the list of public suffixes takes longer than all of a look-up.
+    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
+
+    global _suffixes  # noqa: PLW0603 - read once a process
+    if _suffixes is None:
+        _suffixes = PublicSuffixList()
+    return _suffixes.privatesuffix(host) or host
