@@ -63,6 +63,7 @@ class PinStore:
         )
         if path is not None and os.fspath(path) == IN_MEMORY:
             self.path = IN_MEMORY
+        self.is_default = path is None
         self.clock = clock
         self.max_max_age = max_max_age
         self.max_hosts = max_hosts
@@ -99,12 +100,12 @@ class PinStore:
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """Every Known Pinned Host by name, alive ones alone unless told otherwise."""
         now = self.clock()
-        with self._reading() as connection:
+        with self.reading() as connection:
             entries = select_all(connection)
         return [entry for entry in entries if include_expired or not entry.is_expired(now)]
 
     def __len__(self) -> int:
-        with self._reading() as connection:
+        with self.reading() as connection:
             (count,) = connection.execute(
                 "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ?", (self.clock(),)
             ).fetchone()
@@ -137,9 +138,9 @@ class PinStore:
         now = self.clock()
         known = applicable(self._entries(name), name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
-        if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):
+        if noting.outcome == "ignored" or not _worthwriting(known, noting.known_host):
             return noting
-        with self._writing() as connection:
+        with self.writing() as connection:
             # Decided again under the write lock: another process may have written since.
             known = applicable(select(connection, name), name, now)
             noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
@@ -184,7 +185,7 @@ class PinStore:
         if not kept:
             raise ValueError(f"a static pin for {name} needs at least one pin")
         entry = KnownPinnedHost(name, kept, include_subdomains, report_uri, self.clock(), expires_at, "static")
-        with self._writing() as connection:
+        with self.writing() as connection:
             put(connection, entry)
         return entry
 
@@ -197,7 +198,7 @@ class PinStore:
         """
         name = canonical_host(host)
         now = self.clock()
-        with self._writing() as connection:
+        with self.writing() as connection:
             alive = any(entry.host == name and not entry.is_expired(now) for entry in select(connection, name))
             delete(connection, name)
         return alive
@@ -219,12 +220,14 @@ class PinStore:
     # -- the file -----------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _reading(self) -> Generator[sqlite3.Connection]:
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """The connection, held against other threads: for what else of this package keeps tables in the file."""
         with self._lock, store_errors(self.path):
             yield self._open()
 
     @contextmanager
-    def _writing(self) -> Generator[sqlite3.Connection]:
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
         with self._lock, store_errors(self.path):
             connection = self._open()
             with transaction(connection):
@@ -305,7 +308,7 @@ def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader |
         return error
 
 
-def _worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
+def _worthwriting(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
     """Whether the disk must change: always, but for an expiry that only moves on a little.
 
     A busy client does not write on every response, and what is on the disk never expires later than the truth.

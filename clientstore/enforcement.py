@@ -1,0 +1,208 @@
+"""What happens at the end of a handshake: Pin Validation against the store, and what a failure sets off."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol
+
+from dynpin.clientstore.explain import explain_unverified, explain_violation
+from dynpin.clientstore.store import PinStore
+from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
+from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.pins import Pin, chain_pins
+from dynpin.report import Report, build_report
+from dynpin.validation import Validation
+
+__all__ = ["Enforcement", "Peer", "PrivateRoots", "Reporter", "request_port"]
+
+# The error says it all to whoever catches it; a record is for programs that ask for one.
+logger = logging.getLogger("dynpin.clientstore")
+logger.addHandler(logging.NullHandler())
+
+PrivateRoots = Literal["enforce", "bypass"]
+_REMEMBERED_SESSIONS = 1024
+
+# The port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
+# site's, so only an adapter can tell; where none has, the report says that the port is unknown.
+request_port: ContextVar[int | None] = ContextVar("dynpin_request_port", default=None)
+
+
+class Reporter(Protocol):
+    """Takes violation reports to send (RFC 7469 §3): :class:`dynpin.clientstore.ReportQueue` is one."""
+
+    def add(self, report: Report, report_uri: str) -> object:
+        """Keep the report until it is sent; what fails here must not hide the violation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What one TLS handshake proved.
+
+    Attributes:
+        host: the name that TLS verified, canonical.
+        pins: the pins of the validated chain, leaf first; empty where nothing was proved.
+        validated: the chain that was verified, DER, leaf first.
+        served: the certificates that the server sent, DER.
+    """
+
+    host: str
+    pins: tuple[Pin, ...]
+    validated: tuple[bytes, ...]
+    served: Callable[[], tuple[bytes, ...]]
+
+
+class Enforcement:
+    """The rule of one enforced context: its store, its options and the sessions that it has seen."""
+
+    def __init__(
+        self,
+        store: PinStore,
+        private_roots: PrivateRoots,
+        on_violation: Callable[[PinValidationError], None] | None,
+        reporter: Reporter | None,
+    ) -> None:
+        self.store = store
+        self.private_roots = private_roots
+        self.on_violation = on_violation
+        self.reporter = reporter
+        self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
+        self._lock = threading.Lock()
+        if private_roots == "bypass":
+            _public_roots()  # its absence is told now, not at the first handshake
+
+    def same_as(self, other: Enforcement) -> bool:
+        """Whether the other one enforces the same pins in the same way."""
+        return (self.store, self.private_roots, self.on_violation, self.reporter) == (
+            other.store,
+            other.private_roots,
+            other.on_violation,
+            other.reporter,
+        )
+
+    def remember(self, session_id: bytes, peer: Peer) -> None:
+        """Keep what the handshake that made a TLS session has proved, for the connection that resumes it."""
+        with self._lock:
+            self._sessions[session_id] = peer
+            self._sessions.move_to_end(session_id)
+            if len(self._sessions) > _REMEMBERED_SESSIONS:
+                self._sessions.popitem(last=False)
+
+    def check(
+        self,
+        server_hostname: str | None,
+        *,
+        strict: bool,
+        resumed_session: bytes | None,
+        validated: tuple[bytes, ...],
+        served: Callable[[], tuple[bytes, ...]],
+    ) -> Peer:
+        """Run Pin Validation for one finished handshake.
+
+        Args:
+            server_hostname: the name that TLS used.
+            strict: whether chain and host name were verified.
+            resumed_session: the id of the session that was resumed, or None after a full handshake.
+            validated: the verified chain, DER; empty where the session was resumed.
+            served: gives the certificates that the server sent.
+
+        Raises:
+            PinValidationError: where the host is pinned to other keys, or where that cannot be found out.
+        """
+        try:
+            host = canonical_host(server_hostname or "")
+        except InvalidHost as error:
+            raise PinValidationError(
+                f"no pins can be looked up for this TLS connection: {error}. Nothing was sent. Connect by host name, "
+                "with server_hostname set."
+            ) from None
+        peer = Peer(host, _pins(validated), validated, served) if strict else Peer(host, (), (), tuple)
+        cause = None if strict else "certificate or host name verification is switched off for this connection"
+        if resumed_session is not None and strict:
+            # A resumed session has no chain of its own: what counts is that of the handshake which made it, for this
+            # very host, since OpenSSL does not look at the name again.
+            with self._lock:
+                earlier = self._sessions.get(resumed_session)
+            if earlier is None or earlier.host != host:
+                peer, cause = Peer(host, (), (), tuple), "its TLS session was resumed from a handshake not seen here"
+            else:
+                peer = earlier
+        # RFC 7469 §2.3.3: IP addresses are never pinned.
+        if not is_ip_literal(host):
+            self._validate(peer, cause)
+        return peer
+
+    def _validate(self, peer: Peer, cause: str | None) -> None:
+        store = self.store
+        try:
+            validation = store.validate(peer.host, peer.pins)
+        except StoreError as error:
+            # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
+            raise PinValidationError(f"the pins of {peer.host} cannot be read, so nothing was sent: {error}") from error
+        if validation.ok or (cause is None and self._bypassed(peer)):
+            return
+        path = None if store.is_default else store.path
+        if cause is not None:
+            violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
+        else:
+            now = store.clock()
+            report = self._report(validation, peer, now)
+            message = explain_violation(validation, peer.validated, now, path)
+            violation = PinValidationError(message, validation=validation, report=report)
+        logger.error("Pin Validation failed: %s", violation, extra={"host": peer.host})
+        if self.on_violation is not None:
+            try:
+                self.on_violation(violation)
+            except Exception:  # noqa: BLE001 - whatever a callback does, the violation is what must be raised
+                logger.exception("the on_violation callback failed for %s", peer.host)
+        raise violation
+
+    def _report(self, validation: Validation, peer: Peer, now: float) -> Report | None:
+        known = validation.known_host
+        if known is None:
+            return None
+        report = build_report(
+            host=peer.host,
+            port=request_port.get(),
+            known_host=known,
+            served=peer.served(),
+            validated=peer.validated,
+            now=now,
+        )
+        if self.reporter is not None and known.report_uri is not None:
+            try:
+                self.reporter.add(report, known.report_uri)
+            except StoreError:
+                logger.exception("the violation report about %s could not be kept", peer.host)
+        return report
+
+    def _bypassed(self, peer: Peer) -> bool:
+        # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
+        # then sends no report either.
+        return self.private_roots == "bypass" and bool(peer.validated) and peer.validated[-1] not in _public_roots()
+
+
+@lru_cache(maxsize=512)
+def _pins(validated: tuple[bytes, ...]) -> tuple[Pin, ...]:
+    return chain_pins(validated)
+
+
+@lru_cache(maxsize=1)
+def _public_roots() -> frozenset[bytes]:
+    try:
+        import certifi  # noqa: PLC0415 - needed for this one option
+    except ImportError:
+        raise UnenforceableContext(
+            'private_roots="bypass" needs the list of public roots: pip install certifi'
+        ) from None
+    import ssl  # noqa: PLC0415
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cafile=certifi.where())
+    return frozenset(context.get_ca_certs(binary_form=True))

@@ -1,0 +1,95 @@
+"""What a person reads when a connection is refused: what happened, what it may mean, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from dynpin.pins import Pin, chain_pins
+from dynpin.report import rfc3339
+from dynpin.validation import Validation
+
+__all__ = ["duration", "explain_unverified", "explain_violation"]
+
+_DAY = 86_400.0
+
+
+def explain_violation(
+    validation: Validation, chain: Sequence[bytes], now: float, store: Path | str | None = None
+) -> str:
+    """The message of a PinValidationError.
+
+    Args:
+        validation: the Pin Validation that failed.
+        chain: the validated chain, DER, leaf first.
+        now: seconds since the epoch, UTC.
+        store: the file of the pin store where it is not the default one, for the command that forgets the pins.
+    """
+    known = validation.known_host
+    if known is None:
+        return validation.reason
+    origin = "static pins, kept" if known.source == "static" else "noted"
+    by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
+    until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
+    lines = [f"{validation.reason}."]
+    lines += _column("shown", [f"{pin}  ({who})" for pin, who in _named(chain)] or ["no verified chain"])
+    lines += _column("pinned", [str(pin) for pin in known.pins])
+    lines += _column("", [f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}"])
+    lines += [
+        "  This is an attack, or the site changed its key without a backup pin. Nothing was sent.",
+        f"  If you know that the new key is right:  {_forget(known.host, store)}",
+    ]
+    return "\n".join(lines)
+
+
+def explain_unverified(validation: Validation, cause: str, store: Path | str | None = None) -> str:
+    """The message for a pinned host on a connection that proves nothing about its chain."""
+    known = validation.known_host
+    host = validation.host if known is None else known.host
+    return (
+        f"{validation.host} is pinned, but {cause}.\n"
+        "  A chain that was not verified proves nothing, so its pins cannot be checked. Nothing was sent.\n"
+        "  Turn certificate and host name verification on again for this connection,\n"
+        f"  or give up the pins:  {_forget(host, store)}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that a person would choose: ``"3 days"``, ``"1 hour"``, ``"20 seconds"``."""
+    for size, unit in ((_DAY, "day"), (3600.0, "hour"), (60.0, "minute")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    count = max(0, int(seconds))
+    return f"{count} second{'s' if count != 1 else ''}"
+
+
+def _column(label: str, values: Sequence[str]) -> list[str]:
+    return [f"  {label if index == 0 else '':<8}{value}" for index, value in enumerate(values)]
+
+
+def _forget(host: str, store: Path | str | None) -> str:
+    return f"dynpin hosts forget {host}" + (f" --store {store}" if store is not None else "")
+
+
+def _named(chain: Sequence[bytes]) -> list[tuple[Pin | str, str]]:
+    named: list[tuple[Pin | str, str]] = []
+    for index, der in enumerate(chain):
+        pin = next(iter(chain_pins([der])), "no pin can be formed")
+        name = _common_name(der)
+        role = "leaf" if index == 0 else "issuer"
+        named.append((pin, f"{role}, {name}" if name else role))
+    return named
+
+
+def _common_name(der: bytes) -> str:
+    try:
+        subject = x509.load_der_x509_certificate(der).subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME) or list(subject)
+    except ValueError:  # a name that cryptography does not read; the pin beside it is what counts
+        return ""
+    # The certificate is the other side's, and the text goes to a terminal.
+    return "".join(char if char.isprintable() else "?" for char in str(names[-1].value))[:64] if names else ""

@@ -1,0 +1,245 @@
+"""The one place that enforces: after the TLS handshake, before the first byte (RFC 7469 §2.6).
+
+An ``ssl.SSLContext`` names the classes of its sockets. :func:`enforce` puts in subclasses that run Pin Validation at
+the end of the handshake, so every library that takes a context is covered by the same few lines.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar, cast
+
+from dynpin.clientstore.chains import has_tls, is_strict, session_id, unverified_chain, verified_chain
+from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
+from dynpin.clientstore.store import PinStore
+from dynpin.errors import PinValidationError, UnenforceableContext
+
+__all__ = ["enforce", "peer_of"]
+
+_Context = TypeVar("_Context", bound=ssl.SSLContext)
+
+
+def enforce(
+    context: _Context,
+    store: PinStore,
+    *,
+    private_roots: PrivateRoots = "enforce",
+    on_violation: Callable[[PinValidationError], None] | None = None,
+    reporter: Reporter | None = None,
+) -> _Context:
+    """Make every connection of this context refuse a wrong key before it sends a byte, and return the context.
+
+    Works on any client ``ssl.SSLContext``: your own roots, client certificates and options stay as they are.
+    A refusal raises :class:`~dynpin.PinValidationError` out of the handshake, which each HTTP library treats as the
+    certificate failure that it is.
+
+    Args:
+        context: the context to harden. It must verify certificates and host names; where it does not, or ceases to,
+            connections to Known Pinned Hosts are refused and nothing is noted.
+        store: the Known Pinned Hosts.
+        private_roots: ``"enforce"``, or ``"bypass"`` for the browsers' rule: no Pin Validation for a chain that ends
+            in a root which is not among the public ones (those of `certifi`).
+        on_violation: called with the error before it is raised.
+        reporter: takes the violation report where the host has a report-uri, before the error is raised.
+
+    Raises:
+        UnenforceableContext: where no pin could be enforced: a server's context, an object that is no context, or one
+            that leaves verification to the operating system.
+    """
+    enforcement = Enforcement(store, private_roots, on_violation, reporter)
+    for target in _targets(context):
+        earlier = getattr(target.sslsocket_class, "dynpin_enforcement", None)
+        if isinstance(earlier, Enforcement) and earlier.same_as(enforcement):
+            continue
+        # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
+        target.sslsocket_class = _subclass(_SocketGuard, target.sslsocket_class, enforcement)
+        target.sslobject_class = _subclass(_ObjectGuard, target.sslobject_class, enforcement)
+        # A renegotiation could change the certificate after the check.
+        target.options |= ssl.OP_NO_RENEGOTIATION
+    _probe(context)
+    return context
+
+
+def peer_of(connection: object) -> Peer | None:
+    """What the handshake of an enforced TLS socket or object proved, for the adapter that notes its response.
+
+    None where the object is no enforced connection, or its handshake has not passed.
+    """
+    return connection.dynpin_peer if isinstance(connection, _SocketGuard | _ObjectGuard) else None
+
+
+class _HandshakeGuard:
+    """The state of the check on one connection; what the two guards below share."""
+
+    dynpin_enforcement: ClassVar[Enforcement]
+    dynpin_strict: bool | None = None
+    dynpin_error: PinValidationError | None = None
+    dynpin_peer: Peer | None = None
+
+    def _dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
+        if self.dynpin_peer is not None:
+            return
+        # SSL_new copies the verify mode, so what held when the connection was made counts as much as what holds now.
+        strict = is_strict(connection.context) and self.dynpin_strict is not False
+        try:
+            self.dynpin_peer = self.dynpin_enforcement.check(
+                connection.server_hostname,
+                strict=strict,
+                resumed_session=session_id(connection) if connection.session_reused else None,
+                validated=verified_chain(connection),
+                served=lambda: unverified_chain(connection),
+            )
+        except PinValidationError as error:
+            self.dynpin_error = error
+            raise
+
+
+class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
+    """An SSLSocket that shows nothing and sends nothing before its handshake has passed Pin Validation."""
+
+    @classmethod
+    def _create(cls, *args: object, **kwargs: object) -> ssl.SSLSocket:
+        # CPython's maker of sockets. A handshake inside of it looks at the context itself.
+        made = cast("_SocketGuard", getattr(super(), "_create")(*args, **kwargs))  # noqa: B009 - typeshed has it not
+        made.dynpin_strict = is_strict(made.context)
+        return made
+
+    def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
+        self.dynpin_strict = is_strict(self.context)
+        super().connect(addr)
+
+    def connect_ex(self, addr: Any) -> int:  # noqa: ANN401 - an address of any family
+        self.dynpin_strict = is_strict(self.context)
+        return super().connect_ex(addr)
+
+    def do_handshake(self, block: bool = False) -> None:
+        _raise_again(self)
+        super().do_handshake(block)
+        try:
+            self._dynpin_check(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def dynpin_ready(self) -> None:
+        """Have the checking handshake pass before any I/O: OpenSSL would run one inside a write, unchecked."""
+        _raise_again(self)
+        # No TLS yet (not connected), or no TLS any more (unwrapped): what is sent then is not TLS at all.
+        if self.dynpin_peer is None and has_tls(self):
+            self.do_handshake()
+
+
+class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):
+    """An SSLObject (asyncio, anyio, trio, TLS in TLS) that is guarded in the same way."""
+
+    @classmethod
+    def _create(cls, *args: object, **kwargs: object) -> ssl.SSLObject:
+        made = cast("_ObjectGuard", getattr(super(), "_create")(*args, **kwargs))  # noqa: B009 - typeshed has it not
+        made.dynpin_strict = is_strict(made.context)
+        return made
+
+    def do_handshake(self) -> None:
+        _raise_again(self)
+        super().do_handshake()
+        self._dynpin_check(self)
+
+    def dynpin_ready(self) -> None:
+        """As on the socket."""
+        _raise_again(self)
+        if self.dynpin_peer is None:
+            self.do_handshake()
+
+
+# Every method of ssl.SSLSocket and ssl.SSLObject that moves bytes.
+_SOCKET_IO = (
+    *("read", "write", "send", "sendall", "sendto", "sendmsg", "sendfile", "unwrap"),
+    *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
+)
+_OBJECT_IO = ("read", "write", "unwrap")
+
+
+def _guarded(guard: type, name: str) -> Callable[..., object]:
+    """The method of the same name of the class behind the guard, run once the handshake has passed."""
+
+    def method(self: _SocketGuard | _ObjectGuard, *args: object, **kwargs: object) -> object:
+        self.dynpin_ready()
+        parent: object = super(guard, self)
+        inherited: Callable[..., object] = getattr(parent, name)
+        return inherited(*args, **kwargs)
+
+    method.__name__ = name
+    method.__qualname__ = f"{guard.__qualname__}.{name}"
+    return method
+
+
+def _session_property(base: type) -> property:
+    """`session`, which whoever resumes a session must have read: what its handshake proved is remembered then."""
+    inherited: property = vars(base)["session"]
+
+    def read(self: _SocketGuard | _ObjectGuard) -> ssl.SSLSession | None:
+        session: ssl.SSLSession | None = inherited.__get__(self)
+        if session is not None and self.dynpin_peer is not None:
+            self.dynpin_enforcement.remember(session.id, self.dynpin_peer)
+        return session
+
+    def write(self: _SocketGuard | _ObjectGuard, session: ssl.SSLSession) -> None:
+        inherited.__set__(self, session)
+
+    return property(read, write, doc=inherited.__doc__)
+
+
+for _name in _SOCKET_IO:
+    setattr(_SocketGuard, _name, _guarded(_SocketGuard, _name))
+for _name in _OBJECT_IO:
+    setattr(_ObjectGuard, _name, _guarded(_ObjectGuard, _name))
+setattr(_SocketGuard, "session", _session_property(ssl.SSLSocket))  # noqa: B010 - mypy has it as an attribute
+setattr(_ObjectGuard, "session", _session_property(ssl.SSLObject))  # noqa: B010 - mypy has it as an attribute
+
+
+def _raise_again(connection: _HandshakeGuard) -> None:
+    if connection.dynpin_error is not None:
+        raise connection.dynpin_error
+
+
+def _subclass(guard: type[_HandshakeGuard], base: type, enforcement: Enforcement) -> type:
+    bases = (guard,) if issubclass(guard, base) else (guard, base)
+    return type(f"Enforced{base.__name__}", bases, {"dynpin_enforcement": enforcement})
+
+
+def _targets(context: ssl.SSLContext) -> list[ssl.SSLContext]:
+    """The contexts whose classes count: the context itself, and the one it hands its work to."""
+    if not hasattr(context, "sslobject_class") or not hasattr(context, "wrap_bio"):
+        raise UnenforceableContext(
+            f"{type(context).__name__} is no ssl.SSLContext, so pins cannot be enforced on it; "
+            "give ssl.create_default_context() or your library's own SSLContext"
+        )
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise UnenforceableContext("a server's context meets no Pinned Host; enforce pins on the client's context")
+    # truststore.SSLContext makes its sockets by a context inside, which it does not show; _probe tells whether the
+    # classes set there are the ones in use.
+    delegate: object = getattr(context, "_ctx", None)
+    if not isinstance(delegate, ssl.SSLContext):
+        return [context]
+    if sys.platform in ("darwin", "win32"):
+        raise UnenforceableContext(
+            f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, and that shows no "
+            "chain to hold pins against; use ssl.create_default_context(), with certifi's roots if need be"
+        )
+    return [delegate]
+
+
+def _probe(context: ssl.SSLContext) -> None:
+    """Never let a context pass that only looks enforced: make a connection of each kind and look at its class."""
+    name = "probe.invalid"
+    tls_object = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    near, far = socket.socketpair()
+    with near, far, context.wrap_socket(near, do_handshake_on_connect=False, server_hostname=name) as tls_socket:
+        if not isinstance(tls_object, _ObjectGuard) or not isinstance(tls_socket, _SocketGuard):
+            raise UnenforceableContext(
+                f"{type(context).__module__}.{type(context).__name__} makes its connections by other means than its "
+                "sslsocket_class and sslobject_class, so pins cannot be enforced; use ssl.create_default_context()"
+            )

@@ -1,0 +1,1 @@
+"""The lab: what pinning does and what goes wrong with it, on real sockets."""

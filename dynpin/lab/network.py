@@ -1,0 +1,178 @@
+"""The ground that scenarios stand on: names that reach loopback, and TLS servers that count what they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import trustme
+
+__all__ = ["TLSServer", "loopback_names"]
+
+_TIMEOUT = 10.0
+
+
+@contextlib.contextmanager
+def loopback_names() -> Generator[None]:
+    """Have every name under ``.test`` (RFC 6761) resolve to 127.0.0.1 in this process, and no other name changed."""
+    real = socket.getaddrinfo
+
+    def getaddrinfo(host: bytes | str | None, *args: object, **kwargs: object) -> object:
+        name = host.decode("ascii") if isinstance(host, bytes) else host
+        if name is not None and name.rstrip(".").endswith(".test"):
+            host = "127.0.0.1"
+        return real(host, *args, **kwargs)  # type: ignore[call-overload] # the arguments are passed on as they came
+
+    socket.getaddrinfo = getaddrinfo  # type: ignore[assignment] # the same signature, spelt shorter
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = real
+
+
+class TLSServer:
+    """A threaded TLS server on 127.0.0.1 that answers HTTP/1.1 and counts each byte it could read.
+
+    Args:
+        certificate: the chain and key it shows; :meth:`show` changes them while it runs.
+        headers: header fields of every response, in order; the same name may stand several times.
+        body: the body of every response.
+        client_ca: ask for a client certificate of this authority.
+        maximum_version: the newest TLS version it speaks.
+
+    Attributes:
+        port: where it listens.
+        connections: how many TCP connections it has accepted.
+        handshakes: how many of them finished TLS.
+        received: every byte of application data that reached it, in order of arrival.
+    """
+
+    def __init__(
+        self,
+        certificate: trustme.LeafCert,
+        *,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"hello",
+        client_ca: trustme.CA | None = None,
+        maximum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    ) -> None:
+        self.headers = list(headers)
+        self.body = body
+        self.client_ca = client_ca
+        self.maximum_version = maximum_version
+        self.connections = 0
+        self.handshakes = 0
+        self.received = b""
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self.show(certificate)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    @property
+    def application_bytes(self) -> int:
+        """How many bytes of a request have reached this server."""
+        return len(self.received)
+
+    def url(self, host: str, path: str = "/") -> str:
+        """The https URL of this server under a name."""
+        return f"https://{host}:{self.port}{path}"
+
+    def show(self, certificate: trustme.LeafCert) -> None:
+        """Show this chain and key from the next connection on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.maximum_version = self.maximum_version
+        certificate.configure_cert(context)
+        if self.client_ca is not None:
+            self.client_ca.configure_trust(context)
+            context.verify_mode = ssl.CERT_REQUIRED
+        self._context = context
+
+    def wait_idle(self) -> None:
+        """Wait until every connection that was accepted has ended, so that the count is final."""
+        for thread in self._threads[1:]:
+            thread.join(_TIMEOUT)
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _start(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type] # bound methods
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._start(self._serve, connection, self._context)
+
+    def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
+        connection.settimeout(_TIMEOUT)
+        with self._lock:
+            self._open.add(connection)
+        # A client that refuses the certificate ends the connection in its own way: that is no error here.
+        with contextlib.suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as tls:
+            with self._lock:
+                self._open.discard(connection)
+                self._open.add(tls)
+                self.handshakes += 1
+            try:
+                self._converse(tls)
+            finally:
+                with self._lock:
+                    self._open.discard(tls)
+
+    def _converse(self, tls: ssl.SSLSocket) -> None:
+        pending = b""
+        while True:
+            data = tls.recv(65_536)
+            if not data:
+                return
+            with self._lock:
+                self.received += data
+            pending += data
+            while b"\r\n\r\n" in pending:
+                head, _, pending = pending.partition(b"\r\n\r\n")
+                pending = pending[_content_length(head) :]
+                tls.sendall(self._response(head))
+                if b"connection: close" in head.lower():
+                    return
+
+    def _response(self, request: bytes) -> bytes:
+        fields = [("Content-Length", str(len(self.body))), ("Content-Type", "text/plain"), *self.headers]
+        head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n"
+        return head.encode("latin-1") + (b"" if request.startswith(b"HEAD ") else self.body)
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return 0
