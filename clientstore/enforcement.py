@@ -159,7 +159,7 @@ class Enforcement:
         if self.on_violation is not None:
             try:
                 self.on_violation(violation)
-            except Exception:  # noqa: BLE001 - whatever a callback does, the violation is what must be raised
+            except Exception:
                 logger.exception("the on_violation callback failed for %s", peer.host)
         raise violation
 

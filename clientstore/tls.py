@@ -167,8 +167,7 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
 
     def method(self: _SocketGuard | _ObjectGuard, *args: object, **kwargs: object) -> object:
         self.dynpin_ready()
-        parent: object = super(guard, self)
-        inherited: Callable[..., object] = getattr(parent, name)
+        inherited: Callable[..., object] = getattr(super(guard, self), name)  # pyright: ignore[reportUnknownArgumentType]
         return inherited(*args, **kwargs)
 
     method.__name__ = name

@@ -6,8 +6,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Self
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import trustme
@@ -22,13 +22,13 @@ def loopback_names() -> Generator[None]:
     """Have every name under ``.test`` (RFC 6761) resolve to 127.0.0.1 in this process, and no other name changed."""
     real = socket.getaddrinfo
 
-    def getaddrinfo(host: bytes | str | None, *args: object, **kwargs: object) -> object:
+    def getaddrinfo(host: bytes | str | None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on as it is
         name = host.decode("ascii") if isinstance(host, bytes) else host
         if name is not None and name.rstrip(".").endswith(".test"):
             host = "127.0.0.1"
-        return real(host, *args, **kwargs)  # type: ignore[call-overload] # the arguments are passed on as they came
+        return real(host, *args, **kwargs)
 
-    socket.getaddrinfo = getaddrinfo  # type: ignore[assignment] # the same signature, spelt shorter
+    socket.getaddrinfo = getaddrinfo
     try:
         yield
     finally:
@@ -89,9 +89,10 @@ class TLSServer:
         """Show this chain and key from the next connection on."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.maximum_version = self.maximum_version
-        certificate.configure_cert(context)
+        with certificate.private_key_and_cert_chain_pem.tempfile() as file:
+            context.load_cert_chain(file)
         if self.client_ca is not None:
-            self.client_ca.configure_trust(context)
+            context.load_verify_locations(cadata=self.client_ca.cert_pem.bytes().decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
         self._context = context
 
@@ -118,8 +119,8 @@ class TLSServer:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _start(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type] # bound methods
+    def _start(self, target: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -149,9 +150,9 @@ class TLSServer:
                     self._open.discard(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
-        pending = b""
+        pending: bytes = b""
         while True:
-            data = tls.recv(65_536)
+            data: bytes = tls.recv(65_536)
             if not data:
                 return
             with self._lock:
