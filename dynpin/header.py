@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from dynpin.errors import InvalidHeader
 from dynpin.pins import Pin
 
-__all__ = ["ENFORCE_NAME", "REPORT_ONLY_NAME", "PublicKeyPins"]
+__all__ = ["ENFORCE_NAME", "REPORT_ONLY_NAME", "Directive", "Malformed", "PublicKeyPins", "scan"]
 
 ENFORCE_NAME = "Public-Key-Pins"
 REPORT_ONLY_NAME = "Public-Key-Pins-Report-Only"
@@ -41,12 +41,24 @@ _URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _QUOTABLE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 
 
-class _Directive(NamedTuple):
+class Directive(NamedTuple):
+    """One directive as it stands in a value: ``value[position:end]``, its name in lower case."""
+
     name: str
     value: str | None
     quoted: bool
     position: int
     value_position: int
+    end: int
+
+
+class Malformed(NamedTuple):
+    """A stretch ``value[start:end]`` between semicolons that breaks the grammar at `position`."""
+
+    message: str
+    position: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +150,43 @@ class PublicKeyPins:
         return "; ".join(parts)
 
 
-def _directives(value: str) -> Iterator[_Directive]:
-    """The directives of a value, in order; InvalidHeader("syntax") at the first character that fits nowhere."""
+def scan(value: str) -> Iterator[Directive | Malformed]:
+    """What stands in a value, from left to right.
+
+    A client stops at the first :class:`Malformed` (RFC 7469 §2.1 rule 4). The linter reads on behind the next
+    ";" to name every fault at once; a directive that such a stretch begins with has been given before it.
+    """
     at = _skip(value, 0)
     while at < len(value):
         if value[at] != ";":
+            start = at
             found = _DIRECTIVE.match(value, at)
-            if found is None:
-                raise InvalidHeader("syntax", f"{value[at]!r} where a directive should begin", at)
-            raw = found["value"]
-            yield _Directive(
-                name=found["name"].lower(),
-                value=None if raw is None else _PAIR.sub(r"\1", raw[1:-1]) if found["quoted"] else raw,
-                quoted=found["quoted"] is not None,
-                position=at,
-                value_position=at if raw is None else found.start("value"),
-            )
-            at = _skip(value, found.end())
+            if found is not None:
+                raw = found["value"]
+                yield Directive(
+                    name=found["name"].lower(),
+                    value=None if raw is None else _PAIR.sub(r"\1", raw[1:-1]) if found["quoted"] else raw,
+                    quoted=found["quoted"] is not None,
+                    position=at,
+                    value_position=at if raw is None else found.start("value"),
+                    end=found.end(),
+                )
+                at = _skip(value, found.end())
             if at < len(value) and value[at] != ";":
-                raise InvalidHeader("syntax", f"{value[at]!r} where a ';' or the end should be", at)
+                expected = "a directive should begin" if found is None else "a ';' or the end should be"
+                end = value.find(";", at)
+                end = len(value) if end < 0 else end
+                yield Malformed(f"{value[at]!r} where {expected}", at, start, end)
+                at = end
         at = _skip(value, at + 1)
+
+
+def _directives(value: str) -> Iterator[Directive]:
+    """The directives of a value, in order; InvalidHeader("syntax") at the first character that fits nowhere."""
+    for found in scan(value):
+        if isinstance(found, Malformed):
+            raise InvalidHeader("syntax", found.message, found.position)
+        yield found
 
 
 def _skip(value: str, at: int) -> int:
@@ -165,7 +194,7 @@ def _skip(value: str, at: int) -> int:
     return space.end() if space else at
 
 
-def _interpret(directives: list[_Directive], report_only: bool) -> PublicKeyPins:
+def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
     pins: dict[Pin, None] = {}
     others: dict[tuple[str, str], None] = {}
     seen: set[str] = set()
@@ -199,7 +228,7 @@ def _interpret(directives: list[_Directive], report_only: bool) -> PublicKeyPins
     return PublicKeyPins(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others))
 
 
-def _read_pin(directive: _Directive, pins: dict[Pin, None], others: dict[tuple[str, str], None]) -> None:
+def _read_pin(directive: Directive, pins: dict[Pin, None], others: dict[tuple[str, str], None]) -> None:
     # RFC 7469 §2.1.1: pin-directive = "pin-" token "=" quoted-string, for every algorithm.
     if directive.value is None:
         raise InvalidHeader("pin-invalid", f"{directive.name} has no value", directive.position)
@@ -219,7 +248,7 @@ def _read_pin(directive: _Directive, pins: dict[Pin, None], others: dict[tuple[s
         raise InvalidHeader("too-many-pins", f"more than {MAX_PINS} pins", directive.position)
 
 
-def _read_max_age(directive: _Directive) -> int:
+def _read_max_age(directive: Directive) -> int:
     digits = directive.value
     if digits is None or not _DIGITS.fullmatch(digits):
         shown = "no value" if digits is None else repr(digits[:40])
