@@ -150,17 +150,14 @@ class TLSServer:
                     self._open.discard(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
-        pending: bytes = b""
-        while True:
-            data: bytes = tls.recv(65_536)
-            if not data:
-                return
+        pending = bytearray()
+        while data := tls.recv(65_536):
             with self._lock:
                 self.received += data
-            pending += data
-            while b"\r\n\r\n" in pending:
-                head, _, pending = pending.partition(b"\r\n\r\n")
-                pending = pending[_content_length(head) :]
+            pending.extend(data)
+            while (end := pending.find(b"\r\n\r\n")) >= 0:
+                head = bytes(pending[:end])
+                del pending[: end + 4 + _content_length(head)]
                 tls.sendall(self._response(head))
                 if b"connection: close" in head.lower():
                     return

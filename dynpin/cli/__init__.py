@@ -1,0 +1,16 @@
+"""The `dynpin` command: one module per group of verbs."""
+
+from __future__ import annotations
+
+import sys
+
+from dynpin.cli.errors import run
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; the process ends with 0 (fine), 1 (a finding) or 2 (wrong usage, unreadable input)."""
+    from dynpin.cli.app import app  # noqa: PLC0415 - `import dynpin.cli` alone must stay cheap
+
+    sys.exit(run(app))

@@ -1,0 +1,48 @@
+"""Exit codes, and errors as a person reads them: no traceback reaches the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+from dynpin.errors import DynpinError
+
+__all__ = ["FINDING", "FINE", "USAGE", "fail", "finding", "run"]
+
+FINE, FINDING, USAGE = 0, 1, 2
+
+
+def fail(message: str) -> NoReturn:
+    """End the command for wrong usage or unreadable input, with the message on stderr."""
+    _say(message)
+    raise typer.Exit(USAGE)
+
+
+def finding(message: str | None = None) -> NoReturn:
+    """End the command with a finding: a violation, a fault, a check that failed."""
+    if message is not None:
+        _say(message)
+    raise typer.Exit(FINDING)
+
+
+def run(app: Callable[[], object]) -> int:
+    """Call a Typer app and turn what is left of errors into a message and an exit code."""
+    try:
+        app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else USAGE
+    except (DynpinError, OSError, ValueError) as error:
+        _say(str(error))
+        return USAGE
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+    return FINE
+
+
+def _say(message: str) -> None:
+    # Plain text and no wrapping: what an error names (a path, a pin, a command) must survive copy and paste.
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"dynpin: {message}")

@@ -1,0 +1,44 @@
+"""`dynpin pin FILE…`: the pins of certificates, keys and CSRs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail
+from dynpin.errors import UnpinnableKey
+from dynpin.pins import Pin
+
+__all__ = ["pin"]
+
+
+def pin(
+    files: Annotated[
+        list[Path], typer.Argument(help="PEM or DER: a certificate or chain, a public or private key, a CSR.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects with file and pin.")] = False,
+) -> None:
+    """Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.
+
+    A file that holds several things gives its first certificate. Exit code 2 where a file cannot be pinned; the pins
+    of the others are printed all the same.
+    """
+    pins: list[dict[str, str]] = []
+    refused: list[str] = []
+    for file in files:
+        try:
+            pins.append({"file": str(file), "pin": str(Pin.from_file(file))})
+        except UnpinnableKey as error:
+            refused.append(str(error))
+        except OSError as error:
+            refused.append(f"{file}: {error.strerror or error}")
+    if as_json:
+        typer.echo(json.dumps(pins, indent=2))
+    else:
+        for entry in pins:
+            typer.echo(entry["pin"] if len(files) == 1 else f"{entry['pin']}  {entry['file']}")
+    if refused:
+        fail("\n        ".join(refused))
