@@ -51,8 +51,7 @@ def enforce(
     """
     enforcement = Enforcement(store, private_roots, on_violation, reporter)
     for target in _targets(context):
-        earlier = getattr(target.sslsocket_class, "dynpin_enforcement", None)
-        if isinstance(earlier, Enforcement) and earlier.same_as(enforcement):
+        if any(enforcement.same_as(earlier) for earlier in _enforcements(target.sslsocket_class)):
             continue
         # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
         target.sslsocket_class = _subclass(_SocketGuard, target.sslsocket_class, enforcement)
@@ -74,7 +73,8 @@ def peer_of(connection: object) -> Peer | None:
 class _HandshakeGuard:
     """The state of the check on one connection; what the two guards below share."""
 
-    dynpin_enforcement: ClassVar[Enforcement]
+    # More than one where a context is enforced for several stores: each must agree.
+    dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
     dynpin_strict: bool | None = None
     dynpin_error: PinValidationError | None = None
     dynpin_peer: Peer | None = None
@@ -85,14 +85,19 @@ class _HandshakeGuard:
             return
         # SSL_new copies the verify mode, so what held when the connection was made counts as much as what holds now.
         strict = is_strict(connection.context) and self.dynpin_strict is not False
+        resumed = session_id(connection) if connection.session_reused else None
+        chain = verified_chain(connection)
+        peer: Peer | None = None
         try:
-            self.dynpin_peer = self.dynpin_enforcement.check(
-                connection.server_hostname,
-                strict=strict,
-                resumed_session=session_id(connection) if connection.session_reused else None,
-                validated=verified_chain(connection),
-                served=lambda: unverified_chain(connection),
-            )
+            for enforcement in self.dynpin_enforcements:
+                peer = enforcement.check(
+                    connection.server_hostname,
+                    strict=strict,
+                    resumed_session=resumed,
+                    validated=chain,
+                    served=lambda: unverified_chain(connection),
+                )
+            self.dynpin_peer = peer
         except PinValidationError as error:
             self.dynpin_error = error
             raise
@@ -155,11 +160,11 @@ class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):
 
 
 # Every method of ssl.SSLSocket and ssl.SSLObject that moves bytes.
-_SOCKET_IO = (
+SOCKET_IO = (
     *("read", "write", "send", "sendall", "sendto", "sendmsg", "sendfile", "unwrap"),
     *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
 )
-_OBJECT_IO = ("read", "write", "unwrap")
+OBJECT_IO = ("read", "write", "unwrap")
 
 
 def _guarded(guard: type, name: str) -> Callable[..., object]:
@@ -182,7 +187,8 @@ def _session_property(base: type) -> property:
     def read(self: _SocketGuard | _ObjectGuard) -> ssl.SSLSession | None:
         session: ssl.SSLSession | None = inherited.__get__(self)
         if session is not None and self.dynpin_peer is not None:
-            self.dynpin_enforcement.remember(session.id, self.dynpin_peer)
+            for enforcement in self.dynpin_enforcements:
+                enforcement.remember(session.id, self.dynpin_peer)
         return session
 
     def write(self: _SocketGuard | _ObjectGuard, session: ssl.SSLSession) -> None:
@@ -191,9 +197,9 @@ def _session_property(base: type) -> property:
     return property(read, write, doc=inherited.__doc__)
 
 
-for _name in _SOCKET_IO:
+for _name in SOCKET_IO:
     setattr(_SocketGuard, _name, _guarded(_SocketGuard, _name))
-for _name in _OBJECT_IO:
+for _name in OBJECT_IO:
     setattr(_ObjectGuard, _name, _guarded(_ObjectGuard, _name))
 setattr(_SocketGuard, "session", _session_property(ssl.SSLSocket))  # noqa: B010 - mypy has it as an attribute
 setattr(_ObjectGuard, "session", _session_property(ssl.SSLObject))  # noqa: B010 - mypy has it as an attribute
@@ -204,9 +210,19 @@ def _raise_again(connection: _HandshakeGuard) -> None:
         raise connection.dynpin_error
 
 
-def _subclass(guard: type[_HandshakeGuard], base: type, enforcement: Enforcement) -> type:
-    bases = (guard,) if issubclass(guard, base) else (guard, base)
-    return type(f"Enforced{base.__name__}", bases, {"dynpin_enforcement": enforcement})
+def _subclass(guard: type[_HandshakeGuard], base: type[object], enforcement: Enforcement) -> type:
+    bases: tuple[type[object], ...] = (guard, base)
+    if issubclass(base, guard) or issubclass(guard, base):
+        bases = (base,) if issubclass(base, guard) else (guard,)
+    return type(
+        f"Enforced{base.__name__.removeprefix('Enforced')}",
+        bases,
+        {"dynpin_enforcements": (*_enforcements(base), enforcement)},
+    )
+
+
+def _enforcements(base: type[object]) -> tuple[Enforcement, ...]:
+    return base.dynpin_enforcements if issubclass(base, _HandshakeGuard) else ()
 
 
 def _targets(context: ssl.SSLContext) -> list[ssl.SSLContext]:

@@ -94,6 +94,10 @@ class TLSServer:
         if self.client_ca is not None:
             context.load_verify_locations(cadata=self.client_ca.cert_pem.bytes().decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
+        self.use(context)
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Serve by this context from the next connection on."""
         self._context = context
 
     def wait_idle(self) -> None:

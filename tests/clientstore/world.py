@@ -1,0 +1,85 @@
+"""A site, its attacker and a client, on real sockets: what the tests of enforcement stand on."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from dynpin import Pin, PublicKeyPins
+from dynpin.clientstore import PinStore, enforce
+from dynpin.lab.network import TLSServer
+
+HOST = "bank.test"
+
+
+def leaf_pin(certificate: trustme.LeafCert) -> Pin:
+    return Pin.from_certificate(certificate.cert_chain_pems[0].bytes())
+
+
+@dataclass
+class World:
+    """`site` holds the pinned key; `attacker` has a certificate for the same name, by another CA that is trusted."""
+
+    honest: trustme.CA
+    rogue: trustme.CA
+    certificate: trustme.LeafCert
+    backup: trustme.LeafCert
+    stolen_name: trustme.LeafCert
+    site: TLSServer
+    attacker: TLSServer
+    store: PinStore
+    folder: Path
+
+    @property
+    def header(self) -> PublicKeyPins:
+        return PublicKeyPins((leaf_pin(self.certificate), leaf_pin(self.backup)), max_age=3600)
+
+    def pin_site(self, host: str = HOST) -> None:
+        self.store.pin(host, self.header.pins)
+
+    def plain_context(self) -> ssl.SSLContext:
+        """A context that trusts both authorities, as a client does whose trust store is large."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for authority in (self.honest, self.rogue):
+            context.load_verify_locations(cadata=authority.cert_pem.bytes().decode("ascii"))
+        return context
+
+    def context(self) -> ssl.SSLContext:
+        return enforce(self.plain_context(), self.store)
+
+    def connect(self, server: TLSServer) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:
+    """A leaf that names `authority` as its issuer and is signed by somebody else: key and chain, PEM."""
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    key, forger = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority_key_id), critical=False)
+        .sign(forger, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.cert_pem.bytes()
+    return private, chain
