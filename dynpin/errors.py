@@ -1,7 +1,7 @@
 """Every exception of the package.
 
-Each message names the thing, the host, the cause and the next step. All but the TLS failure are ``ValueError``
-or ``OSError`` too, so that code which knows nothing of dynpin treats them as what they are.
+Each message names the thing, the host, the cause and the next step. Each is the built-in error that it resembles
+too, so that code which knows nothing of dynpin treats it as what it is.
 """
 
 from __future__ import annotations

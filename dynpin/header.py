@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +28,14 @@ MAX_MAX_AGE = 2**31
 #   qdtext        = HTAB / SP / %x21 / %x23-5B / %x5D-7E / obs-text
 #   quoted-pair   = "\" ( HTAB / SP / VCHAR / obs-text )
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the token of the grammar
-_QUOTED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_UNCLOSED = r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*'
+_QUOTED = _UNCLOSED + '"'
 # RFC 7469 §2.1
 #   Public-Key-Directives = directive *( OWS ";" OWS directive )
 #   directive             = directive-name [ "=" directive-value ]
 # No white space around "=": rule 4 forbids to mend. An empty directive is accepted (a departure on purpose).
 _DIRECTIVE = re.compile(rf"(?P<name>{_TOKEN})(?:=(?P<value>(?P<token>{_TOKEN})|(?P<quoted>{_QUOTED})))?")
+_AS_FAR_AS_QUOTED = re.compile(_UNCLOSED)
 _OWS = re.compile(r"[\t ]*")
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _DIGITS = re.compile(r"[0-9]+")
@@ -101,11 +104,14 @@ class PublicKeyPins:
         elif self.max_age < 0:
             raise InvalidHeader("max-age-invalid", f"max-age is {self.max_age}, and cannot be negative")
         else:
-            max_age = min(self.max_age, MAX_MAX_AGE)
+            max_age = min(operator.index(self.max_age), MAX_MAX_AGE)
         if self.report_uri is not None:
             _check_report_uri(self.report_uri, 0)
         for name, value in (("pins", pins), ("other_pins", others), ("max_age", max_age)):
             object.__setattr__(self, name, value)
+        length = len(";".join(self._texts()))
+        if length > MAX_LENGTH:
+            raise InvalidHeader("too-long", f"{length} characters, where {MAX_LENGTH} are the limit", MAX_LENGTH)
 
     @property
     def name(self) -> str:
@@ -139,6 +145,12 @@ class PublicKeyPins:
         return _interpret(list(_directives(value)), report_only)
 
     def __str__(self) -> str:
+        text = "; ".join(self._texts())
+        # What was parsed without white space between its directives may have no room for it.
+        return text if len(text) <= MAX_LENGTH else ";".join(self._texts())
+
+    def _texts(self) -> list[str]:
+        """The directives in canonical form and order."""
         parts = [f'pin-sha256="{pin}"' for pin in self.pins]
         parts += [f"pin-{algorithm}={_quote(text)}" for algorithm, text in self.other_pins]
         if self.max_age is not None:
@@ -147,7 +159,8 @@ class PublicKeyPins:
             parts.append("includeSubDomains")
         if self.report_uri is not None:
             parts.append(f"report-uri={_quote(self.report_uri)}")
-        return "; ".join(parts)
+        # §2.1: a field has one directive at least. In report-only max-age means nothing, so it may stand for nothing.
+        return parts or ["max-age=0"]
 
 
 def scan(value: str) -> Iterator[Directive | Malformed]:
@@ -173,12 +186,27 @@ def scan(value: str) -> Iterator[Directive | Malformed]:
                 )
                 at = _skip(value, found.end())
             if at < len(value) and value[at] != ";":
-                expected = "a directive should begin" if found is None else "a ';' or the end should be"
-                end = value.find(";", at)
+                message, position = f"{value[at]!r} where a ';' or the end should be", at
+                if found is None:
+                    message = f"{value[at]!r} where a directive should begin"
+                elif found["value"] is None and value[found.end()] == "=":
+                    message, position = _no_value(value, found.end() + 1)
+                end = value.find(";", position)
                 end = len(value) if end < 0 else end
-                yield Malformed(f"{value[at]!r} where {expected}", at, start, end)
+                yield Malformed(message, position, start, end)
                 at = end
         at = _skip(value, at + 1)
+
+
+def _no_value(value: str, at: int) -> tuple[str, int]:
+    """Why no directive-value can be read at `at`, right behind the "=": in words, and where."""
+    quoted = _AS_FAR_AS_QUOTED.match(value, at)
+    if quoted is None:
+        found = repr(value[at]) if at < len(value) else "the end"
+        return f"{found} where the value of a directive should begin", at
+    if value[quoted.end() :] in ("", "\\"):
+        return "a quoted-string that never ends", at
+    return f"{value[quoted.end()]!r} may not stand in a quoted-string", quoted.end()
 
 
 def _directives(value: str) -> Iterator[Directive]:

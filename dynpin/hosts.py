@@ -17,7 +17,10 @@ __all__ = ["KnownPinnedHost", "applicable", "canonical_host", "is_ip_literal", "
 
 # RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
 # networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
-_LABEL = re.compile(r"[a-z0-9._~!$&'()*+,;=-]{1,63}")
+_LABEL = re.compile(r"[a-z0-9_~!$&'()*+,;=-]{1,63}")
+# UTS 46 drops characters, so a name may be longer than 253 before it is mapped; but older releases of idna take
+# quadratic time for long input, and the host of a report is anybody's text.
+_MAX_UNMAPPED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,15 @@ def is_ip_literal(host: str) -> bool:
 
     Digits in any other shape are a name: no octal, hexadecimal or short form is taken for an address.
     """
+    # Every address has a colon, or ends in a digit or a bracket: most names are told apart by that, without raising.
+    if ":" not in host and host[-1:] not in "0123456789]":
+        return False
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         ipaddress.ip_address(name)
     except ValueError:
         # IPvFuture, the other form of an IP-literal
-        return host.startswith("[v") and host.endswith("]")
+        return host.startswith(("[v", "[V")) and host.endswith("]")
     return True
 
 
@@ -81,6 +87,8 @@ def canonical_host(host: str) -> str:
 
 
 def _to_ascii(host: str) -> str:
+    if len(host) > _MAX_UNMAPPED:
+        raise InvalidHost(f"{host[:300]!r} is not a host name: it has {len(host)} characters")
     try:
         mapped = idna.uts46_remap(host, std3_rules=False, transitional=False)
         return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in mapped.split("."))
@@ -94,6 +102,9 @@ def superdomains(host: str) -> tuple[str, ...]:
     >>> superdomains("a.b.example.com")
     ('b.example.com', 'example.com', 'com')
     """
+    # RFC 6797 §8.2: an address has no superdomain, though the name "7" might be a Known Pinned Host.
+    if is_ip_literal(host):
+        return ()
     labels = host.split(".")
     return tuple(".".join(labels[index:]) for index in range(1, len(labels)))
 

@@ -24,10 +24,9 @@ from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 
 __all__ = ["Pin", "chain_pins"]
 
-_PEM_BLOCK = re.compile(
-    rb"-----BEGIN (?P<label>[A-Z0-9 ]+)-----[ \t]*\r?\n(?P<body>.*?)-----END (?P=label)-----", re.DOTALL
-)
-_PEM_HEADER = re.compile(rb"^(?:[A-Za-z0-9-]+:[^\n]*|[ \t][^\n]*)\n", re.MULTILINE)
+# RFC 7468 §2: the lines that a PEM block stands between.
+_PEM_BOUNDARY = re.compile(rb"^[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
+_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 _ASK_FOR_PUBLIC = "give the certificate, the CSR or the public key instead (openssl pkey -in KEY -pubout)"
 
@@ -135,7 +134,7 @@ class Pin:
         Raises:
             UnpinnableKey: where nothing in it can be pinned.
         """
-        if b"-----BEGIN " in data:
+        if _is_pem(data):
             return _from_pem(data)
         make = _MAKERS[_kind(data)]
         return make(data)
@@ -185,19 +184,58 @@ _MAKERS: dict[str, Callable[[bytes], Pin]] = {
 }
 
 
+# What to do with files that hold a key in a form of another trade.
+_FOREIGN = {
+    "PKCS7": "take the certificates out of it first (openssl pkcs7 -in FILE -print_certs)",
+    "CMS": "take the certificates out of it first (openssl pkcs7 -in FILE -print_certs)",
+    "PKCS #7": "take the certificates out of it first (openssl pkcs7 -inform DER -in FILE -print_certs)",
+    "PKCS #12": "take the certificate out of it first (openssl pkcs12 -in FILE -clcerts -nokeys)",
+    "OPENSSH PRIVATE KEY": "write its public key as PEM first (ssh-keygen -e -m PKCS8 -f FILE)",
+    "SSH public key": "write it as PEM first (ssh-keygen -e -m PKCS8 -f FILE)",
+}
+
+
+def _is_pem(data: bytes) -> bool:
+    # A certificate may carry PEM text in a field of its own: what begins as a SEQUENCE of more than 127 bytes is DER,
+    # and is never searched for another certificate.
+    return b"-----BEGIN " in data and not (data[:1] == b"\x30" and data[1:2] >= b"\x80")
+
+
 def _pem_blocks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The PEM blocks in order, as (label, DER).
+
+    A damaged block raises: passing over it would make another certificate the first of the file.
+    """
     blocks: list[tuple[bytes, bytes]] = []
-    for found in _PEM_BLOCK.finditer(data):
-        label, body = found["label"], found["body"]
-        if b"Proc-Type: 4,ENCRYPTED" in body:
-            label, body = b"ENCRYPTED PRIVATE KEY", b""
-        try:
-            # RFC 7468 allows white space inside; RFC 1421 headers stand before the text in old files.
-            der = base64.b64decode(b"".join(_PEM_HEADER.sub(b"", body).split()), validate=True)
-        except ValueError as error:
-            raise UnpinnableKey(f"the PEM block {label.decode('ascii')} is damaged: {error}") from None
-        blocks.append((label, der))
+    begin: re.Match[bytes] | None = None
+    for line in _PEM_BOUNDARY.finditer(data):
+        if line[1] == b"BEGIN" and begin is None:
+            begin = line
+        elif line[1] == b"END" and begin is not None and line[2] == begin[2]:
+            blocks.append(_pem_block(begin[2], data[begin.end() : line.start()]))
+            begin = None
+        else:
+            label = line[2] if begin is None else begin[2]
+            raise _damaged(label, "its BEGIN and END lines do not match")
+    if begin is not None:
+        raise _damaged(begin[2], "its END line is missing")
     return blocks
+
+
+def _pem_block(label: bytes, body: bytes) -> tuple[bytes, bytes]:
+    text = body.strip()
+    if b":" in text:  # RFC 1421 §4.4: the headers of old files, up to a blank line
+        if b"Proc-Type: 4,ENCRYPTED" in text:
+            return b"ENCRYPTED PRIVATE KEY", b""
+        text = _BLANK_LINE.split(text, maxsplit=1)[-1]
+    try:
+        return label, base64.b64decode(b"".join(text.split()), validate=True)
+    except ValueError as error:
+        raise _damaged(label, str(error)) from None
+
+
+def _damaged(label: bytes, why: str) -> UnpinnableKey:
+    return UnpinnableKey(f"the PEM block {label.decode('ascii')} is damaged: {why}")
 
 
 def _from_pem(data: bytes) -> Pin:
@@ -211,8 +249,8 @@ def _from_pem(data: bytes) -> Pin:
 
 def _der(data: bytes | str, kind: str) -> bytes:
     """The DER of the first PEM block of this kind, or `data` itself where it is no PEM."""
-    raw = data.encode("utf-8") if isinstance(data, str) else data
-    if b"-----BEGIN " not in raw:
+    raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
+    if not _is_pem(raw):
         return raw
     blocks = _pem_blocks(raw)
     for label, der in blocks:
@@ -225,7 +263,14 @@ def _nothing_found(blocks: list[tuple[bytes, bytes]], what: str) -> UnpinnableKe
     labels = [label.decode("ascii") for label, _ in blocks]
     if "ENCRYPTED PRIVATE KEY" in labels:
         return UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+    for label in labels:
+        if label in _FOREIGN:
+            return _foreign(label)
     return UnpinnableKey(f"{what} in the PEM (found: {', '.join(labels) or 'no complete block'})")
+
+
+def _foreign(form: str) -> UnpinnableKey:
+    return UnpinnableKey(f"no pin can be formed from {form}; {_FOREIGN[form]}")
 
 
 def _tags(der: bytes) -> list[int]:
@@ -235,6 +280,10 @@ def _tags(der: bytes) -> list[int]:
 
 
 def _kind(der: bytes) -> str:
+    if der.startswith((b"ssh-", b"ecdsa-sha2-", b"sk-")):
+        raise _foreign("SSH public key")
+    if der[:1] != b"\x30":
+        raise UnpinnableKey("neither PEM nor DER: there is no certificate, CSR or key in it")
     match _tags(der):
         case [0x30, 0x30, 0x03]:
             outer = next(elements(der))
@@ -248,6 +297,10 @@ def _kind(der: bytes) -> str:
             return "private key"
         case [0x30, 0x04]:
             raise UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+        case [0x06, 0xA0]:
+            raise _foreign("PKCS #7")
+        case [0x02, 0x30] | [0x02, 0x30, 0x30]:
+            raise _foreign("PKCS #12")
         case _:
             raise UnpinnableKey("neither PEM nor the DER of a certificate, a CSR, a public key or a private key")
 
@@ -268,8 +321,9 @@ def _private_key_spki(der: bytes) -> bytes:
             f"written in more than one way; {_ASK_FOR_PUBLIC}"
         )
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        compressed = key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-        if compressed in der:
+        # SEC 1 §2.3.3: 04 X Y, or compressed 02 X or 03 X. A key without its public point is taken to mean the first.
+        point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        if point not in der and point[1 : (len(point) + 1) // 2] in der:
             raise UnpinnableKey(
                 "the pin of this private key is not certain: it holds its public point in compressed form; "
                 f"{_ASK_FOR_PUBLIC}"
