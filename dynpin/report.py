@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import cast
 
-from dynpin.errors import InvalidHost, InvalidReport
+from dynpin.errors import InvalidHost, InvalidReport, UnpinnableKey
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.pins import Pin
 
-__all__ = ["Report", "build_report", "parse_report", "rfc3339"]
+__all__ = [
+    "Report",
+    "build_report",
+    "certificate_pin",
+    "grouping_key",
+    "load_json",
+    "parse_report",
+    "read_report",
+    "rfc3339",
+    "unwrap",
+]
 
-# RFC 7469 §3: known-pin = token "=" quoted-string; some senders give the bare base64.
+# RFC 7469 §3: known-pin = token "=" quoted-string. The text has the token be the algorithm's name, its example has
+# pin-sha256: both are read. Some senders give the bare base64.
 _KNOWN_PIN = re.compile(r"""(?P<algorithm>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?P<q>["'])(?P<text>.*)(?P=q)""")
 
 # What an honest report stays far below; a hostile one is cut here and flagged.
@@ -38,6 +51,9 @@ _MEMBERS = frozenset(
         "known-pins",
     }
 )
+
+
+_COMPARED = ("known-pins", "served-certificate-chain", "validated-certificate-chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +108,8 @@ class Report:
 
 def rfc3339(seconds: float) -> str:
     """A time in seconds since the epoch as RFC 3339 §5.6 text in UTC, such as ``2014-04-06T13:00:50Z``."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: its %Y has fewer than four digits before the year 1000.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def build_report(
@@ -131,22 +148,89 @@ def parse_report(body: bytes | str) -> Report:
     """Read a report leniently: odd values are flagged and kept apart, only what makes it no report is refused.
 
     Flags: ``bare-known-pins``, ``bad-known-pin``, ``too-many-known-pins``, ``other-known-pins``, ``no-date-time``,
-    ``bad-date-time``, ``naive-date-time``, ``no-expiration``, ``bad-expiration``, ``no-port``, ``bad-port``,
-    ``port-as-text``, ``no-noted-hostname``, ``bad-noted-hostname``, ``bad-hostname``, ``no-include-subdomains``,
-    ``bad-include-subdomains``, ``bad-certificate``, ``too-many-certificates``, ``no-served-chain``,
-    ``no-validated-chain``, ``no-known-pins``, ``unknown-members``.
+    ``bad-date-time``, ``naive-date-time``, ``no-expiration``, ``bad-expiration``, ``naive-expiration``,
+    ``no-port``, ``bad-port``, ``port-as-text``, ``no-noted-hostname``, ``bad-noted-hostname``, ``bad-hostname``,
+    ``no-include-subdomains``, ``bad-include-subdomains``, ``bad-certificate`` (no pin can be formed from it),
+    ``too-many-certificates``, ``no-served-chain``, ``no-validated-chain``, ``no-known-pins``, ``unknown-members``.
 
     Raises:
         InvalidReport: ``not-json``, ``too-deep``, ``not-an-object``, ``other-report-type``, ``no-hostname`` or
-            ``nothing-to-compare`` (neither known pins nor a chain).
+            ``nothing-to-compare`` (neither known pins nor a chain, not even unreadable ones).
+    """
+    return read_report(load_json(body))
+
+
+def load_json(body: bytes | str) -> object:
+    """What the JSON of a body holds.
+
+    Raises:
+        InvalidReport: ``not-json`` or ``too-deep``.
     """
     try:
-        loaded: object = json.loads(body)
+        loaded: object = json.loads(body, parse_constant=_refuse_constant)
+        # "\\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2).
+        json.dumps(loaded, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidReport("too-deep", f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:
         raise InvalidReport("not-json", f"the body is not JSON: {error}") from None
-    return read_report(loaded)
+    return loaded
+
+
+def _refuse_constant(name: str) -> object:
+    # Python's json reads NaN and Infinity, which RFC 7159 §6 does not permit and no other program reads back.
+    raise ValueError(f"{name} is no JSON number")
+
+
+def unwrap(loaded: object) -> list[object]:
+    """The reports in a body, one by one: a bare report, or those of a Reporting API envelope.
+
+    An envelope is a list of objects, or one, each with a ``type`` and a ``body``. RFC 7469 knows no envelope; senders
+    of the Reporting API put ``hpkp`` as the type. What is of another type stays in its envelope, and
+    :func:`read_report` then names it ``other-report-type``.
+    """
+    entries = cast("list[object]", loaded) if isinstance(loaded, list) else [loaded]
+    return [_content(entry) for entry in entries]
+
+
+def _content(entry: object) -> object:
+    if isinstance(entry, dict):
+        members = cast("dict[str, object]", entry)
+        return members["body"] if members.get("type") == "hpkp" and "body" in members else members
+    return entry
+
+
+def certificate_pin(pem: str) -> Pin | None:
+    """The pin of one certificate of a report, or None where the text is no certificate that can be pinned."""
+    # A hostile report must not fill the memory through the cache; real certificates are short.
+    return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
+
+
+def _certificate_pin(pem: str) -> Pin | None:
+    try:
+        return Pin.from_certificate(pem.encode("ascii", "replace"))
+    except UnpinnableKey:
+        return None
+
+
+_short_certificate_pin = lru_cache(maxsize=1024)(_certificate_pin)
+
+
+def grouping_key(report: Report, *, mode: str = "") -> str:
+    """32 hexadecimal digits that are the same for all reports of one cause: what Chromium compared, dates left out.
+
+    Noted host, host, port, the known pins in any order, the pins of the validated chain and the mode.
+    """
+    chain = [certificate_pin(pem) for pem in report.validated_chain]
+    parts = [
+        report.noted_hostname,
+        report.hostname,
+        report.port,
+        sorted(str(pin) for pin in report.known_pins),
+        ["" if pin is None else str(pin) for pin in chain],
+        mode,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def read_report(loaded: object) -> Report:
@@ -174,7 +258,7 @@ class _Reader:
         known_pins = self._known_pins()
         served = self._chain("served-certificate-chain", "no-served-chain")
         validated = self._chain("validated-certificate-chain", "no-validated-chain")
-        if not known_pins and not served and not validated:
+        if not any(self._entries(member) for member in _COMPARED):
             raise InvalidReport("nothing-to-compare", "the report has neither known pins nor a certificate chain")
         extra = {name: value for name, value in self.members.items() if name not in _MEMBERS}
         if extra:
@@ -242,48 +326,52 @@ class _Reader:
             if moment.tzinfo is None:
                 self._flag(f"naive-{flag}")
                 moment = moment.replace(tzinfo=UTC)
-            return moment.timestamp()
+            # An offset may lead out of the years that can be written back.
+            return moment.astimezone(UTC).timestamp()
         except (ValueError, OverflowError):
             self._flag(f"bad-{flag}")
             return None
 
     def _known_pins(self) -> tuple[Pin, ...]:
-        given = self.members.get("known-pins")
-        if not isinstance(given, list) or not given:
+        entries = self._entries("known-pins")
+        if not entries:
             self._flag("no-known-pins")
-            return ()
-        entries = cast("list[object]", given)
         if len(entries) > MAX_KNOWN_PINS:
             self._flag("too-many-known-pins")
         pins: dict[Pin, None] = {}
         for entry in entries[:MAX_KNOWN_PINS]:
             text = entry if isinstance(entry, str) else ""
             found = _KNOWN_PIN.fullmatch(text)
-            if found is None:
-                self._flag("bare-known-pins")
-            elif found["algorithm"].lower() != "pin-sha256":
+            if found is not None and found["algorithm"].lower() not in ("pin-sha256", "sha256"):
                 self._flag("other-known-pins")
                 continue
             try:
                 pins[Pin.from_base64(text if found is None else found["text"].replace("\\", ""))] = None
             except ValueError:
                 self._flag("bad-known-pin")
+                continue
+            if found is None:
+                self._flag("bare-known-pins")
         return tuple(pins)
 
     def _chain(self, member: str, missing: str) -> tuple[str, ...]:
-        given = self.members.get(member)
-        if not isinstance(given, list) or not given:
+        entries = self._entries(member)
+        if not entries:
             self._flag(missing)
-            return ()
-        entries = cast("list[object]", given)
         if len(entries) > MAX_CERTIFICATES:
             self._flag("too-many-certificates")
-        texts = [entry for entry in entries[:MAX_CERTIFICATES] if isinstance(entry, str)]
-        if any(not text.lstrip().startswith("-----BEGIN CERTIFICATE-----") for text in texts) or len(texts) < len(
-            entries[:MAX_CERTIFICATES]
-        ):
-            self._flag("bad-certificate")
-        return tuple(text[:MAX_TEXT] for text in texts)
+        texts: list[str] = []
+        for entry in entries[:MAX_CERTIFICATES]:
+            text = entry[:MAX_TEXT] if isinstance(entry, str) else None
+            if text is not None:
+                texts.append(text)
+            if text is None or certificate_pin(text) is None:
+                self._flag("bad-certificate")
+        return tuple(texts)
+
+    def _entries(self, member: str) -> list[object]:
+        given = self.members.get(member)
+        return cast("list[object]", given) if isinstance(given, list) else []
 
 
 def _optional_rfc3339(seconds: float | None) -> str | None:

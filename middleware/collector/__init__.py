@@ -1,0 +1,59 @@
+"""The report-uri endpoint: an ASGI app that takes violation reports, keeps them and says what they mean.
+
+Needs the extra ``collector``; nothing of it is imported before :func:`collector` is called.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.limits import Limits
+from dynpin.middleware.collector.sqlite import SQLiteStorage
+from dynpin.middleware.collector.storage import Storage, Token
+
+if TYPE_CHECKING:
+    from dynpin.middleware.collector.app import Collector
+
+__all__ = ["Limits", "SQLiteStorage", "Storage", "Token", "collector"]
+
+
+def collector(
+    storage: str | os.PathLike[str] | Storage,
+    *,
+    tokens: Iterable[str | Token] = (),
+    open_access: bool = False,
+    limits: Limits | None = None,
+    truncate_addresses: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> Collector:
+    """An ASGI app that takes violation reports (RFC 7469 §3): serve it, or mount it in Starlette or FastAPI.
+
+    ``POST /r/<token>/enforce`` and ``/r/<token>/report-only`` take reports; ``GET /api/reports`` and
+    ``/api/groups`` give them as JSON.
+
+    Args:
+        storage: the SQLite file, or another storage.
+        tokens: what may stand in the URL, beside the tokens made by ``dynpin collect tokens``.
+        open_access: let everyone who reaches the app read the reports; for a test, or behind something that checks.
+        limits: how much is taken.
+        truncate_addresses: keep the /24 or /48 of a client, never its address.
+        clock: seconds since the epoch, UTC.
+
+    Raises:
+        ModuleNotFoundError: where Starlette is missing; the message names the extra.
+        StoreError: where the file cannot be used.
+    """
+    try:
+        from dynpin.middleware.collector.app import build  # noqa: PLC0415 - Starlette is an extra
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
+        ) from error
+    kept = SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
+
+    desk = Desk(kept, tokens=tokens, limits=limits, clock=clock, truncate_addresses=truncate_addresses)
+    return build(desk, open_access=open_access)

@@ -1,0 +1,95 @@
+"""The JSON API: reports and groups, filtered as on the pages, paged by a cursor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.filters import BadFilter, Filter
+from dynpin.middleware.collector.storage import Group, Page, StoredReport
+from dynpin.report import rfc3339
+
+__all__ = ["api_routes", "group_object", "report_object"]
+
+_MAX_LIMIT = 500
+Entry = TypeVar("Entry")
+
+
+def api_routes(desk: Desk) -> list[Route]:
+    """``/api/reports`` and ``/api/groups``."""
+
+    def reports(request: Request) -> Response:
+        return _page(request, desk, desk.storage.reports, report_object)
+
+    def groups(request: Request) -> Response:
+        return _page(request, desk, desk.storage.groups, group_object)
+
+    return [Route("/api/reports", reports, name="api_reports"), Route("/api/groups", groups, name="api_groups")]
+
+
+def _page(
+    request: Request,
+    desk: Desk,
+    select: Callable[..., Page[Entry]],
+    describe: Callable[[Entry], dict[str, object]],
+) -> Response:
+    try:
+        wanted = Filter.parse(request.query_params.multi_items(), desk.clock())
+        page = select(wanted, cursor=request.query_params.get("cursor"), limit=_limit(request))
+    except BadFilter as error:
+        return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+    return JSONResponse({"entries": [describe(entry) for entry in page.entries], "cursor": page.cursor})
+
+
+def _limit(request: Request) -> int:
+    text = request.query_params.get("limit", "50")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= _MAX_LIMIT):
+        raise BadFilter(f"limit is a number from 1 to {_MAX_LIMIT}")
+    return int(text)
+
+
+def group_object(group: Group) -> dict[str, object]:
+    """A group as JSON."""
+    return {
+        "group": group.key,
+        "host": group.host,
+        "noted-host": group.noted_host or None,
+        "port": group.port,
+        "mode": group.mode,
+        "token": group.token,
+        "state": group.state,
+        "reports": group.reports,
+        "first-seen": rfc3339(group.first_seen),
+        "last-seen": rfc3339(group.last_seen),
+        "known-pins": list(group.known_pins),
+        "validated-pins": list(group.validated_pins),
+        "issuer": group.issuer,
+        "verdict": group.verdict,
+        "severity": group.severity,
+        "diagnosis": None if group.diagnosis is None else json.loads(group.diagnosis),
+    }
+
+
+def report_object(stored: StoredReport) -> dict[str, object]:
+    """A report as JSON; ``report`` is the body as it came, null once its sample was pruned."""
+    return {
+        "id": stored.id,
+        "group": stored.group.key,
+        "received-at": rfc3339(stored.received_at),
+        "host": stored.group.host,
+        "noted-host": stored.group.noted_host or None,
+        "port": stored.group.port,
+        "mode": stored.group.mode,
+        "verdict": stored.group.verdict,
+        "token": stored.token,
+        "source": stored.source or None,
+        "user-agent": stored.user_agent or None,
+        "flags": list(stored.flags),
+        "report": None if stored.body is None else json.loads(stored.body),
+    }

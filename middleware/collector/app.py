@@ -1,0 +1,128 @@
+"""The collector as an ASGI app: the intake under ``/r/``, and what people and programs read behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector.api import api_routes
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.intake import Answer, Head
+
+__all__ = ["Collector", "build"]
+
+
+class Collector:
+    """An ASGI app that takes violation reports and shows them; see :func:`dynpin.middleware.collector.collector`."""
+
+    def __init__(self, desk: Desk, behind: ASGIApp) -> None:
+        self.desk = desk
+        self._behind = behind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request: a report without a detour, everything else through Starlette's router."""
+        if scope["type"] == "http":
+            path = _path_within(scope)
+            if path.startswith("/r/"):
+                answer = await self._take(_head(scope, path), receive)
+                await _send(answer, send)
+                return
+        await self._behind(scope, receive, send)
+
+    def close(self) -> None:
+        """Store what waits and let go of the file; called at the end of the server's lifespan where there is one."""
+        self.desk.close()
+
+    async def _take(self, head: Head, receive: Receive) -> Answer:
+        intake = self.desk.intake
+        admission = intake.admit(head)
+        if isinstance(admission, Answer):
+            return admission
+        body = await _read(receive, intake.limits.body)
+        if body is None:
+            return intake.too_large(admission)
+        taken = intake.take(admission, body)
+        if taken.stored is not None:
+            try:
+                # Shielded: a sender that hangs up must not cancel the batch that it shares with others.
+                await asyncio.shield(asyncio.wrap_future(taken.stored))
+            except StoreError as error:
+                return intake.overloaded(admission, len(taken.arrivals), error)
+        return taken.answer
+
+
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """The body, or None as soon as it is longer than the limit."""
+    parts: list[bytes] = []
+    length = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        part: bytes = message.get("body", b"")
+        length += len(part)
+        if length > limit:
+            return None
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _path_within(scope: Scope) -> str:
+    """The path below the place where the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def _head(scope: Scope, path: str) -> Head:
+    headers = Headers(scope=scope)
+    client = scope.get("client")
+    return Head(
+        method=scope["method"],
+        path=path,
+        client=client[0] if client else None,
+        content_type=headers.get("content-type", ""),
+        content_length=headers.get("content-length", ""),
+        content_encoding=headers.get("content-encoding", ""),
+        user_agent=headers.get("user-agent", ""),
+    )
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.all_headers()]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.payload()})
+
+
+def build(desk: Desk, *, open_access: bool) -> Collector:
+    """The app around a desk."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        desk.close()
+
+    behind: ASGIApp = Starlette(routes=api_routes(desk), lifespan=lifespan)
+    return Collector(desk, behind if open_access else _Closed(behind))
+
+
+class _Closed:
+    """Lets nobody read: who may is not said yet."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        message = "nobody may read the reports yet: build the collector with open_access=True"
+        await JSONResponse({"error": "no-access", "message": message}, status_code=403)(scope, receive, send)

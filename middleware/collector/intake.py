@@ -1,0 +1,307 @@
+"""The intake: what the report-uri answers, the same for ASGI and WSGI.
+
+A request is admitted by its head alone, so that what is dropped costs next to nothing; then its body is read and
+checked; then its reports are stored together with those of others; then it is answered. Nothing a sender writes
+leads to a 500.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from dynpin.errors import InvalidReport
+from dynpin.middleware.collector.commit import GroupCommit, Overloaded
+from dynpin.middleware.collector.limits import Ledger, Limits, Meter, truncated
+from dynpin.middleware.collector.storage import HOUR, Arrival, Counted, Mode, Outcome, Token
+from dynpin.report import certificate_pin, grouping_key, load_json, read_report, unwrap
+
+__all__ = ["Admission", "Answer", "Head", "Intake", "Taken"]
+
+_PATH = re.compile(r"/r/(?P<token>[A-Za-z0-9._~-]{1,128})/(?P<mode>enforce|report-only)/?")
+# Senders name JSON in many ways: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
+# a page's fetch() without preflight text/plain.
+_JSON_LIKE = re.compile(r"(?:[a-z]+/(?:[a-z0-9.+-]*json|[a-z0-9.-]+-report)|text/plain|application/octet-stream)?")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_TOKENS_FRESH_FOR = 1.0
+_MAX_NAME = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a request, as both kinds of server give it; `path` begins with ``/r/``."""
+
+    method: str
+    path: str
+    client: str | None = None
+    content_type: str = ""
+    content_length: str = ""
+    content_encoding: str = ""
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender is told. The body is JSON: an object, or empty where None."""
+
+    status: int
+    body: dict[str, object] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def payload(self) -> bytes:
+        """The bytes of the body."""
+        return b"" if self.body is None else json.dumps(self.body).encode()
+
+    def all_headers(self) -> list[tuple[str, str]]:
+        """The headers, with those that each answer has: any page may send a report (CORS)."""
+        headers = [*self.headers, ("access-control-allow-origin", "*"), ("cache-control", "no-store")]
+        if self.body is not None:
+            headers.append(("content-type", "application/json"))
+        if self.status != 204:
+            headers.append(("content-length", str(len(self.payload()))))
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request whose body may be read."""
+
+    token: Token
+    mode: Mode
+    source: str
+    user_agent: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a body: the answer, and the reports that must be on the disk before it is given."""
+
+    answer: Answer
+    arrivals: tuple[Arrival, ...] = ()
+    stored: Future[None] | None = None
+
+
+def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, {"error": code, "message": message}, headers)
+
+
+class Intake:
+    """Admits requests, reads reports and hands them to the group commit.
+
+    Args:
+        commit: stores the reports.
+        ledger: counts what was answered.
+        tokens: gives the tokens that may be used; asked at most once a second.
+        limits: what is too much.
+        clock: seconds since the epoch, UTC.
+        truncate_addresses: keep the /24 or /48 of a client, never its address.
+    """
+
+    def __init__(
+        self,
+        commit: GroupCommit,
+        ledger: Ledger,
+        tokens: Callable[[], dict[str, Token]],
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+        truncate_addresses: bool = True,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.clock = clock
+        self._commit = commit
+        self._ledger = ledger
+        self._meter = Meter(self.limits)
+        self._truncate = truncate_addresses
+        self._read_tokens = tokens
+        self._tokens: dict[str, Token] = {}
+        self._tokens_read_at = float("-inf")
+
+    def admit(self, head: Head) -> Answer | Admission:
+        """Decide by the head of a request whether its body is worth reading."""
+        now = self.clock()
+        found = _PATH.fullmatch(head.path)
+        token = None if found is None else self._token(found["token"], now)
+        if found is None or token is None:
+            self._count(now, "", "rejected", "unknown-token")
+            return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
+        if head.method == "OPTIONS":
+            return Answer(
+                204,
+                headers=(
+                    ("allow", "POST, OPTIONS"),
+                    ("access-control-allow-methods", "POST"),
+                    ("access-control-allow-headers", "content-type"),
+                    ("access-control-max-age", "86400"),
+                ),
+            )
+        if head.method != "POST":
+            self._count(now, token.token, "rejected", "method")
+            return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
+        source = truncated(head.client) if self._truncate else (head.client or "")
+        exceeded = self._meter.exceeded(token.token, source, now)
+        if exceeded is not None:
+            self._count(now, token.token, "rejected", exceeded)
+            return self._too_many(exceeded, now)
+        refusal = self._check_body_head(head)
+        if refusal is not None:
+            self._count(now, token.token, "rejected", str((refusal.body or {})["error"]))
+            return refusal
+        mode: Mode = "enforce" if found["mode"] == "enforce" else "report-only"
+        return Admission(token, mode, source, _storable(head.user_agent[:300]), now)
+
+    def too_large(self, admission: Admission) -> Answer:
+        """The answer to a body that turned out longer than the limit."""
+        self._count(admission.now, admission.token.token, "rejected", "too-large")
+        return self._refuse_size()
+
+    def take(self, admission: Admission, body: bytes) -> Taken:
+        """Read a body, and hand its reports to the disk."""
+        try:
+            text = _decoded(body)
+            loaded = load_json(text)
+        except InvalidReport as error:
+            return self._rejected(admission, error)
+        entries = unwrap(loaded)
+        if not entries:
+            return self._rejected(admission, InvalidReport("empty", "the list has no report"))
+        if len(entries) == 1:
+            # The body is kept as it came, unless it was wrapped in an envelope.
+            return self._take_one(admission, entries[0], text if entries[0] is loaded else None)
+        return self._take_several(admission, entries)
+
+    def overloaded(self, admission: Admission, reports: int, error: BaseException | None = None) -> Answer:
+        """The answer where nothing could be stored: the sender may come again."""
+        self._count(admission.now, admission.token.token, "rejected", "not-stored", reports)
+        message = "too many reports wait for the disk" if error is None else "the report could not be stored"
+        return _refusal(503, "not-stored", message, ("retry-after", "60"))
+
+    # -- one body -----------------------------------------------------------------------------------------------
+
+    def _take_one(self, admission: Admission, entry: object, text: str | None) -> Taken:
+        try:
+            arrival = self._arrival(admission, entry, text)
+        except InvalidReport as error:
+            return self._rejected(admission, error)
+        if not admission.token.takes(arrival.report.hostname):
+            self._count(admission.now, admission.token.token, "filtered", "other-host")
+            return Taken(Answer(200, {"accepted": 0, "declined": [{"report": 0, "error": "other-host"}]}))
+        return self._store(admission, (arrival,), Answer(204))
+
+    def _take_several(self, admission: Admission, entries: list[object]) -> Taken:
+        now, token = admission.now, admission.token.token
+        arrivals: list[Arrival] = []
+        declined: list[dict[str, object]] = []
+        for index, entry in enumerate(entries):
+            error = self._meter.exceeded(token, admission.source, now) if index else None
+            if index >= self.limits.batch:
+                error = "too-many-reports"
+            if error is None:
+                try:
+                    arrival = self._arrival(admission, entry, None)
+                except InvalidReport as invalid:
+                    error = invalid.code
+                else:
+                    if admission.token.takes(arrival.report.hostname):
+                        arrivals.append(arrival)
+                    else:
+                        error = "other-host"
+            if error is not None:
+                outcome: Outcome = "filtered" if error in _FILTERED else "rejected"
+                self._count(now, token, outcome, error)
+                if len(declined) < self.limits.batch:
+                    declined.append({"report": index, "error": error})
+        answer = Answer(200, {"accepted": len(arrivals), "declined": declined}) if declined else Answer(204)
+        return self._store(admission, tuple(arrivals), answer)
+
+    def _arrival(self, admission: Admission, entry: object, text: str | None) -> Arrival:
+        report = read_report(entry)
+        if report.flags:
+            # Only a name that is flagged can hold what is too long to show or cannot be stored.
+            noted = report.noted_hostname
+            report = replace(
+                report,
+                hostname=_storable(report.hostname)[:_MAX_NAME],
+                noted_hostname=None if noted is None else _storable(noted)[:_MAX_NAME],
+            )
+        pins = (certificate_pin(pem) for pem in report.validated_chain)
+        return Arrival(
+            report=report,
+            body=_storable(json.dumps(entry) if text is None else text),
+            key=grouping_key(report, mode=admission.mode),
+            mode=admission.mode,
+            token=admission.token.token,
+            source=admission.source,
+            user_agent=admission.user_agent,
+            received_at=admission.now,
+            validated_pins=tuple("" if pin is None else str(pin) for pin in pins),
+        )
+
+    def _store(self, admission: Admission, arrivals: tuple[Arrival, ...], answer: Answer) -> Taken:
+        if not arrivals:
+            return Taken(answer)
+        try:
+            stored = self._commit.submit(arrivals)
+        except Overloaded:
+            return Taken(self.overloaded(admission, len(arrivals)))
+        self._count(admission.now, admission.token.token, "accepted", "", len(arrivals))
+        return Taken(answer, arrivals, stored)
+
+    def _rejected(self, admission: Admission, error: InvalidReport) -> Taken:
+        if error.code in _FILTERED:
+            self._count(admission.now, admission.token.token, "filtered", error.code)
+            return Taken(Answer(200, {"accepted": 0, "declined": [{"report": 0, "error": error.code}]}))
+        self._count(admission.now, admission.token.token, "rejected", error.code)
+        return Taken(_refusal(400, error.code, error.message))
+
+    # -- the head -----------------------------------------------------------------------------------------------
+
+    def _token(self, text: str, now: float) -> Token | None:
+        if not 0 <= now - self._tokens_read_at < _TOKENS_FRESH_FOR:
+            self._tokens = self._read_tokens()
+            self._tokens_read_at = now
+        return self._tokens.get(text)
+
+    def _check_body_head(self, head: Head) -> Answer | None:
+        media_type = head.content_type.partition(";")[0].strip().lower()
+        if not _JSON_LIKE.fullmatch(media_type):
+            return _refusal(415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json")
+        if head.content_encoding.strip().lower() not in ("", "identity"):
+            return _refusal(415, "content-encoding", "send the report as it is, not compressed")
+        if head.content_length.isdigit() and int(head.content_length[:12]) > self.limits.body:
+            return self._refuse_size()
+        return None
+
+    def _refuse_size(self) -> Answer:
+        return _refusal(413, "too-large", f"a report has at most {self.limits.body} bytes")
+
+    def _too_many(self, exceeded: str, now: float) -> Answer:
+        wait = max(1, int(HOUR - now % HOUR))
+        return _refusal(429, exceeded, "enough reports for this hour; this one was counted", ("retry-after", str(wait)))
+
+    def _count(self, now: float, token: str, outcome: Outcome, reason: str, number: int = 1) -> None:
+        self._ledger.count(Counted(int(now // HOUR), token, outcome, reason), number)
+
+
+# What is a sound request and not for us; everything else that is not stored was rejected.
+_FILTERED = frozenset({"other-report-type", "other-host"})
+
+
+def _decoded(body: bytes) -> str:
+    if not body:
+        raise InvalidReport("empty", "the body is empty")
+    try:
+        # RFC 8259 §8.1: UTF-8; a byte order mark is ignored, and so are senders of UTF-16, from the time before it.
+        return body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError as error:
+        raise InvalidReport("not-json", f"the body is not text: {error}") from None
+
+
+def _storable(text: str) -> str:
+    """The text without what SQLite cannot store: lone surrogates and NUL."""
+    return _UNSTORABLE.sub("\ufffd", text)

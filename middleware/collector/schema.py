@@ -1,0 +1,232 @@
+"""The file of the collector: how it is opened, what is in it, and how an older one is brought up to date.
+
+Readable with Datasette as it is: times are seconds since the epoch, and the view ``readable_reports`` has them as text.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dynpin.errors import StoreError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+__all__ = ["SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
+
+# The number of migrations below; PRAGMA user_version of an up-to-date file.
+SCHEMA_VERSION = 1
+# "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
+_APPLICATION_ID = 0x64796E72
+_BUSY_TIMEOUT_S = 30.0
+
+# groups   one row for each cause (dynpin.report.grouping_key), with its counts and its verdict
+# reports  one row for each report; samples has the bodies apart, so that a scan of the rows stays small
+# rates    reports of a group in each hour; totals the same of all groups: no page ever counts the reports
+# agents   user agents of a group;  pins: which groups a pin occurs in, and where
+# outcomes what the intake answered in each hour: accepted, filtered, rejected
+_TABLES = """
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    noted_host TEXT NOT NULL,
+    port INTEGER,
+    mode TEXT NOT NULL,
+    token TEXT NOT NULL,
+    known_pins TEXT NOT NULL,
+    validated_pins TEXT NOT NULL,
+    first_seen REAL NOT NULL,
+    last_seen REAL NOT NULL,
+    reports INTEGER NOT NULL,
+    issuer TEXT,
+    verdict TEXT,
+    severity TEXT,
+    diagnosis TEXT,
+    state TEXT NOT NULL DEFAULT 'open',
+    state_at REAL,
+    alerted_at REAL
+);
+CREATE INDEX groups_by_last_seen ON groups (last_seen);
+CREATE INDEX groups_by_first_seen ON groups (first_seen);
+CREATE INDEX groups_by_host ON groups (host, last_seen);
+CREATE INDEX groups_by_noted_host ON groups (noted_host, last_seen);
+CREATE INDEX groups_by_verdict ON groups (verdict, last_seen);
+CREATE INDEX groups_by_issuer ON groups (issuer, last_seen);
+CREATE INDEX groups_without_verdict ON groups (id) WHERE verdict IS NULL;
+CREATE TABLE pins (
+    pin TEXT NOT NULL,
+    group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    place TEXT NOT NULL,
+    PRIMARY KEY (pin, group_id, place)
+) WITHOUT ROWID;
+CREATE INDEX pins_by_group ON pins (group_id);
+CREATE TABLE reports (
+    id INTEGER PRIMARY KEY,
+    group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    received_at REAL NOT NULL,
+    observed_at REAL,
+    expires_at REAL,
+    token TEXT NOT NULL,
+    source TEXT NOT NULL,
+    user_agent TEXT NOT NULL,
+    flags TEXT NOT NULL
+);
+CREATE INDEX reports_by_group ON reports (group_id);
+CREATE INDEX reports_by_time ON reports (received_at);
+CREATE TABLE samples (
+    report_id INTEGER PRIMARY KEY REFERENCES reports (id) ON DELETE CASCADE,
+    body TEXT NOT NULL
+);
+CREATE TABLE rates (
+    group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    hour INTEGER NOT NULL,
+    reports INTEGER NOT NULL,
+    PRIMARY KEY (group_id, hour)
+) WITHOUT ROWID;
+CREATE INDEX rates_by_hour ON rates (hour, group_id, reports);
+CREATE TABLE totals (
+    hour INTEGER NOT NULL,
+    mode TEXT NOT NULL,
+    reports INTEGER NOT NULL,
+    PRIMARY KEY (hour, mode)
+) WITHOUT ROWID;
+CREATE TABLE agents (
+    group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    user_agent TEXT NOT NULL,
+    reports INTEGER NOT NULL,
+    PRIMARY KEY (group_id, user_agent)
+) WITHOUT ROWID;
+CREATE TABLE outcomes (
+    hour INTEGER NOT NULL,
+    token TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (hour, token, outcome, reason)
+) WITHOUT ROWID;
+CREATE TABLE tokens (
+    token TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    hosts TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    revoked_at REAL
+) WITHOUT ROWID;
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    csrf TEXT NOT NULL,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE VIEW readable_reports AS
+    SELECT reports.id, datetime(received_at, 'unixepoch') AS received, datetime(observed_at, 'unixepoch') AS observed,
+           groups.host, groups.noted_host, groups.port, groups.mode, groups.verdict, groups.issuer,
+           reports.token, source, user_agent, flags, samples.body
+    FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id;
+"""
+
+
+def _migrations() -> Migrations:
+    from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - its import costs more than opening the file
+
+    migrations = Migrations("dynpin-collector")
+    for number, step in enumerate((_first_form,), start=1):
+        migrations(name=f"{number:03}{step.__name__}")(step)
+    return migrations
+
+
+def _first_form(db: Database) -> None:
+    # One statement at a time: executescript would commit the transaction that all processes wait for.
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+def open_database(path: Path) -> None:
+    """Make the file (mode 0600) or bring it up to date; safe when several processes start at once.
+
+    Raises:
+        StoreError: where the file cannot be opened, is no collector's, is damaged, or was written by a newer dynpin.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = connect(path)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            if _version(connection) != SCHEMA_VERSION:
+                _bring_up_to_date(connection, path)
+        finally:
+            connection.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """One more connection to a file that :func:`open_database` has made."""
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    connection.row_factory = sqlite3.Row
+    # WAL with FULL: NORMAL forgets acknowledged reports when the power fails.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    from sqlite_utils import Database  # noqa: PLC0415 - see _migrations
+
+    with transaction(connection):
+        version = _version(connection)  # again: another process may have been first
+        if version == SCHEMA_VERSION:
+            return
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"the report storage {path} was written by a newer dynpin (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade dynpin, or name another file"
+            )
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != _APPLICATION_ID and tables:
+            raise StoreError(f"{path} is an SQLite database of another program; name another file for the reports")
+        _migrations().apply(Database(connection))
+        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
+    """Hold the write lock of the file from the first read to the commit; roll back on any error."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def storage_errors(path: Path) -> Generator[None]:
+    """Turn what SQLite and the file system raise into a StoreError that names the file and the cause."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(
+            f"the report storage {path} cannot be used: {error}; check the file, its folder's permissions and the "
+            "free space"
+        ) from error

@@ -1,0 +1,109 @@
+"""A collector on a real socket: uvicorn in a thread, a file for its storage, a clock that stands."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from dynpin.middleware.collector import collector
+
+NOW = 1_800_000_000.0
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "reports.json").read_text())["requests"]
+
+
+Entries = list[dict[str, Any]]
+
+
+class Clock:
+    """Time that moves when a test says so."""
+
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve an ASGI app with uvicorn on loopback; gives its base URL."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        # The socket listens from the start, so that a request waits for the server, and nobody polls.
+        listener.listen()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@dataclass
+class Site:
+    """A running collector."""
+
+    url: str
+    clock: Clock
+    file: Path
+    client: httpx.Client
+
+    def post(self, report: object, path: str = "/r/demo/enforce", **headers: str) -> httpx.Response:
+        content = report if isinstance(report, bytes | str) else json.dumps(report)
+        return self.client.post(path, content=content, headers={"content-type": "application/json", **headers})
+
+    def reports(self, query: str = "") -> Entries:
+        entries: Entries = self.client.get(f"/api/reports?{query}").raise_for_status().json()["entries"]
+        return entries
+
+    def groups(self, query: str = "") -> Entries:
+        entries: Entries = self.client.get(f"/api/groups?{query}").raise_for_status().json()["entries"]
+        return entries
+
+
+Start = Callable[..., Site]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Start]:
+    """Starts a collector; the keywords are those of `collector`."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Site:
+            clock = options.pop("clock", None) or Clock()
+            file = options.pop("file", tmp_path / "reports.sqlite")
+            options = {"tokens": ["demo"], "open_access": True, **options}
+            url = stack.enter_context(serving(collector(file, clock=clock, **options)))
+            client = stack.enter_context(httpx.Client(base_url=url, trust_env=False))
+            return Site(url, clock, file, client)
+
+        yield start
+
+
+def vector(identity: str) -> dict[str, Any]:
+    """One request of tests/vectors/reports.json."""
+    found: dict[str, Any] = next(entry for entry in VECTORS if entry["id"] == identity)
+    return found
+
+
+def report(**members: object) -> dict[str, object]:
+    """A sound report, with these members in place of its own (`known_pins` for ``known-pins``)."""
+    sound: dict[str, object] = dict(vector("m-unknown-key")["body"])
+    del sound["failure-mode"]
+    return sound | {name.replace("_", "-"): value for name, value in members.items()}
