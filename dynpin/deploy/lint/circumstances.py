@@ -1,0 +1,217 @@
+"""What is known about the deployment that sends a header."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from dynpin.errors import UnpinnableKey
+from dynpin.pins import Pin
+
+__all__ = ["Circumstances"]
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----(?:\r?\n)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """The circumstances of one header; everything may be unknown (None or empty).
+
+    Pins are base64 texts, since a circumstance may name a key that has none yet.
+
+    Attributes:
+        scheme: ``"https"`` or ``"http"``, as the client saw it; `app_scheme` is what the application saw.
+        chain_valid: whether the TLS connection was free of errors.
+        host: the host that sent the header.
+        chain_pins: the pins of the chain, leaf first; `served_chain_pins` is what the server sent,
+            `validated_chain_pins` what a client built, `origin_chain_pins` what stands behind a proxy.
+        chain_root: ``"private CA"`` or another word for where the root comes from.
+        certificates: PEM certificates of the chain, leaf first.
+        leaf_not_after_in_s: seconds until the leaf expires.
+        intent: ``"pin"``, or ``"unpin"`` where max-age=0 is meant.
+        config: the settings of the library that made the header: `report_only`, `enforce`, `mode`, `report_uri`.
+        previous_name: the name of the header field that was sent before an upgrade.
+        also: other header fields of the same response; `fields` are all values of this field, in order.
+        paths: the value by path, None where it is missing; `nodes` the values of several servers, `visits` those
+            that several visitors received.
+        subdomain_chain_pins: the chain of each subdomain.
+        cookie_domain: the Domain of the cookies that the site sets.
+        script_hosts: the hosts that pages load scripts from.
+        previous_header: the value that was sent before, `previous_header_age_s` seconds ago.
+        deployed_key: the pin of the key that is about to be deployed.
+        held_keys: the pins of all keys that the operator holds: the inventory.
+        backup_key_path: where the private half of the backup key lies on the server.
+        report_uri_status: what a probe of report-uri gave: an HTTP status, or the failure in words.
+        clients: the clients that the policy is for, such as ``"Chrome 120"`` or a User-Agent.
+    """
+
+    scheme: str | None = None
+    app_scheme: str | None = None
+    chain_valid: bool | None = None
+    host: str | None = None
+    chain_pins: tuple[str, ...] = ()
+    served_chain_pins: tuple[str, ...] = ()
+    validated_chain_pins: tuple[str, ...] = ()
+    origin_chain_pins: tuple[str, ...] = ()
+    chain_root: str | None = None
+    certificates: tuple[str, ...] = ()
+    leaf_not_after_in_s: float | None = None
+    intent: str = "pin"
+    config: Mapping[str, object] | None = None
+    previous_name: str | None = None
+    also: Mapping[str, str] = field(default_factory=dict[str, str])
+    fields: tuple[str, ...] = ()
+    paths: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    nodes: tuple[str, ...] = ()
+    visits: tuple[str, ...] = ()
+    subdomain_chain_pins: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    cookie_domain: str | None = None
+    script_hosts: tuple[str, ...] = ()
+    previous_header: str | None = None
+    previous_header_age_s: float = 0
+    deployed_key: str | None = None
+    held_keys: tuple[str, ...] | None = None
+    backup_key_path: str | None = None
+    report_uri_status: str | None = None
+    clients: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The pins of the chain that clients validate; empty where it is unknown."""
+        return self.validated_chain_pins or self.chain_pins
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Circumstances:
+        """Read circumstances from JSON: one object with these attributes as members; others are ignored.
+
+        Raises:
+            ValueError: where it is no JSON object, or a member has another type.
+        """
+        loaded: object = json.loads(text)
+        return cls.from_dict(loaded)
+
+    @classmethod
+    def from_dict(cls, loaded: object) -> Circumstances:
+        """Read circumstances from JSON that is decoded already; see :meth:`from_json`."""
+        if not isinstance(loaded, dict):
+            raise ValueError("the circumstances are one JSON object")  # noqa: TRY004 - it is input, not a caller's type
+        given = _Members(cast("dict[str, object]", loaded))
+        # Certificates are taken from wherever they stand, so that no tool needs to know our name for them.
+        certificates = tuple(dict.fromkeys(_certificates(cast("object", loaded))))
+        status = given.members.get("report_uri_status")
+        return cls(
+            scheme=given.text("scheme"),
+            app_scheme=given.text("app_scheme"),
+            chain_valid=given.flag("chain_valid"),
+            host=given.text("host"),
+            chain_pins=given.pins("chain_pins") or tuple(_certificate_pins(certificates)),
+            served_chain_pins=given.pins("served_chain_pins"),
+            validated_chain_pins=given.pins("validated_chain_pins"),
+            origin_chain_pins=given.pins("origin_chain_pins"),
+            chain_root=given.text("chain_root"),
+            certificates=certificates,
+            leaf_not_after_in_s=given.number("leaf_not_after_in_s"),
+            intent=given.text("intent") or "pin",
+            config=given.mapping("config"),
+            previous_name=given.text("previous_name"),
+            also={name: value for name, value in given.values("also").items() if value},
+            fields=given.texts("fields"),
+            paths=given.values("paths"),
+            nodes=given.texts("nodes"),
+            visits=given.texts("visits"),
+            subdomain_chain_pins=given.pins_by_host("subdomain_chain_pins"),
+            cookie_domain=given.text("cookie_domain"),
+            script_hosts=given.texts("script_hosts"),
+            previous_header=given.text("previous_header"),
+            previous_header_age_s=given.number("previous_header_age_s") or 0,
+            deployed_key=next(iter(given.pins("deployed_key")), None),
+            held_keys=given.pins("held_keys") if "held_keys" in given.members else None,
+            backup_key_path=given.text("backup_key_path"),
+            report_uri_status=None if status is None else str(status),
+            clients=given.texts("clients"),
+        )
+
+
+class _Members:
+    """The members of the JSON object, each read as the type that it must have."""
+
+    def __init__(self, members: dict[str, object]) -> None:
+        self.members = members
+
+    def text(self, name: str) -> str | None:
+        value = self.members.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise ValueError(f"{name} is a text")
+
+    def flag(self, name: str) -> bool | None:
+        value = self.members.get(name)
+        if value is None or isinstance(value, bool):
+            return value
+        raise ValueError(f"{name} is true or false")
+
+    def number(self, name: str) -> float | None:
+        value = self.members.get(name)
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return value
+        raise ValueError(f"{name} is a number")
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.members.get(name)
+        if isinstance(value, str):
+            return (value,)
+        items = cast("list[object]", value) if isinstance(value, list) else None
+        if value is not None and items is None:
+            raise ValueError(f"{name} is a list of texts")
+        found = [item for item in items or [] if item is not None]
+        if not all(isinstance(item, str) for item in found):
+            raise ValueError(f"{name} is a list of texts")
+        return tuple(str(item) for item in found)
+
+    def pins(self, name: str) -> tuple[str, ...]:
+        return tuple(_canonical(text) for text in self.texts(name))
+
+    def mapping(self, name: str) -> Mapping[str, object] | None:
+        value = self.members.get(name)
+        if value is None or isinstance(value, dict):
+            return cast("dict[str, object] | None", value)
+        raise ValueError(f"{name} is an object")
+
+    def values(self, name: str) -> dict[str, str | None]:
+        entries = self.mapping(name) or {}
+        if not all(value is None or isinstance(value, str) for value in entries.values()):
+            raise ValueError(f"{name} holds header values")
+        return {key: None if value is None else str(value) for key, value in entries.items()}
+
+    def pins_by_host(self, name: str) -> dict[str, tuple[str, ...]]:
+        entries = dict(self.mapping(name) or {})
+        return {host: _Members(entries).pins(host) for host in entries}
+
+
+def _canonical(text: str) -> str:
+    try:
+        return str(Pin.from_base64(text))
+    except ValueError:
+        return text
+
+
+def _certificates(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from (found[0] for found in _CERTIFICATE.finditer(value))
+    elif isinstance(value, dict):
+        for item in cast("dict[object, object]", value).values():
+            yield from _certificates(item)
+    elif isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _certificates(item)
+
+
+def _certificate_pins(certificates: tuple[str, ...]) -> Iterator[str]:
+    for pem in certificates:
+        try:
+            yield str(Pin.from_certificate(pem))
+        except UnpinnableKey:
+            continue

@@ -1,0 +1,199 @@
+"""Faults of the deployment around a header: transport, scope, lifecycle, attacks (RFC 7469 §2.2-§5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from dynpin.deploy.lint.circumstances import Circumstances
+from dynpin.deploy.lint.faults import Finding, duration, finding
+from dynpin.deploy.lint.known import is_known
+from dynpin.deploy.lint.reading import Reading
+from dynpin.errors import InvalidHeader, InvalidHost
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
+from dynpin.hosts import canonical_host, superdomains
+from dynpin.noting import DEFAULT_MAX_MAX_AGE
+
+__all__ = ["deployment_findings"]
+
+_BROWSER = re.compile(r"\b(?P<name>Chrome|Chromium|Firefox)[/ ](?P<version>\d+)", re.IGNORECASE)
+
+
+def deployment_findings(
+    reading: Reading | None, circumstances: Circumstances, *, report_only: bool
+) -> Iterator[Finding]:
+    """The faults that show in the circumstances; `reading` is None where no value was given."""
+    yield from _transport(circumstances, report_only)
+    yield from _mode(circumstances, report_only)
+    yield from _environment(circumstances)
+    if circumstances.backup_key_path:
+        yield finding("backup-key-on-the-same-server", path=circumstances.backup_key_path)
+    if reading is None or reading.is_no_header:
+        return
+    yield from _scope(reading, circumstances)
+    pins = tuple(str(each.pin) for each in reading.pins if each.pin is not None)
+    if reading.pins and not report_only:
+        yield from _lifecycle(pins, circumstances)
+    if pins and not report_only:
+        yield from _attack(pins, reading, circumstances)
+
+
+def _transport(circumstances: Circumstances, report_only: bool) -> Iterator[Finding]:
+    if circumstances.scheme == "http":
+        yield finding("header-over-http")
+    if circumstances.chain_valid is False:
+        yield finding("header-on-invalid-certificate")
+    root = circumstances.chain_root
+    if root and not re.search(r"public|built.?in", root, re.IGNORECASE):
+        yield finding("root-not-built-in", root=root)
+    if circumstances.app_scheme == "http" and circumstances.scheme != "http":
+        yield finding("tls-terminated-elsewhere", reason="it sees http where clients see https")
+    own, other = (REPORT_ONLY_NAME, ENFORCE_NAME) if report_only else (ENFORCE_NAME, REPORT_ONLY_NAME)
+    beside = [name.lower() for name in circumstances.also]
+    count = max(len(circumstances.fields), 1) + beside.count(own.lower())
+    if count > 1:
+        yield finding("multiple-headers", count=str(count), name=own)
+    if other.lower() in beside:
+        yield finding("enforcing-and-report-only-together")
+    missing = [path for path, value in circumstances.paths.items() if not value]
+    if missing:
+        shown = ", ".join(missing[:5]) + (" and others" if len(missing) > 5 else "")
+        yield finding("header-missing-on-some-responses", paths=shown)
+    policies = {_policy_key(value, report_only) for value in circumstances.nodes}
+    if len(policies) > 1:
+        yield finding("header-differs-between-nodes", count=str(len(policies)))
+
+
+def _policy_key(value: str, report_only: bool) -> str:
+    """What a client makes of a value, so that the order of directives makes no difference."""
+    try:
+        header = PublicKeyPins.parse(value, report_only=report_only)
+    except InvalidHeader:
+        return value
+    pins = sorted(header.pins)
+    return str(PublicKeyPins(tuple(pins), header.max_age, header.include_subdomains, header.report_uri, report_only))
+
+
+def _mode(circumstances: Circumstances, report_only: bool) -> Iterator[Finding]:
+    name = REPORT_ONLY_NAME if report_only else ENFORCE_NAME
+    previous = circumstances.previous_name
+    flipped = previous is not None and previous.lower() != name.lower()
+    config = circumstances.config
+    if config is None:
+        if flipped:
+            yield finding("default-mode-flipped-on-upgrade", reason=f"{previous} was sent before, now {name}")
+        return
+    wants_report_only = _wants_report_only(config)
+    if wants_report_only and not report_only:
+        yield finding("report-only-becomes-enforcing")
+    elif wants_report_only is None and report_only and config.get("report_uri"):
+        yield finding("report-uri-turns-enforcing-off")
+    elif wants_report_only is None:
+        reason = f"{previous} was sent before, now {name}" if flipped else "the configuration does not name it"
+        yield finding("default-mode-flipped-on-upgrade", reason=reason)
+
+
+def _wants_report_only(config: Mapping[str, object]) -> bool | None:
+    if isinstance(config.get("report_only"), bool):
+        return config["report_only"] is True
+    if isinstance(config.get("enforce"), bool):
+        return config["enforce"] is False
+    mode = config.get("mode")
+    return None if mode is None else mode == "report-only"
+
+
+def _environment(circumstances: Circumstances) -> Iterator[Finding]:
+    for client in circumstances.clients:
+        found = _BROWSER.search(client)
+        if found and int(found["version"]) >= 72:
+            yield finding("post-2018-browsers-ignore", client=f"{found['name']} {found['version']}")
+
+
+def _scope(reading: Reading, circumstances: Circumstances) -> Iterator[Finding]:
+    own = _host(circumstances.host)
+    pins = {str(each.pin) for each in reading.pins if each.pin is not None}
+    if reading.include_subdomains and pins:
+        for host, chain in circumstances.subdomain_chain_pins.items():
+            if pins.isdisjoint(chain):
+                yield finding("unpinned-subdomain-under-includeSubDomains", host=host)
+    domain = circumstances.cookie_domain
+    if domain and not reading.include_subdomains and reading.max_age != 0:
+        yield finding("pins-without-includeSubDomains-leak-cookies", domain=domain.lstrip("."))
+    foreign = [
+        host
+        for host in circumstances.script_hosts
+        if _host(host) != own and not (reading.include_subdomains and own in superdomains(_host(host) or ""))
+    ]
+    if foreign:
+        yield finding("unpinned-active-content", hosts=", ".join(foreign))
+
+
+def _host(name: str | None) -> str | None:
+    try:
+        return None if name is None else canonical_host(name)
+    except InvalidHost:
+        return name
+
+
+def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[Finding]:
+    deployed, held = circumstances.deployed_key, circumstances.held_keys
+    if deployed and deployed not in pins:
+        # Whether a pinned key is still to be had decides between a bad day and a bad year; unknown, both are said.
+        if held is None or set(held) & set(pins):
+            yield finding("renewal-creates-a-new-key", pin=deployed)
+        if held is None or not set(held) & set(pins):
+            yield finding("hpkp-suicide-all-keys-lost", pin=deployed)
+    if circumstances.previous_header is None:
+        return
+    try:
+        previous = PublicKeyPins.parse(circumstances.previous_header)
+    except InvalidHeader:
+        return  # clients ignored it, so nobody holds it
+    held_for = min(previous.max_age or 0, DEFAULT_MAX_MAX_AGE) - circumstances.previous_header_age_s
+    longest = (previous.max_age or 0) - circumstances.previous_header_age_s
+    if longest <= 0:
+        return
+    before = tuple(str(pin) for pin in previous.pins)
+    left = duration(longest) if held_for <= 0 or longest == held_for else f"{duration(held_for)} to {duration(longest)}"
+    if circumstances.chain and not set(before) & set(circumstances.chain):
+        yield finding("rotation-too-early", duration=left)
+    for pin in before:
+        if pin not in pins:
+            yield finding("old-pin-dropped-too-early", pin=pin, duration=left)
+
+
+def _attack(pins: tuple[str, ...], reading: Reading, circumstances: Circumstances) -> Iterator[Finding]:
+    held = circumstances.held_keys
+    chain = circumstances.chain
+    if held is not None:
+        foreign = [pin for pin in pins if pin not in held]
+        if chain and len(foreign) == len(pins) and not set(chain) & set(held):
+            yield finding("hostile-pinning-by-misissued-certificate")
+        elif not circumstances.deployed_key:
+            for pin, span in ((str(each.pin), each.span) for each in reading.pins):
+                if pin in foreign:
+                    yield finding("hostile-pinning-ransompkp", span, pin=pin)
+    backups = [frozenset(_pins_of(value)) - set(chain) for value in circumstances.visits]
+    if len(backups) > 1 and all(backups) and len(set(backups)) == len(backups):
+        yield finding("hpkp-supercookie", reason=f"{len(backups)} visitors were each sent another backup pin")
+    elif (
+        DEFAULT_MAX_MAX_AGE < (reading.max_age or 0) < 10**9
+        and len(set(pins)) == 2
+        and not (reading.include_subdomains or reading.report_uri or circumstances.visits or held)
+        and chain
+        and not set(pins) <= set(chain)
+        and not any(each.pin and is_known(each.pin) and str(each.pin) not in chain for each in reading.pins)
+    ):
+        # The shape of the published supercookie: one host, one backup that nobody can check, held as long as can be.
+        yield finding(
+            "hpkp-supercookie",
+            reason="one host alone, held for long, with a backup pin that may differ from visitor to visitor; "
+            "compare what two visitors receive",
+        )
+
+
+def _pins_of(value: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(pin) for pin in PublicKeyPins.parse(value).pins)
+    except InvalidHeader:
+        return ()

@@ -1,0 +1,115 @@
+"""The examples of faults.toml, filled in: an imaginary deployment whose keys never change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from dynpin.deploy.lint.circumstances import Circumstances
+from dynpin.deploy.lint.faults import Fault
+from dynpin.deploy.lint.known import EMPTY, NEWLINE
+from dynpin.pins import Pin
+
+__all__ = ["example_circumstances", "example_context", "example_value"]
+
+_RFC = ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=", "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=")
+
+
+def example_value(fault: Fault) -> str:
+    """The header value that has the fault."""
+    return _filled(fault.example)
+
+
+def example_context(fault: Fault) -> dict[str, object]:
+    """The circumstances in which the example is a fault, as JSON."""
+    sound: dict[str, object] = {
+        "scheme": "https",
+        "chain_valid": True,
+        "host": "www.example.com",
+        "chain_pins": ["{key}", "{ca}"],
+    }
+    return cast("dict[str, object]", _deep({**sound, **fault.context}))
+
+
+def example_circumstances(fault: Fault) -> Circumstances:
+    """The circumstances in which the example is a fault."""
+    return Circumstances.from_dict(example_context(fault))
+
+
+def _deep(value: object) -> object:
+    match value:
+        case str():
+            return _filled(value) or None
+        case list():
+            return [_deep(item) for item in cast("list[object]", value)]
+        case Mapping():
+            return {key: _deep(item) for key, item in cast("Mapping[str, object]", value).items()}
+        case _:
+            return value
+
+
+def _filled(text: str) -> str:
+    for name, value in _values().items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def _pin(name: str) -> Pin:
+    return Pin(hashlib.sha256(f"dynpin example: {name}".encode()).digest())
+
+
+@cache
+def _values() -> Mapping[str, str]:
+    certificate = _certificate()
+    der = certificate.public_bytes(Encoding.DER)
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    key = _pin("key")
+    url_safe = Pin(bytes.fromhex("fb" * 4) + key.digest[4:])
+    many = "; ".join(f'pin-sha256="{_pin(f"spare {index}")}"' for index in range(8))
+    return {
+        "pins": f'pin-sha256="{key}"; pin-sha256="{_pin("backup")}"',
+        "many": many,
+        "long": "x" * 8192,
+        "key": str(key),
+        "backup": str(_pin("backup")),
+        "ca": str(_pin("ca")),
+        "other": str(_pin("other")),
+        "third": str(_pin("third")),
+        "key-hex": key.digest.hex(),
+        "key-url": str(url_safe).replace("+", "-").replace("/", "_").rstrip("="),
+        "sha1": "2jmj7l5rSw0yVb/vlWAYkK/YBwk=",
+        "sha512": "z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==",
+        "rfc": _RFC[0],
+        "rfc-backup": _RFC[1],
+        "empty": str(EMPTY),
+        "newline": str(NEWLINE),
+        "zero": str(Pin(bytes(32))),
+        "ascii": str(Pin(b"replace this by a real backup..!")),
+        "le-x3": "YLh1dUR9y6Kja30RrAn7JKnbQG/uEtLMkBgFF2Fuihg=",
+        "le-x4": "sRHdihwgkaib1P1gxX8HFszlD+7/gTfNvuAybgLPNis=",
+        "dst-root": "Vjs8r4z+80wjNcr1YKepWQboSIRi63WsWXhIMN+eWys=",
+        "isrg-root": "C5+lpZ7tcVwmwQIMcRtPbsQtWLABXhQzejna0wHFr8M=",
+        "startcom": "5C8kvU039KouVrl52D0eZSGf4Onjo4Khs8tmyTlV3nU=",
+        "certificate": pem,
+        "certificate-hash": str(Pin(hashlib.sha256(der).digest())),
+        "pem-hash": str(Pin(hashlib.sha256(pem.encode()).digest())),
+    }
+
+
+def _certificate() -> x509.Certificate:
+    """A certificate that is the same on every day: Ed25519 signs without chance."""
+    key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"dynpin example: certificate").digest())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "www.example.com")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7469)
+    builder = builder.not_valid_before(datetime(2026, 1, 1, tzinfo=UTC)).not_valid_after(
+        datetime(2027, 1, 1, tzinfo=UTC)
+    )
+    return builder.sign(key, None)

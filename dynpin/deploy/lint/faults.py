@@ -1,0 +1,128 @@
+"""The catalogue of faults, and the finding of one in a header."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Literal, cast
+
+__all__ = ["SEVERITIES", "Fault", "Finding", "Severity", "catalogue", "duration", "finding", "shown"]
+
+Severity = Literal["info", "warning", "error", "critical"]
+# From harmless to harmful.
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One kind of fault, as faults.toml describes it; that file explains the members."""
+
+    name: str
+    category: str
+    severity: Severity
+    section: str
+    message: str
+    effect: str
+    mend: str
+    example: str
+    field: str
+    context: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault, found in one header.
+
+    Attributes:
+        fault: the stable name of the fault.
+        severity: as it weighs here, which may be less than the catalogue's.
+        message: what is wrong, in words.
+        effect: what clients make of it.
+        mend: what to do instead.
+        section: the section of RFC 7469 that is the reason.
+        span: the part of the value that is meant, as (start, end); None where it is the deployment.
+    """
+
+    fault: str
+    severity: Severity
+    message: str
+    effect: str
+    mend: str
+    section: str
+    span: tuple[int, int] | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The finding as JSON."""
+        return {
+            "fault": self.fault,
+            "severity": self.severity,
+            "message": self.message,
+            "effect": self.effect,
+            "mend": self.mend,
+            "section": self.section,
+            "span": None if self.span is None else list(self.span),
+        }
+
+
+@cache
+def catalogue() -> Mapping[str, Fault]:
+    """Every fault by name, in the order of faults.toml."""
+    text = resources.files("dynpin.deploy.lint").joinpath("faults.toml").read_text(encoding="utf-8")
+    return {
+        name: Fault(
+            name=name,
+            category=str(entry["category"]),
+            severity=cast("Severity", entry["severity"]),  # a test holds the file to SEVERITIES
+            section=str(entry["section"]),
+            message=str(entry["message"]),
+            effect=str(entry["effect"]),
+            mend=str(entry["mend"]),
+            example=str(entry["example"]),
+            field=str(entry.get("name", "Public-Key-Pins")),
+            context=cast("Mapping[str, object]", entry.get("context", {})),
+        )
+        for name, entry in cast("dict[str, dict[str, object]]", tomllib.loads(text)).items()
+    }
+
+
+def finding(
+    fault: str, span: tuple[int, int] | None = None, severity: Severity | None = None, /, **details: str
+) -> Finding:
+    """The finding of `fault`, its messages filled in with `details`."""
+    entry = catalogue()[fault]
+    return Finding(
+        fault=fault,
+        severity=severity or entry.severity,
+        message=entry.message.format_map(details),
+        effect=entry.effect,
+        mend=entry.mend.format_map(details),
+        section=entry.section,
+        span=span,
+    )
+
+
+def shown(text: str) -> str:
+    """A piece of a header as messages show it: in quotes, short, nothing unprintable."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words: ``"5 minutes"``, ``"60 days"``, ``"1.5 years"``."""
+    whole = max(0, round(seconds))
+    for unit, size, most in (
+        ("second", 1, 120),
+        ("minute", 60, 7200),
+        ("hour", 3600, 172800),
+        ("day", 86400, 31536000),
+    ):
+        if whole < most:
+            return _count(whole / size, unit)
+    return _count(whole / 31557600 if whole > 31536000 else 1, "year")
+
+
+def _count(number: float, unit: str) -> str:
+    text = f"{number:,.1f}".removesuffix(".0")
+    return f"{text} {unit}{'' if text == '1' else 's'}"

@@ -1,0 +1,106 @@
+"""Header fields from where they are found: the lines of a response, a HAR file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+from dynpin.deploy.lint.circumstances import Circumstances
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+__all__ = ["HeaderField", "fields_of_har", "fields_of_lines", "fields_of_response"]
+
+_NAMES = {name.lower(): name for name in (ENFORCE_NAME, REPORT_ONLY_NAME)}
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """One header field that is to be linted, where it comes from, and what is known about it."""
+
+    source: str
+    name: str
+    value: str | None
+    circumstances: Circumstances
+
+
+def fields_of_response(
+    headers: Iterable[tuple[str, str]], source: str, circumstances: Circumstances
+) -> list[HeaderField]:
+    """The pinning fields of one response: the first of each name, beside which the others are circumstances."""
+    by_name: dict[str, list[str]] = {}
+    for name, value in headers:
+        known = _NAMES.get(name.strip().lower())
+        if known:
+            by_name.setdefault(known, []).append(value)
+    return [
+        HeaderField(
+            source,
+            name,
+            values[0],
+            dataclasses.replace(
+                circumstances,
+                fields=tuple(values),
+                also={other: given[0] for other, given in by_name.items() if other != name},
+            ),
+        )
+        for name, values in by_name.items()
+    ]
+
+
+def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdin") -> list[HeaderField]:
+    """The pinning fields among the header lines of one response, such as ``curl -sI`` prints.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    # RFC 7230 §3.2.4: a line that begins with white space continues the one before.
+    lines = re.sub(r"\r?\n[ \t]+(?=\S)", " ", text).splitlines()
+    headers = [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
+    found = fields_of_response(headers, source, circumstances)
+    if not found:
+        raise ValueError(f"no {ENFORCE_NAME} and no {REPORT_ONLY_NAME} line among the {len(lines)} that were read")
+    return found
+
+
+def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[HeaderField]:
+    """The pinning fields of an HTTP Archive: each distinct one once per host, with the paths that lack it.
+
+    Raises:
+        ValueError: where it is no HAR, or no response in it has a pinning field.
+    """
+    try:
+        entries = cast("dict[str, dict[str, list[dict[str, object]]]]", json.loads(text))["log"]["entries"]
+        responses = [_response(entry) for entry in entries]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"this is no HTTP Archive: {type(error).__name__} {error}") from None
+    found: dict[tuple[str, str, str | None], HeaderField] = {}
+    for url, headers in responses:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        own = dataclasses.replace(circumstances, scheme=parts.scheme or None, host=host or None)
+        for each in fields_of_response(headers, url, own):
+            found.setdefault((host, each.name, each.value), each)
+    if not found:
+        raise ValueError(f"none of the {len(responses)} responses in the archive has a pinning header")
+    return [_with_paths(each, responses) for each in found.values()]
+
+
+def _response(entry: dict[str, object]) -> tuple[str, list[tuple[str, str]]]:
+    request = cast("dict[str, object]", entry["request"])
+    response = cast("dict[str, list[dict[str, str]]]", entry["response"])
+    return str(request["url"]), [(header["name"], header["value"]) for header in response["headers"]]
+
+
+def _with_paths(each: HeaderField, responses: list[tuple[str, list[tuple[str, str]]]]) -> HeaderField:
+    paths: dict[str, str | None] = {}
+    for url, headers in responses:
+        parts = urlsplit(url)
+        if parts.hostname == each.circumstances.host and parts.scheme == "https":
+            value = next((value for name, value in headers if name.lower() == each.name.lower()), None)
+            paths[parts.path or "/"] = value
+    return dataclasses.replace(each, circumstances=dataclasses.replace(each.circumstances, paths=paths))
