@@ -1,0 +1,332 @@
+"""PinStore (RFC 7469 §2.3.3): one file, shared by threads and processes, durable before a noting returns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dynpin import InvalidHost, Pin, StoreError
+from dynpin.clientstore import PinStore
+
+from ..scenarios import Clock, Scenario, each_scenario, run
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+DAY = 86_400
+
+
+def header(*pins: Pin, max_age: int = 1000, more: str = "") -> str:
+    return "; ".join([*(f'pin-sha256="{pin}"' for pin in pins), f"max-age={max_age}"]) + more
+
+
+class Kept:
+    """A PinStore on a file, as the scenarios ask for it."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path, self._clock = path, clock
+        self._store = PinStore(path, clock=clock)
+        self.note, self.validate = self._store.note, self._store.validate
+        self.known_host, self.forget = self._store.known_host, self._store.forget
+
+    def count(self) -> int:
+        return len(self._store)
+
+    def reopen(self) -> None:
+        self._store.close()
+        self.__init__(self._path, self._clock)  # type: ignore[misc] # the same file, from the beginning
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "pins.sqlite"
+
+
+@pytest.fixture
+def store(file: Path, clock: Clock) -> PinStore:
+    return PinStore(file, clock=clock)
+
+
+@each_scenario
+def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    run(scenario, lambda clock: Kept(tmp_path / "pins", clock))
+
+
+# -- where it stands --------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_private_and_so_are_its_companions(store: PinStore, file: Path) -> None:
+    store.note("a.test", header(LEAF, BACKUP), [LEAF])
+    companions = sorted(path.name for path in file.parent.iterdir())
+    assert companions == ["pins.sqlite", "pins.sqlite-shm", "pins.sqlite-wal"]
+    for path in file.parent.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_without_a_path_it_stands_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with PinStore() as store:
+        assert store.path == tmp_path / "dynpin" / "pins.sqlite"
+        assert store.is_default
+
+
+def test_it_writes_ahead_and_waits_for_the_disk(store: PinStore) -> None:
+    with store.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+def test_the_hosts_table_has_no_rowid_and_a_lookup_searches_by_key(store: PinStore) -> None:
+    with store.reading() as connection:
+        with pytest.raises(sqlite3.OperationalError, match="rowid"):
+            connection.execute("SELECT rowid FROM hosts")
+        plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM hosts WHERE host IN ('a', 'b')").fetchall()
+    assert [row[3] for row in plan] == ["SEARCH hosts USING PRIMARY KEY (host=?)"]
+
+
+def test_a_closed_store_says_so(store: PinStore) -> None:
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.known_host("a.test")
+
+
+def test_an_empty_store_is_true(store: PinStore) -> None:
+    assert len(store) == 0
+    assert store
+
+
+@pytest.mark.parametrize("call", ["known_host", "forget"])
+@pytest.mark.parametrize("name", ["", "a..b", "under score.test", "x" * 64 + ".test", "a/b"])
+def test_a_name_that_is_none_is_refused(store: PinStore, call: str, name: str) -> None:
+    with pytest.raises(InvalidHost):
+        getattr(store, call)(name)
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.sqlite"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (x)")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        PinStore(path)
+    assert [row[0] for row in sqlite3.connect(path).execute("SELECT name FROM sqlite_master")] == ["theirs"]
+    assert len(path.read_bytes()) == len(before)
+
+
+def test_a_newer_schema_is_not_touched(store: PinStore, file: Path) -> None:
+    with store.reading() as connection:
+        connection.execute("PRAGMA user_version = 999")
+    store.close()
+    with pytest.raises(StoreError, match="newer dynpin"):
+        PinStore(file)
+
+
+def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "pins"
+    path.write_text("these are not the pins you are looking for, but somebody's notes " * 100)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="move the file away"):
+        PinStore(path)
+    assert path.read_bytes() == before
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def writes(store: PinStore, act: Callable[[], object]) -> int:
+    """How many transactions another connection sees `act` commit."""
+    with sqlite3.connect(store.path) as watcher:
+        before = watcher.execute("PRAGMA data_version").fetchone()[0]
+        act()
+        after = watcher.execute("PRAGMA data_version").fetchone()[0]
+    watcher.close()
+    return int(after - before)
+
+
+def test_a_busy_client_does_not_write_on_every_response(store: PinStore, clock: Clock) -> None:
+    def respond() -> None:
+        assert store.note("a.test", header(LEAF, BACKUP, max_age=DAY), [LEAF]).outcome in ("noted", "updated")
+
+    assert writes(store, respond) == 1
+    clock.now += 0.009 * DAY
+    assert writes(store, respond) == 0
+    clock.now += 0.002 * DAY  # more than 1 % of max-age since it was written
+    assert writes(store, respond) == 1
+    known = store.known_host("a.test")
+    assert known is not None
+    assert known.expires_at == clock.now + DAY
+
+
+def test_a_shorter_max_age_is_written_at_once(store: PinStore, clock: Clock) -> None:
+    store.note("a.test", header(LEAF, BACKUP, max_age=DAY), [LEAF])
+    clock.now += 1
+    assert writes(store, lambda: store.note("a.test", header(LEAF, BACKUP, max_age=DAY - 10), [LEAF])) == 1
+    known = store.known_host("a.test")
+    assert known is not None
+    assert known.expires_at == clock.now + DAY - 10
+
+
+@pytest.mark.parametrize("more", ["; includeSubDomains", '; report-uri="https://r.test/"'])
+def test_other_metadata_is_written_at_once(store: PinStore, more: str) -> None:
+    store.note("a.test", header(LEAF, BACKUP), [LEAF])
+    assert writes(store, lambda: store.note("a.test", header(LEAF, BACKUP, more=more), [LEAF])) == 1
+
+
+def test_of_several_fields_the_first_counts(store: PinStore) -> None:
+    assert store.note("a.test", [header(LEAF, BACKUP), header(LEAF, OTHER)], [LEAF]).outcome == "noted"
+    assert store.note("b.test", ["nonsense", header(LEAF, BACKUP)], [LEAF]).outcome == "ignored"
+    assert store.note("c.test", [], [LEAF]).outcome == "ignored"
+    joined = ", ".join([header(LEAF, BACKUP), header(LEAF, OTHER)])
+    assert store.note("d.test", joined, [LEAF]).outcome == "ignored"
+    assert [(known.host, known.pins) for known in store.hosts()] == [("a.test", (LEAF, BACKUP))]
+
+
+# -- static pins ------------------------------------------------------------------------------------------------------
+
+
+def test_a_static_pin_stands_against_headers_until_it_expires(store: PinStore, clock: Clock) -> None:
+    store.pin("a.test", [LEAF, BACKUP], expires_at=clock.now + 10)
+    for value in (header(LEAF, OTHER), "max-age=0"):
+        assert store.note("a.test", value, [LEAF]).outcome == "ignored"
+    assert not store.validate("a.test", [OTHER]).ok
+    clock.now += 11
+    assert store.validate("a.test", [OTHER]).ok
+    assert store.note("a.test", header(LEAF, OTHER), [LEAF]).outcome == "noted"
+
+
+@pytest.mark.parametrize(("host", "pins"), [("127.0.0.1", [LEAF]), ("a.test", [])])
+def test_a_static_pin_needs_a_name_and_a_pin(store: PinStore, host: str, pins: list[Pin]) -> None:
+    with pytest.raises(ValueError, match=host):
+        store.pin(host, pins)
+
+
+# -- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_flood_fills_its_own_domain_and_evicts_nobody(file: Path, clock: Clock) -> None:
+    store = PinStore(file, clock=clock, max_hosts_per_domain=5, max_hosts=8)
+    store.note("bank.example", header(LEAF, BACKUP), [LEAF])
+    outcomes = [store.note(f"h{n}.evil.co.uk", header(OTHER, BACKUP), [OTHER]).outcome for n in range(20)]
+    assert outcomes == ["noted"] * 5 + ["ignored"] * 15
+    refused = store.note("h6.evil.co.uk", header(OTHER, BACKUP), [OTHER])
+    assert "limit of 5 hosts under evil.co.uk" in refused.reason
+    assert store.note("h1.evil.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "updated"
+    assert store.note("h1.neighbour.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "noted"
+    assert store.note("another.example", header(OTHER, LEAF), [OTHER]).outcome == "noted"
+    assert "in all" in store.note("one.more.example", header(OTHER, LEAF), [OTHER]).reason
+    assert not store.validate("bank.example", [OTHER]).ok
+
+
+def test_what_has_expired_makes_room(file: Path, clock: Clock) -> None:
+    store = PinStore(file, clock=clock, max_hosts_per_domain=2, max_hosts=3)
+    for name in ("a.one.example", "b.one.example", "c.two.example"):
+        assert store.note(name, header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+    assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "ignored"
+    clock.now += 4000
+    assert len(store) == 0
+    assert len(store.hosts(include_expired=True)) == 3  # kept for inspection until the room is needed
+    assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+    assert store.note("e.three.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+    assert [known.host for known in store.hosts(include_expired=True)] == [
+        "c.two.example",
+        "d.one.example",
+        "e.three.example",
+    ]
+
+
+# -- threads, processes, forks ----------------------------------------------------------------------------------------
+
+
+def test_a_read_is_right_when_another_process_has_written(store: PinStore, file: Path, clock: Clock) -> None:
+    assert store.known_host("a.test") is None  # cached from here on
+    with PinStore(file, clock=clock) as other:
+        other.note("a.test", header(LEAF, BACKUP), [LEAF])
+    assert store.known_host("a.test") is not None
+    with PinStore(file, clock=clock) as other:
+        other.forget("a.test")
+    assert store.known_host("a.test") is None
+
+
+def test_many_threads_share_a_store(store: PinStore) -> None:
+    def work(number: int) -> None:
+        for turn in range(10):
+            host = f"h{turn}.t{number}.example"
+            assert store.note(host, header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+            assert not store.validate(host, [OTHER]).ok
+            assert turn % 2 == 0 or store.forget(host)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert len(store) == 8 * 5
+
+
+def test_many_openings_of_a_new_file_make_it_once(file: Path) -> None:
+    start = threading.Barrier(8)
+
+    def open_one(number: int) -> None:
+        start.wait()
+        with PinStore(file) as store:
+            store.pin(f"h{number}.test", [LEAF])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(open_one, range(8)))
+    with PinStore(file) as store:
+        assert len(store) == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_store_in_memory_survives_a_fork() -> None:
+    with PinStore(":memory:") as store:
+        store.pin("a.test", [LEAF])
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if store.known_host("a.test") else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+NOTER = """
+import sys
+from dynpin import Pin
+from dynpin.clientstore import PinStore
+leaf, backup = (Pin(bytes([n]) * 32) for n in (1, 2))
+store = PinStore(sys.argv[1])
+for number in range(200):
+    noting = store.note(f"h{number}.test", f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age=1000', [leaf])
+    assert noting.outcome == "noted", noting
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kill_after", [0, 1, 7, 50, 120, 199])
+def test_a_noting_that_returned_survives_sigkill(file: Path, kill_after: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", NOTER, str(file)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    returned = -1
+    for line in process.stdout:
+        returned = int(line)
+        if returned == kill_after:
+            process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    with PinStore(file) as store:
+        for number in range(returned + 1):
+            assert store.known_host(f"h{number}.test") is not None
+        # at most the one that was under way is there beside them
+        assert len(store) - (returned + 1) in (0, 1)
+        assert store.note("after.test", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
