@@ -168,7 +168,7 @@ def load_json(body: bytes | str) -> object:
     """
     try:
         loaded: object = json.loads(body, parse_constant=_refuse_constant)
-        # "\\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2).
+        # "\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2).
         json.dumps(loaded, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidReport("too-deep", f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
@@ -319,18 +319,14 @@ class _Reader:
         if text is None:
             self._flag(f"no-{flag}")
             return None
-        try:
-            moment = datetime.fromisoformat(text) if isinstance(text, str) and "T" in text.upper() else None
-            if moment is None:
-                raise ValueError("not an RFC 3339 date-time")  # noqa: TRY301 - one place for every bad value
-            if moment.tzinfo is None:
-                self._flag(f"naive-{flag}")
-                moment = moment.replace(tzinfo=UTC)
-            # An offset may lead out of the years that can be written back.
-            return moment.astimezone(UTC).timestamp()
-        except (ValueError, OverflowError):
+        moment = _moment(text)
+        if moment is None:
             self._flag(f"bad-{flag}")
             return None
+        if moment.tzinfo is None:
+            self._flag(f"naive-{flag}")
+            moment = moment.replace(tzinfo=UTC)
+        return moment.timestamp()
 
     def _known_pins(self) -> tuple[Pin, ...]:
         entries = self._entries("known-pins")
@@ -372,6 +368,19 @@ class _Reader:
     def _entries(self, member: str) -> list[object]:
         given = self.members.get(member)
         return cast("list[object]", given) if isinstance(given, list) else []
+
+
+def _moment(text: object) -> datetime | None:
+    """A time of a report, or None where it is no date-time or lies outside the years that can be written back."""
+    if not isinstance(text, str) or "T" not in text.upper():
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        rfc3339(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    except (ValueError, OverflowError):
+        return None
+    else:
+        return moment
 
 
 def _optional_rfc3339(seconds: float | None) -> str | None:
