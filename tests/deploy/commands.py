@@ -5,10 +5,11 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner, Result
 
-from dynpin.cli import lint
+from dynpin.cli import export, lint
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(name="lint")(lint.lint)
+app.command(name="export")(export.export)
 
 
 @app.callback()
