@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.limits import Limits
 from dynpin.middleware.collector.sqlite import SQLiteStorage
 from dynpin.middleware.collector.storage import Storage, Token
+from dynpin.pins import Pin
 
 if TYPE_CHECKING:
     from dynpin.middleware.collector.app import Collector
@@ -27,6 +28,8 @@ def collector(
     tokens: Iterable[str | Token] = (),
     open_access: bool = False,
     limits: Limits | None = None,
+    keys: Mapping[Pin, str] | None = None,
+    roots: bytes = b"",
     truncate_addresses: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> Collector:
@@ -40,6 +43,8 @@ def collector(
         tokens: what may stand in the URL, beside the tokens made by ``dynpin collect tokens``.
         open_access: let everyone who reaches the app read the reports; for a test, or behind something that checks.
         limits: how much is taken.
+        keys: your own keys, pin to name: triage then tells your keys from others'.
+        roots: your own root certificates, PEM: triage then tells your CA from an unknown one.
         truncate_addresses: keep the /24 or /48 of a client, never its address.
         clock: seconds since the epoch, UTC.
 
@@ -55,5 +60,7 @@ def collector(
         ) from error
     kept = SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
 
-    desk = Desk(kept, tokens=tokens, limits=limits, clock=clock, truncate_addresses=truncate_addresses)
+    desk = Desk(
+        kept, tokens=tokens, limits=limits, keys=keys, roots=roots, clock=clock, truncate_addresses=truncate_addresses
+    )
     return build(desk, open_access=open_access)

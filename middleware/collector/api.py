@@ -40,6 +40,7 @@ def _page(
     describe: Callable[[Entry], dict[str, object]],
 ) -> Response:
     try:
+        desk.settle()
         wanted = Filter.parse(request.query_params.multi_items(), desk.clock())
         page = select(wanted, cursor=request.query_params.get("cursor"), limit=_limit(request))
     except BadFilter as error:

@@ -1,17 +1,29 @@
-"""What both kinds of server share: the storage, the group commit, the tokens and the intake."""
+"""What both kinds of server share: the storage, the group commit, the tokens, the intake, and the triage after it."""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from dynpin.errors import DynpinError
+from dynpin.middleware.collector.certificates import Decoded, Roots, decode
 from dynpin.middleware.collector.commit import GroupCommit
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
-from dynpin.middleware.collector.storage import Arrival, Storage, Token
+from dynpin.middleware.collector.storage import Arrival, Group, Storage, Token, Triaged
+from dynpin.middleware.collector.triage import Case, diagnose
+from dynpin.pins import Pin
+from dynpin.report import Report, certificate_pin, parse_report
 
 __all__ = ["Desk"]
+
+_log = logging.getLogger("dynpin.collector")
+_FLUSH_EVERY_S = 10.0
 
 
 class Desk:
@@ -21,6 +33,8 @@ class Desk:
         storage: where reports are kept.
         tokens: tokens that hold as long as this process runs, beside those in the storage.
         limits: the bounds of the intake.
+        keys: the operator's own keys, pin to name, for triage.
+        roots: the operator's own root certificates, PEM, for triage.
         clock: seconds since the epoch, UTC.
         truncate_addresses: keep the /24 or /48 of a client, never its address.
     """
@@ -31,6 +45,8 @@ class Desk:
         *,
         tokens: Iterable[str | Token] = (),
         limits: Limits | None = None,
+        keys: Mapping[Pin, str] | None = None,
+        roots: bytes = b"",
         clock: Callable[[], float] = time.time,
         truncate_addresses: bool = True,
     ) -> None:
@@ -38,9 +54,17 @@ class Desk:
         self.clock = clock
         self.limits = limits or Limits()
         self.ledger = Ledger()
+        self.keys = dict(keys or {})
+        self._own_roots = roots
+        self._roots: Roots | None = None
         given = [token if isinstance(token, Token) else Token(token) for token in tokens]
         self._given = {token.token: replace(token, created_at=token.created_at or clock()) for token in given}
         self._commit = GroupCommit(self._write, self.limits.pending)
+        self._triage = threading.Lock()
+        self._arrived = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._worker_pid = 0
+        self._closing = False
         self.intake = Intake(
             self._commit,
             self.ledger,
@@ -58,11 +82,28 @@ class Desk:
         """Write down what was counted and not yet stored."""
         self._write(())
 
+    def settle(self, limit: int = 20) -> int:
+        """Give a verdict to groups that have none; returns to how many.
+
+        A thread does so after each batch; the pages call it too, so that nobody reads a group before its verdict.
+        """
+        with self._triage:
+            waiting = self.storage.untriaged(limit)
+            for group, body, received_at in waiting:
+                self.storage.set_verdict(group, self._judge(group, body, received_at))
+        return len(waiting)
+
     def close(self) -> None:
         """Store what waits, and let go of the storage."""
+        self._closing = True
         self._commit.close()
+        self._arrived.set()
+        if self._worker is not None and self._worker_pid == os.getpid():
+            self._worker.join()
         self.flush()
         self.storage.close()
+
+    # -- intake -------------------------------------------------------------------------------------------------
 
     def _usable_tokens(self) -> dict[str, Token]:
         return {token.token: token for token in self.tokens() if token.revoked_at is None}
@@ -76,3 +117,65 @@ class Desk:
         except BaseException:
             self.ledger.give_back(counts)
             raise
+        if arrivals:
+            self._begin_triage()
+
+    # -- triage -------------------------------------------------------------------------------------------------
+
+    def _begin_triage(self) -> None:
+        if self._worker is None or self._worker_pid != os.getpid():
+            if self._worker is not None:
+                self._triage, self._arrived = threading.Lock(), threading.Event()  # those of the parent of a fork
+            self._worker_pid = os.getpid()
+            self._worker = threading.Thread(target=self._triage_forever, name="dynpin-collector-triage", daemon=True)
+            self._worker.start()
+        self._arrived.set()
+
+    def _triage_forever(self) -> None:
+        while not self._closing:
+            self._arrived.wait(_FLUSH_EVERY_S)
+            self._arrived.clear()
+            try:
+                self.flush()
+                while not self._closing and self.settle():
+                    pass
+            except DynpinError as error:
+                # The reports are safe; their verdicts come with the next batch.
+                _log.error("triage waits: %s", error)
+
+    def _judge(self, group: Group, body: str, received_at: float) -> Triaged:
+        report = parse_report(body)
+        case = Case(
+            report=report,
+            received_at=received_at,
+            mode=group.mode,
+            roots=self._known_roots(),
+            keys=self.keys,
+            seen=self._seen(report),
+        )
+        found = diagnose(case)
+        served = [(str(one.pin), "served") for one in found.served if one.pin is not None]
+        return Triaged(
+            verdict=found.verdict.name,
+            severity=found.verdict.severity,
+            issuer=found.issuer,
+            diagnosis=json.dumps(found.to_dict()),
+            pins=tuple(served),
+        )
+
+    def _known_roots(self) -> Roots:
+        if self._roots is None:
+            self._roots = Roots(self._own_roots)
+        return self._roots
+
+    def _seen(self, report: Report) -> dict[Pin, Decoded]:
+        seen: dict[Pin, Decoded] = {}
+        for pin in report.known_pins:
+            body = self.storage.sample_with(str(pin))
+            if body is not None:
+                earlier = parse_report(body)
+                for pem in (*earlier.validated_chain, *earlier.served_chain):
+                    if certificate_pin(pem) == pin:
+                        seen[pin] = decode(pem)
+                        break
+        return seen

@@ -78,7 +78,7 @@ CREATE TABLE reports (
     user_agent TEXT NOT NULL,
     flags TEXT NOT NULL
 );
-CREATE INDEX reports_by_group ON reports (group_id);
+CREATE INDEX reports_by_group ON reports (group_id, received_at);
 CREATE INDEX reports_by_time ON reports (received_at);
 CREATE TABLE samples (
     report_id INTEGER PRIMARY KEY REFERENCES reports (id) ON DELETE CASCADE,
@@ -120,7 +120,6 @@ CREATE TABLE tokens (
 ) WITHOUT ROWID;
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,
-    csrf TEXT NOT NULL,
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -13,10 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from dynpin.middleware.collector.conditions import group_conditions
-from dynpin.middleware.collector.filters import BadFilter, Filter, seconds
+from dynpin.middleware.collector import queries
+from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.schema import connect, open_database, storage_errors, transaction
-from dynpin.middleware.collector.storage import HOUR, Arrival, Counted, Group, Page, StoredReport, Token
+from dynpin.middleware.collector.storage import (
+    HOUR,
+    Arrival,
+    Column,
+    Counted,
+    Group,
+    Page,
+    State,
+    StoredReport,
+    Token,
+    Triaged,
+)
 
 __all__ = ["SQLiteStorage"]
 
@@ -104,45 +116,41 @@ class SQLiteStorage:
 
     def reports(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[StoredReport]:
         """The reports that a filter wants, newest first."""
-        where = group_conditions(Filter(wanted.terms), self.clock())
-        for edge, comparison in ((wanted.since, ">="), (wanted.until, "<")):
-            if edge:
-                where = where.and_(f"reports.received_at {comparison} ?", seconds(edge, self.clock()))
-        if cursor:
-            where = where.and_("reports.id < ?", _number(cursor))
-        rows = (
-            self.reading()
-            .execute(
-                f"SELECT reports.*, reports.token AS report_token, samples.body, {_GROUP_COLUMNS} FROM reports "  # noqa: S608 - from conditions.py
-                "JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id "
-                f"WHERE {where.sql} ORDER BY reports.id DESC LIMIT ?",
-                [*where.parameters, limit + 1],
-            )
-            .fetchall()
-        )
-        entries = [_stored_report(row) for row in rows[:limit]]
-        return Page(entries, str(entries[-1].id) if len(rows) > limit else None)
+        return queries.reports(self.reading(), wanted, self.clock(), cursor, limit)
 
-    def groups(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
-        """The groups that a filter wants, the last seen first."""
-        where = group_conditions(wanted, self.clock())
-        if cursor:
-            last_seen, _, identity = cursor.partition("-")
-            where = where.and_(
-                "(groups.last_seen, groups.id) < (?, ?)", _number(last_seen) / 1e6, _number(identity or "0")
-            )
-        rows = (
-            self.reading()
-            .execute(
-                f"SELECT {_GROUP_COLUMNS} FROM groups WHERE {where.sql} "  # noqa: S608 - from conditions.py
-                "ORDER BY groups.last_seen DESC, groups.id DESC LIMIT ?",
-                [*where.parameters, limit + 1],
-            )
-            .fetchall()
+    def groups(
+        self, wanted: Filter, *, cursor: str | None = None, limit: int = 50, newest: bool = False
+    ) -> Page[Group]:
+        """The groups that a filter wants, the last seen first, or the first seen last."""
+        return queries.groups(self.reading(), wanted, self.clock(), cursor, limit, newest=newest)
+
+    def group(self, key: str) -> Group | None:
+        """One group by its key."""
+        return queries.group(self.reading(), key)
+
+    def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
+        """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
+        return queries.activity(self.reading(), wanted, self.clock(), since, until)
+
+    def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
+        """Value, number of groups and number of reports, by a column of the groups, most reports first."""
+        return queries.tally(self.reading(), wanted, self.clock(), column, limit)
+
+    def agents(self, group: Group) -> list[tuple[str, int]]:
+        """User agents of a group and how many reports each sent, most first."""
+        rows = self.reading().execute(
+            "SELECT user_agent, reports FROM agents WHERE group_id = ? ORDER BY reports DESC", (group.id,)
         )
-        entries = [_group(row) for row in rows[:limit]]
-        last = entries[-1] if len(rows) > limit else None
-        return Page(entries, None if last is None else f"{round(last.last_seen * 1e6)}-{last.id}")
+        return [(row["user_agent"], row["reports"]) for row in rows]
+
+    def outcomes(self, since: int) -> list[tuple[str, str, int]]:
+        """Outcome, reason and number of what the intake answered since an hour, most first."""
+        rows = self.reading().execute(
+            "SELECT outcome, reason, sum(count) AS number FROM outcomes WHERE hour >= ? GROUP BY outcome, reason "
+            "ORDER BY number DESC",
+            (since,),
+        )
+        return [(row["outcome"], row["reason"], row["number"]) for row in rows]
 
     def tokens(self) -> list[Token]:
         """Every token, the revoked ones too, oldest first."""
@@ -152,11 +160,77 @@ class SQLiteStorage:
             for row in rows
         ]
 
+    # -- triage -------------------------------------------------------------------------------------------------
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise BadFilter("the cursor is not one that this collector gave")
-    return int(text)
+    def untriaged(self, limit: int) -> list[tuple[Group, str, float]]:
+        """Groups without a verdict, each with the body of its first report and when that came."""
+        return queries.untriaged(self.reading(), limit)
+
+    def sample_with(self, pin: str) -> str | None:
+        """The body of a report in whose chains this pin was seen."""
+        return queries.sample_with(self.reading(), pin)
+
+    def set_verdict(self, group: Group, triaged: Triaged) -> None:
+        """Store what triage found."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, diagnosis = ? WHERE id = ?",
+                (triaged.verdict, triaged.severity, triaged.issuer, triaged.diagnosis, group.id),
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", [(pin, group.id, place) for pin, place in triaged.pins]
+            )
+
+    # -- what people decide -------------------------------------------------------------------------------------
+
+    def set_state(self, key: str, state: State) -> bool:
+        """Open, mute or resolve a group; False where there is none."""
+        with self.writing() as db:
+            changed = db.execute(
+                "UPDATE groups SET state = ?, state_at = ? WHERE key = ?", (state, self.clock(), key)
+            ).rowcount
+        return changed > 0
+
+    def add_token(self, token: Token) -> None:
+        """Keep a token; one that exists is replaced."""
+        with self.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)",
+                (token.token, token.name, json.dumps(token.hosts), token.created_at, token.revoked_at),
+            )
+
+    def revoke_token(self, token: str) -> bool:
+        """Let a token be used no more; False where there is none that could be."""
+        with self.writing() as db:
+            changed = db.execute(
+                "UPDATE tokens SET revoked_at = ? WHERE token = ? AND revoked_at IS NULL", (self.clock(), token)
+            ).rowcount
+        return changed > 0
+
+    def add_session(self, identity: str, expires_at: float) -> None:
+        """Keep a session, and forget those that ended."""
+        with self.writing() as db:
+            db.execute("DELETE FROM sessions WHERE expires_at < ?", (self.clock(),))
+            db.execute("INSERT INTO sessions VALUES (?, ?)", (identity, expires_at))
+
+    def has_session(self, identity: str) -> bool:
+        """Whether a session is there and has not ended."""
+        row = self.reading().execute(
+            "SELECT 1 FROM sessions WHERE id = ? AND expires_at >= ?", (identity, self.clock())
+        )
+        return row.fetchone() is not None
+
+    def end_session(self, identity: str) -> None:
+        """Forget a session."""
+        with self.writing() as db:
+            db.execute("DELETE FROM sessions WHERE id = ?", (identity,))
+
+    def secret(self) -> str:
+        """A random text that belongs to this file, made when it is first asked for."""
+        with self.writing() as db:
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
+            (value,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
+        return str(value)
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -237,47 +311,3 @@ def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequenc
                 "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
                 (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, number),
             )
-
-
-_GROUP_COLUMNS = (
-    "groups.id AS group_id, groups.key, groups.host, groups.noted_host, groups.port, groups.mode, groups.token, "
-    "groups.known_pins, groups.validated_pins, groups.first_seen, groups.last_seen, groups.reports, groups.issuer, "
-    "groups.verdict, groups.severity, groups.diagnosis, groups.state"
-)
-
-
-def _group(row: sqlite3.Row) -> Group:
-    return Group(
-        id=row["group_id"],
-        key=row["key"],
-        host=row["host"],
-        noted_host=row["noted_host"],
-        port=row["port"],
-        mode=row["mode"],
-        token=row["token"],
-        known_pins=tuple(json.loads(row["known_pins"])),
-        validated_pins=tuple(json.loads(row["validated_pins"])),
-        first_seen=row["first_seen"],
-        last_seen=row["last_seen"],
-        reports=row["reports"],
-        issuer=row["issuer"],
-        verdict=row["verdict"],
-        severity=row["severity"],
-        diagnosis=row["diagnosis"],
-        state=row["state"],
-    )
-
-
-def _stored_report(row: sqlite3.Row) -> StoredReport:
-    return StoredReport(
-        id=row["id"],
-        group=_group(row),
-        received_at=row["received_at"],
-        observed_at=row["observed_at"],
-        expires_at=row["expires_at"],
-        token=row["report_token"],
-        source=row["source"],
-        user_agent=row["user_agent"],
-        flags=tuple(row["flags"].split()),
-        body=row["body"],
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -10,7 +10,9 @@ from dynpin.middleware.collector.filters import Filter
 from dynpin.report import Report
 
 __all__ = [
+    "HOUR",
     "Arrival",
+    "Column",
     "Counted",
     "Group",
     "Mode",
@@ -26,6 +28,7 @@ __all__ = [
 Mode = Literal["enforce", "report-only"]
 State = Literal["open", "muted", "resolved"]
 Outcome = Literal["accepted", "filtered", "rejected"]
+Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600
 Entry = TypeVar("Entry")
 
@@ -136,7 +139,7 @@ class Page(Generic[Entry]):
 
 
 class Storage(Protocol):
-    """Where the collector keeps what it takes. Every method may be called from any thread."""
+    """Where the collector keeps what it takes. Every method may be called from any thread; see ``sqlite.py``."""
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
         """Store reports and counts; what is there when this returns survives a loss of power."""
@@ -146,12 +149,74 @@ class Storage(Protocol):
         """The reports that a filter wants, newest first."""
         ...
 
-    def groups(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[Group]:
-        """The groups that a filter wants, the last seen first."""
+    def groups(
+        self, wanted: Filter, *, cursor: str | None = None, limit: int = 50, newest: bool = False
+    ) -> Page[Group]:
+        """The groups that a filter wants, the last seen first, or those first seen last."""
         ...
 
-    def tokens(self) -> Iterable[Token]:
+    def group(self, key: str) -> Group | None:
+        """One group by its key."""
+        ...
+
+    def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
+        """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
+        ...
+
+    def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
+        """Value, number of groups and number of reports, by a column of the groups, most reports first."""
+        ...
+
+    def agents(self, group: Group) -> list[tuple[str, int]]:
+        """User agents of a group and how many reports each sent, most first."""
+        ...
+
+    def outcomes(self, since: int) -> list[tuple[str, str, int]]:
+        """Outcome, reason and number of what the intake answered since an hour, most first."""
+        ...
+
+    def untriaged(self, limit: int) -> list[tuple[Group, str, float]]:
+        """Groups without a verdict, each with the body of its first report and when that came."""
+        ...
+
+    def sample_with(self, pin: str) -> str | None:
+        """The body of a report in whose chains this pin was seen."""
+        ...
+
+    def set_verdict(self, group: Group, triaged: Triaged) -> None:
+        """Store what triage found."""
+        ...
+
+    def set_state(self, key: str, state: State) -> bool:
+        """Open, mute or resolve a group; False where there is none."""
+        ...
+
+    def tokens(self) -> list[Token]:
         """Every token, the revoked ones too."""
+        ...
+
+    def add_token(self, token: Token) -> None:
+        """Keep a token; one that exists is replaced."""
+        ...
+
+    def revoke_token(self, token: str) -> bool:
+        """Let a token be used no more; False where there is none that could be."""
+        ...
+
+    def add_session(self, identity: str, expires_at: float) -> None:
+        """Keep a session, and forget those that ended."""
+        ...
+
+    def has_session(self, identity: str) -> bool:
+        """Whether a session is there and has not ended."""
+        ...
+
+    def end_session(self, identity: str) -> None:
+        """Forget a session."""
+        ...
+
+    def secret(self) -> str:
+        """A random text that belongs to this storage."""
         ...
 
     def close(self) -> None:

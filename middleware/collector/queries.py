@@ -1,0 +1,211 @@
+"""What is read from the SQLite storage: each function is one question, and each question has an index."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from dynpin.middleware.collector.conditions import Where, group_conditions
+from dynpin.middleware.collector.filters import BadFilter, Filter, seconds
+from dynpin.middleware.collector.storage import Column, Group, Page, StoredReport
+
+__all__ = [
+    "activity",
+    "group",
+    "groups",
+    "reports",
+    "sample_with",
+    "tally",
+    "untriaged",
+]
+
+# Up to so many groups the newest reports of each are merged; beyond, so many match that a scan by time soon has enough.
+_MERGED_GROUPS = 200
+
+
+def reports(db: sqlite3.Connection, wanted: Filter, now: float, cursor: str | None, limit: int) -> Page[StoredReport]:
+    """The reports that a filter wants, newest first."""
+    where = _report_times(wanted, now, cursor)
+    order = "ORDER BY reports.received_at DESC, reports.id DESC LIMIT ?"
+    if wanted.terms:
+        of_groups = group_conditions(Filter(wanted.terms), now)
+        matching = db.execute(
+            f"SELECT id FROM groups WHERE {of_groups.sql} LIMIT ?",  # noqa: S608 - from conditions.py
+            [*of_groups.parameters, _MERGED_GROUPS + 1],
+        ).fetchall()
+        if len(matching) <= _MERGED_GROUPS:
+            return _merged(db, [row["id"] for row in matching], where, limit)
+        where = where.and_(of_groups.sql, *of_groups.parameters)
+    rows = db.execute(
+        f"SELECT {_REPORT_COLUMNS} FROM reports CROSS JOIN groups ON groups.id = reports.group_id "  # noqa: S608
+        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE {where.sql} {order}",
+        [*where.parameters, limit + 1],
+    ).fetchall()
+    return _report_page(rows, limit)
+
+
+def _report_times(wanted: Filter, now: float, cursor: str | None) -> Where:
+    where = Where("1", [])
+    for edge, comparison in ((wanted.since, ">="), (wanted.until, "<")):
+        if edge:
+            where = where.and_(f"reports.received_at {comparison} ?", seconds(edge, now))
+    return where.and_("(reports.received_at, reports.id) < (?, ?)", *_position(cursor)) if cursor else where
+
+
+def _merged(db: sqlite3.Connection, ids: list[int], where: Where, limit: int) -> Page[StoredReport]:
+    newest: list[tuple[float, int]] = []
+    for group_id in ids:
+        newest += [
+            (row["received_at"], row["id"])
+            for row in db.execute(
+                f"SELECT received_at, id FROM reports WHERE group_id = ? AND {where.sql} "  # noqa: S608
+                "ORDER BY received_at DESC, id DESC LIMIT ?",
+                [group_id, *where.parameters, limit + 1],
+            )
+        ]
+    chosen = [identity for _, identity in sorted(newest, reverse=True)[: limit + 1]]
+    rows = db.execute(
+        f"SELECT {_REPORT_COLUMNS} FROM reports JOIN groups ON groups.id = reports.group_id "  # noqa: S608
+        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE reports.id IN ({','.join('?' * len(chosen))}) "
+        "ORDER BY reports.received_at DESC, reports.id DESC",
+        chosen,
+    ).fetchall()
+    return _report_page(rows, limit)
+
+
+def _report_page(rows: list[sqlite3.Row], limit: int) -> Page[StoredReport]:
+    entries = [_stored_report(row) for row in rows[:limit]]
+    last = entries[-1] if len(rows) > limit else None
+    return Page(entries, None if last is None else f"{last.received_at!r}_{last.id}")
+
+
+def groups(
+    db: sqlite3.Connection, wanted: Filter, now: float, cursor: str | None, limit: int, *, newest: bool
+) -> Page[Group]:
+    """The groups that a filter wants: the last seen first, or those first seen last."""
+    column = "first_seen" if newest else "last_seen"
+    where = group_conditions(wanted, now)
+    if cursor:
+        where = where.and_(f"(groups.{column}, groups.id) < (?, ?)", *_position(cursor))
+    rows = db.execute(
+        f"SELECT {_GROUP_COLUMNS} FROM groups WHERE {where.sql} "  # noqa: S608 - from conditions.py
+        f"ORDER BY groups.{column} DESC, groups.id DESC LIMIT ?",
+        [*where.parameters, limit + 1],
+    ).fetchall()
+    entries = [_group(row) for row in rows[:limit]]
+    last = entries[-1] if len(rows) > limit else None
+    if last is None:
+        return Page(entries)
+    return Page(entries, f"{last.first_seen if newest else last.last_seen!r}_{last.id}")
+
+
+def _position(cursor: str) -> tuple[float, int]:
+    moment, _, identity = cursor.partition("_")
+    try:
+        if len(cursor) <= 60:
+            return float(moment), int(identity) & (2**63 - 1)
+    except ValueError:
+        pass
+    raise BadFilter("the cursor is not one that this collector gave")
+
+
+def group(db: sqlite3.Connection, key: str) -> Group | None:
+    """One group by its key."""
+    row = db.execute(f"SELECT {_GROUP_COLUMNS} FROM groups WHERE key = ?", (key,)).fetchone()  # noqa: S608
+    return None if row is None else _group(row)
+
+
+def activity(db: sqlite3.Connection, wanted: Filter, now: float, since: int, until: int) -> list[tuple[int, str, int]]:
+    """Hour, mode and number of reports."""
+    if not wanted.terms:
+        sql, parameters = "SELECT hour, mode, reports FROM totals WHERE hour >= ? AND hour < ?", list[object]()
+    else:
+        where = group_conditions(Filter(wanted.terms), now)
+        parameters = where.parameters
+        sql = (
+            "SELECT rates.hour, groups.mode, sum(rates.reports) AS reports FROM rates "  # noqa: S608 - conditions.py
+            f"JOIN groups ON groups.id = rates.group_id WHERE {where.sql} AND rates.hour >= ? AND rates.hour < ? "
+            "GROUP BY rates.hour, groups.mode"
+        )
+    rows = db.execute(sql, [*parameters, since, until])
+    return [(row["hour"], row["mode"], row["reports"]) for row in rows]
+
+
+def tally(db: sqlite3.Connection, wanted: Filter, now: float, column: Column, limit: int) -> list[tuple[str, int, int]]:
+    """Value, number of groups and number of reports, by a column of the groups."""
+    where = group_conditions(wanted, now)
+    rows = db.execute(
+        f"SELECT {column} AS value, count(*) AS number, sum(reports) AS reports FROM groups "  # noqa: S608 - a Literal
+        f"WHERE {where.sql} GROUP BY {column} ORDER BY reports DESC LIMIT ?",
+        [*where.parameters, limit],
+    )
+    return [(row["value"] or "", row["number"], row["reports"]) for row in rows]
+
+
+def untriaged(db: sqlite3.Connection, limit: int) -> list[tuple[Group, str, float]]:
+    """Groups without a verdict, each with its first report's body and when that came."""
+    rows = db.execute(
+        f"SELECT {_GROUP_COLUMNS}, samples.body, reports.received_at FROM groups JOIN reports ON reports.id = "  # noqa: S608
+        "(SELECT id FROM reports WHERE group_id = groups.id ORDER BY received_at LIMIT 1) "
+        "JOIN samples ON samples.report_id = reports.id WHERE groups.verdict IS NULL ORDER BY groups.id LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return [(_group(row), row["body"], row["received_at"]) for row in rows]
+
+
+def sample_with(db: sqlite3.Connection, pin: str) -> str | None:
+    """The body of a report in whose chains this pin was seen."""
+    row = db.execute(
+        "SELECT samples.body FROM pins JOIN reports ON reports.group_id = pins.group_id "
+        "JOIN samples ON samples.report_id = reports.id WHERE pins.pin = ? AND pins.place != 'known' LIMIT 1",
+        (pin,),
+    ).fetchone()
+    return None if row is None else str(row["body"])
+
+
+_GROUP_COLUMNS = (
+    "groups.id AS group_id, groups.key, groups.host, groups.noted_host, groups.port, groups.mode, groups.token, "
+    "groups.known_pins, groups.validated_pins, groups.first_seen, groups.last_seen, groups.reports, groups.issuer, "
+    "groups.verdict, groups.severity, groups.diagnosis, groups.state"
+)
+_REPORT_COLUMNS = (
+    "reports.id, reports.received_at, reports.observed_at, reports.expires_at, reports.source, reports.user_agent, "
+    f"reports.flags, reports.token AS report_token, samples.body, {_GROUP_COLUMNS}"
+)
+
+
+def _group(row: sqlite3.Row) -> Group:
+    return Group(
+        id=row["group_id"],
+        key=row["key"],
+        host=row["host"],
+        noted_host=row["noted_host"],
+        port=row["port"],
+        mode=row["mode"],
+        token=row["token"],
+        known_pins=tuple(json.loads(row["known_pins"])),
+        validated_pins=tuple(json.loads(row["validated_pins"])),
+        first_seen=row["first_seen"],
+        last_seen=row["last_seen"],
+        reports=row["reports"],
+        issuer=row["issuer"],
+        verdict=row["verdict"],
+        severity=row["severity"],
+        diagnosis=row["diagnosis"],
+        state=row["state"],
+    )
+
+
+def _stored_report(row: sqlite3.Row) -> StoredReport:
+    return StoredReport(
+        id=row["id"],
+        group=_group(row),
+        received_at=row["received_at"],
+        observed_at=row["observed_at"],
+        expires_at=row["expires_at"],
+        token=row["report_token"],
+        source=row["source"],
+        user_agent=row["user_agent"],
+        flags=tuple(row["flags"].split()),
+        body=row["body"],
+    )

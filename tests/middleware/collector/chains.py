@@ -1,0 +1,64 @@
+"""Real certificate chains, made in a line each: `authority("Root")`, `root.issue("a.test")`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from dynpin import Pin
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(Encoding.PEM).decode()
+
+    @property
+    def pin(self) -> str:
+        return str(Pin.from_certificate(self.pem))
+
+    def issue(self, name: str, *, ca: bool = False, since: float = 0, days: float = 365) -> Issued:
+        """A certificate that this one signs, valid from `since` (seconds since the epoch)."""
+        return _issue(name, ec.generate_private_key(ec.SECP256R1()), self, ca=ca, since=since, days=days)
+
+    def cross_sign(self, other: Issued) -> Issued:
+        """The other's key and name, signed by this one: a second path."""
+        name = other.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        return _issue(str(name), other.key, self, ca=True, since=0, days=30_000)
+
+
+def authority(name: str) -> Issued:
+    """A root that nobody knows."""
+    return _issue(name, ec.generate_private_key(ec.SECP256R1()), None, ca=True, since=0, days=30_000)
+
+
+def _issue(
+    name: str, key: ec.EllipticCurvePrivateKey, by: Issued | None, *, ca: bool, since: float, days: float
+) -> Issued:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    start = datetime.fromtimestamp(since, UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by.certificate.subject if by else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+    )
+    if not ca:
+        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    return Issued(builder.sign(by.key if by else key, SHA256()), key)

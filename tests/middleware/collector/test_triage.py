@@ -1,0 +1,214 @@
+"""Triage: each verdict on a report that deserves it, and the real reports of Chrome."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynpin import Pin
+from dynpin.middleware.collector.certificates import Roots, decode, names_cover
+from dynpin.middleware.collector.triage import Case, Diagnosis, diagnose
+from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
+from dynpin.report import Report, read_report, rfc3339
+from tests.middleware.collector.chains import Issued, authority
+from tests.middleware.collector.conftest import NOW, Start, vector
+
+DAY = 86_400.0
+OLD = NOW - 200 * DAY
+ROOT = authority("House CA")
+MIDDLE = ROOT.issue("House CA 1", ca=True, since=OLD, days=3000)
+LEAF = MIDDLE.issue("api.test", since=OLD)
+FRESH = MIDDLE.issue("api.test", since=NOW - 2 * DAY)
+STRANGER = authority("Friendly Wi-Fi CA")
+ATTACK = STRANGER.issue("api.test", since=NOW - 2 * DAY)
+PROXY = authority("Zscaler Root CA")
+INSPECTED = PROXY.issue("api.test", since=OLD)
+OTHER_ROOT = authority("Other House CA")
+OTHER_PIN, THIRD_PIN = str(Pin(b"o" * 32)), str(Pin(b"t" * 32))
+
+
+def reported(served: list[Issued], validated: list[Issued], pins: list[str], **members: object) -> Report:
+    body: dict[str, object] = {
+        "date-time": rfc3339(NOW),
+        "hostname": "api.test",
+        "port": 443,
+        "effective-expiration-date": rfc3339(NOW + 30 * DAY),
+        "include-subdomains": False,
+        "noted-hostname": "api.test",
+        "served-certificate-chain": [one.pem for one in served],
+        "validated-certificate-chain": [one.pem for one in validated],
+        "known-pins": [f'pin-sha256="{pin}"' for pin in pins],
+    }
+    return read_report(body | {name.replace("_", "-"): value for name, value in members.items()})
+
+
+def judged(report: Report, **known: Any) -> Diagnosis:
+    roots = known.pop("roots", Roots(ROOT.pem.encode(), public=b""))
+    return diagnose(Case(report, NOW + 60, known.pop("mode", "enforce"), roots, **known))
+
+
+SOUND = ([LEAF, MIDDLE], [LEAF, MIDDLE, ROOT])
+PINS = [OTHER_PIN, THIRD_PIN]
+CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
+    "a sound old chain without a pin": ("wrong-pin-set", lambda: judged(reported(*SOUND, PINS))),
+    "a certificate of yesterday": (
+        "renewal-new-key",
+        lambda: judged(reported([FRESH, MIDDLE], [FRESH, MIDDLE, ROOT], PINS)),
+    ),
+    "the pinned root is served and not in the path": (
+        "path-variance",
+        lambda: judged(reported([LEAF, MIDDLE, OTHER_ROOT], [LEAF, MIDDLE, ROOT], [OTHER_ROOT.pin, THIRD_PIN])),
+    ),
+    "a root that nobody knows": ("unknown-ca", lambda: judged(reported([ATTACK], [ATTACK, STRANGER], PINS))),
+    "a root that inspects": (
+        "private-root",
+        lambda: judged(reported([INSPECTED], [INSPECTED, PROXY], PINS)),
+    ),
+    "the pinned CA was seen before": (
+        "retired-intermediate",
+        lambda: judged(
+            reported(*SOUND, [OTHER_ROOT.pin, THIRD_PIN]),
+            seen={Pin.from_base64(OTHER_ROOT.pin): decode(OTHER_ROOT.pem)},
+        ),
+    ),
+    "a key of the inventory that the client does not know": (
+        "stale-policy",
+        lambda: judged(reported(*SOUND, PINS), keys={Pin.from_base64(LEAF.pin): "tls/new.key"}),
+    ),
+    "a key outside the inventory under a known root": (
+        "foreign-key",
+        lambda: judged(reported(*SOUND, PINS), keys={Pin.from_base64(OTHER_PIN): "tls/old.key"}),
+    ),
+    "an entry that had run out": (
+        "stale-policy",
+        lambda: judged(reported(*SOUND, PINS, effective_expiration_date=rfc3339(NOW - DAY))),
+    ),
+    "a time in the future": ("clock-skew", lambda: judged(reported(*SOUND, PINS, date_time=rfc3339(NOW + 90 * DAY)))),
+    "a time before the certificate": (
+        "clock-skew",
+        lambda: judged(reported(*SOUND, PINS, date_time=rfc3339(OLD - DAY))),
+    ),
+    "a pin that is in the validated chain": (
+        "inconsistent",
+        lambda: judged(reported(*SOUND, [MIDDLE.pin, OTHER_PIN])),
+    ),
+    "a chain that is not signed": (
+        "inconsistent",
+        lambda: judged(reported([ATTACK], [ATTACK, ROOT], PINS)),
+    ),
+    "another leaf served than validated": (
+        "inconsistent",
+        lambda: judged(reported([ATTACK], [LEAF, MIDDLE, ROOT], PINS)),
+    ),
+    "a noted host beside": ("inconsistent", lambda: judged(reported(*SOUND, PINS, noted_hostname="other.test"))),
+    "a superdomain without includeSubDomains": (
+        "inconsistent",
+        lambda: judged(reported(*SOUND, PINS, noted_hostname="test")),
+    ),
+    "a certificate for another host": (
+        "inconsistent",
+        lambda: judged(reported(*SOUND, PINS, hostname="b.test", noted_hostname="b.test")),
+    ),
+    "no pins": ("undecided", lambda: judged(reported(*SOUND, []))),
+    "no chains": ("undecided", lambda: judged(reported([], [], PINS))),
+    "the validated chain is missing": ("undecided", lambda: judged(reported([LEAF], [], PINS))),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_verdict(case: str) -> None:
+    wanted, judge = CASES[case]
+    found = judge()
+    assert found.verdict.name == wanted, found.reasons
+    assert found.reasons
+
+
+def test_every_verdict_is_tried_and_has_a_severity() -> None:
+    assert {wanted for wanted, _ in CASES.values()} == VERDICTS.keys()
+    assert {verdict.severity for verdict in VERDICTS.values()} == SEVERITIES.keys()
+
+
+def test_a_cross_signed_path_is_no_contradiction() -> None:
+    crossed = OTHER_ROOT.cross_sign(ROOT)
+    report = reported([LEAF, MIDDLE, crossed, OTHER_ROOT], [LEAF, MIDDLE, ROOT], [OTHER_ROOT.pin, THIRD_PIN])
+    found = judged(report)
+    assert found.verdict.name == "path-variance"
+    assert found.failing == 2
+
+
+def test_the_failing_certificate_is_named() -> None:
+    assert judged(reported([ATTACK], [ATTACK, STRANGER], PINS)).failing == 1
+    assert judged(reported([ATTACK], [ATTACK, ROOT], PINS)).failing == 0
+    assert judged(reported(*SOUND, PINS)).failing == 0
+
+
+def test_the_real_report_of_chrome_with_the_wrong_pin() -> None:
+    found = diagnose(
+        Case(read_report(vector("real-chrome-ciscodude")["body"]), 1_454_381_122.0, "report-only", Roots())
+    )
+    assert found.verdict.name == "wrong-pin-set"
+    assert found.report_only_inferred
+    assert found.reasons[0] == "No certificate of the chain has a pinned key: 3 in the path, 2 served."
+    assert found.links == (True, True)
+    assert found.root_kind == "retired"  # GeoTrust Global CA, which no store has any more
+
+
+def test_the_real_report_of_chrome_that_is_a_false_alarm() -> None:
+    found = diagnose(Case(read_report(vector("real-chrome-yubico")["body"]), 1_473_146_346.0, "enforce", Roots()))
+    assert (found.verdict.name, found.verdict.severity) == ("path-variance", "false-alarm")
+    assert "Go Daddy Class 2 Certification Authority" in found.reasons[0]
+    assert found.report_only_inferred
+    assert any("Its report-uri says enforce" in note for note in found.notes)
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
+def test_no_text_breaks_decoding(text: str) -> None:
+    assert decode(f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----").fault
+
+
+@given(st.integers(min_value=0, max_value=500), st.integers(min_value=0, max_value=255))
+def test_a_damaged_certificate_never_raises(position: int, value: int) -> None:
+    der = bytearray(LEAF.certificate.public_bytes(Encoding.DER))
+    der[position % len(der)] = value
+    damaged = ssl.DER_cert_to_PEM_cert(bytes(der))
+    report = reported([], [], PINS, served_certificate_chain=[damaged], validated_certificate_chain=[damaged, ROOT.pem])
+    assert judged(report).verdict.name in VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "covers"),
+    [
+        (["a.test"], "a.test", True),
+        (["*.test"], "a.test", True),
+        (["*.test"], "b.a.test", False),
+        (["A.Test."], "a.test", True),
+        (["*.a.test"], "a.test", False),
+    ],
+)
+def test_names(names: list[str], host: str, covers: bool) -> None:
+    assert names_cover(names, host) is covers
+
+
+def test_the_verdict_comes_with_the_group(site: Start) -> None:
+    running = site(roots=ROOT.pem.encode())
+    running.post(vector("real-chrome-yubico")["body"])
+    (group,) = running.groups()
+    assert (group["verdict"], group["issuer"]) == ("path-variance", "Go Daddy Secure Certificate Authority - G2")
+    assert [one["matches"] for one in group["diagnosis"]["served"]] == [False, False, False, True]
+    assert running.groups("verdict=path-variance&mode!=report-only") == [group]
+    assert running.groups("verdict!=path-variance") == []
+
+
+def test_an_intermediate_of_an_earlier_report_is_recognised(site: Start) -> None:
+    running = site(roots=ROOT.pem.encode())
+    gone = ROOT.issue("House CA 0", ca=True, since=OLD, days=3000)
+    leaf = gone.issue("api.test", since=OLD)
+    running.post(reported([leaf, gone], [leaf, gone, ROOT], PINS).to_dict())
+    running.post(reported(*SOUND, [gone.pin, THIRD_PIN]).to_dict())
+    assert {group["verdict"] for group in running.groups()} == {"wrong-pin-set", "retired-intermediate"}
