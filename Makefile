@@ -1,0 +1,81 @@
+# The verbs of the day. Each target sets up what it needs in .venv, once, and again when pyproject.toml changes:
+# a fresh clone needs Python 3.11 or newer and make, nothing else.
+
+# The first Python that really runs: a shim of a version manager may stand on the PATH and print an error.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$python; break; fi; done)
+VENV ?= .venv
+# More for pytest on one run: make test ARGS="-k header"
+ARGS ?=
+
+BIN = $(VENV)/bin
+STAMPS = $(VENV)/stamps
+# Silent where all goes well, since build backends warn of this and that; the whole output where it does not.
+PIP = quiet() { out=$$("$$@" 2>&1) || { echo "$$out" >&2; exit 1; }; }; \
+	quiet $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL = help
+.PHONY: demo test lint format bench stress fuzz docs clean help
+
+demo: $(STAMPS)/lab ## Pinning as a story, on real TLS sockets on loopback
+	@$(BIN)/dynpin demo $(ARGS)
+
+test: $(STAMPS)/test ## The test suite
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
+
+lint: $(STAMPS)/dev ## Style and types: ruff, mypy, pyright
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+
+format: $(STAMPS)/dev ## Rewrite the code in the project's style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMPS)/test ## Measure, as ratios in one run
+	@$(BIN)/python -m pytest tests/benchmarks --override-ini=python_files='bench_*.py' --capture=no $(ARGS)
+
+stress: $(STAMPS)/test ## Many processes and threads on one store
+	@$(BIN)/python -m pytest tests/stress --override-ini=python_files='stress_*.py' $(ARGS)
+
+fuzz: $(STAMPS)/test ## Random input for every parser, for FUZZ_SECONDS each (60)
+	@$(BIN)/python -m pytest tests/fuzz --override-ini=python_files='fuzz_*.py' $(ARGS)
+
+docs: $(STAMPS)/dev ## The site, built strictly into docs/_build/html
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean: ## Remove what these targets made
+	rm -rf $(VENV) .venvs docs/_build build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## These lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- set-up ---------------------------------------------------------------------------------------------------------
+
+$(STAMPS)/venv:
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "dynpin needs Python 3.11 or newer: install it, or name it with make PYTHON=..." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) ..." >&2
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PIP) install --upgrade pip
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/lab: $(STAMPS)/venv pyproject.toml
+	@echo "Installing dynpin with its lab ..." >&2
+	@$(PIP) install --editable '.[lab]'
+	@touch $@
+
+# The test group holds the lab, and the dev group all groups: one installation serves the smaller ones too.
+$(STAMPS)/test: $(STAMPS)/venv pyproject.toml
+	@echo "Installing dynpin with what its tests need ..." >&2
+	@$(PIP) install --editable . --group test
+	@touch $@ $(STAMPS)/lab
+
+$(STAMPS)/dev: $(STAMPS)/venv pyproject.toml
+	@echo "Installing dynpin with what its tests, docs and checks need ..." >&2
+	@$(PIP) install --editable . --group dev
+	@touch $@ $(STAMPS)/test $(STAMPS)/lab
