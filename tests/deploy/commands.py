@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner, Result
 
-from dynpin.cli import export, lint
+from dynpin.cli import export, keys, lint
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(name="lint")(lint.lint)
 app.command(name="export")(export.export)
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()

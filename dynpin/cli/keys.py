@@ -1,0 +1,115 @@
+"""`dynpin keys`: make backup keys, and see whether there is one of each type."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dynpin.cli.errors import fail, finding
+from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
+from dynpin.errors import DynpinError
+from dynpin.pins import Pin
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Make backup keys, and see whether there is one of each type.", no_args_is_help=True)
+
+_WHERE = """\
+Where to keep it
+  {private} is the only file that is secret. Move it off this machine now: to two
+  places that do not burn down together (an encrypted stick in a safe, a password manager's vault). Its passphrase
+  belongs in neither of them. The server needs the public half or the CSR alone:
+    cp {csr} where dynpin.toml or the middleware reads it as a backup
+  On the day it is needed: have {csr} signed, bring the private key back, deploy both."""
+
+
+@app.command(name="new")
+def new(
+    hosts: Annotated[list[str], typer.Argument(help="The host names that the key is for; its CSR names them.")],
+    kind: Annotated[KeyType, typer.Option("--type", help="The type of the key.")] = "ec-p256",
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
+    name: Annotated[
+        str | None, typer.Option("--name", help="How the files begin; without it, backup-TYPE.", show_default=False)
+    ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file", help="Read the passphrase from its first line; - for stdin; else you are asked."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Make a backup key: its encrypted private half, its public half, a CSR, and its pin."""
+    try:
+        key = new_key(kind, hosts, _passphrase(passphrase_file))
+        files = write_key(key, folder, name or f"backup-{kind}")
+    except (DynpinError, OSError, ValueError) as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"type": kind, "pin": str(key.pin), "files": {form: str(path) for form, path in files.items()}},
+                indent=2,
+            )
+        )
+        return
+    typer.echo(f"pin      {key.pin}")
+    for form, path in files.items():
+        typer.echo(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
+    typer.echo(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
+    if kind == "ed25519":
+        typer.echo("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
+
+
+def _passphrase(file: Path | None) -> bytes:
+    if file is None:
+        asked: str = typer.prompt("Passphrase of the private half", hide_input=True, confirmation_prompt=True, err=True)
+        return asked.encode()
+    text = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8").split("\n", 1)[0]
+    return text.rstrip("\r\n").encode()
+
+
+@app.command(name="list")
+def list_keys(
+    deployed: Annotated[list[Path], typer.Argument(help="What is deployed: certificate chains or keys.")],
+    backups: Annotated[
+        list[Path] | None, typer.Option("--backup", help="A backup: public key or CSR. May be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
+) -> None:
+    """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing."""
+    rows: list[dict[str, str]] = []
+    for role, files in (("deployed", deployed), ("backup", backups or [])):
+        for file in files:
+            try:
+                rows.append(
+                    {
+                        "role": role,
+                        "type": key_type(file.read_bytes()),
+                        "pin": str(Pin.from_file(file)),
+                        "file": str(file),
+                    }
+                )
+            except DynpinError as error:
+                fail(f"{file}: {error}")
+            except OSError as error:
+                fail(f"{file}: {error.strerror or error}")
+    used = {row["pin"] for row in rows if row["role"] == "deployed"}
+    spare = [row["type"] for row in rows if row["role"] == "backup" and row["pin"] not in used]
+    missing = missing_backups((row["type"] for row in rows if row["role"] == "deployed"), spare)
+    if as_json:
+        typer.echo(json.dumps({"keys": rows, "missing_backups": list(missing)}, indent=2))
+    else:
+        table = Table("role", "type", "pin", "file", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(row["role"], row["type"], row["pin"], row["file"])
+        Console(soft_wrap=True).print(table)
+    if missing:
+        told = " and ".join(missing)
+        finding(None if as_json else f"no backup for {told} keys: dynpin keys new HOST --type … makes one")
