@@ -1,7 +1,8 @@
 """What a client adds: a persistent store of Known Pinned Hosts, and the one place that enforces them."""
 
-from dynpin.clientstore.enforcement import Peer
+from dynpin.clientstore.enforcement import Peer, Reporter
+from dynpin.clientstore.reporting import Delivery, QueuedReport, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
 
-__all__ = ["Peer", "PinStore", "enforce", "peer_of"]
+__all__ = ["Delivery", "Peer", "PinStore", "QueuedReport", "ReportQueue", "Reporter", "enforce", "peer_of"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from functools import lru_cache
 from typing import Literal, Protocol
 
 from dynpin.clientstore.explain import explain_unverified, explain_violation
+from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
 from dynpin.hosts import canonical_host, is_ip_literal
@@ -66,12 +68,14 @@ class Enforcement:
         store: PinStore,
         private_roots: PrivateRoots,
         on_violation: Callable[[PinValidationError], None] | None,
-        reporter: Reporter | None,
+        reporter: Reporter | ReportMode | None,
+        context: ssl.SSLContext,
     ) -> None:
         self.store = store
         self.private_roots = private_roots
         self.on_violation = on_violation
-        self.reporter = reporter
+        self.reporter = ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
+        self._asked = (store, private_roots, on_violation, reporter)
         self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
         self._lock = threading.Lock()
         if private_roots == "bypass":
@@ -79,12 +83,7 @@ class Enforcement:
 
     def same_as(self, other: Enforcement) -> bool:
         """Whether the other one enforces the same pins in the same way."""
-        return (self.store, self.private_roots, self.on_violation, self.reporter) == (
-            other.store,
-            other.private_roots,
-            other.on_violation,
-            other.reporter,
-        )
+        return self._asked == other._asked
 
     def remember(self, session_id: bytes, peer: Peer) -> None:
         """Keep what the handshake that made a TLS session has proved, for the connection that resumes it."""
@@ -201,8 +200,6 @@ def _public_roots() -> frozenset[bytes]:
         raise UnenforceableContext(
             'private_roots="bypass" needs the list of public roots: pip install certifi'
         ) from None
-    import ssl  # noqa: PLC0415
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cafile=certifi.where())
     return frozenset(context.get_ca_certs(binary_form=True))

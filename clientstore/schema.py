@@ -19,7 +19,7 @@ __all__ = ["IN_MEMORY", "SCHEMA_VERSION", "open_database", "store_error", "store
 
 IN_MEMORY = ":memory:"
 # The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
 _BUSY_TIMEOUT_MS = 30_000
@@ -31,7 +31,7 @@ def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415
 
     migrations = Migrations("dynpin-clientstore")
-    for number, step in enumerate((_hosts_and_reports,), start=1):
+    for number, step in enumerate((_hosts_and_reports, _attempts_of_reports), start=1):
         migrations(name=f"{number:03}{step.__name__}")(step)
     return migrations
 
@@ -75,6 +75,12 @@ def _hosts_and_reports(db: Database) -> None:
         not_null={"fingerprint", "host", "report_uri", "body", "created_at", "attempts"},
     )
     db.table("reports").create_index(["fingerprint"], unique=True)
+
+
+def _attempts_of_reports(db: Database) -> None:
+    # When a report was tried last: attempts are limited by the hour, for all processes together.
+    db.table("reports").add_column("attempted_at", float)
+    db.table("reports").create_index(["next_attempt_at"])
 
 
 def open_database(path: Path | str) -> sqlite3.Connection:

@@ -11,7 +11,17 @@ from dynpin.pins import Pin
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-__all__ = ["EVERYWHERE", "counted", "delete", "domain_of_new", "purge", "put", "select", "select_all"]
+__all__ = [
+    "EVERYWHERE",
+    "counted",
+    "delete",
+    "domain_of_new",
+    "purge",
+    "put",
+    "registrable_domain",
+    "select",
+    "select_all",
+]
 
 # The scope of a bound that counts every host; any other scope is a registrable domain.
 EVERYWHERE = ""
@@ -72,7 +82,7 @@ def domain_of_new(connection: sqlite3.Connection, host: str) -> str | None:
     """The registrable domain of a host that has no row yet; None for one that has."""
     if connection.execute("SELECT 1 FROM hosts WHERE host = ?", (host,)).fetchone() is not None:
         return None
-    return _registrable_domain(host)
+    return registrable_domain(host)
 
 
 def counted(connection: sqlite3.Connection, scope: str) -> int:
@@ -115,7 +125,8 @@ def _count(connection: sqlite3.Connection, domain: str, change: int) -> None:
 _suffixes: PublicSuffixList | None = None
 
 
-def _registrable_domain(host: str) -> str:
+def registrable_domain(host: str) -> str:
+    """The public suffix of a host and one label more; the host itself where it has none."""
     # Imported when a host is new, since reading the list of public suffixes takes longer than all of a look-up.
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from dynpin.clientstore.chains import has_tls, is_strict, session_id, unverified_chain, verified_chain
 from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
+from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import PinValidationError, UnenforceableContext
 
@@ -28,7 +29,7 @@ def enforce(
     *,
     private_roots: PrivateRoots = "enforce",
     on_violation: Callable[[PinValidationError], None] | None = None,
-    reporter: Reporter | None = None,
+    reporter: Reporter | ReportMode | None = "all",
 ) -> _Context:
     """Make every connection of this context refuse a wrong key before it sends a byte, and return the context.
 
@@ -43,13 +44,16 @@ def enforce(
         private_roots: ``"enforce"``, or ``"bypass"`` for the browsers' rule: no Pin Validation for a chain that ends
             in a root which is not among the public ones (those of `certifi`).
         on_violation: called with the error before it is raised.
-        reporter: takes the violation report where the host has a report-uri, before the error is raised.
+        reporter: what becomes of the violation report where the host has a report-uri, before the error is raised.
+            ``"all"`` keeps it in the store and sends it from the background (:class:`~dynpin.clientstore.ReportQueue`);
+            ``"same-domain"`` does so only where the report-uri is within the pinned host's own registrable domain;
+            ``"off"`` or None sends nothing; a :class:`~dynpin.clientstore.Reporter` of your own takes it.
 
     Raises:
         UnenforceableContext: where no pin could be enforced: a server's context, an object that is no context, or one
             that leaves verification to the operating system.
     """
-    enforcement = Enforcement(store, private_roots, on_violation, reporter)
+    enforcement = Enforcement(store, private_roots, on_violation, reporter, context)
     for target in _targets(context):
         if any(enforcement.same_as(earlier) for earlier in _enforcements(target.sslsocket_class)):
             continue
@@ -59,6 +63,8 @@ def enforce(
         # A renegotiation could change the certificate after the check.
         target.options |= ssl.OP_NO_RENEGOTIATION
     _probe(context)
+    if isinstance(enforcement.reporter, ReportQueue):
+        enforcement.reporter.resume()
     return context
 
 

@@ -1,0 +1,131 @@
+"""`dynpin reports list|send|drop`: the violation reports that wait in the pin store."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dynpin.cli.errors import fail, finding
+from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
+from dynpin.clientstore.explain import duration
+from dynpin.report import rfc3339
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The violation reports that wait to be sent (RFC 7469 §3).", no_args_is_help=True)
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the reports: those that wait, and those of the last week that were sent or given up."""
+    with PinStore(store) as pins:
+        reports = ReportQueue(pins, background=False).reports()
+    if as_json:
+        typer.echo(json.dumps([_describe(report) for report in reports], indent=2))
+        return
+    if not reports:
+        typer.echo("No violation report was queued.")
+        return
+    now = time.time()
+    table = Table(box=None, pad_edge=False)
+    for column in ("id", "host", "queued", "report-uri", "state"):
+        table.add_column(column, overflow="fold")
+    for report in reports:
+        queued = f"{duration(now - report.created_at)} ago"
+        table.add_row(str(report.id), report.host, queued, report.report_uri, _state(report, now))
+    Console(markup=False, highlight=False).print(table)
+
+
+@app.command()
+def send(
+    store: StoreOption = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="Trust these roots (PEM) for an https report-uri, and no others.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send now what waits, whenever its next attempt is due. Exit code 1 where a report was not taken."""
+    try:
+        context = None if ca is None else ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        fail(f"{ca} holds no roots that can be trusted: {error}")
+    with PinStore(store) as pins:
+        deliveries = ReportQueue(pins, context=context, background=False).send(early=True)
+    if as_json:
+        typer.echo(json.dumps([_outcome(delivery) for delivery in deliveries], indent=2))
+    elif not deliveries:
+        typer.echo("No report waits.")
+    else:
+        for delivery in deliveries:
+            typer.echo(f"{delivery.report.id}  {delivery.report.host}: {delivery.outcome}, {delivery.reason}")
+    if any(delivery.outcome != "sent" for delivery in deliveries):
+        finding()
+
+
+@app.command()
+def drop(
+    ids: Annotated[list[int] | None, typer.Argument(help="The numbers of the reports, as `list` shows them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Drop every report.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Forget reports without sending them. Exit code 1 where there is none of a number."""
+    if bool(ids) == everything:
+        fail("name the reports to drop, or say --all")
+    with PinStore(store) as pins:
+        queue = ReportQueue(pins, background=False)
+        if everything:
+            typer.echo(f"{queue.drop()} dropped")
+            return
+        missing = [number for number in ids or () if not queue.drop(number)]
+    if missing:
+        finding(f"there is no report {', '.join(map(str, missing))}")
+
+
+def _state(report: QueuedReport, now: float) -> str:
+    if report.state == "sent":
+        return "sent"
+    tried = f"{report.attempts} attempts" if report.attempts != 1 else "1 attempt"
+    why = f", {tried}: {report.last_error}" if report.last_error else ""
+    if report.next_attempt_at is None:
+        return f"given up{why}"
+    wait = report.next_attempt_at - now
+    return f"waits{why}" + (f"; next in {duration(wait)}" if wait > 0 else "")
+
+
+def _describe(report: QueuedReport) -> dict[str, object]:
+    return {
+        "id": report.id,
+        "state": report.state,
+        "host": report.host,
+        "noted_host": report.noted_host,
+        "report_uri": report.report_uri,
+        "created_at": rfc3339(report.created_at),
+        "attempts": report.attempts,
+        "next_attempt_at": None if report.next_attempt_at is None else rfc3339(report.next_attempt_at),
+        "sent_at": None if report.sent_at is None else rfc3339(report.sent_at),
+        "last_error": report.last_error,
+        "report": json.loads(report.body),
+    }
+
+
+def _outcome(delivery: Delivery) -> dict[str, object]:
+    report = delivery.report
+    return {
+        "id": report.id,
+        "host": report.host,
+        "report_uri": report.report_uri,
+        "outcome": delivery.outcome,
+        "reason": delivery.reason,
+    }
