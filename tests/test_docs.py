@@ -1,0 +1,157 @@
+"""Every code block of the README and the docs does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from sybil import Example
+
+from dynpin import Pin, PublicKeyPins
+from dynpin.lab.network import TLSServer, loopback_names
+from tests.documents import Blocks, examples_of
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    # What Sphinx builds from elsewhere, generated pages too, is no source.
+    *sorted(file for file in (ROOT / "docs").rglob("*.md") if not {"_build", "faults"} & set(file.parts)),
+]
+HOST = "bank.test"
+
+# Every Python that a console block starts finds the names that this process finds.
+_SITE_CUSTOMIZE = """
+import json, os
+from dynpin.lab.network import loopback_names
+_names = loopback_names(json.loads(os.environ["DOCS_ROUTES"]))
+_names.__enter__()
+"""
+
+
+@dataclass
+class Ground:
+    """A reader's folder with key files in ``tls/``, and the site ``https://bank.test/`` that shows them."""
+
+    folder: Path
+    routes: dict[str, int] = field(default_factory=dict[str, int])
+
+    def write_keys(self) -> trustme.LeafCert:
+        tls = self.folder / "tls"
+        tls.mkdir()
+        authority = trustme.CA()
+        certificate = authority.issue_cert(HOST)
+        authority.cert_pem.write_to_path(tls / "roots.pem")
+        certificate.private_key_pem.write_to_path(tls / "privkey.pem")
+        for pem in certificate.cert_chain_pems:
+            pem.write_to_path(tls / "fullchain.pem", append=True)
+        backup = ec.generate_private_key(ec.SECP256R1()).public_key()
+        (tls / "backup.pub").write_bytes(
+            backup.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        )
+        return certificate
+
+    def header(self) -> PublicKeyPins:
+        pins = [Pin.from_file(self.folder / "tls" / name) for name in ("fullchain.pem", "backup.pub")]
+        return PublicKeyPins(tuple(pins), max_age=30 * 86_400)
+
+
+@pytest.fixture
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Ground]:
+    made = Ground(tmp_path / "site")
+    made.folder.mkdir()
+    certificate = made.write_keys()
+    with (
+        TLSServer(certificate, headers=[("Public-Key-Pins", str(made.header()))]) as site,
+        loopback_names(made.routes),
+    ):
+        made.routes[HOST] = site.port
+        (tmp_path / "python").mkdir()
+        (tmp_path / "python" / "sitecustomize.py").write_text(_SITE_CUSTOMIZE)
+        for name, value in {
+            "COLUMNS": "80",
+            "DOCS_ROUTES": json.dumps(made.routes),
+            "HOME": str(tmp_path),
+            "NO_COLOR": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(tmp_path / "python"),
+            "REQUESTS_CA_BUNDLE": str(made.folder / "tls" / "roots.pem"),
+            "SSL_CERT_FILE": str(made.folder / "tls" / "roots.pem"),
+            "TERM": "dumb",
+            "VENV": sys.prefix,
+            "XDG_DATA_HOME": str(tmp_path / "data"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        # A make that runs this suite must not lead the make of a document.
+        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.chdir(made.folder)
+        yield made
+
+
+def run(document: Path, blocks: Blocks, namespace: dict[str, object]) -> list[Example]:
+    examples = examples_of(document, blocks, namespace)
+    for example in examples:
+        example.evaluate()
+    return examples
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_block_does_what_the_document_says(document: Path, ground: Ground) -> None:
+    blocks = Blocks(ground.folder, ROOT, dict(os.environ))
+    try:
+        run(document, blocks, {"ground": ground})
+    finally:
+        blocks.close()
+
+
+# What the runner must not let pass: each with what it says about it.
+BROKEN = {
+    "output of a command": ("```console\n$ echo one\ntwo\n```\n", "echo one prints"),
+    "output left out": ("```console\n$ echo one\n```\n", "echo one prints"),
+    "failing command": ("```console\n$ false\n```\n", "exits with 1"),
+    "output without command": ("```console\none\n```\n", "begins with a command"),
+    "server that ends": ("```console\n$ echo one &\ntwo\n```\n", "ended"),
+    "python that fails": ("```python\nassert 1 == 2, 'unequal'\n```\n", "unequal"),
+    "python in a comment": ("<!--- invisible-code-block: python\nassert 1 == 2, 'unequal'\n--->\n", "unequal"),
+    "printed text": ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "the python block before prints"),
+    "text of nothing": ("```text\n2\n```\n", "has printed"),
+    "json": ("```json\n{,}\n```\n", "property name"),
+    "toml": ("```toml\n= 1\n```\n", "Invalid"),
+    "unknown language": ("```ruby\nputs 1\n```\n", "nothing runs a 'ruby' block"),
+    "no language": ("```\nputs 1\n```\n", "nothing runs a '' block"),
+    "directive with code": ("```{code-block} python\n1/0\n```\n", "nothing runs"),
+    "indented block": ("Text.\n\n    $ echo one\n", "only fenced ones are run"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_block_that_does_not_hold_fails(broken: str, tmp_path: Path) -> None:
+    text, message = BROKEN[broken]
+    document = tmp_path / "page.md"
+    document.write_text(text)
+    blocks = Blocks(tmp_path, tmp_path, dict(os.environ))
+    with pytest.raises((AssertionError, ValueError), match=re.escape(message)):
+        run(document, blocks, {})
+    blocks.close()
+
+
+def test_blocks_that_hold_pass(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text(
+        "```{note}\nText.\n```\n\n1. In a list\n\n   ```python\n   x = 1\n   print(x)\n   ```\n\n```text\n1\n```\n\n"
+        "```console\n$ cat &\n$ echo a \\\n  b\na b\n$ (exit 3)\n$ echo $?\n3\n$ seq 9\n1\n...\n9\n```\n"
+    )
+    blocks = Blocks(tmp_path, tmp_path, dict(os.environ))
+    examples = run(document, blocks, {})
+    blocks.close()
+    assert len(examples) == 3
+    assert examples[0].namespace["x"] == 1
