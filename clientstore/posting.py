@@ -55,14 +55,19 @@ class Post:
             answer.close()
         except HTTPError as error:
             error.close()
-            return f"it answered {error.code} {error.reason}"
+            return f"it answered {error.code} {_printable(str(error.reason))}".rstrip()
         except URLError as error:
             if isinstance(error.reason, PinValidationError):
                 return f"its host fails Pin Validation itself: {str(error.reason).splitlines()[0]}"
-            return str(error.reason)
+            return _printable(str(error.reason))
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return str(error) or type(error).__name__
+            return _printable(str(error)) or type(error).__name__
         return None
+
+
+def _printable(text: str) -> str:
+    # It may be the other side's text, and it goes to a terminal.
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 def reporting_context(context: ssl.SSLContext | None, store: PinStore) -> ssl.SSLContext:

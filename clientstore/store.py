@@ -87,6 +87,16 @@ class PinStore:
         name = canonical_host(host)
         return applicable(self._entries(name), name, self.clock())
 
+    def entry(self, host: str) -> KnownPinnedHost | None:
+        """The host's own entry, alive or expired, or None: for a person who looks, not for Pin Validation.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be read.
+        """
+        name = canonical_host(host)
+        return next((entry for entry in self._entries(name) if entry.host == name), None)
+
     def validate(self, host: str, chain: Sequence[Pin]) -> Validation:
         """Pin Validation of a validated chain, leaf first (RFC 7469 §2.6). A mismatch is returned, not raised.
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.get import StoreOption
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
 from dynpin.clientstore.explain import duration
 from dynpin.report import rfc3339
@@ -21,9 +22,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="The violation reports that wait to be sent (RFC 7469 §3).", no_args_is_help=True)
 
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
