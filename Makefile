@@ -40,7 +40,7 @@ stress: $(STAMPS)/test ## Many processes and threads on one store
 	@$(BIN)/python -m pytest tests/stress --override-ini=python_files='stress_*.py' $(ARGS)
 
 fuzz: $(STAMPS)/test ## Random input for every parser, for FUZZ_SECONDS each (60)
-	@$(BIN)/python -m pytest tests/fuzz --override-ini=python_files='fuzz_*.py' $(ARGS)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 docs: $(STAMPS)/dev ## The site, built strictly into docs/_build/html
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html

@@ -18,6 +18,10 @@ __all__ = ["KnownPinnedHost", "applicable", "canonical_host", "is_ip_literal", "
 # RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
 # networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
 _LABEL = re.compile(r"[a-z0-9_~!$&'()*+,;=-]{1,63}")
+# RFC 3986 §3.2.2: IPv4address and IPv6address; a zone (RFC 4007 §11.2), in which ipaddress takes any character.
+_LIKE_AN_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[0-9A-Za-z._~-]{1,64})?")
+# IPvFuture, the other form of an IP-literal: "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
+_IP_FUTURE = re.compile(r"\[[Vv][0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]{1,100}\]")
 # UTS 46 drops characters, so a name may be longer than 253 before it is mapped; but older releases of idna take
 # quadratic time for long input, and the host of a report is anybody's text.
 _MAX_UNMAPPED = 1024
@@ -55,15 +59,13 @@ def is_ip_literal(host: str) -> bool:
 
     Digits in any other shape are a name: no octal, hexadecimal or short form is taken for an address.
     """
-    # Every address has a colon, or ends in a digit or a bracket: most names are told apart by that, without raising.
-    if ":" not in host and host[-1:] not in "0123456789]":
-        return False
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _LIKE_AN_ADDRESS.fullmatch(name):
+        return _IP_FUTURE.fullmatch(host) is not None
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        # IPvFuture, the other form of an IP-literal
-        return host.startswith(("[v", "[V")) and host.endswith("]")
+        return False
     return True
 
 

@@ -73,6 +73,11 @@ def test_the_canonical_name(host: str, canonical: str) -> None:
         "example.com/path",
         "ex%61mple.com",
         "[2001:db8::1",
+        # What looks like an address at both ends, with any text inside.
+        "[v\r\nX: y]",
+        "[v1.\x00]",
+        "fe80::1%\r\nX: y",
+        "[fe80::1%<script>]",
         "a" * 64 + ".example",
         ".".join(["a" * 49] * 5) + ".bcde",  # 254 characters
         "☃.example",

@@ -1,0 +1,1 @@
+"""Random input for every parser: ``python -m tests.fuzz --seconds 60``."""

@@ -1,0 +1,139 @@
+"""What must hold for any bytes at all: a parser gives a value that can be written and read again, or its own error.
+
+Each target takes bytes and raises AssertionError, or whatever slipped through, where that is not so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cryptography_vectors
+
+from dynpin import InvalidHeader, InvalidHost, InvalidReport, KnownPinnedHost, Pin, PublicKeyPins, UnpinnableKey
+from dynpin.header import Malformed, scan
+from dynpin.hosts import applicable, canonical_host, is_ip_literal, superdomains
+from dynpin.noting import note
+from dynpin.report import grouping_key, load_json, parse_report, read_report, unwrap
+from dynpin.validation import validate
+
+_VECTORS = Path(__file__).parent.parent / "vectors"
+_PINS = tuple(Pin(bytes([number]) * 32) for number in range(3))
+
+
+def header(data: bytes) -> None:
+    """PublicKeyPins.parse, the scanner under it, and noting what came of it (RFC 7469 §2.1, §2.5)."""
+    value = data.decode("latin-1")
+    malformed = next((found for found in scan(value) if isinstance(found, Malformed)), None)
+    for report_only in (False, True):
+        parsed: PublicKeyPins | InvalidHeader
+        try:
+            parsed = PublicKeyPins.parse(value, report_only=report_only)
+        except InvalidHeader as error:
+            assert 0 <= error.position <= len(value)  # noqa: PT017 - either outcome is right
+            parsed = error
+        else:
+            assert malformed is None
+            assert PublicKeyPins.parse(str(parsed), report_only=report_only) == parsed
+            assert str(parsed).isprintable() or "\t" in str(parsed) or not str(parsed).isascii()
+            assert not {"\r", "\n", "\0"} & set(str(parsed))
+        noting = note("bank.test", None, parsed, _PINS, 0.0)
+        if noting.known_host is not None:
+            assert validate("bank.test", noting.known_host, _PINS).ok
+
+
+def host(data: bytes) -> None:
+    """canonical_host and the relation of superdomains (RFC 6797 §8.2, §10)."""
+    try:
+        name = canonical_host(data.decode("utf-8", "surrogatepass" if data[:1] < b"\x80" else "replace"))
+    except (InvalidHost, UnicodeDecodeError):
+        return
+    assert canonical_host(name) == name
+    assert name.isascii()
+    assert len(name) <= 253
+    entry = KnownPinnedHost(name, _PINS, True, None, 0.0, 1.0)
+    assert applicable([entry], name, 0.0) == entry
+    for above in superdomains(name):
+        assert name.endswith("." + above)
+        assert canonical_host(above) == above
+    if not is_ip_literal(name) and len(name) < 250:
+        assert applicable([entry], "bad" + name, 0.0) is None
+        assert applicable([entry], "www." + name, 0.0) == entry
+
+
+def report(data: bytes) -> None:
+    """parse_report, and the envelopes around reports (RFC 7469 §3)."""
+    try:
+        loaded = load_json(data)
+    except InvalidReport:
+        return
+    for content in unwrap(loaded):
+        try:
+            found = read_report(content)
+        except InvalidReport:
+            continue
+        if found.known_pins or found.served_chain or found.validated_chain:  # else all that it gave was unreadable
+            assert parse_report(found.to_json()).to_dict() == found.to_dict()
+        assert len(grouping_key(found)) == 32
+        json.dumps([found.flags, found.extra], ensure_ascii=False).encode()
+
+
+def pin_file(data: bytes) -> None:
+    """Pin.from_bytes: certificates, CSRs and keys, PEM and DER (RFC 7469 §2.4)."""
+    for make in (Pin.from_bytes, Pin.from_certificate, Pin.from_csr, Pin.from_public_key, Pin.from_private_key):
+        try:
+            pin = make(data)
+        except UnpinnableKey as error:
+            assert str(error)  # noqa: PT017 - either outcome is right
+            continue
+        assert Pin.from_base64(str(pin)) == pin
+
+
+class Target(NamedTuple):
+    """One target, with examples that random input is made from."""
+
+    check: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def _vectors(file: str) -> dict[str, list[dict[str, object]]]:
+    loaded: dict[str, list[dict[str, object]]] = json.loads((_VECTORS / file).read_text())
+    return loaded
+
+
+def _headers() -> list[bytes]:
+    return [str(vector["value"]).encode("latin-1", "replace") for vector in _vectors("header.json")["vectors"]]
+
+
+def _hosts() -> list[bytes]:
+    names = [
+        "EXAMPLE.com.",
+        "bücher.example",
+        "faß.de",
+        "192.0.2.7",
+        "[2001:db8::1]",
+        "r3---sn-abc.example",
+        "例え。テスト",
+    ]
+    return [name.encode() for name in names]
+
+
+def _reports() -> list[bytes]:
+    bodies = [request.get("body", "") for request in _vectors("reports.json")["requests"]]
+    return [(body if isinstance(body, str) else json.dumps(body)).encode() for body in bodies]
+
+
+def _files() -> list[bytes]:
+    keys = [str(text).encode() for key in _vectors("spki.json")["keys"] for name, text in key.items() if name != "id"]
+    folder = Path(cryptography_vectors.__file__).parent / "asymmetric/DER_Serialization"
+    return keys + [path.read_bytes() for path in sorted(folder.glob("*.der"))]
+
+
+TARGETS = {
+    "header": Target(header, _headers),
+    "host": Target(host, _hosts),
+    "report": Target(report, _reports),
+    "pin_file": Target(pin_file, _files),
+}
