@@ -52,12 +52,15 @@ class Peer:
         pins: the pins of the validated chain, leaf first; empty where nothing was proved.
         validated: the chain that was verified, DER, leaf first.
         served: the certificates that the server sent, DER.
+        reporter: takes reports about this connection, as :func:`~dynpin.clientstore.enforce` was told; an adapter
+            gives it those of a report-only policy (RFC 7469 §2.3.2).
     """
 
     host: str
     pins: tuple[Pin, ...]
     validated: tuple[bytes, ...]
     served: Callable[[], tuple[bytes, ...]]
+    reporter: Reporter | None = None
 
 
 class Enforcement:
@@ -121,7 +124,7 @@ class Enforcement:
                 f"no pins can be looked up for this TLS connection: {error}. Nothing was sent. Connect by host name, "
                 "with server_hostname set."
             ) from None
-        peer = Peer(host, _pins(validated), validated, served) if strict else Peer(host, (), (), tuple)
+        peer = Peer(host, _pins(validated), validated, served, self.reporter) if strict else Peer(host, (), (), tuple)
         cause = None if strict else "certificate or host name verification is switched off for this connection"
         if resumed_session is not None and strict:
             # A resumed session has no chain of its own: what counts is that of the handshake which made it, for this
