@@ -5,12 +5,14 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner, Result
 
-from dynpin.cli import export, keys, lint
+from dynpin.cli import export, guard, keys, lint, rotate
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(name="lint")(lint.lint)
 app.command(name="export")(export.export)
+app.command(name="guard")(guard.guard)
 app.add_typer(keys.app, name="keys")
+app.add_typer(rotate.app, name="rotate")
 
 
 @app.callback()

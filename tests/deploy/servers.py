@@ -40,6 +40,7 @@ class Site:
 
 
 def make_site(folder: Path, *names: str) -> Site:
+    folder.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
     certificate = authority.issue_cert(*(names or (HOST,)))
     site = Site(folder, *(folder / name for name in ("roots.pem", "chain.pem", "key.pem", "both.pem")))

@@ -1,0 +1,71 @@
+"""`dynpin guard NEWCHAIN`: for the deploy hooks of ACME clients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
+from dynpin.deploy.guard import chain_of_file
+from dynpin.deploy.guard import guard as hold
+from dynpin.deploy.rotation import History, Published
+from dynpin.errors import DynpinError
+from dynpin.header import PublicKeyPins
+from dynpin.report import rfc3339
+
+__all__ = ["guard"]
+
+
+def guard(
+    chain: Annotated[
+        Path, typer.Argument(metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.")
+    ],
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", help="Instead of a history: a header that clients may hold. May be repeated."),
+    ] = None,
+    history: HistoryOption = DEFAULT_HISTORY,
+    cap: CapOption = None,
+    now: NowOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
+
+    In a deploy hook, before the server is told to reload: certbot passes $RENEWED_LINEAGE/fullchain.pem, lego
+    $LEGO_CERT_PATH, acme.sh $CERT_FULLCHAIN_PATH.
+    """
+    at = moment(now)
+    try:
+        pins = chain_of_file(chain)
+        kept = read_history(history) if not header else _sent_now(header, at)
+    except OSError as error:
+        fail(f"{chain}: {error.strerror or error}")
+    except (DynpinError, ValueError) as error:
+        fail(str(error))
+    verdict = hold(kept, pins, at, max_max_age=cap_of(cap))
+    if as_json:
+        answer = {
+            "ok": verdict.ok,
+            "reason": verdict.reason,
+            "advice": list(verdict.advice),
+            "ready_at": None if verdict.ready_at is None else rfc3339(verdict.ready_at),
+            "key": str(pins[0]),
+        }
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        typer.echo(f"{'fine' if verdict.ok else 'STOP'}: {verdict.reason}.")
+        for line in verdict.advice:
+            typer.echo(f"  {line}")
+    if not verdict.ok:
+        finding()
+
+
+def _sent_now(values: list[str], now: float) -> History:
+    history = History("this host")
+    for value in values:
+        history = history.adding(Published(now, PublicKeyPins.parse(value)))
+    return history

@@ -1,0 +1,131 @@
+"""What to do when the plan fails: a key is stolen or lost, or its CA is no longer trusted (RFC 7469 §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from dynpin.deploy.rotation.history import History
+from dynpin.deploy.rotation.machine import Held, Step, held, locked_out
+from dynpin.header import PublicKeyPins
+from dynpin.pins import Pin
+from dynpin.report import rfc3339
+
+__all__ = ["EMERGENCIES", "Emergency", "emergency"]
+
+Emergency = Literal["key-compromised", "key-lost", "ca-distrusted"]
+EMERGENCIES: tuple[Emergency, ...] = get_args(Emergency)
+
+
+def emergency(
+    kind: Emergency, history: History, keys: Sequence[Pin], now: float, *, max_max_age: int | None = None
+) -> tuple[Step, ...]:
+    """The steps out of an emergency, in their order, for the deployed key of `history`.
+
+    Args:
+        kind: what happened to the deployed key, or to the CA that signed it.
+        history: what was served.
+        keys: the pins of the private keys that are at hand and still secret.
+        now: seconds since the epoch, UTC.
+        max_max_age: the cap of every client, where it is known.
+    """
+    policies = held(history, now, max_max_age=max_max_age)
+    broken = history.chain[:1]
+    usable = [key for key in dict.fromkeys(keys) if kind == "ca-distrusted" or key not in broken]
+    # The key that the fewest clients refuse, and those for the shortest time.
+    usable.sort(key=lambda key: max((policy.until for policy in locked_out(policies, (key,))), default=now))
+    if not usable or len(locked_out(policies, usable[:1])) == len(policies) > 0:
+        return _nothing_left(kind, history, policies, now)
+    target, spare = usable[0], usable[1:]
+    steps = [_deploy(kind, target, locked_out(policies, (target,)), now)]
+    steps.append(_announce(history, target, spare, now))
+    if kind == "key-compromised":
+        trusting = [policy for policy in policies if not set(broken).isdisjoint(policy.header.pins)]
+        last = max((policy.until for policy in trusting), default=now)
+        steps.append(
+            Step(
+                "revoke",
+                now,
+                "Have every certificate of the stolen key revoked.",
+                f"Until {rfc3339(last)} a client that has not come back still accepts the stolen key; its certificate "
+                "is the only other thing that stands in the thief's way.",
+            )
+        )
+    if not spare:
+        steps.append(
+            Step(
+                "replenish",
+                now,
+                "Make a new backup key (dynpin keys new), publish it, and pin again.",
+                "The backup is used up: the next accident would lock everybody out.",
+            )
+        )
+    return tuple(steps)
+
+
+def _deploy(kind: Emergency, target: Pin, refused: Sequence[Held], now: float) -> Step:
+    if refused:
+        last = max(policy.until for policy in refused)
+        why = f"{len(refused)} older policies do not name it: their holders are locked out until {rfc3339(last)}."
+    else:
+        why = "Every policy that a client may hold names it: nobody is locked out."
+    source = "from another CA" if kind == "ca-distrusted" else "from your CA"
+    return Step("deploy", now, f"Deploy the key {target} now, with a certificate {source}.", why, key=target)
+
+
+def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -> Step:
+    header = history.header
+    if spare and header is not None:
+        return Step(
+            "publish",
+            now,
+            "From the same moment on send this header.",
+            "It replaces what clients hold at their next visit.",
+            PublicKeyPins((target, *spare), header.max_age, header.include_subdomains, header.report_uri),
+        )
+    return Step(
+        "silence",
+        now,
+        "From the same moment on send no header (on_invalid=silence).",
+        "Without a Backup Pin clients ignore a header; what they have noted still holds.",
+    )
+
+
+def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], now: float) -> tuple[Step, ...]:
+    last = max((policy.until for policy in policies), default=now)
+    until = rfc3339(last)
+    steps = [
+        Step(
+            "search",
+            now,
+            "Look for every private key that was ever pinned: backups, old servers, the CA's own pins.",
+            f"No key at hand is named by the policies that clients hold, and nothing that a server sends can change "
+            f"what they hold until {until}.",
+        )
+    ]
+    if kind == "key-compromised":
+        steps.append(
+            Step(
+                "choose",
+                now,
+                "Choose: keep the stolen key until then, or deploy a new one and be unreachable for known clients.",
+                "With the stolen key the thief reads every connection; with a new one returning clients are refused "
+                f"until {until}. There is no third way: unpin first if you keep it (max-age=0 with the pins).",
+            )
+        )
+    steps += [
+        Step(
+            "silence",
+            now,
+            "Deploy a new key, and send no header.",
+            "New clients can connect at once; another policy would only add to the confusion.",
+        ),
+        Step(
+            "tell",
+            now,
+            f"Tell the users who are refused: dynpin hosts forget {history.host}",
+            f"It is the only way in before {until}.",
+        ),
+        Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy."),
+    ]
+    return tuple(steps)

@@ -1,0 +1,146 @@
+"""What a host served, and since when."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import cast
+
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host
+from dynpin.pins import Pin
+from dynpin.report import rfc3339
+
+__all__ = ["Deployed", "Event", "History", "Planned", "Published"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """From `at` on every response carries `header`, and none the one before; None: from then on no header is sent."""
+
+    at: float
+    header: PublicKeyPins | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """From `at` on every node shows a chain with these pins, leaf first."""
+
+    at: float
+    chain: tuple[Pin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """At `at` a rotation was begun: to the key `target`, with `backups` as the Backup Pins afterwards."""
+
+    at: float
+    target: Pin
+    backups: tuple[Pin, ...]
+
+
+Event = Published | Deployed | Planned
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The events of one host, oldest first."""
+
+    host: str
+    events: tuple[Event, ...] = ()
+
+    def adding(self, event: Event) -> History:
+        """The history with one more event.
+
+        Raises:
+            ValueError: where the event lies before the last one: a history is not rewritten.
+        """
+        if self.events and event.at < self.events[-1].at:
+            raise ValueError(
+                f"the last event of {self.host} is of {rfc3339(self.events[-1].at)}, after {rfc3339(event.at)}"
+            )
+        return replace(self, events=(*self.events, event))
+
+    @property
+    def header(self) -> PublicKeyPins | None:
+        """The header that is sent now."""
+        return next((event.header for event in reversed(self.events) if isinstance(event, Published)), None)
+
+    @property
+    def deployment(self) -> Deployed | None:
+        """What is deployed now."""
+        return next((event for event in reversed(self.events) if isinstance(event, Deployed)), None)
+
+    @property
+    def chain(self) -> tuple[Pin, ...]:
+        """The pins of the chain that is deployed now."""
+        return self.deployment.chain if self.deployment else ()
+
+    @property
+    def rotation(self) -> Planned | None:
+        """The rotation that was begun last, finished or not."""
+        return next((event for event in reversed(self.events) if isinstance(event, Planned)), None)
+
+    def to_json(self) -> str:
+        """The history as the text of its file."""
+        return json.dumps(
+            {"version": 1, "host": self.host, "events": [_written(each) for each in self.events]}, indent=2
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> History:
+        """Read a history's file.
+
+        Raises:
+            ValueError: where it is none.
+        """
+        try:
+            loaded = cast("dict[str, object]", json.loads(text))
+            if loaded["version"] != 1:
+                raise ValueError(f"version {loaded['version']} is not known")  # noqa: TRY301 - one place for all
+            history = cls(canonical_host(str(loaded["host"])))
+            for each in cast("list[dict[str, object]]", loaded["events"]):
+                history = history.adding(_read(each))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"this is no rotation history: {type(error).__name__} {error}") from None
+        return history
+
+
+def _written(event: Event) -> dict[str, object]:
+    at = rfc3339(event.at)
+    match event:
+        case Published():
+            return {
+                "at": at,
+                "event": "published",
+                "name": event.header.name if event.header else None,
+                "header": str(event.header) if event.header else None,
+            }
+        case Deployed():
+            return {"at": at, "event": "deployed", "chain": [str(pin) for pin in event.chain]}
+        case Planned():
+            backups = [str(pin) for pin in event.backups]
+            return {"at": at, "event": "planned", "target": str(event.target), "backups": backups}
+
+
+def _read(entry: dict[str, object]) -> Event:
+    moment = datetime.fromisoformat(str(entry["at"]))
+    if moment.tzinfo is None:
+        raise ValueError(f"{entry['at']} has no time zone")
+    at = moment.timestamp()
+    match entry["event"]:
+        case "published":
+            text = entry["header"]
+            report_only = str(entry.get("name")).endswith("Report-Only")
+            return Published(at, None if text is None else PublicKeyPins.parse(str(text), report_only=report_only))
+        case "deployed":
+            return Deployed(at, _pins(entry["chain"]))
+        case "planned":
+            return Planned(at, Pin.from_base64(str(entry["target"])), _pins(entry["backups"]))
+        case other:
+            raise ValueError(f"an event {other!r} is not known")
+
+
+def _pins(texts: object) -> tuple[Pin, ...]:
+    return tuple(Pin.from_base64(text) for text in cast("list[str]", texts))

@@ -1,0 +1,298 @@
+"""The state machine of a rotation: publish, wait, deploy, wait, retire (RFC 7469 §2.5, §4.3).
+
+The rule that everything follows from: a client holds the last header that it saw, until max-age after it saw it.
+So a policy may be held until max-age after the *last response* that carried it, and a key may be deployed once every
+policy that may still be held names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from dynpin.deploy.rotation.history import Deployed, Event, History, Published
+from dynpin.header import PublicKeyPins
+from dynpin.pins import Pin
+from dynpin.report import rfc3339
+
+__all__ = [
+    "Held",
+    "Stage",
+    "Status",
+    "Step",
+    "advance",
+    "final_header",
+    "held",
+    "locked_out",
+    "plan",
+    "safe_at",
+    "status",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A policy that clients may hold.
+
+    Attributes:
+        header: the policy.
+        first_at: when it was published.
+        last_at: when the last response carried it; None while it is still sent.
+        until: when the last client forgets it; while it is still sent, as if that stopped now.
+    """
+
+    header: PublicKeyPins
+    first_at: float
+    last_at: float | None
+    until: float
+
+
+def held(history: History, now: float, *, max_max_age: int | None = None) -> tuple[Held, ...]:
+    """The policies that clients may hold at `now`, oldest first.
+
+    Args:
+        history: what was served.
+        now: seconds since the epoch, UTC.
+        max_max_age: the cap on max-age of *every* client, in seconds, where that is known (dynpin's is 60 days);
+            without it a year is a year.
+    """
+    published = [event for event in history.events if isinstance(event, Published) and event.at <= now]
+    ends: list[float | None] = [*(event.at for event in published[1:]), None]
+    found: list[Held] = []
+    for event, end in zip(published, ends, strict=False):
+        header = event.header
+        # §2.3.3: report-only is never cached; max-age=0 leaves nothing to hold.
+        if header is None or not header.max_age or not header.pins:
+            continue
+        max_age = header.max_age if max_max_age is None else min(header.max_age, max_max_age)
+        until = (now if end is None else end) + max_age
+        if until > now:
+            found.append(Held(header, event.at, end, until))
+    return tuple(found)
+
+
+def locked_out(policies: Iterable[Held], chain: Sequence[Pin]) -> tuple[Held, ...]:
+    """The policies whose holders would be refused by a server that shows `chain` (§2.6)."""
+    shown = frozenset(chain)
+    return tuple(policy for policy in policies if shown.isdisjoint(policy.header.pins))
+
+
+def safe_at(policies: Iterable[Held], chain: Sequence[Pin], now: float) -> float | None:
+    """When `chain` may be deployed without locking anybody out; None: never, while the present header is sent."""
+    refused = locked_out(policies, chain)
+    if any(policy.last_at is None for policy in refused):
+        return None
+    return max((policy.until for policy in refused), default=now)
+
+
+class Stage(StrEnum):
+    """Where a rotation stands."""
+
+    UNPINNED = "unpinned"  # no policy is published
+    STEADY = "steady"  # no rotation is under way
+    PUBLISH = "publish"  # the header with the new pin is to be published
+    SPREADING = "spreading"  # it is published, and clients may still hold one without it
+    DEPLOY = "deploy"  # every policy that may be held names the new key
+    SETTLING = "settling"  # the new key is deployed, and a rollback must stay possible
+    RETIRE = "retire"  # the old pin may be dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a rotation: what to do, when at the earliest, and why then.
+
+    `header` is what to send from then on, for the steps that publish; `key` what to deploy.
+    """
+
+    name: str
+    at: float
+    what: str
+    why: str
+    header: PublicKeyPins | None = None
+    key: Pin | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """The step as JSON; the time is RFC 3339 in UTC."""
+        return {
+            "step": self.name,
+            "at": rfc3339(self.at),
+            "what": self.what,
+            "why": self.why,
+            "header": self.header and str(self.header),
+            "key": self.key and str(self.key),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a host stands at `now`.
+
+    Attributes:
+        stage: the state.
+        step: what is to be done next, and not before ``step.at``; None where nothing is.
+        held: the policies that clients may hold.
+        locked_out: those of them whose holders the deployed chain refuses.
+    """
+
+    now: float
+    stage: Stage
+    step: Step | None
+    held: tuple[Held, ...]
+    locked_out: tuple[Held, ...]
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the next step must wait."""
+        return self.step is not None and self.step.at > self.now
+
+
+def status(history: History, now: float, *, max_max_age: int | None = None) -> Status:
+    """Where the host stands, and what may be done next."""
+    policies = held(history, now, max_max_age=max_max_age)
+    refused = locked_out(policies, history.chain) if history.chain else ()
+    stage, step = _next(history, policies, now, max_max_age)
+    return Status(now, stage, step, policies, refused)
+
+
+def advance(history: History, now: float, *, max_max_age: int | None = None) -> Event:
+    """The event that records the next step as done at `now`.
+
+    Raises:
+        ValueError: where there is no step, or it is early; the message has the date on which it will not be.
+    """
+    stands = status(history, now, max_max_age=max_max_age)
+    step = stands.step
+    if step is None:
+        raise ValueError(f"no rotation of {history.host} is under way: begin one with dynpin rotate plan --start")
+    if stands.is_early:
+        raise ValueError(f"too early to {step.name}: not before {rfc3339(step.at)}. {step.why}")
+    rotation = history.rotation
+    if step.name == "deploy" and rotation is not None:
+        return Deployed(now, (rotation.target,))
+    return Published(now, step.header)
+
+
+def plan(
+    history: History,
+    target: Pin,
+    backups: Sequence[Pin],
+    now: float,
+    *,
+    max_max_age: int | None = None,
+) -> tuple[Step, ...]:
+    """The steps of a rotation to the key `target`, begun at `now`, with the earliest date of each.
+
+    Raises:
+        ValueError: where no policy is published to start from, the target is deployed already, or no Backup Pin
+            would be left.
+    """
+    header = history.header
+    if header is None or not header.max_age or not history.chain:
+        raise ValueError(f"no enforced policy of {history.host} is recorded, or no chain: dynpin rotate record both")
+    if target in history.chain:
+        raise ValueError(f"{target} is deployed already")
+    final = final_header(header, target, backups)
+    bridge = _bridge(history, header, target, backups)
+    max_age = _max_age(header, max_max_age)
+    policies = held(history, now, max_max_age=max_max_age)
+    steps: list[Step] = []
+    if not set(bridge.pins) <= set(header.pins):
+        steps.append(_publish(now, bridge))
+        policies = tuple(replace(each, last_at=each.last_at or now) for each in policies)
+    deploy_at = safe_at(policies, (target,), now)
+    # The bridge names the target, so only a header that is no longer sent can be without it.
+    deploy_at = now if deploy_at is None else deploy_at
+    steps.append(_deploy(deploy_at, target, locked_out(policies, (target,))))
+    steps.append(_retire(deploy_at + max_age, final))
+    return tuple(steps)
+
+
+def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> PublicKeyPins:
+    """The header at the end of a rotation: the new key, and its Backup Pins.
+
+    Raises:
+        ValueError: where no backup is left beside the target (§4.3).
+    """
+    kept = [pin for pin in backups if pin != target]
+    if not kept:
+        raise ValueError("after this rotation there is no Backup Pin: make a new backup first (dynpin keys new)")
+    return replace(header, pins=(target, *kept))
+
+
+def _bridge(history: History, header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> PublicKeyPins:
+    """The header between the old key and the new: what is deployed, what will be, and the backups."""
+    deployed = [pin for pin in header.pins if pin in history.chain] or history.chain[:1]
+    return replace(header, pins=(*deployed, target, *backups))
+
+
+def _next(
+    history: History, policies: tuple[Held, ...], now: float, max_max_age: int | None
+) -> tuple[Stage, Step | None]:
+    header, rotation, deployment = history.header, history.rotation, history.deployment
+    if header is None or not header.max_age:
+        return Stage.UNPINNED, None
+    if rotation is None:
+        return Stage.STEADY, None
+    target = rotation.target
+    if target not in history.chain:
+        bridge = _bridge(history, header, target, rotation.backups)
+        if not set(bridge.pins) <= set(header.pins):
+            return Stage.PUBLISH, _publish(now, bridge)
+        refused = locked_out(policies, (target,))
+        ready_at = safe_at(policies, (target,), now)
+        step = _deploy(now if ready_at is None else ready_at, target, refused)
+        return (Stage.SPREADING if refused else Stage.DEPLOY), step
+    final = final_header(header, target, rotation.backups)
+    if set(header.pins) == set(final.pins) or deployment is None:
+        return Stage.STEADY, None
+    since = _deployed_since(history, target)
+    ready_at = since + _max_age(header, max_max_age)
+    return (Stage.SETTLING if ready_at > now else Stage.RETIRE), _retire(max(now, ready_at), final)
+
+
+def _deployed_since(history: History, target: Pin) -> float:
+    """Since when the target is deployed without a break."""
+    since = 0.0
+    for event in reversed([event for event in history.events if isinstance(event, Deployed)]):
+        if target not in event.chain:
+            break
+        since = event.at
+    return since
+
+
+def _max_age(header: PublicKeyPins, max_max_age: int | None) -> int:
+    max_age = header.max_age or 0
+    return max_age if max_max_age is None else min(max_age, max_max_age)
+
+
+def _publish(at: float, header: PublicKeyPins) -> Step:
+    return Step(
+        "publish",
+        at,
+        "Send this header on every response, from every node.",
+        "Clients must know the new key before they meet it.",
+        header,
+    )
+
+
+def _deploy(at: float, target: Pin, refused: Sequence[Held]) -> Step:
+    if refused:
+        last = max(refused, key=lambda policy: policy.until)
+        why = (
+            f"Until then clients may hold a policy without this key: the last response that carried it was sent at "
+            f"{rfc3339(last.until - (last.header.max_age or 0))}, with max-age={last.header.max_age}."
+        )
+    else:
+        why = "Every policy that a client may hold names this key."
+    return Step("deploy", at, f"Deploy the key {target} with its certificate, on every node.", why, key=target)
+
+
+def _retire(at: float, header: PublicKeyPins) -> Step:
+    return Step(
+        "retire",
+        at,
+        "Send this header, without the old pin; then destroy the old key.",
+        "Until max-age after the deployment a rollback to the old key must find clients that still accept it.",
+        header,
+    )

@@ -1,0 +1,394 @@
+"""The rotation: whoever follows it locks nobody out, and whoever is a second early does (RFC 7469 §2.5, §2.6, §4.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynpin import KnownPinnedHost, Pin, PublicKeyPins
+from dynpin.deploy.guard import guard
+from dynpin.deploy.rotation import (
+    EMERGENCIES,
+    Deployed,
+    Event,
+    History,
+    Planned,
+    Published,
+    Stage,
+    advance,
+    emergency,
+    held,
+    locked_out,
+    plan,
+    safe_at,
+    status,
+)
+from dynpin.deploy.rotation.picture import svg, terminal, timeline
+from dynpin.noting import note
+from dynpin.validation import validate
+from tests.deploy.commands import dynpin
+from tests.deploy.servers import make_site
+
+DAY = 86400.0
+MONTH = 30 * DAY
+START = 1_795_478_400.0  # 2026-11-24T00:00:00Z
+HOST = "www.example.com"
+
+
+def pin(name: str) -> Pin:
+    return Pin(hashlib.sha256(name.encode()).digest())
+
+
+OLD, NEW, NEXT, CA = pin("old"), pin("new"), pin("next"), pin("ca")
+
+
+def header(*pins: Pin, max_age: float = MONTH) -> PublicKeyPins:
+    return PublicKeyPins(pins, int(max_age))
+
+
+def history(*events: Event) -> History:
+    kept = History(HOST)
+    for event in events:
+        kept = kept.adding(event)
+    return kept
+
+
+def pinned(*pins: Pin, max_age: float = MONTH) -> History:
+    """A host that has shown OLD and sent these pins since START."""
+    return history(Published(START, header(*pins, max_age=max_age)), Deployed(START, (OLD, CA)))
+
+
+# --- what clients may hold ----------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_held_until_max_age_after_its_last_response() -> None:
+    kept = pinned(OLD, NEW).adding(Published(START + DAY, header(OLD, NEXT, max_age=DAY)))
+    first, second = held(kept, START + 10 * DAY)
+    assert (first.last_at, first.until) == (START + DAY, START + DAY + MONTH)
+    assert (second.last_at, second.until) == (None, START + 11 * DAY)
+    assert [each.header for each in held(kept, START + DAY + MONTH)] == [second.header]
+
+
+def test_a_header_that_unpins_or_is_none_ends_the_one_before() -> None:
+    for event in (Published(START + DAY, None), Published(START + DAY, header(OLD, NEW, max_age=0))):
+        [policy] = held(pinned(OLD, NEW).adding(event), START + 2 * DAY)
+        assert policy.until == START + DAY + MONTH
+
+
+def test_the_cap_of_every_client_shortens_the_wait() -> None:
+    kept = pinned(OLD, NEW, max_age=365 * DAY).adding(Published(START, header(OLD, NEXT)))
+    assert held(kept, START)[0].until == START + 365 * DAY
+    assert held(kept, START, max_max_age=int(60 * DAY))[0].until == START + 60 * DAY
+
+
+def test_a_chain_is_safe_when_the_last_policy_without_it_is_forgotten() -> None:
+    kept = pinned(OLD, NEW)
+    policies = held(kept, START)
+    assert safe_at(policies, (NEW,), START) == START
+    assert locked_out(policies, (NEXT,)) == policies
+    assert safe_at(policies, (NEXT,), START) is None
+    policies = held(kept.adding(Published(START, None)), START)
+    assert safe_at(policies, (NEXT,), START) == START + MONTH
+
+
+# --- the machine --------------------------------------------------------------------------------------------------
+
+
+def test_the_walk_of_a_rotation_to_a_key_that_was_not_pinned() -> None:
+    kept = pinned(OLD, NEW)
+    kept = kept.adding(Planned(START, NEXT, (NEW,)))
+    assert status(kept, START).stage is Stage.PUBLISH
+    kept = kept.adding(advance(kept, START + DAY))
+    assert kept.header is not None
+    assert set(kept.header.pins) == {OLD, NEXT, NEW}
+
+    published = START + DAY
+    assert status(kept, published).stage is Stage.SPREADING
+    with pytest.raises(ValueError, match="not before 2026-12-25T00:00:00Z"):
+        advance(kept, published + MONTH - 1)
+    assert status(kept, published + MONTH).stage is Stage.DEPLOY
+    kept = kept.adding(advance(kept, published + MONTH))
+    assert kept.chain == (NEXT,)
+
+    deployed = published + MONTH
+    assert status(kept, deployed).stage is Stage.SETTLING
+    with pytest.raises(ValueError, match="too early to retire"):
+        advance(kept, deployed + MONTH - 1)
+    assert status(kept, deployed + MONTH).stage is Stage.RETIRE
+    kept = kept.adding(advance(kept, deployed + MONTH))
+    assert kept.header is not None
+    assert kept.header.pins == (NEXT, NEW)
+    assert status(kept, deployed + MONTH).stage is Stage.STEADY
+    with pytest.raises(ValueError, match="no rotation"):
+        advance(kept, deployed + MONTH)
+
+
+def test_a_backup_that_was_pinned_all_along_may_be_deployed_as_soon_as_its_successor_is_published() -> None:
+    kept = pinned(OLD, NEW).adding(Planned(START + DAY, NEW, (NEXT,)))
+    kept = kept.adding(advance(kept, START + DAY))
+    stands = status(kept, START + DAY)
+    assert (stands.stage, stands.is_early) == (Stage.DEPLOY, False)
+
+
+def test_the_plan_has_the_dates_that_the_machine_will_insist_on() -> None:
+    kept = pinned(OLD, NEW)
+    steps = plan(kept, NEXT, [NEW], START)
+    assert [(step.name, step.at) for step in steps] == [
+        ("publish", START),
+        ("deploy", START + MONTH),
+        ("retire", START + 2 * MONTH),
+    ]
+    kept = kept.adding(Planned(START, NEXT, (NEW,)))
+    for step in steps:
+        event = advance(kept, step.at)
+        if step.header is not None:
+            assert event == Published(step.at, step.header)
+        kept = kept.adding(event)
+        after = status(kept, step.at)
+        assert after.stage is Stage.STEADY or after.is_early
+    assert status(kept, steps[-1].at).stage is Stage.STEADY
+
+
+def test_plans_that_would_harm_are_refused() -> None:
+    with pytest.raises(ValueError, match="no Backup Pin"):
+        plan(pinned(OLD, NEW), NEW, [], START)
+    with pytest.raises(ValueError, match="no Backup Pin"):
+        plan(pinned(OLD, NEW), NEW, [NEW], START)
+    with pytest.raises(ValueError, match="deployed already"):
+        plan(pinned(OLD, NEW), OLD, [NEW], START)
+    with pytest.raises(ValueError, match="record both"):
+        plan(History(HOST), NEW, [NEXT], START)
+
+
+def test_a_key_that_was_deployed_early_shows_in_the_status() -> None:
+    kept = pinned(OLD, NEW).adding(Deployed(START + DAY, (NEXT,)))
+    stands = status(kept, START + 2 * DAY)
+    assert [policy.header.pins for policy in stands.locked_out] == [(OLD, NEW)]
+    assert not status(kept.adding(Published(START + DAY, None)), START + DAY + MONTH).locked_out
+
+
+class Client:
+    """A client that keeps what the protocol notes, as the store does."""
+
+    def __init__(self) -> None:
+        self.entry: KnownPinnedHost | None = None
+
+    def visit(self, server: History, now: float) -> bool:
+        if self.entry is not None and self.entry.is_expired(now):
+            self.entry = None
+        ok = validate(HOST, self.entry, server.chain).ok
+        if ok:
+            noting = note(HOST, self.entry, server.header, server.chain, now, max_max_age=2**31)
+            if noting.outcome in ("noted", "updated"):
+                self.entry = noting.known_host
+        return ok
+
+
+@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 60)), max_size=60), st.sampled_from([DAY, MONTH]))
+def test_whoever_follows_the_machine_locks_nobody_out(moves: list[tuple[int, int]], max_age: float) -> None:
+    """Clients visit whenever they like; the operator does whatever the machine allows, whenever it allows it."""
+    server, now = pinned(OLD, NEW, max_age=max_age), START
+    clients = [Client() for _ in range(4)]
+    keys = [pin(f"key {number}") for number in range(len(moves))]
+    for who, days in moves:
+        now += days * DAY / 4
+        if who < len(clients):
+            assert clients[who].visit(server, now)
+            now += 1  # what is recorded from here on holds for later responses
+        elif status(server, now).stage is Stage.STEADY:
+            backups = [each for each in (server.header or header(OLD)).pins if each not in server.chain]
+            server = server.adding(Planned(now, keys.pop(), tuple(backups)))
+        elif not status(server, now).is_early:
+            server = server.adding(advance(server, now))
+        assert not status(server, now).locked_out
+
+
+def test_a_second_early_is_too_early() -> None:
+    kept = pinned(OLD, NEW).adding(Planned(START, NEXT, (NEW,)))
+    client = Client()
+    published = START + DAY
+    assert client.visit(kept, published - 1)  # the last response with the old header
+    kept = kept.adding(advance(kept, published))
+    ready_at = status(kept, published).step
+    assert ready_at is not None
+    deployed = kept.adding(Deployed(ready_at.at, (NEXT,)))
+    assert not client.visit(deployed, ready_at.at - 1)
+    # An entry is alive in the very second of its Effective Expiration Date (§2.3.3), and expired in the next.
+    assert client.visit(deployed, ready_at.at)
+
+
+# --- history ------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_survives_its_file() -> None:
+    kept = pinned(OLD, NEW).adding(Planned(START + 1, NEXT, (NEW,))).adding(Published(START + 2, None))
+    assert History.from_json(kept.to_json()) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"version": 2, "host": "a", "events": []}', '{"version": 1, "host": "a", "events": [{}]}',
+     '{"version": 1, "host": "a", "events": [{"at": "2026-01-01T00:00:00", "event": "published", "header": null}]}',
+     '{"version": 1, "host": "a", "events": [{"at": "2026-01-01T00:00:00Z", "event": "burnt"}]}'],
+)  # fmt: skip
+def test_what_is_no_history_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no rotation history"):
+        History.from_json(text)
+
+
+def test_a_history_is_not_rewritten() -> None:
+    with pytest.raises(ValueError, match="2026-11-24"):
+        pinned(OLD, NEW).adding(Deployed(START - 1, (NEW,)))
+
+
+# --- emergencies --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", EMERGENCIES)
+def test_with_a_pinned_backup_at_hand_nobody_is_locked_out(kind: str) -> None:
+    steps = emergency(kind, pinned(OLD, NEW), [NEW], START)  # type: ignore[arg-type]  # a name from EMERGENCIES
+    assert (steps[0].name, steps[0].key) == ("deploy", NEW)
+    assert "nobody is locked out" in steps[0].why
+    assert [step.name for step in steps if step.name == "silence"]  # no Backup Pin is left to announce
+    assert steps[-1].name == "replenish"
+    assert ("revoke" in [step.name for step in steps]) == (kind == "key-compromised")
+
+
+def test_a_stolen_key_is_dropped_at_once_and_trusted_until_the_last_client_forgets() -> None:
+    kept = pinned(OLD, NEW, max_age=60 * DAY)
+    steps = {step.name: step for step in emergency("key-compromised", kept, [OLD, NEW, NEXT], START)}
+    assert steps["deploy"].key == NEW
+    assert steps["publish"].header == header(NEW, NEXT, max_age=60 * DAY)
+    assert "2027-01-23" in steps["revoke"].why
+    assert "replenish" not in steps
+
+
+def test_a_distrusted_ca_leaves_the_key_usable() -> None:
+    steps = emergency("ca-distrusted", pinned(OLD, NEW), [OLD, NEW], START)
+    assert steps[0].key == OLD
+    assert "another CA" in steps[0].what
+
+
+def test_a_distrusted_ca_that_alone_was_pinned_needs_the_backup() -> None:
+    kept = history(Published(START, header(CA, NEW)), Deployed(START, (OLD, CA)))
+    assert emergency("ca-distrusted", kept, [OLD, NEW], START)[0].key == NEW
+
+
+@pytest.mark.parametrize("kind", EMERGENCIES)
+def test_without_a_pinned_key_there_is_only_time(kind: str) -> None:
+    for keys in ([], [NEXT]):
+        steps = emergency(kind, pinned(OLD, NEW), keys, START)  # type: ignore[arg-type]  # a name from EMERGENCIES
+        names = [step.name for step in steps]
+        assert names[0] == "search"
+        assert ("choose" in names) == (kind == "key-compromised")
+        assert (steps[-1].name, steps[-1].at) == ("recover", START + MONTH)
+        assert f"dynpin hosts forget {HOST}" in next(step.what for step in steps if step.name == "tell")
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_the_timeline_in_the_terminal_and_as_svg() -> None:
+    kept = pinned(OLD, NEW)
+    steps = plan(kept, NEXT, [NEW], START + DAY)
+    drawn = timeline(kept, START + DAY, steps)
+    assert [bar.kind for bar in drawn.bars] == ["key", "key", "policy", "policy", "policy"]
+    text = terminal(drawn, 80).plain
+    assert max(len(line) for line in text.splitlines()) <= 100
+    for piece in ("█", "░", "▲ now 2026-11-25", "▲ deploy 2026-12-25", "▲ retire 2027-01-24"):
+        assert piece in text
+    root = ET.fromstring(svg(drawn))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    texts = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "deploy 2026-12-25" in texts
+    assert all(float(each.attrib["width"]) >= 0 for each in root.iter("{http://www.w3.org/2000/svg}rect"))
+
+
+# --- the guard ----------------------------------------------------------------------------------------------------
+
+
+def test_the_guard_passes_what_every_policy_names() -> None:
+    for chain in ((OLD, CA), (NEW, pin("another ca"))):
+        verdict = guard(pinned(OLD, NEW), chain, START)
+        assert (verdict.ok, verdict.advice) == (True, ())
+    assert guard(History(HOST), (NEXT,), START).ok
+
+
+def test_the_guard_passes_an_issuer_s_pin_with_a_word_of_warning() -> None:
+    verdict = guard(history(Published(START, header(CA, NEW))), (NEXT, CA), START)
+    assert verdict.ok
+    assert "issuer" in verdict.advice[0]
+
+
+def test_the_guard_stops_a_key_that_nobody_expects() -> None:
+    verdict = guard(pinned(OLD, NEW), (NEXT, CA), START)
+    assert (verdict.ok, verdict.ready_at) == (False, None)
+    assert "until 2026-12-24T00:00:00Z" in verdict.reason
+    assert "--reuse-key" in " ".join(verdict.advice)
+    spread = pinned(OLD, NEW).adding(Published(START + DAY, header(OLD, NEW, NEXT)))
+    verdict = guard(spread, (NEXT, CA), START + 2 * DAY)
+    assert (verdict.ok, verdict.ready_at) == (False, START + DAY + MONTH)
+    assert guard(spread, (NEXT, CA), START + DAY + MONTH).ok
+
+
+# --- the commands -------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_walk_a_rotation(tmp_path: Path) -> None:
+    chain, fresh = make_site(tmp_path / "old", HOST).chain, make_site(tmp_path / "new", HOST).chain
+    old, new = Pin.from_file(chain), Pin.from_file(fresh)
+    kept = ["--history", str(tmp_path / "history.json")]
+    first = header(old, NEW)
+
+    def rotate(*arguments: str, code: int = 0) -> str:
+        result = dynpin("rotate", *arguments, *kept)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result.output
+
+    assert "does not exist" in rotate("status", code=2)
+    assert "record what" in rotate("record", "--host", HOST, code=2)
+    rotate("record", "--host", HOST, "--header", str(first), "--chain", str(chain), "--now", "2026-11-24")
+    assert "steady" in rotate("status", "--now", "2026-11-24")
+    assert dynpin("guard", str(chain), *kept, "--now", "2026-11-25").exit_code == 0
+    stopped = dynpin("guard", str(fresh), *kept, "--now", "2026-11-25")
+    assert (stopped.exit_code, "rotate plan" in stopped.stdout) == (1, True)
+
+    picture = tmp_path / "plan.svg"
+    shown = rotate("plan", "--to", str(fresh), "--now", "2026-11-25", "--svg", str(picture))
+    assert "not before 2026-12-25T00:00:00Z" in shown
+    assert ET.parse(picture).getroot() is not None
+    assert "steady" in rotate("status", "--now", "2026-11-25")  # a plan alone begins nothing
+    rotate("plan", "--to", str(fresh), "--start", "--now", "2026-11-25")
+    rotate("next", "--done", "--now", "2026-11-25")
+    assert "2026-12-25T00:00:00Z" in rotate("next", "--done", "--now", "2026-12-24T23:59:59Z", code=1)
+    early = json.loads(rotate("next", "--json", "--now", "2026-12-24", code=1))
+    assert (early["stage"], early["early"], early["next"]["key"]) == ("spreading", True, str(new))
+    assert dynpin("guard", str(fresh), *kept, "--now", "2026-12-24").exit_code == 1
+    assert dynpin("guard", str(fresh), *kept, "--now", "2026-12-25").exit_code == 0
+    rotate("next", "--done", "--now", "2026-12-26", "--chain", str(chain), code=2)
+    rotate("next", "--done", "--now", "2026-12-26", "--chain", str(fresh))
+    assert "settling" in rotate("status", "--now", "2026-12-27")
+    rotate("next", "--done", "--now", "2027-01-25")
+    done = json.loads(rotate("status", "--json", "--now", "2027-01-25"))
+    assert (done["stage"], done["locked_out"]) == ("steady", [])
+    told = rotate("emergency", "key-lost", "--key", str(NEW), "--now", "2027-01-26")
+    assert f"Deploy the key {NEW} now" in told
+
+
+def test_the_guard_takes_the_header_that_is_sent(tmp_path: Path) -> None:
+    chain = make_site(tmp_path, HOST).chain
+    own = header(Pin.from_file(chain), NEW)
+    assert dynpin("guard", str(chain), "--header", str(own)).exit_code == 0
+    result = dynpin("guard", str(chain), "--header", str(header(OLD, NEW)), "--header", str(own), "--json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (1, False)
+    for arguments in ((str(tmp_path / "none.pem"), "--header", str(own)), (str(chain), "--header", "nonsense=")):
+        assert dynpin("guard", *arguments).exit_code == 2
+    (tmp_path / "x.pem").write_text("x")
+    assert dynpin("guard", str(tmp_path / "x.pem"), "--header", str(own)).exit_code == 2
