@@ -401,7 +401,7 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
         "CRL PEM": (b"-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n", r"found: X509 CRL"),
         "CRL DER": (crl, "this is no"),
         "a SEQUENCE of nothing": (b"\x30\x00", "neither PEM nor the DER of"),
-        "PKCS #1 of no RSA key": (b"\x30\x06\x02\x01\x00\x02\x01\x00", "does not load"),
+        "PKCS #1 of no RSA key": (b"\x30\x04\x02\x00\x02\x00", "does not load"),
     }
 
 

@@ -1,0 +1,49 @@
+"""Every exception of the package is what it resembles, and says all that it knows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import ssl
+
+import pytest
+
+import dynpin
+from dynpin import (
+    DynpinError,
+    InvalidHeader,
+    InvalidHost,
+    InvalidReport,
+    PinValidationError,
+    PolicyError,
+    StoreError,
+    UnenforceableContext,
+    UnpinnableKey,
+)
+
+ERRORS: list[tuple[DynpinError, type[Exception], str]] = [
+    (UnpinnableKey("no pin"), ValueError, "no pin"),
+    (InvalidHost("no host"), ValueError, "no host"),
+    (InvalidHeader("syntax", "',' there", 9), ValueError, "',' there (syntax, at character 9)"),
+    (InvalidReport("not-json", "no JSON"), ValueError, "no JSON (not-json)"),
+    (PolicyError("no backup"), ValueError, "no backup"),
+    (StoreError("no store"), OSError, "no store"),
+    (UnenforceableContext("no context"), TypeError, "no context"),
+    (PinValidationError("no pin shown"), ssl.SSLCertVerificationError, "no pin shown"),
+]
+
+
+@pytest.mark.parametrize(("error", "builtin", "text"), ERRORS, ids=lambda value: type(value).__name__)
+def test_an_error_is_the_builtin_that_it_resembles(error: DynpinError, builtin: type[Exception], text: str) -> None:
+    assert isinstance(error, builtin)
+    assert str(error) == text
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(twin) is type(error)
+        assert str(twin) == text
+        assert vars(twin) == vars(error)
+
+
+def test_every_public_error_stands_in_the_table() -> None:
+    public = {getattr(dynpin, name) for name in dynpin.__all__}
+    errors = {value for value in public if isinstance(value, type) and issubclass(value, DynpinError)}
+    assert errors == {type(error) for error, _, _ in ERRORS} | {DynpinError}
