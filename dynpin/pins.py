@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from dynpin.errors import UnpinnableKey
 from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 
-__all__ = ["Pin", "chain_pins"]
+__all__ = ["Pin", "certificates", "chain_pins"]
 
 # RFC 7468 §2: the lines that a PEM block stands between.
 _PEM_BOUNDARY = re.compile(rb"^[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
@@ -167,6 +167,17 @@ def chain_pins(chain: Iterable[bytes]) -> tuple[Pin, ...]:
         except UnpinnableKey:
             continue
     return tuple(pins)
+
+
+def certificates(data: bytes) -> tuple[bytes, ...]:
+    """The DER of every certificate of a PEM bundle, in its order, or of the one in a DER file; empty for bare keys.
+
+    Raises:
+        UnpinnableKey: where a PEM block is damaged, or `data` is neither PEM nor DER.
+    """
+    if _is_pem(data):
+        return tuple(der for label, der in _pem_blocks(data) if label in _LABELS["certificate"])
+    return (data,) if _kind(data) == "certificate" else ()
 
 
 _LABELS: dict[str, tuple[bytes, ...]] = {

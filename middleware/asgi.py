@@ -1,103 +1,100 @@
-"""The ASGI middleware: Public-Key-Pins on every https response (RFC 7469 §2.2)."""
+"""The ASGI middleware: the header of a policy on every https response (RFC 7469 §2.2)."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Unpack
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.policy import Policy
+from dynpin.middleware.given import given_policies
+from dynpin.middleware.policy import Policy, PolicyOptions
 
 __all__ = ["PublicKeyPinsMiddleware"]
 
-# ASGI's own types: messages and scopes hold whatever the specification puts in them.
-_Message = MutableMapping[str, Any]
-_Scope = MutableMapping[str, Any]
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
-_App = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+logger = logging.getLogger("dynpin.middleware")
+
+# The types of ASGI: what else stands in a scope or a message is up to servers and extensions, hence Any.
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class PublicKeyPinsMiddleware:
-    """Sends the header of a policy on every https response of an ASGI app, errors and streams too.
+    """Sends the header of a policy on every https response of an ASGI app: errors, redirects, streams and HEAD too.
 
-    Wrapped around the whole app it covers every response. Under Starlette's ``add_middleware`` the 500 for an
-    unhandled exception is sent from further outside, and goes without.
+    Wrapped around the app it covers every response. Under Starlette's ``add_middleware`` it works as well, but for one
+    response: the 500 for an exception that nobody handles is Starlette's own, and is sent from further outside.
+
+    A field that the application has set stands, and is not doubled. Plain http, WebSocket and lifespan pass untouched.
 
     Args:
         app: the application.
-        policy: what to pin; or else the keywords of :class:`Policy`.
-        report_only: a second policy, in mode ``"report-only"``, sent beside the first (§2.3.2): the way to try out the
-            next set of pins.
-        policy_options: the keywords of :class:`Policy`, where no policy is given.
+        policy: what to send; or give the keywords of :class:`~dynpin.middleware.Policy` right here.
+        report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
+        options: the keywords of :class:`~dynpin.middleware.Policy`.
 
-    A :class:`~dynpin.PolicyError` of the keywords is held until the server starts: Starlette builds its middleware
-    lazily, where an exception would be swallowed. Then the server's startup fails, or the first request does.
+    Frameworks build their middleware when the server is up already, and servers then swallow what it raises. So a
+    :class:`~dynpin.PolicyError` is held, and ends the server's startup (``lifespan.startup.failed``); where the server
+    speaks no lifespan, every request raises it.
     """
 
     def __init__(
         self,
-        app: _App,
+        app: App,
         policy: Policy | None = None,
         *,
         report_only: Policy | None = None,
-        **policy_options: Any,  # noqa: ANN401 - those of Policy
+        **options: Unpack[PolicyOptions],
     ) -> None:
         self.app = app
-        self.error: PolicyError | None = None
         self.policies: tuple[Policy, ...] = ()
+        self.error: PolicyError | None = None
         try:
-            self.policies = policies(policy, report_only, policy_options)
+            self.policies = given_policies(policy, report_only, options)
         except PolicyError as error:
+            logger.critical("The pinning policy is refused: %s", error)
             self.error = error
 
-    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
-        """Answer one ASGI scope; all but https requests pass untouched."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
         if self.error is not None:
-            await _refuse(self.error, scope, receive, send)
-        # RFC 7469 §2.2.2: not over non-secure transport. The scheme is the server's word, after its trusted proxies.
+            await self._refuse(scope, receive, send)
+        # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
         elif scope["type"] == "http" and scope.get("scheme") == "https":
-            await self.app(scope, receive, self._sending(send))
+            policies = self.policies
+
+            # No coroutine of its own: a streamed body costs one comparison for each of its messages.
+            def send_with_pins(message: Message) -> Awaitable[None]:
+                if message["type"] == "http.response.start":
+                    message = _with_pins(message, policies)
+                return send(message)
+
+            await self.app(scope, receive, send_with_pins)
         else:
             await self.app(scope, receive, send)
 
-    def _sending(self, send: _Send) -> _Send:
-        async def send_with_pins(message: _Message) -> None:
-            if message["type"] == "http.response.start":
-                headers: list[tuple[bytes, bytes]] = list(message.get("headers") or ())
-                # What the application has set itself stands: the field is never doubled (§2.2.1).
-                present = {name.lower() for name, _ in headers}
-                fields = [policy.field for policy in self.policies]
-                message["headers"] = headers + [field for field in fields if field and field[0] not in present]
-            await send(message)
-
-        return send_with_pins
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": f"dynpin: {self.error}"})
+            return
+        raise PolicyError(str(self.error)) from self.error
 
 
-def policies(policy: Policy | None, report_only: Policy | None, options: dict[str, Any]) -> tuple[Policy, ...]:
-    """The policies that a middleware was given, as objects or as keywords.
-
-    Raises:
-        PolicyError: where both or neither are given, or the two policies are not one of each kind.
-    """
-    if policy is not None and options:
-        raise PolicyError(f"give a policy or its keywords, not both: {', '.join(options)}")
-    if policy is None and (options or report_only is None):
-        try:
-            policy = Policy(**options)
-        except TypeError as error:
-            raise PolicyError(f"the keywords make no policy: {error}") from None
-    if report_only is not None and report_only.mode != "report-only":
-        raise PolicyError(f'report_only= takes a policy of mode="report-only", not {report_only.mode!r}')
-    if report_only is not None and policy is not None and policy.mode == "report-only":
-        raise PolicyError("both policies are report-only: a response carries one such field at most (RFC 7469 §2.2.1)")
-    return tuple(each for each in (policy, report_only) if each is not None)
-
-
-async def _refuse(error: PolicyError, scope: _Scope, receive: _Receive, send: _Send) -> None:
-    # uvicorn's default lifespan swallows an exception and serves on; this message is what stops it.
-    if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
-        return
-    raise error
+def _with_pins(message: Message, policies: tuple[Policy, ...]) -> Message:
+    """The start of a response with the fields that it lacks; the application's own objects stay as they are."""
+    headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+    for policy in policies:
+        field = policy.field
+        if field is None:
+            continue
+        name = field[0]
+        for present, _ in headers:  # §2.2.1: exactly one of each
+            if present == name or present.lower() == name:
+                break
+        else:
+            headers.append(field)
+    return {**message, "headers": headers}

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import os
-import re
-import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
 from dynpin.errors import PolicyError, UnpinnableKey
-from dynpin.pins import Pin, chain_pins
+from dynpin.pins import Pin, certificates
 
-__all__ = ["Chain", "KeySource", "path_of", "read_chain", "read_pin", "several"]
+__all__ = ["Chain", "KeySource", "located", "path_of", "read_chain", "read_pin"]
 
 # A path (str or PathLike), the PEM or DER itself (bytes, or a str that holds PEM), or a pin that is known already.
 KeySource = str | os.PathLike[str] | bytes | Pin
 
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A deployed chain: its pins, leaf first, and the host names that the leaf vouches for."""
+    """One deployed chain.
 
-    pins: tuple[Pin, ...]
-    names: tuple[str, ...]
+    Attributes:
+        label: what to call it in a message: its file, or the argument that gave it.
+        pins: the pin of each certificate, leaf first; None for one whose key cannot be pinned (§2.6). Of a bare key
+            or pin, that one.
+        names: the DNS names that the leaf is for, wildcards among them; None where no certificate tells.
+    """
+
+    label: str
+    pins: tuple[Pin | None, ...]
+    names: tuple[str, ...] | None
 
 
-def several(sources: KeySource | Sequence[KeySource]) -> tuple[KeySource, ...]:
-    """One source or many, as many."""
-    return (sources,) if isinstance(sources, str | bytes | os.PathLike | Pin) else tuple(sources)
+def located(sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
+    """One source or several as a tuple, their paths absolute: a server may leave its working directory."""
+    each = (sources,) if isinstance(sources, str | bytes | os.PathLike | Pin) else tuple(sources)
+    return tuple(source if (path := path_of(source)) is None else path.absolute() for source in each)
 
 
 def path_of(source: KeySource) -> Path | None:
@@ -42,57 +47,67 @@ def path_of(source: KeySource) -> Path | None:
     return None
 
 
-def read_pin(source: KeySource) -> Pin:
-    """The pin of a key: a certificate, a public or private key, or a CSR.
+def read_pin(source: KeySource, label: str) -> tuple[str, Pin]:
+    """The pin of a key, and what to call it: of a certificate, a public or private key, or a CSR.
+
+    Args:
+        source: the key.
+        label: what to call it where it is no file.
 
     Raises:
         PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
-        return source
-    data, name = _data(source)
+        return label, source
+    label, data = _load(source, label)
     try:
-        return Pin.from_bytes(data)
+        return label, Pin.from_bytes(data)
     except UnpinnableKey as error:
-        raise PolicyError(f"{name}: {error}") from None
+        raise PolicyError(f"{label}: {error}") from None
 
 
-def read_chain(source: KeySource) -> Chain:
-    """The pins and names of a deployed chain; of a bare key or pin, that one pin and no name.
+def read_chain(source: KeySource, label: str) -> Chain:
+    """A deployed chain; `label` is what to call it where it is no file.
 
     Raises:
         PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
-        return Chain((source,), ())
-    data, name = _data(source)
-    blocks = _CERTIFICATE.findall(data.decode("latin-1"))
-    if not blocks:
-        return Chain((read_pin(source),), ())
-    # The leaf is read as every tool of this package reads it, so that a damaged file is refused in the same words.
-    leaf = read_pin(source)
+        return Chain(label, (source,), None)
+    label, data = _load(source, label)
     try:
-        ders = [ssl.PEM_cert_to_DER_cert(block) for block in blocks]
-        names = _names(ders[0])
-    except ValueError as error:
-        raise PolicyError(f"{name}: a certificate of the chain is damaged: {error}") from None
-    return Chain((leaf, *chain_pins(ders[1:])), names)
+        ders = certificates(data)
+        leaf = Pin.from_certificate(ders[0]) if ders else Pin.from_bytes(data)
+    except UnpinnableKey as error:
+        raise PolicyError(f"{label}: {error}") from None
+    return Chain(label, (leaf, *map(_pin_or_none, ders[1:])), _names(ders[0]) if ders else None)
 
 
-def _data(source: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+def _load(source: str | os.PathLike[str] | bytes, label: str) -> tuple[str, bytes]:
+    if isinstance(source, bytes):
+        return label, source
     path = path_of(source)
     if path is None:
-        return (source.encode() if isinstance(source, str) else bytes(source)), "the key material given"  # type: ignore[arg-type] # path_of has taken what is PathLike
+        return label, os.fspath(source).encode("utf-8", "replace")
     try:
-        return path.read_bytes(), str(path)
+        return str(path), path.read_bytes()
     except OSError as error:
-        raise PolicyError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise PolicyError(f"{path} cannot be read ({error.strerror or error}); {label} names it") from None
+    except ValueError as error:
+        raise PolicyError(f"{label} names no file: {error}") from None
 
 
-def _names(der: bytes) -> tuple[str, ...]:
-    certificate = x509.load_der_x509_certificate(der)
+def _pin_or_none(der: bytes) -> Pin | None:
     try:
-        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(name.lower() for name in alternative.value.get_values_for_type(x509.DNSName))
+        return Pin.from_certificate(der)
+    except UnpinnableKey:
+        return None
+
+
+def _names(der: bytes) -> tuple[str, ...] | None:
+    """The DNS names of a certificate (RFC 6125 §6.4: the common name counts for nothing)."""
+    try:
+        found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
+    return tuple(found.value.get_values_for_type(x509.DNSName))

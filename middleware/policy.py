@@ -1,208 +1,171 @@
-"""Policy: the header of a site, built from its keys and refused where it would harm (RFC 7469 §2.2, §4)."""
+"""Policy: the header of a site, made from its keys, and made anew when they change (RFC 7469 §2.1, §4)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Literal, get_args
-from urllib.parse import urlsplit
+from typing import Literal, TypedDict, get_args
 
-from dynpin.errors import InvalidHeader, InvalidHost, PolicyError
+from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import canonical_host, superdomains
-from dynpin.middleware.keyfiles import KeySource, path_of, read_chain, read_pin, several
-from dynpin.middleware.watching import Signature, signature, watch
-from dynpin.pins import Pin
+from dynpin.middleware.keyfiles import KeySource, located
+from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
+from dynpin.middleware.watching import Signature, signature, watcher
 
-__all__ = ["Mode", "OnInvalid", "PinnedPart", "Policy"]
+__all__ = ["Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions"]
 
 logger = logging.getLogger("dynpin.middleware")
 
-Mode = Literal["enforce", "report-only", "unpin"]
 OnInvalid = Literal["raise", "silence"]
-PinnedPart = Literal["leaf", "chain"]
 
-# RFC 7469 §4.1; clients cap at it, dynpin's among them.
-_LONGEST_MAX_AGE = 60 * 86_400
+
+class PolicyOptions(TypedDict, total=False):
+    """The keywords of :class:`Policy`, as the middleware takes them."""
+
+    keys: KeySource | Iterable[KeySource]
+    backups: KeySource | Iterable[KeySource]
+    max_age: timedelta | int | None
+    include_subdomains: bool
+    report_uri: str | None
+    mode: Mode
+    pinned: Pinned
+    hosts: str | Iterable[str]
+    allow_long_max_age: bool
+    on_invalid: OnInvalid
 
 
 class Policy:
-    """What a site tells its clients to pin, checked when it is built and again whenever a file of it changes.
+    """What a site tells its clients to pin: checked here, before the first client hears of it.
+
+    Keys are given as paths (str or PathLike), as PEM or DER (bytes, or a str with PEM), or as a
+    :class:`~dynpin.Pin`; as certificates, public or private keys, or CSRs.
 
     Args:
-        keys: the deployed chain, one file or several (an RSA and an EC certificate side by side); the leaf of each is
-            pinned. A path, PEM or DER in memory, or a :class:`~dynpin.Pin`.
-        backups: keys that are deployed nowhere: public keys, CSRs, certificates; their private halves stay offline.
-        max_age: a timedelta, or whole seconds. Counted by each client from its last visit (§2.1.2).
-        include_subdomains: whether every subdomain is pinned to these keys too (§2.1.3).
-        report_uri: an http or https URI that takes violation reports; never on the pinned host itself (§2.1.4).
-        mode: ``"enforce"``, ``"report-only"``, or ``"unpin"``, which sends max-age=0 with the pins.
-        hosts: the names that the site is served under; without it, those of the deployed certificates.
-        pinned: ``"leaf"``, or ``"chain"`` to pin every certificate of the deployed chain.
+        keys: the deployed chain, as the server shows it; several where it has several (an RSA and an EC certificate
+            side by side).
+        backups: the keys that are kept in reserve. One at least must stand in no deployed chain.
+        max_age: for how long clients refuse every other key, counted from each visit (§2.1.2): a timedelta or whole
+            seconds. Needed to enforce.
+        include_subdomains: whether the pins hold for every subdomain too (§2.1.3).
+        report_uri: where clients report violations (§2.1.4): not on the pinned host, nor covered by its pins.
+        mode: ``"enforce"``; ``"report-only"``, to try a policy out (§2.3.2); or ``"unpin"``, which has clients forget
+            their pins: max-age=0, in the form that all of them take.
+        pinned: which certificates of each deployed chain are pinned: ``"leaf"``, ``"chain"`` for all of them, or one or
+            several numbers, counted from the leaf, 0.
+        hosts: the names that the server answers; by default those of the deployed certificates. Only `report_uri` is
+            held against them.
         allow_long_max_age: permit more than 60 days (§4.1).
-        on_invalid: ``"raise"``, or ``"silence"`` to start without a header: for the emergency in which the backup is
-            deployed and no new one is made yet. What clients noted holds either way.
+        on_invalid: ``"raise"``; or ``"silence"``, to start without a header where it would raise: for the emergency in
+            which the backup is deployed and the next one not made. What clients noted holds on.
 
     Raises:
         PolicyError: where the header would lock users out, protect nobody, or could not be sent.
+
+    Attributes:
+        header: the header that is sent now, or None where none is.
+        field: the same as an ASGI header field, or None.
+        text_field: the same as a WSGI header field, or None.
+        made_from: the signature of the files when they were read last.
     """
 
     def __init__(
         self,
-        keys: KeySource | Sequence[KeySource],
-        backups: KeySource | Sequence[KeySource] = (),
+        keys: KeySource | Iterable[KeySource],
+        backups: KeySource | Iterable[KeySource] = (),
         *,
-        max_age: timedelta | int,
+        max_age: timedelta | int | None = None,
         include_subdomains: bool = False,
         report_uri: str | None = None,
         mode: Mode = "enforce",
-        hosts: Sequence[str] = (),
-        pinned: PinnedPart = "leaf",
+        pinned: Pinned = "leaf",
+        hosts: str | Iterable[str] = (),
         allow_long_max_age: bool = False,
         on_invalid: OnInvalid = "raise",
     ) -> None:
-        _one_of("mode", mode, get_args(Mode))
-        _one_of("pinned", pinned, get_args(PinnedPart))
-        _one_of("on_invalid", on_invalid, get_args(OnInvalid))
-        self.keys, self.backups = several(keys), several(backups)
-        self.max_age = _seconds(max_age, allow_long_max_age)
-        self.include_subdomains = include_subdomains
-        self.report_uri = report_uri
-        self.mode: Mode = mode
-        self.hosts = tuple(hosts)
-        self.pinned: PinnedPart = pinned
-        if mode == "report-only" and report_uri is None:
-            raise PolicyError(
-                "a report-only policy without report_uri tells nobody anything; give one (RFC 7469 §2.3.2)"
-            )
-        self._header: PublicKeyPins | None = None
-        self._field: tuple[bytes, bytes] | None = None
-        # Taken before the files are read: what changes while they are read is seen at the next look.
-        self._seen = self._signature()
+        one_of("on_invalid", on_invalid, get_args(OnInvalid))
+        self._terms = Terms(
+            keys=located(keys),
+            backups=located(backups),
+            max_age=max_age,
+            include_subdomains=include_subdomains,
+            report_uri=report_uri,
+            mode=mode,
+            pinned=pinned,
+            hosts=(hosts,) if isinstance(hosts, str) else tuple(hosts),
+            allow_long_max_age=allow_long_max_age,
+        )
+        self.header: PublicKeyPins | None = None
+        self.field: tuple[bytes, bytes] | None = None
+        self.text_field: tuple[str, str] | None = None
+        self.made_from: Signature = ()
+        self._lock = threading.Lock()
         try:
-            self._take(self._build())
+            self._take(self._read())
         except PolicyError as error:
             if on_invalid == "raise":
                 raise
-            logger.error("no Public-Key-Pins header is sent: %s", error)  # noqa: TRY400 - the message says it all
-        watch(self)
+            logger.error("The server starts without a Public-Key-Pins header: %s", error)  # noqa: TRY400 - no traceback
+
+    def __repr__(self) -> str:
+        return f"<Policy {self.header.name}: {self.header}>" if self.header else "<Policy without a header>"
 
     @property
-    def header(self) -> PublicKeyPins | None:
-        """The header that is sent now; None where none is (``on_invalid="silence"``)."""
-        return self._header
+    def mode(self) -> Mode:
+        """What the header is to do."""
+        return self._terms.mode
 
-    @property
-    def field(self) -> tuple[bytes, bytes] | None:
-        """The header as a field, name and value, ready to send; None where none is."""
-        return self._field
+    def watch(self) -> None:
+        """Have the files watched and the header follow them, without a request noticing. The middleware calls this."""
+        if self._terms.paths:
+            watcher.add(self)
+
+    def signature(self) -> Signature:
+        """The signature of the files as they are now."""
+        return signature(self._terms.paths)
 
     def refresh(self) -> bool:
-        """Look at the files again; True if the header has changed.
+        """Read the files again; True if the header has changed.
 
-        Called by a watcher of its own, so that no request reads a file. A change that would make a bad header keeps
-        the last good one and is logged as an error, once.
+        A change that would make a bad header keeps the last good one, and is logged as an error.
         """
-        now = self._signature()
-        if now == self._seen:
-            return False
-        self._seen = now
-        try:
-            header = self._build()
-        except PolicyError as error:
-            kept = "the last good header stays" if self._header else "still no header is sent"
-            logger.error("the changed key files would make a bad header, so %s: %s", kept, error)  # noqa: TRY400
-            return False
-        changed = header != self._header
-        self._take(header)
-        if changed:
-            logger.info("the Public-Key-Pins header has changed: %s", header)
-        return changed
-
-    def _signature(self) -> Signature:
-        return signature(path for source in (*self.keys, *self.backups) if (path := path_of(source)) is not None)
-
-    def _take(self, header: PublicKeyPins) -> None:
-        self._header = header
-        self._field = (header.name.lower().encode("ascii"), str(header).encode("latin-1"))
-
-    def _build(self) -> PublicKeyPins:
-        chains = [read_chain(source) for source in self.keys]
-        backups = [read_pin(source) for source in self.backups]
-        deployed = {pin for chain in chains for pin in chain.pins}
-        if not chains:
-            raise PolicyError("no deployed key is given: name the chain that the server shows as keys=")
-        pins = [pin for chain in chains for pin in (chain.pins if self.pinned == "chain" else chain.pins[:1])]
-        # RFC 7469 §2.5: clients note nothing without a pin outside the chain, and §4.3 tells what its lack costs.
-        offline = [pin for pin in backups if pin not in deployed]
-        if not offline and self.mode != "unpin":
-            raise PolicyError(_no_backup(backups))
-        self._check_report_host([name for chain in chains for name in chain.names])
-        try:
-            return PublicKeyPins(
-                pins=(*pins, *offline),
-                max_age=0 if self.mode == "unpin" else self.max_age,
-                include_subdomains=self.include_subdomains,
-                report_uri=self.report_uri,
-                report_only=self.mode == "report-only",
-            )
-        except InvalidHeader as error:
-            raise PolicyError(f"the policy makes no header: {error}") from None
-
-    def _check_report_host(self, certified: Sequence[str]) -> None:
-        """RFC 7469 §2.1.4: a report about a host cannot be delivered to it while its pins fail."""
-        if self.report_uri is None:
-            return
-        try:
-            target = canonical_host(urlsplit(self.report_uri).hostname or "")
-        except (InvalidHost, ValueError):
-            raise PolicyError(f"report_uri {self.report_uri!r} is no absolute http or https URI with a host") from None
-        for name in self.hosts or certified:
-            if _covers(name, target, self.include_subdomains):
-                raise PolicyError(
-                    f"report_uri {self.report_uri} is on {name}, which is pinned itself: when its pins fail, no report "
-                    "arrives; send reports to a host that these pins do not cover (RFC 7469 §2.1.4)"
+        with self._lock:
+            before = self.header
+            try:
+                built = self._read()
+            except PolicyError as error:
+                kept = "the last good header stays" if before else "there is still no header"
+                logger.error("The key files have changed, and %s: %s", kept, error)  # noqa: TRY400 - no traceback
+                return False
+            if built.header == before:
+                return False
+            if (
+                before is not None
+                and not before.report_only
+                and before.max_age
+                and built.deployed.isdisjoint(before.pins)
+            ):
+                logger.critical(
+                    "The deployed key has changed to one that the header did not pin: clients that noted it are locked "
+                    "out until their pins expire. Deploy a pinned key again, if there is one: %s",
+                    before,
                 )
+            self._take(built)
+            logger.info("The key files have changed; the header is now %s: %s", built.header.name, built.header)
+            return True
 
+    def _read(self) -> Built:
+        """The header of the files as they stand at one moment."""
+        for _ in range(5):
+            self.made_from = self.signature()
+            built = self._terms.build()
+            if self.signature() == self.made_from:
+                return built
+        raise PolicyError(f"{', '.join(map(str, self._terms.paths))} change faster than they can be read")
 
-def _covers(name: str, target: str, include_subdomains: bool) -> bool:
-    """Whether a pinned name, which may be a certificate's wildcard, covers the target."""
-    wildcard = name.startswith("*.")
-    try:
-        pinned = canonical_host(name.removeprefix("*."))
-    except InvalidHost:
-        return False
-    above = superdomains(target)
-    if wildcard:
-        return above[:1] == (pinned,) or (include_subdomains and pinned in above)
-    return target == pinned or (include_subdomains and pinned in above)
-
-
-def _no_backup(backups: Sequence[Pin]) -> str:
-    why = (
-        "every backup is in the deployed chain already, so there is no Backup Pin"
-        if backups
-        else "there is no Backup Pin"
-    )
-    return (
-        f"{why}: clients would ignore the header, and the loss of one key would lock everybody out (RFC 7469 §2.5, "
-        "§4.3); make a key, keep it offline, and name its public half or CSR in backups="
-    )
-
-
-def _seconds(max_age: timedelta | int, allow_long: bool) -> int:
-    seconds = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
-    if isinstance(max_age, bool) or seconds != int(seconds) or seconds < 0:
-        raise PolicyError(f"max_age={max_age!r} is no whole number of seconds; give a timedelta or seconds")
-    if seconds > _LONGEST_MAX_AGE and not allow_long:
-        raise PolicyError(
-            f"max_age is {int(seconds)} seconds, more than the 60 days that clients keep at most: a mistake would lock "
-            "users out for that long (RFC 7469 §4.1); lower it, or say allow_long_max_age=True"
-        )
-    return int(seconds)
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise PolicyError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
+    def _take(self, built: Built) -> None:
+        self.header = built.header
+        self.text_field = (built.header.name, str(built.header))
+        # ASGI: header names are lower case
+        self.field = (built.header.name.lower().encode("ascii"), str(built.header).encode("latin-1"))

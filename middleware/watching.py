@@ -1,8 +1,7 @@
-"""Watching key files, so that a header follows its keys and no request ever waits for a disk."""
+"""Watching files, so that a header follows its keys and no request ever waits for a disk."""
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -10,77 +9,121 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["INTERVAL", "Signature", "Watched", "signature", "watch"]
+__all__ = ["Signature", "Watched", "Watcher", "signature", "watcher"]
 
-logger = logging.getLogger("dynpin.middleware")
+_PATIENCE = 5.0
 
-# Seconds between two looks; a change is picked up within two.
-INTERVAL = 1.0
-
-Signature = tuple[tuple[str, int, int, int] | None, ...]
+Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class Watched(Protocol):
-    """What looks at its own files when it is told to."""
+    """What is made from files, and can be made anew."""
+
+    @property
+    def made_from(self) -> Signature:
+        """The signature of the files when they were read last."""
+        ...
+
+    def signature(self) -> Signature:
+        """The signature of the files now."""
+        ...
 
     def refresh(self) -> bool:
-        """Look again; True if anything has changed."""
+        """Read the files; True if that changed anything. Raises nothing that a file can cause."""
         ...
 
 
 def signature(paths: Iterable[Path]) -> Signature:
-    """What tells a changed file from an unchanged one: inode, size and time of change; None for a missing one."""
-
-    def of(path: Path) -> tuple[str, int, int, int] | None:
-        try:
-            status = path.stat()
-        except OSError:
-            return None
-        return (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-
-    return tuple(of(path) for path in paths)
+    """What tells a changed file from an unchanged one; None for a missing one. Symbolic links are followed."""
+    return tuple(map(_status, paths))
 
 
-_watched: weakref.WeakSet[Watched] = weakref.WeakSet()
-_lock = threading.Lock()
-_thread: threading.Thread | None = None
+def _status(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None
+    # The inode tells a file that was moved into place, the time of the inode one whose own time was set back.
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def watch(policy: Watched) -> None:
-    """Refresh this policy every INTERVAL seconds for as long as it lives, from one daemon thread of the process."""
-    with _lock:
-        _watched.add(policy)
-        _start()
+class Watcher:
+    """Looks at files from one daemon thread, and has read again what has changed and since stood still.
+
+    A change is taken at the look after the one that saw it, if nothing has moved in between: a file is not read while
+    it is being written, nor a new backup key without the new chain that is copied right after it.
+
+    Args:
+        interval: seconds between two looks.
+    """
+
+    def __init__(self, interval: float = 0.5) -> None:
+        self.interval = interval
+        self._watched: weakref.WeakKeyDictionary[Watched, Signature] = weakref.WeakKeyDictionary()
+        # Two locks: a fork waits for the thread to end, which therefore may not wait for the lock of the thread.
+        self._members = threading.Lock()
+        self._lifecycle = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs in this process."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def add(self, watched: Watched) -> None:
+        """Watch this for as long as it lives; twice is once."""
+        with self._lifecycle:
+            with self._members:
+                self._watched.setdefault(watched, watched.made_from)
+            self._start()
+
+    def look(self) -> None:
+        """Look at every file once. The thread does nothing else."""
+        with self._members:
+            watched = list(self._watched.items())
+        for each, before in watched:
+            now = each.signature()
+            if now == before != each.made_from:
+                each.refresh()
+            if now != before:
+                with self._members:
+                    self._watched[each] = now
+
+    def _start(self) -> None:
+        if not self.is_alive:
+            self._stop = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(self._stop,), name="dynpin-policy-watcher", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.wait(self.interval):
+            self.look()
+
+    # A thread does not survive fork, and what it held at that moment stays locked in the child. So it ends before a
+    # fork (gunicorn --preload), and both processes begin another.
+
+    def before_fork(self) -> None:
+        """End the thread, and let nobody start one until the fork is over."""
+        self._lifecycle.acquire()
+        self._stop.set()
+        if self._thread is not None:
+            # With a limit, for a disk that hangs must not hang a server that starts its workers.
+            self._thread.join(_PATIENCE)
+            self._thread = None
+
+    def after_fork(self) -> None:
+        """Begin again, in the parent as in the child."""
+        if self._watched:
+            self._start()
+        self._lifecycle.release()
 
 
-def is_watching() -> bool:
-    """Whether this process has a watcher that runs."""
-    return _thread is not None and _thread.is_alive()
+watcher = Watcher()
 
-
-def _start() -> None:
-    global _thread  # noqa: PLW0603 - one watcher a process
-    if not is_watching():
-        _thread = threading.Thread(target=_look_for_ever, name="dynpin-policy-watcher", daemon=True)
-        _thread.start()
-
-
-def _look_for_ever() -> None:
-    pause = threading.Event()
-    while not pause.wait(INTERVAL):
-        for policy in tuple(_watched):
-            try:
-                policy.refresh()
-            except Exception:
-                logger.exception("the key files of a policy could not be looked at")
-
-
-def _after_fork_in_child() -> None:
-    # Threads stay behind at a fork (gunicorn --preload): the child watches for itself.
-    global _lock, _thread
-    _lock, _thread = threading.Lock(), None
-    if _watched:
-        _start()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=watcher.before_fork, after_in_parent=watcher.after_fork, after_in_child=watcher.after_fork
+    )

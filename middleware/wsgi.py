@@ -1,30 +1,36 @@
-"""The WSGI middleware: Public-Key-Pins on every https response (RFC 7469 §2.2)."""
+"""The WSGI middleware: the header of a policy on every https response (RFC 7469 §2.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Unpack
 
-from dynpin.middleware.asgi import policies
-from dynpin.middleware.policy import Policy
+from dynpin.middleware.given import given_policies
+from dynpin.middleware.policy import Policy, PolicyOptions
 
 if TYPE_CHECKING:
+    from types import TracebackType
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 __all__ = ["PublicKeyPinsWSGIMiddleware"]
 
 
 class PublicKeyPinsWSGIMiddleware:
-    """Sends the header of a policy on every https response of a WSGI app, errors and streams too.
+    """Sends the header of a policy on every https response of a WSGI app: errors, redirects, streams and HEAD too.
+
+    A field that the application has set stands, and is not doubled. Plain http passes untouched, and so does every
+    body: what the app returns is handed on as it is.
 
     Args:
         app: the application; in Flask ``app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, policy)``.
-        policy: what to pin; or else the keywords of :class:`Policy`.
-        report_only: a second policy, in mode ``"report-only"``, sent beside the first (§2.3.2).
-        policy_options: the keywords of :class:`Policy`, where no policy is given.
+        policy: what to send; or give the keywords of :class:`~dynpin.middleware.Policy` right here.
+        report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
+        options: the keywords of :class:`~dynpin.middleware.Policy`.
 
     Raises:
-        PolicyError: where the policy would harm.
+        PolicyError: where a policy is refused.
     """
 
     def __init__(
@@ -33,27 +39,40 @@ class PublicKeyPinsWSGIMiddleware:
         policy: Policy | None = None,
         *,
         report_only: Policy | None = None,
-        **policy_options: Any,  # noqa: ANN401 - those of Policy
+        **options: Unpack[PolicyOptions],
     ) -> None:
         self.app = app
-        self.policies = policies(policy, report_only, policy_options)
+        self.policies = given_policies(policy, report_only, options)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request; all but https pass untouched, and no body is ever held back."""
-        # RFC 7469 §2.2.2: not over non-secure transport. The scheme is the server's word, after its trusted proxies.
+        """Serve one request."""
+        # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
         if environ.get("wsgi.url_scheme") != "https":
             return self.app(environ, start_response)
 
-        def start_with_pins(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:  # noqa: ANN401
-            # What the application has set itself stands: the field is never doubled (§2.2.1).
-            present = {name.lower() for name, _ in headers}
-            added = [
-                (field.name, str(field))
-                for policy in self.policies
-                if (field := policy.header) is not None and field.name.lower() not in present
-            ]
+        def start_with_pins(
+            status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+        ) -> Callable[[bytes], object]:
+            headers = self._with_pins(headers)
+            # PEP 3333: the third argument is optional, so a server's callable may be a plain function of two.
             if exc_info is None:
-                return start_response(status, headers + added)
-            return start_response(status, headers + added, exc_info)
+                return start_response(status, headers)
+            return start_response(status, headers, exc_info)
 
         return self.app(environ, start_with_pins)
+
+    def _with_pins(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The header fields with those that they lack; the application's own list stays as it is."""
+        headers = list(headers)
+        for policy in self.policies:
+            field = policy.text_field
+            if field is None:
+                continue
+            name = field[0]
+            for present, _ in headers:  # §2.2.1: exactly one of each
+                # Most names differ in length already, which spares the folding of their case.
+                if len(present) == len(name) and present.lower() == name.lower():
+                    break
+            else:
+                headers.append(field)
+        return headers
