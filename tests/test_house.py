@@ -1,0 +1,58 @@
+"""The rules of the house: who may import whom. The protocol is sans-I/O, and the two halves do not know each other."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROTOCOL = sorted(path for path in (ROOT / "dynpin").glob("*.py"))
+# What would open a socket, a file or a database, or tell the time. pathlib stands for Pin.from_file alone.
+INPUT_AND_OUTPUT = {
+    "asyncio",
+    "http",
+    "io",
+    "select",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+HALVES = {"middleware": "dynpin.clientstore", "clientstore": "dynpin.middleware"}
+TOOLS = ("dynpin.deploy", "dynpin.lab", "dynpin.cli")
+
+
+def imported(path: Path) -> set[str]:
+    """The names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where a name lives"
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.name)
+def test_the_protocol_is_sans_io(path: Path) -> None:
+    found = imported(path)
+    tops = {name.partition(".")[0] for name in found}
+    assert tops <= sys.stdlib_module_names | {"cryptography", "idna", "dynpin"}
+    assert not tops & INPUT_AND_OUTPUT
+    assert {name for name in found if name.startswith("dynpin.")} <= {f"dynpin.{other.stem}" for other in PROTOCOL}
+    assert "pathlib" not in found or path.name == "pins.py"
+
+
+@pytest.mark.parametrize("half", list(HALVES))
+def test_the_halves_import_the_protocol_and_never_each_other(half: str) -> None:
+    files = sorted((ROOT / half).rglob("*.py"))
+    assert files
+    for path in files:
+        rooms = {".".join(name.split(".")[:2]) for name in imported(path)}
+        assert rooms.isdisjoint({HALVES[half], *TOOLS}), path
