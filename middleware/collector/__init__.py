@@ -26,6 +26,8 @@ def collector(
     storage: str | os.PathLike[str] | Storage,
     *,
     tokens: Iterable[str | Token] = (),
+    password: str | None = None,
+    user_header: str | None = None,
     open_access: bool = False,
     limits: Limits | None = None,
     keys: Mapping[Pin, str] | None = None,
@@ -35,12 +37,16 @@ def collector(
 ) -> Collector:
     """An ASGI app that takes violation reports (RFC 7469 §3): serve it, or mount it in Starlette or FastAPI.
 
-    ``POST /r/<token>/enforce`` and ``/r/<token>/report-only`` take reports; ``GET /api/reports`` and
-    ``/api/groups`` give them as JSON.
+    ``POST /r/<token>/enforce`` and ``/r/<token>/report-only`` take reports. The pages begin at ``/``;
+    ``GET /api/reports`` and ``/api/groups`` give JSON. Without one of `password`, `user_header` and `open_access`
+    nobody may read; the intake is public always.
 
     Args:
         storage: the SQLite file, or another storage.
         tokens: what may stand in the URL, beside the tokens made by ``dynpin collect tokens``.
+        password: what people sign in with: the text, or its argon2 hash.
+        user_header: the header in which a reverse proxy names the user it has signed in, such as ``X-Remote-User``;
+            the proxy must remove it from what clients send.
         open_access: let everyone who reaches the app read the reports; for a test, or behind something that checks.
         limits: how much is taken.
         keys: your own keys, pin to name: triage then tells your keys from others'.
@@ -53,7 +59,8 @@ def collector(
         StoreError: where the file cannot be used.
     """
     try:
-        from dynpin.middleware.collector.app import build  # noqa: PLC0415 - Starlette is an extra
+        from dynpin.middleware.collector.access import Access  # noqa: PLC0415 - needs what the extra brings
+        from dynpin.middleware.collector.app import build  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
@@ -63,4 +70,4 @@ def collector(
     desk = Desk(
         kept, tokens=tokens, limits=limits, keys=keys, roots=roots, clock=clock, truncate_addresses=truncate_addresses
     )
-    return build(desk, open_access=open_access)
+    return build(desk, Access(desk, password=password, user_header=user_header, open_access=open_access))

@@ -1,4 +1,4 @@
-"""The JSON API: reports and groups, filtered as on the pages, paged by a cursor."""
+"""What programs read: reports and groups as JSON, filtered as on the pages; exports, metrics, health."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from dynpin.errors import StoreError
 from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.export import FORMATS, everything, written
 from dynpin.middleware.collector.filters import BadFilter, Filter
+from dynpin.middleware.collector.metrics import exposition
 from dynpin.middleware.collector.storage import Group, Page, StoredReport
 from dynpin.report import rfc3339
 
@@ -22,7 +25,7 @@ Entry = TypeVar("Entry")
 
 
 def api_routes(desk: Desk) -> list[Route]:
-    """``/api/reports`` and ``/api/groups``."""
+    """The routes for programs."""
 
     def reports(request: Request) -> Response:
         return _page(request, desk, desk.storage.reports, report_object)
@@ -30,7 +33,36 @@ def api_routes(desk: Desk) -> list[Route]:
     def groups(request: Request) -> Response:
         return _page(request, desk, desk.storage.groups, group_object)
 
-    return [Route("/api/reports", reports, name="api_reports"), Route("/api/groups", groups, name="api_groups")]
+    def export(request: Request) -> Response:
+        what, form = request.path_params["what"], request.path_params["form"]
+        if what not in ("groups", "reports") or form not in FORMATS:
+            return JSONResponse({"error": "not-found"}, status_code=404)
+        wanted = _wanted(request, desk)
+        if what == "groups":
+            rows = map(group_object, everything(lambda at, n: desk.storage.groups(wanted, cursor=at, limit=n)))
+        else:
+            rows = map(report_object, everything(lambda at, n: desk.storage.reports(wanted, cursor=at, limit=n)))
+        headers = {"content-disposition": f'attachment; filename="dynpin-{what}.{form}"'}
+        return StreamingResponse(written(rows, form), media_type=FORMATS[form], headers=headers)
+
+    def healthz(request: Request) -> Response:
+        try:
+            desk.flush()
+        except StoreError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        return PlainTextResponse("ok\n")
+
+    def metrics(request: Request) -> Response:
+        desk.flush()
+        return PlainTextResponse(exposition(desk), media_type="text/plain; version=0.0.4")
+
+    return [
+        Route("/api/reports", reports),
+        Route("/api/groups", groups),
+        Route("/export/{what}.{form}", export),
+        Route("/healthz", healthz),
+        Route("/metrics", metrics),
+    ]
 
 
 def _page(
@@ -39,13 +71,13 @@ def _page(
     select: Callable[..., Page[Entry]],
     describe: Callable[[Entry], dict[str, object]],
 ) -> Response:
-    try:
-        desk.settle()
-        wanted = Filter.parse(request.query_params.multi_items(), desk.clock())
-        page = select(wanted, cursor=request.query_params.get("cursor"), limit=_limit(request))
-    except BadFilter as error:
-        return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+    page = select(_wanted(request, desk), cursor=request.query_params.get("cursor"), limit=_limit(request))
     return JSONResponse({"entries": [describe(entry) for entry in page.entries], "cursor": page.cursor})
+
+
+def _wanted(request: Request, desk: Desk) -> Filter:
+    desk.settle()
+    return Filter.parse(request.query_params.multi_items(), desk.clock())
 
 
 def _limit(request: Request) -> int:

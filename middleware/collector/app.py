@@ -8,13 +8,18 @@ from collections.abc import AsyncGenerator
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dynpin.errors import StoreError
+from dynpin.middleware.collector.access import Access
 from dynpin.middleware.collector.api import api_routes
 from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.filters import BadFilter
+from dynpin.middleware.collector.guard import Guard, path_within
 from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.pages import page_routes
 
 __all__ = ["Collector", "build"]
 
@@ -29,7 +34,7 @@ class Collector:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: a report without a detour, everything else through Starlette's router."""
         if scope["type"] == "http":
-            path = _path_within(scope)
+            path = path_within(scope)
             if path.startswith("/r/"):
                 answer = await self._take(_head(scope, path), receive)
                 await _send(answer, send)
@@ -75,13 +80,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
             return b"".join(parts)
 
 
-def _path_within(scope: Scope) -> str:
-    """The path below the place where the app is mounted."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(f"{root}/") else path
-
-
 def _head(scope: Scope, path: str) -> Head:
     headers = Headers(scope=scope)
     client = scope.get("client")
@@ -102,7 +100,7 @@ async def _send(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.payload()})
 
 
-def build(desk: Desk, *, open_access: bool) -> Collector:
+def build(desk: Desk, access: Access) -> Collector:
     """The app around a desk."""
 
     @contextlib.asynccontextmanager
@@ -110,19 +108,22 @@ def build(desk: Desk, *, open_access: bool) -> Collector:
         yield
         desk.close()
 
-    behind: ASGIApp = Starlette(routes=api_routes(desk), lifespan=lifespan)
-    return Collector(desk, behind if open_access else _Closed(behind))
+    routes, pages = page_routes(desk, access)
 
+    def bad_filter(request: Request, error: Exception) -> Response:
+        if path_within(request.scope).startswith(("/api/", "/export/")):
+            return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+        return pages.bad_filter(request, error)
 
-class _Closed:
-    """Lets nobody read: who may is not said yet."""
+    def no_page(request: Request, error: Exception) -> Response:
+        return pages.not_found(request)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def no_storage(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"{error}\n", status_code=503)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        message = "nobody may read the reports yet: build the collector with open_access=True"
-        await JSONResponse({"error": "no-access", "message": message}, status_code=403)(scope, receive, send)
+    behind = Starlette(
+        routes=[*api_routes(desk), *routes],
+        lifespan=lifespan,
+        exception_handlers={BadFilter: bad_filter, StoreError: no_storage, 404: no_page},
+    )
+    return Collector(desk, Guard(behind, access))

@@ -91,6 +91,10 @@ class Filter:
         """The same with one more condition."""
         return Filter((*(own for own in self.terms if own != term), term), self.since, self.until)
 
+    def at(self, *, since: str = "", until: str = "") -> Filter:
+        """The same conditions at another time."""
+        return Filter(self.terms, since, until)
+
     def without(self, term: Term) -> Filter:
         """The same without this condition."""
         return Filter(tuple(own for own in self.terms if own != term), self.since, self.until)

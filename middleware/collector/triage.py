@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
 from dynpin.hosts import KnownPinnedHost, superdomains
 from dynpin.middleware.collector.certificates import Decoded, Roots, decode, is_issued_by, names_cover
@@ -60,7 +61,7 @@ class Case:
     @cached_property
     def links(self) -> tuple[bool | None, ...]:
         """For each certificate of the validated chain but the last: whether the next one signed it."""
-        return tuple(is_issued_by(one, above) for one, above in zip(self.validated, self.validated[1:], strict=False))
+        return _links(self.validated)
 
     @cached_property
     def root_kind(self) -> str:
@@ -122,12 +123,12 @@ class Diagnosis:
             "root": self.root_kind,
             "report-only-inferred": self.report_only_inferred,
             "known-pins": [{"pin": str(pin), "key": self.keys.get(pin)} for pin in self.known_pins],
-            "served": [self._certificate(one, None) for one in self.served],
-            "validated": [
-                self._certificate(one, self.links[index] if index < len(self.links) else None)
-                for index, one in enumerate(self.validated)
-            ],
+            "served": self._chain(self.served, _links(self.served)),
+            "validated": self._chain(self.validated, self.links),
         }
+
+    def _chain(self, chain: Sequence[Decoded], links: Sequence[bool | None]) -> list[dict[str, object]]:
+        return [self._certificate(one, signed) for one, signed in zip(chain, (*links, None), strict=False)]
 
     def _certificate(self, one: Decoded, signed: bool | None) -> dict[str, object]:
         return {
@@ -313,11 +314,12 @@ _RULES: tuple[Callable[[Case], Found], ...] = (
     _contradiction,
     _too_little,
     _other_path,
-    _wrong_clock,
     _known_key,
+    # What may be an attack comes before what merely explains: a wrong clock must not hide one.
     _foreign_root,
-    _expired_entry,
     _not_our_key,
+    _wrong_clock,
+    _expired_entry,
     _gone_intermediate,
     _fresh_certificate,
     _wrong_pins,
@@ -339,6 +341,8 @@ def _notes(case: Case) -> list[str]:
     if case.is_report_only_by_times:
         note = "The entry expires at the moment of the report: the policy is report-only."
         notes.append(note if case.mode == "report-only" else f"{note} Its report-uri says {case.mode}.")
+    if report.date_time is not None and report.date_time > case.received_at + _AHEAD:
+        notes.append(f"The clock of the client was {_days((report.date_time - case.received_at) / _DAY)} ahead.")
     if report.date_time is not None and case.received_at - report.date_time > _DAY:
         notes.append(f"The report came {_days((case.received_at - report.date_time) / _DAY)} after it was made.")
     if case.root_kind == "retired":
@@ -347,6 +351,10 @@ def _notes(case: Case) -> list[str]:
         if one.fault:
             notes.append(f"Certificate {one.pem[:60].strip()!r}…: {one.fault}.")
     return list(dict.fromkeys(notes))[:20]
+
+
+def _links(chain: Sequence[Decoded]) -> tuple[bool | None, ...]:
+    return tuple(is_issued_by(one, above) for one, above in pairwise(chain))
 
 
 def _days(days: float) -> str:

@@ -58,7 +58,7 @@ _ALL = (
     ),
     Verdict(
         "path-variance",
-        "Path variance: another path to another root",
+        "Path variance",
         "false-alarm",
         "The pinned key is in a certificate that the server sent, and not in the path that the client built: it found "
         "another way to a root it trusts. The keys of the site are the right ones.",

@@ -1,0 +1,147 @@
+"""Who may read the reports: a password, the user that a reverse proxy names, or everyone. The intake stays public."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+from base64 import b64decode
+from dataclasses import dataclass
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from starlette.requests import Request
+
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.limits import truncated
+
+__all__ = ["COOKIE", "Access", "Viewer"]
+
+COOKIE = "dynpin_session"
+SESSION_S = 12 * 3600
+# argon2 is dear on purpose: a few wrong guesses, then a pause.
+_GUESSES = 10
+_PAUSE_S = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who may read: a name for the page, and the token that their forms carry (CSRF)."""
+
+    name: str
+    csrf: str
+    has_session: bool = False
+
+
+class Access:
+    """Decides who reads.
+
+    Args:
+        desk: whose clock and storage to use.
+        password: the password, or its argon2 hash.
+        user_header: the header in which a reverse proxy names the user that it has signed in. The proxy must remove
+            it from what clients send.
+        open_access: let everyone read.
+    """
+
+    def __init__(self, desk: Desk, *, password: str | None, user_header: str | None, open_access: bool) -> None:
+        self.user_header = user_header
+        self.open_access = open_access
+        self._desk = desk
+        self._hasher = PasswordHasher()
+        self._hash = None
+        if password is not None:
+            self._hash = password if password.startswith("$argon2") else self._hasher.hash(password)
+        self._right: str | None = None
+        self._wrong: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+        self._secret = ""
+
+    @property
+    def has_password(self) -> bool:
+        """Whether there is a password to sign in with."""
+        return self._hash is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody can ever read."""
+        return not (self.open_access or self.user_header or self.has_password)
+
+    def viewer(self, request: Request) -> Viewer | None:
+        """Who asks, or None for somebody who may not read."""
+        if self.open_access:
+            return Viewer("everyone", self._csrf("open"))
+        if self.user_header:
+            user = request.headers.get(self.user_header, "")
+            if user:
+                return Viewer(user[:200], self._csrf(f"user:{user}"))
+        session = request.cookies.get(COOKIE, "")
+        if session and self._desk.storage.has_session(_digest(session)):
+            return Viewer("signed in", self._csrf(f"session:{session}"), has_session=True)
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic" and self.is_password(_password_of(credentials), _source(request)):
+            return Viewer("program", self._csrf(f"basic:{credentials}"))
+        return None
+
+    def is_password(self, text: str, source: str) -> bool:
+        """Whether this is the password; after some wrong guesses a network must wait."""
+        if self._hash is None or not text:
+            return False
+        now = self._desk.clock()
+        with self._lock:
+            since, wrong = self._wrong.get(source, (now, 0))
+            if now - since > _PAUSE_S:
+                since, wrong = now, 0
+            if wrong >= _GUESSES:
+                return False
+            digest = _digest(text)
+            # A program signs in with each request: what argon2 has found right once is not worked out again.
+            if self._right is not None and hmac.compare_digest(self._right, digest):
+                return True
+            try:
+                self._hasher.verify(self._hash, text)
+            except (VerificationError, InvalidHashError):
+                if len(self._wrong) > 10_000:
+                    self._wrong.clear()
+                self._wrong[source] = (since, wrong + 1)
+                return False
+            self._right = digest
+            return True
+
+    def sign_in(self, password: str, source: str) -> str | None:
+        """The session of a right password: what stands in the cookie; the storage knows its hash alone."""
+        if not self.is_password(password, source):
+            return None
+        session = secrets.token_urlsafe(32)
+        self._desk.storage.add_session(_digest(session), self._desk.clock() + SESSION_S)
+        return session
+
+    def sign_out(self, request: Request) -> None:
+        """End the session that the request has."""
+        self._desk.storage.end_session(_digest(request.cookies.get(COOKIE, "")))
+
+    def is_own_form(self, viewer: Viewer, csrf: str) -> bool:
+        """Whether a form came from our page and not from another site's (CSRF)."""
+        return hmac.compare_digest(viewer.csrf.encode(), csrf.encode())
+
+    def _csrf(self, who: str) -> str:
+        if not self._secret:
+            self._secret = self._desk.storage.secret()
+        return hmac.new(self._secret.encode(), who.encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _password_of(credentials: str) -> str:
+    try:
+        decoded = b64decode(credentials, validate=True).decode()
+    except ValueError:
+        return ""
+    return decoded.partition(":")[2]
+
+
+def _source(request: Request) -> str:
+    return truncated(request.client.host if request.client else None)

@@ -1,0 +1,29 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+__all__ = ["ago", "count", "when"]
+
+
+def when(seconds: float | None) -> str:
+    """A time to the minute, UTC."""
+    return "unknown" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def ago(seconds: float, now: float) -> str:
+    """How long ago, in the largest unit that fits."""
+    elapsed = now - seconds
+    if elapsed < 60:
+        return "just now"
+    for size, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if elapsed >= size:
+            number = int(elapsed // size)
+            return f"{number} {name}{'' if number == 1 else 's'} ago"
+    return "just now"
+
+
+def count(number: int) -> str:
+    """A number with its thousands apart."""
+    return f"{number:,}"

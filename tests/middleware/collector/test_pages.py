@@ -1,0 +1,288 @@
+"""The pages over HTTP: who may read, what filters and decisions do, and what hostile reports do not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html import unescape
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from dynpin.middleware.collector import collector
+from tests.middleware.collector.conftest import Clock, Site, Start, report, serving, vector
+
+PAGES = ["/", "/groups", "/reports", "/set-up", "/api/groups", "/api/reports", "/export/groups.csv", "/metrics"]
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
+
+
+@pytest.fixture
+def filled(site: Start) -> Site:
+    running = site()
+    running.post(vector("real-chrome-yubico")["body"], "/r/demo/report-only")
+    running.post(vector("real-chrome-ciscodude")["body"])
+    running.post(report(hostname="a.test", noted_hostname="a.test"))
+    running.post(report(hostname="b.a.test", noted_hostname="a.test", include_subdomains=True))
+    return running
+
+
+def key(running: Site, host: str) -> str:
+    return str(running.groups(f"host={host}")[0]["group"])
+
+
+# -- who may read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nobody_reads_unless_told_who_may(site: Start, path: str) -> None:
+    running = site(open_access=False)
+    answer = running.client.get(path)
+    assert answer.status_code == 403
+    assert "open_access" in answer.text
+    assert running.post(report()).status_code == 204, "the intake is public"
+
+
+def test_sign_in_with_a_password(site: Start) -> None:
+    running = site(open_access=False, password="correct horse")
+    running.post(report())
+    assert running.client.get("/groups").headers["location"] == "/sign-in"
+    assert running.client.get("/api/groups").status_code == 401
+    wrong = running.client.post("/sign-in", data={"password": "wrong"})
+    assert wrong.status_code == 403
+    assert "not the password" in wrong.text
+    right = running.client.post("/sign-in", data={"password": "correct horse"})
+    cookie = right.headers["set-cookie"].lower()
+    assert right.status_code == 303
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    page = running.client.get("/groups")
+    assert "www.example.com" in page.text
+    csrf = re.findall(r'name="csrf" value="([0-9a-f]+)"', page.text)[0]
+    running.client.post("/sign-out", data={"csrf": csrf})
+    assert running.client.get("/groups").status_code == 303
+
+
+def test_a_session_ends(site: Start) -> None:
+    running = site(open_access=False, password="correct horse")
+    running.client.post("/sign-in", data={"password": "correct horse"})
+    assert running.client.get("/").status_code == 200
+    running.clock.forward(13 * 3600)
+    assert running.client.get("/").status_code == 303
+
+
+def test_ten_wrong_passwords_bring_a_pause(site: Start) -> None:
+    running = site(open_access=False, password="correct horse")
+    for _ in range(10):
+        assert running.client.post("/sign-in", data={"password": "guess"}).status_code == 403
+    assert running.client.post("/sign-in", data={"password": "correct horse"}).status_code == 403
+    running.clock.forward(901)
+    assert running.client.post("/sign-in", data={"password": "correct horse"}).status_code == 303
+
+
+def test_programs_send_the_password(site: Start) -> None:
+    running = site(open_access=False, password="correct horse")
+    assert running.client.get("/api/groups", auth=("any", "correct horse")).status_code == 200
+    assert running.client.get("/api/groups", auth=("any", "wrong")).status_code == 401
+
+
+def test_a_reverse_proxy_names_the_user(site: Start) -> None:
+    running = site(open_access=False, user_header="X-Remote-User")
+    assert running.client.get("/").status_code == 403
+    assert running.client.get("/", headers={"X-Remote-User": "ada"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/sign-in", "/static/style.css", "/nothing", "/api/groups"])
+def test_every_answer_forbids_scripts_and_frames(site: Start, path: str) -> None:
+    headers = site(password="x" * 9).client.get(path).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/healthz", "/groups?host=nobody.test", "/?since=30d"])
+def test_every_page_answers_with_and_without_reports(site: Start, filled: Site, path: str) -> None:
+    assert filled.client.get(path).status_code == 200
+    assert site(file=filled.file.with_name("empty.sqlite")).client.get(path).status_code == 200
+
+
+def test_the_empty_overview_says_what_to_do_next(site: Start) -> None:
+    page = site().client.get("/").text
+    assert "/r/demo/report-only" in page
+    assert "Copy the header line" in page
+
+
+def test_the_group_page_explains_the_false_alarm(filled: Site) -> None:
+    page = unescape(filled.client.get(f"/groups/{key(filled, 'demo.yubico.com')}").text)
+    for words in ("False alarm", "Path variance", "pinned key", "not in the path", "signed by the one above"):
+        assert words in page
+    assert "The policy is report-only" in page or "the policy is report-only" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "hosts"),
+    [
+        ("host=a.test", {"a.test"}),
+        ("host=*.a.test", {"b.a.test"}),
+        ("host!=*.a.test&noted-host=a.test", {"a.test"}),
+        ("noted-host=a.test", {"a.test", "b.a.test"}),
+        ("mode=report-only", {"demo.yubico.com"}),
+        ("mode!=report-only&verdict!=undecided", {"ciscodude.net"}),
+        ("verdict=path-variance&verdict=wrong-pin-set", {"demo.yubico.com", "ciscodude.net"}),
+        ("pin=VjLZe/p3W/PJnd6lL8JVNBCGQBZynFLdZSTIqcO0SJ8=", {"demo.yubico.com"}),
+        ("pin=6X0iNAQtPIjXKEVcqZBwyMcRwq1yW60549axatu3oDE=", {"ciscodude.net"}),
+        ("issuer=RapidSSL SHA256 CA - G3", {"ciscodude.net"}),
+        ("since=1h&host=a.test", {"a.test"}),
+        ("until=2020-01-01", set()),
+        ("state!=open", set()),
+    ],
+)
+def test_filters(filled: Site, query: str, hosts: set[str]) -> None:
+    assert {group["host"] for group in filled.groups(query)} == hosts
+    assert {entry["host"] for entry in filled.reports(query)} == hosts
+    page = filled.client.get(f"/groups?{query}").text
+    assert {
+        host for host in ("a.test", "b.a.test", "ciscodude.net", "demo.yubico.com") if f'"host">{host}<' in page
+    } == hosts
+    rows = list(csv.DictReader(io.StringIO(filled.client.get(f"/export/reports.csv?{query}").text)))
+    assert {row["host"] for row in rows} == hosts
+
+
+def test_the_filter_form_leads_to_a_url_to_share(filled: Site) -> None:
+    answer = filled.client.get("/filter?page=groups&mode=enforce&field=host&is=not&value=a.test&since=7d")
+    assert answer.headers["location"] == "/groups?mode=enforce&host!=a.test&since=7d"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=yesterday",
+        "limit=0",
+        "limit=x",
+        "cursor=x",
+        "&".join(["host=a"] * 1 + [f"host={n}.test" for n in range(30)]),
+    ],
+)
+def test_a_bad_filter_is_told(filled: Site, query: str) -> None:
+    answer = filled.client.get(f"/api/groups?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "bad-filter"
+    if not query.startswith("limit"):
+        assert filled.client.get(f"/groups?{query}").status_code == 400
+
+
+@pytest.mark.parametrize("what", ["reports", "groups"])
+def test_cursors_give_each_entry_once(filled: Site, what: str) -> None:
+    seen: list[str] = []
+    cursor = ""
+    for _ in range(9):
+        page = filled.client.get(f"/api/{what}?limit=1&cursor={cursor}").json()
+        seen += [entry["host"] for entry in page["entries"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert sorted(seen) == ["a.test", "b.a.test", "ciscodude.net", "demo.yubico.com"]
+
+
+def test_downloads(filled: Site) -> None:
+    group = key(filled, "demo.yubico.com")
+    body = vector("real-chrome-yubico")["body"]
+    assert filled.client.get(f"/groups/{group}/served.pem").text == "".join(body["served-certificate-chain"])
+    assert filled.client.get(f"/groups/{group}/validated.pem").text == "".join(body["validated-certificate-chain"])
+    assert filled.client.get(f"/groups/{group}/report.json").json() == body
+    assert filled.client.get(f"/groups/{group}/other.pem").status_code == 404
+    assert filled.client.get(f"/groups/{'0' * 32}").status_code == 404
+
+
+def test_exports_agree(filled: Site) -> None:
+    listed = filled.reports("limit=500")
+    assert filled.client.get("/export/reports.json").json() == listed
+    lines = filled.client.get("/export/reports.ndjson").text.splitlines()
+    assert [json.loads(line) for line in lines] == listed
+    assert filled.client.get("/export/reports.json?host=nobody").json() == []
+    assert filled.client.get("/export/reports.xml").status_code == 404
+
+
+def test_metrics(filled: Site) -> None:
+    filled.post("no json")
+    text = filled.client.get("/metrics").text
+    assert 'dynpin_collector_reports_total{outcome="accepted",reason=""} 4' in text
+    assert 'dynpin_collector_reports_total{outcome="rejected",reason="not-json"} 1' in text
+    assert 'dynpin_collector_groups_by_verdict{verdict="path-variance"} 1' in text
+
+
+# -- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def test_mute_resolve_reopen(filled: Site) -> None:
+    group = key(filled, "a.test")
+    page = filled.client.get(f"/groups/{group}").text
+    csrf = re.findall(r'name="csrf" value="([0-9a-f]+)"', page)[0]
+    for do, state in (("mute", "muted"), ("resolve", "resolved"), ("reopen", "open")):
+        answer = filled.client.post(f"/groups/{group}/decide", data={"csrf": csrf, "do": do})
+        assert answer.headers["location"] == f"/groups/{group}"
+        assert [found["host"] for found in filled.groups(f"state={state}&host=a.test")] == ["a.test"]
+
+
+@pytest.mark.parametrize("form", [{"do": "mute"}, {"do": "mute", "csrf": "0" * 64}, {"do": "mute", "csrf": "ü"}])
+def test_a_form_of_another_site_decides_nothing(filled: Site, form: dict[str, str]) -> None:
+    assert filled.client.post(f"/groups/{key(filled, 'a.test')}/decide", data=form).status_code == 403
+    assert filled.groups("state=muted") == []
+
+
+# -- hostile reports --------------------------------------------------------------------------------------------------
+
+
+def test_a_hostile_report_is_text_everywhere(site: Start) -> None:
+    running = site()
+    certificate = f"-----BEGIN CERTIFICATE-----\n{HOSTILE}\n-----END CERTIFICATE-----"
+    sent = report(
+        hostname=HOSTILE,
+        noted_hostname=HOSTILE,
+        known_pins=[HOSTILE],
+        served_certificate_chain=[certificate],
+        validated_certificate_chain=[certificate],
+        **{HOSTILE: HOSTILE},
+    )
+    assert running.post(sent, **{"user-agent": HOSTILE}).status_code == 204
+    (group,) = running.groups()
+    for path in ("/", "/groups", "/reports", f"/groups/{group['group']}", f"/groups?host={HOSTILE}"):
+        page = running.client.get(path).text
+        assert "<script" not in page
+        assert "<img" not in page
+        assert "49" not in re.findall(r"onerror=alert\(1\)&gt;(.{2})", page)
+
+
+@pytest.mark.parametrize("formula", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_is_a_formula(site: Start, formula: str) -> None:
+    running = site()
+    running.post(report(hostname=formula, noted_hostname=formula), **{"user-agent": formula.strip()})
+    for what in ("reports", "groups"):
+        (row,) = csv.DictReader(io.StringIO(running.client.get(f"/export/{what}.csv").text, newline=""))
+        assert all(not cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values() if cell)
+        assert row["host"].startswith("'")
+
+
+# -- mounted ----------------------------------------------------------------------------------------------------------
+
+
+def test_mounted_under_a_path(filled: Site) -> None:
+    inner = collector(filled.file.with_name("mounted.sqlite"), tokens=["demo"], open_access=True, clock=Clock())
+    with (
+        serving(Starlette(routes=[Mount("/pins", inner)])) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        assert client.post("/pins/r/demo/enforce", json=report()).status_code == 204
+        page = client.get("/pins/").text
+        links = set(re.findall(r'(?:href|action)="([^"]+)"', page)) - {"#content"}
+        assert links
+        for link in links:
+            assert link.startswith("/pins/")
+            assert client.get(unescape(link)).status_code in (200, 303), link
+        assert "/pins/r/demo/enforce" in client.get("/pins/set-up").text
+    inner.close()
