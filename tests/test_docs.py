@@ -6,8 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sybil import Example
 
 from dynpin import Pin, PublicKeyPins
+from dynpin.clientstore import PinStore
 from dynpin.lab.network import TLSServer, loopback_names
 from tests.documents import Blocks, examples_of
 
@@ -30,26 +30,35 @@ HOST = "bank.test"
 
 # Every Python that a console block starts finds the names that this process finds.
 _SITE_CUSTOMIZE = """
-import json, os
+import json, pathlib
 from dynpin.lab.network import loopback_names
-_names = loopback_names(json.loads(os.environ["DOCS_ROUTES"]))
+_names = loopback_names(json.loads(pathlib.Path({routes!r}).read_text()))
 _names.__enter__()
 """
 
 
-@dataclass
 class Ground:
-    """A reader's folder with key files in ``tls/``, and the site ``https://bank.test/`` that shows them."""
+    """A reader's folder with key files in ``tls/``, and the site ``https://bank.test/`` that shows them.
 
-    folder: Path
-    routes: dict[str, int] = field(default_factory=dict[str, int])
+    Both authorities are trusted: that of the site, and the one that gave the hotspot a certificate for its name.
+    """
 
-    def write_keys(self) -> trustme.LeafCert:
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.folder = base / "site"
+        self.routes: dict[str, int] = {}
+        authority, rogue = trustme.CA(), trustme.CA()
+        self._write_keys(authority.issue_cert(HOST), (authority, rogue))
+        self.site = TLSServer(self.certificate, headers=[("Public-Key-Pins", str(self.header()))])
+        self.attacker = TLSServer(rogue.issue_cert(HOST))
+        self.home()
+
+    def _write_keys(self, certificate: trustme.LeafCert, authorities: Iterable[trustme.CA]) -> None:
+        self.certificate = certificate
         tls = self.folder / "tls"
-        tls.mkdir()
-        authority = trustme.CA()
-        certificate = authority.issue_cert(HOST)
-        authority.cert_pem.write_to_path(tls / "roots.pem")
+        tls.mkdir(parents=True)
+        for authority in authorities:
+            authority.cert_pem.write_to_path(tls / "roots.pem", append=True)
         certificate.private_key_pem.write_to_path(tls / "privkey.pem")
         for pem in certificate.cert_chain_pems:
             pem.write_to_path(tls / "fullchain.pem", append=True)
@@ -57,43 +66,52 @@ class Ground:
         (tls / "backup.pub").write_bytes(
             backup.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
-        return certificate
 
     def header(self) -> PublicKeyPins:
         pins = [Pin.from_file(self.folder / "tls" / name) for name in ("fullchain.pem", "backup.pub")]
         return PublicKeyPins(tuple(pins), max_age=30 * 86_400)
 
+    def home(self) -> None:
+        """Have the network lead to the site."""
+        self._lead_to(self.site)
+
+    def hotspot(self) -> None:
+        """Have the network lead to the attacker."""
+        self._lead_to(self.attacker)
+
+    def _lead_to(self, server: TLSServer) -> None:
+        self.routes[HOST] = server.port
+        (self.base / "routes.json").write_text(json.dumps(self.routes))
+
+    def environment(self) -> dict[str, str]:
+        python = self.base / "python"
+        python.mkdir()
+        (python / "sitecustomize.py").write_text(_SITE_CUSTOMIZE.format(routes=str(self.base / "routes.json")))
+        roots = str(self.folder / "tls" / "roots.pem")
+        return {
+            "COLUMNS": "80",
+            "HOME": str(self.base),
+            "NO_COLOR": "1",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(python),
+            "REQUESTS_CA_BUNDLE": roots,
+            "SSL_CERT_FILE": roots,
+            "TERM": "dumb",
+            "VENV": sys.prefix,
+            "XDG_DATA_HOME": str(self.base / "data"),
+        }
+
 
 @pytest.fixture
 def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Ground]:
-    made = Ground(tmp_path / "site")
-    made.folder.mkdir()
-    certificate = made.write_keys()
-    with (
-        TLSServer(certificate, headers=[("Public-Key-Pins", str(made.header()))]) as site,
-        loopback_names(made.routes),
-    ):
-        made.routes[HOST] = site.port
-        (tmp_path / "python").mkdir()
-        (tmp_path / "python" / "sitecustomize.py").write_text(_SITE_CUSTOMIZE)
-        for name, value in {
-            "COLUMNS": "80",
-            "DOCS_ROUTES": json.dumps(made.routes),
-            "HOME": str(tmp_path),
-            "NO_COLOR": "1",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(tmp_path / "python"),
-            "REQUESTS_CA_BUNDLE": str(made.folder / "tls" / "roots.pem"),
-            "SSL_CERT_FILE": str(made.folder / "tls" / "roots.pem"),
-            "TERM": "dumb",
-            "VENV": sys.prefix,
-            "XDG_DATA_HOME": str(tmp_path / "data"),
-        }.items():
-            monkeypatch.setenv(name, value)
-        # A make that runs this suite must not lead the make of a document.
-        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.chdir(made.folder)
+    made = Ground(tmp_path)
+    for name, value in made.environment().items():
+        monkeypatch.setenv(name, value)
+    # A make that runs this suite must not lead the make of a document.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(made.folder)
+    with made.site, made.attacker, loopback_names(made.routes):
         yield made
 
 
@@ -101,6 +119,9 @@ def run(document: Path, blocks: Blocks, namespace: dict[str, object]) -> list[Ex
     examples = examples_of(document, blocks, namespace)
     for example in examples:
         example.evaluate()
+    for value in examples[0].namespace.values() if examples else ():
+        if isinstance(value, PinStore):
+            value.close()
     return examples
 
 

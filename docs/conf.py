@@ -1,0 +1,56 @@
+"""The site: Sphinx with Furo and MyST, built strictly (every warning and every dangling reference is an error)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import dynpin
+from dynpin.deploy.lint.pages import write_pages
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+
+# A page for each fault that the linter knows, from the same source as its messages.
+write_pages(DOCS / "faults")
+
+project = "dynpin"
+author = "dynpin maintainers"
+copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
+version = release = dynpin.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+nitpicky = True
+# The types of the standard library and of others have their pages elsewhere; every name of dynpin must resolve here.
+# Type variables have no page of their own.
+nitpick_ignore_regex = [("py:.*", r"(?!dynpin\.).*"), ("py:(class|obj)", r"dynpin\..*\.(_\w+|Entry)")]
+
+myst_enable_extensions = ["colon_fence", "deflist", "smartquotes"]
+myst_heading_anchors = 3
+copybutton_exclude = ".linenos, .gp, .go"
+
+autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+
+html_theme = "furo"
+html_title = "dynpin"
+html_static_path = ["_static"]
+html_css_files = ["dynpin.css"]
+html_favicon = "_static/favicon.svg"
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+html_theme_options = {
+    "light_logo": "logo-light.svg",
+    "dark_logo": "logo-dark.svg",
+    "sidebar_hide_name": True,
+    "navigation_with_keys": True,
+    "top_of_page_buttons": [],
+}
