@@ -4,5 +4,16 @@ from dynpin.clientstore.enforcement import Peer, Reporter
 from dynpin.clientstore.reporting import Delivery, QueuedReport, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.violations import pin_violation
 
-__all__ = ["Delivery", "Peer", "PinStore", "QueuedReport", "ReportQueue", "Reporter", "enforce", "peer_of"]
+__all__ = [
+    "Delivery",
+    "Peer",
+    "PinStore",
+    "QueuedReport",
+    "ReportQueue",
+    "Reporter",
+    "enforce",
+    "peer_of",
+    "pin_violation",
+]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dynpin._version import __version__
-from dynpin.cli import get, pin
+from dynpin.cli import collect, demo, get, lint, pin
 
 __all__ = ["app"]
 
@@ -38,3 +38,6 @@ def _options(
 
 app.command(name="pin")(pin.pin)
 app.command(name="get")(get.get)
+app.command(name="lint")(lint.lint)
+app.add_typer(collect.app, name="collect")
+app.command(name="demo")(demo.demo)

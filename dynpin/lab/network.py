@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -18,15 +18,26 @@ _TIMEOUT = 10.0
 
 
 @contextlib.contextmanager
-def loopback_names() -> Generator[None]:
-    """Have every name under ``.test`` (RFC 6761) resolve to 127.0.0.1 in this process, and no other name changed."""
+def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
+    """Have every name under ``.test`` (RFC 6761) resolve to 127.0.0.1 in this process, and no other name changed.
+
+    Args:
+        routes: the port on which a name is answered, whatever port was asked for; looked up at each resolution, so
+            that a changed entry is a network that now leads elsewhere, as a hostile hotspot's does. It holds for what
+            takes the port from the resolver's answer: sockets, http.client, urllib3, requests, httpx, asyncio.
+    """
     real = socket.getaddrinfo
 
-    def getaddrinfo(host: bytes | str | None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - passed on as it is
+    def getaddrinfo(
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *args: Any,  # noqa: ANN401 - passed on as it is
+        **kwargs: Any,  # noqa: ANN401 - passed on as it is
+    ) -> Any:  # noqa: ANN401 - as it came
         name = host.decode("ascii") if isinstance(host, bytes) else host
         if name is not None and name.rstrip(".").endswith(".test"):
-            host = "127.0.0.1"
-        return real(host, *args, **kwargs)
+            host, port = "127.0.0.1", (routes or {}).get(name.rstrip("."), port)
+        return real(host, port, *args, **kwargs)
 
     socket.getaddrinfo = getaddrinfo
     try:

@@ -1,0 +1,124 @@
+"""requests: a session, and the adapter in it, that note and enforce."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import certifi
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.ssl_ import create_urllib3_context
+
+from dynpin.clientstore.enforcement import PrivateRoots, Reporter
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.store import PinStore
+from dynpin.clientstore.tls import enforce
+from dynpin.clientstore.urllib3 import note_responses
+from dynpin.errors import PinValidationError
+
+__all__ = ["PinnedAdapter", "PinnedSession"]
+
+
+class PinnedAdapter(HTTPAdapter):
+    """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
+
+    ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. With
+    ``verify=False`` Known Pinned Hosts are refused and nothing is noted.
+
+    Args:
+        store: the Known Pinned Hosts; None for the user's own store.
+        context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for requests'
+            default roots.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        on_violation: called with each error before it is raised.
+        reporter: what becomes of violation reports.
+        options: everything else that :class:`requests.adapters.HTTPAdapter` takes.
+    """
+
+    def __init__(
+        self,
+        store: PinStore | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        private_roots: PrivateRoots = "enforce",
+        on_violation: Callable[[PinValidationError], None] | None = None,
+        reporter: Reporter | ReportMode | None = "all",
+        **options: Any,  # noqa: ANN401 - those of HTTPAdapter
+    ) -> None:
+        self.pin_store = PinStore() if store is None else store
+        self._own_context = context
+        self._options: dict[str, Any] = {
+            "private_roots": private_roots,
+            "on_violation": on_violation,
+            "reporter": reporter,
+        }
+        self._contexts: dict[object, ssl.SSLContext] = {}
+        super().__init__(**options)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
+        """As requests', with connections that note."""
+        super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
+        note_responses(self.poolmanager, self.pin_store)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401 - requests' own
+        """As requests', with connections that note."""
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        note_responses(manager, self.pin_store)
+        return manager
+
+    def build_connection_pool_key_attributes(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,  # noqa: ANN401 - requests' own
+        cert: Any = None,  # noqa: ANN401 - requests' own
+    ) -> Any:  # noqa: ANN401 - requests' own
+        """As requests', with an enforced context for each way to verify.
+
+        One context for all would carry what one request asked for, an unverified connection or a client certificate,
+        into the next.
+        """
+        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        if host["scheme"] == "https":
+            key = (verify, cert)
+            if key not in self._contexts:
+                self._contexts[key] = enforce(self._context(verify), self.pin_store, **self._options)
+            pool = {**pool, "ssl_context": self._contexts[key]}
+            pool.pop("ca_certs", None)
+            pool.pop("ca_cert_dir", None)
+        return host, pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401 - requests' own
+        """As requests'; the roots stand in the context already, which urllib3 would otherwise load them into again."""
+        super().cert_verify(conn, url, verify, cert)
+        conn.ca_certs = conn.ca_cert_dir = None
+
+    def _context(self, verify: bool | str | None) -> ssl.SSLContext:
+        # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.
+        if self._own_context is not None and verify is not False:
+            return self._own_context
+        context = create_urllib3_context()
+        if isinstance(verify, str):
+            folder = Path(verify).is_dir()
+            context.load_verify_locations(capath=verify if folder else None, cafile=None if folder else verify)
+        elif verify:
+            context.load_verify_locations(cafile=certifi.where())
+        return context
+
+
+class PinnedSession(requests.Session):
+    """A :class:`requests.Session` that notes what responses pin and refuses any other key before a byte is sent.
+
+    A refusal is a :class:`requests.exceptions.SSLError`; :func:`dynpin.clientstore.pin_violation` finds the
+    :class:`~dynpin.PinValidationError` in it. For a session of another class, mount :class:`PinnedAdapter`.
+
+    Args:
+        store: the Known Pinned Hosts; None for the user's own store.
+        options: everything else that :class:`PinnedAdapter` takes.
+    """
+
+    def __init__(self, store: PinStore | None = None, **options: Any) -> None:  # noqa: ANN401 - those of PinnedAdapter
+        super().__init__()
+        self.mount("https://", PinnedAdapter(store, **options))

@@ -1,0 +1,80 @@
+"""What every adapter does with a response, once it has found its host, its header fields and its TLS connection."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from dynpin.clientstore.enforcement import Peer
+from dynpin.clientstore.store import PinStore
+from dynpin.errors import InvalidHeader, InvalidHost, StoreError
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.noting import Noting
+from dynpin.report import build_report
+from dynpin.validation import validate
+
+__all__ = ["take_in"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+
+def take_in(
+    store: PinStore,
+    url_host: str,
+    peer: Peer | None,
+    fields: Sequence[str],
+    report_only_fields: Sequence[str] = (),
+    *,
+    port: int | None = None,
+) -> Noting:
+    """Note the Public-Key-Pins of one https response, and evaluate its Public-Key-Pins-Report-Only.
+
+    What goes wrong here never breaks the response, which is sound: it is logged, and the Noting says why.
+
+    Args:
+        store: the Known Pinned Hosts.
+        url_host: the host of the URL that was asked for.
+        peer: what the handshake of the connection proved; None where it was not enforced.
+        fields: every Public-Key-Pins field of the response, in order.
+        report_only_fields: every Public-Key-Pins-Report-Only field, in order.
+        port: the port of the URL, for the report of a report-only policy that would have failed.
+    """
+    try:
+        host = canonical_host(url_host)
+    except InvalidHost as error:
+        return Noting("ignored", str(error), "2.3.3")
+    # Libraries let the name of TLS differ from the URL's; ssl and idna disagree on some names too. What TLS has
+    # verified is its own name, so nothing can be said about another.
+    if peer is None or peer.host != host:
+        seen = "was not enforced" if peer is None else f"was verified as {peer.host}"
+        return Noting("ignored", f"the TLS connection for {host} {seen}", "2.5")
+    try:
+        if report_only_fields:
+            _evaluate(store, peer, report_only_fields[0], port)
+        noting = store.note(host, fields, peer.pins)
+    except StoreError as error:
+        logger.warning("the pins of %s could not be noted: %s", host, error)
+        return Noting("ignored", str(error), "2.5")
+    if noting.outcome != "ignored" or fields:
+        logger.debug("%s: %s", noting.outcome, noting.reason, extra={"host": host})
+    return noting
+
+
+def _evaluate(store: PinStore, peer: Peer, field: str, port: int | None) -> None:
+    """RFC 7469 §2.3.2: a report-only policy is held against the connection it came on, reported, never cached."""
+    try:
+        header = PublicKeyPins.parse(field, report_only=True)
+    except InvalidHeader:
+        return
+    if header.report_uri is None or peer.reporter is None or not header.pins or not peer.pins:
+        return
+    now = store.clock()
+    # Useful at the time of receipt only (§2.3.3), so it "expires" now, as Chromium's reports said too.
+    policy = KnownPinnedHost(peer.host, header.pins, header.include_subdomains, header.report_uri, now, now)
+    if validate(peer.host, policy, peer.pins).ok:
+        return
+    report = build_report(
+        host=peer.host, port=port, known_host=policy, served=peer.served(), validated=peer.validated, now=now
+    )
+    peer.reporter.add(report, header.report_uri)

@@ -1,0 +1,113 @@
+"""urllib3 2: pool managers that note and enforce; what the adapter for requests stands on too."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import urllib3
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.response import HTTPResponse
+from urllib3.util.ssl_ import create_urllib3_context
+
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.responses import take_in
+from dynpin.clientstore.store import PinStore
+from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.errors import PinValidationError
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+__all__ = ["note_responses", "pinned_pool_manager"]
+
+_HTTPS_PORT = 443
+
+
+def pinned_pool_manager(
+    store: PinStore | None = None,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy_url: str | None = None,
+    private_roots: PrivateRoots = "enforce",
+    on_violation: Callable[[PinValidationError], None] | None = None,
+    reporter: Reporter | ReportMode | None = "all",
+    **options: Any,  # noqa: ANN401 - urllib3's own
+) -> urllib3.PoolManager:
+    """A :class:`urllib3.PoolManager` that notes what responses pin and refuses any other key before a byte is sent.
+
+    A refusal is a :class:`urllib3.exceptions.MaxRetryError` around an ``SSLError``, or the ``SSLError`` itself without
+    retries; :func:`dynpin.clientstore.pin_violation` finds the :class:`~dynpin.PinValidationError` in it.
+
+    Args:
+        store: the Known Pinned Hosts; None for the user's own store.
+        ssl_context: a context of your own, which is hardened; None for one with the system's roots.
+        proxy_url: go through this HTTP proxy, by CONNECT.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        on_violation: called with each error before it is raised.
+        reporter: what becomes of violation reports.
+        options: everything else that :class:`urllib3.PoolManager` takes.
+    """
+    pins = PinStore() if store is None else store
+    if ssl_context is None:
+        ssl_context = create_urllib3_context()
+        ssl_context.load_default_certs()
+    context = enforce(ssl_context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
+    manager = (
+        urllib3.PoolManager(ssl_context=context, **options)
+        if proxy_url is None
+        else urllib3.ProxyManager(proxy_url, ssl_context=context, **options)
+    )
+    note_responses(manager, pins)
+    return manager
+
+
+def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
+    """Have a pool manager note the https responses of its connections; enforcement is its context's matter."""
+
+    class NotingConnection(_NotingConnection):
+        pin_store = store
+
+    class NotingPool(HTTPSConnectionPool):
+        ConnectionCls = NotingConnection  # pyright: ignore[reportAssignmentType] # as its own documentation does
+
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": NotingPool}
+
+
+class _NotingConnection(HTTPSConnection):
+    """Remembers what its handshake proved: with ``Connection: close`` the socket is gone when a response is read."""
+
+    pin_store: PinStore
+    _peer: Peer | None = None
+
+    def connect(self) -> None:
+        """As urllib3's; a report of what fails carries the port of the site, also behind a proxy."""
+        token = request_port.set(self._site()[1])
+        try:
+            super().connect()
+        finally:
+            request_port.reset(token)
+        # TLS inside TLS has an object of its own around the one that counts.
+        self._peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
+        """As urllib3's, and the response's pins are noted."""
+        response = super().getresponse()
+        host, port = self._site()
+        take_in(
+            self.pin_store,
+            host,
+            self._peer,
+            response.headers.getlist(ENFORCE_NAME),
+            response.headers.getlist(REPORT_ONLY_NAME),
+            port=port,
+        )
+        return response
+
+    def _site(self) -> tuple[str, int]:
+        """Host and port of the URL: behind CONNECT they are the tunnel's."""
+        tunnel: str | None = getattr(self, "_tunnel_host", None)
+        if tunnel is not None:
+            return tunnel, int(getattr(self, "_tunnel_port", None) or _HTTPS_PORT)
+        return self.host, self.port or _HTTPS_PORT
