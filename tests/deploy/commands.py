@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner, Result
 
-from dynpin.cli import export, guard, keys, lint, rotate
+from dynpin.cli import check, export, guard, keys, lint, rotate
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command(name="lint")(lint.lint)
 app.command(name="export")(export.export)
+app.command(name="check")(check.check)
 app.command(name="guard")(guard.guard)
 app.add_typer(keys.app, name="keys")
 app.add_typer(rotate.app, name="rotate")

@@ -1,0 +1,171 @@
+"""`dynpin check URL`: what a live site does with its pins, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.lint import FailOnOption, as_dict, fails, show_findings
+from dynpin.cli.rotate import NowOption, moment, read_history
+from dynpin.deploy.guard import guard
+from dynpin.deploy.lint import Circumstances, Finding
+from dynpin.deploy.lint import lint as lint_header
+from dynpin.deploy.lint.sarif import sarif
+from dynpin.deploy.lint.sources import HeaderField
+from dynpin.deploy.live import Look, Site, addresses_of, look_at
+from dynpin.errors import DynpinError
+from dynpin.hosts import canonical_host
+from dynpin.pins import Pin, chain_pins
+
+__all__ = ["check"]
+
+
+def check(
+    url: Annotated[str, typer.Argument(help="An https URL, or a host name.")],
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--key", help="A key of the inventory (certificate, CSR, public key); every pin must be one of these."
+        ),
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="The rotation's history: who is locked out by what is deployed?")
+    ] = None,
+    subdomains: Annotated[
+        list[str] | None, typer.Option("--subdomain", help="A subdomain that includeSubDomains will hit. Repeatable.")
+    ] = None,
+    paths: Annotated[list[str] | None, typer.Option("--path", help="Another path to look at. Repeatable.")] = None,
+    addresses: Annotated[
+        list[str] | None, typer.Option("--address", help="Look at this address, not at those in the DNS. Repeatable.")
+    ] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.")] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", help="Look at plain http on this port too, where no header may be.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Ask the report endpoint for a sign of life.")
+    ] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was seen and found as JSON.")] = False,
+    as_sarif: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
+    fail_on: FailOnOption = "warning",
+    now: NowOption = None,
+) -> None:
+    """Look at a live site from every side, and say what is wrong with its pinning.
+
+    All its addresses; the header on a page, on an error and on a static file; the served and the validated chain;
+    the report endpoint; the subdomains that includeSubDomains hits. Exit code 1 where a fault is found.
+    """
+    site = _site(url, addresses, ca, timeout)
+    site = replace(
+        site,
+        paths=(*site.paths, *(paths or [])),
+        http_port=http_port,
+        subdomains=tuple(subdomains or []),
+        probes_report_uri=probe,
+    )
+    held = None if not keys else tuple(str(_pin_of(key)) for key in keys)
+    look = look_at(site, Circumstances(held_keys=held), lambda step: typer.echo(f"looking at {step}", err=True))
+    if not look.responses:
+        fail(f"{site.host} does not answer: {'; '.join(look.silent) or 'no address'}")
+    for line in look.silent:
+        typer.echo(f"silent: {line}", err=True)
+    results = _results(look, history, moment(now))
+    if as_sarif:
+        typer.echo(json.dumps(sarif(results), indent=2))
+    elif as_json:
+        typer.echo(json.dumps(_as_json(site, look, results), indent=2))
+    else:
+        _show(look, results)
+    if not look.fields:
+        finding(f"{site.host} sends no pinning header")
+    if fails([found for _, found in results], fail_on):
+        finding()
+
+
+def _site(url: str, addresses: list[str] | None, ca: Path | None, timeout: float) -> Site:
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    if parts.scheme != "https" or not parts.hostname:
+        fail(f"{url} is no https URL with a host: pins belong to TLS connections")
+    try:
+        host = canonical_host(parts.hostname)
+        port = parts.port or 443
+        context = ssl.create_default_context(cafile=ca)
+        found = tuple(addresses) if addresses else addresses_of(host, port)
+    except (DynpinError, ValueError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{ca or parts.hostname}: {error}")
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Site(host, port, found, context, path, timeout=timeout, by_dns=not addresses)
+
+
+def _pin_of(path: Path) -> Pin:
+    try:
+        return Pin.from_file(path)
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}")
+    except DynpinError as error:
+        fail(str(error))
+
+
+def _results(look: Look, history: Path | None, now: float) -> list[tuple[HeaderField, Finding]]:
+    kept = None if history is None else read_history(history)
+    results: dict[tuple[str, str, str], tuple[HeaderField, Finding]] = {}
+    for each in look.fields:
+        circumstances = each.circumstances
+        if kept is not None and circumstances.chain:
+            shown = [Pin.from_base64(text) for text in circumstances.chain]
+            refused = guard(kept, shown, now).locked_out
+            if refused:
+                worst = max(refused, key=lambda policy: policy.until)
+                age = 0.0 if worst.last_at is None else now - worst.last_at
+                circumstances = replace(circumstances, previous_header=str(worst.header), previous_header_age_s=age)
+        for found in lint_header(each.value, name=each.name, circumstances=circumstances):
+            # Several nodes with one fault are one finding.
+            results.setdefault((each.name, found.fault, found.message), (each, found))
+    return list(results.values())
+
+
+def _as_json(site: Site, look: Look, results: list[tuple[HeaderField, Finding]]) -> dict[str, object]:
+    return {
+        "host": site.host,
+        "port": site.port,
+        "silent": look.silent,
+        "responses": [
+            {
+                "address": response.address,
+                "scheme": response.scheme,
+                "path": response.path,
+                "status": response.status,
+                "verified": response.is_verified,
+                "validated_chain": [str(pin) for pin in chain_pins(response.validated)],
+                "served_chain": [str(pin) for pin in chain_pins(response.served)],
+                "headers": {
+                    name: value for name, value in response.headers if name.lower().startswith("public-key-pins")
+                },
+            }
+            for response in look.responses
+        ],
+        "findings": [as_dict(each, found) for each, found in results],
+    }
+
+
+def _show(look: Look, results: list[tuple[HeaderField, Finding]]) -> None:
+    for response in look.responses:
+        has = any(name.lower().startswith("public-key-pins") for name, _ in response.headers)
+        chain = "" if response.is_verified or response.scheme == "http" else "  the chain does not verify"
+        line = f"{response.address:<16} {response.scheme:<5} {response.status} {response.path}"
+        typer.echo(f"{line}  {'header' if has else 'no header'}{chain}")
+    typer.echo("")
+    # Each field once: the first of the nodes that send it speaks for them.
+    shown = list({(each.name, each.value): each for each in reversed(look.fields)}.values())[::-1]
+    first = {(each.name, each.value): each for each in shown}
+    show_findings(shown, [(first[each.name, each.value], found) for each, found in results])

@@ -1,0 +1,263 @@
+"""`dynpin check`: real sites on loopback, each with a fault that shows only from outside."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from dynpin import Pin, PublicKeyPins
+from tests.deploy.commands import dynpin
+from tests.deploy.servers import Site, make_site
+from tests.deploy.test_rotation import NEW, OLD
+
+HOST = "www.example.com"
+Answer = Callable[[str], tuple[int, dict[str, str], str]]
+
+
+@contextmanager
+def serving(
+    answer: Answer,
+    site: Site | None,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    choose: Callable[[ssl.SSLObject, str | None, ssl.SSLContext], None] | None = None,
+) -> Iterator[int]:
+    """An https server (http without a site) that answers each path as `answer` says; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = answer(self.path)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body.encode())
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+            return
+
+    with ThreadingHTTPServer((address, port), Handler) as server:
+        server.daemon_threads = True
+        if site is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(site.both)
+            context.sni_callback = choose
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # refused handshakes
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def everywhere(header: PublicKeyPins | str, **more: str) -> Answer:
+    fields = {"Public-Key-Pins": str(header), **{name.replace("_", "-"): value for name, value in more.items()}}
+    return lambda path: (200 if path == "/" else 404, fields, "ok")
+
+
+def check(site: Site, port: int, *options: str, code: int | None = None) -> Any:
+    arguments = ["check", f"https://{HOST}:{port}/", "--ca", str(site.roots), "--json", *options]
+    if "--address" not in options:
+        arguments += ["--address", "127.0.0.1"]
+    result = dynpin(*arguments)
+    if code is not None:
+        assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def faults(seen: Any) -> set[str]:
+    return {each["fault"] for each in seen["findings"]}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return make_site(tmp_path / "site", HOST)
+
+
+def policy(site: Site, *backups: Pin, include_subdomains: bool = False, report_uri: str | None = None) -> PublicKeyPins:
+    return PublicKeyPins((Pin.from_file(site.chain), *(backups or (NEW,))), 2592000, include_subdomains, report_uri)
+
+
+def test_a_sound_site(site: Site) -> None:
+    with serving(everywhere(policy(site)), site) as port:
+        seen = check(site, port, code=0)
+    assert seen["findings"] == []
+    page, missing, static = seen["responses"]
+    assert (page["status"], missing["status"], static["path"]) == (200, 404, "/favicon.ico")
+    assert page["validated_chain"][0] == str(Pin.from_file(site.chain))
+    # trustme's servers send the leaf, and the client builds the chain up to the root.
+    assert len(page["validated_chain"]) == 2
+    assert page["verified"] is True
+
+
+def test_the_header_is_missing_on_errors(site: Site) -> None:
+    sent = {"Public-Key-Pins": str(policy(site))}
+    with serving(lambda path: (200, sent, "") if path == "/" else (404, {}, ""), site) as port:
+        seen = check(site, port, code=1)
+    assert faults(seen) == {"header-missing-on-some-responses"}
+
+
+def test_another_key_is_deployed_than_is_pinned(site: Site) -> None:
+    with serving(everywhere(PublicKeyPins((OLD, NEW), 2592000)), site) as port:
+        assert faults(check(site, port, code=1)) == {"no-pin-matches-chain"}
+
+
+def test_a_site_without_pins(site: Site) -> None:
+    with serving(lambda path: (200, {}, ""), site) as port:
+        arguments = ["check", f"https://{HOST}:{port}", "--ca", str(site.roots), "--address", "127.0.0.1"]
+        result = dynpin(*arguments)
+    assert (result.exit_code, "sends no pinning header" in result.stderr) == (1, True)
+
+
+def test_a_chain_that_does_not_verify(site: Site, tmp_path: Path) -> None:
+    other = make_site(tmp_path / "other", HOST)
+    with serving(everywhere(policy(site)), site) as port:
+        seen = check(other, port, code=1)
+    assert "header-on-invalid-certificate" in faults(seen)
+    assert seen["responses"][0]["verified"] is False
+
+
+def test_two_nodes_with_two_policies_and_two_keys(site: Site, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    nodes = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        certificate = authority.issue_cert(HOST)
+        certificate.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
+        nodes.append(Site(folder, folder, folder / "both.pem", folder, folder / "both.pem"))
+    roots = tmp_path / "roots.pem"
+    authority.cert_pem.write_to_path(roots)
+    first = policy(nodes[0])
+    with (
+        serving(everywhere(first), nodes[0], "127.0.0.1") as port,
+        serving(everywhere(f"{first}; x"), nodes[1], "127.0.0.2", port),
+    ):
+        seen = check(
+            Site(tmp_path, roots, roots, roots, roots), port, "--address", "127.0.0.1", "--address", "127.0.0.2"
+        )
+    # The second node's header means the same, and its key is not the one that is pinned.
+    assert faults(seen) == {"no-pin-matches-chain", "directive-unknown"}
+    assert {each["address"] for each in seen["responses"]} == {"127.0.0.1", "127.0.0.2"}
+
+
+def test_a_node_that_is_silent_is_named(site: Site) -> None:
+    with serving(everywhere(policy(site)), site) as port:
+        seen = check(site, port, "--address", "127.0.0.1", "--address", "127.0.0.3", code=0)
+    assert [line.split()[0] for line in seen["silent"]] == ["127.0.0.3"]
+
+
+@pytest.mark.parametrize(("status", "dead"), [(204, False), (405, False), (404, True), (500, True)])
+def test_the_report_endpoint_is_probed(site: Site, status: int, dead: bool) -> None:
+    with serving(lambda path: (status, {}, ""), None) as collector:
+        header = policy(site, report_uri=f"http://127.0.0.1:{collector}/r")
+        with serving(everywhere(header), site) as port:
+            seen = check(site, port)
+            silent = check(site, port, "--no-probe")
+    assert faults(seen) == {"report-uri-plain-http", *(["report-uri-dead"] if dead else [])}
+    assert faults(silent) == {"report-uri-plain-http"}
+
+
+def test_subdomains_that_the_policy_hits(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    # The certificate names two subdomains: one shows the same key, the other is somebody else's.
+    own = authority.issue_cert(HOST, f"own.{HOST}", f"shop.{HOST}")
+    shop = authority.issue_cert(f"shop.{HOST}", f"blog.{HOST}")
+    site = make_site(tmp_path, HOST)
+    authority.cert_pem.write_to_path(site.roots)
+    own.private_key_and_cert_chain_pem.write_to_path(site.both)
+    site.chain.write_bytes(own.cert_chain_pems[0].bytes())
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shop.configure_cert(theirs)
+
+    def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        if name in (f"shop.{HOST}", f"blog.{HOST}"):
+            connection.context = theirs
+
+    with serving(everywhere(policy(site, include_subdomains=True)), site, choose=choose) as port:
+        seen = check(site, port, code=1)
+        more = check(site, port, "--subdomain", f"blog.{HOST}", code=1)
+    with serving(everywhere(policy(site)), site, choose=choose) as port:
+        assert faults(check(site, port, code=0)) == set()
+    assert [each["message"].split()[0] for each in seen["findings"]] == [f"shop.{HOST}"]
+    assert {each["message"].split()[0] for each in more["findings"]} == {f"shop.{HOST}", f"blog.{HOST}"}
+
+
+def test_the_inventory_knows_every_pin(site: Site, tmp_path: Path) -> None:
+    backup = make_site(tmp_path / "backup", HOST)
+    pinned = policy(site, Pin.from_file(backup.chain))
+    with serving(everywhere(pinned), site) as port:
+        assert faults(check(site, port, "--key", str(site.chain), "--key", str(backup.chain), code=0)) == set()
+        assert faults(check(site, port, "--key", str(site.chain), code=1)) == {"hostile-pinning-ransompkp"}
+        seen = check(
+            site, port, "--key", str(backup.csr if hasattr(backup, "csr") else make_site(tmp_path / "x").chain)
+        )
+    assert faults(seen) == {"hostile-pinning-by-misissued-certificate"}
+
+
+def test_the_history_tells_who_is_locked_out(site: Site, tmp_path: Path) -> None:
+    history = tmp_path / "history.json"
+    old = make_site(tmp_path / "old", HOST)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    sent = str(policy(old))
+    kept = ["--history", str(history), "--now", yesterday]
+    assert dynpin("rotate", "record", "--host", HOST, "--header", sent, "--chain", str(old.chain), *kept).exit_code == 0
+    with serving(everywhere(policy(site)), site) as port:
+        seen = check(site, port, "--history", str(history), code=1)
+    assert "rotation-too-early" in faults(seen)
+
+
+def test_cookies_and_scripts_of_the_page(site: Site) -> None:
+    page = '<script src="https://cdn.example.net/x.js"></script><script src="/own.js"></script>'
+    answer = everywhere(policy(site), Content_Type="text/html", Set_Cookie="a=b; Domain=example.com; Secure")
+    with serving(lambda path: (*answer(path)[:2], page), site) as port:
+        seen = check(site, port, code=0)
+    assert faults(seen) == {"pins-without-includeSubDomains-leak-cookies", "unpinned-active-content"}
+
+
+def test_the_header_over_plain_http(site: Site) -> None:
+    header = everywhere(policy(site))
+    with serving(header, None) as plain, serving(header, site) as port:
+        assert faults(check(site, port, "--http-port", str(plain), code=1)) == {"header-over-http"}
+
+
+def test_a_person_sees_the_responses_and_the_findings(site: Site) -> None:
+    with serving(everywhere(PublicKeyPins(policy(site).pins, 300)), site) as port:
+        arguments = ["check", f"https://{HOST}:{port}", "--ca", str(site.roots), "--address", "127.0.0.1"]
+        result = dynpin(*arguments)
+        log = json.loads(dynpin(*arguments, "--sarif").stdout)
+    assert result.exit_code == 1
+    assert "127.0.0.1        https 200 /  header" in result.stdout
+    assert "max-age-too-short" in result.stdout
+    assert "looking at" in result.stderr
+    assert log["runs"][0]["results"][0]["ruleId"] == "max-age-too-short"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("http://a.example/",), "no https URL"),
+        (("https://a.example/", "--ca", "nowhere.pem"), "nowhere.pem"),
+        (("https://www.example.com:1/", "--address", "127.0.0.1"), "does not answer"),
+        (("https://a.example/", "--address", "127.0.0.1", "--key", "nowhere.pem"), "nowhere.pem"),
+    ],
+)
+def test_wrong_usage_and_what_does_not_answer(arguments: tuple[str, ...], said: str) -> None:
+    result = dynpin("check", *arguments)
+    assert (result.exit_code, said in result.stderr, "Traceback" in result.output) == (2, True, False)
