@@ -149,6 +149,14 @@ VARIANTS = [
     (f'pin-sha256="{K[:-1]}"; pin-sha256="{B}"; max-age=600', "pin-base64url-or-unpadded"),
     (f"{PINS}; maxage=600", "max-age-missing"),
     (f"{PINS}; max-age", "max-age-not-a-number"),
+    (f"{PINS}; max-age=", "max-age-not-a-number"),
+    (f"{PINS}; max-age=60 days", "max-age-not-a-number"),
+    (f"{PINS}; max-age=<seconds>", "max-age-not-a-number"),
+    (f"{PINS}; max-age=5,5", "max-age-fraction"),
+    (f"{PINS}; max-age = 5184000", "header-malformed"),
+    (f"pin-sha256=&quot;{K}&quot;; max-age=600", "header-value-carries-server-config-syntax"),
+    (f'("Public-Key-Pins" => "{PINS}")', "header-value-carries-server-config-syntax"),
+    ('pin-sha256="PIN_1"; max-age=600', "pin-placeholder-text"),
     (f'{PINS}; max-age="-5"', "max-age-negative"),
     (f"{PINS}; max-age=2592000000", "max-age-milliseconds"),
     (f"{PINS}; max-age=99999999999999999999999999", "max-age-20-years"),
@@ -212,6 +220,11 @@ def test_a_rotation_is_early_until_the_last_old_header_has_expired() -> None:
     assert "rotation-too-early" in lifecycle(**shown, previous_header_age_s=31535999)
     assert "rotation-too-early" not in lifecycle(**shown, previous_header_age_s=31536000)
     assert "rotation-too-early" not in lifecycle(chain_pins=(K,), previous_header=PRIOR)
+
+
+def test_the_key_of_tomorrow_is_held_against_the_header_of_yesterday() -> None:
+    assert "rotation-too-early" in lifecycle(chain_pins=(digest("old"),), previous_header=PRIOR, deployed_key=B)
+    assert "rotation-too-early" not in lifecycle(chain_pins=(digest("old"),), previous_header=PRIOR, deployed_key=K)
 
 
 def test_what_the_operator_holds_decides_between_a_bad_renewal_and_the_end() -> None:

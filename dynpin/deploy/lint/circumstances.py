@@ -31,7 +31,7 @@ class Circumstances:
         chain_root: ``"private CA"`` or another word for where the root comes from.
         certificates: PEM certificates of the chain, leaf first.
         leaf_not_after_in_s: seconds until the leaf expires.
-        intent: ``"pin"``, or ``"unpin"`` where max-age=0 is meant.
+        intent: ``"pin"``, ``"report-only"``, or ``"unpin"`` where max-age=0 is meant.
         config: the settings of the library that made the header: `report_only`, `enforce`, `mode`, `report_uri`.
         previous_name: the name of the header field that was sent before an upgrade.
         also: other header fields of the same response; `fields` are all values of this field, in order.

@@ -75,6 +75,8 @@ def _policy_key(value: str, report_only: bool) -> str:
 
 
 def _mode(circumstances: Circumstances, report_only: bool) -> Iterator[Finding]:
+    if circumstances.intent == "report-only" and not report_only:
+        yield finding("report-only-becomes-enforcing")
     name = REPORT_ONLY_NAME if report_only else ENFORCE_NAME
     previous = circumstances.previous_name
     flipped = previous is not None and previous.lower() != name.lower()
@@ -155,7 +157,10 @@ def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[
         return
     before = tuple(str(pin) for pin in previous.pins)
     left = duration(longest) if held_for <= 0 or longest == held_for else f"{duration(held_for)} to {duration(longest)}"
-    if circumstances.chain and not set(before) & set(circumstances.chain):
+    # A key that is about to be deployed, and is pinned from now on, is held against what clients know already.
+    is_next = deployed is not None and deployed in pins
+    showing = {deployed} if is_next else set(circumstances.chain)
+    if showing and not set(before) & showing:
         yield finding("rotation-too-early", duration=left)
     for pin in before:
         if pin not in pins:

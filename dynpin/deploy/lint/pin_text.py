@@ -13,8 +13,8 @@ __all__ = ["pin_value_finding"]
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}[: ]?){31}[0-9a-fA-F]{2}")
 _WORDS = re.compile(
-    r"primary|backup|base64|your|example|placeholder|hash|fingerprint|insert|replace|todo|change|xxxx|current|spare|spki"
-    r"|^(?:pin|key)[-_ ]?\d*$",
+    r"primary|backup|base64|your|example|placeholder|hash|fingerprint|insert|replace|todo|change|xxxx|current|spare|spki|dummy|fake|sample|here|value|string|sha256"
+    r"|(?:^|[-_ ])(?:pin|key)(?:$|[-_ \d])",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"[<>{}$%\[\]\u2026]|\.\.\.")

@@ -23,7 +23,9 @@ Span = tuple[int, int]
 
 # What surrounds a header in the configuration of a server, and must not reach the client.
 _CONFIG_BEFORE = re.compile(
-    r"\s*(?:add_header|more_set_headers|Header\b|http-response|header\b|set-header|response\.|[\"']?Public-Key-Pins|[\"'])",
+    r"\s*(?:add_header|more_set_headers|Header\b|http-response|header\b|set-header|response\.|[\"'])"
+    # a second name of the field, or a quote of HTML or XML, stands in no header
+    r"|.*\bPublic-Key-Pins\b|.*&quot;",
     re.IGNORECASE,
 )
 _CONFIG_AFTER = re.compile(r"[\"']?\s+(?:always|early|env=\w+|expr=.*)\s*;?\s*$|[\"']\s*[;)}\s]*$", re.IGNORECASE)
@@ -178,6 +180,8 @@ class _Directives:
             self.swallowed = bool(_SWALLOWED.search(text)) and "max-age" in text.lower()
         elif name == "report-uri" and _bare_value(text):
             reading.add("report-uri-unquoted", span, value=_bare_value(text))
+        elif name == "max-age" and not re.fullmatch(r"max-age\s*[=:]\s*[0-9]+\s*", text, re.IGNORECASE):
+            reading.findings.append(_max_age_finding(text.partition("=")[2].strip(), span))
         else:
             reading.add("header-malformed", (stretch.position, stretch.end), reason=stretch.message)
 
@@ -248,12 +252,8 @@ class _Directives:
         elif re.fullmatch("[0-9]+", text):
             # 24 digits are past every threshold, and int() refuses thousands of them.
             reading.max_age = int(text[:24]) if text.strip("0") else 0
-        elif re.fullmatch(r"-[0-9]+(?:\.[0-9]*)?", text):
-            reading.add("max-age-negative", span, value=shown(text))
-        elif re.fullmatch(r"\+?[0-9]*[.,][0-9]+|[0-9]+[.,]", text):
-            reading.add("max-age-fraction", span, value=shown(text))
         else:
-            reading.add("max-age-not-a-number", span, value=shown(text))
+            reading.findings.append(_max_age_finding(text, span))
 
     def _include_subdomains(self, directive: Directive, span: Span) -> None:
         reading = self.reading
@@ -308,3 +308,12 @@ class _Directives:
 def _bare_value(text: str) -> str:
     found = _BARE_VALUE.search(text)
     return found["value"].strip("\\") if found else ""
+
+
+def _max_age_finding(text: str, span: Span) -> Finding:
+    """The fault of a max-age that is no row of digits."""
+    if re.fullmatch(r"-[0-9]+(?:\.[0-9]*)?", text):
+        return finding("max-age-negative", span, value=shown(text))
+    if re.fullmatch(r"\+?[0-9]*[.,][0-9]+|[0-9]+[.,]", text):
+        return finding("max-age-fraction", span, value=shown(text))
+    return finding("max-age-not-a-number", span, value=shown(text))

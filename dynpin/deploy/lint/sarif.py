@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from dynpin._version import __version__
 from dynpin.deploy.lint.faults import Finding, Severity, catalogue
@@ -56,7 +57,10 @@ def _result(each: HeaderField, found: Finding, index: int) -> dict[str, object]:
         "message": {"text": f"{found.message} {found.mend}"},
         "locations": [
             {
-                "physicalLocation": {"artifactLocation": {"uri": each.source}, "region": region},
+                "physicalLocation": {
+                    "artifactLocation": {"uri": quote(each.source, safe="/:?&=#%@[]")},
+                    "region": region,
+                },
                 "logicalLocations": [{"name": each.name, "kind": "member"}],
             }
         ],
