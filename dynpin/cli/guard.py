@@ -10,6 +10,7 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
+from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
 from dynpin.deploy.rotation import History, Published
@@ -22,8 +23,11 @@ __all__ = ["guard"]
 
 def guard(
     chain: Annotated[
-        Path, typer.Argument(metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.")
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.", show_default=False
+        ),
+    ] = None,
     header: Annotated[
         list[str] | None,
         typer.Option("--header", help="Instead of a history: a header that clients may hold. May be repeated."),
@@ -31,13 +35,30 @@ def guard(
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
+    hook: Annotated[
+        str | None,
+        typer.Option("--hook", help="Print a deploy hook instead: certbot, lego or acme.sh.", show_default=False),
+    ] = None,
+    install: Annotated[
+        Path, typer.Option("--install", help="With --hook: the folder that the server reads its key from.")
+    ] = Path("/etc/ssl/pinned"),
+    reload: Annotated[
+        str, typer.Option("--reload", help="With --hook: the command that makes the server read it again.")
+    ] = "systemctl reload nginx",
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
 
-    In a deploy hook, before the server is told to reload: certbot passes $RENEWED_LINEAGE/fullchain.pem, lego
-    $LEGO_CERT_PATH, acme.sh $CERT_FULLCHAIN_PATH.
+    It is for the deploy hooks of ACME clients, before the new key is where the server finds it; --hook writes one.
     """
+    if hook is not None:
+        try:
+            typer.echo(deploy_hook(hook, history=history.absolute(), folder=install, reload=reload), nl=False)
+        except ValueError as error:
+            fail(str(error))
+        return
+    if chain is None:
+        fail("give the chain that is to be deployed, or --hook for a script that does")
     at = moment(now)
     try:
         pins = chain_of_file(chain)
