@@ -143,7 +143,7 @@ class Enforcement:
     def _validate(self, peer: Peer, cause: str | None) -> None:
         store = self.store
         try:
-            validation = store.validate(peer.host, peer.pins)
+            validation = store.validate(peer.host, peer.pins, certificates=peer.validated)
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
             raise PinValidationError(f"the pins of {peer.host} cannot be read, so nothing was sent: {error}") from error

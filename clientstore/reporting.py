@@ -348,7 +348,7 @@ class ReportQueue:
         if self.store.path == IN_MEMORY:
             yield self.store
             return
-        with PinStore(self.store.path, clock=self.store.clock) as store:
+        with PinStore(self.store.path, clock=self.store.clock, on_clock_jump=self.store.on_clock_jump) as store:
             yield store
 
     def after_fork_in_child(self) -> None:

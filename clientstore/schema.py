@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +18,20 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
-__all__ = ["IN_MEMORY", "SCHEMA_VERSION", "open_database", "store_error", "store_errors", "transaction"]
+__all__ = [
+    "IN_MEMORY",
+    "SCHEMA_VERSION",
+    "OpenFile",
+    "file_stamp",
+    "open_database",
+    "store_error",
+    "store_errors",
+    "transaction",
+]
 
 IN_MEMORY = ":memory:"
 # The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
 _BUSY_TIMEOUT_MS = 30_000
@@ -31,7 +43,7 @@ def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415
 
     migrations = Migrations("dynpin-clientstore")
-    for number, step in enumerate((_hosts_and_reports, _attempts_of_reports), start=1):
+    for number, step in enumerate((_hosts_and_reports, _attempts_of_reports, _static_pins_and_uses), start=1):
         migrations(name=f"{number:03}{step.__name__}")(step)
     return migrations
 
@@ -83,38 +95,150 @@ def _attempts_of_reports(db: Database) -> None:
     db.table("reports").create_index(["next_attempt_at"])
 
 
-def open_database(path: Path | str) -> sqlite3.Connection:
+def _static_pins_and_uses(db: Database) -> None:
+    for column in (
+        "certificates BLOB NOT NULL DEFAULT x''",
+        "on_expiry TEXT NOT NULL DEFAULT 'release'",
+        "origin TEXT",
+    ):
+        db.conn.execute(f"ALTER TABLE hosts ADD COLUMN {column}")
+    db.conn.execute("CREATE INDEX hosts_by_origin ON hosts (origin) WHERE origin IS NOT NULL")
+    # Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
+    db.conn.execute("CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID")
+    db.conn.execute(
+        "CREATE TABLE uses (host TEXT PRIMARY KEY, count INTEGER NOT NULL, last_at REAL NOT NULL) WITHOUT ROWID"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """An open pin store.
+
+    Attributes:
+        connection: the connection to it.
+        read_only: whether nothing can be written to it.
+        stamp: what the file looked like, where SQLite takes it for one that nobody writes; else None.
+    """
+
+    connection: sqlite3.Connection
+    read_only: bool = False
+    stamp: tuple[int, ...] | None = None
+
+
+def open_database(path: Path | str) -> OpenFile:
     """Open the store's file, making it (mode 0600) or bringing it up to date where that is needed.
 
-    Safe when several processes open a new file at once.
+    Safe when several processes open a new file at once. A file that cannot be written is opened for reading.
 
     Raises:
         StoreError: where the file cannot be opened, is no pin store, is damaged, or was written by a newer dynpin.
     """
     with store_errors(path):
-        if path != IN_MEMORY:
-            _make_private_file(Path(path))
-        connection = sqlite3.connect(
-            path, timeout=_BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        try:
-            # WAL with FULL: NORMAL forgets acknowledged notings when the power fails.
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA journal_mode=WAL")
-            if _version(connection) != SCHEMA_VERSION:
-                _bring_up_to_date(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        if isinstance(path, str):
+            return OpenFile(_open_for_writing(path))
+        # Looked at in this order, since whoever makes the store makes its -wal afterwards.
+        orphaned = _beside(path, "-wal").exists()
+        if not path.exists():
+            if orphaned:
+                raise StoreError(
+                    f"the pin store {path} is gone, but {path.name}-wal is still there and may hold its last pins: "
+                    "put the store back, or remove that file too to start with no pins"
+                )
+            _make(path)
+        if path.stat().st_size == 0:
+            raise StoreError(
+                f"the pin store {path} is empty, which a pin store never is: its pins were cut off. Put a copy back, "
+                "or move the file away to start with no pins"
+            )
+        if _is_writable(path):
+            return OpenFile(_open_for_writing(path))
+        return _open_for_reading(path)
 
 
-def _make_private_file(path: Path) -> None:
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """What changes when somebody writes to the file."""
+    status = path.stat()
+    return (status.st_ino, status.st_size, status.st_mtime_ns, _beside(path, "-wal").exists())
+
+
+def _make(path: Path) -> None:
+    """Make a new store under another name and link it into place, so that no process ever sees half of one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+    os.close(descriptor)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        return
+        _open_for_writing(name).close()
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _open_for_writing(path: Path | str) -> sqlite3.Connection:
+    connection = _connect(path)
+    try:
+        # WAL with FULL: NORMAL forgets acknowledged notings when the power fails.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        if _version(connection) != SCHEMA_VERSION:
+            _bring_up_to_date(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _open_for_reading(path: Path) -> OpenFile:
+    stamp: tuple[int, ...] | None = None
+    connection = _connect(path.absolute().as_uri() + "?mode=ro", uri=True)
+    try:
+        _version(connection)
+    except sqlite3.OperationalError:
+        # Reading a WAL file takes a -shm beside it, which cannot be made here. Without a -wal there is nothing to
+        # coordinate; with one, reading the file alone would miss the last pins.
+        connection.close()
+        stamp = file_stamp(path)
+        if _beside(path, "-wal").exists() and _beside(path, "-wal").stat().st_size:
+            raise StoreError(
+                f"the pin store {path} cannot be read: {path.name}-wal holds pins that are not merged yet, and the "
+                "folder cannot be written. Make it writable, or copy both files to a folder that is"
+            ) from None
+        connection = _connect(path.absolute().as_uri() + "?mode=ro&immutable=1", uri=True)
+    try:
+        version = _version(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if version != SCHEMA_VERSION:
+        connection.close()
+        raise _other_version(path, version)
+    return OpenFile(connection, True, stamp)
+
+
+def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(
+        path,
+        timeout=_BUSY_TIMEOUT_MS / 1000,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        uri=uri,
+    )
+
+
+def _is_writable(path: Path) -> bool:
+    # SQLite makes its -wal and -shm in the folder.
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -130,10 +254,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path | str) -> None:
         if version == SCHEMA_VERSION:
             return
         if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade dynpin, or use another store file"
-            )
+            raise _other_version(path, version)
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != _APPLICATION_ID and tables:
@@ -141,6 +262,18 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path | str) -> None:
         _migrations().apply(Database(connection))
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _other_version(path: Path | str, version: int) -> StoreError:
+    if version > SCHEMA_VERSION:
+        return StoreError(
+            f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "upgrade dynpin, or use another store file"
+        )
+    return StoreError(
+        f"the pin store {path} was written by an older dynpin (schema {version}) and must be brought up to date to "
+        f"{SCHEMA_VERSION}, but it cannot be written; make the file and its folder writable once"
+    )
 
 
 @contextmanager

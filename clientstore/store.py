@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from platformdirs import user_data_path
 
-from dynpin.clientstore.schema import IN_MEMORY, open_database, store_error, store_errors, transaction
-from dynpin.clientstore.table import EVERYWHERE, counted, delete, domain_of_new, purge, put, select, select_all
-from dynpin.errors import InvalidHeader, StoreError
+from dynpin.clientstore.file import ClockJump, StoreFile
+from dynpin.clientstore.schema import IN_MEMORY
+from dynpin.clientstore.static import merge, override, preload, static_entry
+from dynpin.clientstore.table import (
+    EVERYWHERE,
+    count_alive,
+    counted,
+    delete,
+    domain_of_new,
+    purge,
+    put,
+    select,
+    select_all,
+)
+from dynpin.clientstore.usage import Usage
+from dynpin.clientstore.usage import read as read_uses
+from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, is_ip_literal
+from dynpin.hosts import KnownPinnedHost, OnExpiry, applicable, canonical_host
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting, note
 from dynpin.pins import Pin
 from dynpin.validation import Validation, validate
 
 __all__ = ["PinStore"]
 
-_CACHED_NAMES = 4096
+logger = logging.getLogger("dynpin.clientstore")
+
 # A response that only moves the expiry is written when it moves by more than this share of max-age.
 _WORTH_WRITING = 0.01
 
 
-class PinStore:
+class PinStore(StoreFile):
     """The Known Pinned Hosts of a client, kept in one SQLite file that threads and processes share safely.
 
     What :meth:`note` returns as noted, updated or removed is on the disk. Reads are cached and stay right when
@@ -44,6 +58,11 @@ class PinStore:
         max_hosts: how many hosts the store holds at most. A full store refuses new hosts and keeps the old ones.
         max_hosts_per_domain: how many hosts under one registrable domain, so that a hostile site with a thousand
             subdomains fills its own share and nobody else's.
+        partition: keeps a world of its own, in a file beside `path`: what is noted in one partition tells nothing in
+            another, against the super-cookie of RFC 7469 §5. A browser would take the site of the address bar.
+        on_clock_jump: ``"warn"``, or ``"refuse"`` to raise StoreError, and so to refuse every connection, where the
+            clock is 30 days past the last time seen and pins have expired by that, until a person decides
+            (``dynpin hosts check --accept-clock``).
 
     Raises:
         StoreError: where the file cannot be opened; the message tells how to recover.
@@ -57,23 +76,24 @@ class PinStore:
         max_max_age: int = DEFAULT_MAX_MAX_AGE,
         max_hosts: int = 1_000_000,
         max_hosts_per_domain: int = 1_000,
+        partition: str | None = None,
+        on_clock_jump: ClockJump = "warn",
     ) -> None:
-        self.path: Path | str = (
-            user_data_path("dynpin", appauthor=False) / "pins.sqlite" if path is None else Path(path)
-        )
-        if path is not None and os.fspath(path) == IN_MEMORY:
-            self.path = IN_MEMORY
-        self.is_default = path is None
-        self.clock = clock
+        file: Path | str = IN_MEMORY
+        if path is None or os.fspath(path) != IN_MEMORY:
+            file = user_data_path("dynpin", appauthor=False) / "pins.sqlite" if path is None else Path(path)
+            if partition is not None:
+                file = _partition_file(file, partition)
+        self.is_default = path is None and partition is None
         self.max_max_age = max_max_age
         self.max_hosts = max_hosts
         self.max_hosts_per_domain = max_hosts_per_domain
-        self._lock = threading.RLock()
-        self._cache: dict[str, tuple[KnownPinnedHost, ...]] = {}
-        self._data_version = -1
-        self._connection: sqlite3.Connection | None = open_database(self.path)
-        self._closed = False
-        _stores.add(self)
+        super().__init__(file, clock=clock, on_clock_jump=on_clock_jump)
+
+    @classmethod
+    def private(cls, *, clock: Callable[[], float] = time.time, max_max_age: int = DEFAULT_MAX_MAX_AGE) -> Self:
+        """A store in memory, which forgets everything when it is closed: what was noted leaves no trace (§5)."""
+        return cls(IN_MEMORY, clock=clock, max_max_age=max_max_age)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -85,7 +105,8 @@ class PinStore:
             StoreError: where the file cannot be read.
         """
         name = canonical_host(host)
-        return applicable(self._entries(name), name, self.clock())
+        now = self._now()
+        return applicable(self._entries(name), name, now)
 
     def entry(self, host: str) -> KnownPinnedHost | None:
         """The host's own entry, alive or expired, or None: for a person who looks, not for Pin Validation.
@@ -97,29 +118,41 @@ class PinStore:
         name = canonical_host(host)
         return next((entry for entry in self._entries(name) if entry.host == name), None)
 
-    def validate(self, host: str, chain: Sequence[Pin]) -> Validation:
+    def validate(self, host: str, chain: Sequence[Pin], *, certificates: Sequence[bytes] = ()) -> Validation:
         """Pin Validation of a validated chain, leaf first (RFC 7469 §2.6). A mismatch is returned, not raised.
+
+        Args:
+            host: the host that is connected to.
+            chain: the pins of the chain.
+            certificates: its certificates, DER; static entries may name exact ones.
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
             StoreError: where the file cannot be read.
         """
         name = canonical_host(host)
-        return validate(name, applicable(self._entries(name), name, self.clock()), chain)
+        now = self._now()
+        known = applicable(self._entries(name), name, now)
+        validation = validate(name, known, chain, certificates=certificates, now=now)
+        if known is not None and validation.ok:
+            self._count_use(known.host, now)
+        return validation
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """Every Known Pinned Host by name, alive ones alone unless told otherwise."""
-        now = self.clock()
+        now = self._now()
         with self.reading() as connection:
-            entries = select_all(connection)
-        return [entry for entry in entries if include_expired or not entry.is_expired(now)]
+            return [entry for entry in select_all(connection) if include_expired or not entry.is_released(now)]
+
+    def usage(self) -> dict[str, Usage]:
+        """How often each host's pins have let a connection pass, by host; those never used are left out."""
+        self.write_uses()
+        with self.reading() as connection:
+            return read_uses(connection)
 
     def __len__(self) -> int:
         with self.reading() as connection:
-            (count,) = connection.execute(
-                "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ?", (self.clock(),)
-            ).fetchone()
-        return int(count)
+            return count_alive(connection, self._now())
 
     def __bool__(self) -> bool:
         # An empty store is a store all the same: `store or PinStore()` must not replace it.
@@ -141,15 +174,19 @@ class PinStore:
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be written.
+            StoreError: where the file cannot be written, unless it is read-only: then the outcome is ``"ignored"``.
         """
         name = canonical_host(host)
         header = _first_header(value)
-        now = self.clock()
+        now = self._now()
         known = applicable(self._entries(name), name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
         if noting.outcome == "ignored" or not _worthwriting(known, noting.known_host):
             return noting
+        if self.read_only:
+            reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
+            logger.warning("%s", reason)
+            return Noting("ignored", reason, "2.5")
         with self.writing() as connection:
             # Decided again under the write lock: another process may have written since.
             known = applicable(select(connection, name), name, now)
@@ -166,11 +203,13 @@ class PinStore:
     def pin(
         self,
         host: str,
-        pins: Iterable[Pin],
+        pins: Iterable[Pin] = (),
         *,
+        certificates: Iterable[bytes] = (),
         include_subdomains: bool = False,
         report_uri: str | None = None,
         expires_at: float | None = None,
+        on_expiry: OnExpiry = "release",
     ) -> KnownPinnedHost:
         """Keep a static pin: preloaded, not learnt from a response (RFC 7469 §2.7). It replaces the host's entry.
 
@@ -178,26 +217,62 @@ class PinStore:
 
         Args:
             host: the name to pin; an IP address cannot be.
-            pins: at least one pin. A Backup Pin among them is what keeps a key change from locking you out.
+            pins: the pins. A Backup Pin among them is what keeps a key change from locking you out.
+            certificates: SHA-256 digests of exact certificates, any of which is as good as a pin. The next renewal
+                breaks them, and a warning is logged: a pin survives a renewal that keeps the key.
             include_subdomains: whether every subdomain is covered too.
             report_uri: where violations are reported.
             expires_at: seconds since the epoch, UTC; None never expires.
+            on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
 
         Raises:
-            ValueError: for an IP address, or without a pin.
+            ValueError: for an IP address, or with neither a pin nor a certificate.
             InvalidHost: for a name that cannot be made canonical.
             StoreError: where the file cannot be written.
         """
-        name = canonical_host(host)
-        kept = tuple(dict.fromkeys(pins))
-        if is_ip_literal(name):
-            raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
-        if not kept:
-            raise ValueError(f"a static pin for {name} needs at least one pin")
-        entry = KnownPinnedHost(name, kept, include_subdomains, report_uri, self.clock(), expires_at, "static")
+        entry = static_entry(
+            host,
+            pins,
+            certificates=certificates,
+            include_subdomains=include_subdomains,
+            report_uri=report_uri,
+            noted_at=self.clock(),
+            expires_at=expires_at,
+            on_expiry=on_expiry,
+        )
         with self.writing() as connection:
             put(connection, entry)
+            override(connection, entry.host, False)
         return entry
+
+    def preload(self, entries: Iterable[KnownPinnedHost], origin: str) -> int:
+        """Have the store hold exactly these static pins of one origin: those that a program ships, at each start.
+
+        They replace what was noted from headers. What the user pinned by hand stands, and what he has forgotten is
+        not brought back (RFC 7469 §2.7). Entries of this origin that are not among them are removed. Nothing is
+        written where nothing has changed.
+
+        Returns:
+            how many of them are in the store.
+
+        Raises:
+            StoreError: where the file cannot be written.
+        """
+        return preload(self, entries, origin)
+
+    def merge(self, entries: Iterable[KnownPinnedHost]) -> list[KnownPinnedHost]:
+        """Take in entries that a person imports: static ones as :meth:`pin` does, noted ones where they are newer.
+
+        A noted entry gives way to a living static one, and to one that was noted later; its max-age is capped as
+        that of a header is. The bounds on the number of hosts do not hold for what a person imports.
+
+        Returns:
+            the entries that were taken in.
+
+        Raises:
+            StoreError: where the file cannot be written.
+        """
+        return merge(self, entries)
 
     def forget(self, host: str) -> bool:
         """Remove a host's own entry, alive or expired; True if there was one that was alive (RFC 7469 §2.7).
@@ -209,64 +284,16 @@ class PinStore:
         name = canonical_host(host)
         now = self.clock()
         with self.writing() as connection:
-            alive = any(entry.host == name and not entry.is_expired(now) for entry in select(connection, name))
+            own = next((entry for entry in select(connection, name) if entry.host == name), None)
             delete(connection, name)
-        return alive
+            if own is not None and own.origin is not None:
+                override(connection, name, True)
+        return own is not None and not own.is_released(now)
 
-    def close(self) -> None:
-        """Close the file. Using the store afterwards raises StoreError."""
-        with self._lock:
-            self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    # -- the file -----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def reading(self) -> Generator[sqlite3.Connection]:
-        """The connection, held against other threads: for what else of this package keeps tables in the file."""
-        with self._lock, store_errors(self.path):
-            yield self._open()
-
-    @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection]:
-        """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
-        with self._lock, store_errors(self.path):
-            connection = self._open()
-            with transaction(connection):
-                yield connection
-            # data_version tells of the writes of others alone.
-            self._cache.clear()
-
-    def _open(self) -> sqlite3.Connection:
-        if self._closed:
-            raise StoreError(f"the pin store {self.path} is closed; open a new PinStore")
-        if self._connection is None:  # after a fork
-            self._connection = open_database(self.path)
-        return self._connection
-
-    def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
-        """The entries of a host and its superdomains, from memory while no other connection has written."""
-        with self._lock:
-            try:
-                connection = self._connection or self._open()
-                (version,) = connection.execute("PRAGMA data_version").fetchone()
-                if version != self._data_version or len(self._cache) >= _CACHED_NAMES:
-                    self._cache.clear()
-                    self._data_version = version
-                entries = self._cache.get(name)
-                if entries is None:
-                    entries = self._cache[name] = select(connection, name)
-            except sqlite3.Error as error:
-                raise store_error(self.path, error) from error
-            return entries
+    def accept_clock(self) -> None:
+        """Take the present time for right, after a jump that ``on_clock_jump="refuse"`` has refused."""
+        with self.writing():
+            self._seen.at = self.clock()
 
     def _full(self, connection: sqlite3.Connection, host: str, now: float) -> Noting | None:
         """The refusal of a host that is new to a store that holds its limit, or None.
@@ -286,25 +313,11 @@ class PinStore:
                     return Noting("ignored", f"{reason}, and evicts none of them", "2.3.3")
         return None
 
-    # -- fork ---------------------------------------------------------------------------------------------------
 
-    def before_fork(self) -> None:
-        """Hold the store still; called by :func:`os.fork`, as are the two below."""
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Let the store go on."""
-        self._lock.release()
-
-    def after_fork_in_child(self) -> None:
-        """Leave the parent its connection, and open another one on the next use."""
-        self._lock = threading.RLock()
-        self._data_version = -1
-        if self.path != IN_MEMORY and self._connection is not None:
-            # SQLite's connections must not cross a fork, and closing one in the child would drop the parent's locks:
-            # it is left as it is, and the child opens its own.
-            _abandoned.append(self._connection)
-            self._connection = None
+def _partition_file(path: Path, partition: str) -> Path:
+    # Any text may name a partition, so its hash names the file; the text is kept inside by nobody, on purpose.
+    digest = hashlib.sha256(partition.encode()).hexdigest()[:32]
+    return path.with_name(f"{path.stem}.{digest}{path.suffix}")
 
 
 def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
@@ -329,22 +342,3 @@ def _worthwriting(known: KnownPinnedHost | None, new: KnownPinnedHost | None) ->
         return True
     moved = new.expires_at - known.expires_at
     return not 0 <= moved <= _WORTH_WRITING * (new.expires_at - new.noted_at)
-
-
-_stores: weakref.WeakSet[PinStore] = weakref.WeakSet()
-_abandoned: list[sqlite3.Connection] = []
-
-
-def _each_store(act: Callable[[PinStore], None]) -> Callable[[], None]:
-    def act_on_each() -> None:
-        for store in tuple(_stores):
-            act(store)
-
-    return act_on_each
-
-
-os.register_at_fork(
-    before=_each_store(PinStore.before_fork),
-    after_in_parent=_each_store(PinStore.after_fork_in_parent),
-    after_in_child=_each_store(PinStore.after_fork_in_child),
-)

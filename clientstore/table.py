@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.hosts import KnownPinnedHost, OnExpiry, superdomains
 from dynpin.pins import Pin
 
 if TYPE_CHECKING:
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVERYWHERE",
+    "count_alive",
     "counted",
     "delete",
     "domain_of_new",
+    "hosts_of",
     "purge",
     "put",
+    "recount",
     "registrable_domain",
     "select",
     "select_all",
@@ -26,10 +30,13 @@ __all__ = [
 # The scope of a bound that counts every host; any other scope is a registrable domain.
 EVERYWHERE = ""
 
-_SELECT = "SELECT host, pins, include_subdomains, report_uri, noted_at, expires_at, source FROM hosts"
+_SELECT = (
+    "SELECT host, pins, include_subdomains, report_uri, noted_at, expires_at, source, certificates, on_expiry, origin"
+    " FROM hosts"
+)
 _PURGE_EVERY = 3600.0
 
-_Row = tuple[str, bytes, int, str | None, float, float | None, str]
+_Row = tuple[str, bytes, int, str | None, float, float | None, str, bytes, OnExpiry, str | None]
 
 
 def select(connection: sqlite3.Connection, host: str) -> tuple[KnownPinnedHost, ...]:
@@ -39,9 +46,14 @@ def select(connection: sqlite3.Connection, host: str) -> tuple[KnownPinnedHost, 
     return tuple(_entry(row) for row in connection.execute(f"{_SELECT} WHERE host IN ({marks})", names))
 
 
-def select_all(connection: sqlite3.Connection) -> list[KnownPinnedHost]:
+def select_all(connection: sqlite3.Connection) -> Iterator[KnownPinnedHost]:
     """Every entry, by name."""
-    return [_entry(row) for row in connection.execute(f"{_SELECT} ORDER BY host")]
+    return map(_entry, connection.execute(f"{_SELECT} ORDER BY host"))
+
+
+def hosts_of(connection: sqlite3.Connection, origin: str) -> list[str]:
+    """The hosts whose entries came from a file."""
+    return [host for (host,) in connection.execute("SELECT host FROM hosts WHERE origin = ?", (origin,))]
 
 
 def put(connection: sqlite3.Connection, entry: KnownPinnedHost) -> None:
@@ -54,18 +66,21 @@ def put(connection: sqlite3.Connection, entry: KnownPinnedHost) -> None:
         entry.noted_at,
         entry.expires_at,
         entry.source,
+        b"".join(entry.certificates),
+        entry.on_expiry,
+        entry.origin,
         entry.host,
     )
     if domain is None:
         connection.execute(
             "UPDATE hosts SET pins = ?, include_subdomains = ?, report_uri = ?, noted_at = ?, expires_at = ?,"
-            " source = ? WHERE host = ?",
+            " source = ?, certificates = ?, on_expiry = ?, origin = ? WHERE host = ?",
             values,
         )
         return
     connection.execute(
-        "INSERT INTO hosts (pins, include_subdomains, report_uri, noted_at, expires_at, source, host, domain)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO hosts (pins, include_subdomains, report_uri, noted_at, expires_at, source, certificates,"
+        " on_expiry, origin, host, domain) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*values, domain),
     )
     _count(connection, domain, 1)
@@ -76,6 +91,7 @@ def delete(connection: sqlite3.Connection, host: str) -> None:
     row = connection.execute("DELETE FROM hosts WHERE host = ? RETURNING domain", (host,)).fetchone()
     if row is not None:
         _count(connection, row[0], -1)
+        connection.execute("DELETE FROM uses WHERE host = ?", (host,))
 
 
 def domain_of_new(connection: sqlite3.Connection, host: str) -> str | None:
@@ -94,7 +110,9 @@ def counted(connection: sqlite3.Connection, scope: str) -> int:
 def purge(connection: sqlite3.Connection, scope: str, now: float) -> None:
     """Remove what has expired, under a registrable domain or EVERYWHERE."""
     if scope != EVERYWHERE:
-        gone = connection.execute("DELETE FROM hosts WHERE domain = ? AND expires_at < ?", (scope, now)).rowcount
+        gone = connection.execute(
+            "DELETE FROM hosts WHERE domain = ? AND expires_at < ? AND on_expiry = 'release'", (scope, now)
+        ).rowcount
         _count(connection, scope, -gone)
         return
     # This walks over every host, so a flood may cause it once an hour and no more.
@@ -102,16 +120,44 @@ def purge(connection: sqlite3.Connection, scope: str, now: float) -> None:
     if row is not None and 0 <= now - float(row[0]) < _PURGE_EVERY:
         return
     connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (now,))
-    connection.execute("DELETE FROM hosts WHERE expires_at < ?", (now,))
+    connection.execute("DELETE FROM hosts WHERE expires_at < ? AND on_expiry = 'release'", (now,))
+    connection.execute("DELETE FROM uses WHERE host NOT IN (SELECT host FROM hosts)")
+    recount(connection)
+
+
+def recount(connection: sqlite3.Connection) -> None:
+    """Count the hosts of every registrable domain anew."""
     connection.execute("DELETE FROM counts")
     connection.execute("INSERT INTO counts SELECT domain, count(*) FROM hosts GROUP BY domain")
     connection.execute("INSERT INTO counts SELECT ?, count(*) FROM hosts", (EVERYWHERE,))
 
 
+def count_alive(connection: sqlite3.Connection, now: float) -> int:
+    """How many hosts have pins that say something at `now`."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse'", (now,)
+    ).fetchone()
+    return int(count)
+
+
 def _entry(row: _Row) -> KnownPinnedHost:
-    host, pins, include_subdomains, report_uri, noted_at, expires_at, source = row
-    digests = tuple(Pin(pins[at : at + 32]) for at in range(0, len(pins), 32))
-    return KnownPinnedHost(host, digests, bool(include_subdomains), report_uri, noted_at, expires_at, source)
+    host, pins, include_subdomains, report_uri, noted_at, expires_at, source, certificates, on_expiry, origin = row
+    return KnownPinnedHost(
+        host,
+        tuple(Pin(digest) for digest in _digests(pins)),
+        bool(include_subdomains),
+        report_uri,
+        noted_at,
+        expires_at,
+        source,
+        tuple(_digests(certificates)),
+        on_expiry,
+        origin,
+    )
+
+
+def _digests(blob: bytes) -> list[bytes]:
+    return [blob[at : at + 32] for at in range(0, len(blob), 32)]
 
 
 def _count(connection: sqlite3.Connection, domain: str, change: int) -> None:

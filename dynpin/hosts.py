@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import idna
 
 from dynpin.errors import InvalidHost
 from dynpin.pins import Pin
 
-__all__ = ["KnownPinnedHost", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
+__all__ = ["KnownPinnedHost", "OnExpiry", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
 
 # RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
 # networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
@@ -25,6 +26,8 @@ _IP_FUTURE = re.compile(r"\[[Vv][0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]{1,100}
 # UTS 46 drops characters, so a name may be longer than 253 before it is mapped; but older releases of idna take
 # quadratic time for long input, and the host of a report is anybody's text.
 _MAX_UNMAPPED = 1024
+
+OnExpiry = Literal["release", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class KnownPinnedHost:
         noted_at: the Effective Pin Date, seconds since the epoch, UTC.
         expires_at: the Effective Expiration Date, seconds since the epoch, UTC; None never expires (static pins).
         source: ``"header"`` for pins noted from a response, ``"static"`` for preloaded ones (§2.7).
+        certificates: SHA-256 digests of exact certificates; one of them in the chain is as good as a pin. Static
+            entries alone have any, and each renewal breaks them.
+        on_expiry: what becomes of a static entry once it has expired: ``"release"``, as with every header, or
+            ``"refuse"``, which locks the host until somebody renews the pins.
+        origin: the file that the entry came from, for a person to read; None where it came from no file.
     """
 
     host: str
@@ -48,10 +56,17 @@ class KnownPinnedHost:
     noted_at: float
     expires_at: float | None
     source: str = "header"
+    certificates: tuple[bytes, ...] = ()
+    on_expiry: OnExpiry = "release"
+    origin: str | None = None
 
     def is_expired(self, now: float) -> bool:
         """Whether the Effective Expiration Date is in the past at `now` (RFC 7469 §2.3.3)."""
         return self.expires_at is not None and self.expires_at < now
+
+    def is_released(self, now: float) -> bool:
+        """Whether it has expired and says nothing any more, as an expired Known Pinned Host does (§2.3.3)."""
+        return self.is_expired(now) and self.on_expiry == "release"
 
 
 def is_ip_literal(host: str) -> bool:
@@ -117,7 +132,7 @@ def applicable(entries: Iterable[KnownPinnedHost], host: str, now: float) -> Kno
     RFC 6797 §8.2: the congruent match first; else the nearest superdomain that asserted includeSubDomains.
     RFC 7469 §2.3.3: expired entries are ignored, so an expired nearer one hides nothing.
     """
-    alive = {entry.host: entry for entry in entries if not entry.is_expired(now)}
+    alive = {entry.host: entry for entry in entries if not entry.is_released(now)}
     own = alive.get(host)
     if own is not None:
         return own

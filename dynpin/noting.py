@@ -71,7 +71,7 @@ def note(
     # §2.5: an error-free TLS connection, Pin Validation included.
     if not chain:
         return Noting("ignored", f"the connection to {host} has no verified certificate chain", "2.5")
-    validation = validate(host, known, chain)
+    validation = validate(host, known, chain, now=now)
     if not validation.ok:
         return Noting("ignored", f"the connection failed Pin Validation: {validation.reason}", "2.5")
     # RFC 7469 §2.3.3: a superdomain's metadata is never modified, so only the host's own entry counts from here on.

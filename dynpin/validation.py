@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,14 @@ class Validation:
     section: str = "2.6"
 
 
-def validate(host: str, known: KnownPinnedHost | None, chain: Sequence[Pin]) -> Validation:
+def validate(
+    host: str,
+    known: KnownPinnedHost | None,
+    chain: Sequence[Pin],
+    *,
+    certificates: Sequence[bytes] = (),
+    now: float | None = None,
+) -> Validation:
     """Hold the pins of a *validated* chain against the entry that applies to the host (RFC 7469 §2.6).
 
     Args:
@@ -42,14 +50,21 @@ def validate(host: str, known: KnownPinnedHost | None, chain: Sequence[Pin]) -> 
         known: the entry that applies (:func:`dynpin.hosts.applicable`), or None.
         chain: the pins of the chain that the client built and verified; what the server sent beyond it is no
             part of it. An empty chain, for a connection whose chain was not verified, fails for a known host.
+        certificates: the certificates of that chain, DER; needed for static entries that name certificates.
+        now: seconds since the epoch, UTC; needed for static entries that refuse once they have expired.
     """
     pins = tuple(chain)
     if known is None:
         return Validation(True, host, None, pins, None, f"{host} is not a Known Pinned Host", "2.3.3")
+    if now is not None and known.is_expired(now):
+        reason = f"the static pins of {known.host} have expired, and they were set to refuse from then on"
+        return Validation(False, host, known, pins, None, reason, "2.7")
     wanted = frozenset(known.pins)
     matched = next((pin for pin in pins if pin in wanted), None)
     if matched is not None:
         return Validation(True, host, known, pins, matched, f"the chain of {host} holds the pinned key {matched}")
+    if known.certificates and any(hashlib.sha256(der).digest() in known.certificates for der in certificates):
+        return Validation(True, host, known, pins, None, f"the chain of {host} holds a pinned certificate", "2.7")
     if not pins:
         reason = f"{host} is pinned, and this connection has no verified chain to hold against its pins"
     else:

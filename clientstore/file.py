@@ -1,0 +1,195 @@
+"""The file of a store, held open: one connection for all threads, another one after a fork, and what it has seen."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Self
+
+from dynpin.clientstore.last_seen import TICK, LastSeen
+from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_error, store_errors, transaction
+from dynpin.clientstore.table import select
+from dynpin.clientstore.usage import Uses
+from dynpin.errors import StoreError
+from dynpin.hosts import KnownPinnedHost
+
+__all__ = ["ClockJump", "StoreFile"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+ClockJump = Literal["warn", "refuse"]
+_CACHED_NAMES = 4096
+
+
+class StoreFile:
+    """What :class:`~dynpin.clientstore.PinStore` stands on: transactions, cached reads, forks, the clock, uses.
+
+    Attributes:
+        path: the file, or ``":memory:"``.
+        clock: gives seconds since the epoch, UTC.
+        read_only: whether the file cannot be written, so that nothing is noted.
+    """
+
+    def __init__(self, path: Path | str, *, clock: Callable[[], float], on_clock_jump: ClockJump) -> None:
+        self.path = path
+        self.clock = clock
+        self.on_clock_jump = on_clock_jump
+        self.read_only = False
+        self._lock = threading.RLock()
+        self._cache: dict[str, tuple[KnownPinnedHost, ...]] = {}
+        self._data_version = -1
+        self._stamp: tuple[int, ...] | None = None
+        self._uses = Uses()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        with self.reading() as connection:
+            self._seen = LastSeen(connection)
+        self._now()
+        _stores.add(self)
+
+    def close(self) -> None:
+        """Close the file. Using the store afterwards raises StoreError."""
+        self.write_uses()
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """The connection, held against other threads: for what else of this package keeps tables in the file."""
+        with self._lock, store_errors(self.path):
+            yield self._open()
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
+        with self._lock, store_errors(self.path):
+            connection = self._open()
+            with transaction(connection):
+                yield connection
+                self._seen.keep(connection)
+                self._uses.write(connection)
+            self._uses.clear()
+            # data_version tells of the writes of others alone.
+            self._cache.clear()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StoreError(f"the pin store {self.path} is closed; open a new PinStore")
+        if self._stamp is not None and isinstance(self.path, Path) and file_stamp(self.path) != self._stamp:
+            self._let_go()
+        if self._connection is None:  # at first, after a fork, and when a file that cannot be locked has changed
+            file = open_database(self.path)
+            self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
+            self._data_version = -1
+        return self._connection
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
+        """The entries of a host and its superdomains, from memory while no other connection has written."""
+        with self._lock:
+            try:
+                connection = self._open() if self._connection is None or self._stamp else self._connection
+                (version,) = connection.execute("PRAGMA data_version").fetchone()
+                if version != self._data_version or len(self._cache) >= _CACHED_NAMES:
+                    self._cache.clear()
+                    self._data_version = version
+                entries = self._cache.get(name)
+                if entries is None:
+                    entries = self._cache[name] = select(connection, name)
+            except (sqlite3.Error, OSError) as error:
+                raise error if isinstance(error, StoreError) else store_error(self.path, error) from error
+            return entries
+
+    def _now(self) -> float:
+        """The time; a clock that has jumped since the last time seen is told, or refused."""
+        now = self.clock()
+        seen_at = self._seen.at
+        if seen_at is None or not 0.0 <= now - seen_at < TICK:
+            with self.reading() as connection:
+                jump = self._seen.jump(connection, now)
+                if jump is not None:
+                    if self.on_clock_jump == "refuse" and seen_at is not None and now > seen_at:
+                        raise StoreError(f"{jump}. If it is right: dynpin hosts check --accept-clock")
+                    logger.warning("%s", jump)
+                self._seen.at = now
+        return now
+
+    def _count_use(self, host: str, now: float) -> None:
+        with self._lock:
+            full = self._uses.add(host, now)
+        if full:
+            self.write_uses()
+
+    def write_uses(self) -> None:
+        """Write how often pins were used, as far as it is collected: for a person to read, so nothing fails for it."""
+        with self._lock:
+            if self._closed or not self._uses:
+                return
+            try:
+                if not self.read_only:
+                    with self.writing():
+                        pass  # every transaction writes them
+            except StoreError as error:
+                logger.info("how often pins were used could not be written: %s", error)
+            self._uses.clear()
+
+    # -- fork ---------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Hold the store still; called by :func:`os.fork`, as are the two below."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the store go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Leave the parent its connection, and open another one on the next use."""
+        self._lock = threading.RLock()
+        self._data_version = -1
+        if self.path != IN_MEMORY and self._connection is not None:
+            # SQLite's connections must not cross a fork, and closing one in the child would drop the parent's locks:
+            # it is left as it is, and the child opens its own.
+            _abandoned.append(self._connection)
+            self._connection = None
+            self._uses = Uses()  # the parent writes those
+
+
+_stores: weakref.WeakSet[StoreFile] = weakref.WeakSet()
+_abandoned: list[sqlite3.Connection] = []
+
+
+def _each_store(act: Callable[[StoreFile], None]) -> Callable[[], None]:
+    def act_on_each() -> None:
+        for store in tuple(_stores):
+            act(store)
+
+    return act_on_each
+
+
+os.register_at_fork(
+    before=_each_store(StoreFile.before_fork),
+    after_in_parent=_each_store(StoreFile.after_fork_in_parent),
+    after_in_child=_each_store(StoreFile.after_fork_in_child),
+)
+atexit.register(_each_store(StoreFile.write_uses))
