@@ -55,6 +55,9 @@ class Watcher:
 
     Args:
         interval: seconds between two looks.
+
+    Attributes:
+        thread: the thread that looks, or None.
     """
 
     def __init__(self, interval: float = 0.5) -> None:
@@ -63,13 +66,13 @@ class Watcher:
         # Two locks: a fork waits for the thread to end, which therefore may not wait for the lock of the thread.
         self._members = threading.Lock()
         self._lifecycle = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self.thread: threading.Thread | None = None
         self._stop = threading.Event()
 
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs in this process."""
-        return self._thread is not None and self._thread.is_alive()
+        return self.thread is not None and self.thread.is_alive()
 
     def add(self, watched: Watched) -> None:
         """Watch this for as long as it lives; twice is once."""
@@ -93,10 +96,10 @@ class Watcher:
     def _start(self) -> None:
         if not self.is_alive:
             self._stop = threading.Event()
-            self._thread = threading.Thread(
+            self.thread = threading.Thread(
                 target=self._run, args=(self._stop,), name="dynpin-policy-watcher", daemon=True
             )
-            self._thread.start()
+            self.thread.start()
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(self.interval):
@@ -109,10 +112,10 @@ class Watcher:
         """End the thread, and let nobody start one until the fork is over."""
         self._lifecycle.acquire()
         self._stop.set()
-        if self._thread is not None:
+        if self.thread is not None:
             # With a limit, for a disk that hangs must not hang a server that starts its workers.
-            self._thread.join(_PATIENCE)
-            self._thread = None
+            self.thread.join(_PATIENCE)
+            self.thread = None
 
     def after_fork(self) -> None:
         """Begin again, in the parent as in the child."""
