@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dynpin._version import __version__
-from dynpin.cli import collect, demo, get, lint, pin
+from dynpin.cli import check, collect, demo, export, get, guard, hosts, keys, lint, pin, reports, rotate
 
 __all__ = ["app"]
 
@@ -36,8 +36,17 @@ def _options(
     """HTTP Public Key Pinning (RFC 7469): pin keys, remember them, refuse everything else."""
 
 
-app.command(name="pin")(pin.pin)
-app.command(name="get")(get.get)
-app.command(name="lint")(lint.lint)
-app.add_typer(collect.app, name="collect")
-app.command(name="demo")(demo.demo)
+_CLIENT, _SERVER, _STUDY = "For clients", "For servers", "For study"
+
+app.command(name="get", rich_help_panel=_CLIENT)(get.get)
+app.add_typer(hosts.app, name="hosts", rich_help_panel=_CLIENT)
+app.add_typer(reports.app, name="reports", rich_help_panel=_CLIENT)
+app.command(name="pin", rich_help_panel=_SERVER)(pin.pin)
+app.add_typer(keys.app, name="keys", rich_help_panel=_SERVER)
+app.command(name="lint", rich_help_panel=_SERVER)(lint.lint)
+app.command(name="check", rich_help_panel=_SERVER)(check.check)
+app.add_typer(rotate.app, name="rotate", rich_help_panel=_SERVER)
+app.command(name="guard", rich_help_panel=_SERVER)(guard.guard)
+app.command(name="export", rich_help_panel=_SERVER)(export.export)
+app.add_typer(collect.app, name="collect", rich_help_panel=_SERVER)
+app.command(name="demo", rich_help_panel=_STUDY)(demo.demo)
