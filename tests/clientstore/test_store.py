@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -9,7 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,8 +41,11 @@ class Kept:
     def count(self) -> int:
         return len(self._store)
 
-    def reopen(self) -> None:
+    def close(self) -> None:
         self._store.close()
+
+    def reopen(self) -> None:
+        self.close()
         self.__init__(self._path, self._clock)  # type: ignore[misc] # the same file, from the beginning
 
 
@@ -56,13 +60,15 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(file: Path, clock: Clock) -> PinStore:
-    return PinStore(file, clock=clock)
+def store(file: Path, clock: Clock) -> Generator[PinStore]:
+    with PinStore(file, clock=clock) as store:
+        yield store
 
 
 @each_scenario
 def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
-    run(scenario, lambda clock: Kept(tmp_path / "pins", clock))
+    with contextlib.ExitStack() as opened:
+        run(scenario, lambda clock: opened.enter_context(contextlib.closing(Kept(tmp_path / "pins", clock))))
 
 
 # -- where it stands --------------------------------------------------------------------------------------------------
@@ -125,7 +131,8 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(StoreError, match="another program"):
         PinStore(path)
-    assert [row[0] for row in sqlite3.connect(path).execute("SELECT name FROM sqlite_master")] == ["theirs"]
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert [row[0] for row in other.execute("SELECT name FROM sqlite_master")] == ["theirs"]
     assert len(path.read_bytes()) == len(before)
 
 
@@ -220,34 +227,34 @@ def test_a_static_pin_needs_a_name_and_a_pin(store: PinStore, host: str, pins: l
 
 
 def test_a_flood_fills_its_own_domain_and_evicts_nobody(file: Path, clock: Clock) -> None:
-    store = PinStore(file, clock=clock, max_hosts_per_domain=5, max_hosts=8)
-    store.note("bank.example", header(LEAF, BACKUP), [LEAF])
-    outcomes = [store.note(f"h{n}.evil.co.uk", header(OTHER, BACKUP), [OTHER]).outcome for n in range(20)]
-    assert outcomes == ["noted"] * 5 + ["ignored"] * 15
-    refused = store.note("h6.evil.co.uk", header(OTHER, BACKUP), [OTHER])
-    assert "limit of 5 hosts under evil.co.uk" in refused.reason
-    assert store.note("h1.evil.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "updated"
-    assert store.note("h1.neighbour.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "noted"
-    assert store.note("another.example", header(OTHER, LEAF), [OTHER]).outcome == "noted"
-    assert "in all" in store.note("one.more.example", header(OTHER, LEAF), [OTHER]).reason
-    assert not store.validate("bank.example", [OTHER]).ok
+    with PinStore(file, clock=clock, max_hosts_per_domain=5, max_hosts=8) as store:
+        store.note("bank.example", header(LEAF, BACKUP), [LEAF])
+        outcomes = [store.note(f"h{n}.evil.co.uk", header(OTHER, BACKUP), [OTHER]).outcome for n in range(20)]
+        assert outcomes == ["noted"] * 5 + ["ignored"] * 15
+        refused = store.note("h6.evil.co.uk", header(OTHER, BACKUP), [OTHER])
+        assert "limit of 5 hosts under evil.co.uk" in refused.reason
+        assert store.note("h1.evil.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "updated"
+        assert store.note("h1.neighbour.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "noted"
+        assert store.note("another.example", header(OTHER, LEAF), [OTHER]).outcome == "noted"
+        assert "in all" in store.note("one.more.example", header(OTHER, LEAF), [OTHER]).reason
+        assert not store.validate("bank.example", [OTHER]).ok
 
 
 def test_what_has_expired_makes_room(file: Path, clock: Clock) -> None:
-    store = PinStore(file, clock=clock, max_hosts_per_domain=2, max_hosts=3)
-    for name in ("a.one.example", "b.one.example", "c.two.example"):
-        assert store.note(name, header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-    assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "ignored"
-    clock.now += 4000
-    assert len(store) == 0
-    assert len(store.hosts(include_expired=True)) == 3  # kept for inspection until the room is needed
-    assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-    assert store.note("e.three.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-    assert [known.host for known in store.hosts(include_expired=True)] == [
-        "c.two.example",
-        "d.one.example",
-        "e.three.example",
-    ]
+    with PinStore(file, clock=clock, max_hosts_per_domain=2, max_hosts=3) as store:
+        for name in ("a.one.example", "b.one.example", "c.two.example"):
+            assert store.note(name, header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+        assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "ignored"
+        clock.now += 4000
+        assert len(store) == 0
+        assert len(store.hosts(include_expired=True)) == 3  # kept for inspection until the room is needed
+        assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+        assert store.note("e.three.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
+        assert [known.host for known in store.hosts(include_expired=True)] == [
+            "c.two.example",
+            "d.one.example",
+            "e.three.example",
+        ]
 
 
 # -- threads, processes, forks ----------------------------------------------------------------------------------------
