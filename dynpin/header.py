@@ -251,8 +251,7 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
                 report_uri = _check_report_uri(directive.value or "", directive.value_position)
             case _:
                 pass  # rule 5: directives that are not recognised are ignored
-    if max_age is None and not report_only:
-        raise InvalidHeader("max-age-missing", "max-age is required in Public-Key-Pins (RFC 7469 §2.1.2)")
+    # A max-age that is missing comes last, so the construction says it.
     return PublicKeyPins(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others))
 
 

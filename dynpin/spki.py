@@ -14,7 +14,14 @@ from dynpin.errors import UnpinnableKey
 
 __all__ = ["certificate_spki", "check_spki", "csr_spki", "elements"]
 
-_INTEGER, _BIT_STRING, _NULL, _OID, _SEQUENCE, _VERSION = 0x02, 0x03, 0x05, 0x06, 0x30, 0xA0
+_INTEGER, _BIT_STRING, _OID, _SEQUENCE, _VERSION = 0x02, 0x03, 0x06, 0x30, 0xA0
+_NULL = b"\x05\x00"
+
+# RFC 5280 §4.1: version [0] OPTIONAL, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+_CERTIFICATE = (_INTEGER, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE, _SEQUENCE)
+_VERSIONED_CERTIFICATE = (_VERSION, *_CERTIFICATE)
+# RFC 2986 §4.1: version, subject, subjectPKInfo
+_REQUEST = (_INTEGER, _SEQUENCE, _SEQUENCE)
 
 _OID_DSA = bytes.fromhex("2a8648ce380401")  # 1.2.840.10040.4.1
 _OID_EC = bytes.fromhex("2a8648ce3d0201")  # 1.2.840.10045.2.1 ecPublicKey
@@ -57,20 +64,16 @@ def elements(der: bytes, within: Element | None = None) -> Iterator[Element]:
         at = found.end
 
 
-def _child(der: bytes, parent: Element, position: int, tag: int, what: str) -> Element:
-    for index, found in enumerate(elements(der, parent)):
-        if index == position:
-            if found.tag == tag:
-                return found
-            break
-    raise UnpinnableKey(f"this is no {what}: the structure is another")
-
-
-def _outer(der: bytes, what: str) -> Element:
-    outer = _element(der, 0, len(der))
-    if outer.tag != _SEQUENCE:
-        raise UnpinnableKey(f"this is no {what}: it does not begin with a SEQUENCE")
-    return outer
+def _fields(der: bytes, within: Element | None, tags: tuple[int, ...], what: str) -> list[Element]:
+    """The fields that a structure begins with: as many as there are tags, and with these tags."""
+    at, limit = (0, len(der)) if within is None else (within.content, within.end)
+    found: list[Element] = []
+    for tag in tags:
+        if at == limit or der[at] != tag:
+            raise UnpinnableKey(f"this is no {what}: the structure is another")
+        found.append(_element(der, at, limit))
+        at = found[-1].end
+    return found
 
 
 def certificate_spki(der: bytes) -> bytes:
@@ -79,13 +82,10 @@ def certificate_spki(der: bytes) -> bytes:
     Raises:
         UnpinnableKey: where the bytes are no certificate, or the key is incomplete without its issuer's.
     """
-    tbs = _child(der, _outer(der, "certificate"), 0, _SEQUENCE, "certificate")
-    # RFC 5280 §4.1: version [0] OPTIONAL, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
-    first = _element(der, tbs.content, tbs.end)
-    offset = 1 if first.tag == _VERSION else 0
-    _child(der, tbs, offset, _INTEGER, "certificate")
-    _child(der, tbs, offset + 1, _SEQUENCE, "certificate")
-    spki = _child(der, tbs, offset + 5, _SEQUENCE, "certificate")
+    (outer,) = _fields(der, None, (_SEQUENCE,), "certificate")
+    (tbs,) = _fields(der, outer, (_SEQUENCE,), "certificate")
+    has_version = der.startswith(bytes([_VERSION]), tbs.content)
+    *_, spki = _fields(der, tbs, _VERSIONED_CERTIFICATE if has_version else _CERTIFICATE, "certificate")
     return check_spki(der[spki.start : spki.end])
 
 
@@ -95,10 +95,9 @@ def csr_spki(der: bytes) -> bytes:
     Raises:
         UnpinnableKey: where the bytes are no CSR, or the key is incomplete.
     """
-    # RFC 2986 §4.1: certificationRequestInfo { version, subject, subjectPKInfo, attributes }
-    info = _child(der, _outer(der, "certificate signing request"), 0, _SEQUENCE, "certificate signing request")
-    _child(der, info, 0, _INTEGER, "certificate signing request")
-    spki = _child(der, info, 2, _SEQUENCE, "certificate signing request")
+    (outer,) = _fields(der, None, (_SEQUENCE,), "certificate signing request")
+    (info,) = _fields(der, outer, (_SEQUENCE,), "certificate signing request")
+    *_, spki = _fields(der, info, _REQUEST, "certificate signing request")
     return check_spki(der[spki.start : spki.end])
 
 
@@ -109,15 +108,13 @@ def check_spki(der: bytes) -> bytes:
         UnpinnableKey: where it is another structure, or where the key is incomplete when taken in isolation:
             RFC 7469 §2.4 names a DSA key without domain parameters.
     """
-    outer = _outer(der, "public key")
-    if outer.end != len(der):
+    (outer,) = _fields(der, None, (_SEQUENCE,), "public key")
+    algorithm, key = _fields(der, outer, (_SEQUENCE, _BIT_STRING), "public key")
+    if not key.end == outer.end == len(der):
         raise UnpinnableKey("bytes follow the public key: the file holds more than one structure")
-    algorithm = _child(der, outer, 0, _SEQUENCE, "public key")
-    _child(der, outer, 1, _BIT_STRING, "public key")
-    oid = _child(der, algorithm, 0, _OID, "public key")
+    (oid,) = _fields(der, algorithm, (_OID,), "public key")
     name = der[oid.content : oid.end]
-    parameters = [found.tag for found in elements(der, algorithm)][1:]
-    if name in (_OID_DSA, _OID_EC) and parameters in ([], [_NULL]):
+    if name in (_OID_DSA, _OID_EC) and der[oid.end : algorithm.end] in (b"", _NULL):
         kind = "DSA key without domain" if name == _OID_DSA else "EC key without curve"
         raise UnpinnableKey(
             f"a {kind} parameters cannot be pinned (RFC 7469 §2.4): it inherits them from its issuer; "

@@ -128,8 +128,12 @@ def test_what_the_grammar_does_not_have(value: str, code: str, position: int) ->
 
 
 def test_a_value_of_exactly_the_limit_is_read() -> None:
+    assert (MAX_LENGTH, MAX_PINS) == (8192, 64)
     value = f"{PINS}; max-age=3; foo="
     assert accepted(value + "x" * (MAX_LENGTH - len(value))).max_age == 3
+    value = 'max-age=3; report-uri="https://r.example/'
+    value += "x" * (MAX_LENGTH - len(value) - 1) + '"'
+    assert str(accepted(value)) == value
 
 
 def test_obs_text_stands_in_a_quoted_string_alone() -> None:
@@ -266,6 +270,7 @@ def test_max_age_is_required_and_has_a_value() -> None:
 
 
 def test_max_age_is_not_even_read_in_report_only() -> None:
+    assert PublicKeyPins.parse("max-age=3").max_age == 3
     for directive in ("", "; max-age=3", "; max-age=soon", "; max-age"):
         header = accepted(PINS + directive, report_only=True)
         assert header == PublicKeyPins((ONE, TWO), report_only=True)

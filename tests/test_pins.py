@@ -256,6 +256,59 @@ def test_inherited_parameters_are_absent_or_null(oid: str, parameters: bytes) ->
         Pin.from_spki(der)
 
 
+SPKI = tlv(0x30, tlv(0x30, bytes.fromhex("06032b6570")) + tlv(0x03, b"\0" + bytes(32)))  # an Ed25519 key
+# RFC 5280 §4.1: version, serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo
+TBS = [tlv(0xA0, b"\x02\x01\x02"), b"\x02\x01\x01", *[tlv(0x30, b"\x05\x00")] * 4, SPKI]
+# RFC 2986 §4.1: version, subject, subjectPKInfo, attributes
+INFO = [b"\x02\x01\x00", tlv(0x30, b""), SPKI, tlv(0xA0, b"")]
+
+
+def signed(fields: list[bytes]) -> bytes:
+    return tlv(0x30, tlv(0x30, b"".join(fields)) + tlv(0x30, b"") + tlv(0x03, b"\0"))
+
+
+def test_a_certificate_of_the_first_version_has_no_version() -> None:
+    expected = Pin(hashlib.sha256(SPKI).digest())
+    assert Pin.from_certificate(signed(TBS)) == Pin.from_bytes(signed(TBS)) == expected
+    assert Pin.from_certificate(signed(TBS[1:])) == Pin.from_bytes(signed(TBS[1:])) == expected
+    assert Pin.from_csr(signed(INFO)) == Pin.from_bytes(signed(INFO)) == expected
+
+
+@pytest.mark.parametrize("position", range(len(TBS)))
+@pytest.mark.parametrize("wrong", [b"\x31\x00", b""], ids=["other", "missing"])
+def test_every_field_of_a_certificate_has_its_tag(position: int, wrong: bytes) -> None:
+    fields = [*TBS[:position], wrong, *TBS[position + 1 :]]
+    if fields == [b"", *TBS[1:]]:
+        return  # the version is optional
+    with pytest.raises(UnpinnableKey, match=r"this is no (certificate|public key)"):
+        Pin.from_certificate(signed(fields))
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_every_field_of_a_csr_has_its_tag(position: int) -> None:
+    with pytest.raises(UnpinnableKey, match="this is no certificate signing request"):
+        Pin.from_csr(signed([*INFO[:position], b"\x31\x00", *INFO[position + 1 :]]))
+
+
+@pytest.mark.parametrize(
+    ("der", "message"),
+    [
+        (b"\x31" + SPKI[1:], "no public key"),
+        (tlv(0x30, b""), "no public key"),
+        (tlv(0x30, tlv(0x30, b"") + tlv(0x03, b"\0")), "no public key"),
+        (tlv(0x30, tlv(0x30, b"\x05\x00") + tlv(0x03, b"\0")), "no public key"),
+        (tlv(0x30, tlv(0x30, bytes.fromhex("06032b6570")) + tlv(0x04, b"\0")), "no public key"),
+        (SPKI + b"\0", "bytes follow"),
+        (tlv(0x30, SPKI[2:] + b"\x05\x00"), "bytes follow"),
+        (SPKI[:-1], "cut off"),
+    ],
+)
+def test_a_public_key_is_one_subject_public_key_info(der: bytes, message: str) -> None:
+    assert Pin.from_spki(SPKI).digest == hashlib.sha256(SPKI).digest()
+    with pytest.raises(UnpinnableKey, match=message):
+        Pin.from_spki(der)
+
+
 def test_a_chain_passes_over_what_cannot_be_pinned() -> None:
     inherited = (VECTORS / INHERITED).read_bytes()
     leaf, root = (certificate(algorithm).public_bytes(Encoding.DER) for algorithm in ("p-256", "ed25519"))
@@ -380,7 +433,7 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
         "begins as PEM": (b"-----BEGIN CERTIFICATE-----\n", "END line is missing"),
         "only an end": (b"-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n", "do not match"),
         "not base64": (pem.replace(b"MII", b"M*I"), "PEM block CERTIFICATE is damaged"),
-        "base64 of nothing": (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "cut off or not DER"),
+        "base64 of nothing": (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "this is no certificate"),
         "cut off DER": (der[:-1], "cut off"),
         "cut off early": (der[:3], "malformed"),
         "one byte": (b"\x30", "cut off"),

@@ -254,9 +254,36 @@ def test_an_envelope_is_unwrapped() -> None:
     reports = unwrap(load_json(text_of(REQUESTS["lookout-reporting-api-batch"])))
     csp, hpkp, nel = reports
     assert read_report(hpkp).hostname == "www.example.com"
-    for other in (csp, nel):
+    disguised: dict[str, object] = {"type": "csp", "body": json.loads(body())}
+    for other in (csp, nel, *unwrap(disguised), *unwrap({"type": "hpkp"})):
         with pytest.raises(InvalidReport, match="other-report-type"):
             read_report(other)
+
+
+def test_reports_of_one_cause_group_together() -> None:
+    key = grouping_key(parse_report(body()))
+    same: list[dict[str, object]] = [
+        {"date_time": "2020-01-01T00:00:00Z", "effective_expiration_date": None},
+        {"known_pins": [f'pin-sha256="{TWO}"', f'pin-sha256="{ONE}"']},
+        {"served_certificate_chain": []},
+        {"include_subdomains": True, "failure_mode": "enforce"},
+        {"hostname": "WWW.bank.test."},
+    ]
+    other: list[dict[str, object]] = [
+        {"hostname": "bank.test"},
+        {"noted_hostname": "test"},
+        {"port": 8443},
+        {"known_pins": [f'pin-sha256="{ONE}"']},
+        {"validated_certificate_chain": [ssl.DER_cert_to_PEM_cert(chain()[1])]},
+        {"validated_certificate_chain": ["?"]},
+    ]
+    assert {grouping_key(parse_report(body(**members))) for members in same} == {key}
+    assert len({key, *(grouping_key(parse_report(body(**members))) for members in other)}) == 1 + len(other)
+    assert grouping_key(parse_report(body()), mode="report-only") != key
+
+
+def test_the_limits() -> None:
+    assert (MAX_CERTIFICATES, MAX_KNOWN_PINS, MAX_DEPTH, MAX_TEXT) == (20, 64, 16, 65_536)
 
 
 # -- member by member ----------------------------------------------------------------------------------------------
