@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certifi
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from dynpin.clientstore.enforcement import PrivateRoots, Reporter
 from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.responses import own_store
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce
 from dynpin.clientstore.urllib3 import note_responses
@@ -48,7 +50,7 @@ class PinnedAdapter(HTTPAdapter):
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - those of HTTPAdapter
     ) -> None:
-        self.pin_store = PinStore() if store is None else store
+        self.pin_store = own_store(store, self)
         self._own_context = context
         self._options: dict[str, Any] = {
             "private_roots": private_roots,
@@ -82,7 +84,7 @@ class PinnedAdapter(HTTPAdapter):
         """
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
-            key = (verify, cert)
+            key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
             if key not in self._contexts:
                 self._contexts[key] = enforce(self._context(verify), self.pin_store, **self._options)
             pool = {**pool, "ssl_context": self._contexts[key]}
@@ -95,16 +97,15 @@ class PinnedAdapter(HTTPAdapter):
         super().cert_verify(conn, url, verify, cert)
         conn.ca_certs = conn.ca_cert_dir = None
 
-    def _context(self, verify: bool | str | None) -> ssl.SSLContext:
+    def _context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
         # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.
-        if self._own_context is not None and verify is not False:
+        if self._own_context is not None and verify:
             return self._own_context
         context = create_urllib3_context()
-        if isinstance(verify, str):
-            folder = Path(verify).is_dir()
-            context.load_verify_locations(capath=verify if folder else None, cafile=None if folder else verify)
-        elif verify:
-            context.load_verify_locations(cafile=certifi.where())
+        if verify:
+            roots = Path(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
+            folder = roots.is_dir()
+            context.load_verify_locations(capath=roots if folder else None, cafile=None if folder else roots)
         return context
 
 

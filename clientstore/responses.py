@@ -1,8 +1,12 @@
-"""What every adapter does with a response, once it has found its host, its header fields and its TLS connection."""
+"""What every adapter does: the store it stands on, and what becomes of a response.
+
+An adapter finds the host of the URL, the header fields and the TLS connection of a response; the rest is here.
+"""
 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Sequence
 
 from dynpin.clientstore.enforcement import Peer
@@ -14,9 +18,17 @@ from dynpin.noting import Noting
 from dynpin.report import build_report
 from dynpin.validation import validate
 
-__all__ = ["take_in"]
+__all__ = ["own_store", "take_in"]
 
 logger = logging.getLogger("dynpin.clientstore")
+
+
+def own_store(store: PinStore | None, client: object) -> PinStore:
+    """The store that a client was given; for None the user's own, which is closed when the client is gone."""
+    if store is None:
+        store = PinStore()
+        weakref.finalize(client, store.close)
+    return store
 
 
 def take_in(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import urllib3
@@ -14,7 +14,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import take_in
+from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
 from dynpin.errors import PinValidationError
@@ -49,16 +49,16 @@ def pinned_pool_manager(
         reporter: what becomes of violation reports.
         options: everything else that :class:`urllib3.PoolManager` takes.
     """
-    pins = PinStore() if store is None else store
     if ssl_context is None:
         ssl_context = create_urllib3_context()
         ssl_context.load_default_certs()
-    context = enforce(ssl_context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
     manager = (
-        urllib3.PoolManager(ssl_context=context, **options)
+        urllib3.PoolManager(ssl_context=ssl_context, **options)
         if proxy_url is None
-        else urllib3.ProxyManager(proxy_url, ssl_context=context, **options)
+        else urllib3.ProxyManager(proxy_url, ssl_context=ssl_context, **options)
     )
+    pins = own_store(store, manager)
+    enforce(ssl_context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
     note_responses(manager, pins)
     return manager
 
@@ -80,10 +80,24 @@ class _NotingConnection(HTTPSConnection):
 
     pin_store: PinStore
     _peer: Peer | None = None
+    _tunnel_site: tuple[str, int] | None = None
+    _proxy_scheme = "http"
+
+    def set_tunnel(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        scheme: str = "http",
+    ) -> None:
+        """As urllib3's: behind CONNECT the site is the tunnel's end; `scheme` is the proxy's."""
+        super().set_tunnel(host, port, headers, scheme)
+        self._tunnel_site, self._proxy_scheme = (host, port or _HTTPS_PORT), scheme
 
     def connect(self) -> None:
         """As urllib3's; a report of what fails carries the port of the site, also behind a proxy."""
-        token = request_port.set(self._site()[1])
+        # A proxy that speaks TLS itself has its handshake in here too, for another host and port.
+        token = request_port.set(self._site()[1] if self._proxy_scheme == "http" else None)
         try:
             super().connect()
         finally:
@@ -94,20 +108,19 @@ class _NotingConnection(HTTPSConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
         """As urllib3's, and the response's pins are noted."""
         response = super().getresponse()
-        host, port = self._site()
-        take_in(
-            self.pin_store,
-            host,
-            self._peer,
-            response.headers.getlist(ENFORCE_NAME),
-            response.headers.getlist(REPORT_ONLY_NAME),
-            port=port,
-        )
+        # What a proxy forwards came from an http:// URL, or over TLS that the proxy spoke, not this connection.
+        if not self.proxy_is_forwarding:
+            host, port = self._site()
+            take_in(
+                self.pin_store,
+                host,
+                self._peer,
+                # The list: headers["…"] would join several fields by a comma.
+                response.headers.getlist(ENFORCE_NAME),
+                response.headers.getlist(REPORT_ONLY_NAME),
+                port=port,
+            )
         return response
 
     def _site(self) -> tuple[str, int]:
-        """Host and port of the URL: behind CONNECT they are the tunnel's."""
-        tunnel: str | None = getattr(self, "_tunnel_host", None)
-        if tunnel is not None:
-            return tunnel, int(getattr(self, "_tunnel_port", None) or _HTTPS_PORT)
-        return self.host, self.port or _HTTPS_PORT
+        return self._tunnel_site or (self.host, self.port or _HTTPS_PORT)

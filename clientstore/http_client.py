@@ -1,0 +1,135 @@
+"""http.client and urllib.request: the standard library's connection and handler, noting and enforcing."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.store import PinStore
+from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.errors import PinValidationError
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+__all__ = ["PinnedHTTPSConnection", "PinnedHTTPSHandler"]
+
+
+class PinnedHTTPSConnection(http.client.HTTPSConnection):
+    """An :class:`http.client.HTTPSConnection` that notes what responses pin and refuses any other key before a byte.
+
+    A refusal is the :class:`~dynpin.PinValidationError` itself.
+
+    Args:
+        host: the host to connect to.
+        port: its port; None for 443, or for what stands in `host`.
+        store: the Known Pinned Hosts; None for the user's own store.
+        context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        on_violation: called with each error before it is raised.
+        reporter: what becomes of violation reports.
+        options: everything else that :class:`http.client.HTTPSConnection` takes.
+    """
+
+    _peer: Peer | None = None
+    _tunnel: tuple[str, int] | None = None
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        store: PinStore | None = None,
+        context: ssl.SSLContext | None = None,
+        private_roots: PrivateRoots = "enforce",
+        on_violation: Callable[[PinValidationError], None] | None = None,
+        reporter: Reporter | ReportMode | None = "all",
+        **options: Any,  # noqa: ANN401 - those of http.client
+    ) -> None:
+        self.pin_store = own_store(store, self)
+        enforced = enforce(
+            ssl.create_default_context() if context is None else context,
+            self.pin_store,
+            private_roots=private_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
+        super().__init__(host, port, context=enforced, **options)
+
+    def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+        """As http.client's: behind a proxy the site is the tunnel's end."""
+        super().set_tunnel(host, port, dict(headers or {}))
+        parts = urlsplit(f"//{host}")
+        self._tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
+
+    def connect(self) -> None:
+        """As http.client's; a report of what fails carries the port of the site, also behind a proxy."""
+        self._peer = None
+        token = request_port.set(self._site()[1])
+        try:
+            super().connect()
+        finally:
+            request_port.reset(token)
+        # Kept here: with `Connection: close` the socket is gone when the response is read.
+        self._peer = peer_of(self.sock)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """As http.client's, and the response's pins are noted."""
+        response = super().getresponse()
+        host, port = self._site()
+        take_in(
+            self.pin_store,
+            host,
+            self._peer,
+            response.headers.get_all(ENFORCE_NAME, []),
+            response.headers.get_all(REPORT_ONLY_NAME, []),
+            port=port,
+        )
+        return response
+
+    def _site(self) -> tuple[str, int]:
+        return self._tunnel or (self.host, self.port)
+
+
+class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
+    """A handler for ``urllib.request.build_opener(PinnedHTTPSHandler(store))``, whose opener notes and enforces.
+
+    A refusal is a :class:`urllib.error.URLError` with the :class:`~dynpin.PinValidationError` as its ``reason``.
+
+    Args:
+        store: the Known Pinned Hosts; None for the user's own store.
+        context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        on_violation: called with each error before it is raised.
+        reporter: what becomes of violation reports.
+    """
+
+    def __init__(
+        self,
+        store: PinStore | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        private_roots: PrivateRoots = "enforce",
+        on_violation: Callable[[PinValidationError], None] | None = None,
+        reporter: Reporter | ReportMode | None = "all",
+    ) -> None:
+        self.pin_store = own_store(store, self)
+        self.pin_context = ssl.create_default_context() if context is None else context
+        self._options: dict[str, Any] = {
+            "private_roots": private_roots,
+            "on_violation": on_violation,
+            "reporter": reporter,
+        }
+        super().__init__(context=self.pin_context)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """As urllib's, over connections that note and enforce."""
+        return self.do_open(self._connection, req)
+
+    def _connection(self, host: str, **options: Any) -> PinnedHTTPSConnection:  # noqa: ANN401 - those of http.client
+        return PinnedHTTPSConnection(host, store=self.pin_store, context=self.pin_context, **self._options, **options)

@@ -1,0 +1,171 @@
+"""websockets: connections that enforce, and note what the response to the opening handshake pins."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+from websockets.asyncio import client as asyncio_client
+from websockets.client import process_exception
+from websockets.http11 import Response
+from websockets.sync import client as sync_client
+from websockets.uri import WebSocketURI, parse_uri
+
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.store import PinStore
+from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.violations import pin_violation
+from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+__all__ = ["pinned_connect", "pinned_connect_sync"]
+
+
+def pinned_connect(
+    uri: str,
+    store: PinStore | None = None,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    private_roots: PrivateRoots = "enforce",
+    on_violation: Callable[[PinValidationError], None] | None = None,
+    reporter: Reporter | ReportMode | None = "all",
+    **options: Any,  # noqa: ANN401 - those of websockets
+) -> asyncio_client.connect:
+    """:class:`websockets.asyncio.client.connect`, held against the pins, with the handshake's response noted.
+
+    A refusal is the :class:`~dynpin.PinValidationError` itself. It ends ``async for`` too, where websockets would try
+    again for ever, as it does for every OSError.
+
+    Args:
+        uri: the URI of the server; for ``ws://`` there is nothing to enforce.
+        store: the Known Pinned Hosts; None for the user's own store.
+        ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        on_violation: called with each error before it is raised.
+        reporter: what becomes of violation reports.
+        options: everything else that websockets' ``connect`` takes, but ``create_connection``.
+    """
+
+    class Noting(_NotingConnection):
+        pass
+
+    Noting.pin_store = own_store(store, Noting)
+    if parse_uri(uri).secure:
+        options["ssl"] = enforce(
+            _default_context() if ssl is None else ssl,
+            Noting.pin_store,
+            private_roots=private_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
+    options.setdefault("process_exception", _violations_are_fatal)
+    return _Connect(uri, create_connection=Noting, **options)
+
+
+def pinned_connect_sync(
+    uri: str,
+    store: PinStore | None = None,
+    *,
+    ssl: ssl.SSLContext | None = None,
+    private_roots: PrivateRoots = "enforce",
+    on_violation: Callable[[PinValidationError], None] | None = None,
+    reporter: Reporter | ReportMode | None = "all",
+    **options: Any,  # noqa: ANN401 - those of websockets
+) -> sync_client.ClientConnection:
+    """:func:`websockets.sync.client.connect`; everything is as in :func:`pinned_connect`."""
+
+    class Noting(_NotingSyncConnection):
+        pass
+
+    Noting.pin_store = own_store(store, Noting)
+    parsed = parse_uri(uri)
+    if parsed.secure:
+        options["ssl"] = enforce(
+            _default_context() if ssl is None else ssl,
+            Noting.pin_store,
+            private_roots=private_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
+    token = request_port.set(parsed.port)
+    try:
+        # websockets' overloads leave it open for options that are passed on.
+        return cast("sync_client.ClientConnection", sync_client.connect(uri, create_connection=Noting, **options))
+    finally:
+        request_port.reset(token)
+
+
+class _Connect(asyncio_client.connect):
+    def __await__(self) -> Generator[Any, None, asyncio_client.ClientConnection]:
+        # Each connection that is made on the way, redirects included, tells its port.
+        token = request_port.set(None)
+        try:
+            return (yield from super().__await__())
+        finally:
+            request_port.reset(token)
+
+
+class _NotingConnection(asyncio_client.ClientConnection):
+    pin_store: PinStore
+
+    def __init__(self, protocol: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        super().__init__(protocol, **options)
+        # asyncio asks for this object before it starts TLS.
+        request_port.set(self.protocol.uri.port)
+
+    async def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        """As websockets'; the response is noted where the handshake fails on it, too."""
+        peer = peer_of(self.transport.get_extra_info("ssl_object"))
+        _refuse_unenforced(self.protocol.uri, peer)
+        try:
+            await super().handshake(*args, **options)
+        finally:
+            _note(self.pin_store, self.protocol.uri, peer, self.response)
+
+
+class _NotingSyncConnection(sync_client.ClientConnection):
+    pin_store: PinStore
+
+    def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        """As websockets'; the response is noted where the handshake fails on it, too."""
+        # Where a redirect leads is known when TLS has been spoken there: its report has no port.
+        request_port.set(None)
+        # TLS inside TLS has an object of its own around the one that counts.
+        peer = peer_of(self.socket) or peer_of(getattr(self.socket, "ssl_object", None))
+        _refuse_unenforced(self.protocol.uri, peer)
+        try:
+            super().handshake(*args, **options)
+        finally:
+            _note(self.pin_store, self.protocol.uri, peer, self.response)
+
+
+def _refuse_unenforced(uri: WebSocketURI, peer: Peer | None) -> None:
+    # Nothing has been sent yet. websockets makes a context of its own for a redirect from ws:// to wss://.
+    if uri.secure and peer is None:
+        raise UnenforceableContext(
+            f"the connection to {uri.host} is not held against the pins: a ws:// URI was redirected to wss://, "
+            "for which websockets makes a context of its own; connect to the wss:// URI"
+        )
+
+
+def _note(store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Response | None) -> None:
+    if uri.secure and response is not None:
+        take_in(
+            store,
+            uri.host,
+            peer,
+            response.headers.get_all(ENFORCE_NAME),
+            response.headers.get_all(REPORT_ONLY_NAME),
+            port=uri.port,
+        )
+
+
+def _violations_are_fatal(error: Exception) -> Exception | None:
+    return error if pin_violation(error) is not None else process_exception(error)
+
+
+def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
