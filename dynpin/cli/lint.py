@@ -77,7 +77,8 @@ def lint(
 
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
     if header == "-":
-        return fields_of_lines(sys.stdin.read(), known)
+        # RFC 7230 §3.2.4: bytes beyond ASCII are no text of any certain encoding.
+        return fields_of_lines(sys.stdin.buffer.read().decode("latin-1"), known)
     if header is None:
         if not (known.paths or known.nodes):
             fail("give the value of a header, - for header lines on stdin, or a HAR file")

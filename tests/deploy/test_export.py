@@ -179,12 +179,15 @@ def test_dynpin_s_static_pins_are_toml() -> None:
     loaded = tomllib.loads(export_static("dynpin", entry(BACKUP, FOREIGN)))
     [static] = loaded["static"]
     assert static.pop("expires_at").timestamp() == 1_830_297_600
-    assert static == {
-        "host": "www.example.com",
-        "pins": [str(BACKUP), str(FOREIGN)],
-        "include_subdomains": True,
-        "report_uri": "https://r.example.net/x?a=1&b=2",
-    }
+    assert (
+        static.items()
+        >= {
+            "host": "www.example.com",
+            "pins": [str(BACKUP), str(FOREIGN)],
+            "include_subdomains": True,
+            "report_uri": "https://r.example.net/x?a=1&b=2",
+        }.items()
+    )
     assert "expires_at" not in tomllib.loads(export_static("dynpin", entry(BACKUP, ends=None)))["static"][0]
 
 

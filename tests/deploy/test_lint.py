@@ -291,6 +291,29 @@ def test_the_linter_agrees_with_the_parser_on_any_text(value: str, report_only: 
     agree(value, report_only=report_only)
 
 
+@given(st.text(max_size=80), st.sampled_from(["", 'report-uri="', "pin-sha256=", "max-age="]), st.booleans())
+def test_the_linter_survives_any_text(text: str, before: str, report_only: bool) -> None:
+    agree(f"{before}{text}", report_only=report_only)
+    agree(f'{PINS}; {before}{text}"', report_only=report_only)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.just(str(PINS)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([field.name for field in dataclasses.fields(Circumstances)]), JSON, max_size=6))
+def test_circumstances_of_any_shape_are_read_or_refused(members: dict[str, Any]) -> None:
+    try:
+        known = Circumstances.from_dict(members)
+    except ValueError:
+        return
+    for each in lint(f"{PINS}; max-age=600; includeSubDomains", circumstances=known):
+        json.dumps(each.to_dict())
+
+
 @given(
     st.lists(st.binary(min_size=32, max_size=32).map(Pin), max_size=4),
     st.integers(0, 2**31),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.deploy.commands import dynpin
+from tests.deploy.commands import app, dynpin
 from tests.deploy.test_lint import EXAMPLES, PINS, SAME_AS_CONTROL, made
 
 SOUND = f"{PINS}; max-age=5184000"
@@ -61,6 +62,11 @@ def test_header_lines_from_stdin() -> None:
         ("enforcing-and-report-only-together", "Public-Key-Pins"),
         ("enforcing-and-report-only-together", "Public-Key-Pins-Report-Only"),
     }
+
+
+def test_header_lines_need_not_be_utf_8() -> None:
+    result = CliRunner().invoke(app, ["lint", "--json", "-"], input=b"Public-Key-Pins: pin-sha256=\xe9\n")
+    assert "pin" in json.loads(result.stdout)[0]["fault"]
 
 
 def har(tmp_path: Path, *responses: tuple[str, dict[str, str]]) -> str:

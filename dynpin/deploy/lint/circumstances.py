@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -90,7 +91,10 @@ class Circumstances:
         Raises:
             ValueError: where it is no JSON object, or a member has another type.
         """
-        loaded: object = json.loads(text)
+        try:
+            loaded: object = json.loads(text)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
         return cls.from_dict(loaded)
 
     @classmethod
@@ -155,7 +159,9 @@ class _Members:
 
     def number(self, name: str) -> float | None:
         value = self.members.get(name)
-        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return value
         raise ValueError(f"{name} is a number")
 

@@ -76,7 +76,7 @@ def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[Heade
     try:
         entries = cast("dict[str, dict[str, list[dict[str, object]]]]", json.loads(text))["log"]["entries"]
         responses = [_response(entry) for entry in entries]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"this is no HTTP Archive: {type(error).__name__} {error}") from None
     found: dict[tuple[str, str, str | None], HeaderField] = {}
     for url, headers in responses:

@@ -102,7 +102,7 @@ class History:
             history = cls(canonical_host(str(loaded["host"])))
             for each in cast("list[dict[str, object]]", loaded["events"]):
                 history = history.adding(_read(each))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"this is no rotation history: {type(error).__name__} {error}") from None
         return history
 

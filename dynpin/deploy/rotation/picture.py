@@ -115,6 +115,7 @@ def terminal(picture: Timeline, width: int = 80) -> Text:
     text.append(f"{'':<{label_width}} {_day(picture.start)}{_day(picture.end):>{max(1, room - 10)}}\n")
     for at, name in picture.marks:
         text.append(f"{'':<{label_width}} {'':<{column(at)}}▲ {name} {_day(at)}\n")
+    text.append(f"{'':<{label_width}} █ deployed, or sent  ░ held by clients that do not come back\n", style="dim")
     return text
 
 
@@ -137,6 +138,8 @@ def svg(picture: Timeline) -> str:
         f"<title>Rotation of {escape(picture.host)}</title>",
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="10" y="22" font-weight="bold">{escape(picture.host)}</text>',
+        f'<text x="{_LEFT}" y="22" fill="#495057">full: deployed, or sent; '
+        "pale: held by clients that do not come back</text>",
     ]
     for row, bar in enumerate(picture.bars):
         y = 36 + row * _ROW
@@ -149,10 +152,10 @@ def svg(picture: Timeline) -> str:
     bottom = 36 + len(picture.bars) * _ROW
     for row, (at, name) in enumerate(picture.marks):
         y = bottom + row * _ROW + 16
-        anchor = "end" if x(at) > _WIDTH - 200 else "start"
+        beside, anchor = (-5, "end") if x(at) > _WIDTH - 200 else (5, "start")
         parts += [
             f'<line x1="{x(at)}" y1="30" x2="{x(at)}" y2="{y}" stroke="#495057" stroke-dasharray="3 3"/>',
-            f'<text x="{x(at)}" y="{y + 4}" text-anchor="{anchor}">{escape(name)} {_day(at)}</text>',
+            f'<text x="{x(at) + beside}" y="{y + 4}" text-anchor="{anchor}">{escape(name)} {_day(at)}</text>',
         ]
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
