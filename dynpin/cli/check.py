@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.lint import FailOnOption, as_dict, fails, show_findings
+from dynpin.cli.lint import FailOnOption, as_dict, fails, printable, show_findings
 from dynpin.cli.rotate import NowOption, moment, read_history
 from dynpin.deploy.guard import guard
 from dynpin.deploy.lint import Circumstances, Finding
@@ -72,11 +72,13 @@ def check(
         probes_report_uri=probe,
     )
     held = None if not keys else tuple(str(_pin_of(key)) for key in keys)
-    look = look_at(site, Circumstances(held_keys=held), lambda step: typer.echo(f"looking at {step}", err=True))
+    look = look_at(
+        site, Circumstances(held_keys=held), lambda step: typer.echo(f"looking at {printable(step)}", err=True)
+    )
     if not look.responses:
         fail(f"{site.host} does not answer: {'; '.join(look.silent) or 'no address'}")
     for line in look.silent:
-        typer.echo(f"silent: {line}", err=True)
+        typer.echo(f"silent: {printable(line)}", err=True)
     results = _results(look, history, moment(now))
     if as_sarif:
         typer.echo(json.dumps(sarif(results), indent=2))

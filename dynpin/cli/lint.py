@@ -19,7 +19,7 @@ from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField, fields_of_har, fields_of_lines
 from dynpin.header import ENFORCE_NAME
 
-__all__ = ["FailOnOption", "Threshold", "fails", "lint", "show_findings"]
+__all__ = ["FailOnOption", "Threshold", "fails", "lint", "printable", "show_findings"]
 
 Threshold = Literal["info", "warning", "error", "critical"]
 FailOnOption = Annotated[
@@ -111,20 +111,28 @@ def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderF
             console.print()
             console.print(Text.assemble((f" {found.severity} ", _STYLES[found.severity]), " ", (found.fault, "bold")))
             if found.span and each.value and found.span != (0, len(each.value)):
-                piece = each.value[found.span[0] : found.span[1]]
+                piece = printable(each.value[found.span[0] : found.span[1]])
                 console.print(Text(f"  > {piece if len(piece) < 400 else piece[:397] + '...'}", style="dim"))
-            console.print(Text(f"  {found.message}"))
+            console.print(Text(f"  {printable(found.message)}"))
             console.print(Text(f"  Why   RFC 7469 §{found.section}. {found.effect}"))
-            console.print(Text(f"  Mend  {found.mend}"))
+            console.print(Text(f"  Mend  {printable(found.mend)}"))
         console.print()
     count = len(results)
     console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
 
 
+def printable(text: str) -> str:
+    """The text with a mark for each character that a terminal would obey: a header may be an attacker's.
+
+    Each stands for one, so that positions stay what they are.
+    """
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def _marked(each: HeaderField, findings: Sequence[Finding]) -> Text:
-    text = Text.assemble((f"{each.name}: ", "bold"), each.value or "")
+    text = Text.assemble((f"{each.name}: ", "bold"), printable(each.value or ""))
     start = len(each.name) + 2
     for found in reversed(findings):
         if found.span and found.span != (0, len(each.value or "")):
             text.stylize(f"underline {_STYLES[found.severity]}", start + found.span[0], start + found.span[1])
-    return text if each.source == "header" else Text(f"{each.source}\n").append_text(text)
+    return text if each.source == "header" else Text(f"{printable(each.source)}\n").append_text(text)

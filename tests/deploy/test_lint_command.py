@@ -64,6 +64,14 @@ def test_header_lines_from_stdin() -> None:
     }
 
 
+def test_a_hostile_header_does_not_reach_the_terminal() -> None:
+    for attack in ("\x1b[2J", "\x9b2J", "\u202e"):
+        for value in (f"{SOUND}; report-uri={attack}x", f'{SOUND}; report-uri="//{attack}"', f"pin-sha256={attack}K"):
+            shown = dynpin("lint", value).stdout
+            assert not {*attack} & {"\x1b", "\x9b", "\u202e"} & {*shown}
+            assert "\N{REPLACEMENT CHARACTER}" in shown
+
+
 def test_header_lines_need_not_be_utf_8() -> None:
     result = CliRunner().invoke(app, ["lint", "--json", "-"], input=b"Public-Key-Pins: pin-sha256=\xe9\n")
     assert "pin" in json.loads(result.stdout)[0]["fault"]
