@@ -60,14 +60,15 @@ def test_for_people_it_fits_80_columns() -> None:
     assert done.stderr == ""
 
 
-def test_a_step_that_goes_wrong_is_told() -> None:
-    step = Step("t", "w")
-    assert not step.ok  # nothing happened
-    step.tell("right")
-    assert step.ok
-    step.tell("wrong", False)
-    assert not step.ok
-    assert step.as_json(1)["ok"] is False
+@pytest.mark.parametrize(
+    ("happened", "ok"), [([], False), ([True], True), ([True, False], False), ([False, True], False)]
+)
+def test_a_step_is_right_when_all_that_happened_is(happened: list[bool], ok: bool) -> None:
+    step = Step("title", "why")
+    for right in happened:
+        step.tell("something", right)
+    assert step.ok is ok
+    assert step.as_json(1)["ok"] is ok
 
 
 def test_the_story_notices_a_client_that_enforces_nothing() -> None:
