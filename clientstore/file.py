@@ -40,7 +40,7 @@ class StoreFile:
     def __init__(self, path: Path | str, *, clock: Callable[[], float], on_clock_jump: ClockJump) -> None:
         self.path = path
         self.clock = clock
-        self.on_clock_jump = on_clock_jump
+        self.on_clock_jump: ClockJump = on_clock_jump
         self.read_only = False
         self._lock = threading.RLock()
         self._cache: dict[str, tuple[KnownPinnedHost, ...]] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from dynpin.hosts import KnownPinnedHost, OnExpiry, superdomains
 from dynpin.pins import Pin
@@ -18,6 +18,7 @@ __all__ = [
     "counted",
     "delete",
     "domain_of_new",
+    "entry_of",
     "hosts_of",
     "purge",
     "put",
@@ -138,6 +139,24 @@ def count_alive(connection: sqlite3.Connection, now: float) -> int:
         "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse'", (now,)
     ).fetchone()
     return int(count)
+
+
+def entry_of(row: Mapping[str, Any]) -> KnownPinnedHost:  # Any: what SQLite holds
+    """The entry of a row of any schema, by the names of its columns."""
+    return _entry(
+        (
+            row["host"],
+            row["pins"],
+            row["include_subdomains"],
+            row["report_uri"],
+            row["noted_at"],
+            row["expires_at"],
+            row["source"],
+            row.get("certificates", b""),
+            row.get("on_expiry", "release"),
+            row.get("origin"),
+        )
+    )
 
 
 def _entry(row: _Row) -> KnownPinnedHost:

@@ -17,6 +17,7 @@ __all__ = [
     "DynpinError",
     "InvalidHeader",
     "InvalidHost",
+    "InvalidPinFile",
     "InvalidReport",
     "PinValidationError",
     "PolicyError",
@@ -58,6 +59,10 @@ class InvalidHeader(DynpinError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code}, at character {self.position})"
+
+
+class InvalidPinFile(DynpinError, ValueError):
+    """A file of pins that cannot be read: the message names the line or the entry, and nothing of it was taken."""
 
 
 class InvalidReport(DynpinError, ValueError):

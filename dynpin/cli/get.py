@@ -17,14 +17,14 @@ from dynpin._version import __version__
 from dynpin.cli.errors import fail, finding
 from dynpin.clientstore import PinStore, enforce, peer_of
 from dynpin.clientstore.enforcement import request_port
+from dynpin.clientstore.formats import describe
 from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME
-from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["StoreOption", "describe", "get"]
+__all__ = ["StoreOption", "get"]
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
@@ -116,16 +116,3 @@ def _context(ca: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         fail(f"{ca} holds no roots that can be trusted: {error}")
-
-
-def describe(known: KnownPinnedHost) -> dict[str, object]:
-    """A Known Pinned Host as JSON; times are RFC 3339 in UTC."""
-    return {
-        "host": known.host,
-        "pins": [str(pin) for pin in known.pins],
-        "include_subdomains": known.include_subdomains,
-        "report_uri": known.report_uri,
-        "noted_at": rfc3339(known.noted_at),
-        "expires_at": None if known.expires_at is None else rfc3339(known.expires_at),
-        "source": known.source,
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dynpin.cli import pin_files
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.get import StoreOption, describe
+from dynpin.cli.get import StoreOption
+from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.clientstore import PinStore
+from dynpin.clientstore.check import check as check_file
+from dynpin.clientstore.check import repair as repair_file
 from dynpin.clientstore.explain import duration
+from dynpin.clientstore.formats import describe
+from dynpin.clientstore.formats.fields import certificate_digest
+from dynpin.clientstore.usage import Usage
+from dynpin.errors import UnpinnableKey
 from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 __all__ = ["app"]
@@ -40,15 +50,15 @@ def hosts(
         if find is not None or remove is not None or store is not None:
             fail(f"give the options behind the verb: dynpin hosts {context.invoked_subcommand} …")
         return
-    if (find is None) == (remove is None):
-        if find is not None:
-            fail("-F finds and -R removes: give one of them")
-        typer.echo(context.get_help())
-        raise typer.Exit(2 if store is not None else 0)
+    if find is not None and remove is not None:
+        fail("-F finds and -R removes: give one of them")
     if find is not None:
         show(find, store)
     elif remove is not None:
         forget([remove], store)
+    else:
+        typer.echo(context.get_help())
+        raise typer.Exit(0 if store is None else 2)
 
 
 @app.command("list")
@@ -57,27 +67,29 @@ def list_hosts(
     everything: Annotated[bool, typer.Option("--all", help="List the expired ones too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the Known Pinned Hosts: how long each pin still lives, and where it came from."""
-    with PinStore(store) as pins:
+    """List the Known Pinned Hosts: how long each pin still lives, where it came from, how often it was used."""
+    with _open(store) as pins:
         entries = pins.hosts(include_expired=everything)
+        usage = pins.usage()
         now = pins.clock()
     if as_json:
-        typer.echo(json.dumps([describe(entry) for entry in entries], indent=2))
+        typer.echo(json.dumps([describe(entry) | _used(usage.get(entry.host)) for entry in entries], indent=2))
         return
     if not entries:
         typer.echo("No host is pinned.")
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("host", "covers", "expires", "noted", "source", "pins"):
-        table.add_column(column, overflow="fold", justify="right" if column == "pins" else "left")
+    for column in ("host", "covers", "expires", "noted", "source", "used", "pins"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("used", "pins") else "left")
     for entry in entries:
         table.add_row(
             entry.host,
-            "host and subdomains" if entry.include_subdomains else "host",
+            "with subdomains" if entry.include_subdomains else "host alone",
             _lifetime(entry, now),
             f"{duration(now - entry.noted_at)} ago",
             entry.source,
-            str(len(entry.pins)),
+            str(usage[entry.host].count) if entry.host in usage else "0",
+            str(len(entry.pins) + len(entry.certificates)),
         )
     _console().print(table)
 
@@ -86,14 +98,16 @@ def list_hosts(
 def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show which pins hold for HOST, its own or a superdomain's. Exit code 1 where there are none."""
     name = canonical_host(host)
-    with PinStore(store) as pins:
+    with _open(store) as pins:
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
+        usage = None if known is None else pins.usage().get(known.host)
         now = pins.clock()
     if as_json:
-        typer.echo(json.dumps(None if known is None else {"asked": name, **describe(known)}, indent=2))
+        shown = None if known is None else {"asked": name, **describe(known), **_used(usage)}
+        typer.echo(json.dumps(shown, indent=2))
     elif known is not None:
-        _console().print(_details(name, known, now))
+        _console().print(_details(name, known, usage, now))
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
@@ -106,21 +120,113 @@ def forget(
 ) -> None:
     """Forget the pins of each HOST, so that the next visit is a first use again. Exit code 1 where it has none."""
     missing: list[str] = []
-    with PinStore(store) as pins:
+    with _open(store) as pins:
         for name in map(canonical_host, names):
             entry = pins.entry(name)
-            pins.forget(name)
+            if entry is not None:
+                pins.forget(name)
             covering = pins.known_host(name)
+            covered = "" if covering is None else _covered(covering, store)
             if entry is None:
-                missing.append(
-                    f"{name} has no pins of its own" + ("" if covering is None else _covered(covering, store))
-                )
-            else:
-                typer.echo(f"{name}: {len(entry.pins)} {entry.source} pins forgotten")
-                if covering is not None:
-                    typer.echo(f"{name} is still pinned{_covered(covering, store)}")
+                missing.append(f"{name} has no pins of its own{covered}")
+                continue
+            typer.echo(f"{name}: {_count(entry)} forgotten")
+            if covering is not None:
+                typer.echo(f"{name} is still pinned{covered}")
     if missing:
         finding("\n        ".join(missing))
+
+
+@app.command()
+def pin(
+    host: HostArgument,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PIN|FILE]…", help="Pins in base64, or files with a certificate, a CSR or a key."),
+    ] = None,
+    certificates: Annotated[
+        list[str] | None,
+        typer.Option("--certificate", help="The SHA-256 of an exact certificate, in hexadecimal. Repeatable."),
+    ] = None,
+    include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
+    report_uri: Annotated[
+        str | None, typer.Option("--report-uri", help="Where violations are reported.", show_default=False)
+    ] = None,
+    expires: ExpiresOption = None,
+    on_expiry: OnExpiryOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Pin HOST to keys of your choice: a static pin, which no header changes. It replaces what the store has for it."""
+    try:
+        pins = [_pin(key) for key in keys or ()]
+        exact = [certificate_digest(text) for text in certificates or ()]
+    except (UnpinnableKey, ValueError, OSError) as error:
+        fail(str(error))
+    with PinStore(store) as kept:
+        entry = kept.pin(
+            host,
+            pins,
+            certificates=exact,
+            include_subdomains=include_subdomains,
+            report_uri=report_uri,
+            expires_at=ends(expires, on_expiry),
+            on_expiry=on_expiry or "release",
+        )
+        _console().print(_details(entry.host, entry, None, kept.clock()))
+    if exact:
+        typer.echo("The next renewal of the certificate breaks this pin, even with the same key.", err=True)
+    elif len(entry.pins) == 1:
+        typer.echo("There is no Backup Pin: when this key is lost or changed, the host is locked out.", err=True)
+
+
+app.command("import")(pin_files.import_pins)
+app.command("export")(pin_files.export_pins)
+
+
+@app.command()
+def check(
+    store: StoreOption = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Save what can be read into a new file; keep the damaged one aside.")
+    ] = False,
+    accept_clock: Annotated[
+        bool, typer.Option("--accept-clock", help="Take the present time for right, after it has jumped.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the file of the store. Exit code 1 where there is a fault that is left.
+
+    Before --repair, stop the programs that use the store.
+    """
+    path = pin_files.store_path(store)
+    if accept_clock:
+        with _open(store) as pins:
+            pins.accept_clock()
+    now = time.time()
+    faults = check_file(path, now)
+    if repair and faults and path.exists():
+        done = repair_file(path, now)
+        lost = "" if done.lost is None else f", {done.lost} lost"
+        typer.echo(f"{done.kept} hosts saved{lost}; the damaged file is {done.aside}", err=True)
+        faults = check_file(path, now)
+    if as_json:
+        typer.echo(json.dumps({"store": str(path), "ok": not faults, "faults": faults}, indent=2))
+    elif not faults:
+        typer.echo(f"{path} is sound.")
+    if faults:
+        finding(None if as_json else "\n        ".join(faults))
+
+
+def _open(store: Path | None) -> PinStore:
+    """The store that is named; one that is not there is not made, since a name may be mistyped."""
+    if store is not None and not store.exists():
+        fail(f"there is no pin store at {store}")
+    return PinStore(store)
+
+
+def _pin(text: str) -> Pin:
+    file = Path(text)
+    return Pin.from_file(file) if file.is_file() else Pin.from_base64(text.removeprefix("sha256/"))
 
 
 def _covered(covering: KnownPinnedHost, store: Path | None) -> str:
@@ -128,19 +234,37 @@ def _covered(covering: KnownPinnedHost, store: Path | None) -> str:
     return f": {covering.host} covers its subdomains. To forget that one:  dynpin hosts forget {covering.host}{where}"
 
 
-def _details(asked: str, known: KnownPinnedHost, now: float) -> Table:
+def _count(entry: KnownPinnedHost) -> str:
+    number = len(entry.pins) + len(entry.certificates)
+    return f"{number} {entry.source} pin{'s' if number != 1 else ''}"
+
+
+def _used(usage: Usage | None) -> dict[str, object]:
+    return {
+        "used": 0 if usage is None else usage.count,
+        "last_used_at": None if usage is None else rfc3339(usage.last_at),
+    }
+
+
+def _details(asked: str, known: KnownPinnedHost, usage: Usage | None, now: float) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     by = "" if known.host == asked else f"  (the nearest superdomain of {asked} that covers it)"
     table.add_row("host", f"{known.host}{by}")
-    table.add_row("covers", f"{known.host} and its subdomains" if known.include_subdomains else known.host)
+    table.add_row("covers", f"{known.host} and its subdomains" if known.include_subdomains else f"{known.host} alone")
     for index, pin in enumerate(known.pins):
         table.add_row("pins" if index == 0 else "", str(pin))
+    for index, digest in enumerate(known.certificates):
+        table.add_row("certificates" if index == 0 else "", digest.hex())
     table.add_row("noted", f"{rfc3339(known.noted_at)}, {duration(now - known.noted_at)} ago")
-    until = "" if known.expires_at is None else f"{rfc3339(known.expires_at)}, in "
-    table.add_row("expires", f"{until}{_lifetime(known, now).removeprefix('in ')}")
-    table.add_row("source", "a response header" if known.source == "header" else "static, kept by hand or by import")
+    until = "" if known.expires_at is None else f"{rfc3339(known.expires_at)}, "
+    then = ", and refuses from then on" if known.on_expiry == "refuse" else ""
+    table.add_row("expires", f"{until}{_lifetime(known, now)}{then}")
+    origin = "" if known.origin is None else f", from {known.origin}"
+    table.add_row("source", f"{'a response header' if known.source == 'header' else 'static'}{origin}")
+    used = "never" if usage is None else f"{usage.count} times, last {duration(now - usage.last_at)} ago"
+    table.add_row("used", used)
     if known.report_uri is not None:
         table.add_row("report-uri", known.report_uri)
     return table

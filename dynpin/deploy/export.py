@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
+from dynpin.clientstore.formats import write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
-from dynpin.report import rfc3339
 
 __all__ = ["FORMATS", "HEADER_FORMATS", "STATIC_FORMATS", "export_header", "export_static"]
 
@@ -185,27 +185,11 @@ def _curl(entry: KnownPinnedHost) -> str:
 
 
 def _wget2(entry: KnownPinnedHost) -> str:
-    created = int(entry.noted_at)
-    # wget2 forgets when created + max-age has passed, so pins without an end get ten years.
-    max_age = 315_360_000 if entry.expires_at is None else max(0, int(entry.expires_at) - created)
-    pins = "\n".join(f"*sha256 {pin}" for pin in entry.pins)
-    return (
-        "# HPKP 1.0 file\n"
-        "# wget2 --hpkp --hpkp-file=FILE; wget2 rewrites the file as it visits.\n"
-        "#<hostname> <incl. subdomains> <created> <max-age>\n\n"
-        f"{entry.host} {int(entry.include_subdomains)} {created} {max_age}\n{pins}\n"
-    )
+    return write_wget2([entry])
 
 
 def _dynpin(entry: KnownPinnedHost) -> str:
-    lines = ["# Static pins for dynpin.", "[[static]]", f"host = {json.dumps(entry.host)}", "pins = ["]
-    lines += [f'    "{pin}",' for pin in entry.pins]
-    lines += ["]", f"include_subdomains = {_truth(entry.include_subdomains)}"]
-    if entry.expires_at is not None:
-        lines.append(f"expires_at = {rfc3339(entry.expires_at)}")
-    if entry.report_uri is not None:
-        lines.append(f"report_uri = {json.dumps(entry.report_uri)}")
-    return "\n".join(lines) + "\n"
+    return write_toml([entry])
 
 
 _GO = """\
