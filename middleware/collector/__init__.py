@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from dynpin.middleware.collector.alerts import Alerts
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.limits import Limits
 from dynpin.middleware.collector.sqlite import SQLiteStorage
-from dynpin.middleware.collector.storage import Storage, Token
+from dynpin.middleware.collector.storage import Retention, Storage, Token
+from dynpin.middleware.collector.wsgi import WSGIIntake
 from dynpin.pins import Pin
 
 if TYPE_CHECKING:
     from dynpin.middleware.collector.app import Collector
 
-__all__ = ["Limits", "SQLiteStorage", "Storage", "Token", "collector"]
+__all__ = ["Alerts", "Limits", "Retention", "SQLiteStorage", "Storage", "Token", "collector", "wsgi_intake"]
 
 
 def collector(
@@ -32,6 +34,8 @@ def collector(
     limits: Limits | None = None,
     keys: Mapping[Pin, str] | None = None,
     roots: bytes = b"",
+    retention: Retention | None = None,
+    alerts: Alerts | None = None,
     truncate_addresses: bool = True,
     clock: Callable[[], float] = time.time,
 ) -> Collector:
@@ -51,6 +55,8 @@ def collector(
         limits: how much is taken.
         keys: your own keys, pin to name: triage then tells your keys from others'.
         roots: your own root certificates, PEM: triage then tells your CA from an unknown one.
+        retention: what is kept, 90 days and 1 GiB unless said otherwise.
+        alerts: whom to tell of new groups and sudden rises.
         truncate_addresses: keep the /24 or /48 of a client, never its address.
         clock: seconds since the epoch, UTC.
 
@@ -65,9 +71,51 @@ def collector(
         raise ModuleNotFoundError(
             f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
         ) from error
-    kept = SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
-
     desk = Desk(
-        kept, tokens=tokens, limits=limits, keys=keys, roots=roots, clock=clock, truncate_addresses=truncate_addresses
+        _opened(storage, clock),
+        tokens=tokens,
+        limits=limits,
+        keys=keys,
+        roots=roots,
+        retention=retention,
+        alerts=alerts,
+        clock=clock,
+        truncate_addresses=truncate_addresses,
     )
     return build(desk, Access(desk, password=password, user_header=user_header, open_access=open_access))
+
+
+def wsgi_intake(
+    storage: str | os.PathLike[str] | Storage,
+    *,
+    tokens: Iterable[str | Token] = (),
+    limits: Limits | None = None,
+    keys: Mapping[Pin, str] | None = None,
+    roots: bytes = b"",
+    retention: Retention | None = None,
+    alerts: Alerts | None = None,
+    truncate_addresses: bool = True,
+    clock: Callable[[], float] = time.time,
+) -> WSGIIntake:
+    """The intake alone as a WSGI app, for Flask and its like; ``dynpin collect`` on the same file has the pages.
+
+    It takes what is POSTed to ``/r/<token>/enforce`` and ``/r/<token>/report-only`` below the place where it is
+    mounted. The arguments are those of :func:`collector`; nothing of the extra is needed but `certifi`.
+    """
+    return WSGIIntake(
+        Desk(
+            _opened(storage, clock),
+            tokens=tokens,
+            limits=limits,
+            keys=keys,
+            roots=roots,
+            retention=retention,
+            alerts=alerts,
+            clock=clock,
+            truncate_addresses=truncate_addresses,
+        )
+    )
+
+
+def _opened(storage: str | os.PathLike[str] | Storage, clock: Callable[[], float]) -> Storage:
+    return SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage

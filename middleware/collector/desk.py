@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dynpin.errors import DynpinError
+from dynpin.middleware.collector.alerts import Alerts
 from dynpin.middleware.collector.certificates import Decoded, Roots, decode
 from dynpin.middleware.collector.commit import GroupCommit
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
-from dynpin.middleware.collector.storage import Arrival, Group, Storage, Token, Triaged
+from dynpin.middleware.collector.storage import HOUR, Arrival, Group, Retention, Storage, Token, Triaged
 from dynpin.middleware.collector.triage import Case, diagnose
 from dynpin.pins import Pin
 from dynpin.report import Report, certificate_pin, parse_report
@@ -35,6 +36,8 @@ class Desk:
         limits: the bounds of the intake.
         keys: the operator's own keys, pin to name, for triage.
         roots: the operator's own root certificates, PEM, for triage.
+        retention: what is kept; looked after once an hour.
+        alerts: whom to tell of new groups and sudden rises.
         clock: seconds since the epoch, UTC.
         truncate_addresses: keep the /24 or /48 of a client, never its address.
     """
@@ -47,6 +50,8 @@ class Desk:
         limits: Limits | None = None,
         keys: Mapping[Pin, str] | None = None,
         roots: bytes = b"",
+        retention: Retention | None = None,
+        alerts: Alerts | None = None,
         clock: Callable[[], float] = time.time,
         truncate_addresses: bool = True,
     ) -> None:
@@ -56,10 +61,14 @@ class Desk:
         self.ledger = Ledger()
         self.keys = dict(keys or {})
         self._own_roots = roots
+        self._retention = retention or Retention()
+        self._pruned_at = clock()
+        self._alerts = alerts
         self._roots: Roots | None = None
         given = [token if isinstance(token, Token) else Token(token) for token in tokens]
         self._given = {token.token: replace(token, created_at=token.created_at or clock()) for token in given}
         self._commit = GroupCommit(self._write, self.limits.pending)
+        self._writing = threading.Lock()
         self._triage = threading.Lock()
         self._arrived = threading.Event()
         self._worker: threading.Thread | None = None
@@ -109,14 +118,16 @@ class Desk:
         return {token.token: token for token in self.tokens() if token.revoked_at is None}
 
     def _write(self, arrivals: Sequence[Arrival]) -> None:
-        counts = self.ledger.take()
-        if not arrivals and not counts:
-            return
-        try:
-            self.storage.add(arrivals, counts)
-        except BaseException:
-            self.ledger.give_back(counts)
-            raise
+        # One at a time: what another thread has taken from the ledger is written when this returns.
+        with self._writing:
+            counts = self.ledger.take()
+            if not arrivals and not counts:
+                return
+            try:
+                self.storage.add(arrivals, counts)
+            except BaseException:
+                self.ledger.give_back(counts)
+                raise
         if arrivals:
             self._begin_triage()
 
@@ -139,6 +150,11 @@ class Desk:
                 self.flush()
                 while not self._closing and self.settle():
                     pass
+                if self._alerts is not None:
+                    self._alerts.tell(self.storage, self.clock())
+                if self.clock() - self._pruned_at >= HOUR:
+                    self._pruned_at = self.clock()
+                    self.storage.prune(self._retention)
             except DynpinError as error:
                 # The reports are safe; their verdicts come with the next batch.
                 _log.error("triage waits: %s", error)

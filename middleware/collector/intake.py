@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from dynpin.errors import InvalidReport
+from dynpin.errors import InvalidReport, StoreError
 from dynpin.middleware.collector.commit import GroupCommit, Overloaded
 from dynpin.middleware.collector.limits import Ledger, Limits, Meter, truncated
 from dynpin.middleware.collector.storage import HOUR, Arrival, Counted, Mode, Outcome, Token
@@ -126,7 +126,11 @@ class Intake:
         """Decide by the head of a request whether its body is worth reading."""
         now = self.clock()
         found = _PATH.fullmatch(head.path)
-        token = None if found is None else self._token(found["token"], now)
+        try:
+            token = None if found is None else self._token(found["token"], now)
+        except StoreError:
+            self._count(now, "", "rejected", "not-stored")
+            return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
         if found is None or token is None:
             self._count(now, "", "rejected", "unknown-token")
             return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")

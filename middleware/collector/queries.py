@@ -7,15 +7,17 @@ import sqlite3
 
 from dynpin.middleware.collector.conditions import Where, group_conditions
 from dynpin.middleware.collector.filters import BadFilter, Filter, seconds
-from dynpin.middleware.collector.storage import Column, Group, Page, StoredReport
+from dynpin.middleware.collector.storage import Column, Group, Page, Rise, StoredReport
 
 __all__ = [
     "activity",
     "group",
     "groups",
     "reports",
+    "rising",
     "sample_with",
     "tally",
+    "unannounced",
     "untriaged",
 ]
 
@@ -64,12 +66,14 @@ def _merged(db: sqlite3.Connection, ids: list[int], where: Where, limit: int) ->
             )
         ]
     chosen = [identity for _, identity in sorted(newest, reverse=True)[: limit + 1]]
+    if not chosen:
+        return Page()
     rows = db.execute(
         f"SELECT {_REPORT_COLUMNS} FROM reports JOIN groups ON groups.id = reports.group_id "  # noqa: S608
-        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE reports.id IN ({','.join('?' * len(chosen))}) "
-        "ORDER BY reports.received_at DESC, reports.id DESC",
+        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE reports.id IN ({','.join('?' * len(chosen))})",
         chosen,
     ).fetchall()
+    rows.sort(key=lambda row: (row["received_at"], row["id"]), reverse=True)
     return _report_page(rows, limit)
 
 
@@ -161,6 +165,29 @@ def sample_with(db: sqlite3.Connection, pin: str) -> str | None:
         (pin,),
     ).fetchone()
     return None if row is None else str(row["body"])
+
+
+def unannounced(db: sqlite3.Connection, limit: int) -> list[Group]:
+    """Judged, open groups that no alert has told of."""
+    rows = db.execute(
+        f"SELECT {_GROUP_COLUMNS} FROM groups WHERE alerted_at IS NULL AND verdict IS NOT NULL AND state = 'open' "  # noqa: S608
+        "ORDER BY groups.id LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return [_group(row) for row in rows]
+
+
+def rising(db: sqlite3.Connection, hour: int, factor: float, at_least: int) -> list[Rise]:
+    """Open groups that sent so many more reports in an hour than on average in the day before."""
+    rows = db.execute(
+        f"SELECT {_GROUP_COLUMNS}, groups.alerted_at, rates.reports AS now, "  # noqa: S608
+        "(SELECT coalesce(sum(earlier.reports), 0) / 24.0 FROM rates AS earlier WHERE earlier.group_id = groups.id "
+        "AND earlier.hour >= ? AND earlier.hour < ?) AS before "
+        "FROM rates JOIN groups ON groups.id = rates.group_id "
+        "WHERE rates.hour = ? AND rates.reports >= ? AND groups.state = 'open' AND now >= before * ?",
+        (hour - 24, hour, hour, at_least, factor),
+    ).fetchall()
+    return [Rise(_group(row), row["now"], row["before"], row["alerted_at"]) for row in rows]
 
 
 _GROUP_COLUMNS = (

@@ -59,6 +59,7 @@ CREATE INDEX groups_by_host ON groups (host, last_seen);
 CREATE INDEX groups_by_noted_host ON groups (noted_host, last_seen);
 CREATE INDEX groups_by_verdict ON groups (verdict, last_seen);
 CREATE INDEX groups_by_issuer ON groups (issuer, last_seen);
+CREATE INDEX groups_unannounced ON groups (id) WHERE alerted_at IS NULL;
 CREATE INDEX groups_without_verdict ON groups (id) WHERE verdict IS NULL;
 CREATE TABLE pins (
     pin TEXT NOT NULL,

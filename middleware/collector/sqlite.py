@@ -9,13 +9,14 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from dynpin.middleware.collector import queries
 from dynpin.middleware.collector.filters import Filter
+from dynpin.middleware.collector.retention import prune
 from dynpin.middleware.collector.schema import connect, open_database, storage_errors, transaction
 from dynpin.middleware.collector.storage import (
     HOUR,
@@ -24,6 +25,9 @@ from dynpin.middleware.collector.storage import (
     Counted,
     Group,
     Page,
+    Pruned,
+    Retention,
+    Rise,
     State,
     StoredReport,
     Token,
@@ -87,15 +91,23 @@ class SQLiteStorage:
             with transaction(self._writer):
                 yield self._writer
 
-    def reading(self) -> sqlite3.Connection:
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
         """The connection of the calling thread, for reading."""
+        with storage_errors(self.path):
+            yield self._reader()
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+        with self.reading() as db:
+            return db.execute(sql, parameters).fetchall()
+
+    def _reader(self) -> sqlite3.Connection:
         if self._pid != os.getpid():
             with self._lock:
                 self._renew()
         connection = cast("sqlite3.Connection | None", getattr(self._readers, "connection", None))
         if connection is None:
-            with storage_errors(self.path):
-                connection = connect(self.path)
+            connection = connect(self.path)
             self._readers.connection = connection
             self._open.append(connection)
         return connection
@@ -116,36 +128,41 @@ class SQLiteStorage:
 
     def reports(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[StoredReport]:
         """The reports that a filter wants, newest first."""
-        return queries.reports(self.reading(), wanted, self.clock(), cursor, limit)
+        with self.reading() as db:
+            return queries.reports(db, wanted, self.clock(), cursor, limit)
 
     def groups(
         self, wanted: Filter, *, cursor: str | None = None, limit: int = 50, newest: bool = False
     ) -> Page[Group]:
         """The groups that a filter wants, the last seen first, or the first seen last."""
-        return queries.groups(self.reading(), wanted, self.clock(), cursor, limit, newest=newest)
+        with self.reading() as db:
+            return queries.groups(db, wanted, self.clock(), cursor, limit, newest=newest)
 
     def group(self, key: str) -> Group | None:
         """One group by its key."""
-        return queries.group(self.reading(), key)
+        with self.reading() as db:
+            return queries.group(db, key)
 
     def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
         """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
-        return queries.activity(self.reading(), wanted, self.clock(), since, until)
+        with self.reading() as db:
+            return queries.activity(db, wanted, self.clock(), since, until)
 
     def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
         """Value, number of groups and number of reports, by a column of the groups, most reports first."""
-        return queries.tally(self.reading(), wanted, self.clock(), column, limit)
+        with self.reading() as db:
+            return queries.tally(db, wanted, self.clock(), column, limit)
 
     def agents(self, group: Group) -> list[tuple[str, int]]:
         """User agents of a group and how many reports each sent, most first."""
-        rows = self.reading().execute(
+        rows = self._rows(
             "SELECT user_agent, reports FROM agents WHERE group_id = ? ORDER BY reports DESC", (group.id,)
         )
         return [(row["user_agent"], row["reports"]) for row in rows]
 
     def outcomes(self, since: int) -> list[tuple[str, str, int]]:
         """Outcome, reason and number of what the intake answered since an hour, most first."""
-        rows = self.reading().execute(
+        rows = self._rows(
             "SELECT outcome, reason, sum(count) AS number FROM outcomes WHERE hour >= ? GROUP BY outcome, reason "
             "ORDER BY number DESC",
             (since,),
@@ -154,7 +171,7 @@ class SQLiteStorage:
 
     def tokens(self) -> list[Token]:
         """Every token, the revoked ones too, oldest first."""
-        rows = self.reading().execute("SELECT * FROM tokens ORDER BY created_at, token").fetchall()
+        rows = self._rows("SELECT * FROM tokens ORDER BY created_at, token")
         return [
             Token(row["token"], row["name"], tuple(json.loads(row["hosts"])), row["created_at"], row["revoked_at"])
             for row in rows
@@ -164,11 +181,13 @@ class SQLiteStorage:
 
     def untriaged(self, limit: int) -> list[tuple[Group, str, float]]:
         """Groups without a verdict, each with the body of its first report and when that came."""
-        return queries.untriaged(self.reading(), limit)
+        with self.reading() as db:
+            return queries.untriaged(db, limit)
 
     def sample_with(self, pin: str) -> str | None:
         """The body of a report in whose chains this pin was seen."""
-        return queries.sample_with(self.reading(), pin)
+        with self.reading() as db:
+            return queries.sample_with(db, pin)
 
     def set_verdict(self, group: Group, triaged: Triaged) -> None:
         """Store what triage found."""
@@ -215,10 +234,7 @@ class SQLiteStorage:
 
     def has_session(self, identity: str) -> bool:
         """Whether a session is there and has not ended."""
-        row = self.reading().execute(
-            "SELECT 1 FROM sessions WHERE id = ? AND expires_at >= ?", (identity, self.clock())
-        )
-        return row.fetchone() is not None
+        return bool(self._rows("SELECT 1 FROM sessions WHERE id = ? AND expires_at >= ?", (identity, self.clock())))
 
     def end_session(self, identity: str) -> None:
         """Forget a session."""
@@ -231,6 +247,39 @@ class SQLiteStorage:
             db.execute("INSERT OR IGNORE INTO facts VALUES ('secret', ?)", (secrets.token_hex(32),))
             (value,) = db.execute("SELECT value FROM facts WHERE name = 'secret'").fetchone()
         return str(value)
+
+    # -- alerts -------------------------------------------------------------------------------------------------
+
+    def unannounced(self, limit: int) -> list[Group]:
+        """Judged, open groups that no alert has told of."""
+        with self.reading() as db:
+            return queries.unannounced(db, limit)
+
+    def rising(self, hour: int, factor: float, at_least: int) -> list[Rise]:
+        """Open groups that sent so many more reports in this hour than on average in the day before."""
+        with self.reading() as db:
+            return queries.rising(db, hour, factor, at_least)
+
+    def announce(self, groups: Iterable[Group], at: float) -> None:
+        """Remember that an alert has told of these groups."""
+        with self.writing() as db:
+            db.executemany("UPDATE groups SET alerted_at = ? WHERE id = ?", [(at, group.id) for group in groups])
+
+    def fact(self, name: str) -> float | None:
+        """A number kept under a name."""
+        rows = self._rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return float(rows[0]["value"]) if rows else None
+
+    def set_fact(self, name: str, value: float) -> None:
+        """Keep a number under a name."""
+        with self.writing() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    # -- retention ----------------------------------------------------------------------------------------------
+
+    def prune(self, retention: Retention) -> Pruned:
+        """Delete what is not to be kept, in small transactions."""
+        return prune(self.writing, retention, self.clock())
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -18,6 +18,9 @@ __all__ = [
     "Mode",
     "Outcome",
     "Page",
+    "Pruned",
+    "Retention",
+    "Rise",
     "State",
     "Storage",
     "StoredReport",
@@ -138,6 +141,34 @@ class Page(Generic[Entry]):
     cursor: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """A group that sends more than it did: reports in this hour, and in an average hour of the day before."""
+
+    group: Group
+    reports: int
+    before: float
+    announced_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept: nothing older than `days`, at most `bytes` in all, and `samples` bodies of each group."""
+
+    days: float = 90
+    bytes: int = 2**30
+    samples: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much pruning took away; `samples` are bodies of reports that stay as rows."""
+
+    reports: int
+    groups: int
+    samples: int
+
+
 class Storage(Protocol):
     """Where the collector keeps what it takes. Every method may be called from any thread; see ``sqlite.py``."""
 
@@ -217,6 +248,30 @@ class Storage(Protocol):
 
     def secret(self) -> str:
         """A random text that belongs to this storage."""
+        ...
+
+    def unannounced(self, limit: int) -> list[Group]:
+        """Judged, open groups that no alert has told of."""
+        ...
+
+    def rising(self, hour: int, factor: float, at_least: int) -> list[Rise]:
+        """Open groups that sent so many more reports in this hour than on average in the day before."""
+        ...
+
+    def announce(self, groups: Iterable[Group], at: float) -> None:
+        """Remember that an alert has told of these groups."""
+        ...
+
+    def fact(self, name: str) -> float | None:
+        """A number kept under a name."""
+        ...
+
+    def set_fact(self, name: str, value: float) -> None:
+        """Keep a number under a name."""
+        ...
+
+    def prune(self, retention: Retention) -> Pruned:
+        """Delete what is not to be kept."""
         ...
 
     def close(self) -> None:

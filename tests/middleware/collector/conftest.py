@@ -80,20 +80,23 @@ class Site:
 Start = Callable[..., Site]
 
 
+@contextmanager
+def running_site(**options: Any) -> Iterator[Site]:
+    """A collector that runs; the keywords are those of `collector`, and `file`."""
+    clock, file = options.pop("clock", None) or Clock(), options.pop("file")
+    options = {"tokens": ["demo"], "open_access": True, **options}
+    with (
+        serving(collector(file, clock=clock, **options)) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        yield Site(url, clock, file, client)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Start]:
-    """Starts a collector; the keywords are those of `collector`."""
+    """Starts a collector; the keywords are those of `running_site`."""
     with ExitStack() as stack:
-
-        def start(**options: Any) -> Site:
-            clock = options.pop("clock", None) or Clock()
-            file = options.pop("file", tmp_path / "reports.sqlite")
-            options = {"tokens": ["demo"], "open_access": True, **options}
-            url = stack.enter_context(serving(collector(file, clock=clock, **options)))
-            client = stack.enter_context(httpx.Client(base_url=url, trust_env=False))
-            return Site(url, clock, file, client)
-
-        yield start
+        yield lambda **options: stack.enter_context(running_site(**{"file": tmp_path / "reports.sqlite", **options}))
 
 
 def vector(identity: str) -> dict[str, Any]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tests.middleware.collector.conftest import VECTORS, Start, report, vector
+from dynpin.middleware.collector import Limits, SQLiteStorage, Token
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.limits import Meter, truncated
+from tests.middleware.collector.conftest import VECTORS, Site, Start, report, running_site, vector
 
 # id: status, error or declined code, flags that the stored report carries (a subset)
 ANSWERS: dict[str, tuple[int, str, set[str]]] = {
@@ -37,9 +45,16 @@ ANSWERS: dict[str, tuple[int, str, set[str]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A collector that many tests write to."""
+    with running_site(file=tmp_path_factory.mktemp("running") / "reports.sqlite") as running:
+        yield running
+
+
 @pytest.mark.parametrize("sent", VECTORS, ids=lambda v: v["id"])
-def test_every_request_of_the_vectors(site: Start, sent: dict[str, Any]) -> None:
-    running = site()
+def test_every_request_of_the_vectors(running: Site, sent: dict[str, Any]) -> None:
+    before = len(running.reports("limit=500"))
     status, code, flags = ANSWERS[sent["id"]]
     body = sent["body"] if isinstance(sent["body"], str) else json.dumps(sent["body"])
     answer = running.client.request(
@@ -49,9 +64,9 @@ def test_every_request_of_the_vectors(site: Start, sent: dict[str, Any]) -> None
     if code:
         told = answer.json()
         assert code in ([told["error"]] if "error" in told else [one["error"] for one in told["declined"]])
-    stored = running.reports()
+    stored = running.reports("limit=500")
     taken = sent["method"] == "POST" and (status == 204 or sent["id"] == "lookout-reporting-api-batch")
-    assert len(stored) == taken
+    assert len(stored) == before + taken
     if taken:
         assert flags <= set(stored[0]["flags"])
 
@@ -79,3 +94,253 @@ def test_reports_of_one_cause_are_one_group(site: Start) -> None:
     running.post(first, "/r/demo/report-only")
     groups = running.groups()
     assert sorted((group["reports"], group["mode"]) for group in groups) == [(1, "report-only"), (2, "enforce")]
+
+
+# -- what is refused, and told ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 204),
+        ("application/json; charset=utf-8", 204),
+        ("Application/JSON", 204),
+        ("application/reports+json", 204),
+        ("application/hpkp-report", 204),
+        ("text/json", 204),
+        ("text/plain;charset=UTF-8", 204),
+        ("application/octet-stream", 204),
+        ("", 204),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("text/html", 415),
+        ("image/png", 415),
+        ("🙂", 415),
+    ],
+)
+def test_media_types(running: Site, content_type: str, status: int) -> None:
+    answer = running.client.post(
+        "/r/demo/enforce", content=json.dumps(report()), headers={b"content-type": content_type.encode()}
+    )
+    assert answer.status_code == status
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+BODIES: dict[str, tuple[bytes, int, str]] = {
+    "a list": (b"[1, 2]", 200, "not-an-object"),
+    "an empty list": (b"[]", 400, "empty"),
+    "a number": (b"1", 400, "not-an-object"),
+    "null": (b"null", 400, "not-an-object"),
+    "a number of a thousand digits": (b'{"hostname": ' + b"9" * 5000 + b"}", 400, "not-json"),
+    "nested ten thousand deep": (b"[" * 10_000, 400, "too-deep"),
+    "nested a hundred deep": (b'{"hostname":"a.test","x":' + b"[" * 100 + b"]" * 100 + b"}", 400, "too-deep"),
+    "bytes that are no text": (b"\xff\xfe\x00\xd8", 400, "not-json"),
+    "half a surrogate pair": (b'{"hostname": "\\ud800", "known-pins": ["x"]}', 400, "not-json"),
+    "not a number": (b'{"hostname": "a.test", "port": NaN, "known-pins": ["x"]}', 400, "not-json"),
+    "an Expect-CT report": (b'{"expect-ct-report": {"hostname": "a.test"}}', 200, "other-report-type"),
+    "a report of nothing": (b'{"hostname": "a.test"}', 400, "nothing-to-compare"),
+    "an envelope with a string": (b'{"type": "hpkp", "body": "x"}', 400, "not-an-object"),
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_bodies_that_are_no_report(running: Site, case: str) -> None:
+    body, status, code = BODIES[case]
+    answer = running.post(body)
+    assert answer.status_code == status
+    assert code in answer.text
+
+
+STORED: dict[str, bytes] = {
+    "with a byte order mark": b"\xef\xbb\xbf" + json.dumps(report()).encode(),
+    "in UTF-16": json.dumps(report()).encode("utf-16"),
+    "with a NUL in the name": json.dumps(report(hostname="a\x00b")).encode(),
+    "with a name of 60 kB": json.dumps(report(hostname="a" * 60_000)).encode(),
+    "with ten thousand keys": json.dumps(report() | {f"key-{n}": n for n in range(10_000)}).encode(),
+    "in an envelope": json.dumps({"type": "hpkp", "age": 1, "url": "https://a.test", "body": report()}).encode(),
+    "with a year before Christ": json.dumps(report(date_time="-0044-03-15T12:00:00Z")).encode(),
+    "with the last second there is": json.dumps(report(date_time="9999-12-31T23:59:59Z")).encode(),
+    "with 25 certificates": json.dumps(report(served_certificate_chain=["<PEM>"] * 25)).encode(),
+    "with a hundred pins": json.dumps(report(known_pins=["x"] * 100)).encode(),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_odd_reports_are_stored_and_shown(running: Site, case: str) -> None:
+    assert running.post(STORED[case]).status_code == 204
+    newest = running.reports("limit=1")[0]
+    assert newest["report"]
+    assert running.client.get(f"/groups/{newest['group']}").status_code == 200
+
+
+def test_ten_megabytes_are_refused_before_they_are_sent(running: Site) -> None:
+    assert running.post(b"[" * 10_000_000).status_code == 413
+
+
+def test_a_body_without_a_length_is_cut(running: Site) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 10_000
+
+    answer = running.client.post("/r/demo/enforce", content=parts(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+
+def test_a_compressed_body_is_refused(running: Site) -> None:
+    assert running.post(report(), **{"content-encoding": "gzip"}).json()["error"] == "content-encoding"
+
+
+@pytest.mark.parametrize("path", ["/r/other/enforce", "/r/demo/other", "/r/demo", "/r/", "/r/a/b/c", "/r/%00/enforce"])
+def test_unknown_addresses(running: Site, path: str) -> None:
+    answer = running.post(report(), path)
+    assert (answer.status_code, answer.json()["error"]) == (404, "unknown-token")
+
+
+def test_an_envelope_of_several(running: Site) -> None:
+    before = len(running.reports("host=batch.test"))
+    wrapped = [{"type": "hpkp", "body": report(hostname="batch.test", noted_hostname="batch.test")}] * 3
+    answer = running.post([*wrapped, {"type": "csp", "body": {}}, 7], **{"content-type": "application/reports+json"})
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "accepted": 3,
+        "declined": [{"report": 3, "error": "other-report-type"}, {"report": 4, "error": "not-an-object"}],
+    }
+    assert len(running.reports("host=batch.test")) == before + 3
+
+
+# -- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_bound_to_hosts(site: Start) -> None:
+    running = site(tokens=[Token("shop", hosts=("a.test",))])
+    for host, status in (("a.test", 204), ("b.a.test", 204), ("ba.test", 200), ("test", 200)):
+        sent = report(hostname=host, noted_hostname=host)
+        assert running.post(sent, "/r/shop/enforce").status_code == status
+    assert {entry["host"] for entry in running.reports()} == {"a.test", "b.a.test"}
+    assert running.client.get("/metrics").text.count('outcome="filtered",reason="other-host"} 2') == 1
+
+
+def test_a_stored_token_works_until_it_is_revoked(site: Start) -> None:
+    running = site(tokens=[])
+    storage = SQLiteStorage(running.file)
+    storage.add_token(Token("fresh"))
+    running.clock.forward(2)
+    assert running.post(report(), "/r/fresh/enforce").status_code == 204
+    assert storage.revoke_token("fresh")
+    assert not storage.revoke_token("fresh")
+    running.clock.forward(2)
+    assert running.post(report(), "/r/fresh/enforce").status_code == 404
+    storage.close()
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(per_token=3), "limit-token"),
+        (Limits(per_source=3), "limit-source"),
+        (Limits(in_all=3), "limit-in-all"),
+    ],
+)
+def test_limits_count_what_they_drop(site: Start, limits: Limits, reason: str) -> None:
+    running = site(limits=limits)
+    statuses = [running.post(report()).status_code for _ in range(5)]
+    assert statuses == [204, 204, 204, 429, 429]
+    dropped = running.post(report())
+    assert dropped.headers["retry-after"] == "3600"
+    assert f'outcome="rejected",reason="{reason}"}} 3' in running.client.get("/metrics").text
+    running.clock.forward(3600)
+    assert running.post(report()).status_code == 204
+
+
+def test_an_envelope_is_charged_by_the_report(site: Start) -> None:
+    running = site(limits=Limits(per_token=3))
+    answer = running.post([{"type": "hpkp", "body": report()}] * 5)
+    assert answer.json()["accepted"] == 3
+    assert {one["error"] for one in answer.json()["declined"]} == {"limit-token"}
+
+
+def test_sources_beyond_the_table_share_one_budget() -> None:
+    meter = Meter(Limits(per_source=1, per_token=10**9, in_all=10**9))
+    answers = [meter.exceeded("t", f"source-{n}", 0.0) for n in range(50_010)]
+    assert answers.count("limit-source") == 9
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("2001:db8:1:2::3", "2001:db8:1::/48"),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("no address", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_addresses_are_truncated(address: str | None, network: str) -> None:
+    assert truncated(address) == network
+
+
+def test_whole_addresses_where_asked_for(site: Start) -> None:
+    running = site(truncate_addresses=False)
+    running.post(report())
+    assert running.reports()[0]["source"] == "127.0.0.1"
+
+
+# -- what no sender can do --------------------------------------------------------------------------------------------
+
+
+def desk_answer(desk: Desk, body: bytes) -> int:
+    admission = desk.intake.admit(Head("POST", "/r/demo/enforce", "192.0.2.1"))
+    if isinstance(admission, Answer):
+        return admission.status
+    taken = desk.intake.take(admission, body)
+    if taken.stored is not None:
+        taken.stored.result()
+    return taken.answer.status
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    limits = Limits(per_source=10**9, per_token=10**9, in_all=10**9)
+    desk = Desk(SQLiteStorage(tmp_path_factory.mktemp("desk") / "r.sqlite"), tokens=["demo"], limits=limits)
+    yield desk
+    desk.close()
+
+
+TEXTS = st.text(max_size=40)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4))
+REPORTS = st.fixed_dictionaries({}, optional=dict.fromkeys(report(), VALUES))
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(REPORTS | VALUES)
+def test_no_json_leads_to_an_error(desk: Desk, value: object) -> None:
+    assert desk_answer(desk, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
+    desk.settle()
+    assert desk.storage.untriaged(1) == []
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_lead_to_an_error(desk: Desk, body: bytes) -> None:
+    assert desk_answer(desk, body) in (200, 204, 400)
+
+
+def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
+    running = site()
+    assert running.post(report()).status_code == 204
+    breaker = sqlite3.connect(running.file, isolation_level=None)
+    for table in ("samples", "tokens"):
+        breaker.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+        running.clock.forward(2)
+        failed = running.post(report())
+        assert (failed.status_code, failed.json()["error"]) == (503, "not-stored")
+        breaker.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+    breaker.close()
+    assert running.post(report()).status_code == 204
+    assert len(running.reports()) == 2, "what was not acknowledged left nothing behind"

@@ -1,0 +1,158 @@
+"""Alerts: what is told, and what is kept for the next message."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from dynpin.middleware.collector import Alerts, SQLiteStorage
+from dynpin.middleware.collector.alerts import apprise
+from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.intake import Answer, Head
+from tests.middleware.collector.conftest import NOW, Clock, report, vector
+
+
+class Post(list[tuple[str, str]]):
+    """The messages that were sent."""
+
+    def __call__(self, subject: str, text: str) -> None:
+        self.append((subject, text))
+
+
+class Office:
+    """A desk whose alerts are asked for by the test, not by its thread."""
+
+    def __init__(self, path: Path, alerts: Alerts) -> None:
+        self.clock = Clock()
+        self.desk = Desk(SQLiteStorage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
+        self.alerts = alerts
+
+    def receive(self, body: object, times: int = 1) -> None:
+        for _ in range(times):
+            admission = self.desk.intake.admit(Head("POST", "/r/demo/enforce"))
+            assert not isinstance(admission, Answer)
+            stored = self.desk.intake.take(admission, json.dumps(body).encode()).stored
+            assert stored is not None
+            stored.result()
+        self.desk.settle()
+
+    def tell(self) -> bool:
+        return self.alerts.tell(self.desk.storage, self.clock())
+
+
+@pytest.fixture
+def post() -> Post:
+    return Post()
+
+
+@pytest.fixture
+def office(tmp_path: Path, post: Post) -> Iterator[Office]:
+    office = Office(tmp_path / "r.sqlite", Alerts(post, url="https://pins.example/", digest="daily", rise_at_least=20))
+    yield office
+    office.desk.close()
+
+
+def test_new_groups_come_together_and_once(office: Office, post: Post) -> None:
+    assert not office.tell()
+    office.receive(vector("real-chrome-yubico")["body"])
+    office.receive(report(hostname="a.test", noted_hostname="b.test"))
+    assert office.tell()
+    ((subject, text),) = post
+    assert subject == "dynpin: 2 new groups"
+    assert "demo.yubico.com (enforce): Path variance, 1 reports https://pins.example/groups/" in text
+    assert not office.tell()
+    office.clock.forward(601)
+    assert not office.tell()
+
+
+def test_a_message_waits_until_the_last_is_old_enough(office: Office, post: Post) -> None:
+    office.receive(report(hostname="a.test"))
+    assert office.tell()
+    office.receive(report(hostname="b.test"))
+    assert not office.tell()
+    office.clock.forward(601)
+    assert office.tell()
+    assert "b.test" in post[1][1]
+    assert "a.test" not in post[1][1]
+
+
+def test_a_sudden_rise_is_told_once_a_day(office: Office, post: Post) -> None:
+    office.receive(report())
+    assert office.tell()
+    office.clock.forward(26 * 3600)
+    office.receive(report(), times=19)
+    assert not any("rises" in subject for subject, _ in post)
+    office.receive(report(), times=1)
+    office.alerts.digest = None
+    assert office.tell()
+    assert post[-1][0] == "dynpin: 1 sudden rises"
+    assert post[-1][1].startswith("20 reports this hour, 0 before: www.example.com")
+    office.clock.forward(700)
+    assert not office.tell()
+
+
+def test_a_muted_group_is_silent(office: Office, post: Post) -> None:
+    office.receive(report())
+    office.desk.storage.set_state(office.desk.storage.unannounced(1)[0].key, "muted")
+    assert not office.tell()
+
+
+def test_a_digest_a_day(office: Office, post: Post) -> None:
+    office.receive(report(), times=3)
+    assert office.tell()
+    office.clock.forward(86_400)
+    assert office.tell()
+    subject, text = post[-1]
+    assert subject == "dynpin: daily digest"
+    assert "3 reports since the last digest" in text
+    assert "3 about www.example.com" in text
+
+
+def test_what_could_not_be_sent_is_sent_later(office: Office, post: Post) -> None:
+    def refuse(subject: str, text: str) -> None:
+        raise OSError("the mail server is away")
+
+    office.receive(report())
+    broken = Alerts(refuse)
+    assert not broken.tell(office.desk.storage, NOW)
+    assert office.tell()
+
+
+def test_a_host_name_cannot_write_lines_of_its_own(office: Office, post: Post) -> None:
+    office.receive(report(hostname="a\nNew: everything is fine\x1b[2J" + "x" * 500, noted_hostname=None))
+    assert office.tell()
+    assert "\nNew: everything" not in post[0][1]
+    assert "\x1b" not in post[0][1]
+    assert len(post[0][1]) < 400
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise's own import
+def test_apprise_delivers_to_a_webhook() -> None:
+    got: list[bytes] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        apprise([f"json://127.0.0.1:{server.server_port}/hook"])("dynpin: 1 new groups", "New: a.test")
+        thread.join()
+    assert b"dynpin: 1 new groups" in got[0]
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
+def test_apprise_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="no channel like nowhere://"):
+        apprise(["nowhere://x"])

@@ -1,0 +1,212 @@
+"""The storage: what is in the file, what keeps it small, and that every question has an index."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector import Retention, SQLiteStorage, Token
+from dynpin.middleware.collector.filters import Filter, Term
+from dynpin.middleware.collector.storage import Arrival, Counted, Triaged
+from dynpin.report import grouping_key, read_report
+from tests.middleware.collector.conftest import NOW, Clock, report
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def storage(tmp_path: Path, clock: Clock) -> Iterator[SQLiteStorage]:
+    storage = SQLiteStorage(tmp_path / "reports.sqlite", clock=clock)
+    yield storage
+    storage.close()
+
+
+def arrival(host: str = "a.test", at: float = NOW, **options: Any) -> Arrival:
+    read = read_report(report(hostname=host, noted_hostname=host))
+    return Arrival(read, options.pop("body", "{}"), grouping_key(read), "enforce", "t", "192.0.2.0/24", "ua", at)
+
+
+def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(storage.path) as db:
+        rows = db.execute(sql).fetchall()
+    db.close()
+    return rows
+
+
+def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage) -> None:
+    assert storage.path.stat().st_mode & 0o777 == 0o600
+    assert ask(storage, "PRAGMA user_version") == [(1,)]
+    assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
+    assert ask(storage, "SELECT migration_set, name FROM _sqlite_migrations") == [
+        ("dynpin-collector", "001_first_form")
+    ]
+
+
+def test_a_newer_file_is_refused(storage: SQLiteStorage) -> None:
+    ask(storage, "PRAGMA user_version=99")
+    with pytest.raises(StoreError, match="written by a newer dynpin"):
+        SQLiteStorage(storage.path)
+
+
+def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite"
+    db = sqlite3.connect(other)
+    db.execute("CREATE TABLE mine (x)")
+    db.close()
+    with pytest.raises(StoreError, match="another program"):
+        SQLiteStorage(other)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello, this is no database at all" * 40)
+    with pytest.raises(StoreError, match="not a database"):
+        SQLiteStorage(text)
+
+
+def test_counts_and_rates_agree_with_the_rows(storage: SQLiteStorage) -> None:
+    storage.add([arrival("a.test", NOW - 3600), arrival("a.test"), arrival("b.test")], {})
+    storage.add([arrival("a.test")], {Counted(5, "t", "rejected", "x"): 2})
+    storage.add([], {Counted(5, "t", "rejected", "x"): 3})
+    assert ask(storage, "SELECT host, reports FROM groups ORDER BY host") == [("a.test", 3), ("b.test", 1)]
+    assert ask(storage, "SELECT sum(reports) FROM rates") == [(4,)]
+    assert ask(storage, "SELECT sum(reports) FROM totals") == [(4,)]
+    assert ask(storage, "SELECT sum(reports) FROM agents") == [(4,)]
+    assert storage.outcomes(0) == [("rejected", "x", 5)]
+    hours = [(int(NOW // 3600) - 1, "enforce", 1), (int(NOW // 3600), "enforce", 3)]
+    assert storage.activity(Filter(), 0, 10**9) == hours
+    assert storage.activity(Filter((Term("state", "open"),)), 0, 10**9) == hours
+
+
+def test_a_sender_that_varies_its_user_agent_fills_no_table(storage: SQLiteStorage) -> None:
+    for number in range(30):
+        one = arrival()
+        storage.add([Arrival(one.report, "{}", one.key, "enforce", "t", "", f"agent-{number}", NOW)], {})
+    assert ask(storage, "SELECT count(*), sum(reports) FROM agents") == [(21, 30)]
+
+
+def test_datasette_can_read_it(storage: SQLiteStorage) -> None:
+    storage.add([arrival()], {})
+    (row,) = ask(storage, "SELECT received, host, mode, source FROM readable_reports")
+    assert row == ("2027-01-15 08:00:00", "a.test", "enforce", "192.0.2.0/24")
+
+
+# -- retention --------------------------------------------------------------------------------------------------------
+
+
+def test_prune_by_age(storage: SQLiteStorage) -> None:
+    storage.add([arrival("old.test", NOW - 10 * DAY), arrival("new.test")], {Counted(1, "t", "accepted", ""): 1})
+    pruned = storage.prune(Retention(days=5))
+    assert (pruned.reports, pruned.groups, pruned.samples) == (1, 1, 0)
+    assert [group.host for group in storage.groups(Filter()).entries] == ["new.test"]
+    for table, rows in (("samples", 1), ("rates", 1), ("totals", 1), ("outcomes", 0), ("pins", 1), ("agents", 1)):
+        assert ask(storage, f"SELECT count(*) FROM {table}") == [(rows,)], table
+
+
+def test_prune_keeps_the_newest_bodies(storage: SQLiteStorage) -> None:
+    storage.add([arrival(at=NOW + number, body=f"[{number}]") for number in range(10)], {})
+    assert storage.prune(Retention(samples=3)).samples == 7
+    assert [stored.body for stored in storage.reports(Filter()).entries] == ["[9]", "[8]", "[7]", *[None] * 7]
+
+
+def test_prune_by_size(storage: SQLiteStorage) -> None:
+    storage.add([arrival(at=NOW + number, body="x" * 1000) for number in range(5_000)], {})
+    assert storage.prune(Retention(bytes=3_000_000, samples=10**6)).reports == 4_000
+    assert ask(storage, "SELECT min(received_at) FROM reports") == [(NOW + 4_000,)]
+    assert storage.prune(Retention(bytes=1, samples=10**6)).reports == 1_000
+    assert storage.groups(Filter()).entries == []
+
+
+# -- together ---------------------------------------------------------------------------------------------------------
+
+
+def test_threads_write_and_read_together(storage: SQLiteStorage) -> None:
+    def work(name: int) -> None:
+        for number in range(20):
+            storage.add([arrival(f"{name}.test", NOW + number)], {})
+            assert (
+                storage.reports(Filter((Term("host", f"{name}.test"),)), limit=1).entries[0].received_at == NOW + number
+            )
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ask(storage, "SELECT count(*) FROM reports") == [(80,)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_storage_survives_a_fork(storage: SQLiteStorage) -> None:
+    storage.add([arrival("parent.test")], {})
+    child = os.fork()
+    if child == 0:
+        storage.add([arrival("child.test")], {})
+        os._exit(len(storage.groups(Filter()).entries))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    storage.add([arrival("parent.test")], {})
+    assert len(storage.groups(Filter()).entries) == 2
+
+
+def test_tokens_and_facts_are_kept(storage: SQLiteStorage, clock: Clock) -> None:
+    storage.add_token(Token("x", "Shop", ("a.test",), NOW))
+    clock.forward(5)
+    assert storage.revoke_token("x")
+    assert storage.tokens() == [Token("x", "Shop", ("a.test",), NOW, NOW + 5)]
+    assert storage.fact("none") is None
+    storage.set_fact("some", 1.5)
+    assert storage.fact("some") == 1.5
+    assert len(storage.secret()) == 64
+    assert storage.secret() == storage.secret()
+
+
+# -- the plans of the questions ---------------------------------------------------------------------------------------
+
+PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
+QUESTIONS: dict[str, Filter] = {
+    "nothing": Filter(),
+    "host": Filter((Term("host", "a.test"),)),
+    "noted host": Filter((Term("noted-host", "a.test"),)),
+    "pin": Filter((Term("pin", PIN),)),
+    "verdict": Filter((Term("verdict", "undecided"),)),
+    "issuer": Filter((Term("issuer", "CA"),)),
+    "group": Filter((Term("group", arrival("a.test").key),)),
+    "time": Filter(since="7d"),
+    "host and time": Filter((Term("host", "a.test"),), since="7d"),
+}
+# Read in the order of the answer, and left when the page is full.
+IN_ORDER = ("SCAN reports USING INDEX reports_by_time", "SCAN groups USING INDEX groups_by_last_seen")
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("method", ["reports", "groups"])
+def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, name: str, method: str) -> None:
+    storage.add([arrival("a.test"), arrival("b.test")], {})
+    for group, _, _ in storage.untriaged(9):
+        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
+    asked: list[str] = []
+    with storage.reading() as db:
+        db.set_trace_callback(asked.append)
+        assert getattr(storage, method)(QUESTIONS[name], limit=10).entries
+        db.set_trace_callback(None)
+        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    for step in plan:
+        assert step.startswith(("SEARCH", "LIST SUBQUERY")) or step in IN_ORDER or _sorts_few(step, name), plan
+
+
+def _sorts_few(step: str, name: str) -> bool:
+    # The groups of one pin come by the pin, and are put in order afterwards.
+    return step == "USE TEMP B-TREE FOR ORDER BY" and name == "pin"
