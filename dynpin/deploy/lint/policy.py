@@ -57,8 +57,8 @@ def _max_age(reading: Reading, circumstances: Circumstances) -> Iterator[Finding
         return
     if seconds < SHORT_MAX_AGE:
         yield finding("max-age-too-short", span, duration=duration(seconds))
-    elif seconds >= 1_000_000_000 and seconds % (1000 * DAY) == 0 and seconds <= 1000 * 730 * DAY:
-        # A round number of days in milliseconds, at least 11 days and at most two years.
+    elif seconds >= 1_000_000_000 and seconds % (1000 * 3600) == 0 and seconds <= 1000 * 730 * DAY:
+        # A round number of hours in milliseconds, at least 11 days and at most two years.
         meant = seconds // 1000
         yield finding(
             "max-age-milliseconds",
