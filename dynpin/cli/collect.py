@@ -109,6 +109,7 @@ def collect(
             )
         except ModuleNotFoundError as error:
             fail(error.msg)
+        listener.listen(2048)  # what is printed is true: a client may come from here on
         shown = f"[{host}]" if ":" in host else host
         base = f"{'http' if tls_certificate is None else 'https'}://{shown}:{listener.getsockname()[1]}"
         names = [one.token for one in reports.desk.tokens() if one.revoked_at is None]

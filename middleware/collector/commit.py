@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.storage import Arrival
 
 __all__ = ["GroupCommit", "Overloaded"]
@@ -35,14 +35,15 @@ class GroupCommit:
     def __init__(self, write: Write, pending: int) -> None:
         self._write = write
         self._pending = pending
-        self._closing = False
-        self._begin()
+        self.renew()
+        renew_after_fork(self)
 
-    def _begin(self) -> None:
+    def renew(self) -> None:
+        """Begin with nothing waiting."""
+        self._closing = False
         self._batch = _Batch()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
 
     def submit(self, arrivals: Sequence[Arrival]) -> Future[None]:
         """Hand reports in; the future is done when they are on the disk, and shared by all of one batch.
@@ -50,9 +51,6 @@ class GroupCommit:
         Raises:
             Overloaded: when too many wait already.
         """
-        if self._pid != os.getpid():
-            # After a fork (gunicorn --preload) the parent's thread and its waiting requests are not ours.
-            self._begin()
         with self._ready:
             if self._closing or len(self._batch.arrivals) + len(arrivals) > self._pending:
                 raise Overloaded
@@ -68,7 +66,7 @@ class GroupCommit:
         with self._ready:
             self._closing = True
             self._ready.notify()
-        if self._thread is not None and self._pid == os.getpid():
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dynpin.errors import DynpinError
 from dynpin.middleware.collector.alerts import Alerts
 from dynpin.middleware.collector.certificates import Decoded, Roots, decode
 from dynpin.middleware.collector.commit import GroupCommit
+from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
 from dynpin.middleware.collector.storage import HOUR, Arrival, Group, Retention, Storage, Token, Triaged
@@ -68,12 +68,8 @@ class Desk:
         given = [token if isinstance(token, Token) else Token(token) for token in tokens]
         self._given = {token.token: replace(token, created_at=token.created_at or clock()) for token in given}
         self._commit = GroupCommit(self._write, self.limits.pending)
-        self._writing = threading.Lock()
-        self._triage = threading.Lock()
-        self._arrived = threading.Event()
-        self._worker: threading.Thread | None = None
-        self._worker_pid = 0
-        self._closing = False
+        self.renew()
+        renew_after_fork(self)
         self.intake = Intake(
             self._commit,
             self.ledger,
@@ -82,6 +78,14 @@ class Desk:
             clock=clock,
             truncate_addresses=truncate_addresses,
         )
+
+    def renew(self) -> None:
+        """Begin without a thread."""
+        self._writing = threading.Lock()
+        self._triage = threading.Lock()
+        self._arrived = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._closing = False
 
     def tokens(self) -> list[Token]:
         """Every token, given here or stored; the revoked ones too."""
@@ -107,7 +111,7 @@ class Desk:
         self._closing = True
         self._commit.close()
         self._arrived.set()
-        if self._worker is not None and self._worker_pid == os.getpid():
+        if self._worker is not None:
             self._worker.join()
         self.flush()
         self.storage.close()
@@ -134,10 +138,7 @@ class Desk:
     # -- triage -------------------------------------------------------------------------------------------------
 
     def _begin_triage(self) -> None:
-        if self._worker is None or self._worker_pid != os.getpid():
-            if self._worker is not None:
-                self._triage, self._arrived = threading.Lock(), threading.Event()  # those of the parent of a fork
-            self._worker_pid = os.getpid()
+        if self._worker is None:
             self._worker = threading.Thread(target=self._triage_forever, name="dynpin-collector-triage", daemon=True)
             self._worker.start()
         self._arrived.set()

@@ -16,6 +16,7 @@ from typing import cast
 
 from dynpin.middleware.collector import queries
 from dynpin.middleware.collector.filters import Filter
+from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.retention import prune
 from dynpin.middleware.collector.schema import connect, open_database, storage_errors, transaction
 from dynpin.middleware.collector.storage import (
@@ -56,14 +57,15 @@ class SQLiteStorage:
         self.path = Path(path)
         self.clock = clock
         open_database(self.path)
-        self._lock = threading.Lock()
-        self._begin()
+        self.renew()
+        renew_after_fork(self)
 
-    def _begin(self) -> None:
+    def renew(self) -> None:
+        """Begin without connections; those of a parent process are left alone."""
+        self._lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
         self._readers = threading.local()
         self._open: list[sqlite3.Connection] = []
-        self._pid = os.getpid()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -84,8 +86,7 @@ class SQLiteStorage:
     def writing(self) -> Generator[sqlite3.Connection]:
         """A transaction on the one connection that writes."""
         with self._lock, storage_errors(self.path):
-            if self._writer is None or self._pid != os.getpid():
-                self._renew()
+            if self._writer is None:
                 self._writer = connect(self.path)
                 self._open.append(self._writer)
             with transaction(self._writer):
@@ -102,9 +103,6 @@ class SQLiteStorage:
             return db.execute(sql, parameters).fetchall()
 
     def _reader(self) -> sqlite3.Connection:
-        if self._pid != os.getpid():
-            with self._lock:
-                self._renew()
         connection = cast("sqlite3.Connection | None", getattr(self._readers, "connection", None))
         if connection is None:
             connection = connect(self.path)
@@ -112,17 +110,12 @@ class SQLiteStorage:
             self._open.append(connection)
         return connection
 
-    def _renew(self) -> None:
-        # A connection must not cross a fork: the child forgets the parent's without closing them.
-        if self._pid != os.getpid():
-            self._begin()
-
     def close(self) -> None:
         """Close every connection; the storage opens new ones when it is used again."""
         with self._lock:
             for connection in self._open:
                 connection.close()
-            self._begin()
+            self._writer, self._readers, self._open = None, threading.local(), []
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from dynpin.middleware.collector import Limits, SQLiteStorage, Token
 from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.intake import Answer, Head
 from dynpin.middleware.collector.limits import Meter, truncated
 from tests.middleware.collector.conftest import VECTORS, Site, Start, report, running_site, vector
@@ -344,3 +347,16 @@ def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
     breaker.close()
     assert running.post(report()).status_code == 204
     assert len(running.reports()) == 2, "what was not acknowledged left nothing behind"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_desk_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> None:
+    desk = Desk(SQLiteStorage(tmp_path / "r.sqlite"), tokens=["demo"])
+    child = os.fork()
+    if child == 0:
+        status = desk_answer(desk, json.dumps(report()).encode())
+        os._exit(0 if status == 204 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert desk_answer(desk, json.dumps(report()).encode()) == 204
+    assert desk.storage.groups(Filter()).entries[0].reports == 2
+    desk.close()
