@@ -36,12 +36,19 @@ def explain_violation(
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
     lines = [f"{validation.reason}."]
     lines += _column("shown", [f"{pin}  ({who})" for pin, who in _named(chain)] or ["no verified chain"])
-    lines += _column("pinned", [str(pin) for pin in known.pins])
+    exact = [f"certificate {digest.hex()}" for digest in known.certificates]
+    lines += _column("pinned", [*map(str, known.pins), *exact])
     lines += _column("", [f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}"])
-    lines += [
-        "  This is an attack, or the site changed its key without a backup pin. Nothing was sent.",
-        f"  If you know that the new key is right:  {_forget(known.host, store)}",
-    ]
+    if known.is_expired(now):
+        meaning = "Whoever pinned it chose to refuse it from then on. Nothing was sent."
+        way_out = "Get the new pins, or give these up:"
+    elif known.certificates:
+        meaning = "This is an attack, or the site has renewed its certificate. Nothing was sent."
+        way_out = "If you know that the new certificate is right:"
+    else:
+        meaning = "This is an attack, or the site changed its key without a backup pin. Nothing was sent."
+        way_out = "If you know that the new key is right:"
+    lines += [f"  {meaning}", f"  {way_out}  {_forget(known.host, store)}"]
     return "\n".join(lines)
 
 

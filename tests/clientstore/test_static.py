@@ -1,0 +1,250 @@
+"""Static pins (RFC 7469 §2.7): how they meet headers, expire, name certificates and give way to the user."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin import KnownPinnedHost, Pin, PinValidationError
+from dynpin.clientstore import PinStore, enforce
+from dynpin.clientstore.formats import read_toml
+from dynpin.clientstore.static import static_entry
+from dynpin.lab.network import TLSServer
+
+from ..scenarios import Clock
+from .world import HOST, World, leaf_pin
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=1000'
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
+    with PinStore(tmp_path / "pins", clock=clock) as store:
+        yield store
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: Clock) -> Iterator[World]:
+    honest, rogue = trustme.CA(), trustme.CA()
+    certificate, backup = honest.issue_cert(HOST), honest.issue_cert(HOST)
+    with (
+        TLSServer(certificate) as site,
+        TLSServer(rogue.issue_cert(HOST)) as attacker,
+        PinStore(tmp_path / "pins", clock=clock) as store,
+    ):
+        yield World(honest, rogue, certificate, backup, backup, site, attacker, store, tmp_path)
+
+
+def shipped(host: str, pin: Pin = OTHER, at: float = 0.0) -> KnownPinnedHost:
+    return static_entry(host, [pin], noted_at=at)
+
+
+def digest(certificate: trustme.LeafCert) -> bytes:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.cert_chain_pems[0].bytes().decode())).digest()
+
+
+# -- the rule ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_header_neither_changes_nor_removes_a_living_static_entry(store: PinStore) -> None:
+    store.pin("a.test", [LEAF, OTHER])
+    for value in (HEADER, "max-age=0"):
+        noting = store.note("a.test", value, [LEAF])
+        assert (noting.outcome, noting.section) == ("ignored", "2.7")
+    entry = store.entry("a.test")
+    assert entry is not None
+    assert entry.pins == (LEAF, OTHER)
+
+
+def test_a_static_pin_replaces_what_was_noted(store: PinStore) -> None:
+    store.note("a.test", HEADER, [LEAF])
+    store.pin("a.test", [OTHER])
+    assert not store.validate("a.test", [LEAF]).ok
+    assert len(store) == 1
+
+
+def test_the_nearest_entry_applies_wherever_it_came_from(store: PinStore) -> None:
+    store.pin("test", [OTHER], include_subdomains=True)
+    assert not store.validate("a.test", [LEAF]).ok
+    store.pin("a.test", [LEAF])
+    assert store.validate("a.test", [LEAF]).ok
+    assert not store.validate("b.test", [LEAF]).ok
+
+
+# -- expiry -----------------------------------------------------------------------------------------------------------
+
+
+def test_expired_static_pins_release_the_host_and_a_header_takes_their_place(store: PinStore, clock: Clock) -> None:
+    store.pin("a.test", [OTHER], expires_at=clock.now + 10)
+    clock.now += 11
+    assert store.validate("a.test", [LEAF]).ok
+    assert store.note("a.test", HEADER, [LEAF]).outcome == "noted"
+
+
+def test_expired_static_pins_may_refuse_the_host_until_somebody_acts(store: PinStore, clock: Clock) -> None:
+    store.pin("a.test", [LEAF], include_subdomains=True, expires_at=clock.now + 10, on_expiry="refuse")
+    clock.now += 10
+    assert store.validate("sub.a.test", [LEAF]).ok
+    clock.now += 1
+    for host in ("a.test", "sub.a.test"):
+        refused = store.validate(host, [LEAF])
+        assert (refused.ok, refused.section) == (False, "2.7")
+        assert "expired" in refused.reason
+        assert store.note(host, HEADER, [LEAF]).outcome == "ignored"
+    assert [entry.host for entry in store.hosts()] == ["a.test"]
+    assert len(store) == 1
+    store.forget("a.test")
+    assert store.validate("a.test", [LEAF]).ok
+
+
+def test_what_refuses_is_never_purged(tmp_path: Path, clock: Clock) -> None:
+    with PinStore(tmp_path / "pins", clock=clock, max_hosts=1) as store:
+        store.pin("a.test", [LEAF], expires_at=clock.now + 1, on_expiry="refuse")
+        clock.now += 10
+        assert store.note("b.test", HEADER, [LEAF]).outcome == "ignored"
+        assert not store.validate("a.test", [LEAF]).ok
+
+
+def test_the_error_of_an_expired_refusal_says_so(world: World, clock: Clock) -> None:
+    world.store.pin(HOST, [leaf_pin(world.certificate)], expires_at=clock.now + 1, on_expiry="refuse")
+    clock.now += 2
+    context = enforce(world.plain_context(), world.store)
+    with pytest.raises(PinValidationError, match="refuse it from then on") as caught:
+        context.wrap_socket(world.connect(world.site), server_hostname=HOST)
+    assert f"dynpin hosts forget {HOST}" in str(caught.value)
+
+
+# -- exact certificates -----------------------------------------------------------------------------------------------
+
+
+def test_an_exact_certificate_connects_and_a_renewal_with_the_same_key_does_not(world: World) -> None:
+    world.store.pin(HOST, certificates=[digest(world.certificate)])
+    context = enforce(world.plain_context(), world.store)
+    with context.wrap_socket(world.connect(world.site), server_hostname=HOST) as tls:
+        tls.sendall(b"GET / HTTP/1.1\r\nHost: bank.test\r\n\r\n")
+        assert tls.recv(100).startswith(b"HTTP/1.1 200")
+    world.site.show(world.backup)
+    with pytest.raises(PinValidationError, match="renewed its certificate") as caught:
+        context.wrap_socket(world.connect(world.site), server_hostname=HOST)
+    assert f"certificate {digest(world.certificate).hex()}" in str(caught.value)
+
+
+def test_the_hash_of_a_certificate_is_no_pin_of_a_key(store: PinStore, world: World) -> None:
+    # people have pinned the hash of the whole certificate in headers: it must not begin to match
+    world.store.pin(HOST, [Pin(digest(world.certificate))])
+    with pytest.raises(PinValidationError):
+        enforce(world.plain_context(), world.store).wrap_socket(world.connect(world.site), server_hostname=HOST)
+
+
+def test_pinning_a_certificate_warns_that_a_renewal_breaks_it(
+    store: PinStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        store.pin("a.test", certificates=[bytes(32)])
+    assert "renewal breaks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "at least one pin"),
+        ({"certificates": [b"short"]}, "32 bytes"),
+        ({"pins": [LEAF], "on_expiry": "explode"}, "release"),
+    ],
+)
+def test_a_static_pin_that_makes_no_sense_is_refused(store: PinStore, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        store.pin("a.test", **options)  # type: ignore[arg-type] # that is what is tested
+
+
+# -- preloaded by a program -------------------------------------------------------------------------------------------
+
+
+def test_preloading_holds_exactly_what_the_program_ships_now(store: PinStore) -> None:
+    store.note("a.test", HEADER, [LEAF])
+    assert store.preload([shipped("a.test"), shipped("b.test")], "app.toml") == 2
+    assert not store.validate("a.test", [LEAF]).ok
+    assert store.preload([shipped("b.test", BACKUP), shipped("c.test")], "app.toml") == 2
+    assert [(entry.host, entry.pins, entry.origin) for entry in store.hosts()] == [
+        ("b.test", (BACKUP,), "app.toml"),
+        ("c.test", (OTHER,), "app.toml"),
+    ]
+
+
+def test_preloading_the_same_again_writes_nothing(store: PinStore, clock: Clock) -> None:
+    from .test_store import writes
+
+    assert writes(store, lambda: store.preload([shipped("a.test")], "app.toml")) == 1
+    clock.now += 100
+    assert writes(store, lambda: store.preload([shipped("a.test", at=clock.now)], "app.toml")) == 0
+
+
+def test_what_the_user_pinned_or_forgot_stands_against_preloading(store: PinStore) -> None:
+    store.preload([shipped("a.test"), shipped("b.test")], "app.toml")
+    assert store.forget("a.test")
+    store.pin("b.test", [LEAF])
+    assert store.preload([shipped("a.test"), shipped("b.test")], "app.toml") == 0
+    assert store.known_host("a.test") is None
+    assert store.validate("b.test", [LEAF]).ok
+    store.pin("a.test", [BACKUP])  # by hand again: the override is over
+    store.forget("a.test")
+    assert store.preload([shipped("a.test")], "app.toml") == 1
+
+
+def test_two_programs_preload_beside_each_other(store: PinStore) -> None:
+    store.preload([shipped("a.test")], "one.toml")
+    store.preload([shipped("b.test")], "two.toml")
+    assert store.preload([], "one.toml") == 0
+    assert [entry.host for entry in store.hosts()] == ["b.test"]
+
+
+def test_a_program_ships_a_toml_file(store: PinStore, tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "pins.toml"
+    file.write_text(f'[[static]]\nhost = "api.test"\npins = ["{LEAF}", "{BACKUP}"]\n')
+    assert store.preload(read_toml(file.read_text(), now=clock(), folder=tmp_path), file.name) == 1
+    assert not store.validate("api.test", [OTHER]).ok
+
+
+# -- imported by a person ---------------------------------------------------------------------------------------------
+
+
+def noted(host: str, pin: Pin, at: float, lives: float) -> KnownPinnedHost:
+    return KnownPinnedHost(host, (pin,), False, None, at, at + lives)
+
+
+def test_merging_takes_the_newer_noting_and_leaves_static_pins(store: PinStore, clock: Clock) -> None:
+    store.note("newer.test", HEADER, [LEAF])
+    store.note("older.test", HEADER, [LEAF])
+    store.pin("static.test", [LEAF])
+    taken = store.merge(
+        [
+            noted("newer.test", OTHER, clock.now - 5, 100),
+            noted("older.test", OTHER, clock.now + 0.5, 100),
+            noted("static.test", OTHER, clock.now, 100),
+            noted("expired.test", OTHER, clock.now - 200, 100),
+            noted("fresh.test", OTHER, clock.now - 5, 100),
+            shipped("by-hand.test"),
+        ]
+    )
+    assert [entry.host for entry in taken] == ["fresh.test", "by-hand.test"]
+    clock.now += 1
+    assert [entry.host for entry in store.merge([noted("older.test", OTHER, clock.now, 100)])] == ["older.test"]
+
+
+def test_what_another_client_noted_for_a_year_is_capped(store: PinStore, clock: Clock) -> None:
+    (taken,) = store.merge([noted("a.test", LEAF, clock.now, 31_536_000)])
+    assert taken.expires_at == clock.now + store.max_max_age
+    (future,) = store.merge([noted("b.test", LEAF, clock.now + 1e9, 10)])
+    assert future.noted_at == clock.now
