@@ -50,15 +50,15 @@ class PinnedConnector(aiohttp.TCPConnector):
         **options: Any,  # noqa: ANN401 - those of TCPConnector
     ) -> None:
         self.pin_store = own_store(store, self)
-        self._enforcing: dict[str, Any] = {
+        self._pin_options: dict[str, Any] = {
             "private_roots": private_roots,
             "on_violation": on_violation,
             "reporter": reporter,
         }
-        self._enforced: weakref.WeakSet[object] = weakref.WeakSet()
+        self._pin_enforced: weakref.WeakSet[object] = weakref.WeakSet()
         context = _default_context() if ssl is None else ssl
-        self._enforce(context)
-        self._unverified = Enforcement(self.pin_store, private_roots, on_violation, None, context)
+        self._pin_enforce(context)
+        self._pin_unverified = Enforcement(self.pin_store, private_roots, on_violation, None, context)
         super().__init__(ssl=context, **options)  # pyright: ignore[reportUnknownMemberType] - a socket address of any kind
 
     async def connect(
@@ -66,24 +66,24 @@ class PinnedConnector(aiohttp.TCPConnector):
     ) -> Connection:
         """As aiohttp's, held against the pins; a report of what fails carries the port of the request."""
         if isinstance(req.ssl, ssl.SSLContext):
-            self._enforce(req.ssl)
+            self._pin_enforce(req.ssl)
         elif req.is_ssl() and req.ssl is not True:
-            self._refuse_unverified(req)
+            self._pin_refuse_unverified(req)
         token = request_port.set(req.port)
         try:
             return await super().connect(req, traces, timeout)
         finally:
             request_port.reset(token)
 
-    def _enforce(self, context: ssl.SSLContext) -> None:
-        if context not in self._enforced:
-            enforce(context, self.pin_store, **self._enforcing)
-            self._enforced.add(context)
+    def _pin_enforce(self, context: ssl.SSLContext) -> None:
+        if context not in self._pin_enforced:
+            enforce(context, self.pin_store, **self._pin_options)
+            self._pin_enforced.add(context)
 
-    def _refuse_unverified(self, req: aiohttp.ClientRequest) -> None:
+    def _pin_refuse_unverified(self, req: aiohttp.ClientRequest) -> None:
         # aiohttp uses one unverified context for the whole process, which is not ours to harden.
         try:
-            self._unverified.check(
+            self._pin_unverified.check(
                 req.server_hostname or req.host, strict=False, resumed_session=None, validated=(), served=tuple
             )
         except PinValidationError as error:

@@ -36,8 +36,9 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         options: everything else that :class:`http.client.HTTPSConnection` takes.
     """
 
-    _peer: Peer | None = None
-    _tunnel: tuple[str, int] | None = None
+    # Named so that no private name of the base class is hit.
+    _pin_peer: Peer | None = None
+    _pin_tunnel: tuple[str, int] | None = None
 
     def __init__(
         self,
@@ -65,35 +66,35 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         """As http.client's: behind a proxy the site is the tunnel's end."""
         super().set_tunnel(host, port, dict(headers or {}))
         parts = urlsplit(f"//{host}")
-        self._tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
+        self._pin_tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
 
     def connect(self) -> None:
         """As http.client's; a report of what fails carries the port of the site, also behind a proxy."""
-        self._peer = None
-        token = request_port.set(self._site()[1])
+        self._pin_peer = None
+        token = request_port.set(self._pin_site()[1])
         try:
             super().connect()
         finally:
             request_port.reset(token)
         # Kept here: with `Connection: close` the socket is gone when the response is read.
-        self._peer = peer_of(self.sock)
+        self._pin_peer = peer_of(self.sock)
 
     def getresponse(self) -> http.client.HTTPResponse:
         """As http.client's, and the response's pins are noted."""
         response = super().getresponse()
-        host, port = self._site()
+        host, port = self._pin_site()
         take_in(
             self.pin_store,
             host,
-            self._peer,
+            self._pin_peer,
             response.headers.get_all(ENFORCE_NAME, []),
             response.headers.get_all(REPORT_ONLY_NAME, []),
             port=port,
         )
         return response
 
-    def _site(self) -> tuple[str, int]:
-        return self._tunnel or (self.host, self.port)
+    def _pin_site(self) -> tuple[str, int]:
+        return self._pin_tunnel or (self.host, self.port)
 
 
 class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
@@ -120,7 +121,7 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
     ) -> None:
         self.pin_store = own_store(store, self)
         self.pin_context = ssl.create_default_context() if context is None else context
-        self._options: dict[str, Any] = {
+        self._pin_options: dict[str, Any] = {
             "private_roots": private_roots,
             "on_violation": on_violation,
             "reporter": reporter,
@@ -129,7 +130,9 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """As urllib's, over connections that note and enforce."""
-        return self.do_open(self._connection, req)
+        return self.do_open(self._pin_connection, req)
 
-    def _connection(self, host: str, **options: Any) -> PinnedHTTPSConnection:  # noqa: ANN401 - those of http.client
-        return PinnedHTTPSConnection(host, store=self.pin_store, context=self.pin_context, **self._options, **options)
+    def _pin_connection(self, host: str, **options: Any) -> PinnedHTTPSConnection:  # noqa: ANN401 - those of http.client
+        return PinnedHTTPSConnection(
+            host, store=self.pin_store, context=self.pin_context, **self._pin_options, **options
+        )

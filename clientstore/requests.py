@@ -51,13 +51,13 @@ class PinnedAdapter(HTTPAdapter):
         **options: Any,  # noqa: ANN401 - those of HTTPAdapter
     ) -> None:
         self.pin_store = own_store(store, self)
-        self._own_context = context
-        self._options: dict[str, Any] = {
+        self._pin_own_context = context
+        self._pin_options: dict[str, Any] = {
             "private_roots": private_roots,
             "on_violation": on_violation,
             "reporter": reporter,
         }
-        self._contexts: dict[object, ssl.SSLContext] = {}
+        self._pin_contexts: dict[object, ssl.SSLContext] = {}
         super().__init__(**options)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
@@ -85,9 +85,9 @@ class PinnedAdapter(HTTPAdapter):
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
-            if key not in self._contexts:
-                self._contexts[key] = enforce(self._context(verify), self.pin_store, **self._options)
-            pool = {**pool, "ssl_context": self._contexts[key]}
+            if key not in self._pin_contexts:
+                self._pin_contexts[key] = enforce(self._pin_context(verify), self.pin_store, **self._pin_options)
+            pool = {**pool, "ssl_context": self._pin_contexts[key]}
             pool.pop("ca_certs", None)
             pool.pop("ca_cert_dir", None)
         return host, pool
@@ -97,10 +97,10 @@ class PinnedAdapter(HTTPAdapter):
         super().cert_verify(conn, url, verify, cert)
         conn.ca_certs = conn.ca_cert_dir = None
 
-    def _context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
+    def _pin_context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
         # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.
-        if self._own_context is not None and verify:
-            return self._own_context
+        if self._pin_own_context is not None and verify:
+            return self._pin_own_context
         context = create_urllib3_context()
         if verify:
             roots = Path(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)

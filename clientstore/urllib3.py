@@ -79,9 +79,10 @@ class _NotingConnection(HTTPSConnection):
     """Remembers what its handshake proved: with ``Connection: close`` the socket is gone when a response is read."""
 
     pin_store: PinStore
-    _peer: Peer | None = None
-    _tunnel_site: tuple[str, int] | None = None
-    _proxy_scheme = "http"
+    # Named so that no private name of the base class is hit.
+    _pin_peer: Peer | None = None
+    _pin_tunnel: tuple[str, int] | None = None
+    _pin_proxy_scheme = "http"
 
     def set_tunnel(
         self,
@@ -92,29 +93,29 @@ class _NotingConnection(HTTPSConnection):
     ) -> None:
         """As urllib3's: behind CONNECT the site is the tunnel's end; `scheme` is the proxy's."""
         super().set_tunnel(host, port, headers, scheme)
-        self._tunnel_site, self._proxy_scheme = (host, port or _HTTPS_PORT), scheme
+        self._pin_tunnel, self._pin_proxy_scheme = (host, port or _HTTPS_PORT), scheme
 
     def connect(self) -> None:
         """As urllib3's; a report of what fails carries the port of the site, also behind a proxy."""
         # A proxy that speaks TLS itself has its handshake in here too, for another host and port.
-        token = request_port.set(self._site()[1] if self._proxy_scheme == "http" else None)
+        token = request_port.set(self._pin_site()[1] if self._pin_proxy_scheme == "http" else None)
         try:
             super().connect()
         finally:
             request_port.reset(token)
         # TLS inside TLS has an object of its own around the one that counts.
-        self._peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
+        self._pin_peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
         """As urllib3's, and the response's pins are noted."""
         response = super().getresponse()
         # What a proxy forwards came from an http:// URL, or over TLS that the proxy spoke, not this connection.
         if not self.proxy_is_forwarding:
-            host, port = self._site()
+            host, port = self._pin_site()
             take_in(
                 self.pin_store,
                 host,
-                self._peer,
+                self._pin_peer,
                 # The list: headers["…"] would join several fields by a comma.
                 response.headers.getlist(ENFORCE_NAME),
                 response.headers.getlist(REPORT_ONLY_NAME),
@@ -122,5 +123,5 @@ class _NotingConnection(HTTPSConnection):
             )
         return response
 
-    def _site(self) -> tuple[str, int]:
-        return self._tunnel_site or (self.host, self.port or _HTTPS_PORT)
+    def _pin_site(self) -> tuple[str, int]:
+        return self._pin_tunnel or (self.host, self.port or _HTTPS_PORT)

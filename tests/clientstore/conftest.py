@@ -1,0 +1,48 @@
+"""The world of the clients' tests: names that resolve, a site, its attacker, a store. A module may have its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin.clientstore import PinStore
+from dynpin.lab.network import loopback_names
+
+from .sites import Site
+from .world import HOST, World
+
+
+@pytest.fixture(scope="session")
+def honest() -> trustme.CA:
+    """The site's authority."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def rogue() -> trustme.CA:
+    """Another authority that clients trust as well."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """The time that the store sees; a test moves it."""
+    return [1_800_000_000.0]
+
+
+@pytest.fixture
+def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: Path) -> Iterator[World]:
+    """`site` sends the pins of its key and of a backup; nothing is pinned yet."""
+    certificate, backup, stolen = honest.issue_cert(HOST), honest.issue_cert(HOST), rogue.issue_cert(HOST)
+    with (
+        loopback_names(),
+        Site(certificate) as site,
+        Site(stolen) as attacker,
+        PinStore(tmp_path / "pins", clock=lambda: clock[0]) as store,
+    ):
+        made = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
+        site.headers = [("Public-Key-Pins", str(made.header))]
+        yield made
