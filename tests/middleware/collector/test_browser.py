@@ -1,0 +1,141 @@
+"""The pages in a real browser: a person's way through them, hostile reports, and accessibility by axe-core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
+from tests.middleware.collector.conftest import Site, report, running_site
+from tests.middleware.collector.test_pages import HASH, HOSTILE, PASSWORD, fill
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    pytest.mark.xdist_group("chromium"),
+]
+AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(file=tmp_path_factory.mktemp("site") / "r.sqlite", open_access=False, password=HASH) as running:
+        fill(running)
+        certificate = f"-----BEGIN CERTIFICATE-----\n{HOSTILE}\n-----END CERTIFICATE-----"
+        hostile = report(
+            hostname=HOSTILE,
+            noted_hostname=HOSTILE,
+            known_pins=[HOSTILE],
+            served_certificate_chain=[certificate],
+            validated_certificate_chain=[certificate],
+        )
+        running.post(hostile, **{"user-agent": HOSTILE})
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Chromium]:
+    """A browser that has signed in by the form."""
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        browser.visit(f"{site.url}/groups")
+        assert "Sign in" in browser.text()
+        browser.fill("#password", "wrong")
+        browser.click("main button")
+        assert "That was not the password" in browser.text()
+        browser.fill("#password", PASSWORD)
+        browser.click("main button")
+        assert browser.run("location.pathname") == "/"
+        yield browser
+
+
+def addresses(site: Site) -> dict[str, str]:
+    groups = site.client.get("/api/groups", auth=("", PASSWORD)).json()["entries"]
+    found = {group["host"]: f"/groups/{group['group']}" for group in groups}
+    return {
+        "overview": "/?since=24h",
+        "groups": "/groups",
+        "filtered": "/groups?host!=a.test&mode=enforce&since=7d",
+        "nothing": "/groups?host=nobody.test",
+        "reports": "/reports",
+        "false alarm": found["demo.yubico.com"],
+        "wrong pins": found["ciscodude.net"],
+        "hostile": next(path for host, path in found.items() if "script" in host),
+        "set-up": "/set-up",
+        "missing": "/groups/0",
+    }
+
+
+PAGES = ["overview", "groups", "filtered", "nothing", "reports", "false alarm", "wrong pins", "hostile", "set-up"]
+
+
+def test_from_the_overview_to_a_decision(browser: Chromium, site: Site) -> None:
+    browser.visit(site.url)
+    assert "POSSIBLE ATTACKS" in browser.text().upper()
+    browser.fill("[name=field]", "host")
+    browser.fill("[name=value]", "demo.yubico.com")
+    browser.click(".filters button")
+    assert browser.run("location.search") == "?host=demo.yubico.com&since=7d"
+    browser.click(".cards .cover")
+    shown = browser.text()
+    assert "Path variance" in shown
+    assert "Go Daddy Class 2 Certification Authority" in shown
+    browser.click("button[value=mute]")
+    assert "muted" in browser.text()
+    browser.visit(f"{site.url}/groups?state=muted")
+    assert browser.run("document.querySelectorAll('.card.group').length") == 1
+    browser.click(".chip a[title='Turn round']")
+    assert browser.run("location.search") == "?state!=muted"
+    assert browser.run("document.querySelectorAll('.card.group').length") == 4
+
+
+def test_the_failing_certificate_is_marked_in_the_picture(browser: Chromium, site: Site) -> None:
+    browser.visit(site.url + addresses(site)["false alarm"])
+    assert browser.run("document.querySelector('.served .cert.pinned h4').innerText") == (
+        "Go Daddy Class 2 Certification Authority"
+    )
+    assert browser.run("document.querySelector('.validated .cert.failing h4').innerText") == (
+        "Go Daddy Root Certificate Authority - G2"
+    )
+    # The root stands above the leaf, and the two leaves side by side.
+    tops = browser.run("[...document.querySelectorAll('.validated .cert h4')].map(e => e.getBoundingClientRect().top)")
+    assert tops == sorted(tops)
+    leaves = browser.run("[...document.querySelectorAll('.cert')].slice(-2).map(e => e.getBoundingClientRect().top)")
+    assert abs(leaves[0] - leaves[1]) < 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_nothing_runs_and_nothing_comes_from_elsewhere(browser: Chromium, site: Site, page: str) -> None:
+    browser.visit(site.url + addresses(site)[page])
+    assert browser.complaints() == []
+    assert all(url.startswith(site.url) for url in browser.requests())
+    assert browser.run("document.scripts.length") == 0
+    assert browser.run("document.querySelectorAll('main img, main script').length") == 0
+    assert browser.run("getComputedStyle(document.body).margin") == "0px", "the style sheet is there"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_is_wider_than_a_phone(browser: Chromium, site: Site, page: str) -> None:
+    browser.look(width=360)
+    browser.visit(site.url + addresses(site)[page])
+    assert browser.run("document.documentElement.scrollWidth") <= 360
+    browser.look()
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.parametrize(
+    ("page", "scheme"),
+    [
+        *((page, "light") for page in (*PAGES, "missing")),
+        ("overview", "dark"),
+        ("wrong pins", "dark"),
+        ("groups", "dark"),
+    ],
+)
+def test_axe_finds_no_fault(browser: Chromium, site: Site, page: str, scheme: str) -> None:
+    browser.look(scheme=scheme)
+    browser.visit(site.url + addresses(site)[page])
+    browser.run(AXE.read_text() + "; 0")
+    found = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))
+    assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
