@@ -51,50 +51,51 @@ class PublicKeyPinsMiddleware:
     ) -> None:
         self.app = app
         self.policies: tuple[Policy, ...] = ()
-        self.error: PolicyError | None = None
         try:
             self.policies = given_policies(policy, report_only, options)
         except PolicyError as error:
             logger.critical("The pinning policy is refused: %s", error)
-            self.error = error
+            self.app = _refusal(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        if self.error is not None:
-            await self._refuse(scope, receive, send)
         # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
-        elif scope["type"] == "http" and scope.get("scheme") == "https":
-            policies = self.policies
-
-            # No coroutine of its own: a streamed body costs one comparison for each of its messages.
-            def send_with_pins(message: Message) -> Awaitable[None]:
-                if message["type"] == "http.response.start":
-                    message = _with_pins(message, policies)
-                return send(message)
-
-            await self.app(scope, receive, send_with_pins)
-        else:
+        if scope["type"] != "http" or scope.get("scheme") != "https":
             await self.app(scope, receive, send)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await send({"type": "lifespan.startup.failed", "message": f"dynpin: {self.error}"})
             return
-        raise PolicyError(str(self.error)) from self.error
+        policies = self.policies
+
+        # On the path of every request, so all in one place; and no coroutine of its own, so that each message of a
+        # streamed body costs one comparison.
+        def send_with_pins(message: Message) -> Awaitable[None]:
+            if message["type"] != "http.response.start":
+                return send(message)
+            # Copies: an application may send the same objects again, over plain http or after a rotation.
+            headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+            for policy in policies:
+                field = policy.field
+                if field is None:
+                    continue
+                name = field[0]
+                size = len(name)
+                for present, _ in headers:  # §2.2.1: exactly one of each
+                    # Few names have this length: the others are told apart without folding their case.
+                    if len(present) == size and present.lower() == name:
+                        break
+                else:
+                    headers.append(field)
+            return send({**message, "headers": headers})
+
+        await self.app(scope, receive, send_with_pins)
 
 
-def _with_pins(message: Message, policies: tuple[Policy, ...]) -> Message:
-    """The start of a response with the fields that it lacks; the application's own objects stay as they are."""
-    headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
-    for policy in policies:
-        field = policy.field
-        if field is None:
-            continue
-        name = field[0]
-        for present, _ in headers:  # §2.2.1: exactly one of each
-            if present == name or present.lower() == name:
-                break
-        else:
-            headers.append(field)
-    return {**message, "headers": headers}
+def _refusal(error: PolicyError) -> App:
+    """What stands in the place of an application whose policy is refused."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise PolicyError(str(error)) from error
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": f"dynpin: {error}"})
+
+    return refuse

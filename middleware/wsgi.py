@@ -69,9 +69,10 @@ class PublicKeyPinsWSGIMiddleware:
             if field is None:
                 continue
             name = field[0]
+            size = len(name)
             for present, _ in headers:  # §2.2.1: exactly one of each
-                # Most names differ in length already, which spares the folding of their case.
-                if len(present) == len(name) and present.lower() == name.lower():
+                # Few names have this length: the others are told apart without folding their case.
+                if len(present) == size and present.lower() == name.lower():
                     break
             else:
                 headers.append(field)
