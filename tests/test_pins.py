@@ -338,6 +338,7 @@ def bundles() -> dict[str, bytes]:
         "CRLF": (leaf + issuer).replace(b"\n", b"\r\n"),
         "no newline at the end": leaf.rstrip(),
         "one line of base64": re.sub(rb"(?<=[\w+/=])\n(?=[\w+/=])", b"", leaf),
+        "headers of RFC 1421": leaf.replace(b"-----\n", b"-----\nComment: a,\n  b\nX-Note: c\n\n", 1) + issuer,
         "X509 label": leaf.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
         "DER": certificate("p-256").public_bytes(Encoding.DER),
         "DER and a newline": certificate("p-256").public_bytes(Encoding.DER) + b"\n",
@@ -370,6 +371,7 @@ def test_a_damaged_first_certificate_does_not_make_the_second_one_first() -> Non
         leaf.replace(begin, b""),
         leaf.replace(end, b"-----END CERTIFICATE REQUEST-----"),
         leaf.replace(b"M", b"!", 1),
+        leaf.replace(b"M", b"M****", 1),  # a lenient decoder drops what is not of the alphabet
         leaf[:200] + b"\n",
     ):
         with pytest.raises(UnpinnableKey, match="PEM block CERTIFICATE is damaged"):

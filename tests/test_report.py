@@ -302,6 +302,9 @@ MEMBERS: list[tuple[dict[str, object], set[str], dict[str, object]]] = [
     ({"port": None}, {"no-port"}, {"port": None}),
     ({"port": "8443"}, {"port-as-text"}, {"port": 8443}),
     ({"port": "99999"}, {"port-as-text", "bad-port"}, {"port": None}),
+    ({"port": 65535}, set(), {"port": 65535}),
+    ({"port": 65536}, {"bad-port"}, {"port": None}),
+    ({"port": "000443"}, {"bad-port"}, {"port": None}),
     ({"port": "https"}, {"bad-port"}, {"port": None}),
     ({"port": "\u0664\u0664\u0663"}, {"bad-port"}, {"port": None}),
     ({"port": 0}, {"bad-port"}, {"port": None}),
@@ -339,6 +342,7 @@ MEMBERS: list[tuple[dict[str, object], set[str], dict[str, object]]] = [
     ({"known_pins": [str(ONE), f'pin-sha256="{TWO}"']}, {"bare-known-pins"}, {"known_pins": (ONE, TWO)}),
     ({"known_pins": ['pin-sha512="x"', f'pin-sha256="{ONE}"']}, {"other-known-pins"}, {"known_pins": (ONE,)}),
     ({"known_pins": ["x", 7, None, [], f'pin-sha256="{ONE}"']}, {"bad-known-pin"}, {"known_pins": (ONE,)}),
+    ({"known_pins": [f'pin-sha256="{ONE}"'] * MAX_KNOWN_PINS}, set(), {"known_pins": (ONE,)}),
     (
         {"known_pins": [f'pin-sha256="{Pin(bytes([number]) * 32)}"' for number in range(MAX_KNOWN_PINS + 1)]},
         {"too-many-known-pins"},
@@ -349,6 +353,11 @@ MEMBERS: list[tuple[dict[str, object], set[str], dict[str, object]]] = [
     ({"served_certificate_chain": ["PEM", 7]}, {"bad-certificate"}, {"served_chain": ("PEM",)}),
     ({"served_certificate_chain": [LONG]}, {"bad-certificate"}, {"served_chain": (LONG[:-1],)}),
     ({"validated_certificate_chain": []}, {"no-validated-chain"}, {"validated_chain": ()}),
+    (
+        {"validated_certificate_chain": ["PEM"] * MAX_CERTIFICATES},
+        {"bad-certificate"},
+        {"validated_chain": ("PEM",) * MAX_CERTIFICATES},
+    ),
     (
         {"validated_certificate_chain": ["PEM"] * (MAX_CERTIFICATES + 1)},
         {"bad-certificate", "too-many-certificates"},
