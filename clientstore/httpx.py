@@ -57,7 +57,7 @@ class PinnedClient(httpx.Client):
         refuse_transports(options)
         self.pin_store = own_store(store, self)
         context = enforce(
-            httpx.create_ssl_context(verify, cert, trust_env),
+            httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
             self.pin_store,
             private_roots=private_roots,
             on_violation=on_violation,
@@ -97,7 +97,7 @@ class PinnedAsyncClient(httpx.AsyncClient):
         refuse_transports(options)
         self.pin_store = own_store(store, self)
         context = enforce(
-            httpx.create_ssl_context(verify, cert, trust_env),
+            httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env),
             self.pin_store,
             private_roots=private_roots,
             on_violation=on_violation,

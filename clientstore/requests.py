@@ -101,11 +101,12 @@ class PinnedAdapter(HTTPAdapter):
         # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.
         if self._pin_own_context is not None and verify:
             return self._pin_own_context
+        if not verify:
+            return create_urllib3_context(cert_reqs=ssl.CERT_NONE)
         context = create_urllib3_context()
-        if verify:
-            roots = Path(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
-            folder = roots.is_dir()
-            context.load_verify_locations(capath=roots if folder else None, cafile=None if folder else roots)
+        roots = Path(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
+        folder = roots.is_dir()
+        context.load_verify_locations(capath=roots if folder else None, cafile=None if folder else roots)
         return context
 
 

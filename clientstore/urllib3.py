@@ -10,14 +10,14 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import HTTPResponse
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
-from dynpin.errors import PinValidationError
+from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 __all__ = ["note_responses", "pinned_pool_manager"]
@@ -50,8 +50,7 @@ def pinned_pool_manager(
         options: everything else that :class:`urllib3.PoolManager` takes.
     """
     if ssl_context is None:
-        ssl_context = create_urllib3_context()
-        ssl_context.load_default_certs()
+        ssl_context = _context(options)
     manager = (
         urllib3.PoolManager(ssl_context=ssl_context, **options)
         if proxy_url is None
@@ -61,6 +60,14 @@ def pinned_pool_manager(
     enforce(ssl_context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
     note_responses(manager, pins)
     return manager
+
+
+def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """What urllib3 itself makes for these options; it loads the roots that they name when it connects."""
+    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(options.get("cert_reqs")))
+    if not any(options.get(name) for name in ("ca_certs", "ca_cert_dir", "ca_cert_data")):
+        context.load_default_certs()
+    return context
 
 
 def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
@@ -105,6 +112,13 @@ class _NotingConnection(HTTPSConnection):
             request_port.reset(token)
         # TLS inside TLS has an object of its own around the one that counts.
         self._pin_peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
+        # No request has been sent yet: a pool may have been given another context, or an old requests none at all.
+        if self._pin_peer is None and not self.proxy_is_forwarding:
+            self.close()
+            raise UnenforceableContext(
+                f"the connection to {self._pin_site()[0]} is not held against the pins, since its ssl_context is not "
+                "that of its pool manager; give the context to pinned_pool_manager, or to PinnedSession(context=...)"
+            )
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
         """As urllib3's, and the response's pins are noted."""

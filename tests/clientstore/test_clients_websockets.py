@@ -1,0 +1,188 @@
+"""WebSockets: enforced like all else, and the response to the opening handshake is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from threading import Thread
+from typing import Any
+
+import aiohttp
+import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
+from websockets.sync.server import Server, ServerConnection, serve
+
+from dynpin import PinValidationError, UnenforceableContext
+from dynpin.clientstore import pin_violation
+from dynpin.clientstore.aiohttp import pinned_session
+from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
+
+from .sites import Proxy
+from .world import HOST, World
+
+
+def run(main: Callable[[], Awaitable[object]]) -> object:
+    async def wrapped() -> object:
+        return await main()
+
+    return asyncio.run(wrapped())
+
+
+def _echo(connection: ServerConnection) -> None:
+    for message in connection:
+        connection.send(message)
+
+
+@contextlib.contextmanager
+def websocket_site(world: World, answer: Callable[[Request], Response | None], *, tls: bool = True) -> Iterator[int]:
+    """A server of the websockets library; what `answer` gives for a request is sent in place of a handshake."""
+
+    def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        return answer(request)
+
+    def process_response(connection: ServerConnection, request: Request, response: Response) -> Response:
+        response.headers["Public-Key-Pins"] = str(world.header)
+        return response
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    world.certificate.configure_cert(context)
+    server: Server = serve(
+        _echo,
+        "127.0.0.1",
+        0,
+        ssl=context if tls else None,
+        process_request=process_request,
+        process_response=process_response,
+    )
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.socket.getsockname()[1]
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def port(world: World) -> Iterator[int]:
+    with websocket_site(world, lambda request: None) as found:
+        yield found
+
+
+def by_websockets(world: World, uri: str, **options: Any) -> str:
+    async def main() -> object:
+        async with pinned_connect(uri, world.store, ssl=world.plain_context(), **options) as connection:
+            await connection.send("hello")
+            return await connection.recv()
+
+    return str(run(main))
+
+
+def by_websockets_sync(world: World, uri: str, **options: Any) -> str:
+    with pinned_connect_sync(uri, world.store, ssl=world.plain_context(), **options) as connection:
+        connection.send("hello")
+        return str(connection.recv())
+
+
+def by_aiohttp(world: World, uri: str, *, proxy: str | None = None) -> str:
+    async def main() -> object:
+        async with (
+            pinned_session(world.store, ssl=world.plain_context()) as session,
+            session.ws_connect(uri, proxy=proxy) as connection,
+        ):
+            await connection.send_str("hello")
+            return (await connection.receive()).data
+
+    return str(run(main))
+
+
+LIBRARIES = [by_websockets, by_websockets_sync, by_aiohttp]
+each = pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.__name__)
+
+
+def refused(world: World, attempt: Callable[[], object]) -> PinValidationError:
+    with pytest.raises((PinValidationError, aiohttp.ClientConnectorCertificateError)) as caught:
+        attempt()
+    violation = pin_violation(caught.value)
+    assert violation is not None
+    caught.value.__traceback__ = None
+    gc.collect()
+    world.attacker.wait_idle()
+    assert world.attacker.connections == 1
+    assert world.attacker.application_bytes == 0
+    return violation
+
+
+@each
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_the_handshake_is_noted_and_the_attacker_refused(
+    world: World, port: int, library: Callable[..., str], proxied: bool
+) -> None:
+    with Proxy() as proxy:
+        options = {"proxy": proxy.url if proxied else None}
+        assert library(world, f"wss://{HOST}:{port}/", **options) == "hello"
+        known = world.store.known_host(HOST)
+        assert known is not None
+        assert known.pins == world.header.pins
+        violation = refused(world, lambda: library(world, f"wss://{HOST}:{world.attacker.port}/", **options))
+    assert violation.report is not None
+    assert violation.report.port == world.attacker.port
+
+
+@pytest.mark.parametrize("library", [by_websockets, by_websockets_sync], ids=lambda library: library.__name__)
+def test_a_response_that_fails_the_handshake_is_noted_too(world: World, library: Callable[..., str]) -> None:
+    response = Response(403, "Forbidden", Headers({"Public-Key-Pins": str(world.header), "Content-Length": "0"}))
+    with websocket_site(world, lambda request: response) as port, pytest.raises(InvalidStatus):
+        library(world, f"wss://{HOST}:{port}/")
+    assert world.store.known_host(HOST) is not None
+
+
+def test_a_redirect_leads_to_the_next_check_with_its_own_port(world: World) -> None:
+    world.pin_site()
+    target = f"wss://{HOST}:{world.attacker.port}/"
+    response = Response(302, "Found", Headers({"Location": target, "Content-Length": "0"}))
+    with websocket_site(world, lambda request: response) as port:
+        violation = refused(world, lambda: by_websockets(world, f"wss://{HOST}:{port}/"))
+    assert violation.report is not None
+    assert violation.report.port == world.attacker.port
+
+
+def test_from_ws_to_wss_websockets_would_leave_the_pins_behind(
+    world: World, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = world.folder / "roots.pem"
+    bundle.write_bytes(world.honest.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    target = f"wss://{HOST}:{world.site.port}/"
+    response = Response(302, "Found", Headers({"Location": target, "Content-Length": "0"}))
+    with (
+        websocket_site(world, lambda request: response, tls=False) as plain,
+        pytest.raises(UnenforceableContext, match="connect to the wss:// URI"),
+    ):
+        by_websockets(world, f"ws://{HOST}:{plain}/")
+    world.site.wait_idle()
+    assert world.site.connections == 1
+    assert world.site.application_bytes == 0
+
+
+def test_over_ws_nothing_is_noted(world: World) -> None:
+    with websocket_site(world, lambda request: None, tls=False) as plain:
+        assert by_websockets(world, f"ws://{HOST}:{plain}/") == "hello"
+        assert by_websockets_sync(world, f"ws://{HOST}:{plain}/") == "hello"
+    assert len(world.store) == 0
+
+
+def test_a_refusal_ends_the_loop_that_reconnects(world: World) -> None:
+    world.pin_site()
+
+    async def main() -> None:
+        uri = f"wss://{HOST}:{world.attacker.port}/"
+        async for _ in pinned_connect(uri, world.store, ssl=world.plain_context(), proxy=None):
+            raise AssertionError("the attacker was let in")
+
+    refused(world, lambda: run(main))
