@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from dynpin.clientstore.last_seen import LastSeen
+from dynpin.clientstore.salvage import rows_in_pages
 from dynpin.clientstore.schema import open_database
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.table import EVERYWHERE, counted, entry_of, put, recount
@@ -24,6 +26,12 @@ __all__ = ["Repair", "check", "repair"]
 
 _MAX_FAULTS = 20
 _OTHER_TABLES = ("reports", "overrides", "uses")
+# The columns of the hosts table in the order of the file; a row of the first schema ends with the domain.
+_COLUMNS = (
+    *("host", "pins", "include_subdomains", "report_uri", "noted_at", "expires_at", "source", "domain"),
+    *("certificates", "on_expiry", "origin"),
+)
+_FIRST_SCHEMA = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ def repair(path: Path, now: float) -> Repair:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         fresh = Path(folder) / path.name
         with _salvaging(path, Path(folder)) as damaged:
-            entries, expected = _salvage(damaged)
+            entries, expected = _salvage(damaged, path.read_bytes())
             if not entries and expected != 0:
                 raise StoreError(
                     f"nothing of the pin store {path} can be read. Put a copy back, or move it away to start with no "
@@ -150,13 +158,14 @@ def _salvaging(path: Path, folder: Path) -> Generator[sqlite3.Connection]:
     connection = sqlite3.connect(copy, isolation_level=None)
     try:
         # Without it, a file that is shorter than its first page says is not read at all.
-        connection.execute("PRAGMA writable_schema=ON")
+        with contextlib.suppress(sqlite3.DatabaseError):
+            connection.execute("PRAGMA writable_schema=ON")
         yield connection
     finally:
         connection.close()
 
 
-def _salvage(damaged: sqlite3.Connection) -> tuple[dict[str, KnownPinnedHost], int | None]:
+def _salvage(damaged: sqlite3.Connection, data: bytes) -> tuple[dict[str, KnownPinnedHost], int | None]:
     """Every sound row that can be reached, and how many hosts the file had counted."""
     entries: dict[str, KnownPinnedHost] = {}
 
@@ -183,7 +192,25 @@ def _salvage(damaged: sqlite3.Connection) -> tuple[dict[str, KnownPinnedHost], i
     expected: int | None = None
     with contextlib.suppress(sqlite3.DatabaseError):
         expected = counted(damaged, EVERYWHERE)
+    if expected is None or len(entries) < expected:
+        _take_from_pages(data, entries)
     return entries, expected
+
+
+def _take_from_pages(data: bytes, entries: dict[str, KnownPinnedHost]) -> None:
+    """Add what no tree leads to any more; of several rows of a host the one that was noted last."""
+    found: dict[str, KnownPinnedHost] = {}
+    for values in rows_in_pages(data):
+        row = dict(zip(_COLUMNS, values, strict=False))
+        for moment in ("noted_at", "expires_at"):
+            if isinstance(row.get(moment), int):  # SQLite keeps a whole number of a REAL column as an integer
+                row[moment] = float(cast("int", row[moment]))
+        if len(values) < _FIRST_SCHEMA or row["source"] not in ("header", "static") or _fault(row) is not None:
+            continue
+        entry = entry_of(row)
+        if entry.host not in entries and (entry.host not in found or found[entry.host].noted_at < entry.noted_at):
+            found[entry.host] = entry
+    entries.update(found)
 
 
 def _copy(damaged: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> None:

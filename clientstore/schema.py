@@ -145,10 +145,10 @@ def open_database(path: Path | str) -> OpenFile:
                     "put the store back, or remove that file too to start with no pins"
                 )
             _make(path)
-        if path.stat().st_size == 0:
+        if _is_cut_off(path):
             raise StoreError(
-                f"the pin store {path} is empty, which a pin store never is: its pins were cut off. Put a copy back, "
-                "or move the file away to start with no pins"
+                f"the pin store {path} was cut off, and pins with it. Run `dynpin hosts check --repair` to save what "
+                "is left, put a copy back, or move the file away to start with no pins"
             )
         if _is_writable(path):
             return OpenFile(_open_for_writing(path))
@@ -229,6 +229,17 @@ def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
         uri=uri,
+    )
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether the file ends before a page does: SQLite takes an empty one for new, and zeros for what is missing."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(18)
+    page_size = int.from_bytes(header[16:18])
+    return size == 0 or (
+        header.startswith(b"SQLite format 3\0") and size % (65_536 if page_size == 1 else page_size or 1) != 0
     )
 
 

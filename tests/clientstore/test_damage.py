@@ -1,0 +1,408 @@
+"""A damaged, full, read-only or unknown file: never a pin dropped in silence, never a connection let through."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.check import check, repair
+from dynpin.clientstore.salvage import rows_in_pages
+
+from ..scenarios import BASE, Clock
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=100000'
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pins.sqlite"
+
+
+@pytest.fixture
+def filled(file: Path, clock: Clock) -> Path:
+    """A store of many pages, closed."""
+    with PinStore(file, clock=clock) as store, store.writing() as connection:
+        from dynpin import KnownPinnedHost
+        from dynpin.clientstore.table import put
+
+        for number in range(2_000):
+            put(
+                connection,
+                KnownPinnedHost(f"h{number:04}.test", (LEAF, BACKUP), False, None, BASE, BASE + 100_000),
+            )
+    return file
+
+
+def names(path: Path, clock: Clock) -> set[str]:
+    with PinStore(path, clock=clock) as store:
+        return {entry.host for entry in store.hosts()}
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_was_cut_to_nothing_is_damage_and_not_a_new_store(filled: Path) -> None:
+    filled.write_bytes(b"")
+    with pytest.raises(StoreError, match="cut off"):
+        PinStore(filled)
+    assert filled.read_bytes() == b""
+    assert "cut off" in check(filled, BASE)[0]
+    with pytest.raises(StoreError, match="nothing of the pin store"):
+        repair(filled, BASE)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.9999])
+def test_a_truncated_file_refuses_and_is_repaired_as_far_as_it_goes(filled: Path, clock: Clock, share: float) -> None:
+    size = filled.stat().st_size
+    os.truncate(filled, int(size * share))
+    with pytest.raises(StoreError, match="dynpin hosts check"):
+        PinStore(filled, clock=clock).known_host("h0000.test")
+    assert check(filled, BASE)
+    damaged = filled.read_bytes()
+    if share < 0.1:  # the pages of the hosts are gone
+        with pytest.raises(StoreError, match="nothing of the pin store"):
+            repair(filled, BASE)
+        assert filled.read_bytes() == damaged
+        return
+    done = repair(filled, BASE)
+    assert done.aside.read_bytes() == damaged
+    assert check(filled, BASE) == []
+    assert len(names(filled, clock)) == done.kept > (share - 0.1) * 2_000 * 0.8
+    assert done.lost is None or done.kept + done.lost == 2_000
+
+
+def spoil(path: Path, where: Callable[[bytes], int], length: int = 4096) -> None:
+    content = bytearray(path.read_bytes())
+    at = where(bytes(content)) // 4096 * 4096
+    content[at : at + length] = b"\xff" * length
+    path.write_bytes(content)
+
+
+def test_a_spoilt_page_is_noticed_and_the_other_pages_are_saved(filled: Path, clock: Clock) -> None:
+    # the leaf that holds one host in the middle of the table: its pins stand right behind its name
+    spoil(filled, lambda content: content.index(b"h1000.test" + LEAF.digest))
+    with PinStore(filled, clock=clock) as store, pytest.raises(StoreError, match="dynpin hosts check"):
+        store.validate("h1000.test", [OTHER])
+    faults = check(filled, BASE)
+    assert any("SQLite" in fault for fault in faults)
+    done = repair(filled, BASE)
+    saved = names(filled, clock)
+    assert done.kept == len(saved)
+    assert 1_900 < done.kept < 2_000
+    assert done.lost == 2_000 - done.kept
+    assert {"h0000.test", "h0500.test", "h1500.test", "h1999.test"} <= saved
+    assert check(filled, BASE) == []
+
+
+def test_two_spoilt_pages_leave_what_lies_between(filled: Path, clock: Clock) -> None:
+    for name in (b"h0300.test", b"h1700.test"):
+        spoil(filled, lambda content, name=name: content.index(name + LEAF.digest))  # type: ignore[misc] # a closure
+    repair(filled, BASE)
+    assert {"h0000.test", "h1000.test", "h1999.test"} <= names(filled, clock)
+
+
+def test_a_spoilt_header_is_no_database_and_its_pages_are_saved(filled: Path, clock: Clock) -> None:
+    spoil(filled, lambda _: 0, 100)
+    before = filled.read_bytes()
+    with pytest.raises(StoreError, match="move the file away"):
+        PinStore(filled, clock=clock)
+    assert filled.read_bytes() == before
+    done = repair(filled, BASE)
+    assert (done.kept, done.lost) == (2_000, None)
+    with PinStore(filled, clock=clock) as store:
+        known = store.known_host("h1234.test")
+        assert known is not None
+        assert (known.pins, known.noted_at, known.expires_at) == ((LEAF, BACKUP), BASE, BASE + 100_000)
+
+
+def test_long_rows_are_saved_from_their_overflow_pages(file: Path, clock: Clock) -> None:
+    many = [Pin(number.to_bytes(32)) for number in range(64)]
+    with PinStore(file, clock=clock) as store:
+        store.pin("long.test", many, report_uri="https://report.test/" + "x" * 6_000, expires_at=BASE + 0.5)
+        entry = store.entry("long.test")
+    spoil(file, lambda _: 0, 100)
+    assert repair(file, BASE).kept == 1
+    with PinStore(file, clock=clock) as store:
+        assert store.entry("long.test") == entry
+
+
+@given(st.binary(max_size=600))
+def test_any_page_is_read_or_passed_over(noise: bytes) -> None:
+    page = (bytes([10]) + noise).ljust(4096, b"\xff")
+    list(rows_in_pages(page))
+
+
+def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:
+    from .test_reporting import a_report, by_hand
+    from .test_static import shipped
+
+    with PinStore(file, clock=clock) as store:
+        store.pin("a.test", [LEAF])
+        by_hand(store).add(a_report(), "http://report.test/")
+        store.preload([shipped("gone.test")], "app.toml")
+        store.forget("gone.test")
+    repair(file, BASE)
+    with PinStore(file, clock=clock) as store:
+        assert len(by_hand(store).pending()) == 1
+        assert store.preload([shipped("gone.test")], "app.toml") == 0
+        assert not store.validate("a.test", [OTHER]).ok
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("UPDATE hosts SET pins = x'00' WHERE host = 'a.test'", "cut off"),
+        ("UPDATE hosts SET pins = 'text' WHERE host = 'a.test'", "no bytes"),
+        ("UPDATE hosts SET host = 'A.Test' WHERE host = 'a.test'", "not the name of a host"),
+        ("UPDATE hosts SET expires_at = 'soon' WHERE host = 'a.test'", "no times"),
+        ("UPDATE counts SET hosts = 7", "has counted 7"),
+    ],
+)
+def test_a_row_that_makes_no_sense_is_found(file: Path, clock: Clock, sql: str, said: str) -> None:
+    with PinStore(file, clock=clock) as store:
+        store.pin("a.test", [LEAF])
+        store.pin("b.test", [LEAF])
+        with store.writing() as connection:
+            connection.execute(sql)
+    assert said in " ".join(check(file, BASE))
+    repair(file, BASE)
+    assert check(file, BASE) == []
+    assert "b.test" in names(file, clock)
+
+
+def test_a_missing_file_with_its_wal_left_behind_is_not_a_new_store(file: Path, clock: Clock) -> None:
+    store = PinStore(file, clock=clock)
+    store.pin("a.test", [LEAF])
+    shutil.copy(file.with_name("pins.sqlite-wal"), file.with_name("kept"))
+    store.close()
+    file.unlink()
+    file.with_name("kept").rename(file.with_name("pins.sqlite-wal"))
+    with pytest.raises(StoreError, match="is gone"):
+        PinStore(file)
+    assert not file.exists()
+
+
+def test_pins_that_others_may_change_are_a_finding(filled: Path) -> None:
+    assert check(filled, BASE) == []
+    filled.chmod(0o666)
+    assert "others may write" in check(filled, BASE)[0]
+
+
+# -- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[int], None]]:
+    """Sets how large a file may grow: what is beyond fails as on a full disk."""
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_refuses_the_new_and_keeps_the_old(
+    file: Path, clock: Clock, small_files: Callable[[int], None]
+) -> None:
+    store = PinStore(file, clock=clock)
+    assert store.note("a.test", HEADER, [LEAF]).outcome == "noted"
+    small_files(file.with_name("pins.sqlite-wal").stat().st_size)
+
+    def fill() -> None:
+        for number in range(100):
+            store.note(f"h{number}.example", HEADER, [LEAF])
+
+    with pytest.raises(StoreError, match=r"disk|full|I/O"):
+        fill()
+    assert not store.validate("a.test", [OTHER]).ok
+    assert store.validate("a.test", [LEAF]).ok
+    small_files(resource.RLIM_INFINITY)
+    assert store.note("later.test", HEADER, [LEAF]).outcome == "noted"
+    store.close()
+    assert {"a.test", "later.test"} <= names(file, clock)
+    assert check(file, BASE) == []
+
+
+# -- a file that cannot be written ------------------------------------------------------------------------------------
+
+AS_NOBODY = """
+import logging, os, sys
+logging.basicConfig(level=logging.WARNING)
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+leaf, backup, other = (Pin(bytes([n]) * 32) for n in (1, 2, 5))
+header = f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age=100000'
+path = sys.argv[1]
+"""
+
+
+def as_nobody(path: Path, script: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", AS_NOBODY + textwrap.dedent(script), str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that everybody may read and only its owner write."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def readable(file: Path) -> None:
+    for path in file.parent.glob("pins*"):
+        path.chmod(0o444)
+    if os.getuid() != 0:
+        file.parent.chmod(0o555)
+
+
+READ_ONLY = """
+    with PinStore(path, clock=lambda: 1_800_000_000.0) as store:
+        assert store.read_only
+        assert not store.validate("a.test", [other]).ok
+        assert store.validate("a.test", [leaf]).ok
+        noting = store.note("b.test", header, [leaf])
+        assert noting.outcome == "ignored" and "read-only" in noting.reason, noting
+        try:
+            store.forget("a.test")
+        except StoreError as error:
+            assert "permissions" in str(error), error
+        else:
+            raise AssertionError("it was forgotten")
+"""
+
+
+def test_a_read_only_store_is_enforced_and_notes_nothing(public: Path, clock: Clock) -> None:
+    file = public / "pins.sqlite"
+    with PinStore(file, clock=clock) as store:
+        store.pin("a.test", [LEAF])
+    readable(file)
+    done = as_nobody(file, READ_ONLY)
+    assert done.returncode == 0, done.stderr
+    assert "b.test was not noted" in done.stderr
+
+
+def test_a_read_only_store_that_its_owner_has_open_is_read_with_its_last_pins(public: Path, clock: Clock) -> None:
+    file = public / "pins.sqlite"
+    with PinStore(file, clock=clock) as store:
+        store.pin("a.test", [LEAF])  # in the -wal, not merged
+        readable(file)
+        done = as_nobody(file, READ_ONLY)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wal_that_cannot_be_read_is_not_passed_over(public: Path, clock: Clock) -> None:
+    file = public / "pins.sqlite"
+    store = PinStore(file, clock=clock)
+    store.pin("a.test", [LEAF])
+    for suffix in ("", "-wal"):
+        shutil.copy(public / f"pins.sqlite{suffix}", public / f"copied{suffix}")
+        (public / f"copied{suffix}").chmod(0o444)
+    store.close()
+    readable(file)
+    done = as_nobody(public / "copied", "PinStore(path)")
+    assert "not merged yet" in done.stderr
+
+
+def test_a_reader_of_a_read_only_store_sees_what_its_owner_writes(public: Path, clock: Clock) -> None:
+    file = public / "pins.sqlite"
+    with PinStore(file, clock=clock) as store:
+        store.pin("a.test", [LEAF])
+    readable(file)
+    script = """
+        with PinStore(path, clock=lambda: 1_800_000_000.0) as store:
+            assert store.known_host("b.test") is None
+            print("read", flush=True)
+            sys.stdin.readline()
+            assert store.known_host("b.test") is not None, "stale"
+            assert not store.validate("a.test", [other]).ok
+    """
+    command = [sys.executable, "-c", AS_NOBODY + textwrap.dedent(script), str(file)]
+    if os.getuid() != 0:
+        pytest.skip("needs two users")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "read\n"
+        with PinStore(file, clock=clock) as store:
+            store.pin("b.test", [LEAF])
+        file.chmod(0o444)
+        _, err = reader.communicate("go\n", timeout=30)
+    assert reader.returncode == 0, err
+
+
+# -- schemas ----------------------------------------------------------------------------------------------------------
+
+
+def first_schema(path: Path) -> None:
+    """A file as the first schema made it."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            """
+            PRAGMA journal_mode=WAL;
+            CREATE TABLE hosts (host TEXT PRIMARY KEY, pins BLOB NOT NULL, include_subdomains INTEGER NOT NULL,
+                report_uri TEXT, noted_at REAL NOT NULL, expires_at REAL, source TEXT NOT NULL, domain TEXT NOT NULL
+            ) WITHOUT ROWID;
+            CREATE INDEX hosts_by_domain ON hosts (domain);
+            CREATE TABLE counts (domain TEXT PRIMARY KEY, hosts INTEGER NOT NULL) WITHOUT ROWID;
+            CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+            CREATE TABLE reports (id INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, host TEXT NOT NULL,
+                noted_host TEXT, report_uri TEXT NOT NULL, body TEXT NOT NULL, created_at FLOAT NOT NULL,
+                attempts INTEGER NOT NULL, next_attempt_at FLOAT, sent_at FLOAT, last_error TEXT);
+            CREATE UNIQUE INDEX idx_reports_fingerprint ON reports (fingerprint);
+            CREATE TABLE _sqlite_migrations (id INTEGER PRIMARY KEY, migration_set TEXT, name TEXT, applied_at TEXT);
+            CREATE UNIQUE INDEX idx__sqlite_migrations_migration_set_name
+                ON _sqlite_migrations (migration_set, name);
+            INSERT INTO _sqlite_migrations (migration_set, name, applied_at)
+                VALUES ('dynpin-clientstore', '001_hosts_and_reports', '2026-11-24');
+            INSERT INTO counts VALUES ('a.test', 1), ('', 1);
+            PRAGMA application_id=1685679728;
+            PRAGMA user_version=1;
+            """
+        )
+        connection.execute(
+            "INSERT INTO hosts VALUES ('a.test', ?, 0, NULL, ?, NULL, 'static', 'a.test')", (LEAF.digest, BASE)
+        )
+    connection.close()
+
+
+def test_an_older_schema_is_brought_up_to_date_with_its_pins(file: Path, clock: Clock) -> None:
+    first_schema(file)
+    with PinStore(file, clock=clock) as store:
+        assert not store.validate("a.test", [OTHER]).ok
+        assert store.validate("a.test", [LEAF]).ok
+        assert store.note("b.test", HEADER, [LEAF]).outcome == "noted"
+    assert check(file, BASE) == []
+
+
+def test_an_older_schema_that_cannot_be_written_is_refused(public: Path) -> None:
+    file = public / "pins.sqlite"
+    first_schema(file)
+    readable(file)
+    assert "brought up to date" in as_nobody(file, "PinStore(path)").stderr
