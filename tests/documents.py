@@ -22,6 +22,7 @@ import io
 import json
 import re
 import subprocess
+import threading
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, FencedCod
 
 __all__ = ["Blocks", "examples_of"]
 
-_TIMEOUT = 120.0
+_TIMEOUT = 60.0
 # Directives that hold no code. Code stands in plain fences, where every Markdown renderer shows it.
 _MARKUP = re.compile(r"\{(toctree|include|eval-rst|note|tip|important|warning|admonition|raw|image|figure)\}.*")
 
@@ -95,10 +96,15 @@ class Blocks:
         self._running.append(process)
         assert process.stdout is not None
         shown = ""
-        while not _matches(expected, shown):
-            line = process.stdout.readline()
-            assert line, f"$ {command} ended, or closed its output, after\n{shown}"
-            shown += line
+        overdue = threading.Timer(_TIMEOUT, process.kill)
+        overdue.start()
+        try:
+            while not _matches(expected, shown):
+                line = process.stdout.readline()
+                assert line, f"$ {command} ended, or was silent for long, after\n{shown}"
+                shown += line
+        finally:
+            overdue.cancel()
 
     def _open(self, command: str, script: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
