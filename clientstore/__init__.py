@@ -4,6 +4,7 @@ from dynpin.clientstore.enforcement import Peer, Reporter
 from dynpin.clientstore.reporting import Delivery, QueuedReport, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.usage import Usage
 from dynpin.clientstore.violations import pin_violation
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "QueuedReport",
     "ReportQueue",
     "Reporter",
+    "Usage",
     "enforce",
     "peer_of",
     "pin_violation",

@@ -181,7 +181,7 @@ class PinStore(StoreFile):
         now = self._now()
         known = applicable(self._entries(name), name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
-        if noting.outcome == "ignored" or not _worthwriting(known, noting.known_host):
+        if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):
             return noting
         if self.read_only:
             reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
@@ -331,7 +331,7 @@ def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader |
         return error
 
 
-def _worthwriting(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
+def _worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
     """Whether the disk must change: always, but for an expiry that only moves on a little.
 
     A busy client does not write on every response, and what is on the disk never expires later than the truth.
