@@ -43,7 +43,7 @@ def test_the_hook_installs_a_pinned_key_and_no_other(client: str, tmp_path: Path
     assert dynpin("rotate", "record", *started, "--history", str(history)).exit_code == 0
     # The command as it is installed, under its own name.
     command = folder / "dynpin"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from tests.deploy.commands import app; app()" "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from dynpin.cli import main; main()" "$@"\n')
     command.chmod(0o755)
     hook = folder / "hook.sh"
     options = ("--history", str(history), "--install", str(installed), "--reload", "echo reloaded")
