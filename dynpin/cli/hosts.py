@@ -263,7 +263,8 @@ def _details(asked: str, known: KnownPinnedHost, usage: Usage | None, now: float
     table.add_row("expires", f"{until}{_lifetime(known, now)}{then}")
     origin = "" if known.origin is None else f", from {known.origin}"
     table.add_row("source", f"{'a response header' if known.source == 'header' else 'static'}{origin}")
-    used = "never" if usage is None else f"{usage.count} times, last {duration(now - usage.last_at)} ago"
+    times = "never" if usage is None else "once" if usage.count == 1 else f"{usage.count} times"
+    used = times if usage is None else f"{times}, last {duration(now - usage.last_at)} ago"
     table.add_row("used", used)
     if known.report_uri is not None:
         table.add_row("report-uri", known.report_uri)

@@ -1,0 +1,239 @@
+"""`dynpin hosts`: what a person finds, understands, removes, pins, imports and mends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin import Pin, PinValidationError
+from dynpin.cli import hosts
+from dynpin.cli.errors import run
+from dynpin.clientstore import PinStore, enforce
+from dynpin.lab.network import TLSServer
+
+from ..clientstore.test_formats import CHROMIUM, CHROMIUM_KEYS
+from ..clientstore.world import leaf_pin
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dynpin_hosts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs `dynpin hosts …` and gives its exit code, stdout and stderr."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        code = run(lambda: hosts.app([str(argument) for argument in arguments]))
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "pins"
+    with PinStore(path) as store:
+        store.pin("bank.test", [LEAF, BACKUP], include_subdomains=True, expires_at=time.time() + 3 * 86_400 + 60)
+        store.pin("shop.bank.test", [OTHER], report_uri="https://report.test/")
+        store.note("noted.test", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=7260', [LEAF])
+        store.pin("old.test", [LEAF], expires_at=5.0)
+        store.validate("www.bank.test", [LEAF])
+    return path
+
+
+def test_list_shows_life_cover_source_and_use(dynpin_hosts: Command, file: Path) -> None:
+    code, out, _ = dynpin_hosts("list", "--store", file)
+    lines = [line.split("  ") for line in out.splitlines()]
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
+    assert code == 0
+    assert cells["bank.test"][:2] == ["with subdomains", "in 3 days"]
+    assert cells["bank.test"][3:] == ["static", "1", "2"]
+    assert cells["shop.bank.test"][:2] == ["host alone", "never"]
+    assert cells["noted.test"][1] == "in 2 hours"
+    assert "header" in cells["noted.test"]
+    assert "old.test" not in cells
+    assert "old.test" in dynpin_hosts("list", "--all", "--store", file)[1]
+
+
+def test_list_as_json_is_what_import_reads(dynpin_hosts: Command, file: Path, tmp_path: Path) -> None:
+    code, out, _ = dynpin_hosts("list", "--json", "--store", file)
+    listed = json.loads(out)
+    assert code == 0
+    assert [entry["host"] for entry in listed] == ["bank.test", "noted.test", "shop.bank.test"]
+    assert (listed[0]["used"], listed[1]["used"], listed[0]["source"]) == (1, 0, "static")
+    copy, other = tmp_path / "copy.json", tmp_path / "other"
+    copy.write_text(out)
+    assert dynpin_hosts("import", copy, "--store", other)[:2] == (0, "3 hosts imported\n")
+    with PinStore(file) as store, PinStore(other) as imported:
+        assert [entry.pins for entry in imported.hosts()] == [entry.pins for entry in store.hosts()]
+
+
+@pytest.mark.parametrize("verb", [["show"], ["-F"]])
+def test_show_says_which_entry_applies(dynpin_hosts: Command, file: Path, verb: list[str]) -> None:
+    code, out, _ = dynpin_hosts(*verb, "a.b.bank.test", "--store", file)
+    assert code == 0
+    for text in ("nearest superdomain of a.b.bank.test", str(LEAF), str(BACKUP), "static", "once"):
+        assert text in out
+    code, out, _ = dynpin_hosts("show", "shop.bank.test", "--json", "--store", file)
+    shown = json.loads(out)
+    assert (shown["host"], shown["pins"], shown["report_uri"]) == (
+        "shop.bank.test",
+        [str(OTHER)],
+        "https://report.test/",
+    )
+
+
+def test_show_of_what_is_not_pinned_is_a_finding(dynpin_hosts: Command, file: Path) -> None:
+    assert dynpin_hosts("show", "nobody.test", "--store", file) == (1, "", "dynpin: nobody.test is not pinned\n")
+    assert dynpin_hosts("show", "old.test", "--store", file)[2].endswith("its pins expired at 1970-01-01T00:00:05Z\n")
+    assert dynpin_hosts("show", "nobody.test", "--json", "--store", file) == (1, "null\n", "")
+
+
+@pytest.mark.parametrize("verb", [["forget"], ["-R"]])
+def test_forget_removes_and_names_what_still_covers_the_host(
+    dynpin_hosts: Command, file: Path, verb: list[str]
+) -> None:
+    code, out, _ = dynpin_hosts(*verb, "shop.bank.test", "--store", file)
+    assert code == 0
+    assert "still pinned: bank.test covers its subdomains. To forget that one:" in out
+    assert f"dynpin hosts forget bank.test --store {file}" in out
+    code, _, err = dynpin_hosts(*verb, "shop.bank.test", "--store", file)
+    assert (code, "has no pins of its own: bank.test covers" in err) == (1, True)
+    assert dynpin_hosts(*verb, "BANK.test.", "--store", file)[0] == 0
+    with PinStore(file) as store:
+        assert [entry.host for entry in store.hosts()] == ["noted.test"]
+
+
+def test_the_command_that_the_error_names_is_the_way_out(dynpin_hosts: Command, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.configure_trust(context)
+    path = tmp_path / "pins"
+    with TLSServer(authority.issue_cert("bank.test")) as site, PinStore(path) as store:
+        store.pin("test", [LEAF], include_subdomains=True)
+        enforce(context, store)
+
+        def connect() -> ssl.SSLSocket:
+            return context.wrap_socket(socket.create_connection(("127.0.0.1", site.port)), server_hostname="bank.test")
+
+        with pytest.raises(PinValidationError) as caught:
+            connect()
+        found = re.search(r"dynpin hosts (.*)", str(caught.value))
+        assert found is not None
+        assert dynpin_hosts(*found[1].split())[0] == 0
+        connect().close()
+
+
+def test_pin_takes_keys_files_and_certificates(dynpin_hosts: Command, tmp_path: Path) -> None:
+    leaf = trustme.CA().issue_cert("a.test")
+    pem, path = tmp_path / "site.pem", tmp_path / "pins"
+    pem.write_bytes(leaf.cert_chain_pems[0].bytes())
+    code, out, err = dynpin_hosts("pin", "a.test", pem, f"sha256/{BACKUP}", "--include-subdomains", "--store", path)
+    assert (code, err) == (0, "")
+    assert str(leaf_pin(leaf)) in out
+    code, _, err = dynpin_hosts(
+        "pin", "b.test", BACKUP, "--expires", "2999-01-01", "--on-expiry", "refuse", "--store", path
+    )
+    assert (code, "no Backup Pin" in err) == (0, True)
+    code, _, err = dynpin_hosts("pin", "c.test", "--certificate", ":".join(["AB"] * 32), "--store", path)
+    assert (code, "renewal of the certificate breaks" in err) == (0, True)
+    with PinStore(path) as store:
+        a, b, c = store.hosts()
+    assert (a.pins, a.include_subdomains, a.expires_at) == ((leaf_pin(leaf), BACKUP), True, None)
+    assert (b.on_expiry, b.expires_at) == ("refuse", 32_472_144_000.0)
+    assert c.certificates == (b"\xab" * 32,)
+
+
+@pytest.mark.parametrize("form", ["wget2", "json", "csv", "toml"])
+def test_export_and_import_go_round(dynpin_hosts: Command, file: Path, tmp_path: Path, form: str) -> None:
+    written, other = tmp_path / f"written.{form}", tmp_path / "other"
+    assert dynpin_hosts("export", "--format", form, "-o", written, "--store", file)[0] == 0
+    assert dynpin_hosts("import", written, "--store", other) == (0, "3 hosts imported\n", "")
+    code, out, _ = dynpin_hosts("list", "--json", "--store", other)
+    assert code == 0
+    listed = {entry["host"]: entry for entry in json.loads(out)}
+    assert listed["bank.test"]["pins"] == [str(LEAF), str(BACKUP)]
+    assert listed["bank.test"]["include_subdomains"] is True
+    assert listed["bank.test"]["origin"] == f"written.{form}"
+
+
+def test_export_of_one_host_and_of_one_that_is_not_there(dynpin_hosts: Command, file: Path) -> None:
+    code, out, err = dynpin_hosts("export", "--format", "json", "bank.test", "nobody.test", "--store", file)
+    assert (code, err) == (1, "dynpin: there are no pins of nobody.test\n")
+    assert [entry["host"] for entry in json.loads(out)] == ["bank.test"]
+
+
+def test_import_of_chromiums_list(dynpin_hosts: Command, tmp_path: Path) -> None:
+    listed, keys, path = tmp_path / "static.json", tmp_path / "static.pins", tmp_path / "pins"
+    listed.write_text(CHROMIUM)
+    keys.write_text(CHROMIUM_KEYS)
+    code, out, err = dynpin_hosts(
+        "import", listed, "--keys", keys, "--expires", "2999-01-01", "--on-expiry", "release", "--store", path
+    )
+    assert (code, out) == (0, "3 hosts imported\n")
+    assert "strict" in err
+    with PinStore(path) as store:
+        assert {entry.expires_at for entry in store.hosts()} == {32_472_144_000.0}
+    assert dynpin_hosts("import", listed, "--store", path)[0] == 2
+
+
+def test_a_bad_file_changes_nothing(dynpin_hosts: Command, file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text(f"host,pins\nnew.test,{OTHER}\nbank.test,nonsense\n")
+    code, out, err = dynpin_hosts("import", bad, "--store", file)
+    assert (code, out) == (2, "")
+    assert "row 3" in err
+    with PinStore(file) as store:
+        assert store.known_host("new.test") is None
+
+
+def test_check_finds_and_repairs(dynpin_hosts: Command, file: Path) -> None:
+    assert dynpin_hosts("check", "--store", file) == (0, f"{file} is sound.\n", "")
+    os.truncate(file, file.stat().st_size - 4096)
+    code, out, _ = dynpin_hosts("check", "--json", "--store", file)
+    assert code == 1
+    assert not json.loads(out)["ok"]
+    assert dynpin_hosts("list", "--store", file)[0] == 2
+    code, _, err = dynpin_hosts("check", "--repair", "--store", file)
+    assert code == 0
+    assert "hosts saved" in err
+    assert "pins.damaged-" in err
+    assert dynpin_hosts("show", "bank.test", "--store", file)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--store", "{folder}/nowhere"],
+        ["show", "a..b"],
+        ["-F", "a.test", "-R", "b.test"],
+        ["--store", "{folder}/x"],
+        ["-F", "a.test", "list"],
+        ["pin", "a.test", "--store", "{folder}/x"],
+        ["pin", "127.0.0.1", str(LEAF), "--store", "{folder}/x"],
+        ["pin", "a.test", "nonsense", "--store", "{folder}/x"],
+        ["pin", "a.test", str(LEAF), "--expires", "2999-01-01", "--store", "{folder}/x"],
+        ["import", "{folder}/nowhere", "--store", "{folder}/x"],
+        ["export", "--format", "wget3"],
+        ["export", "--format", "wget2", "--store", "{folder}/nowhere"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2(dynpin_hosts: Command, tmp_path: Path, arguments: list[str]) -> None:
+    code, _, err = dynpin_hosts(*(argument.format(folder=tmp_path) for argument in arguments))
+    assert code == 2
+    assert err or arguments[0] == "--store"
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,178 @@
+"""Private stores, partitions, use counts, and a clock that jumps."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.check import check
+
+from ..scenarios import BASE, Clock
+from .test_store import writes
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+DAY = 86_400.0
+HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=2000000'
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pins.sqlite"
+
+
+@pytest.fixture
+def store(file: Path, clock: Clock) -> Iterator[PinStore]:
+    with PinStore(file, clock=clock) as store:
+        yield store
+
+
+# -- worlds -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_private_store_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with PinStore.private() as store:
+        assert store.note("a.test", HEADER, [LEAF]).outcome == "noted"
+        assert not store.validate("a.test", [OTHER]).ok
+        with PinStore.private() as another:
+            assert another.known_host("a.test") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_noted_in_one_partition_is_unknown_in_another(file: Path, clock: Clock) -> None:
+    names = ("https://one.example", "https://two.example", "../../etc/passwd", "", "x" * 1000)
+    stores = [PinStore(file, clock=clock, partition=name) for name in names]
+    plain = PinStore(file, clock=clock)
+    stores[0].note("tracker.test", HEADER, [LEAF])
+    assert [store.known_host("tracker.test") is not None for store in (*stores, plain)] == [True] + [False] * 5
+    assert {path.parent for path in file.parent.rglob("*")} == {file.parent}  # no name leads out of the folder
+    for store in (*stores, plain):
+        store.close()
+    with PinStore(file, clock=clock, partition=names[0]) as again:
+        assert again.known_host("tracker.test") is not None
+        assert not again.is_default
+
+
+# -- uses -------------------------------------------------------------------------------------------------------------
+
+
+def test_uses_are_counted_and_written_in_batches(store: PinStore, file: Path, clock: Clock) -> None:
+    store.pin("a.test", [LEAF], include_subdomains=True)
+    store.pin("b.test", [LEAF])
+
+    def connect(times: int = 100) -> None:
+        for _ in range(times):
+            clock.now += 1
+            assert store.validate("www.a.test", [LEAF]).ok
+            assert not store.validate("b.test", [OTHER]).ok
+            assert store.validate("unknown.test", [OTHER]).ok
+
+    assert writes(store, connect) == 0
+    usage = store.usage()
+    assert list(usage) == ["a.test"]
+    assert (usage["a.test"].count, usage["a.test"].last_at) == (100, BASE + 100)
+    assert 1 <= writes(store, lambda: connect(1_500)) <= 2
+    store.close()
+    with PinStore(file, clock=clock) as again:
+        assert again.usage()["a.test"].count == 1_600
+        again.forget("a.test")
+        assert again.usage() == {}
+
+
+def test_counting_never_fails_a_connection(store: PinStore, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store.pin("a.test", [LEAF])
+    with sqlite3.connect(file) as other:
+        other.execute("DROP TABLE uses")
+    other.close()
+    with caplog.at_level(logging.INFO):
+        for _ in range(2_500):
+            assert store.validate("a.test", [LEAF]).ok
+    assert "could not be written" in caplog.text
+
+
+# -- the clock --------------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_pushed_past_every_expiry_is_told_and_pins_hold_again_when_it_is_right(
+    store: PinStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.note("a.test", HEADER, [LEAF])
+    clock.now += 61 * DAY
+    assert store.validate("a.test", [OTHER]).ok  # §2.3.3: expiry wins
+    assert "61 days after the last time seen" in caplog.text
+    assert "pins of 1 host have expired" in caplog.text
+    assert [entry.host for entry in store.hosts(include_expired=True)] == ["a.test"]
+    caplog.clear()
+    assert store.validate("a.test", [OTHER]).ok
+    assert caplog.text == ""  # told once
+    clock.now = BASE
+    assert not store.validate("a.test", [OTHER]).ok
+
+
+def test_a_clock_that_is_set_back_is_told(store: PinStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    store.note("a.test", HEADER, [LEAF])
+    clock.now -= 3 * DAY
+    assert not store.validate("a.test", [OTHER]).ok
+    assert "3 days before the last time seen" in caplog.text
+
+
+def test_time_that_passes_as_it_does_is_no_jump(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with PinStore(file, clock=clock) as store:
+        store.note("a.test", HEADER, [LEAF])
+        for _ in range(100):
+            clock.now += DAY
+            store.validate("a.test", [OTHER])
+        clock.now += 40 * DAY  # nobody used it for long, and no pin expired meanwhile
+        store.validate("a.test", [OTHER])
+    assert caplog.text == ""
+
+
+def test_a_jump_is_noticed_by_the_next_process(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with PinStore(file, clock=clock) as store:
+        store.note("a.test", HEADER, [LEAF])
+    clock.now += 61 * DAY
+    assert any("61 days after" in fault for fault in check(file, clock.now))
+    with PinStore(file, clock=clock) as store:
+        assert "61 days after" in caplog.text
+        assert store.known_host("a.test") is None
+
+
+def test_a_jump_may_refuse_everything_until_a_person_decides(file: Path, clock: Clock) -> None:
+    store = PinStore(file, clock=clock, on_clock_jump="refuse")
+    store.note("a.test", HEADER, [LEAF])
+    clock.now += 61 * DAY
+    for host in ("a.test", "b.test"):
+        with pytest.raises(StoreError, match="--accept-clock"):
+            store.validate(host, [OTHER])
+    clock.now = BASE + DAY
+    assert not store.validate("a.test", [OTHER]).ok  # it was the clock
+    clock.now = BASE + 61 * DAY
+    with pytest.raises(StoreError, match="--accept-clock"):
+        store.known_host("a.test")
+    store.accept_clock()
+    assert store.known_host("a.test") is None
+    store.close()
+    PinStore(file, clock=clock, on_clock_jump="refuse").close()
+
+
+def test_other_processes_do_not_take_the_decision_by_looking(file: Path, clock: Clock) -> None:
+    with PinStore(file, clock=clock) as store:
+        store.note("a.test", HEADER, [LEAF])
+    clock.now += 61 * DAY
+    with PinStore(file, clock=clock) as looking:
+        looking.hosts()
+        looking.validate("a.test", [LEAF])
+    with pytest.raises(StoreError, match="--accept-clock"):
+        PinStore(file, clock=clock, on_clock_jump="refuse")
