@@ -126,12 +126,12 @@ def collect(
 
 
 def _welcome(base: str, names: list[str], password: str | None, storage: Path) -> None:
-    lines = [f"pages       {base}/", f"storage     {storage}"]
-    if password is not None:
-        lines.append(f"password    {password}   (made for this run; set DYNPIN_PASSWORD to choose one)")
-    lines += [f"report-uri  {base}/r/{name}/enforce   (or …/report-only)" for name in names]
+    lines = [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
     if not names:
         lines.append("report-uri  none yet: dynpin collect tokens add")
+    if password is not None:
+        lines.append(f"password    {password}   (made for this run; set DYNPIN_PASSWORD to choose one)")
+    lines += [f"storage     {storage}", f"pages       {base}/"]
     for line in lines:
         typer.echo(line, err=True)
 

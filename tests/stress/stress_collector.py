@@ -40,7 +40,7 @@ def test_sigkill_under_load_loses_no_acknowledged_report(tmp_path: Path) -> None
         taken: list[list[str]] = [[] for _ in range(SENDERS)]
         enough = threading.Event()
         with collecting(file, "--token", "demo", "--open-access") as (process, said):
-            uri = said["report-uri"].split()[0]
+            uri = said["report-uri"]
             threads = [
                 threading.Thread(target=send, args=(uri, f"{number}-{sender}", enough, taken[sender]))
                 for sender in range(SENDERS)
