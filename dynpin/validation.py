@@ -54,7 +54,8 @@ def validate(
         now: seconds since the epoch, UTC; needed for static entries that refuse once they have expired.
     """
     pins = tuple(chain)
-    if known is None:
+    # §2.3.3: Pin Validation does not go on with an entry that has expired.
+    if known is None or (now is not None and known.is_released(now)):
         return Validation(True, host, None, pins, None, f"{host} is not a Known Pinned Host", "2.3.3")
     if now is not None and known.is_expired(now):
         reason = f"the static pins of {known.host} have expired, and they were set to refuse from then on"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dynpin import InvalidHost, KnownPinnedHost, Pin
@@ -195,6 +197,7 @@ def test_superdomains_are_whole_labels_nearest_first(host: str) -> None:
 
 @given(hosts, labels)
 def test_badexample_is_no_subdomain_of_example(host: str, letters: str) -> None:
+    assume(not is_ip_literal(letters + "." + host))
     assert host not in superdomains(letters + host)
     assert applicable([entry(host, subdomains=True)], letters + host, 0.0) is None
     assert applicable([entry(host, subdomains=True)], letters + "." + host, 0.0) is not None
@@ -230,6 +233,15 @@ EXPIRED = entry("b.example.com", subdomains=True, expires_at=99.0)
 )
 def test_the_entry_that_applies(host: str, entries: list[KnownPinnedHost], expected: KnownPinnedHost | None) -> None:
     assert applicable(entries, host, 100.0) == expected
+
+
+def test_a_static_entry_that_refuses_when_it_has_expired_still_applies() -> None:
+    refuses = replace(EXPIRED, source="static", on_expiry="refuse")
+    assert applicable([refuses, EXAMPLE], "a.b.example.com", 100.0) == refuses
+    assert refuses.is_expired(100.0)
+    assert not refuses.is_released(100.0)
+    assert EXPIRED.is_released(100.0)
+    assert not EXPIRED.is_released(99.0)
 
 
 @pytest.mark.parametrize(

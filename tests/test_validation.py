@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import ssl
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -62,6 +64,30 @@ def test_no_verified_chain_fails_closed() -> None:
     assert (
         validation.reason == "bank.test is pinned, and this connection has no verified chain to hold against its pins"
     )
+
+
+def test_expiry_releases_or_refuses() -> None:
+    entry = known(PINS[0])
+    refuses = replace(entry, source="static", on_expiry="refuse")
+    for chain in ([PINS[0]], [PINS[1]], []):
+        for either in (entry, refuses):  # up to the Effective Expiration Date both are held against the chain
+            assert validate("bank.test", either, chain, now=1000.0).ok == (chain == [PINS[0]])
+        released = validate("bank.test", entry, chain, now=1000.1)
+        assert (released.ok, released.known_host, released.section) == (True, None, "2.3.3")
+        refused = validate("bank.test", refuses, chain, now=1000.1)
+        assert (refused.ok, refused.known_host, refused.section) == (False, refuses, "2.7")
+        assert refused.reason == "the static pins of bank.test have expired, and they were set to refuse from then on"
+
+
+def test_a_static_entry_may_name_certificates() -> None:
+    leaf, other = b"leaf", b"other"
+    entry = replace(known(PINS[0]), source="static", certificates=(hashlib.sha256(leaf).digest(),))
+    shown = validate("bank.test", entry, [PINS[1]], certificates=[other, leaf])
+    assert (shown.ok, shown.matched, shown.section) == (True, None, "2.7")
+    assert validate("bank.test", entry, [PINS[0]], certificates=[other]).matched == PINS[0]
+    assert not validate("bank.test", entry, [PINS[1]], certificates=[other]).ok
+    assert not validate("bank.test", entry, [PINS[1]]).ok
+    assert not validate("bank.test", known(PINS[0]), [PINS[1]], certificates=[leaf]).ok
 
 
 def test_the_entry_of_a_superdomain_is_named() -> None:
