@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.given import given_policies
+from dynpin.middleware.given import PolicySource, given_policies
 from dynpin.middleware.policy import Policy, PolicyOptions
 
 __all__ = ["PublicKeyPinsMiddleware"]
@@ -32,7 +32,8 @@ class PublicKeyPinsMiddleware:
 
     Args:
         app: the application.
-        policy: what to send; or give the keywords of :class:`~dynpin.middleware.Policy` right here.
+        policy: what to send: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or give the
+            keywords of a policy right here.
         report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
         options: the keywords of :class:`~dynpin.middleware.Policy`.
 
@@ -44,9 +45,9 @@ class PublicKeyPinsMiddleware:
     def __init__(
         self,
         app: App,
-        policy: Policy | None = None,
+        policy: PolicySource | None = None,
         *,
-        report_only: Policy | None = None,
+        report_only: PolicySource | None = None,
         **options: Unpack[PolicyOptions],
     ) -> None:
         self.app = app

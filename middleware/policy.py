@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Literal, TypedDict, get_args
+from pathlib import Path
+from typing import Literal, Self, TypedDict, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
+from dynpin.middleware.inventory import read_inventory
 from dynpin.middleware.keyfiles import KeySource, located
 from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
 from dynpin.middleware.watching import Signature, signature, watcher
@@ -67,6 +70,7 @@ class Policy:
         header: the header that is sent now, or None where none is.
         field: the same as an ASGI header field, or None.
         text_field: the same as a WSGI header field, or None.
+        mode: what the header is to do; None where that could not be read.
         made_from: the signature of the files when they were read last.
     """
 
@@ -84,8 +88,7 @@ class Policy:
         allow_long_max_age: bool = False,
         on_invalid: OnInvalid = "raise",
     ) -> None:
-        one_of("on_invalid", on_invalid, get_args(OnInvalid))
-        self._terms = Terms(
+        terms = Terms(
             keys=located(keys),
             backups=located(backups),
             max_age=max_age,
@@ -96,11 +99,30 @@ class Policy:
             hosts=(hosts,) if isinstance(hosts, str) else tuple(hosts),
             allow_long_max_age=allow_long_max_age,
         )
+        self._begin(lambda: terms, (), on_invalid)
+
+    @classmethod
+    def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
+        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.inventory`), and follows.
+
+        Raises:
+            PolicyError: as of :class:`Policy`, or where the file says what is not understood.
+        """
+        policy = cls.__new__(cls)
+        policy._begin(lambda: read_inventory(path).terms, (Path(path).absolute(),), on_invalid)
+        return policy
+
+    def _begin(self, source: Callable[[], Terms], files: tuple[Path, ...], on_invalid: OnInvalid) -> None:
+        """Read the terms from their source, which itself reads these files, and make the header."""
+        one_of("on_invalid", on_invalid, get_args(OnInvalid))
+        self._source, self._files = source, files
+        self._paths = files
+        self._lock = threading.Lock()
+        self.mode: Mode | None = None
         self.header: PublicKeyPins | None = None
         self.field: tuple[bytes, bytes] | None = None
         self.text_field: tuple[str, str] | None = None
         self.made_from: Signature = ()
-        self._lock = threading.Lock()
         try:
             self._take(self._read())
         except PolicyError as error:
@@ -111,19 +133,14 @@ class Policy:
     def __repr__(self) -> str:
         return f"<Policy {self.header.name}: {self.header}>" if self.header else "<Policy without a header>"
 
-    @property
-    def mode(self) -> Mode:
-        """What the header is to do."""
-        return self._terms.mode
-
     def watch(self) -> None:
         """Have the files watched and the header follow them, without a request noticing. The middleware calls this."""
-        if self._terms.paths:
+        if self._paths:
             watcher.add(self)
 
     def signature(self) -> Signature:
         """The signature of the files as they are now."""
-        return signature(self._terms.paths)
+        return signature(self._paths)
 
     def refresh(self) -> bool:
         """Read the files again; True if the header has changed.
@@ -140,12 +157,7 @@ class Policy:
                 return False
             if built.header == before:
                 return False
-            if (
-                before is not None
-                and not before.report_only
-                and before.max_age
-                and built.deployed.isdisjoint(before.pins)
-            ):
+            if before and not before.report_only and before.max_age and built.deployed.isdisjoint(before.pins):
                 logger.critical(
                     "The deployed key has changed to one that the header did not pin: clients that noted it are locked "
                     "out until their pins expire. Deploy a pinned key again, if there is one: %s",
@@ -159,10 +171,21 @@ class Policy:
         """The header of the files as they stand at one moment."""
         for _ in range(5):
             self.made_from = self.signature()
-            built = self._terms.build()
+            terms = self._source()
+            self.mode = terms.mode
+            paths = (*self._files, *terms.paths)
+            if paths != self._paths:
+                # An inventory names other files now: look at them too, before they are read.
+                self._paths = paths
+                continue
+            try:
+                built = terms.build()
+            except PolicyError as error:
+                # Of an inventory every message names the file in which the mend is made.
+                raise PolicyError(": ".join([*map(str, self._files), str(error)])) from None
             if self.signature() == self.made_from:
                 return built
-        raise PolicyError(f"{', '.join(map(str, self._terms.paths))} change faster than they can be read")
+        raise PolicyError(f"{', '.join(map(str, self._paths))} change faster than they can be read")
 
     def _take(self, built: Built) -> None:
         self.header = built.header

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
-from dynpin.middleware.given import given_policies
-from dynpin.middleware.policy import Policy, PolicyOptions
+from dynpin.middleware.given import PolicySource, given_policies
+from dynpin.middleware.policy import PolicyOptions
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +25,8 @@ class PublicKeyPinsWSGIMiddleware:
 
     Args:
         app: the application; in Flask ``app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, policy)``.
-        policy: what to send; or give the keywords of :class:`~dynpin.middleware.Policy` right here.
+        policy: what to send: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or give the
+            keywords of a policy right here.
         report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
         options: the keywords of :class:`~dynpin.middleware.Policy`.
 
@@ -36,9 +37,9 @@ class PublicKeyPinsWSGIMiddleware:
     def __init__(
         self,
         app: WSGIApplication,
-        policy: Policy | None = None,
+        policy: PolicySource | None = None,
         *,
-        report_only: Policy | None = None,
+        report_only: PolicySource | None = None,
         **options: Unpack[PolicyOptions],
     ) -> None:
         self.app = app

@@ -1,0 +1,189 @@
+"""The inventory of a site: ``dynpin.toml``, its keys and what clients are told of them, in one file.
+
+.. code-block:: toml
+
+    hosts = ["www.example.com"]
+    keys = ["tls/fullchain.pem"]                     # the deployed chain, as the server shows it
+    backups = ["offline/backup.pub", "offline/next.csr"]
+
+    [policy]
+    max_age = "30 days"
+    report_uri = "https://reports.example.net/r/TOKEN/enforce"
+
+A rotation names the new chain and the new backups in one edit of this file, so that no moment has only one of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import cast, get_args
+
+from dynpin.errors import PolicyError
+from dynpin.middleware.keyfiles import KeySource
+from dynpin.middleware.terms import Mode, Pinned, Terms
+from dynpin.pins import Pin
+
+__all__ = ["Inventory", "read_inventory"]
+
+_TOP = ("hosts", "keys", "backups", "pinned", "policy")
+_POLICY = ("mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age")
+
+_DURATION = re.compile(r"(?P<count>[0-9]{1,9})\s*(?P<unit>second|minute|hour|day|week)s?")
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a ``dynpin.toml`` says.
+
+    Attributes:
+        path: the file.
+        hosts: the names that the site answers.
+        terms: its keys, backups and policy; paths in it are absolute.
+    """
+
+    path: Path
+    hosts: tuple[str, ...]
+    terms: Terms
+
+
+def read_inventory(path: str | os.PathLike[str]) -> Inventory:
+    """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
+
+    Raises:
+        PolicyError: where it cannot be read, or says what is not understood: the message names file, key and mend.
+    """
+    file = Path(path).absolute()
+    try:
+        top = _Table(str(file), "", tomllib.loads(file.read_text("utf-8")), _TOP)
+    except OSError as error:
+        raise PolicyError(f"{file} cannot be read ({error.strerror or error})") from None
+    except ValueError as error:  # of TOML, of UTF-8, or of a name that no file has
+        raise PolicyError(f"{file} is no TOML: {error}") from None
+    policy = top.table("policy", _POLICY)
+    hosts = top.texts("hosts", 'the names that the site answers, such as hosts = ["www.example.com"]')
+    terms = Terms(
+        keys=top.keys("keys", 'the chain that the server shows, such as keys = ["tls/fullchain.pem"]'),
+        backups=top.keys("backups", 'the keys in reserve, such as backups = ["offline/backup.pub"]'),
+        pinned=top.pinned(),
+        hosts=hosts,
+        mode=policy.mode(),
+        max_age=policy.duration("max_age"),
+        include_subdomains=policy.truth("include_subdomains"),
+        report_uri=policy.text("report_uri"),
+        allow_long_max_age=policy.truth("allow_long_max_age"),
+    )
+    return Inventory(file, hosts, terms)
+
+
+class _Table:
+    """One table of the file, whose values are taken by name and refused by file, name and value."""
+
+    def __init__(self, file: str, name: str, values: Mapping[str, object], known: tuple[str, ...]) -> None:
+        self.file, self.name, self.values = file, name, values
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1)
+                meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                raise self.refusal(key, f"is not known here; {meant}")
+
+    def refusal(self, key: str, why: str) -> PolicyError:
+        table = f"[{self.name}] " if self.name else ""
+        return PolicyError(f"{self.file}: {table}{key} {why}")
+
+    def wrong(self, key: str, wanted: str) -> PolicyError:
+        return self.refusal(key, f"= {self.values[key]!r} is not understood: give {wanted}")
+
+    def table(self, key: str, known: tuple[str, ...]) -> _Table:
+        found = self.values.get(key, {})
+        if not isinstance(found, dict):
+            raise self.wrong(key, f"a table, [{key}]")
+        return _Table(self.file, key, cast("dict[str, object]", found), known)
+
+    def text(self, key: str) -> str | None:
+        found = self.values.get(key)
+        if found is None or isinstance(found, str):
+            return found
+        raise self.wrong(key, 'a text in "quotes"')
+
+    def truth(self, key: str) -> bool:
+        found = self.values.get(key, False)
+        if isinstance(found, bool):
+            return found
+        raise self.wrong(key, "true or false, without quotes")
+
+    def duration(self, key: str) -> timedelta | int | None:
+        found = self.values.get(key)
+        if found is None or (isinstance(found, int) and not isinstance(found, bool)):
+            return found
+        match = _DURATION.fullmatch(found.strip().lower()) if isinstance(found, str) else None
+        if match is None:
+            raise self.wrong(key, 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"')
+        return timedelta(**{match["unit"] + "s": int(match["count"])})
+
+    def mode(self) -> Mode:
+        found = self.values.get("mode", "enforce")
+        for mode in get_args(Mode):
+            if found == mode:
+                return cast("Mode", mode)
+        raise self.wrong("mode", " or ".join(f'"{mode}"' for mode in get_args(Mode)))
+
+    def pinned(self) -> Pinned:
+        found = self.values.get("pinned", "leaf")
+        if found in ("leaf", "chain"):
+            return cast("Pinned", found)
+        numbers = cast("list[object]", found) if isinstance(found, list) else [found]
+        chosen = [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
+        if len(chosen) != len(numbers):
+            raise self.wrong("pinned", '"leaf", "chain", or numbers of certificates, counted from the leaf, 0')
+        return chosen
+
+    def texts(self, key: str, what: str) -> tuple[str, ...]:
+        entries = self._entries(key, what)
+        for entry in entries:
+            if not isinstance(entry, str):
+                raise self.wrong(key, what)
+        return cast("tuple[str, ...]", entries)
+
+    def keys(self, key: str, what: str) -> tuple[KeySource, ...]:
+        return tuple(self._key(key, entry, what) for entry in self._entries(key, what))
+
+    def _entries(self, key: str, what: str) -> tuple[object, ...]:
+        if key not in self.values:
+            raise self.refusal(key, f"is missing: {what}")
+        found = self.values[key]
+        return tuple(cast("list[object]", found)) if isinstance(found, list) else (found,)
+
+    def _key(self, key: str, entry: object, what: str) -> KeySource:
+        """One key: the path of its file, or its pin as ``{ pin = "…" }``."""
+        if isinstance(entry, str) and "-----BEGIN " not in entry:
+            path = Path(self.file).parent / entry
+            if key == "backups" and _holds_private_key(path):
+                raise self.refusal(
+                    key,
+                    f"names {path}, a private key: whoever breaks into this server has it too, and it is no reserve. "
+                    "Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR",
+                )
+            return path
+        if isinstance(entry, dict):
+            members = cast("dict[str, object]", entry)
+            pin = members.get("pin")
+            if isinstance(pin, str) and len(members) == 1:
+                try:
+                    return Pin.from_base64(pin)
+                except ValueError as error:
+                    raise self.refusal(key, f"has a pin that is none: {error}") from None
+        raise self.wrong(key, f'{what}; a bare pin stands as {{ pin = "base64 of 32 bytes" }}')
+
+
+def _holds_private_key(path: Path) -> bool:
+    try:
+        return b"PRIVATE KEY-----" in path.read_bytes()
+    except (OSError, ValueError):
+        return False  # whether it can be read at all is found out, and told, by those who need it
