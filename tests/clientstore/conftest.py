@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import subprocess
+import sys
+import tomllib
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +18,8 @@ from dynpin.lab.network import loopback_names
 
 from .sites import Site
 from .world import HOST, World
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +53,22 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
         made = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
         site.headers = [("Public-Key-Pins", str(made.header))]
         yield made
+
+
+@pytest.fixture(scope="session")
+def niquests_python() -> Path:
+    """The interpreter of an environment with niquests, made once a checkout; skipped where it cannot be made."""
+    folder = ROOT / ".venvs" / f"niquests-{sys.version_info.major}.{sys.version_info.minor}"
+    python, ready = folder / "bin" / "python", folder / "ready"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest-xdist has several processes
+        if not ready.exists():
+            venv.create(folder, with_pip=False, clear=True)
+            needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+            install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "niquests>=3.15"]
+            done = subprocess.run([*install, *needs], capture_output=True, text=True, check=False, timeout=300)
+            if done.returncode != 0:
+                pytest.skip(f"no environment for niquests can be made: {done.stderr.strip()[-300:]}")
+            ready.touch()
+    return python

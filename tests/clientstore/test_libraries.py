@@ -14,10 +14,7 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
-import tomllib
 import urllib.request
-import venv
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -240,22 +237,6 @@ print(json.dumps(told))
 
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def niquests_python() -> Path:
-    """The interpreter of an environment with niquests, made once a checkout; skipped where it cannot be made."""
-    folder = ROOT / ".venvs" / f"niquests-{sys.version_info.major}.{sys.version_info.minor}"
-    python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.exists():
-        venv.create(folder, with_pip=False, clear=True)
-        needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-        install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "niquests>=3.15", *needs]
-        done = subprocess.run(install, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode != 0:
-            pytest.skip(f"no environment for niquests can be made: {done.stderr.strip()[-300:]}")
-        ready.touch()
-    return python
 
 
 def test_niquests_with_http3_switched_off(world: World, niquests_python: Path) -> None:

@@ -1,0 +1,78 @@
+"""niquests, in an environment of its own: it puts a fork in the place of urllib3."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import ROOT
+from .sites import HTTP2Site, Proxy
+from .world import HOST, World
+
+both = pytest.mark.parametrize("kind", ["sync", "async"])
+
+
+@pytest.fixture
+def visits(world: World, niquests_python: Path) -> Any:
+    roots = world.folder / "roots.pem"
+    roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+
+    def run(*steps: str) -> list[Any]:
+        done = subprocess.run(
+            [niquests_python, "-m", "tests.clientstore.niquests_visits", str(world.folder / "pins"), roots, *steps],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+        assert done.returncode == 0, done.stderr
+        told: list[Any] = json.loads(done.stdout)
+        return told
+
+    return run
+
+
+@both
+def test_noted_then_refused_with_nothing_sent(world: World, visits: Any, kind: str) -> None:
+    assert visits(f"{kind} {world.site.url(HOST)}") == [{"status": 200}]
+    known = world.store.entry(HOST)  # the other process had a clock of its own
+    assert known is not None
+    assert known.pins == world.header.pins
+    (told,) = visits(f"{kind} {world.attacker.url(HOST)}")
+    assert (told["error"], told["port"]) == ("SSLError", world.attacker.port)
+    assert "shows none of its pinned keys" in told["violation"]
+    world.attacker.wait_idle()
+    assert world.attacker.connections >= 1
+    assert world.attacker.application_bytes == 0
+
+
+@both
+def test_http_2_and_connect(world: World, visits: Any, kind: str) -> None:
+    with Proxy() as proxy, HTTP2Site(world.certificate, headers=world.site.headers) as site:
+        assert visits(f"{kind} {site.url(HOST)} {proxy.url}") == [{"status": 200}]
+        known = world.store.entry(HOST)  # the other process had a clock of its own
+        assert known is not None
+        (told,) = visits(f"{kind} {world.attacker.url(HOST)} {proxy.url}")
+        assert (told["error"], told["port"]) == ("SSLError", world.attacker.port)
+        assert len(proxy.tunnels) >= 2
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
+
+
+def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Any) -> None:
+    world.pin_site()
+    refusals, unverified = visits("refusals", f"unverified {world.attacker.url(HOST)}")
+    http3 = "HTTP/3 does not pass through ssl, so pins cannot be enforced on it"
+    assert refusals[:2] == [http3, http3]
+    assert all("would connect past the pins" in text for text in refusals[2:])
+    assert len(refusals) == 4
+    assert "verification is switched off" in unverified["violation"]
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
