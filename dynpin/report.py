@@ -168,8 +168,10 @@ def load_json(body: bytes | str) -> object:
     """
     try:
         loaded: object = json.loads(body, parse_constant=_refuse_constant)
-        # "\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2).
-        json.dumps(loaded, ensure_ascii=False).encode()
+        # "\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2). Only
+        # an escape can write one, so that text without escapes is spared the time.
+        if isinstance(body, bytes) or "\\u" in body:
+            json.dumps(loaded, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidReport("too-deep", f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:

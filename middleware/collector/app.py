@@ -95,9 +95,9 @@ def _head(scope: Scope, path: str) -> Head:
 
 
 async def _send(answer: Answer, send: Send) -> None:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.all_headers()]
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.payload()})
+    await send({"type": "http.response.body", "body": answer.content})
 
 
 def build(desk: Desk, access: Access) -> Collector:

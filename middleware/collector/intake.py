@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -44,26 +44,20 @@ class Head:
     user_agent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender is told. The body is JSON: an object, or empty where None."""
+    """What the sender is told. The body is a JSON object, or nothing."""
 
-    status: int
-    body: dict[str, object] | None = None
-    headers: tuple[tuple[str, str], ...] = ()
+    __slots__ = ("content", "headers", "status")
 
-    def payload(self) -> bytes:
-        """The bytes of the body."""
-        return b"" if self.body is None else json.dumps(self.body).encode()
-
-    def all_headers(self) -> list[tuple[str, str]]:
-        """The headers, with those that each answer has: any page may send a report (CORS)."""
-        headers = [*self.headers, ("access-control-allow-origin", "*"), ("cache-control", "no-store")]
-        if self.body is not None:
-            headers.append(("content-type", "application/json"))
-        if self.status != 204:
-            headers.append(("content-length", str(len(self.payload()))))
-        return headers
+    def __init__(self, status: int, body: Mapping[str, object] | None = None, *headers: tuple[str, str]) -> None:
+        self.status = status
+        self.content = b"" if body is None else json.dumps(body).encode()
+        # Any page may send a report (CORS).
+        self.headers = [*headers, ("access-control-allow-origin", "*"), ("cache-control", "no-store")]
+        if body is not None:
+            self.headers.append(("content-type", "application/json"))
+        if status != 204:
+            self.headers.append(("content-length", str(len(self.content))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,18 @@ class Taken:
 
 
 def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, {"error": code, "message": message}, headers)
+    return Answer(status, {"error": code, "message": message}, *headers)
+
+
+_STORED = Answer(204)
+_PREFLIGHT = Answer(
+    204,
+    None,
+    ("allow", "POST, OPTIONS"),
+    ("access-control-allow-methods", "POST"),
+    ("access-control-allow-headers", "content-type"),
+    ("access-control-max-age", "86400"),
+)
 
 
 class Intake:
@@ -135,15 +140,7 @@ class Intake:
             self._count(now, "", "rejected", "unknown-token")
             return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
         if head.method == "OPTIONS":
-            return Answer(
-                204,
-                headers=(
-                    ("allow", "POST, OPTIONS"),
-                    ("access-control-allow-methods", "POST"),
-                    ("access-control-allow-headers", "content-type"),
-                    ("access-control-max-age", "86400"),
-                ),
-            )
+            return _PREFLIGHT
         if head.method != "POST":
             self._count(now, token.token, "rejected", "method")
             return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
@@ -152,17 +149,17 @@ class Intake:
         if exceeded is not None:
             self._count(now, token.token, "rejected", exceeded)
             return self._too_many(exceeded, now)
-        refusal = self._check_body_head(head)
-        if refusal is not None:
-            self._count(now, token.token, "rejected", str((refusal.body or {})["error"]))
-            return refusal
+        unfit = self._unfit(head)
+        if unfit is not None:
+            self._count(now, token.token, "rejected", unfit[1])
+            return _refusal(*unfit)
         mode: Mode = "enforce" if found["mode"] == "enforce" else "report-only"
         return Admission(token, mode, source, _storable(head.user_agent[:300]), now)
 
     def too_large(self, admission: Admission) -> Answer:
         """The answer to a body that turned out longer than the limit."""
         self._count(admission.now, admission.token.token, "rejected", "too-large")
-        return self._refuse_size()
+        return _refusal(*self._size())
 
     def take(self, admission: Admission, body: bytes) -> Taken:
         """Read a body, and hand its reports to the disk."""
@@ -195,7 +192,7 @@ class Intake:
         if not admission.token.takes(arrival.report.hostname):
             self._count(admission.now, admission.token.token, "filtered", "other-host")
             return Taken(Answer(200, {"accepted": 0, "declined": [{"report": 0, "error": "other-host"}]}))
-        return self._store(admission, (arrival,), Answer(204))
+        return self._store(admission, (arrival,), _STORED)
 
     def _take_several(self, admission: Admission, entries: list[object]) -> Taken:
         now, token = admission.now, admission.token.token
@@ -220,7 +217,7 @@ class Intake:
                 self._count(now, token, outcome, error)
                 if len(declined) < self.limits.batch:
                     declined.append({"report": index, "error": error})
-        answer = Answer(200, {"accepted": len(arrivals), "declined": declined}) if declined else Answer(204)
+        answer = Answer(200, {"accepted": len(arrivals), "declined": declined}) if declined else _STORED
         return self._store(admission, tuple(arrivals), answer)
 
     def _arrival(self, admission: Admission, entry: object, text: str | None) -> Arrival:
@@ -236,7 +233,7 @@ class Intake:
         pins = (certificate_pin(pem) for pem in report.validated_chain)
         return Arrival(
             report=report,
-            body=_storable(json.dumps(entry) if text is None else text),
+            body=json.dumps(entry) if text is None else text,
             key=grouping_key(report, mode=admission.mode),
             mode=admission.mode,
             token=admission.token.token,
@@ -271,18 +268,18 @@ class Intake:
             self._tokens_read_at = now
         return self._tokens.get(text)
 
-    def _check_body_head(self, head: Head) -> Answer | None:
+    def _unfit(self, head: Head) -> tuple[int, str, str] | None:
         media_type = head.content_type.partition(";")[0].strip().lower()
         if not _JSON_LIKE.fullmatch(media_type):
-            return _refusal(415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json")
+            return 415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json"
         if head.content_encoding.strip().lower() not in ("", "identity"):
-            return _refusal(415, "content-encoding", "send the report as it is, not compressed")
+            return 415, "content-encoding", "send the report as it is, not compressed"
         if head.content_length.isdigit() and int(head.content_length[:12]) > self.limits.body:
-            return self._refuse_size()
+            return self._size()
         return None
 
-    def _refuse_size(self) -> Answer:
-        return _refusal(413, "too-large", f"a report has at most {self.limits.body} bytes")
+    def _size(self) -> tuple[int, str, str]:
+        return 413, "too-large", f"a report has at most {self.limits.body} bytes"
 
     def _too_many(self, exceeded: str, now: float) -> Answer:
         wait = max(1, int(HOUR - now % HOUR))

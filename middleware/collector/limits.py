@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dynpin.middleware.collector.storage import HOUR, Counted
 
@@ -94,6 +95,7 @@ class Ledger:
             self._counts.update(counts)
 
 
+@lru_cache(maxsize=4096)
 def truncated(address: str | None) -> str:
     """The network of a client address, /24 or /48: enough to limit and to group by, and no person's address."""
     if not address:

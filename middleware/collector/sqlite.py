@@ -72,10 +72,11 @@ class SQLiteStorage:
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Storage`."""
         with self.writing() as db:
-            groups = {arrival.key: arrival for arrival in arrivals}
-            ids = {key: _touch_group(db, arrival, arrivals) for key, arrival in groups.items()}
+            together: dict[str, list[Arrival]] = {}
             for arrival in arrivals:
-                _add_report(db, ids[arrival.key], arrival)
+                together.setdefault(arrival.key, []).append(arrival)
+            ids = {key: _touch_group(db, same) for key, same in together.items()}
+            _add_reports(db, ids, arrivals)
             _add_rates(db, ids, arrivals)
             db.executemany(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -278,8 +279,9 @@ class SQLiteStorage:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _touch_group(db: sqlite3.Connection, arrival: Arrival, arrivals: Sequence[Arrival]) -> int:
-    times = [other.received_at for other in arrivals if other.key == arrival.key]
+def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> int:
+    """The id of the group of these reports, which all have one key; its counts are brought up to date."""
+    arrival, times = arrivals[0], [arrival.received_at for arrival in arrivals]
     row = db.execute(
         "UPDATE groups SET reports = reports + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?) "
         "WHERE key = ? RETURNING id",
@@ -313,23 +315,26 @@ def _touch_group(db: sqlite3.Connection, arrival: Arrival, arrivals: Sequence[Ar
     return identity
 
 
-def _add_report(db: sqlite3.Connection, group_id: int, arrival: Arrival) -> None:
-    report = arrival.report
-    cursor = db.execute(
-        "INSERT INTO reports (group_id, received_at, observed_at, expires_at, token, source, user_agent, flags) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
+    # The write lock is held, so that nobody else takes these ids; all rows of a table are one call.
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
+    rows = [
         (
-            group_id,
+            last + number,
+            ids[arrival.key],
             arrival.received_at,
-            report.date_time,
-            report.effective_expiration_date,
+            arrival.report.date_time,
+            arrival.report.effective_expiration_date,
             arrival.token,
             arrival.source,
             arrival.user_agent,
-            " ".join(report.flags),
-        ),
-    )
-    db.execute("INSERT INTO samples VALUES (?, ?)", (cursor.lastrowid, arrival.body))
+            " ".join(arrival.report.flags),
+        )
+        for number, arrival in enumerate(arrivals, start=1)
+    ]
+    db.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    bodies = [(last + number, arrival.body) for number, arrival in enumerate(arrivals, start=1)]
+    db.executemany("INSERT INTO samples VALUES (?, ?)", bodies)
 
 
 def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:

@@ -26,8 +26,8 @@ class WSGIIntake:
         """Answer one request, once its report is on the disk."""
         answer = self._take(environ)
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
-        start_response(status, answer.all_headers())
-        return [answer.payload()]
+        start_response(status, answer.headers)
+        return [answer.content]
 
     def close(self) -> None:
         """Store what waits, and let go of the file."""

@@ -1,0 +1,165 @@
+"""What durability and triage cost at the intake: ``make bench ARGS=tests/benchmarks/bench_collector.py``.
+
+The same server under the same load in four forms, in turn, so that a busy machine slows them all alike: it answers and
+stores nothing; it appends each batch to a file with fdatasync, the limit of what group commit can reach; it is the
+collector; it commits each report by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dynpin.middleware.collector import Limits, SQLiteStorage, collector
+from dynpin.middleware.collector.storage import Arrival, Counted
+from tests.middleware.collector.conftest import vector
+from tests.middleware.collector.test_triage import LEAF, MIDDLE, PINS, reported
+
+CONNECTIONS, SECONDS, ROUNDS = 64, 2.0, 5
+FORMS = ("nothing stored", "a file and fdatasync", "the collector", "a commit for each")
+
+
+# -- the server, in a process of its own ------------------------------------------------------------------------------
+
+
+class AppendingStorage(SQLiteStorage):
+    """Appends each batch to a file."""
+
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
+        if not hasattr(self, "file"):
+            self.file = os.open(f"{self.path}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(self.file, b"".join(arrival.body.encode() for arrival in arrivals))
+        os.fdatasync(self.file)
+
+
+class SingleStorage(SQLiteStorage):
+    """Commits each report by itself."""
+
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
+        for arrival in arrivals:
+            super().add([arrival], {})
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body and answers."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def serve(form: str, folder: str, limit: int) -> None:
+    import uvicorn
+
+    storages = {"a file and fdatasync": AppendingStorage, "a commit for each": SingleStorage}
+    app: Any = bare
+    if form != "nothing stored":
+        storage = storages.get(form, SQLiteStorage)(Path(folder) / "r.sqlite")
+        many = 10**9
+        app = collector(storage, tokens=["demo"], limits=Limits(limit, many, many, pending=10**5))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off")).run(sockets=[listener])
+
+
+@contextmanager
+def served(form: str, limit: int = 10**9) -> Iterator[int]:
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve({form!r}, {folder!r}, {limit})"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+# -- the load ---------------------------------------------------------------------------------------------------------
+
+
+def requests(body: dict[str, object]) -> list[bytes]:
+    """Some hundred requests that differ in their date."""
+    texts = [json.dumps(body | {"date-time": f"2026-05-01T00:{n // 60:02}:{n % 60:02}Z"}).encode() for n in range(600)]
+    head = b"POST /r/demo/enforce HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return [head % len(text) + text for text in texts]
+
+
+async def load(port: int, sent: list[bytes], seconds: float) -> tuple[float, list[float], set[bytes]]:
+    """Answers in a second, how long each took, and the statuses."""
+    times: list[float] = []
+    statuses: set[bytes] = set()
+
+    async def one(offset: int, end: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        number = offset
+        while (start := time.perf_counter()) < end:
+            writer.write(sent[number % len(sent)])
+            number += 1
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            if length:
+                await reader.readexactly(int(length))
+            times.append(time.perf_counter() - start)
+            statuses.add(head[9:12])
+        writer.close()
+
+    begin = time.perf_counter()
+    await asyncio.gather(*(one(index * 7, begin + seconds) for index in range(CONNECTIONS)))
+    return len(times) / (time.perf_counter() - begin), times, statuses
+
+
+BODIES = {
+    "2 kB": reported([LEAF, MIDDLE], [LEAF], PINS).to_dict(),
+    "12 kB": vector("real-chrome-yubico")["body"],
+}
+
+
+@pytest.mark.parametrize("size", BODIES)
+def test_durable_reports_per_second(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sent = requests(BODIES[size])
+    rates: dict[str, list[float]] = {form: [] for form in FORMS}
+    for _ in range(ROUNDS):
+        for form in FORMS:
+            with served(form) as port:
+                asyncio.run(load(port, sent, 0.5))
+                rate, _, statuses = asyncio.run(load(port, sent, SECONDS))
+                assert statuses == {b"204"}
+                rates[form].append(rate)
+    median = {form: statistics.median(rates[form]) for form in FORMS}
+    with capsys.disabled():
+        print(f"\n{size} ({len(sent[0])} bytes), {CONNECTIONS} connections, median of {ROUNDS}")
+        for form in FORMS:
+            ratio = median["the collector"] / median[form]
+            print(f"  {form:22} {median[form]:8.0f} a second   the collector is {ratio:.2f} of it")
+
+
+def test_a_dropped_report_is_cheap(capsys: pytest.CaptureFixture[str]) -> None:
+    sent = requests(BODIES["2 kB"])
+    with served("the collector") as port:
+        accepted, _, _ = asyncio.run(load(port, sent, SECONDS))
+    with served("the collector", limit=10) as port:
+        dropped, times, statuses = asyncio.run(load(port, sent, SECONDS))
+    assert b"429" in statuses
+    with capsys.disabled():
+        print(
+            f"\naccepted {accepted:.0f} a second, dropped {dropped:.0f} a second, "
+            f"p99 of the flood {statistics.quantiles(times, n=100)[98] * 1000:.1f} ms"
+        )
