@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from dynpin.clientstore.explain import explain_unverified, explain_violation
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
-from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation
@@ -29,6 +29,7 @@ logger.addHandler(logging.NullHandler())
 
 PrivateRoots = Literal["enforce", "bypass"]
 _REMEMBERED_SESSIONS = 1024
+_REMEMBERED_CHAINS = 256
 
 # The port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
 # site's, so only an adapter can tell; where none has, the report says that the port is unknown.
@@ -63,6 +64,16 @@ class Peer:
     reporter: Reporter | None = None
 
 
+class _Passed(NamedTuple):
+    """A name and chain that passed Pin Validation: against which state of the store, and when."""
+
+    host: str
+    pins: tuple[Pin, ...]
+    known_host: KnownPinnedHost | None
+    generation: int
+    at: float
+
+
 class Enforcement:
     """The rule of one enforced context: its store, its options and the sessions that it has seen."""
 
@@ -79,6 +90,7 @@ class Enforcement:
         self.on_violation = on_violation
         self.reporter = ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
         self._asked = (store, private_roots, on_violation, reporter)
+        self._passed: dict[tuple[str | None, tuple[bytes, ...]], _Passed] = {}
         self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
         self._lock = threading.Lock()
         if private_roots == "bypass":
@@ -117,6 +129,10 @@ class Enforcement:
         Raises:
             PinValidationError: where the host is pinned to other keys, or where that cannot be found out.
         """
+        if resumed_session is None and strict:
+            passed = self._passes_again(server_hostname, validated)
+            if passed is not None:
+                return Peer(passed.host, passed.pins, validated, served, self.reporter)
         try:
             host = canonical_host(server_hostname or "")
         except InvalidHost as error:
@@ -137,23 +153,51 @@ class Enforcement:
                 peer = earlier
         # RFC 7469 §2.3.3: IP addresses are never pinned.
         if not is_ip_literal(host):
-            self._validate(peer, cause)
+            validation, generation, now = self._validate(peer, cause)
+            if validation.ok and resumed_session is None and strict:
+                if len(self._passed) >= _REMEMBERED_CHAINS:
+                    self._passed.clear()
+                self._passed[server_hostname, validated] = _Passed(
+                    host, peer.pins, validation.known_host, generation, now
+                )
         return peer
 
-    def _validate(self, peer: Peer, cause: str | None) -> None:
+    def _passes_again(self, server_hostname: str | None, validated: tuple[bytes, ...]) -> _Passed | None:
+        """What passed Pin Validation before and does again: same name, same chain, same store, nothing expired.
+
+        Behind the arithmetic of a handshake the processor's caches are cold, so that each step left out counts.
+        """
+        passed = self._passed.get((server_hostname, validated))
+        if passed is None:
+            return None
+        store, known = self.store, passed.known_host
+        try:
+            now = store.now()
+            if store.generation() != passed.generation or now < passed.at:
+                return None
+        except StoreError:
+            return None  # the long way tells why
+        if known is not None:
+            if known.is_expired(now):
+                return None
+            store.count_use(known.host, now)
+        return passed
+
+    def _validate(self, peer: Peer, cause: str | None) -> tuple[Validation, int, float]:
         store = self.store
         try:
+            # Before the look-up: a write in between must not be taken for one that the look-up has seen.
+            generation, now = store.generation(), store.now()
             validation = store.validate(peer.host, peer.pins, certificates=peer.validated)
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
             raise PinValidationError(f"the pins of {peer.host} cannot be read, so nothing was sent: {error}") from error
         if validation.ok or (cause is None and self._bypassed(peer)):
-            return
+            return validation, generation, now
         path = None if store.is_default else store.path
         if cause is not None:
             violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
         else:
-            now = store.clock()
             report = self._report(validation, peer, now)
             message = explain_violation(validation, peer.validated, now, path)
             violation = PinValidationError(message, validation=validation, report=report)

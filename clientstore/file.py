@@ -45,13 +45,14 @@ class StoreFile:
         self._lock = threading.RLock()
         self._cache: dict[str, tuple[KnownPinnedHost, ...]] = {}
         self._data_version = -1
+        self._generation = 0
         self._stamp: tuple[int, ...] | None = None
         self._uses = Uses()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         with self.reading() as connection:
             self._seen = LastSeen(connection)
-        self._now()
+        self.now()
         _stores.add(self)
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class StoreFile:
                 self._uses.write(connection)
             self._uses.clear()
             # data_version tells of the writes of others alone.
-            self._cache.clear()
+            self._changed()
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
@@ -104,24 +105,52 @@ class StoreFile:
             self._connection.close()
             self._connection = None
 
+    def generation(self) -> int:
+        """A number that changes with every write to the store, whoever writes.
+
+        Raises:
+            StoreError: where the file cannot be read.
+        """
+        with self._lock:
+            try:
+                self._look()
+            except (sqlite3.Error, OSError) as error:
+                raise error if isinstance(error, StoreError) else store_error(self.path, error) from error
+            return self._generation
+
+    def _look(self) -> sqlite3.Connection:
+        """The connection, after a look whether another one has written."""
+        connection = self._open() if self._connection is None or self._stamp else self._connection
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version:
+            self._data_version = version
+            self._changed()
+        return connection
+
+    def _changed(self) -> None:
+        self._cache.clear()
+        self._generation += 1
+
     def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
         """The entries of a host and its superdomains, from memory while no other connection has written."""
         with self._lock:
             try:
-                connection = self._open() if self._connection is None or self._stamp else self._connection
-                (version,) = connection.execute("PRAGMA data_version").fetchone()
-                if version != self._data_version or len(self._cache) >= _CACHED_NAMES:
-                    self._cache.clear()
-                    self._data_version = version
+                connection = self._look()
                 entries = self._cache.get(name)
                 if entries is None:
+                    if len(self._cache) >= _CACHED_NAMES:
+                        self._cache.clear()
                     entries = self._cache[name] = select(connection, name)
             except (sqlite3.Error, OSError) as error:
                 raise error if isinstance(error, StoreError) else store_error(self.path, error) from error
             return entries
 
-    def _now(self) -> float:
-        """The time; a clock that has jumped since the last time seen is told, or refused."""
+    def now(self) -> float:
+        """The time by the store's clock; one that has jumped since the last time seen is told of, or refused.
+
+        Raises:
+            StoreError: where it has jumped and ``on_clock_jump`` is ``"refuse"``.
+        """
         now = self.clock()
         seen_at = self._seen.at
         if seen_at is None or not 0.0 <= now - seen_at < TICK:
@@ -134,7 +163,8 @@ class StoreFile:
                 self._seen.at = now
         return now
 
-    def _count_use(self, host: str, now: float) -> None:
+    def count_use(self, host: str, now: float) -> None:
+        """Count that the pins of a host have let a connection pass."""
         with self._lock:
             full = self._uses.add(host, now)
         if full:

@@ -105,7 +105,7 @@ class PinStore(StoreFile):
             StoreError: where the file cannot be read.
         """
         name = canonical_host(host)
-        now = self._now()
+        now = self.now()
         return applicable(self._entries(name), name, now)
 
     def entry(self, host: str) -> KnownPinnedHost | None:
@@ -131,16 +131,16 @@ class PinStore(StoreFile):
             StoreError: where the file cannot be read.
         """
         name = canonical_host(host)
-        now = self._now()
+        now = self.now()
         known = applicable(self._entries(name), name, now)
         validation = validate(name, known, chain, certificates=certificates, now=now)
         if known is not None and validation.ok:
-            self._count_use(known.host, now)
+            self.count_use(known.host, now)
         return validation
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """Every Known Pinned Host by name, alive ones alone unless told otherwise."""
-        now = self._now()
+        now = self.now()
         with self.reading() as connection:
             return [entry for entry in select_all(connection) if include_expired or not entry.is_released(now)]
 
@@ -152,7 +152,7 @@ class PinStore(StoreFile):
 
     def __len__(self) -> int:
         with self.reading() as connection:
-            return count_alive(connection, self._now())
+            return count_alive(connection, self.now())
 
     def __bool__(self) -> bool:
         # An empty store is a store all the same: `store or PinStore()` must not replace it.
@@ -178,7 +178,7 @@ class PinStore(StoreFile):
         """
         name = canonical_host(host)
         header = _first_header(value)
-        now = self._now()
+        now = self.now()
         known = applicable(self._entries(name), name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
         if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -101,7 +102,7 @@ class _HandshakeGuard:
                     strict=strict,
                     resumed_session=resumed,
                     validated=chain,
-                    served=lambda: unverified_chain(connection),
+                    served=_served(connection),
                 )
             self.dynpin_peer = peer
         except PinValidationError as error:
@@ -209,6 +210,18 @@ for _name in OBJECT_IO:
     setattr(_ObjectGuard, _name, _guarded(_ObjectGuard, _name))
 setattr(_SocketGuard, "session", _session_property(ssl.SSLSocket))  # noqa: B010 - mypy has it as an attribute
 setattr(_ObjectGuard, "session", _session_property(ssl.SSLObject))  # noqa: B010 - mypy has it as an attribute
+
+
+def _served(connection: ssl.SSLSocket | ssl.SSLObject) -> Callable[[], tuple[bytes, ...]]:
+    # The connection keeps its Peer: a strong reference back would leave each one to the garbage collector, which costs
+    # more than Pin Validation does.
+    reference = weakref.ref(connection)
+
+    def served() -> tuple[bytes, ...]:
+        alive = reference()
+        return () if alive is None else unverified_chain(alive)
+
+    return served
 
 
 def _raise_again(connection: _HandshakeGuard) -> None:
