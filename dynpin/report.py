@@ -38,6 +38,9 @@ MAX_KNOWN_PINS = 64
 MAX_DEPTH = 16
 MAX_TEXT = 65_536
 
+# What RFC 3339 §5.6 can write: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+
 _MEMBERS = frozenset(
     {
         "date-time",
@@ -107,9 +110,14 @@ class Report:
 
 
 def rfc3339(seconds: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 §5.6 text in UTC, such as ``2014-04-06T13:00:50Z``."""
+    """A time in seconds since the epoch as RFC 3339 §5.6 text in UTC, such as ``2014-04-06T13:00:50Z``.
+
+    RFC 3339 has the years 0001 to 9999; a time beyond them, such as that of a pin meant to last for ever, is written
+    as their first or last second.
+    """
     # Not strftime: its %Y has fewer than four digits before the year 1000.
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+    within = datetime.fromtimestamp(min(max(seconds, FIRST_SECOND), LAST_SECOND), UTC)
+    return within.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def build_report(
@@ -373,16 +381,15 @@ class _Reader:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time of a report, or None where it is no date-time or lies outside the years that can be written back."""
+    """A time of a report, or None where it is no date-time or an offset leads out of the years of RFC 3339."""
     if not isinstance(text, str) or "T" not in text.upper():
         return None
     try:
         moment = datetime.fromisoformat(text)
-        rfc3339(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
-    else:
-        return moment
+    seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    return moment if FIRST_SECOND <= seconds <= LAST_SECOND else None
 
 
 def _optional_rfc3339(seconds: float | None) -> str | None:

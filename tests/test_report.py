@@ -163,6 +163,10 @@ def test_what_is_not_known_is_said_as_such() -> None:
         (1396789250.999, "2014-04-06T13:00:50Z"),
         (-62_135_596_800, "0001-01-01T00:00:00Z"),
         (253_402_300_799, "9999-12-31T23:59:59Z"),
+        # Beyond the calendar: a pin that is to last for ever.
+        (-1e18, "0001-01-01T00:00:00Z"),
+        (1e18, "9999-12-31T23:59:59Z"),
+        (float("inf"), "9999-12-31T23:59:59Z"),
     ],
 )
 def test_times_are_rfc_3339_in_utc(seconds: float, text: str) -> None:

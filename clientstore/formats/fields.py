@@ -10,6 +10,7 @@ from dynpin.clientstore.static import static_entry
 from dynpin.errors import InvalidHost, InvalidPinFile
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
 from dynpin.pins import Pin
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 __all__ = ["Fields", "certificate_digest"]
 
@@ -141,7 +142,9 @@ def _moment(value: object) -> float | None:
         elif isinstance(value, date) and not isinstance(value, datetime):
             value = datetime.combine(value, time.min)
         if isinstance(value, datetime):
-            return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+            seconds = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+            # An offset may lead out of the years that can be written.
+            return seconds if FIRST_SECOND <= seconds <= LAST_SECOND else None
     except (ValueError, OverflowError):
         return None
     return None

@@ -12,11 +12,31 @@ from typing import NamedTuple
 
 import cryptography_vectors
 
-from dynpin import InvalidHeader, InvalidHost, InvalidReport, KnownPinnedHost, Pin, PublicKeyPins, UnpinnableKey
+from dynpin import (
+    InvalidHeader,
+    InvalidHost,
+    InvalidPinFile,
+    InvalidReport,
+    KnownPinnedHost,
+    Pin,
+    PublicKeyPins,
+    UnpinnableKey,
+)
+from dynpin.clientstore.formats import (
+    read_chromium,
+    read_csv,
+    read_json,
+    read_toml,
+    read_wget2,
+    write_csv,
+    write_json,
+    write_toml,
+    write_wget2,
+)
 from dynpin.header import Malformed, scan
 from dynpin.hosts import applicable, canonical_host, is_ip_literal, superdomains
 from dynpin.noting import note
-from dynpin.report import grouping_key, load_json, parse_report, read_report, unwrap
+from dynpin.report import FIRST_SECOND, LAST_SECOND, grouping_key, load_json, parse_report, read_report, unwrap
 from dynpin.validation import validate
 
 _VECTORS = Path(__file__).parent.parent / "vectors"
@@ -91,6 +111,41 @@ def pin_file(data: bytes) -> None:
         assert Pin.from_base64(str(pin)) == pin
 
 
+def pin_list(data: bytes) -> None:
+    """The files of other programs and of dynpin itself that hold many pins."""
+    text = data.decode("utf-8", "replace")
+    for read, write in _READERS:
+        try:
+            entries = read(text)
+        except InvalidPinFile as error:
+            assert str(error)  # noqa: PT017 - either outcome is right
+            continue
+        for known in entries:
+            assert canonical_host(known.host) == known.host
+            assert (
+                known.expires_at is None or FIRST_SECOND <= known.expires_at <= LAST_SECOND or known.source == "header"
+            )
+        if write is not None:
+            written = write(entries)  # in whole seconds
+            assert write(read(written)) == written
+
+
+_CHROMIUM = """\
+{ "pinsets": [{ "name": "p", "static_spki_hashes": ["First"], "bad_static_spki_hashes": [] }],  // comment
+  "entries": [{ "name": "a.test", "include_subdomains": true, "pins": "p" }] }
+"""
+_CHROMIUM_KEYS = f"# keys\n\nFirst\nsha256/{_PINS[1]}\n"
+
+_READERS: list[tuple[Callable[[str], list[KnownPinnedHost]], Callable[[list[KnownPinnedHost]], str] | None]] = [
+    (lambda text: read_json(text, now=0.0), write_json),
+    (lambda text: read_csv(text, now=0.0), write_csv),
+    (lambda text: read_wget2(text, now=0.0), None),
+    (lambda text: read_toml(text, now=0.0), None),
+    (lambda text: read_chromium(text, _CHROMIUM_KEYS, now=0.0)[0], None),
+    (lambda text: read_chromium(_CHROMIUM, text, now=0.0)[0], None),
+]
+
+
 class Target(NamedTuple):
     """One target, with examples that random input is made from."""
 
@@ -131,9 +186,18 @@ def _files() -> list[bytes]:
     return keys + [path.read_bytes() for path in sorted(folder.glob("*.der"))]
 
 
+def _lists() -> list[bytes]:
+    noted = KnownPinnedHost("bank.test", _PINS, True, "https://r.example/", 1.0, 2.5)
+    static = KnownPinnedHost("a.test", _PINS[:1], False, None, 0.0, 9.0, "static", (bytes(32),), "refuse")
+    texts = [write([noted, static]) for write in (write_json, write_csv, write_wget2)]
+    beyond = write_json([static]).replace("1970-01-01T00:00:09Z", "9999-12-31T23:59:59-23:59")
+    return [text.encode() for text in (*texts, write_toml([static]), beyond, _CHROMIUM, _CHROMIUM_KEYS)]
+
+
 TARGETS = {
     "header": Target(header, _headers),
     "host": Target(host, _hosts),
     "report": Target(report, _reports),
     "pin_file": Target(pin_file, _files),
+    "pin_list": Target(pin_list, _lists),
 }
