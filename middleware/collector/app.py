@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -30,6 +31,7 @@ class Collector:
     def __init__(self, desk: Desk, behind: ASGIApp) -> None:
         self.desk = desk
         self._behind = behind
+        self._batch: tuple[Future[None], asyncio.Future[None]] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: a report without a detour, everything else through Starlette's router."""
@@ -45,6 +47,16 @@ class Collector:
         """Store what waits and let go of the file; called at the end of the server's lifespan where there is one."""
         self.desk.close()
 
+    def _awaited(self, stored: Future[None]) -> asyncio.Future[None]:
+        """The future of a batch as this event loop awaits it: one for all requests of the batch."""
+        if (
+            self._batch is None
+            or self._batch[0] is not stored
+            or self._batch[1].get_loop() is not asyncio.get_running_loop()
+        ):
+            self._batch = (stored, asyncio.wrap_future(stored))
+        return self._batch[1]
+
     async def _take(self, head: Head, receive: Receive) -> Answer:
         intake = self.desk.intake
         admission = intake.admit(head)
@@ -57,7 +69,7 @@ class Collector:
         if taken.stored is not None:
             try:
                 # Shielded: a sender that hangs up must not cancel the batch that it shares with others.
-                await asyncio.shield(asyncio.wrap_future(taken.stored))
+                await asyncio.shield(self._awaited(taken.stored))
             except StoreError as error:
                 return intake.overloaded(admission, len(taken.arrivals), error)
         return taken.answer

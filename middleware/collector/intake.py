@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.middleware.collector.commit import GroupCommit, Overloaded
@@ -45,7 +46,7 @@ class Head:
 
 
 class Answer:
-    """What the sender is told. The body is a JSON object, or nothing."""
+    """What the sender is told: a JSON object, or nothing. One answer serves many senders, and nobody changes it."""
 
     __slots__ = ("content", "headers", "status")
 
@@ -80,6 +81,7 @@ class Taken:
     stored: Future[None] | None = None
 
 
+@lru_cache(maxsize=512)
 def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
     return Answer(status, {"error": code, "message": message}, *headers)
 

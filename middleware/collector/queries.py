@@ -121,17 +121,17 @@ def group(db: sqlite3.Connection, key: str) -> Group | None:
 
 def activity(db: sqlite3.Connection, wanted: Filter, now: float, since: int, until: int) -> list[tuple[int, str, int]]:
     """Hour, mode and number of reports."""
-    if not wanted.terms:
-        sql, parameters = "SELECT hour, mode, reports FROM totals WHERE hour >= ? AND hour < ?", list[object]()
+    where = group_conditions(Filter(wanted.terms), now)
+    if all(term.field == "mode" for term in wanted.terms):
+        # The totals know the mode of their reports, and nothing else of the groups.
+        sql = f"SELECT hour, mode, reports FROM totals AS groups WHERE {where.sql} AND hour >= ? AND hour < ?"  # noqa: S608
     else:
-        where = group_conditions(Filter(wanted.terms), now)
-        parameters = where.parameters
         sql = (
             "SELECT rates.hour, groups.mode, sum(rates.reports) AS reports FROM rates "  # noqa: S608 - conditions.py
             f"JOIN groups ON groups.id = rates.group_id WHERE {where.sql} AND rates.hour >= ? AND rates.hour < ? "
             "GROUP BY rates.hour, groups.mode"
         )
-    rows = db.execute(sql, [*parameters, since, until])
+    rows = db.execute(sql, [*where.parameters, since, until])
     return [(row["hour"], row["mode"], row["reports"]) for row in rows]
 
 

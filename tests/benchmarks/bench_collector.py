@@ -28,7 +28,7 @@ from dynpin.middleware.collector.storage import Arrival, Counted
 from tests.middleware.collector.conftest import vector
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, PINS, reported
 
-CONNECTIONS, SECONDS, ROUNDS = 64, 2.0, 5
+CONNECTIONS, SECONDS, ROUNDS = 256, 2.0, 3
 FORMS = ("nothing stored", "a file and fdatasync", "the collector", "a commit for each")
 
 

@@ -88,6 +88,8 @@ def test_counts_and_rates_agree_with_the_rows(storage: SQLiteStorage) -> None:
     hours = [(int(NOW // 3600) - 1, "enforce", 1), (int(NOW // 3600), "enforce", 3)]
     assert storage.activity(Filter(), 0, 10**9) == hours
     assert storage.activity(Filter((Term("state", "open"),)), 0, 10**9) == hours
+    assert storage.activity(Filter((Term("mode", "enforce"),)), 0, 10**9) == hours
+    assert storage.activity(Filter((Term("mode", "enforce", negated=True),)), 0, 10**9) == []
 
 
 def test_a_sender_that_varies_its_user_agent_fills_no_table(storage: SQLiteStorage) -> None:
