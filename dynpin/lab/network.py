@@ -172,7 +172,10 @@ class TLSServer:
             pending.extend(data)
             while (end := pending.find(b"\r\n\r\n")) >= 0:
                 head = bytes(pending[:end])
-                del pending[: end + 4 + _content_length(head)]
+                length = end + 4 + _content_length(head)
+                if len(pending) < length:
+                    break  # the body is on its way; closing before it has come would tear the answer down
+                del pending[:length]
                 tls.sendall(self._response(head))
                 if b"connection: close" in head.lower():
                     return
