@@ -284,10 +284,21 @@ def test_other_messages_pass_as_the_objects_they_are(site: Site) -> None:
     assert all(mine is yours for mine, yours in zip(sent, others, strict=True))
 
 
-@pytest.mark.parametrize("scope", [{"type": "http"}, {"type": "websocket", "scheme": "wss"}, {"type": "lifespan"}])
-def test_other_scopes_get_the_server_s_own_send(scope: dict[str, Any], site: Site) -> None:
+OTHERS: list[dict[str, Any]] = [
+    {"type": "http"},
+    {"type": "http", "scheme": "http"},
+    {"type": "websocket", "scheme": "wss"},
+    {"type": "lifespan"},
+    {"type": "of an extension", "scheme": "https"},
+]
+
+
+@pytest.mark.parametrize("scope", OTHERS, ids=str)
+def test_what_other_scopes_send_passes_untouched(scope: dict[str, Any], site: Site) -> None:
     denial = {"type": "websocket.http.response.start", "status": 403, "headers": []}
-    assert run(PublicKeyPinsMiddleware(sending(denial), **site.options), scope)[0] is denial
+    start = {"type": START, "status": 200, "headers": []}
+    sent = run(PublicKeyPinsMiddleware(sending(denial, start), **site.options), scope)
+    assert (sent[0] is denial, sent[1] is start) == (True, True)
 
 
 def test_a_policy_that_was_silenced_adds_nothing(site: Site) -> None:

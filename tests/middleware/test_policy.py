@@ -221,6 +221,10 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
         lambda site: {"keys": site.pins[0], "report_uri": REPORTS},
         ["cannot be told", "hosts=["],
     ),
+    "report host unknown to a key file": (
+        lambda site: {"keys": site.key, "report_uri": REPORTS},
+        ["cannot be told", "hosts=["],
+    ),
     "too many pins": (
         lambda site: {"backups": [Pin(bytes([number] * 32)) for number in range(64)]},
         ["65 pins, where 64 are the limit"],
@@ -234,6 +238,12 @@ def test_refused(change: Callable[[Site], dict[str, Any]], words: list[str], sit
     with pytest.raises(PolicyError) as refusal:
         Policy(**{**site.options, **change(site)})
     assert not [word for word in words if word not in str(refusal.value)], str(refusal.value)
+
+
+def test_sixty_days_need_no_consent(site: Site) -> None:
+    header = Policy(**{**site.options, "max_age": timedelta(days=60)}).header
+    assert header is not None
+    assert header.max_age == 60 * DAY
 
 
 @pytest.mark.parametrize("mode", ["enforce", "unpin"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import subprocess
@@ -139,6 +140,38 @@ def test_a_file_that_is_moved_into_place_or_keeps_its_times_is_seen(site: Site, 
     watcher.look()
     watcher.look()
     assert str(policy.header) == site.expected()
+
+
+def test_files_that_change_while_they_are_read_are_read_again(site: Site) -> None:
+    policy = Policy(**site.options)
+    armed = True
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal armed
+        if armed and event == "open" and str(arguments[0]) == str(site.backup):
+            # The chain has been read, the backup is about to be: the worst moment for a rotation.
+            armed = False
+            rotate(site)
+
+    sys.addaudithook(audit)
+    policy.refresh()
+    assert not armed
+    assert str(policy.header) == site.expected()
+
+
+def test_files_that_never_stand_still_change_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    policy = Policy(**site.options)
+    old, armed, times = policy.header, True, itertools.count()
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if armed and event == "open" and str(arguments[0]) == str(site.chain):
+            os.utime(site.chain, ns=(0, next(times)))
+
+    sys.addaudithook(audit)
+    assert not policy.refresh()
+    armed = False
+    assert policy.header == old
+    assert "change faster than they can be read" in caplog.text
 
 
 def test_a_key_that_clients_do_not_expect_is_told_loudly(site: Site, caplog: pytest.LogCaptureFixture) -> None:
