@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator
 from typing import Any, cast
 
 from websockets.asyncio import client as asyncio_client
-from websockets.client import process_exception
 from websockets.http11 import Response
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
@@ -61,8 +60,14 @@ def pinned_connect(
             on_violation=on_violation,
             reporter=reporter,
         )
-    options.setdefault("process_exception", _violations_are_fatal)
-    return _Connect(uri, create_connection=Noting, **options)
+    made = _Connect(uri, create_connection=Noting, **options)
+    judge: Callable[[Exception], Exception | None] = made.process_exception
+
+    def violations_are_fatal(error: Exception) -> Exception | None:
+        return error if pin_violation(error) is not None else judge(error)
+
+    made.process_exception = violations_are_fatal
+    return made
 
 
 def pinned_connect_sync(
@@ -161,10 +166,6 @@ def _note(store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Respo
             response.headers.get_all(REPORT_ONLY_NAME),
             port=uri.port,
         )
-
-
-def _violations_are_fatal(error: Exception) -> Exception | None:
-    return error if pin_violation(error) is not None else process_exception(error)
 
 
 def _default_context() -> ssl.SSLContext:
