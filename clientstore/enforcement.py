@@ -234,9 +234,14 @@ class Enforcement:
         return self.private_roots == "bypass" and bool(peer.validated) and peer.validated[-1] not in _public_roots()
 
 
-@lru_cache(maxsize=512)
 def _pins(validated: tuple[bytes, ...]) -> tuple[Pin, ...]:
-    return chain_pins(validated)
+    return tuple([pin for certificate in validated for pin in _certificate_pins(certificate)])
+
+
+# By certificate: a chain that was never seen has mostly issuers that were.
+@lru_cache(maxsize=1024)
+def _certificate_pins(certificate: bytes) -> tuple[Pin, ...]:
+    return chain_pins((certificate,))
 
 
 @lru_cache(maxsize=1)

@@ -50,9 +50,13 @@ class StoreFile:
         self._uses = Uses()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
-        with self.reading() as connection:
-            self._seen = LastSeen(connection)
-        self.now()
+        try:
+            with self.reading() as connection:
+                self._seen = LastSeen(connection)
+            self.now()
+        except BaseException:
+            self._let_go()
+            raise
         _stores.add(self)
 
     def close(self) -> None:
@@ -84,7 +88,8 @@ class StoreFile:
             with transaction(connection):
                 yield connection
                 self._seen.keep(connection)
-                self._uses.write(connection)
+                if self._uses:
+                    self._uses.write(connection)
             self._uses.clear()
             # data_version tells of the writes of others alone.
             self._changed()
@@ -97,6 +102,8 @@ class StoreFile:
         if self._connection is None:  # at first, after a fork, and when a file that cannot be locked has changed
             file = open_database(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
+            # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
+            weakref.finalize(self, _close, file.connection, os.getpid())
             self._data_version = -1
         return self._connection
 
@@ -203,6 +210,11 @@ class StoreFile:
             _abandoned.append(self._connection)
             self._connection = None
             self._uses = Uses()  # the parent writes those
+
+
+def _close(connection: sqlite3.Connection, process: int) -> None:
+    if os.getpid() == process:  # a fork's child leaves the parent's connection as it is
+        connection.close()
 
 
 _stores: weakref.WeakSet[StoreFile] = weakref.WeakSet()

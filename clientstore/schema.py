@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ SCHEMA_VERSION = 3
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
 _BUSY_TIMEOUT_MS = 30_000
+_LOOK_AGAIN = 0.0005
 
 
 def _migrations() -> Migrations:
@@ -290,7 +292,7 @@ def _other_version(path: Path | str, version: int) -> StoreError:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """Hold the write lock of the file from the first read to the commit; roll back on any error."""
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection)
     try:
         yield
     except BaseException:
@@ -298,6 +300,24 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    # SQLite's own waiting sleeps up to a tenth of a second: with eight writers the file would lie idle half the time.
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN)
+            else:
+                return
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
 
 
 @contextmanager

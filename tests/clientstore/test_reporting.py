@@ -270,6 +270,7 @@ def test_what_one_process_sends_no_other_sends_meanwhile(store: PinStore, clock:
     assert meanwhile == [[]]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_what_a_process_took_and_did_not_finish_is_sent_by_another(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     queue = by_hand(store)
     queue.add(a_report(), URI)
@@ -428,6 +429,7 @@ def test_a_forked_child_has_a_thread_of_its_own(store: PinStore, inbox: Inbox) -
     queue = ReportQueue(store)
     queue.add(a_report("parent.test"), URI)
     assert inbox.next_report()["hostname"] == "parent.test"
+    assert queue.wait(20)
     child = os.fork()
     if child == 0:  # pragma: no cover - the child's own process
         queue.add(a_report("child.test"), URI)
