@@ -48,7 +48,7 @@ _LEASE = 300.0
 # One attacker can show any number of chains: he fills the share of the host that he attacks, and no other's.
 _MAX_PENDING, _MAX_PENDING_PER_HOST = 1_000, 50
 # How long a process that ends waits for the report that is on its way.
-_GRACE = 3.0
+_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
