@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from dynpin.clientstore.enforcement import Enforcement, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.enforcement import Enforcement, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 __all__ = ["PinnedConnector", "noting_response_class", "pinned_session"]
+
+_HTTPS_PORT = 443
 
 
 class PinnedConnector(aiohttp.TCPConnector):
@@ -69,11 +71,11 @@ class PinnedConnector(aiohttp.TCPConnector):
             self._pin_enforce(req.ssl)
         elif req.is_ssl() and req.ssl is not True:
             self._pin_refuse_unverified(req)
-        token = request_port.set(req.port)
+        token = request_site.set((req.host, req.port or _HTTPS_PORT))
         try:
             return await super().connect(req, traces, timeout)
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
 
     def _pin_enforce(self, context: ssl.SSLContext) -> None:
         if context not in self._pin_enforced:

@@ -21,7 +21,7 @@ from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation
 
-__all__ = ["Enforcement", "Peer", "PrivateRoots", "Reporter", "request_port"]
+__all__ = ["Enforcement", "Peer", "PrivateRoots", "Reporter", "request_site"]
 
 # The error says it all to whoever catches it; a record is for programs that ask for one.
 logger = logging.getLogger("dynpin.clientstore")
@@ -31,9 +31,9 @@ PrivateRoots = Literal["enforce", "bypass"]
 _REMEMBERED_SESSIONS = 1024
 _REMEMBERED_CHAINS = 256
 
-# The port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
+# Host and port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
 # site's, so only an adapter can tell; where none has, the report says that the port is unknown.
-request_port: ContextVar[int | None] = ContextVar("dynpin_request_port", default=None)
+request_site: ContextVar[tuple[str, int] | None] = ContextVar("dynpin_request_site", default=None)
 
 
 class Reporter(Protocol):
@@ -215,7 +215,7 @@ class Enforcement:
             return None
         report = build_report(
             host=peer.host,
-            port=request_port.get(),
+            port=_port(peer.host),
             known_host=known,
             served=peer.served(),
             validated=peer.validated,
@@ -232,6 +232,15 @@ class Enforcement:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
         # then sends no report either.
         return self.private_roots == "bypass" and bool(peer.validated) and peer.validated[-1] not in _public_roots()
+
+
+def _port(host: str) -> int | None:
+    """The port of the request, where it is this host's: on the way to a site a proxy has a handshake of its own."""
+    site = request_site.get()
+    try:
+        return site[1] if site is not None and canonical_host(site[0]) == host else None
+    except InvalidHost:
+        return None
 
 
 def _pins(validated: tuple[bytes, ...]) -> tuple[Pin, ...]:

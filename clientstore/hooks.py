@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from dynpin.clientstore.enforcement import Peer, request_port
+from dynpin.clientstore.enforcement import Peer, request_site
 from dynpin.clientstore.responses import take_in
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import peer_of
 from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-__all__ = ["Hooks", "note_response", "refuse_transports", "tell_port", "with_hooks"]
+__all__ = ["Hooks", "note_response", "refuse_transports", "tell_site", "with_hooks"]
 
 _HTTPS_PORT = 443
 
@@ -71,9 +71,9 @@ def with_hooks(given: Hooks | None, on_request: Callable[..., Any], on_response:
     }
 
 
-def tell_port(request: _Request) -> None:
+def tell_site(request: _Request) -> None:
     """Have a report about what fails now carry the port of this request."""
-    request_port.set(request.url.port or _HTTPS_PORT)
+    request_site.set((request.url.host, request.url.port or _HTTPS_PORT))
 
 
 def note_response(store: PinStore, response: _Response) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
@@ -71,11 +71,11 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
     def connect(self) -> None:
         """As http.client's; a report of what fails carries the port of the site, also behind a proxy."""
         self._pin_peer = None
-        token = request_port.set(self._pin_site()[1])
+        token = request_site.set(self._pin_site())
         try:
             super().connect()
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
         # Kept here: with `Connection: close` the socket is gone when the response is read.
         self._pin_peer = peer_of(self.sock)
 

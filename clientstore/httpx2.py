@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 
-from dynpin.clientstore.enforcement import PrivateRoots, Reporter, request_port
-from dynpin.clientstore.hooks import Hooks, note_response, refuse_transports, tell_port, with_hooks
+from dynpin.clientstore.enforcement import PrivateRoots, Reporter, request_site
+from dynpin.clientstore.hooks import Hooks, note_response, refuse_transports, tell_site, with_hooks
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store
 from dynpin.clientstore.store import PinStore
@@ -63,16 +63,16 @@ class PinnedClient(httpx2.Client):
             on_violation=on_violation,
             reporter=reporter,
         )
-        hooks = with_hooks(event_hooks, tell_port, self._note)
+        hooks = with_hooks(event_hooks, tell_site, self._note)
         super().__init__(verify=context, trust_env=trust_env, event_hooks=hooks, **options)
 
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - httpx2's own
         """As :meth:`httpx2.Client.send`; a report of what fails on the way carries the request's port."""
-        token = request_port.set(None)
+        token = request_site.set(None)
         try:
             return super().send(request, **options)
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
 
     def _note(self, response: httpx2.Response) -> None:
         note_response(self.pin_store, response)
@@ -103,20 +103,20 @@ class PinnedAsyncClient(httpx2.AsyncClient):
             on_violation=on_violation,
             reporter=reporter,
         )
-        hooks = with_hooks(event_hooks, self._tell_port, self._note)
+        hooks = with_hooks(event_hooks, self._tell_site, self._note)
         super().__init__(verify=context, trust_env=trust_env, event_hooks=hooks, **options)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:  # noqa: ANN401 - httpx2's own
         """As :meth:`httpx2.AsyncClient.send`; a report of what fails on the way carries the request's port."""
-        token = request_port.set(None)
+        token = request_site.set(None)
         try:
             return await super().send(request, **options)
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
 
     @staticmethod
-    async def _tell_port(request: httpx2.Request) -> None:
-        tell_port(request)
+    async def _tell_site(request: httpx2.Request) -> None:
+        tell_site(request)
 
     async def _note(self, response: httpx2.Response) -> None:
         note_response(self.pin_store, response)

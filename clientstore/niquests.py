@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import niquests
 import niquests.adapters
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
@@ -51,13 +51,12 @@ class _Noting:
 
     _pin_peer: Peer | None = None
     _pin_tunnel: tuple[str, int] | None = None
-    _pin_proxy_scheme = "http"
 
     def set_tunnel(self, host: str, port: int | None = None, headers: Any = None, scheme: str = "http") -> None:  # noqa: ANN401 - niquests' own
-        """As urllib3's: behind CONNECT the site is the tunnel's end; `scheme` is the proxy's."""
+        """As urllib3's: behind CONNECT the site is the tunnel's end."""
         inherited: Any = super()
         inherited.set_tunnel(host, port, headers, scheme)
-        self._pin_tunnel, self._pin_proxy_scheme = (host, port or _HTTPS_PORT), scheme
+        self._pin_tunnel = host, port or _HTTPS_PORT
 
     def _pin_harden(self) -> None:
         verified = self.cert_reqs in (None, "CERT_REQUIRED", ssl.CERT_REQUIRED)
@@ -82,10 +81,6 @@ class _Noting:
                 "ssl; leave HTTP/3 and other TLS backends switched off"
             )
 
-    def _pin_port(self) -> int | None:
-        # A proxy that speaks TLS itself has its handshake in connect, too, for another host and port.
-        return self._pin_site()[1] if self._pin_proxy_scheme == "http" else None
-
     def _pin_site(self) -> tuple[str, int]:
         return self._pin_tunnel or (self.host, self.port or _HTTPS_PORT)
 
@@ -106,11 +101,11 @@ class _NotingConnection(_Noting):
     def connect(self) -> None:
         inherited: Any = super()
         self._pin_harden()
-        token = request_port.set(self._pin_port())
+        token = request_site.set(self._pin_site())
         try:
             inherited.connect()
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
         self._pin_remember()
 
     def getresponse(self, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
@@ -124,11 +119,11 @@ class _NotingAsyncConnection(_Noting):
     async def connect(self) -> None:
         inherited: Any = super()
         self._pin_harden()
-        token = request_port.set(self._pin_port())
+        token = request_site.set(self._pin_site())
         try:
             await inherited.connect()
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
         self._pin_remember()
 
     async def getresponse(self, **options: Any) -> Any:  # noqa: ANN401 - niquests' own

@@ -12,7 +12,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
@@ -89,7 +89,6 @@ class _NotingConnection(HTTPSConnection):
     # Named so that no private name of the base class is hit.
     _pin_peer: Peer | None = None
     _pin_tunnel: tuple[str, int] | None = None
-    _pin_proxy_scheme = "http"
 
     def set_tunnel(
         self,
@@ -98,18 +97,17 @@ class _NotingConnection(HTTPSConnection):
         headers: Mapping[str, str] | None = None,
         scheme: str = "http",
     ) -> None:
-        """As urllib3's: behind CONNECT the site is the tunnel's end; `scheme` is the proxy's."""
+        """As urllib3's: behind CONNECT the site is the tunnel's end."""
         super().set_tunnel(host, port, headers, scheme)
-        self._pin_tunnel, self._pin_proxy_scheme = (host, port or _HTTPS_PORT), scheme
+        self._pin_tunnel = host, port or _HTTPS_PORT
 
     def connect(self) -> None:
         """As urllib3's; a report of what fails carries the port of the site, also behind a proxy."""
-        # A proxy that speaks TLS itself has its handshake in here too, for another host and port.
-        token = request_port.set(self._pin_site()[1] if self._pin_proxy_scheme == "http" else None)
+        token = request_site.set(self._pin_site())
         try:
             super().connect()
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
         # TLS inside TLS has an object of its own around the one that counts.
         self._pin_peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
         # No request has been sent yet: a pool may have been given another context, or an old requests none at all.

@@ -11,7 +11,7 @@ from websockets.http11 import Response
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_port
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
@@ -95,22 +95,22 @@ def pinned_connect_sync(
             on_violation=on_violation,
             reporter=reporter,
         )
-    token = request_port.set(parsed.port)
+    token = request_site.set((parsed.host, parsed.port))
     try:
         # websockets' overloads leave it open for options that are passed on.
         return cast("sync_client.ClientConnection", sync_client.connect(uri, create_connection=Noting, **options))
     finally:
-        request_port.reset(token)
+        request_site.reset(token)
 
 
 class _Connect(asyncio_client.connect):
     def __await__(self) -> Generator[Any, None, asyncio_client.ClientConnection]:
         # Each connection that is made on the way, redirects included, tells its port.
-        token = request_port.set(None)
+        token = request_site.set(None)
         try:
             return (yield from super().__await__())
         finally:
-            request_port.reset(token)
+            request_site.reset(token)
 
 
 class _NotingConnection(asyncio_client.ClientConnection):
@@ -119,7 +119,7 @@ class _NotingConnection(asyncio_client.ClientConnection):
     def __init__(self, protocol: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         super().__init__(protocol, **options)
         # asyncio asks for this object before it starts TLS.
-        request_port.set(self.protocol.uri.port)
+        request_site.set((self.protocol.uri.host, self.protocol.uri.port))
 
     async def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the response is noted where the handshake fails on it, too."""
@@ -137,7 +137,7 @@ class _NotingSyncConnection(sync_client.ClientConnection):
     def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the response is noted where the handshake fails on it, too."""
         # Where a redirect leads is known when TLS has been spoken there: its report has no port.
-        request_port.set(None)
+        request_site.set(None)
         # TLS inside TLS has an object of its own around the one that counts.
         peer = peer_of(self.socket) or peer_of(getattr(self.socket, "ssl_object", None))
         _refuse_unenforced(self.protocol.uri, peer)

@@ -16,7 +16,7 @@ import typer
 from dynpin._version import __version__
 from dynpin.cli.errors import fail, finding
 from dynpin.clientstore import PinStore, enforce, peer_of
-from dynpin.clientstore.enforcement import request_port
+from dynpin.clientstore.enforcement import request_site
 from dynpin.clientstore.formats import describe
 from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME
@@ -85,7 +85,7 @@ class _Visit:
 
 
 def _visit(pins: PinStore, url: str, host: str, port: int, context: ssl.SSLContext, timeout: float) -> _Visit:
-    request_port.set(port)
+    request_site.set((host, port))
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=enforce(context, pins))

@@ -244,6 +244,26 @@ def test_tls_inside_the_tls_of_a_proxy(world: World, library: Library, honest: t
     assert world.attacker.application_bytes == 0
 
 
+@pytest.mark.filterwarnings("ignore:An HTTPS request is being sent through an HTTPS proxy:RuntimeWarning")
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.tls_proxies], ids=str)
+def test_a_proxy_that_shows_a_wrong_key_is_refused_under_its_own_name(
+    world: World, library: Library, honest: trustme.CA
+) -> None:
+    world.store.pin("proxy.test", [leaf_pin(world.backup)])
+    with Proxy(honest.issue_cert("proxy.test")) as proxy:
+        address: object = proxy.url
+        if library.name.startswith("httpx"):  # whose client's own context is for sites alone
+            proxy_class = __import__(library.name.partition("-")[0]).Proxy
+            address = proxy_class(proxy.url, ssl_context=world.context())
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - what it is differs by library, and is no site's error
+            visit(world, library, world.site.url(HOST), proxy=address)
+        assert proxy.tunnels == []
+    violation = pin_violation(caught.value)
+    assert violation is not None
+    assert violation.report is not None
+    assert (violation.report.hostname, violation.report.port) == ("proxy.test", None)
+
+
 def test_what_a_tls_proxy_forwards_is_not_noted_for_the_proxy(world: World, honest: trustme.CA) -> None:
     # urllib3 has this response on an HTTPSConnection; requests gives http:// to another adapter.
     library = next(one for one in LIBRARIES if one.name == "urllib3")

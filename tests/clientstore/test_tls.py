@@ -17,7 +17,7 @@ import trustme
 
 from dynpin import Pin, PinValidationError, UnenforceableContext
 from dynpin.clientstore import PinStore, enforce, peer_of
-from dynpin.clientstore.enforcement import request_port
+from dynpin.clientstore.enforcement import request_site
 from dynpin.clientstore.tls import OBJECT_IO, SOCKET_IO
 from dynpin.lab.network import TLSServer
 
@@ -486,11 +486,11 @@ def test_the_report_has_both_chains_and_the_port_where_the_adapter_told_it(world
     assert error.report.port is None  # behind a proxy the peer's port is not the site's: never guessed
     assert Pin.from_certificate(error.report.served_chain[0]) == leaf_pin(world.stolen_name)
     assert Pin.from_certificate(error.report.validated_chain[-1]) == Pin.from_certificate(world.rogue.cert_pem.bytes())
-    token = request_port.set(8443)
+    token = request_site.set((HOST, 8443))
     try:
         error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, world.context()))
     finally:
-        request_port.reset(token)
+        request_site.reset(token)
     assert error.report is not None
     assert error.report.port == 8443
 
