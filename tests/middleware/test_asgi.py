@@ -219,11 +219,16 @@ Messages = list[MutableMapping[str, Any]]
 def run(app: Any, scope: dict[str, Any]) -> Messages:
     """Call an ASGI app once, with a request that is over at once; what it sends."""
     sent: Messages = []
+    received = 0
 
     async def receive() -> MutableMapping[str, Any]:
+        nonlocal received
+        received += 1
         return {"type": "lifespan.startup"} if scope["type"] == "lifespan" else {"type": "http.request"}
 
     async def send(message: MutableMapping[str, Any]) -> None:
+        # A server may take an answer that comes before its question for a fault.
+        assert received or not message["type"].startswith("lifespan.")
         sent.append(message)
 
     asyncio.run(app(scope, receive, send))
@@ -271,6 +276,13 @@ def test_headers_are_any_iterable_or_absent(headers: dict[str, Any], site: Site)
     [sent] = run(PublicKeyPinsMiddleware(sending(start), policy), {"type": "http", "scheme": "https"})
     assert policy.field in list(sent["headers"])
     assert len(sent["headers"]) == 1 + bool(headers.get("headers"))
+
+
+def test_a_field_of_the_application_counts_however_it_is_written(site: Site) -> None:
+    # ASGI has names in lower case; applications that do not know it are sent on by servers all the same.
+    start = {"type": START, "status": 200, "headers": [(b"Public-Key-Pins", b"max-age=0")]}
+    [sent] = run(PublicKeyPinsMiddleware(sending(start), **site.options), {"type": "http", "scheme": "https"})
+    assert sent["headers"] == start["headers"]
 
 
 def test_other_messages_pass_as_the_objects_they_are(site: Site) -> None:
