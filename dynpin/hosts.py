@@ -133,6 +133,8 @@ def applicable(entries: Iterable[KnownPinnedHost], host: str, now: float) -> Kno
     RFC 7469 §2.3.3: expired entries are ignored, so an expired nearer one hides nothing.
     """
     alive = {entry.host: entry for entry in entries if not entry.is_released(now)}
+    if not alive:  # most hosts of the world
+        return None
     own = alive.get(host)
     if own is not None:
         return own

@@ -22,7 +22,6 @@ import httpx
 import pytest
 import requests
 import trustme
-from requests.adapters import HTTPAdapter
 
 from dynpin import KnownPinnedHost, Pin
 from dynpin.clientstore import PinStore, enforce
@@ -305,6 +304,7 @@ def site(folder: Path) -> Iterator[tuple[str, ssl.SSLContext, ssl.SSLContext, Pi
     certificate = authority.issue_cert("localhost")
     pem = folder / "site.pem"
     pem.write_bytes(certificate.private_key_and_cert_chain_pem.bytes())
+    (folder / "site-roots.pem").write_bytes(authority.cert_pem.bytes())
     server = subprocess.Popen([sys.executable, "-c", SERVE, str(pem)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     port = int(server.stdout.readline())
@@ -320,18 +320,9 @@ def site(folder: Path) -> Iterator[tuple[str, ssl.SSLContext, ssl.SSLContext, Pi
     server.stdout.close()
 
 
-class _WithContext(HTTPAdapter):
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.context = context
-        super().__init__()
-
-    def init_poolmanager(self, *args: object, **kwargs: object) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self.context)  # type: ignore[arg-type] # as it came
-
-
 @pytest.mark.parametrize("library", ["httpx", "requests"])
 def test_a_thousand_requests_on_new_connections(
-    site: tuple[str, ssl.SSLContext, ssl.SSLContext, PinStore], library: str
+    site: tuple[str, ssl.SSLContext, ssl.SSLContext, PinStore], folder: Path, library: str
 ) -> None:
     url, plain, pinned, store = site
     variants: dict[str, Callable[[], int]]
@@ -343,7 +334,7 @@ def test_a_thousand_requests_on_new_connections(
         }
     else:
         session = requests.Session()
-        session.mount("https://", _WithContext(plain))
+        session.verify = str(folder / "site-roots.pem")  # without it, every connection loads certifi's roots
         sessions = {"without": session, "with": PinnedSession(store, context=pinned)}
         for one in sessions.values():
             one.trust_env = False
