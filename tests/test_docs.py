@@ -87,7 +87,9 @@ class Ground:
         """This environment as make sees it: whoever runs these tests has set it up."""
         folder = self.base / "venv"
         (folder / "stamps").mkdir(parents=True)
-        (folder / "bin").symlink_to(Path(sys.executable).parent)
+        for part in ("bin", "include", "lib", "pyvenv.cfg"):
+            if (Path(sys.prefix) / part).exists():
+                (folder / part).symlink_to(Path(sys.prefix) / part)
         for name in ("venv", "lab", "test", "dev"):
             (folder / "stamps" / name).touch()
         return folder
