@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from concurrent.futures import Future
+from functools import partial
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -93,22 +93,18 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 
 
 def _head(scope: Scope, path: str) -> Head:
-    headers = Headers(scope=scope)
     client = scope.get("client")
-    return Head(
-        method=scope["method"],
-        path=path,
-        client=client[0] if client else None,
-        content_type=headers.get("content-type", ""),
-        content_length=headers.get("content-length", ""),
-        content_encoding=headers.get("content-encoding", ""),
-        user_agent=headers.get("user-agent", ""),
-    )
+    return Head(scope["method"], path, client[0] if client else None, partial(_header, scope["headers"]))
+
+
+def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
+    """The first header of this name; ASGI gives names in small letters."""
+    wanted = name.encode("latin-1")
+    return next((value.decode("latin-1") for key, value in headers if key == wanted), "")
 
 
 async def _send(answer: Answer, send: Send) -> None:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers})
     await send({"type": "http.response.body", "body": answer.content})
 
 

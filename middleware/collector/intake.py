@@ -23,7 +23,8 @@ from dynpin.report import certificate_pin, grouping_key, load_json, read_report,
 
 __all__ = ["Admission", "Answer", "Head", "Intake", "Taken"]
 
-_PATH = re.compile(r"/r/(?P<token>[A-Za-z0-9._~-]{1,128})/(?P<mode>enforce|report-only)/?")
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_MODES: tuple[Mode, ...] = ("enforce", "report-only")
 # Senders name JSON in many ways: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
 # a page's fetch() without preflight text/plain.
 _JSON_LIKE = re.compile(r"(?:[a-z]+/(?:[a-z0-9.+-]*json|[a-z0-9.-]+-report)|text/plain|application/octet-stream)?")
@@ -32,23 +33,31 @@ _TOKENS_FRESH_FOR = 1.0
 _MAX_NAME = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a request, as both kinds of server give it; `path` begins with ``/r/``."""
+def _no_header(_: str) -> str:
+    return ""
 
-    method: str
-    path: str
-    client: str | None = None
-    content_type: str = ""
-    content_length: str = ""
-    content_encoding: str = ""
-    user_agent: str = ""
+
+class Head:
+    """The head of a request, as both kinds of server give it; `path` begins with ``/r/``.
+
+    `header` gives a header by its name in small letters, or ``""``: it is asked only once a request is within the limits.
+    """
+
+    __slots__ = ("client", "header", "method", "path")
+
+    def __init__(
+        self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.client = client
+        self.header = header
 
 
 class Answer:
     """What the sender is told: a JSON object, or nothing. One answer serves many senders, and nobody changes it."""
 
-    __slots__ = ("content", "headers", "status")
+    __slots__ = ("content", "headers", "raw_headers", "status")
 
     def __init__(self, status: int, body: Mapping[str, object] | None = None, *headers: tuple[str, str]) -> None:
         self.status = status
@@ -59,6 +68,7 @@ class Answer:
             self.headers.append(("content-type", "application/json"))
         if status != 204:
             self.headers.append(("content-length", str(len(self.content))))
+        self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,12 @@ class Taken:
 @lru_cache(maxsize=512)
 def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
     return Answer(status, {"error": code, "message": message}, *headers)
+
+
+@lru_cache(maxsize=8)
+def _too_many(exceeded: str, wait: int) -> Answer:
+    message = "enough reports for this hour; this one was counted"
+    return Answer(429, {"error": exceeded, "message": message}, ("retry-after", str(wait)))
 
 
 _STORED = Answer(204)
@@ -126,21 +142,24 @@ class Intake:
         self._meter = Meter(self.limits)
         self._truncate = truncate_addresses
         self._read_tokens = tokens
-        self._tokens: dict[str, Token] = {}
-        self._tokens_read_at = float("-inf")
+        self._policies: dict[str, tuple[Token, Mode]] = {}
+        self._policies_until = float("-inf")
+        self._policies_read_at = float("inf")
 
     def admit(self, head: Head) -> Answer | Admission:
         """Decide by the head of a request whether its body is worth reading."""
         now = self.clock()
-        found = _PATH.fullmatch(head.path)
         try:
-            token = None if found is None else self._token(found["token"], now)
+            if not self._policies_read_at <= now < self._policies_until:
+                self._renew_policies(now)
         except StoreError:
             self._count(now, "", "rejected", "not-stored")
             return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
-        if found is None or token is None:
+        policy = self._policies.get(head.path)
+        if policy is None:
             self._count(now, "", "rejected", "unknown-token")
             return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
+        token, mode = policy
         if head.method == "OPTIONS":
             return _PREFLIGHT
         if head.method != "POST":
@@ -149,14 +168,14 @@ class Intake:
         source = truncated(head.client) if self._truncate else (head.client or "")
         exceeded = self._meter.exceeded(token.token, source, now)
         if exceeded is not None:
+            # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
             self._count(now, token.token, "rejected", exceeded)
-            return self._too_many(exceeded, now)
+            return _too_many(exceeded, max(1, int(HOUR - now % HOUR)))
         unfit = self._unfit(head)
         if unfit is not None:
             self._count(now, token.token, "rejected", unfit[1])
             return _refusal(*unfit)
-        mode: Mode = "enforce" if found["mode"] == "enforce" else "report-only"
-        return Admission(token, mode, source, _storable(head.user_agent[:300]), now)
+        return Admission(token, mode, source, _storable(head.header("user-agent")[:300]), now)
 
     def too_large(self, admission: Admission) -> Answer:
         """The answer to a body that turned out longer than the limit."""
@@ -264,28 +283,30 @@ class Intake:
 
     # -- the head -----------------------------------------------------------------------------------------------
 
-    def _token(self, text: str, now: float) -> Token | None:
-        if not 0 <= now - self._tokens_read_at < _TOKENS_FRESH_FOR:
-            self._tokens = self._read_tokens()
-            self._tokens_read_at = now
-        return self._tokens.get(text)
+    def _renew_policies(self, now: float) -> None:
+        """Lay out every path that a report may be sent to: a request is then one look-up."""
+        self._policies = {
+            f"/r/{token.token}/{mode}{end}": (token, mode)
+            for token in self._read_tokens().values()
+            if _TOKEN.fullmatch(token.token)
+            for mode in _MODES
+            for end in ("", "/")
+        }
+        self._policies_read_at, self._policies_until = now, now + _TOKENS_FRESH_FOR
 
     def _unfit(self, head: Head) -> tuple[int, str, str] | None:
-        media_type = head.content_type.partition(";")[0].strip().lower()
+        length = head.header("content-length")
+        if length.isdigit() and int(length[:12]) > self.limits.body:
+            return self._size()
+        media_type = head.header("content-type").partition(";")[0].strip().lower()
         if not _JSON_LIKE.fullmatch(media_type):
             return 415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json"
-        if head.content_encoding.strip().lower() not in ("", "identity"):
+        if head.header("content-encoding").strip().lower() not in ("", "identity"):
             return 415, "content-encoding", "send the report as it is, not compressed"
-        if head.content_length.isdigit() and int(head.content_length[:12]) > self.limits.body:
-            return self._size()
         return None
 
     def _size(self) -> tuple[int, str, str]:
         return 413, "too-large", f"a report has at most {self.limits.body} bytes"
-
-    def _too_many(self, exceeded: str, now: float) -> Answer:
-        wait = max(1, int(HOUR - now % HOUR))
-        return _refusal(429, exceeded, "enough reports for this hour; this one was counted", ("retry-after", str(wait)))
 
     def _count(self, now: float, token: str, outcome: Outcome, reason: str, number: int = 1) -> None:
         self._ledger.count(Counted(int(now // HOUR), token, outcome, reason), number)

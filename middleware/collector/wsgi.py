@@ -55,15 +55,12 @@ def _head(environ: WSGIEnvironment) -> Head:
         value = environ.get(name, "")
         return value if isinstance(value, str) else ""
 
-    return Head(
-        method=text("REQUEST_METHOD"),
-        path=text("PATH_INFO"),
-        client=text("REMOTE_ADDR") or None,
-        content_type=text("CONTENT_TYPE"),
-        content_length=text("CONTENT_LENGTH"),
-        content_encoding=text("HTTP_CONTENT_ENCODING"),
-        user_agent=text("HTTP_USER_AGENT"),
-    )
+    def header(name: str) -> str:
+        variable = name.upper().replace("-", "_")
+        # PEP 3333: these two stand without HTTP_.
+        return text(variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}")
+
+    return Head(text("REQUEST_METHOD"), text("PATH_INFO"), text("REMOTE_ADDR") or None, header)
 
 
 def _read(environ: WSGIEnvironment, limit: int) -> bytes | None:

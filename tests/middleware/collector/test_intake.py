@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynpin.middleware.collector import Limits, SQLiteStorage, Token
+from dynpin.middleware.collector import Limits, SQLiteStorage, Token, collector
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.intake import Answer, Head
 from dynpin.middleware.collector.limits import Meter, truncated
-from tests.middleware.collector.conftest import VECTORS, Site, Start, report, running_site, vector
+from dynpin.middleware.collector.storage import Arrival, Counted
+from tests.middleware.collector.conftest import VECTORS, Clock, Site, Start, report, running_site, vector
 
 # id: status, error or declined code, flags that the stored report carries (a subset)
 ANSWERS: dict[str, tuple[int, str, set[str]]] = {
@@ -263,6 +265,55 @@ def test_an_envelope_is_charged_by_the_report(site: Start) -> None:
     answer = running.post([{"type": "hpkp", "body": report()}] * 5)
     assert answer.json()["accepted"] == 3
     assert {one["error"] for one in answer.json()["declined"]} == {"limit-token"}
+
+
+def test_a_dropped_report_is_judged_by_its_path_and_its_source_alone(tmp_path: Path) -> None:
+    """What it costs, counted as work: no header, no byte of the body, no JSON and no database."""
+    asked: list[str] = []
+
+    class Watched(SQLiteStorage):
+        def tokens(self) -> list[Token]:
+            asked.append("tokens")
+            return super().tokens()
+
+        def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
+            asked.append(f"add {len(arrivals)}")
+            super().add(arrivals, outcomes)
+
+    class Headers(list[tuple[bytes, bytes]]):
+        def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+            asked.append("header")
+            return super().__iter__()
+
+    body = json.dumps(report()).encode()
+    app = collector(Watched(tmp_path / "r.sqlite"), tokens=["demo"], limits=Limits(per_source=1), clock=Clock())
+    headers = Headers([(b"content-type", b"application/json")])
+    scope = {"type": "http", "method": "POST", "path": "/r/demo/enforce", "client": ("192.0.2.7", 1)}
+
+    async def post() -> list[dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            asked.append("body")
+            return {"type": "http.request", "body": body}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(dict(message))
+
+        await app({**scope, "headers": headers}, receive, send)
+        return sent
+
+    async def flood() -> list[list[dict[str, Any]]]:
+        accepted = await post()
+        assert asked.count("tokens") == asked.count("body") == asked.count("add 1") == 1
+        assert "header" in asked
+        asked.clear()
+        return [accepted, *[await post() for _ in range(100)]]
+
+    statuses = [start["status"] for start, _ in asyncio.run(flood())]
+    assert statuses == [204] + [429] * 100
+    assert asked == []
+    app.close()
 
 
 def test_sources_beyond_the_table_share_one_budget() -> None:
