@@ -103,7 +103,9 @@ class StoreFile:
             file = open_database(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
             # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
-            weakref.finalize(self, _close, file.connection, os.getpid())
+            last = weakref.finalize(self, _close, file.connection, os.getpid())
+            # Not at the end of the process, where the thread that sends reports still uses its own.
+            last.atexit = False
             self._data_version = -1
         return self._connection
 

@@ -16,6 +16,7 @@ import trustme
 from dynpin import Pin, PinValidationError, PublicKeyPins, Report
 from dynpin.clientstore import PinStore, pin_violation
 
+from .inbox import Inbox
 from .libraries import LIBRARIES, Library
 from .sites import HTTP2Site, Proxy, Site
 from .world import HOST, World, leaf_pin
@@ -172,6 +173,15 @@ def test_a_violation_is_reported_with_the_port_of_the_request(world: World, libr
     refused(world, library, world.attacker.url(HOST), reporter=reports)
     ((report, _),) = reports.added
     assert (report.hostname, report.port) == (HOST, world.attacker.port)
+
+
+@every_library
+def test_the_report_of_a_violation_is_delivered(world: World, library: Library) -> None:
+    with Inbox() as inbox:
+        world.store.pin(HOST, world.header.pins, report_uri=f"http://reports.test:{inbox.port}/hpkp")
+        refused(world, library, world.attacker.url(HOST))
+        report = inbox.next_report()
+    assert (report["hostname"], report["port"]) == (HOST, world.attacker.port)
 
 
 class _PlainHandler(BaseHTTPRequestHandler):

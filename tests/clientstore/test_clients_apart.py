@@ -6,6 +6,8 @@ import asyncio
 import gc
 import http.client
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -22,7 +24,7 @@ import urllib3
 import urllib3.exceptions
 
 from dynpin import PinValidationError, PublicKeyPins, UnenforceableContext
-from dynpin.clientstore import PinStore, enforce, peer_of, pin_violation
+from dynpin.clientstore import PinStore, ReportQueue, enforce, peer_of, pin_violation
 from dynpin.clientstore.aiohttp import PinnedConnector, noting_response_class, pinned_session
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.httpx import PinnedAsyncClient, PinnedClient
@@ -32,6 +34,7 @@ from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.responses import take_in
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
+from .inbox import Inbox
 from .sites import Site
 from .world import HOST, World, leaf_pin
 
@@ -307,8 +310,6 @@ def test_requests_custom_bundles(world: World, monkeypatch: pytest.MonkeyPatch, 
 
 
 def _openssl_hash(authority: trustme.CA) -> str:
-    import subprocess
-
     done = subprocess.run(
         ["openssl", "x509", "-noout", "-hash"], input=authority.cert_pem.bytes(), capture_output=True, check=True
     )
@@ -455,6 +456,42 @@ def test_a_store_that_was_given_stays_open(world: World) -> None:
     del client
     gc.collect()
     assert len(world.store) == 0
+
+
+# -- the end of a process ----------------------------------------------------------------------------------------------
+
+LEAVING = """
+import atexit, ssl, sys
+from dynpin.clientstore import PinStore, pin_violation
+from dynpin.clientstore.httpx import PinnedClient
+from dynpin.lab.network import loopback_names
+
+# Runs when finalizers have run, and before the queue of reports is waited for.
+atexit.register(print, "leaving", flush=True)
+path, roots, url = sys.argv[1:]
+with loopback_names():
+    try:
+        PinnedClient(PinStore(path), verify=ssl.create_default_context(cafile=roots)).get(url)
+    except Exception as error:
+        assert pin_violation(error)
+"""
+
+
+def test_a_process_that_ends_at_once_still_delivers_its_report(world: World) -> None:
+    arguments = [str(world.folder / "pins"), str(_roots(world)), world.attacker.url(HOST)]
+    with Inbox() as inbox:
+        world.store.pin(HOST, world.header.pins, report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")
+        process = subprocess.Popen(
+            [sys.executable, "-c", LEAVING, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None
+            # The answer comes when the process is on its way out.
+            inbox.on_post = process.stdout.readline
+            inbox.next_report()
+            _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (0, "")
+    assert [report.state for report in ReportQueue(world.store, background=False).reports()] == ["sent"]
 
 
 # -- by hand ----------------------------------------------------------------------------------------------------------

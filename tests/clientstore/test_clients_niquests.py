@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from .conftest import ROOT
+from .inbox import Inbox
 from .sites import HTTP2Site, Proxy
 from .world import HOST, World
 
@@ -30,7 +31,7 @@ def visits(world: World, niquests_python: Path) -> Any:
             check=False,
             timeout=60,
             cwd=ROOT,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"},
         )
         assert done.returncode == 0, done.stderr
         told: list[Any] = json.loads(done.stdout)
@@ -51,6 +52,15 @@ def test_noted_then_refused_with_nothing_sent(world: World, visits: Any, kind: s
     world.attacker.wait_idle()
     assert world.attacker.connections >= 1
     assert world.attacker.application_bytes == 0
+
+
+@both
+def test_the_report_of_a_violation_is_delivered(world: World, visits: Any, kind: str) -> None:
+    with Inbox() as inbox:
+        world.store.pin(HOST, world.header.pins, report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")
+        visits(f"{kind} {world.attacker.url(HOST)}")
+        report = inbox.next_report()
+    assert (report["hostname"], report["port"]) == (HOST, world.attacker.port)
 
 
 @both

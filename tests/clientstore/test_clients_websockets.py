@@ -22,6 +22,7 @@ from dynpin.clientstore import pin_violation
 from dynpin.clientstore.aiohttp import pinned_session
 from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 
+from .inbox import Inbox
 from .sites import Proxy
 from .world import HOST, World
 
@@ -132,6 +133,15 @@ def test_the_handshake_is_noted_and_the_attacker_refused(
         violation = refused(world, lambda: library(world, f"wss://{HOST}:{world.attacker.port}/", **options))
     assert violation.report is not None
     assert violation.report.port == world.attacker.port
+
+
+@each
+def test_the_report_of_a_violation_is_delivered(world: World, library: Callable[..., str]) -> None:
+    with Inbox() as inbox:
+        world.store.pin(HOST, world.header.pins, report_uri=f"http://reports.test:{inbox.port}/hpkp")
+        refused(world, lambda: library(world, f"wss://{HOST}:{world.attacker.port}/"))
+        report = inbox.next_report()
+    assert (report["hostname"], report["port"]) == (HOST, world.attacker.port)
 
 
 @pytest.mark.parametrize("library", [by_websockets, by_websockets_sync], ids=lambda library: library.__name__)
