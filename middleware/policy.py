@@ -108,8 +108,9 @@ class Policy:
         Raises:
             PolicyError: as of :class:`Policy`, or where the file says what is not understood.
         """
+        file = Path(path).absolute()
         policy = cls.__new__(cls)
-        policy._begin(lambda: read_inventory(path).terms, (Path(path).absolute(),), on_invalid)
+        policy._begin(lambda: read_inventory(file).terms, (file,), on_invalid)
         return policy
 
     def _begin(self, source: Callable[[], Terms], files: tuple[Path, ...], on_invalid: OnInvalid) -> None:

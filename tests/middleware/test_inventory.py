@@ -44,6 +44,18 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     assert found.terms.keys == (site.chain,)
 
 
+def test_it_is_followed_when_the_server_leaves_its_folder(
+    inventory: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(inventory.parent)
+    policy = Policy.from_inventory("dynpin.toml")
+    assert read_inventory("dynpin.toml").path == inventory
+    monkeypatch.chdir("/")
+    inventory.write_text(SOUND.replace("3600", "60"))
+    assert policy.refresh()
+    assert str(policy.header) == site.expected("max-age=60")
+
+
 def test_everything_that_can_be_said(inventory: Path, site: Site) -> None:
     inventory.write_text(
         f"""
