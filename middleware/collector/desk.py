@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -61,6 +62,8 @@ class Desk:
         self.ledger = Ledger()
         self.keys = dict(keys or {})
         self._own_roots = roots
+        named = sorted((str(pin), name) for pin, name in self.keys.items())
+        self._judged_with = hashlib.sha256(json.dumps(named).encode() + roots).hexdigest()[:16]
         self._retention = retention or Retention()
         self._pruned_at = clock()
         self._alerts = alerts
@@ -96,12 +99,12 @@ class Desk:
         self._write(())
 
     def settle(self, limit: int = 20) -> int:
-        """Give a verdict to groups that have none; returns to how many.
+        """Give a verdict to groups that have none, or one of other keys and roots; returns to how many.
 
         A thread does so after each batch; the pages call it too, so that nobody reads a group before its verdict.
         """
         with self._triage:
-            waiting = self.storage.untriaged(limit)
+            waiting = self.storage.untriaged(limit, self._judged_with)
             for group, body, received_at in waiting:
                 self.storage.set_verdict(group, self._judge(group, body, received_at))
         return len(waiting)
@@ -178,6 +181,7 @@ class Desk:
             issuer=found.issuer,
             diagnosis=json.dumps(found.to_dict()),
             pins=tuple(served),
+            judged_with=self._judged_with,
         )
 
     def _known_roots(self) -> Roots:

@@ -40,7 +40,7 @@ def _no_header(_: str) -> str:
 class Head:
     """The head of a request, as both kinds of server give it; `path` begins with ``/r/``.
 
-    `header` gives a header by its name in small letters, or ``""``: it is asked only once a request is within the limits.
+    `header` gives a header by its name in small letters, or ``""``; it is asked once a request is within the limits.
     """
 
     __slots__ = ("client", "header", "method", "path")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 
 from dynpin.middleware.collector.conditions import Where, group_conditions
-from dynpin.middleware.collector.filters import BadFilter, Filter, seconds
+from dynpin.middleware.collector.filters import BadFilter, Filter, Term, seconds
 from dynpin.middleware.collector.storage import Column, Group, Page, Rise, StoredReport
 
 __all__ = [
@@ -121,18 +122,56 @@ def group(db: sqlite3.Connection, key: str) -> Group | None:
 
 def activity(db: sqlite3.Connection, wanted: Filter, now: float, since: int, until: int) -> list[tuple[int, str, int]]:
     """Hour, mode and number of reports."""
-    where = group_conditions(Filter(wanted.terms), now)
-    if all(term.field == "mode" for term in wanted.terms):
-        # The totals know the mode of their reports, and nothing else of the groups.
-        sql = f"SELECT hour, mode, reports FROM totals AS groups WHERE {where.sql} AND hour >= ? AND hour < ?"  # noqa: S608
-    else:
-        sql = (
-            "SELECT rates.hour, groups.mode, sum(rates.reports) AS reports FROM rates "  # noqa: S608 - conditions.py
-            f"JOIN groups ON groups.id = rates.group_id WHERE {where.sql} AND rates.hour >= ? AND rates.hour < ? "
-            "GROUP BY rates.hour, groups.mode"
-        )
-    rows = db.execute(sql, [*where.parameters, since, until])
+    common = tuple(term for term in wanted.terms if term.field in _IN_TOTALS)
+    others = tuple(term for term in wanted.terms if term.field not in _IN_TOTALS)
+    hours = (since, until)
+    if any(not term.negated for term in others):
+        return _sum(_of_groups(db, group_conditions(Filter(wanted.terms), now), hours))
+    counts = _of_totals(db, group_conditions(Filter(common), now), hours)
+    if others:
+        # All but a few: what is excluded is found by an index, what is left may be every group there is.
+        sql, parameters = _any_of(others, now)
+        excluded = group_conditions(Filter(common), now).and_(sql, *parameters)
+        counts += [(hour, mode, -number) for hour, mode, number in _of_groups(db, excluded, hours)]
+    return _sum(counts)
+
+
+def _any_of(terms: tuple[Term, ...], now: float) -> tuple[str, list[object]]:
+    """The condition on groups that have what one of these terms names, and its parameters: a search for each."""
+    each = [group_conditions(Filter((Term(term.field, term.value),)), now) for term in terms]
+    found = " UNION ".join(f"SELECT id FROM groups WHERE {where.sql}" for where in each)  # noqa: S608
+    return f"groups.id IN ({found})", [parameter for where in each for parameter in where.parameters]
+
+
+# What the totals know of their reports' groups.
+_IN_TOTALS = ("mode", "verdict", "state", "token")
+
+
+def _of_totals(db: sqlite3.Connection, where: Where, hours: tuple[int, int]) -> list[tuple[int, str, int]]:
+    rows = db.execute(
+        f"SELECT hour, mode, sum(reports) AS reports FROM totals AS groups WHERE {where.sql} "  # noqa: S608
+        "AND hour >= ? AND hour < ? GROUP BY hour, mode",
+        [*where.parameters, *hours],
+    )
     return [(row["hour"], row["mode"], row["reports"]) for row in rows]
+
+
+def _of_groups(db: sqlite3.Connection, where: Where, hours: tuple[int, int]) -> list[tuple[int, str, int]]:
+    # CROSS JOIN: the groups first, then the hours of each, never all groups of each hour.
+    rows = db.execute(
+        "SELECT rates.hour, groups.mode, sum(rates.reports) AS reports FROM groups CROSS JOIN rates "  # noqa: S608
+        f"ON groups.id = rates.group_id WHERE {where.sql} AND rates.hour >= ? AND rates.hour < ? "
+        "GROUP BY rates.hour, groups.mode",
+        [*where.parameters, *hours],
+    )
+    return [(row["hour"], row["mode"], row["reports"]) for row in rows]
+
+
+def _sum(counts: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+    summed: Counter[tuple[int, str]] = Counter()
+    for hour, mode, number in counts:
+        summed[(hour, mode)] += number
+    return [(hour, mode, number) for (hour, mode), number in sorted(summed.items()) if number]
 
 
 def tally(db: sqlite3.Connection, wanted: Filter, now: float, column: Column, limit: int) -> list[tuple[str, int, int]]:
@@ -146,15 +185,22 @@ def tally(db: sqlite3.Connection, wanted: Filter, now: float, column: Column, li
     return [(row["value"] or "", row["number"], row["reports"]) for row in rows]
 
 
-def untriaged(db: sqlite3.Connection, limit: int) -> list[tuple[Group, str, float]]:
-    """Groups without a verdict, each with its first report's body and when that came."""
-    rows = db.execute(
-        f"SELECT {_GROUP_COLUMNS}, samples.body, reports.received_at FROM groups JOIN reports ON reports.id = "  # noqa: S608
-        "(SELECT id FROM reports WHERE group_id = groups.id ORDER BY received_at LIMIT 1) "
-        "JOIN samples ON samples.report_id = reports.id WHERE groups.verdict IS NULL ORDER BY groups.id LIMIT ?",
-        (limit,),
-    ).fetchall()
-    return [(_group(row), row["body"], row["received_at"]) for row in rows]
+def untriaged(db: sqlite3.Connection, limit: int, judged_with: str) -> list[tuple[Group, str, float]]:
+    """Groups without a verdict, then those whose verdict was found with other keys; each with its newest body."""
+    for condition, parameters in (
+        ("groups.verdict IS NULL", ()),
+        # Two ranges, which an index finds; != would read every group.
+        ("(groups.judged_with < ? OR groups.judged_with > ?)", (judged_with, judged_with)),
+    ):
+        rows = db.execute(
+            f"SELECT {_GROUP_COLUMNS}, samples.body, reports.received_at FROM groups JOIN reports ON reports.id = "  # noqa: S608
+            "(SELECT id FROM reports WHERE group_id = groups.id ORDER BY received_at DESC, id DESC LIMIT 1) "
+            f"JOIN samples ON samples.report_id = reports.id WHERE {condition} LIMIT ?",
+            (*parameters, limit),
+        ).fetchall()
+        if rows:
+            return [(_group(row), row["body"], row["received_at"]) for row in rows]
+    return []
 
 
 def sample_with(db: sqlite3.Connection, pin: str) -> str | None:

@@ -39,6 +39,7 @@ def prune(writing: Writing, retention: Retention, now: float) -> Pruned:
                 "DELETE FROM groups WHERE NOT EXISTS (SELECT 1 FROM reports WHERE reports.group_id = groups.id)"
             ).rowcount
     with writing() as db:
+        db.execute("DELETE FROM totals WHERE reports = 0")
         db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
     return Pruned(reports, groups, samples)
 

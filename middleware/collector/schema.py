@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
 
 # The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
 _BUSY_TIMEOUT_S = 30.0
 
 # groups   one row for each cause (dynpin.report.grouping_key), with its counts and its verdict
 # reports  one row for each report; samples has the bodies apart, so that a scan of the rows stays small
-# rates    reports of a group in each hour; totals the same of all groups: no page ever counts the reports
+# rates    reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
+#          common, moved by triggers when a group's verdict or state changes: no page ever counts the reports
 # agents   user agents of a group;  pins: which groups a pin occurs in, and where
 # outcomes what the intake answered in each hour: accepted, filtered, rejected
 _TABLES = """
@@ -131,12 +132,52 @@ CREATE VIEW readable_reports AS
     FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id;
 """
 
+# One statement each; a trigger has semicolons of its own.
+_TOTALS_BY_VERDICT = (
+    "DROP TABLE totals",
+    """
+CREATE TABLE totals (
+    hour INTEGER NOT NULL,
+    mode TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    state TEXT NOT NULL,
+    token TEXT NOT NULL,
+    reports INTEGER NOT NULL,
+    PRIMARY KEY (hour, mode, verdict, state, token)
+) WITHOUT ROWID""",
+    """
+INSERT INTO totals
+    SELECT hour, mode, coalesce(verdict, ''), state, token, sum(rates.reports)
+    FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5""",
+    """
+CREATE TRIGGER totals_follow_groups AFTER UPDATE OF verdict, state ON groups
+WHEN old.verdict IS NOT new.verdict OR old.state != new.state BEGIN
+    INSERT INTO totals
+        SELECT hour, old.mode, coalesce(old.verdict, ''), old.state, old.token, -reports FROM rates
+        WHERE group_id = old.id ON CONFLICT DO UPDATE SET reports = reports + excluded.reports;
+    INSERT INTO totals
+        SELECT hour, new.mode, coalesce(new.verdict, ''), new.state, new.token, reports FROM rates
+        WHERE group_id = new.id ON CONFLICT DO UPDATE SET reports = reports + excluded.reports;
+END""",
+    """
+CREATE TRIGGER totals_forget_groups BEFORE DELETE ON groups BEGIN
+    INSERT INTO totals
+        SELECT hour, old.mode, coalesce(old.verdict, ''), old.state, old.token, -reports FROM rates
+        WHERE group_id = old.id ON CONFLICT DO UPDATE SET reports = reports + excluded.reports;
+END""",
+)
+# A verdict holds for the keys and roots that it was found with; with others it is found again.
+_VERSIONED_VERDICTS = (
+    "ALTER TABLE groups ADD COLUMN judged_with TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX groups_by_judged_with ON groups (judged_with)",
+)
+
 
 def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - its import costs more than opening the file
 
     migrations = Migrations("dynpin-collector")
-    for number, step in enumerate((_first_form,), start=1):
+    for number, step in enumerate((_first_form, _totals_and_versions), start=1):
         migrations(name=f"{number:03}{step.__name__}")(step)
     return migrations
 
@@ -146,6 +187,11 @@ def _first_form(db: Database) -> None:
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
+
+
+def _totals_and_versions(db: Database) -> None:
+    for statement in (*_TOTALS_BY_VERDICT, *_VERSIONED_VERDICTS):
+        db.conn.execute(statement)
 
 
 def open_database(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from dynpin.middleware.collector import queries
 from dynpin.middleware.collector.filters import Filter
@@ -75,9 +75,11 @@ class SQLiteStorage:
             together: dict[str, list[Arrival]] = {}
             for arrival in arrivals:
                 together.setdefault(arrival.key, []).append(arrival)
-            ids = {key: _touch_group(db, same) for key, same in together.items()}
+            touched = {key: _touch_group(db, same) for key, same in together.items()}
+            ids = {key: group.id for key, group in touched.items()}
             _add_reports(db, ids, arrivals)
             _add_rates(db, ids, arrivals)
+            _add_totals(db, touched, arrivals)
             db.executemany(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
                 [(*counted, number) for counted, number in outcomes.items()],
@@ -173,10 +175,10 @@ class SQLiteStorage:
 
     # -- triage -------------------------------------------------------------------------------------------------
 
-    def untriaged(self, limit: int) -> list[tuple[Group, str, float]]:
-        """Groups without a verdict, each with the body of its first report and when that came."""
+    def untriaged(self, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:
+        """Groups without a verdict or with one of other keys, each with the body of a report and when that came."""
         with self.reading() as db:
-            return queries.untriaged(db, limit)
+            return queries.untriaged(db, limit, judged_with)
 
     def sample_with(self, pin: str) -> str | None:
         """The body of a report in whose chains this pin was seen."""
@@ -187,8 +189,8 @@ class SQLiteStorage:
         """Store what triage found."""
         with self.writing() as db:
             db.execute(
-                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, diagnosis = ? WHERE id = ?",
-                (triaged.verdict, triaged.severity, triaged.issuer, triaged.diagnosis, group.id),
+                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, diagnosis = ?, judged_with = ? WHERE id = ?",
+                (triaged.verdict, triaged.severity, triaged.issuer, triaged.diagnosis, triaged.judged_with, group.id),
             )
             db.executemany(
                 "INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", [(pin, group.id, place) for pin, place in triaged.pins]
@@ -279,16 +281,26 @@ class SQLiteStorage:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> int:
-    """The id of the group of these reports, which all have one key; its counts are brought up to date."""
+class _Touched(NamedTuple):
+    """A group that got reports: what its totals go by."""
+
+    id: int
+    mode: str
+    verdict: str
+    state: str
+    token: str
+
+
+def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> _Touched:
+    """The group of these reports, which all have one key; its counts are brought up to date."""
     arrival, times = arrivals[0], [arrival.received_at for arrival in arrivals]
     row = db.execute(
         "UPDATE groups SET reports = reports + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?) "
-        "WHERE key = ? RETURNING id",
+        "WHERE key = ? RETURNING id, mode, coalesce(verdict, ''), state, token",
         (len(times), min(times), max(times), arrival.key),
     ).fetchone()
     if row is not None:
-        return int(row["id"])
+        return _Touched(*row)
     report = arrival.report
     known = [str(pin) for pin in report.known_pins]
     cursor = db.execute(
@@ -312,7 +324,7 @@ def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> int:
     places = [(pin, identity, "known") for pin in known]
     places += [(pin, identity, "validated") for pin in arrival.validated_pins]
     db.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", places)
-    return identity
+    return _Touched(identity, arrival.mode, "", "open", arrival.token)
 
 
 def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
@@ -340,13 +352,11 @@ def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Seque
 def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
     hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
     rates = Counter((ids[arrival.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
-    totals = Counter((hour, arrival.mode) for arrival, hour in zip(arrivals, hours, strict=True))
     agents = Counter((ids[arrival.key], arrival.user_agent) for arrival in arrivals)
-    for table, counts in (("rates", rates), ("totals", totals)):
-        db.executemany(
-            f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",  # noqa: S608 - a name from the line above
-            [(*key, number) for key, number in counts.items()],
-        )
+    db.executemany(
+        "INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
+        [(*key, number) for key, number in rates.items()],
+    )
     for (group_id, agent), number in agents.items():
         known = db.execute(
             "UPDATE agents SET reports = reports + ? WHERE group_id = ? AND user_agent = ? RETURNING 1",
@@ -358,3 +368,11 @@ def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequenc
                 "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
                 (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, number),
             )
+
+
+def _add_totals(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
+    totals = Counter((int(arrival.received_at // HOUR), *touched[arrival.key][1:]) for arrival in arrivals)
+    db.executemany(
+        "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
+        [(*key, number) for key, number in totals.items()],
+    )

@@ -85,13 +85,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Triaged:
-    """What triage found out about a group: the verdict, and the diagnosis as the JSON that the pages show."""
+    """What triage found out about a group: the verdict, and the diagnosis as the JSON that the pages show.
+
+    `judged_with` tells the keys and roots of this verdict from others.
+    """
 
     verdict: str
     severity: str
     issuer: str
     diagnosis: str
     pins: tuple[tuple[str, str], ...] = ()
+    judged_with: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +210,8 @@ class Storage(Protocol):
         """Outcome, reason and number of what the intake answered since an hour, most first."""
         ...
 
-    def untriaged(self, limit: int) -> list[tuple[Group, str, float]]:
-        """Groups without a verdict, each with the body of its first report and when that came."""
+    def untriaged(self, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:
+        """Groups without a verdict or with one of other keys, each with the body of a report and when that came."""
         ...
 
     def sample_with(self, pin: str) -> str | None:

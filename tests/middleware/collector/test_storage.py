@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, SQLiteStorage, Token
+from dynpin.middleware.collector import Retention, SQLiteStorage, Token, schema
 from dynpin.middleware.collector.filters import Filter, Term
 from dynpin.middleware.collector.storage import Arrival, Counted, Triaged
 from dynpin.report import grouping_key, read_report
@@ -47,10 +50,11 @@ def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
 
 def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage) -> None:
     assert storage.path.stat().st_mode & 0o777 == 0o600
-    assert ask(storage, "PRAGMA user_version") == [(1,)]
+    assert ask(storage, "PRAGMA user_version") == [(2,)]
     assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
     assert ask(storage, "SELECT migration_set, name FROM _sqlite_migrations") == [
-        ("dynpin-collector", "001_first_form")
+        ("dynpin-collector", "001_first_form"),
+        ("dynpin-collector", "002_totals_and_versions"),
     ]
 
 
@@ -90,6 +94,107 @@ def test_counts_and_rates_agree_with_the_rows(storage: SQLiteStorage) -> None:
     assert storage.activity(Filter((Term("state", "open"),)), 0, 10**9) == hours
     assert storage.activity(Filter((Term("mode", "enforce"),)), 0, 10**9) == hours
     assert storage.activity(Filter((Term("mode", "enforce", negated=True),)), 0, 10**9) == []
+
+
+HOSTS, VERDICTS, STATES = ("a.test", "b.test", "c.test"), ("undecided", "unknown-ca"), ("open", "muted", "resolved")
+TERMS = [
+    Term(field, value, negated=negated)
+    for field, values in (
+        ("host", HOSTS),
+        ("verdict", VERDICTS),
+        ("state", STATES),
+        ("mode", ("enforce",)),
+        ("token", ("t",)),
+        ("issuer", ("CA",)),
+        ("pin", ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=",)),
+    )
+    for value in values
+    for negated in (False, True)
+]
+STEPS = st.one_of(
+    st.tuples(st.just("add"), st.sampled_from(HOSTS), st.integers(0, 400)),
+    st.tuples(st.just("verdict"), st.sampled_from(HOSTS), st.sampled_from(VERDICTS)),
+    st.tuples(st.just("state"), st.sampled_from(HOSTS), st.sampled_from(STATES)),
+    st.tuples(st.just("prune"), st.integers(1, 12), st.sampled_from([1, 2**30])),
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(STEPS, max_size=12), st.lists(st.sampled_from(TERMS), max_size=3))
+def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms: list[Term]) -> None:
+    """Whatever happened to the groups, and by whatever way the question is answered."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage = SQLiteStorage(Path(folder) / "r.sqlite", clock=Clock())
+        for what, first, second in steps:
+            if what == "add":
+                storage.add([arrival(first, NOW - second * 3600)], {})
+            elif what == "verdict":
+                for group in storage.groups(Filter((Term("host", first),))).entries:
+                    storage.set_verdict(group, Triaged(second, "unclear", "CA", "{}"))
+            elif what == "state":
+                storage.set_state(arrival(first).key, second)
+            else:
+                storage.prune(Retention(days=first, bytes=second))
+        wanted = Filter(tuple(terms))
+        matching = [str(group.id) for group in storage.groups(wanted, limit=500).entries]
+        assert storage.activity(wanted, 0, 10**9) == ask(
+            storage,
+            "SELECT hour, mode, sum(rates.reports) FROM rates JOIN groups ON groups.id = group_id "
+            f"WHERE group_id IN ({','.join(matching)}) GROUP BY hour, mode ORDER BY hour, mode",
+        )
+        storage.close()
+
+
+def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
+    monkeypatch.setattr(schema, "_totals_and_versions", lambda db: None)
+    path = tmp_path / "old.sqlite"
+    schema.open_database(path)
+    db = sqlite3.connect(path)
+    db.execute(
+        "INSERT INTO groups (id, key, host, noted_host, mode, token, known_pins, validated_pins, first_seen, "
+        "last_seen, reports, verdict) VALUES (1, 'k', 'a.test', '', 'enforce', 't', '[]', '[]', 0, 1, 3, 'undecided')"
+    )
+    db.executemany("INSERT INTO rates VALUES (1, ?, ?)", [(5, 1), (6, 2)])
+    db.executemany("INSERT INTO totals VALUES (?, 'enforce', ?)", [(5, 1), (6, 2)])
+    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '002%'")
+    db.commit()
+    db.close()
+    monkeypatch.undo()
+    storage = SQLiteStorage(path)
+    assert ask(storage, "SELECT * FROM totals") == [
+        (5, "enforce", "undecided", "open", "t", 1),
+        (6, "enforce", "undecided", "open", "t", 2),
+    ]
+    assert ask(storage, "PRAGMA user_version") == [(2,)]
+    storage.close()
+
+
+CHARTS = {
+    "totals": (
+        Filter((Term("verdict", "undecided", negated=True), Term("state", "open"))),
+        "SEARCH groups USING PRIMARY KEY",
+    ),
+    "one host": (Filter((Term("host", "a.test"),)), "SEARCH groups USING INDEX groups_by_host"),
+    "all but a host": (
+        Filter((Term("host", "a.test", negated=True),)),
+        "SEARCH groups USING COVERING INDEX groups_by_host",
+    ),
+    "all but a pin": (Filter((Term("pin", "x", negated=True),)), "SEARCH groups USING INTEGER PRIMARY KEY"),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_chart_reads_every_rate(storage: SQLiteStorage, name: str) -> None:
+    wanted, first = CHARTS[name]
+    asked: list[str] = []
+    with storage.reading() as db:
+        db.set_trace_callback(asked.append)
+        storage.activity(wanted, 0, 10**6)
+        db.set_trace_callback(None)
+        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert not [step for step in plan if step.startswith("SCAN")], plan
+    assert any(step.startswith(first) for step in plan), plan
 
 
 def test_a_sender_that_varies_its_user_agent_fills_no_table(storage: SQLiteStorage) -> None:
@@ -197,7 +302,7 @@ IN_ORDER = ("SCAN reports USING INDEX reports_by_time", "SCAN groups USING INDEX
 @pytest.mark.parametrize("method", ["reports", "groups"])
 def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, name: str, method: str) -> None:
     storage.add([arrival("a.test"), arrival("b.test")], {})
-    for group, _, _ in storage.untriaged(9):
+    for group, _, _ in storage.untriaged(9, "x"):
         storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
     asked: list[str] = []
     with storage.reading() as db:
