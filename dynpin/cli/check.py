@@ -14,13 +14,16 @@ import typer
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import FailOnOption, as_dict, fails, printable, show_findings
 from dynpin.cli.rotate import NowOption, moment, read_history
+from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.guard import guard
 from dynpin.deploy.lint import Circumstances, Finding
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, addresses_of, look_at
-from dynpin.errors import DynpinError
+from dynpin.deploy.site import SiteInventory
+from dynpin.errors import DynpinError, InvalidHeader
+from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin, chain_pins
 
@@ -28,13 +31,19 @@ __all__ = ["check"]
 
 
 def check(
-    url: Annotated[str, typer.Argument(help="An https URL, or a host name.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            help="An https URL, or a host name; without it, the first host of the inventory.", show_default=False
+        ),
+    ] = None,
     keys: Annotated[
         list[Path] | None,
         typer.Option(
             "--key", help="A key of the inventory (certificate, CSR, public key); every pin must be one of these."
         ),
     ] = None,
+    inventory: InventoryOption = None,
     history: Annotated[
         Path | None, typer.Option("--history", help="The rotation's history: who is locked out by what is deployed?")
     ] = None,
@@ -61,9 +70,13 @@ def check(
     """Look at a live site from every side, and say what is wrong with its pinning.
 
     All its addresses; the header on a page, on an error and on a static file; the served and the validated chain;
-    the report endpoint; the subdomains that includeSubDomains hits. Exit code 1 where a fault is found.
+    the report endpoint; the subdomains that includeSubDomains hits; with an inventory, whether the header is the one
+    that it makes. Exit code 1 where a fault is found.
     """
-    site = _site(url, addresses, ca, timeout)
+    if keys and inventory is not None:
+        fail("give --key or --inventory, not both")
+    described = site_of(inventory, is_named_otherwise=bool(keys))
+    site = _site(url or _named_by(described), addresses, ca, timeout)
     site = replace(
         site,
         paths=(*site.paths, *(paths or [])),
@@ -72,6 +85,8 @@ def check(
         probes_report_uri=probe,
     )
     held = None if not keys else tuple(str(_pin_of(key)) for key in keys)
+    if described is not None:
+        held = tuple(map(str, described.pins))
     look = look_at(
         site, Circumstances(held_keys=held), lambda step: typer.echo(f"looking at {printable(step)}", err=True)
     )
@@ -80,16 +95,32 @@ def check(
     for line in look.silent:
         typer.echo(f"silent: {printable(line)}", err=True)
     results = _results(look, history, moment(now))
+    lacking = () if described is None else _lacking(look, described)
     if as_sarif:
         typer.echo(json.dumps(sarif(results), indent=2))
     elif as_json:
-        typer.echo(json.dumps(_as_json(site, look, results), indent=2))
+        answer = _as_json(site, look, results)
+        if described is not None:
+            answer["lacking"] = list(lacking)
+        typer.echo(json.dumps(answer, indent=2))
     else:
         _show(look, results)
+    for pin in lacking:
+        typer.echo(
+            f"dynpin: {site.host} does not send {pin} in its {described.header.name if described else 'header'}, "
+            "though the inventory has it: clients that come by now refuse that key on the day it is deployed",
+            err=True,
+        )
     if not look.fields:
         finding(f"{site.host} sends no pinning header")
-    if fails([found for _, found in results], fail_on):
+    if lacking or fails([found for _, found in results], fail_on):
         finding()
+
+
+def _named_by(described: SiteInventory | None) -> str:
+    if described is None:
+        fail("name the site: an https URL or a host name, or an --inventory that has one")
+    return described.hosts[0]
 
 
 def _site(url: str, addresses: list[str] | None, ca: Path | None, timeout: float) -> Site:
@@ -134,6 +165,23 @@ def _results(look: Look, history: Path | None, now: float) -> list[tuple[HeaderF
             # Several nodes with one fault are one finding.
             results.setdefault((each.name, found.fault, found.message), (each, found))
     return list(results.values())
+
+
+def _lacking(look: Look, site: SiteInventory) -> tuple[str, ...]:
+    """The pins of the inventory that some response does not carry."""
+    lacking = list(site.pins)
+    fields = [each.value or "" for each in look.fields if each.name.lower() == site.header.name.lower()]
+    if fields:
+        sent = [_pins_in(value, site.header.report_only) for value in fields]
+        lacking = [pin for pin in site.pins if any(pin not in pins for pins in sent)]
+    return tuple(map(str, lacking))
+
+
+def _pins_in(value: str, report_only: bool) -> tuple[Pin, ...]:
+    try:
+        return PublicKeyPins.parse(value, report_only=report_only).pins
+    except InvalidHeader:
+        return ()  # clients ignore it, and its pins with it
 
 
 def _as_json(site: Site, look: Look, results: list[tuple[HeaderField, Finding]]) -> dict[str, object]:

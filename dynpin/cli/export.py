@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_static
 from dynpin.errors import DynpinError
 from dynpin.header import PublicKeyPins
@@ -29,20 +30,31 @@ def export(
         ),
     ],
     keys: Annotated[
-        list[str],
-        typer.Argument(help="Pins, or files that have one: the deployed chain first, then the backup keys or CSRs."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Pins, or files that have one: the deployed chain first, then the backup keys or CSRs. Without any, "
+            "those of the inventory.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option("--host", help="The host that is pinned; static pins need it.", show_default=False)
     ] = None,
-    max_age: Annotated[int, typer.Option("--max-age", help="Seconds, in a header.", min=0)] = 2_592_000,
-    include_subdomains: Annotated[bool, typer.Option("--include-subdomains", help="Cover the subdomains too.")] = False,
+    max_age: Annotated[
+        int | None, typer.Option("--max-age", help="Seconds, in a header (2592000).", min=0, show_default=False)
+    ] = None,
+    include_subdomains: Annotated[
+        bool | None,
+        typer.Option("--include-subdomains/--no-subdomains", help="Cover the subdomains too.", show_default=False),
+    ] = None,
     report_uri: Annotated[
         str | None, typer.Option("--report-uri", help="Where violations are reported.", show_default=False)
     ] = None,
     mode: Annotated[
-        Literal["enforce", "report-only"], typer.Option("--mode", help="What the header does.")
-    ] = "enforce",
+        Literal["enforce", "report-only"] | None,
+        typer.Option("--mode", help="What the header does (enforce).", show_default=False),
+    ] = None,
+    inventory: InventoryOption = None,
     expires: Annotated[
         datetime | None,
         typer.Option(
@@ -53,10 +65,26 @@ def export(
     """Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool."""
     if form not in FORMATS:
         fail(f"{form} is no format; there are {', '.join(FORMATS)}")
+    if keys and inventory is not None:
+        fail("give keys or an inventory, not both")
+    site = site_of(inventory, is_named_otherwise=bool(keys))
+    if site is None and not keys:
+        fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
+    given = None if site is None else site.header
+    if given is not None:
+        # What is said here goes before what the inventory says.
+        max_age = given.max_age if max_age is None else max_age
+        include_subdomains = given.include_subdomains if include_subdomains is None else include_subdomains
+        report_uri = given.report_uri if report_uri is None else report_uri
+        mode = ("report-only" if given.report_only else "enforce") if mode is None else mode
+    if site is not None and host is None and len(site.hosts) == 1:
+        host = site.hosts[0]
+    include_subdomains = bool(include_subdomains)
     try:
-        pins = tuple(dict.fromkeys(_pin(key) for key in keys))
+        pins = given.pins if given else tuple(dict.fromkeys(_pin(key) for key in keys or ()))
         if form in HEADER_FORMATS:
             report_only = mode == "report-only"
+            max_age = 2_592_000 if max_age is None else max_age
             header = PublicKeyPins(pins, max_age, include_subdomains, report_uri, report_only)
             text = export_header(form, header)
         else:

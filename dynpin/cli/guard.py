@@ -10,10 +10,12 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
+from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
 from dynpin.deploy.rotation import History, Published
+from dynpin.deploy.site import SiteInventory
 from dynpin.errors import DynpinError
 from dynpin.header import PublicKeyPins
 from dynpin.report import rfc3339
@@ -32,6 +34,7 @@ def guard(
         list[str] | None,
         typer.Option("--header", help="Instead of a history: a header that clients may hold. May be repeated."),
     ] = None,
+    inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
@@ -60,9 +63,15 @@ def guard(
     if chain is None:
         fail("give the chain that is to be deployed, or --hook for a script that does")
     at = moment(now)
+    site = site_of(inventory, is_named_otherwise=bool(header) or (inventory is None and history.exists()))
     try:
         pins = chain_of_file(chain)
-        kept = read_history(history) if not header else _sent_now(header, at)
+        if header:
+            kept = _sent_now(header, at)
+        elif site is not None:
+            kept = _sent_by(site, chain, history, at)
+        else:
+            kept = read_history(history)
     except OSError as error:
         fail(f"{chain}: {error.strerror or error}")
     except (DynpinError, ValueError) as error:
@@ -83,6 +92,22 @@ def guard(
             typer.echo(f"  {line}")
     if not verdict.ok:
         finding()
+
+
+def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> History:
+    """What clients may hold of a site: what its history says, and what its inventory has it send now."""
+    if history.exists():
+        kept = read_history(history)
+    else:
+        # The key that was pinned until a moment ago is in nobody's file any more.
+        if any(file.exists() and file.samefile(chain) for file in site.chain_files):
+            fail(
+                f"{chain} is the deployed chain of {site.path} itself, so what was pinned before it cannot be told: "
+                "hold the new chain against the inventory before it is laid there, or keep a history "
+                "(dynpin rotate record)"
+            )
+        kept = History(site.hosts[0])
+    return kept if kept.header == site.header else kept.adding(Published(now, site.header))
 
 
 def _sent_now(values: list[str], now: float) -> History:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
+from dynpin.middleware.inventory import Inventory, read_inventory
+from dynpin.middleware.keyfiles import path_of
 from dynpin.pins import Pin
 
 __all__ = ["app"]
@@ -31,7 +35,13 @@ Where to keep it
 
 @app.command(name="new")
 def new(
-    hosts: Annotated[list[str], typer.Argument(help="The host names that the key is for; its CSR names them.")],
+    hosts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The host names that the key is for; its CSR names them. Without any, those of the inventory.",
+            show_default=False,
+        ),
+    ] = None,
     kind: Annotated[KeyType, typer.Option("--type", help="The type of the key.")] = "ec-p256",
     folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
     name: Annotated[
@@ -43,10 +53,15 @@ def new(
             "--passphrase-file", help="Read the passphrase from its first line; - for stdin; else you are asked."
         ),
     ] = None,
+    inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
     """Make a backup key: its encrypted private half, its public half, a CSR, and its pin."""
     try:
+        site = read_inventory(inventory or DEFAULT_INVENTORY) if inventory or DEFAULT_INVENTORY.is_file() else None
+        hosts = hosts or (list(site.hosts) if site else None)
+        if not hosts:
+            fail("name the hosts that the key is for, or an --inventory that does")
         key = new_key(kind, hosts, _passphrase(passphrase_file))
         files = write_key(key, folder, name or f"backup-{kind}")
     except (DynpinError, OSError, ValueError) as error:
@@ -63,8 +78,20 @@ def new(
     for form, path in files.items():
         typer.echo(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
     typer.echo(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
+    if site is not None:
+        typer.echo(f"\nIn {site.path.name}, so that it is pinned\n  {_backups_line(site, files['public'])}")
     if kind == "ed25519":
         typer.echo("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
+
+
+def _backups_line(site: Inventory, public: Path) -> str:
+    """The line of the inventory that names a new backup key beside those that it has."""
+    entries = [
+        f'{{ pin = "{source!s}" }}' if path is None else json.dumps(os.path.relpath(path, site.path.parent))
+        for source in site.terms.backups
+        for path in [path_of(source)]
+    ]
+    return f"backups = [{', '.join([*entries, json.dumps(os.path.relpath(public, site.path.parent))])}]"
 
 
 def _passphrase(file: Path | None) -> bytes:

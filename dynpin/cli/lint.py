@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, Severity, field_name
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
@@ -33,7 +35,7 @@ def lint(
         str | None,
         typer.Argument(
             help="The value of the header; - for the header lines of a response on stdin (curl -sI … | dynpin lint -); "
-            "or a HAR file.",
+            "or a HAR file; without it, the header that the inventory makes.",
             show_default=False,
         ),
     ] = None,
@@ -42,6 +44,7 @@ def lint(
         Path | None,
         typer.Option("--context", help="A JSON file with the circumstances: scheme, host, chain_pins and so on."),
     ] = None,
+    inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,
     as_sarif: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
     fail_on: FailOnOption = "warning",
@@ -56,6 +59,16 @@ def lint(
         fail(f"{context}: {error.strerror or error}")
     except ValueError as error:
         fail(f"{context} holds no circumstances: {error}")
+    site = site_of(inventory, is_named_otherwise=context is not None)
+    if site is not None:
+        known = replace(
+            known,
+            host=known.host or next((host for host in site.hosts if "*" not in host), None),
+            held_keys=tuple(map(str, site.pins)),
+            chain_pins=known.chain_pins or tuple(map(str, site.chain)),
+        )
+        if header is None:
+            header, name = str(site.header), site.header.name
     try:
         fields = _fields(header, field_name(name), known)
         results = [

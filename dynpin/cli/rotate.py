@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.rotation import (
     Deployed,
@@ -69,24 +70,38 @@ def record(
         Path | None, typer.Option("--chain", help="The chain that every node shows from now on.", show_default=False)
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="The host; needed once.", show_default=False)] = None,
+    inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     now: NowOption = None,
 ) -> None:
-    """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`."""
+    """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`.
+
+    With an inventory: the header that it makes, and the chain that it names.
+    """
     at = moment(now)
+    told = header is not None or chain is not None or no_header
+    if told and inventory is not None:
+        fail("give --inventory, or --header, --no-header and --chain")
+    site = site_of(inventory, is_named_otherwise=told)
+    if site is not None and len(site.chains) != 1:
+        fail(f"{site.path} names {len(site.chains)} chains: record each in a history of its own, with --chain")
+    if site is not None and host is None:
+        host = site.hosts[0]
     if history.exists():
         kept = read_history(history)
     elif host is None:
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     else:
         kept = History(host)
-    if header is None and chain is None and not no_header:
+    if site is None and not told:
         fail("record what? --header VALUE, --no-header or --chain FILE")
     try:
         if header is not None or no_header:
             kept = kept.adding(Published(at, None if header is None else PublicKeyPins.parse(header)))
         if chain is not None:
             kept = kept.adding(Deployed(at, chain_of_file(chain)))
+        if site is not None:
+            kept = kept.adding(Published(at, site.header)).adding(Deployed(at, site.chain))
     except (DynpinError, ValueError, OSError) as error:
         fail(str(error))
     _write(history, kept)

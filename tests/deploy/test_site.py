@@ -1,0 +1,139 @@
+"""The operator's commands on one `dynpin.toml`, named or found in the folder."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dynpin import Pin, PublicKeyPins
+from dynpin.deploy.rotation import History
+from dynpin.deploy.site import read_site
+from tests.deploy.commands import dynpin
+from tests.deploy.servers import Site, make_site
+from tests.deploy.test_check import HOST, check, everywhere, faults, serving
+from tests.deploy.test_rotation import NEW, OLD
+
+MAX_AGE = 20 * 86_400
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A folder with a site's certificate and its inventory, in which the commands are run."""
+    made = make_site(tmp_path / "tls", HOST)
+    (tmp_path / "dynpin.toml").write_text(
+        f'hosts = ["{HOST}"]\nkeys = ["tls/chain.pem"]\nbackups = [{{ pin = "{NEW}" }}]\n\n'
+        '[policy]\nmax_age = "20 days"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def header(site: Site) -> PublicKeyPins:
+    return PublicKeyPins((Pin.from_file(site.chain), NEW), MAX_AGE)
+
+
+def test_what_is_read(site: Site) -> None:
+    read = read_site("dynpin.toml")
+    assert (read.hosts, read.header, read.pins) == ((HOST,), header(site), header(site).pins)
+    assert read.chain == (Pin.from_file(site.chain),)
+    assert read.chain_files == (site.chain,)
+
+
+def test_export_writes_the_header_of_the_inventory(site: Site) -> None:
+    shown = dynpin("export", "nginx")
+    assert shown.exit_code == 0
+    assert str(header(site)) in shown.stdout
+    assert "dynpin.toml" in shown.stderr  # a file that nobody named is told
+    longer = dynpin("export", "nginx", "--inventory", "dynpin.toml", "--max-age", "60")
+    assert "max-age=60" in longer.stdout
+    static = dynpin("export", "android")
+    assert HOST in static.stdout
+    assert str(NEW) in static.stdout
+
+
+def test_keys_that_are_named_go_before_the_file_in_the_folder(site: Site) -> None:
+    shown = dynpin("export", "nginx", str(OLD), str(NEW))
+    assert str(OLD) in shown.stdout
+    assert str(Pin.from_file(site.chain)) not in shown.stdout
+    assert dynpin("export", "nginx", str(OLD), "--inventory", "dynpin.toml").exit_code == 2
+
+
+def test_lint_reads_the_inventory(site: Site) -> None:
+    assert dynpin("lint", "--fail-on", "error").exit_code == 0
+    foreign = PublicKeyPins((*header(site).pins, OLD), MAX_AGE)
+    found = dynpin("lint", str(foreign), "--json")
+    assert found.exit_code == 1
+    assert "hostile-pinning-ransompkp" in {each["fault"] for each in json.loads(found.stdout)}
+
+
+def test_check_holds_the_live_header_against_the_inventory(site: Site) -> None:
+    with serving(everywhere(header(site)), site) as port:
+        seen = check(site, port, code=0)
+    assert (seen["findings"], seen["lacking"]) == ([], [])
+
+
+def test_a_live_pin_that_is_not_in_the_inventory_is_an_alarm(site: Site) -> None:
+    sent = PublicKeyPins((*header(site).pins, OLD), MAX_AGE)
+    with serving(everywhere(sent), site) as port:
+        seen = check(site, port, "--inventory", "dynpin.toml", code=1)
+    assert "hostile-pinning-ransompkp" in faults(seen)
+
+
+def test_a_live_header_that_lacks_a_pin_of_the_inventory(site: Site) -> None:
+    sent = PublicKeyPins((Pin.from_file(site.chain), OLD), MAX_AGE)
+    with serving(everywhere(sent), site) as port:
+        seen = check(site, port, "--fail-on", "critical", code=1)
+    assert seen["lacking"] == [str(NEW)]
+
+
+def test_the_guard_knows_from_the_inventory_what_clients_hold(site: Site, tmp_path: Path) -> None:
+    other = make_site(tmp_path / "renewed", HOST)
+    assert dynpin("guard", str(other.chain)).exit_code == 1
+    copy = tmp_path / "copy.pem"
+    copy.write_bytes(site.chain.read_bytes())
+    assert dynpin("guard", str(copy)).exit_code == 0
+
+
+def test_the_guard_is_not_asked_about_the_chain_that_it_compares_with(site: Site) -> None:
+    # A new chain that has taken the old one's place would be held against itself, and pass.
+    answer = dynpin("guard", str(site.chain))
+    assert answer.exit_code == 2
+    assert "history" in answer.stderr
+
+
+def test_a_history_begins_with_the_inventory(site: Site) -> None:
+    assert dynpin("rotate", "record", "--now", "2026-11-24").exit_code == 0
+    kept = History.from_json(Path("dynpin-history.json").read_bytes())
+    assert (kept.host, kept.header, kept.chain) == (HOST, header(site), (Pin.from_file(site.chain),))
+
+
+def test_a_new_key_says_which_line_pins_it(site: Site, tmp_path: Path) -> None:
+    Path("passphrase").write_text("correct horse\n")
+    made = dynpin("keys", "new", "--out", "tls", "--passphrase-file", "passphrase")
+    assert made.exit_code == 0, made.output
+    line = next(line for line in made.stdout.splitlines() if "backups = " in line)
+    backups = tomllib.loads(line)["backups"]
+    assert backups == [{"pin": str(NEW)}, "tls/backup-ec-p256.pub.pem"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "nginx"],
+        ["lint"],
+        ["check"],
+        ["guard", "chain.pem"],
+        ["rotate", "record"],
+        ["keys", "new"],
+    ],
+    ids=" ".join,
+)
+def test_an_inventory_that_is_not_understood_is_named(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text("hosts = 3\n")
+    answer = dynpin(*arguments, "--inventory", str(file))
+    assert answer.exit_code == 2
+    assert str(file) in answer.stderr
