@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.keyfiles import KeySource
+from dynpin.middleware.keyfiles import KeySource, read_chain, read_pin
 from dynpin.middleware.terms import Mode, Pinned, Terms
 from dynpin.pins import Pin
 
@@ -51,6 +51,21 @@ class Inventory:
     path: Path
     hosts: tuple[str, ...]
     terms: Terms
+
+    def own_keys(self) -> dict[Pin, str]:
+        """The site's own keys, pin to name: of each deployed chain the leaf's, and the backups; the files are read.
+
+        Raises:
+            PolicyError: where a file cannot be read or holds no key.
+        """
+        backups = [read_pin(source, "a backup") for source in self.terms.backups]
+        deployed = [read_chain(source, "a key") for source in self.terms.keys]
+        return {pin: self._named(label, "backup") for label, pin in backups} | {
+            chain.pins[0]: self._named(chain.label, "deployed") for chain in deployed if chain.pins[0] is not None
+        }
+
+    def _named(self, label: str, role: str) -> str:
+        return f"{os.path.relpath(label, self.path.parent) if Path(label).is_absolute() else label} ({role})"
 
 
 def read_inventory(path: str | os.PathLike[str]) -> Inventory:

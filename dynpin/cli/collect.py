@@ -56,6 +56,9 @@ def collect(
         list[Path] | None,
         typer.Option(help="A certificate or key of yours: triage then knows your keys. Repeatable.", exists=True),
     ] = None,
+    inventory: Annotated[
+        Path | None, typer.Option(help="Your dynpin.toml: its keys and backups are yours, as with --key.", exists=True)
+    ] = None,
     roots: Annotated[
         Path | None, typer.Option(help="Your own root certificates, PEM: triage then knows your CA.", exists=True)
     ] = None,
@@ -83,10 +86,12 @@ def collect(
 
         from dynpin.middleware.collector import Alerts, Retention, collector  # noqa: PLC0415
         from dynpin.middleware.collector.alerts import apprise  # noqa: PLC0415
+        from dynpin.middleware.inventory import read_inventory  # noqa: PLC0415
     except ModuleNotFoundError as error:
         fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
     if digest not in (None, "daily", "weekly"):
         fail(f"--digest is daily or weekly, not {digest!r}")
+    own = {} if inventory is None else read_inventory(inventory).own_keys()
     made = None
     if not (password or user_header or open_access):
         password = made = secrets.token_urlsafe(12)
@@ -100,7 +105,7 @@ def collect(
                 password=password,
                 user_header=user_header,
                 open_access=open_access,
-                keys={Pin.from_file(file): str(file) for file in key or ()},
+                keys={**own, **{Pin.from_file(file): str(file) for file in key or ()}},
                 roots=b"" if roots is None else roots.read_bytes(),
                 retention=Retention(days=keep_days),
                 alerts=Alerts(apprise(alert), digest="weekly" if digest == "weekly" else "daily" if digest else None)

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from dynpin.cli.collect import app
 from tests.middleware.collector.conftest import report
+from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, reported
 
 COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect"]
 
@@ -80,6 +81,21 @@ def test_sigkill_loses_no_acknowledged_report(tmp_path: Path, rounds: int) -> No
         (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
     assert acknowledged == rounds * 10
     assert group["reports"] == acknowledged
+
+
+def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: Path) -> None:
+    (tmp_path / "shop.pem").write_text(LEAF.pem)
+    inventory = tmp_path / "dynpin.toml"
+    inventory.write_text(f'hosts = ["a.test"]\nkeys = ["shop.pem"]\nbackups = [{{ pin = "{OTHER_PIN}" }}]\n')
+    sent = reported([LEAF, MIDDLE], [LEAF], PINS).to_dict()
+    for options, named in (((), False), (("--inventory", str(inventory)), True), ((), False)):
+        with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
+            if not (tmp_path / "sent").exists():
+                assert httpx.post(said["report-uri"], json=sent, trust_env=False).status_code == 204
+                (tmp_path / "sent").touch()
+            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
+        assert ("shop.pem (deployed)" in json.dumps(group["diagnosis"])) is named
+        assert (group["verdict"] == "stale-policy") is named
 
 
 def test_tokens(tmp_path: Path) -> None:
