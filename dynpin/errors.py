@@ -19,6 +19,7 @@ __all__ = [
     "InvalidHost",
     "InvalidPinFile",
     "InvalidReport",
+    "InvalidStudy",
     "PinValidationError",
     "PolicyError",
     "StoreError",
@@ -75,6 +76,10 @@ class InvalidReport(DynpinError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
+
+
+class InvalidStudy(DynpinError, ValueError):
+    """A study for the simulator that cannot be read or played; the message names the table, the value and the mend."""
 
 
 class PolicyError(DynpinError, ValueError):

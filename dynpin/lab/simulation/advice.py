@@ -1,0 +1,227 @@
+"""Which max-age and how many backups cost an operator's users least, by his own numbers, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dynpin.deploy.lint.faults import duration
+from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
+from dynpin.lab.simulation.policy import SitePolicy
+from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.risks import Risks
+from dynpin.lab.simulation.run import Outcome, simulate
+from dynpin.lab.simulation.study import Study
+
+__all__ = ["Advice", "Choice", "Risks", "advise"]
+
+_HOUR = 3_600
+_MAX_AGES = (
+    *(hours * _HOUR for hours in (1, 6, 12)),
+    *(days * DAY for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 270, 365)),
+)
+_BACKUPS = (1, 2, 3, 4)
+# More clients would sharpen figures that the operator's guesses of his risks blur.
+_CLIENTS = 20_000
+_CLOSE = 1.05
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A max-age and a number of backups, with what they cost a year for each 1,000 clients.
+
+    Attributes:
+        max_age: seconds; 0 for no pins at all.
+        backups: how many Backup Pins.
+        locked_out: client-days locked out.
+        fooled: client-days in an attacker's hands.
+        cost: both, as client-days locked out: those in an attacker's hands weigh as much as the operator says.
+        all_lost: how often all keys are lost, a year.
+        locked_out_for: days for which a client is locked out when that happens, on average over all clients.
+        share_fooled: the share that an attack has at its end, of the clients that it reaches.
+    """
+
+    max_age: int
+    backups: int
+    locked_out: float
+    fooled: float
+    cost: float
+    all_lost: float
+    locked_out_for: float
+    share_fooled: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to choose, and why.
+
+    Attributes:
+        best: the choice that costs least.
+        choices: all that were weighed.
+        unpinned: what it costs to send no pins.
+        risks: the operator's numbers.
+        reasons: why, in words.
+    """
+
+    best: Choice
+    choices: tuple[Choice, ...]
+    unpinned: Choice
+    risks: Risks
+    reasons: tuple[str, ...]
+
+    @property
+    def pays(self) -> bool:
+        """Whether pinning costs less than doing without."""
+        return self.best.cost < self.unpinned.cost
+
+
+def advise(study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None) -> Advice:
+    """Search max-age and the number of backups for a study's population and risks; its calendar plays no part.
+
+    Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each costs is weighed by how often it happens. The chance that all keys are lost falls
+    with each backup, the chance that one is stolen rises.
+
+    Args:
+        study: whose population, risks, seed and client's cap count.
+        processes: as for :func:`~dynpin.lab.simulation.run.simulate`.
+        progress: is told each time that one of the three has been played.
+    """
+    risks = study.risks
+    ages = sorted({age for age in _MAX_AGES if age <= study.client_cap} | {study.client_cap})
+    # Long enough before that every client that would have noted pins has, and after that every pin expires.
+    happens = 2 * study.client_cap
+    ends = happens + max(study.client_cap, risks.attack_lasts) + DAY
+    stage = replace(
+        study,
+        clients=min(study.clients, _CLIENTS),
+        days=ends / DAY,
+        policies=(*(SitePolicy(str(age), age) for age in ages), SitePolicy("none", DAY, pinned="none")),
+    )
+
+    def played(*events: Event) -> tuple[Outcome, ...]:
+        outcomes = simulate(replace(stage, events=events), processes=processes)
+        if progress is not None:
+            progress(1)
+        return outcomes
+
+    until = happens + risks.attack_lasts
+    lost = played(Loss(happens))
+    attacked = played(Attack(happens, until))
+    stolen = played(Compromise(happens, noticed=risks.noticed), Attack(happens, until, shows="stolen-key"))
+
+    def choice(number: int, max_age: int, backups: int) -> Choice:
+        clients = stage.clients
+        locked_out_for = lost[number].locked_out_days / clients
+        all_lost = 0.0 if not max_age else risks.disasters + risks.losses * _backups_gone(risks, backups)
+        fooled = risks.attack_share * (
+            risks.attacks * attacked[number].fooled_days + risks.thefts * (1 + backups) * stolen[number].fooled_days
+        )
+        locked_out = 1000 * all_lost * locked_out_for
+        fooled = 1000 * fooled / clients
+        return Choice(
+            max_age,
+            backups,
+            locked_out,
+            fooled,
+            locked_out + risks.fooled_weight * fooled,
+            all_lost,
+            locked_out_for,
+            attacked[number].tally.ever_fooled / clients,
+        )
+
+    choices = tuple(choice(number, age, backups) for backups in _BACKUPS for number, age in enumerate(ages))
+    # Of equals, fewer backups to keep.
+    best = min(choices, key=lambda each: (round(each.cost, 9), each.backups))
+    unpinned = choice(len(ages), 0, 0)
+    return Advice(best, choices, unpinned, risks, tuple(_reasons(best, choices, unpinned, risks)))
+
+
+def _backups_gone(risks: Risks, backups: int) -> float:
+    """The chance that, when the deployed key is lost, so are all backups.
+
+    Each was lost since the last check with 1 - exp(-losses t), t being anywhere between 0 and the time between checks:
+    the mean of its power, by Simpson's rule.
+    """
+    span = risks.checked / (365 * DAY)
+    steps = 64
+    values = [(-math.expm1(-risks.losses * span * step / steps)) ** backups for step in range(steps + 1)]
+    return (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])) / (3 * steps)
+
+
+def _reasons(best: Choice, choices: tuple[Choice, ...], unpinned: Choice, risks: Risks) -> list[str]:
+    same_backups = [each for each in choices if each.backups == best.backups]
+    where = same_backups.index(best)
+    told: list[str] = []
+    if best.cost < unpinned.cost:
+        told.append(
+            f"Without pins the year costs {_days(unpinned.cost)} for each 1,000 clients, all of it through attackers; "
+            f"with {duration(best.max_age)} and {best.backups} backup{_s(best.backups)} it costs {_days(best.cost)}: "
+            f"{_days(best.locked_out)} locked out, and {_days(best.fooled)} in an attacker's hands, which weigh "
+            f"{risks.fooled_weight:g} times."
+        )
+    else:
+        told.append(
+            f"By these numbers pins cost more than they save: {_days(best.cost)} a year for each 1,000 clients at best, "
+            f"against {_days(unpinned.cost)} without."
+        )
+    if where > 0:
+        shorter = same_backups[max(0, where - 2)]
+        told.append(
+            f"Shorter, at {duration(shorter.max_age)}, more clients come back with no living pins: an attack of "
+            f"{duration(risks.attack_lasts)} ends with {_percent(shorter.share_fooled)} of those it reaches, "
+            f"against {_percent(best.share_fooled)}."
+        )
+    else:
+        told.append(
+            "It is the shortest that was tried: attacks are so rare, or losses so frequent, that little counts."
+        )
+    if where + 1 < len(same_backups):
+        longer = same_backups[min(len(same_backups) - 1, where + 2)]
+        told.append(
+            f"Longer, at {duration(longer.max_age)}, a loss of all keys locks the average client out for "
+            f"{longer.locked_out_for:.1f} days, against {best.locked_out_for:.1f}."
+        )
+    else:
+        told.append("It is the longest that clients keep pins for: losses are rare enough here for longer ones.")
+    told.append(_about_backups(best, choices))
+    close = [each.max_age for each in same_backups if each.cost <= _CLOSE * best.cost]
+    if len(close) > 1:
+        told.append(
+            f"It is no fine point: anything from {duration(min(close))} to {duration(max(close))} costs within 5 % of "
+            "it. Choose there by how soon you can rotate: a planned rotation waits for max-age."
+        )
+    return told
+
+
+def _about_backups(best: Choice, choices: tuple[Choice, ...]) -> str:
+    of_age = {each.backups: each for each in choices if each.max_age == best.max_age}
+    years = {backups: _years(each.all_lost) for backups, each in of_age.items()}
+    fewer, more = of_age.get(best.backups - 1), of_age.get(best.backups + 1)
+    parts = [f"With {best.backups} backup{_s(best.backups)} all keys are lost {years[best.backups]}"]
+    if fewer is not None:
+        parts.append(f"with {fewer.backups} {years[fewer.backups]}")
+    if more is not None:
+        parts.append(
+            f"one more would make it {years[more.backups]}, and is one more key to steal: together "
+            f"{_days(abs(more.cost - best.cost))} {'worse' if more.cost >= best.cost else 'better'}"
+        )
+    return ", ".join(parts[:2]) + ("; " + parts[2] if len(parts) > 2 else "") + "." if fewer else "; ".join(parts) + "."
+
+
+def _years(rate: float) -> str:
+    if rate <= 0:
+        return "never"
+    return f"{rate:.2g} times a year" if rate >= 1 else f"once in {1 / rate:,.0f} years"
+
+
+def _days(days: float) -> str:
+    return f"{days:,.3g} client-days" if days < 1000 else f"{days:,.0f} client-days"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,328 @@
+"""What happens to a site: each event of the calendar, and what it changes, as steps in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation.policy import Pinned, SitePolicy
+from dynpin.lab.simulation.reading import DAY, Table
+
+__all__ = ["ALL", "Attack", "CAChange", "Change", "Compromise", "Event", "Loss", "Mistake", "Rotation", "Site", "Unpin"]
+
+# Of keys: every one of them, however many there are.
+ALL = 1_000
+
+Successor = Literal["backup", "new"]
+Shown = Literal["other-ca", "pinned-ca", "stolen-key", "server"]
+Wrong = Literal["key", "max-age", "no-header"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the operator has deployed, and holds in reserve.
+
+    Attributes:
+        key: the key that the site shows.
+        ca: the CA that signs it.
+        backups: the keys in reserve, pinned by the header.
+        ca_backups: the CAs in reserve, for policies that pin the CA.
+        announced: a key that the header already pins, before it is deployed.
+        stolen: the keys that attackers hold, each with the CA that signs for it.
+        made: how many keys were ever made.
+        wrong: what is wrong with the header, if anything.
+        unpinning: whether the header says max-age=0.
+    """
+
+    key: str
+    ca: str
+    backups: tuple[str, ...]
+    ca_backups: tuple[str, ...]
+    announced: str | None = None
+    stolen: tuple[tuple[str, str], ...] = ()
+    made: int = 0
+    wrong: Wrong | None = None
+    unpinning: bool = False
+
+    @classmethod
+    def of(cls, policy: SitePolicy) -> Site:
+        """The site on day 0."""
+        site = cls("key 0", "CA 0", (), tuple(f"CA {n}" for n in range(1, policy.backups + 1)))
+        return site.refilled(policy.backups)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The keys of the chain that it shows, leaf first."""
+        return self.key, self.ca
+
+    def pins(self, pinned: Pinned) -> tuple[str, ...]:
+        """The keys that its header pins."""
+        ahead = () if self.announced is None else (self.announced,)
+        keys = (self.key, *ahead, *self.backups) if pinned in ("key", "both") else ()
+        cas = (self.ca, *self.ca_backups) if pinned in ("ca", "both") else ()
+        return keys + cas
+
+    def refilled(self, backups: int) -> Site:
+        """The same with as many backups as the policy asks for: new keys are made for those that are missing."""
+        missing = max(0, backups - len(self.backups))
+        fresh = tuple(f"key {self.made + n}" for n in range(1, missing + 1))
+        return replace(self, backups=self.backups + fresh, made=self.made + missing)
+
+    def moved(self, backups: int, lost: int) -> Site:
+        """The same on the first key that is left, after the deployed one and further backups were given up."""
+        held = (self.key, *self.backups)[lost:]
+        site = self if held else replace(self, made=self.made + 1)
+        key, *rest = held or (f"key {site.made}",)
+        return replace(site, key=key, backups=tuple(rest)).refilled(backups)
+
+    def moved_to_new_ca(self, successor: Successor) -> Site:
+        """The same under another CA: the first in reserve, or one that nobody has heard of."""
+        if successor == "backup" and self.ca_backups:
+            ca, *rest = self.ca_backups
+        else:
+            ca, rest = f"CA of {self.made}", list(self.ca_backups)
+        site = replace(self, ca=ca, made=self.made + 1)
+        return replace(site, ca_backups=(*rest, f"CA after {site.made}")[: len(self.ca_backups)])
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that changes at a second: the site before the event, and now, to the site from now on."""
+
+    second: int
+    apply: Callable[[Site, Site], Site]
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The key is replaced on a day: by the first backup, or by a new key, which may have been announced before."""
+
+    second: int
+    to: Successor = "backup"
+    announced: int = 0
+
+    label = "rotation"
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        if self.to == "backup":
+            yield Change(self.second, lambda _, site: site.moved(policy.backups, 1))
+            return
+        name = f"key of {self.second}"
+        if self.announced:
+            yield Change(max(0, self.second - self.announced), lambda _, site: replace(site, announced=name))
+        yield Change(self.second, lambda _, site: replace(site, key=name, announced=None))
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Keys are lost: the deployed one first, then its backups. They may be found again after a while."""
+
+    second: int
+    keys: int = ALL
+    mended: int = 0
+
+    @property
+    def label(self) -> str:
+        """What pictures call it."""
+        return "all keys lost" if self.keys >= ALL else "key lost" if self.keys == 1 else f"{self.keys} keys lost"
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        yield Change(self.second, lambda _, site: site.moved(policy.backups, self.keys))
+        if self.mended:
+            yield Change(self.second + self.mended, _keys_again)
+
+
+@dataclass(frozen=True)
+class Compromise:
+    """Keys are stolen, the deployed one first; once that is noticed, the site moves to one that was not."""
+
+    second: int
+    keys: int = 1
+    noticed: int = DAY
+
+    label = "key stolen"
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        yield Change(self.second, lambda _, site: replace(site, stolen=_stolen(site, self.keys)))
+        yield Change(self.second + self.noticed, lambda before, site: _without_stolen(site, before, self, policy))
+
+
+@dataclass(frozen=True)
+class CAChange:
+    """The site moves to another CA, and keeps its key."""
+
+    second: int
+    to: Successor = "backup"
+
+    label = "CA change"
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        yield Change(self.second, lambda _, site: site.moved_to_new_ca(self.to))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """The operator slips: a key that was never announced, a max-age in milliseconds, or no header at all."""
+
+    second: int
+    what: Wrong
+    mended: int
+
+    @property
+    def label(self) -> str:
+        """What pictures call it."""
+        return {"key": "wrong key", "max-age": "wrong max-age", "no-header": "no header"}[self.what]
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        name = f"key of {self.second}"
+        if self.what == "key":
+            yield Change(self.second, lambda _, site: replace(site, key=name))
+            yield Change(self.second + self.mended, _keys_again)
+        else:
+            yield Change(self.second, lambda _, site: replace(site, wrong=self.what))
+            yield Change(self.second + self.mended, lambda _, site: replace(site, wrong=None))
+
+
+@dataclass(frozen=True)
+class Unpin:
+    """The site asks to be unpinned: max-age=0, from this day on (RFC 7469 §2.3.1)."""
+
+    second: int
+
+    label = "unpinning"
+
+    def changes(self, policy: SitePolicy) -> Iterator[Change]:
+        """The steps of this event."""
+        yield Change(self.second, lambda _, site: replace(site, unpinning=True))
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Somebody answers in the site's place, to a share of the clients.
+
+    Attributes:
+        second: when it begins.
+        until: when it ends.
+        share: the share of the clients whose network it holds.
+        shows: a certificate of an ``"other-ca"``, one that the ``"pinned-ca"`` was made to sign, the ``"stolen-key"``
+            of a compromise, or the ``"server"`` itself, broken into.
+        pins_for: the max-age of its own pins, in seconds; 0 where it sends none.
+    """
+
+    second: int
+    until: int
+    share: float = 1.0
+    shows: Shown = "other-ca"
+    pins_for: int = 0
+
+    @property
+    def label(self) -> str:
+        """What pictures call it."""
+        return f"attack on {100 * self.share:.3g} %"
+
+    def chain(self, site: Site) -> tuple[str, ...]:
+        """The keys of the chain that it shows while the site is as it is."""
+        match self.shows:
+            case "other-ca":
+                return "attacker's key", "other CA"
+            case "pinned-ca":
+                return "attacker's key", site.ca
+            case "stolen-key":
+                return site.stolen[0] if site.stolen else ("attacker's key", "other CA")
+            case "server":
+                return site.chain
+
+    def pins(self, site: Site) -> tuple[str, ...]:
+        """The keys that its header pins; none where it sends no header."""
+        return (self.chain(site)[0], "attacker's backup") if self.pins_for else ()
+
+
+Event = Rotation | Loss | Compromise | CAChange | Mistake | Unpin | Attack
+
+
+def _keys_again(before: Site, site: Site) -> Site:
+    return replace(site, key=before.key, backups=before.backups)
+
+
+def _stolen(site: Site, keys: int) -> tuple[tuple[str, str], ...]:
+    return (*((key, site.ca) for key in (site.key, *site.backups)[:keys]), *site.stolen)
+
+
+def _without_stolen(site: Site, before: Site, theft: Compromise, policy: SitePolicy) -> Site:
+    gone = {key for key, _ in _stolen(before, theft.keys)}
+    kept = [key for key in (site.key, *site.backups) if key not in gone]
+    if site.key in gone:
+        site = replace(site, key=kept[0] if kept else f"key after {theft.second}", backups=tuple(kept[1:]))
+    else:
+        site = replace(site, backups=tuple(kept[1:]))
+    return site.refilled(policy.backups)
+
+
+_KINDS = {
+    "rotation": ("day", "to", "announced", "every"),
+    "loss": ("day", "keys", "mended"),
+    "compromise": ("day", "keys", "noticed"),
+    "ca-change": ("day", "to"),
+    "attack": ("from", "until", "share", "shows", "pins_for"),
+    "mistake": ("day", "what", "mended"),
+    "unpin": ("day",),
+}
+
+
+def read_events(number: int, values: object, horizon: int) -> list[Event]:
+    """One ``[[event]]`` of a study; one that repeats is several.
+
+    Raises:
+        InvalidStudy: for what is not understood.
+    """
+    every = sorted({key for keys in _KINDS.values() for key in keys} | {"kind"})
+    kind = Table(f"event {number}", values, every).choice("kind", list(_KINDS))
+    table = Table(f"event {number} ({kind})", values, ("kind", *_KINDS[kind]))
+    second = table.day("from" if kind == "attack" else "day")
+    if second >= horizon:
+        raise InvalidStudy(f"{table.name}: it would come after the {horizon / DAY:g} days of the study")
+    match kind:
+        case "rotation":
+            step = table.span("every") if "every" in table.values else horizon
+            if step < DAY:
+                raise table.wrong("every", "a day or more")
+            to, announced = _successor(table), table.span("announced", "0 days")
+            return [Rotation(each, to, announced) for each in range(second, horizon, step)]
+        case "loss":
+            return [Loss(second, _keys(table, ALL), table.span("mended", "0 days"))]
+        case "compromise":
+            return [Compromise(second, _keys(table, 1), table.span("noticed", "1 day"))]
+        case "ca-change":
+            return [CAChange(second, _successor(table))]
+        case "mistake":
+            what = next(each for each in get_args(Wrong) if each == table.choice("what", get_args(Wrong)))
+            return [Mistake(second, what, table.span("mended"))]
+        case "unpin":
+            return [Unpin(second)]
+        case _:
+            return [_attack(table, second)]
+
+
+def _attack(table: Table, second: int) -> Attack:
+    until = table.day("until")
+    if until <= second:
+        raise table.wrong("until", "a day after the one on which it begins")
+    shows = next(each for each in get_args(Shown) if each == table.choice("shows", get_args(Shown), "other-ca"))
+    return Attack(second, until, table.number("share", 1.0, most=1.0), shows, table.span("pins_for", "0 days"))
+
+
+def _successor(table: Table) -> Successor:
+    return "new" if table.choice("to", get_args(Successor), "backup") == "new" else "backup"
+
+
+def _keys(table: Table, default: int) -> int:
+    if table.values.get("keys") == "all":
+        return ALL
+    return table.whole("keys", default, least=1, most=ALL)

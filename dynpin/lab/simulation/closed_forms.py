@@ -1,0 +1,68 @@
+"""What theory says of memoryless clients: visits at `rate` a day, independent of each other (a Poisson process).
+
+A site pins from day 0 on with max-age `max_age` days, and clients keep pins for that long after each visit. All times
+are in days. Each function gives the probability for one client, so the share of many; for a mixture of rates, average.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["fooled", "locked_out_after_loss", "locked_out_after_rotation", "pinned", "sampling_error"]
+
+Floats = NDArray[np.float64]
+
+
+def pinned(rate: float, max_age: float, day: Floats) -> Floats:
+    """The share that holds living pins on a day, while the site has its keys.
+
+    They were noted by a visit in the last `max_age` days, or since day 0.
+    """
+    return _visited(rate, np.minimum(day, max_age))
+
+
+def locked_out_after_loss(rate: float, max_age: float, lost: float, after: Floats) -> Floats:
+    """The share that is locked out `after` days from the day on which all keys were lost.
+
+    The last visit that was accepted was before the loss, and its pins are alive if it was less than
+    ``max_age - after`` days before: 1 - exp(-rate (max_age - after)), where the site has pinned for that long.
+    """
+    return _visited(rate, np.minimum(max_age - after, lost))
+
+
+def locked_out_after_rotation(rate: float, max_age: float, rotated: float, announced: float, after: Floats) -> Floats:
+    """The share locked out `after` days from a rotation to a key that the header pinned `announced` days ahead.
+
+    No visit since the announcement, exp(-rate announced), and one before it whose pins are alive still.
+    """
+    window = np.minimum(max_age - after, rotated) - announced
+    missed: Floats = np.exp(-rate * announced) * _visited(rate, window)
+    return missed
+
+
+def fooled(rate: float, max_age: float, since_attack: Floats) -> Floats:
+    """The share of the clients that an attack reaches which it has, some days after it began.
+
+    The site has pinned for `max_age` days or longer before, and the attacker shows a key that is not pinned. A client
+    is his at the first visit for which its pins are dead. With A the age of the last visit when the attack began,
+    exponential, that visit falls into the `x` days where one comes after ``max(0, max_age - A)``. Integrated over A:
+    exp(-rate max_age) sinh(rate x) for x up to max_age, then 1 - exp(-rate x) cosh(rate max_age).
+    """
+    # Each branch is computed where it holds, and at its edge elsewhere, so that no exponential overflows.
+    x, y = np.minimum(since_attack, max_age), np.maximum(since_attack, max_age)
+    early: Floats = (np.exp(-rate * (max_age - x)) - np.exp(-rate * (max_age + x))) / 2
+    late: Floats = 1 - (np.exp(-rate * (y - max_age)) + np.exp(-rate * (y + max_age))) / 2
+    return np.where(since_attack <= max_age, early, late)
+
+
+def sampling_error(share: Floats, clients: int) -> Floats:
+    """The standard error of a share that was counted among clients drawn independently (binomial)."""
+    error: Floats = np.sqrt(share * (1 - share) / clients)
+    return error
+
+
+def _visited(rate: float, days: Floats) -> Floats:
+    """The share with at least one visit in a window of so many days."""
+    share: Floats = -np.expm1(-rate * np.maximum(days, 0.0))
+    return share

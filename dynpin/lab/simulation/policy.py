@@ -1,0 +1,78 @@
+"""What a site tells its clients: which keys, for how long, with how many in reserve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dynpin.deploy.lint.faults import duration
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation.reading import DAY, Table
+
+__all__ = ["Pinned", "SitePolicy", "describe", "read_policy"]
+
+Pinned = Literal["key", "ca", "both", "none"]
+_MOST_BACKUPS = 16
+
+
+@dataclass(frozen=True)
+class SitePolicy:
+    """A policy that a study plays.
+
+    Attributes:
+        name: what it is called in tables and pictures.
+        max_age: seconds.
+        backups: how many Backup Pins it names. With none the header is no Valid Pinning Header (RFC 7469 §2.5), and
+            no client notes it.
+        pinned: the site's own ``"key"``, the ``"ca"`` that signs it, ``"both"``, or ``"none"`` for a site that sends
+            no header, to compare with.
+        ramp: how the beginning differs: ``(max_age, days)`` in seconds, one after the other, before `max_age` holds.
+    """
+
+    name: str
+    max_age: int
+    backups: int = 1
+    pinned: Pinned = "key"
+    ramp: tuple[tuple[int, int], ...] = ()
+
+    def max_age_at(self, second: int) -> int:
+        """What the header says at a second of the study."""
+        for max_age, lasts in self.ramp:
+            if second < lasts:
+                return max_age
+            second -= lasts
+        return self.max_age
+
+
+_PINNED: Mapping[str, Pinned] = {each: each for each in get_args(Pinned)}
+
+
+def read_policy(number: int, values: object) -> SitePolicy:
+    """One ``[[policy]]`` of a study.
+
+    Raises:
+        InvalidStudy: for what is not understood.
+    """
+    table = Table(f"policy {number}", values, ("name", "max_age", "backups", "pin", "ramp"))
+    pinned = _PINNED[table.choice("pin", list(_PINNED), "key")]
+    max_age = table.span("max_age") if pinned != "none" or "max_age" in table.values else DAY
+    if max_age < 1:
+        raise table.wrong("max_age", "a second or more; an unpin event is what sends 0")
+    backups = table.whole("backups", 1, most=_MOST_BACKUPS)
+    ramp: list[tuple[int, int]] = []
+    for step, each in enumerate(table.tables("ramp"), start=1):
+        part = Table(f"{table.name}, step {step} of the ramp", each, ("max_age", "lasts"))
+        ramp.append((part.span("max_age"), part.span("lasts")))
+        if not all(ramp[-1]):
+            raise InvalidStudy(f"{part.name} has a length of 0")
+    name = table.text("name", describe(max_age, backups, pinned))
+    return SitePolicy(name, max_age, backups, pinned, tuple(ramp))
+
+
+def describe(max_age: int, backups: int, pinned: Pinned) -> str:
+    """A name for a policy that was given none."""
+    if pinned == "none":
+        return "no pins"
+    what = {"key": "", "ca": "CA, ", "both": "key and CA, "}[pinned]
+    return f"{what}{duration(max_age)}, {backups} backup{'' if backups == 1 else 's'}"

@@ -1,0 +1,324 @@
+"""The clients, and when each of them visits: every visit is drawn, in whole seconds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation.reading import DAY, Table
+
+__all__ = [
+    "PRESETS",
+    "Group",
+    "Integers",
+    "Population",
+    "Rhythm",
+    "Traces",
+    "Visits",
+    "ranges",
+    "read_population",
+    "read_traces",
+]
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Rhythm = Literal["random", "regular"]
+
+# How far a regular client strays from its period, as a share of it.
+_JITTER = 0.2
+
+
+@dataclass(frozen=True)
+class Visits:
+    """The visits of some clients to one site, client by client, each client's in order.
+
+    Attributes:
+        horizon: the seconds that are played, from 0.
+        starts: where each client's visits begin in `keys`, and after the last where they end.
+        keys: ``client * stride + second`` of every visit, which ascends through all clients.
+    """
+
+    horizon: int
+    starts: Integers
+    keys: Integers
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    @property
+    def stride(self) -> int:
+        """What tells clients apart in `keys`."""
+        return self.horizon + 1
+
+    def index(self, clients: Integers, since: Integers | int) -> Integers:
+        """The index of each client's first visit at or after a second; the end of his visits where there is none."""
+        key: Integers = clients * self.stride + np.clip(since, 0, self.horizon)
+        return np.searchsorted(self.keys, key).astype(np.int64, copy=False)
+
+    def second(self, clients: Integers, index: Integers) -> Integers:
+        """The second of a visit, by its index."""
+        second: Integers = self.keys[index] - clients * self.stride
+        return second
+
+    @classmethod
+    def of(cls, visits: Iterable[Sequence[int]], horizon: int) -> Visits:
+        """Visits that are given, client by client, in ascending seconds below the horizon."""
+        rows = [np.asarray(row, np.int64) for row in visits]
+        starts = np.cumsum([0, *(row.size for row in rows)], dtype=np.int64)
+        keys = [row + client * (horizon + 1) for client, row in enumerate(rows)]
+        return cls(horizon, starts, np.concatenate(keys) if keys else np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clients of one kind.
+
+    Attributes:
+        name: what they are called.
+        share: their share of the population, in any unit.
+        per_day: how often one of them visits, on average, a day.
+        rhythm: ``"random"`` is a Poisson process: each visit is independent of the last. ``"regular"`` is a program
+            that visits at its period, with a little jitter.
+        spread: how much their rates differ: the standard deviation of the rate's logarithm; 0 for none. The mean
+            stays `per_day`.
+    """
+
+    name: str
+    share: float
+    per_day: float
+    rhythm: Rhythm = "random"
+    spread: float = 0.0
+
+    def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
+        """How many visits each client makes, and their seconds, client by client, in order."""
+        rates = np.full(clients, self.per_day / DAY)
+        if self.spread:
+            rates *= np.exp(self.spread * rng.standard_normal(clients) - self.spread**2 / 2)
+        return _poisson(rng, rates, horizon) if self.rhythm == "random" else _regular(rng, rates, horizon)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Clients that visit as real ones were seen to: each follows a trace chosen at random, begun at a random moment.
+
+    Attributes:
+        name: what they are called.
+        share: their share of the population, in any unit.
+        length: how long the traces were taken, in seconds; they are repeated beyond it.
+        traces: each seen client's visits, in ascending seconds below `length`.
+    """
+
+    name: str
+    share: float
+    length: int
+    traces: tuple[tuple[int, ...], ...]
+
+    @property
+    def per_day(self) -> float:
+        """How often a client visits a day, on average."""
+        return sum(map(len, self.traces)) / len(self.traces) / self.length * DAY
+
+    def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
+        """How many visits each client makes, and their seconds, client by client, in order."""
+        rounds = -(-horizon // self.length) + 1
+        tiled = Visits.of(
+            ([second + turn * self.length for turn in range(rounds) for second in trace] for trace in self.traces),
+            rounds * self.length,
+        )
+        chosen = rng.integers(len(self.traces), size=clients)
+        begun = rng.integers(self.length, size=clients)
+        first, end = tiled.index(chosen, begun), tiled.index(chosen, begun + horizon)
+        counts = end - first
+        at = tiled.second(np.repeat(chosen, counts), ranges(first, end)) - np.repeat(begun, counts)
+        return counts, at.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Population:
+    """Kinds of clients; which kind a client is of is drawn by their shares."""
+
+    groups: tuple[Group | Traces, ...]
+    name: str = "own"
+    _shares: tuple[float, ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        total = math.fsum(group.share for group in self.groups)
+        if not total > 0:
+            raise InvalidStudy("a population needs a group whose share is above 0")
+        object.__setattr__(self, "_shares", tuple(group.share / total for group in self.groups))
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of each group, which add up to 1."""
+        return self._shares
+
+    @property
+    def per_day(self) -> float:
+        """How often a client visits a day, on average."""
+        return math.fsum(share * group.per_day for share, group in zip(self.shares, self.groups, strict=True))
+
+    def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> Visits:
+        """The visits of this many clients, until the horizon in seconds."""
+        parts = [
+            group.draw(rng, int(count), horizon)
+            for group, count in zip(self.groups, rng.multinomial(clients, self.shares), strict=True)
+        ]
+        counts = np.concatenate([counts for counts, _ in parts])
+        at = np.concatenate([at for _, at in parts])
+        # Whole seconds: sums and comparisons are exact from here on, and a clock can be set to them. Every number
+        # stays below 2**53, so the addition before the conversion is exact as well.
+        np.floor(at, out=at)
+        at += np.repeat(np.arange(clients, dtype=np.float64) * (horizon + 1), counts)
+        return Visits(horizon, np.concatenate(([0], np.cumsum(counts))), at.astype(np.int64))
+
+
+def ranges(first: Integers, end: Integers) -> Integers:
+    """The whole numbers of each half-open range, one range after the other."""
+    counts = end - first
+    total = int(counts.sum())
+    before = np.cumsum(counts) - counts
+    return np.arange(total, dtype=np.int64) + np.repeat(first - before, counts)
+
+
+def _poisson(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Integers, Floats]:
+    # One Poisson process of rate 1, cut into a piece for each client as long as the visits he is expected to make:
+    # the pieces are independent, and each, stretched to the horizon, is a process of that client's rate.
+    ends = np.cumsum(rates * horizon)
+    total = float(ends[-1]) if ends.size else 0.0
+    pieces = [_process(rng, total, 0.0)]
+    while pieces[-1][-1] < total:
+        pieces.append(_process(rng, total, float(pieces[-1][-1])))
+    points = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    cuts = np.searchsorted(points, ends)
+    counts = np.diff(cuts, prepend=0)
+    at = points[: cuts[-1]] if cuts.size else points[:0]
+    at -= np.repeat(ends - rates * horizon, counts)
+    with np.errstate(divide="ignore"):  # who never visits has no visit to stretch
+        at *= np.repeat(1.0 / rates, counts)
+    # Rounding may carry the first and the last visit of a piece over its ends.
+    np.clip(at, 0.0, horizon - 1.0, out=at)
+    return counts, at
+
+
+def _process(rng: np.random.Generator, total: float, since: float) -> Floats:
+    left = total - since
+    gaps = rng.standard_exponential(int(left + 6 * math.sqrt(left) + 16))
+    gaps[0] += since
+    points: Floats = np.cumsum(gaps, out=gaps)
+    return points
+
+
+def _regular(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Integers, Floats]:
+    most = np.ceil(rates * horizon).astype(np.int64)
+    turn = ranges(np.zeros_like(most), most)
+    phase = np.repeat(rng.random(rates.size) * (1 - _JITTER), most)
+    with np.errstate(divide="ignore"):
+        at = (turn + phase + _JITTER * rng.random(turn.size)) * np.repeat(1.0 / rates, most)
+    inside = at < horizon
+    counts = np.bincount(np.repeat(np.arange(rates.size), most)[inside], minlength=rates.size)
+    return counts.astype(np.int64), at[inside]
+
+
+PRESETS: Mapping[str, Population] = {
+    "website": Population(
+        (
+            Group("daily", 0.10, 1.0),
+            Group("weekly", 0.25, 1 / 7),
+            Group("monthly", 0.35, 1 / 30),
+            Group("rarely", 0.30, 1 / 120),
+        ),
+        "website",
+    ),
+    "staff": Population(
+        (Group("at work", 0.85, 4.0, spread=0.5), Group("part time", 0.10, 0.5), Group("on leave", 0.05, 1 / 45)),
+        "staff",
+    ),
+    "devices": Population(
+        (Group("on", 0.90, 4.0, "regular"), Group("often off", 0.08, 1 / 3), Group("in a drawer", 0.02, 1 / 90)),
+        "devices",
+    ),
+    "build agents": Population(
+        (Group("busy", 0.70, 12.0, spread=0.7), Group("nightly", 0.25, 1.0, "regular"), Group("idle", 0.05, 1 / 14)),
+        "build agents",
+    ),
+}
+
+
+def read_population(values: object, folder: Path) -> Population:
+    """The ``population`` of a study: the name of a preset, or tables of groups and traces.
+
+    Raises:
+        InvalidStudy: for what is not understood.
+        OSError: for traces that cannot be read.
+    """
+    if isinstance(values, str):
+        if values not in PRESETS:
+            raise InvalidStudy(f"there is no population {values!r}; there are {', '.join(PRESETS)}")
+        return PRESETS[values]
+    if not isinstance(values, list) or not values:
+        raise InvalidStudy(f"population must be one of {', '.join(PRESETS)}, or tables headed [[population]]")
+    return Population(tuple(_group(number, each, folder) for number, each in enumerate(values, start=1)))
+
+
+def _group(number: int, values: object, folder: Path) -> Group | Traces:
+    table = Table(
+        f"population {number}", values, ("name", "share", "every", "per_day", "rhythm", "spread", "traces", "length")
+    )
+    name, share = table.text("name", f"group {number}"), table.number("share", 1.0)
+    if "traces" in table.values:
+        length = table.span("length") if "length" in table.values else None
+        return Traces(name, share, *read_traces(folder / table.text("traces"), length))
+    if ("every" in table.values) == ("per_day" in table.values):
+        raise InvalidStudy(f'{table.name}: give either every = "7 days" or per_day = 0.2')
+    if "per_day" in table.values:
+        per_day = table.number("per_day", most=1_000)
+    else:
+        every = table.span("every")
+        if every < 60:
+            raise table.wrong("every", "a minute or more")
+        per_day = DAY / every
+    rhythm: Rhythm = "regular" if table.choice("rhythm", get_args(Rhythm), "random") == "regular" else "random"
+    return Group(name, share, per_day, rhythm, table.number("spread", 0.0, most=3))
+
+
+def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """Visits that were seen: a CSV file with the columns ``client`` and ``second``.
+
+    Args:
+        path: the file.
+        length: how long they were taken, in seconds; None for until the last visit.
+
+    Returns:
+        the length, and each client's visits.
+
+    Raises:
+        InvalidStudy: for a file that holds no such table: the message names the line.
+        OSError: where it cannot be read.
+    """
+    seen: dict[str, list[int]] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"client", "second"} <= set(rows.fieldnames or ()):
+            raise InvalidStudy(f"{path} needs the columns client and second")
+        for row in rows:
+            try:
+                second = int(float(row["second"]))
+            except (TypeError, ValueError, OverflowError):
+                raise InvalidStudy(f"{path}:{rows.line_num}: {row['second']!r} is no number of seconds") from None
+            seen.setdefault(row["client"], []).append(second)
+    if not seen:
+        raise InvalidStudy(f"{path} holds no visit")
+    begun = min(map(min, seen.values()))
+    last = max(map(max, seen.values())) - begun
+    whole = last + 1 if length is None else length
+    if last >= whole:
+        raise InvalidStudy(f"{path} has visits over {last / DAY:.1f} days, more than its length of {whole / DAY:g}")
+    return whole, tuple(tuple(sorted(second - begun for second in visits)) for visits in seen.values())

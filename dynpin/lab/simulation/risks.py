@@ -1,0 +1,60 @@
+"""The operator's own numbers: how often what happens, and how bad it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynpin.lab.simulation.reading import DAY, Table
+
+__all__ = ["Risks", "read_risks"]
+
+
+@dataclass(frozen=True)
+class Risks:
+    """What the advice weighs. Rates are a year; lengths are in seconds.
+
+    Attributes:
+        losses: how often one key is lost, each key by itself.
+        disasters: how often all keys are lost at once, backups too: one fire, one forgotten passphrase.
+        checked: how often the operator checks that every backup is still there.
+        thefts: how often one key is stolen, each key by itself.
+        noticed: how long a theft stays unnoticed.
+        attacks: how often somebody with a certificate of another CA answers in the site's place.
+        attack_lasts: how long such an attack lasts, with a stolen key too.
+        attack_share: the share of the clients that it reaches.
+        fooled_weight: how many client-days locked out are as bad as one client-day in an attacker's hands.
+    """
+
+    losses: float = 0.05
+    disasters: float = 0.005
+    checked: int = 90 * DAY
+    thefts: float = 0.01
+    noticed: int = 7 * DAY
+    attacks: float = 0.5
+    attack_lasts: int = 14 * DAY
+    attack_share: float = 0.01
+    fooled_weight: float = 10.0
+
+
+def read_risks(values: object) -> Risks:
+    """The ``[risks]`` of a study; what is missing has the default.
+
+    Raises:
+        InvalidStudy: for what is not understood.
+    """
+    names = (
+        "losses disasters checked thefts noticed attacks attack_lasts attack_share fooled_weight".split()  # noqa: SIM905
+    )
+    table = Table("risks", values, names)
+    usual = Risks()
+    return Risks(
+        losses=table.number("losses", usual.losses, most=100),
+        disasters=table.number("disasters", usual.disasters, most=100),
+        checked=table.span("checked", f"{usual.checked // DAY} days"),
+        thefts=table.number("thefts", usual.thefts, most=100),
+        noticed=table.span("noticed", f"{usual.noticed // DAY} days"),
+        attacks=table.number("attacks", usual.attacks, most=1_000),
+        attack_lasts=table.span("attack_lasts", f"{usual.attack_lasts // DAY} days"),
+        attack_share=table.number("attack_share", usual.attack_share, most=1),
+        fooled_weight=table.number("fooled_weight", usual.fooled_weight),
+    )

@@ -1,0 +1,177 @@
+"""A study played: the clients in chunks, the chunks in as many processes as there are, the same numbers whatever."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynpin.lab.simulation.engine import play
+from dynpin.lab.simulation.policy import SitePolicy
+from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.study import Study
+from dynpin.lab.simulation.tally import Tally, Writer
+from dynpin.lab.simulation.world import World, build
+
+__all__ = ["Outcome", "chunks", "simulate"]
+
+# A chunk has about this many visits: 8 bytes each, and a few times that while they are drawn. It depends on the study
+# alone, never on the processes, since each chunk has random numbers of its own.
+_VISITS_A_CHUNK = 1 << 19
+_MOST_CLIENTS_A_CHUNK = 1 << 15
+# Below this many chunks a process would be started for longer than it works.
+_CHUNKS_WORTH_A_PROCESS = 24
+# Samples every hour, as long as they are not too many to keep and to draw.
+_STEP, _MOST_SAMPLES = 3_600, 20_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy did to its users.
+
+    Attributes:
+        policy: the policy.
+        world: the policy as it was laid out in the calendar.
+        tally: the sums.
+        step: the seconds from one sample to the next, the first at 0.
+    """
+
+    policy: SitePolicy
+    world: World
+    tally: Tally
+    step: int
+
+    @property
+    def days(self) -> NDArray[np.float64]:
+        """The day of each sample."""
+        return np.arange(self.tally.locked_out.size) * (self.step / DAY)
+
+    @property
+    def locked_out(self) -> NDArray[np.float64]:
+        """At each sample, the share of clients that are locked out."""
+        return self.tally.locked_out / self.tally.clients
+
+    @property
+    def fooled(self) -> NDArray[np.float64]:
+        """At each sample, the share of clients that an attacker has."""
+        return self.tally.fooled / self.tally.clients
+
+    @property
+    def locked_out_days(self) -> float:
+        """Client-days locked out."""
+        return self.tally.locked_out_seconds / DAY
+
+    @property
+    def fooled_days(self) -> float:
+        """Client-days in an attacker's hands."""
+        return self.tally.fooled_seconds / DAY
+
+
+def simulate(
+    study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None
+) -> tuple[Outcome, ...]:
+    """Play a study under each of its policies.
+
+    Args:
+        study: what is simulated.
+        processes: at most how many; None for as many as the machine lets this one use. The numbers are the same.
+        progress: is told, now and then, how many more clients are done.
+
+    Returns:
+        an outcome for each policy, in their order.
+    """
+    step = _step(study)
+    totals = [Tally.empty(study.horizon // step + 1) for _ in study.policies]
+    for tallies in _played(study, _processes(processes, len(chunks(study)))):
+        for total, tally in zip(totals, tallies, strict=True):
+            total.add(tally)
+        if progress is not None:
+            progress(tallies[0].clients)
+    worlds = _worlds(study)
+    return tuple(
+        Outcome(policy, world, total, step) for policy, world, total in zip(study.policies, worlds, totals, strict=True)
+    )
+
+
+def chunks(study: Study) -> list[int]:
+    """How many clients each chunk has."""
+    visits = max(study.population.per_day * study.days, 1e-9)
+    size = int(min(max(_VISITS_A_CHUNK // (visits + 1), 1), _MOST_CLIENTS_A_CHUNK))
+    whole, rest = divmod(study.clients, size)
+    return [size] * whole + ([rest] if rest else [])
+
+
+def _processes(asked: int | None, parts: int) -> int:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked is not None:
+        return max(1, min(asked, parts))
+    return max(1, min(cpus, parts // _CHUNKS_WORTH_A_PROCESS))
+
+
+def _step(study: Study) -> int:
+    return max(_STEP, -(-study.horizon // _MOST_SAMPLES // _STEP) * _STEP)
+
+
+def _worlds(study: Study) -> tuple[World, ...]:
+    return tuple(build(policy, study.events, study.horizon, study.client_cap) for policy in study.policies)
+
+
+def _played(study: Study, processes: int) -> Iterator[list[Tally]]:
+    parts = list(enumerate(chunks(study)))
+    if processes == 1:
+        _keep_freed_memory()
+        worlds = _worlds(study)
+        for number, clients in parts:
+            yield _play_chunk(study, worlds, number, clients)
+        return
+    # Some chunks a task, so that a task is worth its way, and enough tasks to keep every process busy to the end.
+    size = max(1, min(8, len(parts) // (8 * processes)))
+    tasks = [parts[first : first + size] for first in range(0, len(parts), size)]
+    # Not forked: a program with threads may call this.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(study,)) as pool:
+        for done in as_completed([pool.submit(_play_chunks, task) for task in tasks]):
+            yield done.result()
+
+
+_prepared: list[tuple[Study, tuple[World, ...]]] = []
+
+
+def _prepare(study: Study) -> None:
+    _keep_freed_memory()
+    _prepared[:] = [(study, _worlds(study))]
+
+
+def _keep_freed_memory() -> None:
+    # glibc gives freed arrays back to the kernel, which zeroes them again for the next chunk: half of all the time. The
+    # size of a freed block, up to 32 MiB, is what it learns to keep from then on. Elsewhere this does nothing.
+    np.empty(31 << 20, np.uint8)
+
+
+def _play_chunks(task: list[tuple[int, int]]) -> list[Tally]:
+    ((study, worlds),) = _prepared
+    totals = [Tally.empty(study.horizon // _step(study) + 1) for _ in worlds]
+    for number, clients in task:
+        for total, tally in zip(totals, _play_chunk(study, worlds, number, clients), strict=True):
+            total.add(tally)
+    return totals
+
+
+def _play_chunk(study: Study, worlds: tuple[World, ...], number: int, clients: int) -> list[Tally]:
+    # Of numpy's generators the fastest: drawing is most of the work.
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(study.seed, spawn_key=(number,))))
+    visits = study.population.draw(rng, clients, study.horizon)
+    shares = np.array([attack.share for attack in worlds[0].attacks])
+    targets = rng.random((shares.size, clients)) < shares[:, np.newaxis]
+    step = _step(study)
+    tallies: list[Tally] = []
+    for world in worlds:
+        writer = Writer(clients, study.horizon // step + 1, step)
+        play(world, visits, targets, writer, least_step=study.least_step)
+        tallies.append(writer.finished(visits.keys.size))
+    return tallies

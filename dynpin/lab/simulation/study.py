@@ -1,0 +1,163 @@
+"""A study: who visits, under which policies, and what happens, read from TOML or made in code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation.calendar import Attack, Compromise, Event, read_events
+from dynpin.lab.simulation.policy import SitePolicy, read_policy
+from dynpin.lab.simulation.population import PRESETS, Population, read_population
+from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.risks import Risks, read_risks
+from dynpin.noting import DEFAULT_MAX_MAX_AGE
+
+__all__ = ["EXAMPLE", "Study", "read_study", "study_of"]
+
+# Clients and policies beyond these are a slip of the pen.
+_MOST_CLIENTS = 10**9
+_MOST_DAYS = 3_660
+
+EXAMPLE = """\
+# dynpin simulate study.toml --plot study.svg
+
+days = 365
+clients = 100_000
+seed = 1
+population = "website"          # or "staff", "devices", "build agents", or tables as below
+client_cap = "60 days"          # what clients hold max-age to (RFC 7469 §4.1)
+
+# [[population]]
+# share = 0.7
+# every = "7 days"              # or per_day = 0.14
+# rhythm = "random"             # or "regular", as programs are
+# spread = 0.5                  # how much clients differ: deviation of the logarithm of their rate
+# [[population]]
+# share = 0.3
+# traces = "visits.csv"         # columns client,second
+
+[[policy]]
+name = "60 days, 1 backup"
+max_age = "60 days"
+backups = 1
+
+[[policy]]
+name = "7 days, 1 backup"
+max_age = "7 days"
+backups = 1
+ramp = [{ max_age = "5 minutes", lasts = "7 days" }]
+
+[[policy]]
+pin = "none"                    # or "key", "ca", "both"
+
+[[event]]
+kind = "attack"                 # rotation, loss, compromise, ca-change, attack, mistake, unpin
+from = 90
+until = 120
+share = 0.2
+
+[[event]]
+kind = "loss"
+day = 200
+keys = "all"
+"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is simulated.
+
+    Attributes:
+        population: who visits, and how often.
+        policies: the policies, which meet the same clients, visits and events.
+        events: the calendar.
+        clients: how many clients.
+        days: for how many days.
+        seed: the same seed gives the same visits, whatever the number of processes.
+        client_cap: what clients hold max-age to, in seconds (RFC 7469 §4.1).
+        least_step: the share of max-age by which a client's expiry must move to be written: 0 by RFC 7469's letter,
+            0.01 as dynpin's store does.
+        risks: the operator's own numbers, for advice.
+    """
+
+    population: Population
+    policies: tuple[SitePolicy, ...]
+    events: tuple[Event, ...] = ()
+    clients: int = 100_000
+    days: float = 365
+    seed: int = 1
+    client_cap: int = DEFAULT_MAX_MAX_AGE
+    least_step: float = 0.0
+    risks: Risks = Risks()
+
+    def __post_init__(self) -> None:
+        first = min((event.second for event in self.events if isinstance(event, Compromise)), default=None)
+        for event in self.events:
+            if isinstance(event, Attack) and event.shows == "stolen-key" and (first is None or event.second < first):
+                raise InvalidStudy("an attack that shows a stolen key needs a compromise, on the same day or before")
+
+    @property
+    def horizon(self) -> int:
+        """The length in seconds."""
+        return round(self.days * DAY)
+
+
+def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study:
+    """Read a study; files that it names count from its folder.
+
+    Args:
+        path: the file.
+        instead: values that take the place of those at its top.
+
+    Raises:
+        InvalidStudy: for what is not understood: the message names the table, the value and the mend.
+        OSError: where a file cannot be read.
+    """
+    try:
+        return study_of(tomllib.loads(path.read_text("utf-8")) | dict(instead or {}), path.parent)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidStudy(f"{path} is no TOML: {error}") from None
+    except UnicodeDecodeError:
+        raise InvalidStudy(f"{path} is no UTF-8") from None
+    except InvalidStudy as error:
+        raise InvalidStudy(f"{path}: {error}") from None
+
+
+def study_of(values: object, folder: Path) -> Study:
+    """The study that these tables say.
+
+    Raises:
+        InvalidStudy: for what is not understood.
+        OSError: where a file that they name cannot be read.
+    """
+    known = ("days", "clients", "seed", "client_cap", "client", "population", "policy", "event", "risks")
+    top = Table("study", values, known)
+    days = top.number("days", 365, least=1 / 24, most=_MOST_DAYS)
+    policies = tuple(read_policy(number, each) for number, each in enumerate(top.tables("policy"), start=1))
+    if not policies:
+        raise InvalidStudy("a study needs a policy, headed [[policy]]")
+    names = [policy.name for policy in policies]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidStudy(f"two policies are called {twice!r}: give each a name")
+    cap = top.span("client_cap", "60 days")
+    if cap < 1:
+        raise top.wrong("client_cap", "a second or more")
+    return Study(
+        population=read_population(top.values.get("population", next(iter(PRESETS))), folder),
+        policies=policies,
+        events=tuple(
+            event
+            for number, each in enumerate(top.tables("event"), start=1)
+            for event in read_events(number, each, round(days * DAY))
+        ),
+        clients=top.whole("clients", 100_000, least=1, most=_MOST_CLIENTS),
+        days=days,
+        seed=top.whole("seed", 1),
+        client_cap=cap,
+        least_step=0.01 if top.choice("client", ("rfc", "dynpin"), "rfc") == "dynpin" else 0.0,
+        risks=read_risks(top.values.get("risks", {})),
+    )

@@ -1,0 +1,180 @@
+"""A policy and a calendar as a client meets them: stretches of time in which nothing changes, and the rules in each.
+
+The rules are not written here. Each chain is held against each set of pins by :func:`dynpin.validation.validate`, each
+header is taken in by :func:`dynpin.noting.note`, once, and the answers are kept as tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import KnownPinnedHost
+from dynpin.lab.simulation.calendar import Attack, Event, Site
+from dynpin.lab.simulation.policy import SitePolicy
+from dynpin.noting import note
+from dynpin.pins import Pin
+from dynpin.validation import validate
+
+__all__ = ["HOST", "KEPT", "NO_ENTRY", "Epoch", "Face", "Rules", "World", "build"]
+
+HOST = "site.test"
+# In the tables: a client without an entry, and an entry that a response leaves as it is.
+NO_ENTRY, KEPT = 0, -1
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a client meets when it connects: the pins of the validated chain, and the header of the response."""
+
+    chain: tuple[Pin, ...]
+    header: PublicKeyPins | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A stretch of time in which nothing changes.
+
+    Attributes:
+        start: its first second.
+        end: the second after its last.
+        site: the index of what the site shows.
+        attacks: of each attack that goes on, its number in the calendar and the index of what it shows.
+    """
+
+    start: int
+    end: int
+    site: int
+    attacks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What clients do, by the entry that they hold (rows; 0 is none) and what they meet (columns).
+
+    Attributes:
+        accepts: whether Pin Validation lets the connection go on.
+        becomes: the entry after the response: a row, `NO_ENTRY` for one that is removed, or `KEPT`.
+        max_age: for how many seconds each face's header is kept.
+    """
+
+    accepts: NDArray[np.bool_]
+    becomes: NDArray[np.int64]
+    max_age: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class World:
+    """A policy in its calendar, ready to be played.
+
+    Attributes:
+        epochs: from second 0 to the horizon, without a gap.
+        faces: what clients meet.
+        entries: the pins of each entry that a client can hold; the first is none.
+        rules: what clients do.
+        attacks: the attacks of the calendar, in its order; where two reach the same client, the first has it.
+    """
+
+    epochs: tuple[Epoch, ...]
+    faces: tuple[Face, ...]
+    entries: tuple[tuple[Pin, ...], ...]
+    rules: Rules
+    attacks: tuple[Attack, ...]
+
+
+def build(policy: SitePolicy, events: Iterable[Event], horizon: int, max_max_age: int) -> World:
+    """Lay a policy and its calendar out in time, until the horizon in seconds."""
+    events = tuple(events)
+    attacks = tuple(event for event in events if isinstance(event, Attack))
+    sites = _sites(policy, events)
+    cuts = {0, horizon, *sites}
+    cuts.update(second for attack in attacks for second in (attack.second, attack.until))
+    ramped = 0
+    for _, lasts in policy.ramp:
+        ramped += lasts
+        cuts.add(ramped)
+    faces: dict[Face, int] = {}
+    epochs: list[Epoch] = []
+    site = Site.of(policy)
+    for start, end in pairwise(sorted(cut for cut in cuts if cut <= horizon)):
+        site = sites.get(start, site)
+        shown = faces.setdefault(_face_of(site, policy, policy.max_age_at(start)), len(faces))
+        going_on = tuple(
+            (number, faces.setdefault(_face_of_attack(attack, site), len(faces)))
+            for number, attack in enumerate(attacks)
+            if attack.second <= start < attack.until
+        )
+        if epochs and (epochs[-1].site, epochs[-1].attacks) == (shown, going_on):
+            epochs[-1] = Epoch(epochs[-1].start, end, shown, going_on)
+        else:
+            epochs.append(Epoch(start, end, shown, going_on))
+    entries, rules = _rules(tuple(faces), max_max_age)
+    return World(tuple(epochs), tuple(faces), entries, rules, attacks)
+
+
+def _sites(policy: SitePolicy, events: Sequence[Event]) -> dict[int, Site]:
+    """The site after each second at which it changes."""
+    steps = [
+        (change.second, number, change)
+        for number, event in enumerate(events)
+        if not isinstance(event, Attack)
+        for change in event.changes(policy)
+    ]
+    site = Site.of(policy)
+    before: dict[int, Site] = {}
+    sites: dict[int, Site] = {}
+    for second, number, change in sorted(steps, key=lambda step: step[:2]):
+        before.setdefault(number, site)
+        site = sites[second] = change.apply(before[number], site)
+    return sites
+
+
+def _face_of(site: Site, policy: SitePolicy, max_age: int) -> Face:
+    chain = tuple(_pin(key) for key in site.chain)
+    if policy.pinned == "none" or site.wrong == "no-header":
+        return Face(chain, None)
+    if site.wrong == "max-age":
+        max_age *= 1000
+    pins = tuple(_pin(key) for key in site.pins(policy.pinned))
+    return Face(chain, _header(pins, 0 if site.unpinning else max_age))
+
+
+def _face_of_attack(attack: Attack, site: Site) -> Face:
+    pins = tuple(_pin(key) for key in attack.pins(site))
+    return Face(tuple(_pin(key) for key in attack.chain(site)), _header(pins, attack.pins_for) if pins else None)
+
+
+def _header(pins: tuple[Pin, ...], max_age: int) -> PublicKeyPins:
+    # Parsed as a client parses it, with its bound on max-age.
+    return PublicKeyPins.parse(str(PublicKeyPins(pins, max_age=max_age)))
+
+
+def _rules(faces: tuple[Face, ...], max_max_age: int) -> tuple[tuple[tuple[Pin, ...], ...], Rules]:
+    named = dict.fromkeys(face.header.pins for face in faces if face.header is not None)
+    entries = ((), *named)
+    accepts = np.ones((len(entries), len(faces)), np.bool_)
+    becomes = np.full((len(entries), len(faces)), KEPT, np.int64)
+    max_age = np.zeros(len(faces), np.int64)
+    for row, pins in enumerate(entries):
+        known = KnownPinnedHost(HOST, pins, False, None, 0.0, 1.0) if row else None
+        for column, face in enumerate(faces):
+            accepts[row, column] = validate(HOST, known, face.chain, now=0.0).ok
+            noting = note(HOST, known, face.header, face.chain, 0.0, max_max_age=max_max_age)
+            if noting.outcome == "removed":
+                becomes[row, column] = NO_ENTRY
+            elif noting.known_host is not None and noting.known_host.expires_at is not None:
+                becomes[row, column] = entries.index(noting.known_host.pins)
+                max_age[column] = round(noting.known_host.expires_at)
+    return entries, Rules(accepts, becomes, max_age)
+
+
+@lru_cache(maxsize=4096)
+def _pin(key: str) -> Pin:
+    return Pin(hashlib.sha256(key.encode()).digest())
