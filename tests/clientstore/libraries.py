@@ -30,7 +30,10 @@ from dynpin.clientstore.httpx2 import PinnedClient as PinnedClient2
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
-__all__ = ["LIBRARIES", "Library"]
+__all__ = ["LIBRARIES", "Library", "through_a_proxy"]
+
+# When TLS inside a tunnel is refused, aiohttp leaves the transport below to the event loop, which may end first.
+through_a_proxy = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 Between = Callable[[], object]
 

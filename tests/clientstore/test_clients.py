@@ -17,7 +17,7 @@ from dynpin import Pin, PinValidationError, PublicKeyPins, Report
 from dynpin.clientstore import PinStore, pin_violation
 
 from .inbox import Inbox
-from .libraries import LIBRARIES, Library
+from .libraries import LIBRARIES, Library, through_a_proxy
 from .sites import HTTP2Site, Proxy, Site
 from .world import HOST, World, leaf_pin
 
@@ -217,6 +217,7 @@ def test_plain_http_notes_nothing(world: World, library: Library, plain_site: st
 # -- proxies ----------------------------------------------------------------------------------------------------------
 
 
+@through_a_proxy
 @every_library
 def test_behind_connect_the_site_is_noted_and_the_attacker_refused(world: World, library: Library) -> None:
     # What the proxy itself answers to CONNECT pins nothing.
@@ -230,6 +231,7 @@ def test_behind_connect_the_site_is_noted_and_the_attacker_refused(world: World,
     assert violation.report.port == world.attacker.port
 
 
+@through_a_proxy
 @pytest.mark.filterwarnings("ignore:An HTTPS request is being sent through an HTTPS proxy:RuntimeWarning")
 @pytest.mark.parametrize("library", [one for one in LIBRARIES if one.tls_proxies], ids=str)
 def test_tls_inside_the_tls_of_a_proxy(world: World, library: Library, honest: trustme.CA) -> None:
@@ -254,6 +256,7 @@ def test_tls_inside_the_tls_of_a_proxy(world: World, library: Library, honest: t
     assert world.attacker.application_bytes == 0
 
 
+@through_a_proxy
 @pytest.mark.filterwarnings("ignore:An HTTPS request is being sent through an HTTPS proxy:RuntimeWarning")
 @pytest.mark.parametrize("library", [one for one in LIBRARIES if one.tls_proxies], ids=str)
 def test_a_proxy_that_shows_a_wrong_key_is_refused_under_its_own_name(

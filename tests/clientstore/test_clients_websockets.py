@@ -23,6 +23,7 @@ from dynpin.clientstore.aiohttp import pinned_session
 from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 
 from .inbox import Inbox
+from .libraries import through_a_proxy
 from .sites import Proxy
 from .world import HOST, World
 
@@ -119,6 +120,7 @@ def refused(world: World, attempt: Callable[[], object]) -> PinValidationError:
     return violation
 
 
+@through_a_proxy
 @each
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
 def test_the_handshake_is_noted_and_the_attacker_refused(
