@@ -157,13 +157,10 @@ def _happening(
 
 
 def _form(plot: Path) -> Literal["svg", "png"]:
-    match plot.suffix.lower():
-        case ".svg":
-            return "svg"
-        case ".png":
-            return "png"
-        case _:
-            fail(f"{plot}: pictures are .svg or .png")
+    suffix = plot.suffix.lower()
+    if suffix not in (".svg", ".png"):
+        fail(f"{plot}: pictures are .svg or .png")
+    return "svg" if suffix == ".svg" else "png"
 
 
 def _bar() -> Progress:

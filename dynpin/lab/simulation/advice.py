@@ -19,7 +19,7 @@ __all__ = ["Advice", "Choice", "Risks", "advise"]
 _HOUR = 3_600
 _MAX_AGES = (
     *(hours * _HOUR for hours in (1, 6, 12)),
-    *(days * DAY for days in (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 270, 365)),
+    *(days * DAY for days in (1, 2, 3, 5, 7, 10, 12, 14, 17, 21, 25, 30, 37, 45, 60, 90, 120, 180, 270, 365)),
 )
 _BACKUPS = (1, 2, 3, 4)
 # More clients would sharpen figures that the operator's guesses of his risks blur.
@@ -79,8 +79,9 @@ class Advice:
 def advise(study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None) -> Advice:
     """Search max-age and the number of backups for a study's population and risks; its calendar plays no part.
 
-    Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each costs is weighed by how often it happens. The chance that all keys are lost falls
-    with each backup, the chance that one is stolen rises.
+    Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each
+    costs is weighed by how often it happens. The chance that all keys are lost falls with each backup, the chance that
+    one is stolen rises.
 
     Args:
         study: whose population, risks, seed and client's cap count.
@@ -162,8 +163,8 @@ def _reasons(best: Choice, choices: tuple[Choice, ...], unpinned: Choice, risks:
         )
     else:
         told.append(
-            f"By these numbers pins cost more than they save: {_days(best.cost)} a year for each 1,000 clients at best, "
-            f"against {_days(unpinned.cost)} without."
+            f"By these numbers pins cost more than they save: at best {_days(best.cost)} a year for each 1,000 "
+            f"clients, against {_days(unpinned.cost)} without."
         )
     if where > 0:
         shorter = same_backups[max(0, where - 2)]

@@ -149,7 +149,8 @@ class _Game:
         max_age = int(self.rules.max_age[face])
         locks_out = not self.rules.accepts[becomes, self.epoch.site]
         if self.least_step is not None:
-            self._note_by_steps(who, first, end, becomes, max_age, int(self.least_step[face]), locks_out)
+            step = int(self.least_step[face])
+            self._note_by_steps(who, first, end, becomes=becomes, max_age=max_age, least_step=step, locks_out=locks_out)
             return
         self.stores.entry[who] = becomes
         self.stores.expires_at[who] = self.visits.second(who, end - 1) + max_age
@@ -166,6 +167,7 @@ class _Game:
         who: Integers,
         first: Integers,
         end: Integers,
+        *,
         becomes: int,
         max_age: int,
         least_step: int,

@@ -8,7 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -18,11 +18,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from dynpin.deploy.lint.faults import duration
-from dynpin.lab.simulation.advice import Advice
+from dynpin.lab.simulation.advice import Advice, Choice
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import Outcome
 from dynpin.lab.simulation.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 __all__ = ["Format", "draw", "draw_advice"]
 
@@ -77,24 +80,24 @@ _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     (0, (7, 2, 1.4, 2, 1.4, 2)),
     "solid",
 )
-_STYLE: Mapping[str, object] = {
+_STYLE: dict[RcKeyType, Any] = {  # matplotlib's own name for the type of its settings
     # DejaVu Sans comes with matplotlib: the same picture everywhere. The text of an SVG is drawn as outlines.
     "font.family": "DejaVu Sans",
     "svg.fonttype": "path",
     "svg.hashsalt": "dynpin",
-    "path.simplify_threshold": 0.4,
+    "path.simplify_threshold": 0.1,
 }
 
 
 def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool = False) -> bytes:
     """The share of clients locked out above, and fooled below, over the days of a study."""
     paper = _PAPERS[dark]
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, 6.3), facecolor=paper.ground)
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 1), "hspace": 0.42})
-        figure.subplots_adjust(left=0.075, right=0.97, top=0.815, bottom=0.085)
-        _panel(upper, paper, "Locked out", "clients whose store refuses the site", outcomes, "locked_out")
-        _panel(lower, paper, "Fooled", "clients that an attacker has", outcomes, "fooled")
+        figure.subplots_adjust(left=0.075, right=0.97, top=0.79, bottom=0.085)
+        _panel(upper, paper, ("Locked out", "clients whose store refuses the site"), outcomes, "locked_out")
+        _panel(lower, paper, ("Fooled", "clients that an attacker has"), outcomes, "fooled")
         _mark_events(upper, lower, study, paper)
         lower.set_xlabel("day", color=paper.faint, fontsize=9)
         upper.set_xlim(0, study.days)
@@ -104,7 +107,7 @@ def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool 
             handles,
             [outcome.policy.name for outcome in outcomes],
             loc="upper left",
-            bbox_to_anchor=(0.012, 0.94),
+            bbox_to_anchor=(0.012, 0.945),
             ncols=min(4, len(outcomes)),
             frameon=False,
             fontsize=9.5,
@@ -121,9 +124,9 @@ def _title(study: Study) -> str:
     return f"{clients}, {study.population.name} population, {study.days:g} days"
 
 
-def _panel(axes: Axes, paper: Paper, title: str, what: str, outcomes: Sequence[Outcome], series: str) -> None:
+def _panel(axes: Axes, paper: Paper, heading: tuple[str, str], outcomes: Sequence[Outcome], series: str) -> None:
     _bare(axes, paper)
-    _heading(axes, paper, title, what)
+    _heading(axes, paper, *heading, above=24)
     top = 0.0
     for number, outcome in enumerate(outcomes):
         share = outcome.locked_out if series == "locked_out" else outcome.fooled
@@ -149,20 +152,27 @@ def _panel(axes: Axes, paper: Paper, title: str, what: str, outcomes: Sequence[O
         )
 
 
-def _heading(axes: Axes, paper: Paper, title: str, what: str) -> None:
+def _heading(axes: Axes, paper: Paper, title: str, what: str, above: float) -> None:
     heading = axes.annotate(
         title,
         (0, 1),
         xycoords="axes fraction",
-        xytext=(0, 24),
+        xytext=(0, above),
         textcoords="offset points",
         color=paper.ink,
         fontsize=11.5,
         fontweight="bold",
-        va="baseline",
+        va="bottom",
     )
     axes.annotate(
-        what, (1, 0), xycoords=heading, xytext=(8, 0), textcoords="offset points", color=paper.faint, fontsize=9
+        what,
+        (1, 0),
+        xycoords=heading,
+        xytext=(8, 0),
+        textcoords="offset points",
+        color=paper.faint,
+        fontsize=9,
+        va="bottom",
     )
 
 
@@ -234,10 +244,10 @@ def _saved(figure: Figure, form: Format) -> bytes:
 def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = False) -> bytes:
     """What each max-age costs, and how the one cost is traded for the other."""
     paper = _PAPERS[dark]
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, 5.0), facecolor=paper.ground)
         left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.26})
-        figure.subplots_adjust(left=0.075, right=0.97, top=0.76, bottom=0.125)
+        figure.subplots_adjust(left=0.075, right=0.97, top=0.78, bottom=0.125)
         best = advice.best
         said = f"max-age {duration(best.max_age)}, {_backups(best.backups)}" if advice.pays else "no pins"
         figure.text(0.02, 0.945, f"Advice: {said}", color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
@@ -256,14 +266,14 @@ def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = Fals
 
 def _cost(axes: Axes, paper: Paper, advice: Advice) -> None:
     _bare(axes, paper)
-    _heading(axes, paper, "Cost", f"with {_backups(advice.best.backups)}, over max-age")
+    _heading(axes, paper, "Cost", f"with {_backups(advice.best.backups)}, over max-age", 12)
     chosen = [choice for choice in advice.choices if choice.backups == advice.best.backups]
     days = [choice.max_age / DAY for choice in chosen]
     weight = advice.risks.fooled_weight
     curves = (
         ("both", [choice.cost for choice in chosen], paper.ink),
         ("locked out", [choice.locked_out for choice in chosen], paper.lines[0]),
-        (f"fooled × {weight:g}", [weight * choice.fooled for choice in chosen], paper.lines[1]),
+        (f"fooled, times {weight:g}", [weight * choice.fooled for choice in chosen], paper.lines[1]),
     )
     for number, (name, values, color) in enumerate(curves):
         axes.plot(days, values, color=color, linestyle=_DASHES[number], linewidth=2.1, label=name, zorder=4)
@@ -273,14 +283,14 @@ def _cost(axes: Axes, paper: Paper, advice: Advice) -> None:
     ticks = [day for day in (1 / 24, 0.25, 1, 3, 7, 14, 30, 60, 120, 365) if days[0] <= day <= days[-1]]
     axes.set_xticks(ticks, [_short(day) for day in ticks])
     axes.minorticks_off()
-    axes.set_ylim(0, 1.08 * max(max(choice.cost for choice in chosen), advice.unpinned.cost))
+    axes.set_ylim(0, 1.08 * max(*(choice.cost for choice in chosen), advice.unpinned.cost))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     _legend(axes, paper, "best")
 
 
 def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
     _bare(axes, paper)
-    _heading(axes, paper, "Trade-off", "a point for each max-age")
+    _heading(axes, paper, "Trade-off", "a point for each max-age", 12)
     axes.grid(axis="x", color=paper.grid, linewidth=1)
     for number, backups in enumerate(sorted({choice.backups for choice in advice.choices})):
         chosen = [choice for choice in advice.choices if choice.backups == backups]
@@ -296,16 +306,7 @@ def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
             zorder=4,
         )
         if backups == advice.best.backups:
-            for choice in chosen:
-                if choice.max_age >= DAY and round(choice.max_age / DAY) in (3, 7, 14, 21, 30, 45, 60, 120, 365):
-                    axes.annotate(
-                        _short(choice.max_age / DAY),
-                        (choice.locked_out, choice.fooled),
-                        xytext=(4, 5),
-                        textcoords="offset points",
-                        color=paper.faint,
-                        fontsize=8,
-                    )
+            _label_points(axes, paper, chosen)
     axes.plot([advice.best.locked_out], [advice.best.fooled], "o", color=paper.ink, markersize=8, zorder=6)
     axes.set_xlabel("client-days locked out", color=paper.faint, fontsize=9)
     axes.set_ylabel("client-days fooled", color=paper.faint, fontsize=9)
@@ -316,7 +317,26 @@ def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
     _legend(axes, paper, "upper right")
 
 
-def _legend(axes: Axes, paper: Paper, where: str) -> None:
+def _label_points(axes: Axes, paper: Paper, chosen: Sequence[Choice]) -> None:
+    """The max-age beside its point: below the curve, but where the axis stands there."""
+    widest = max(choice.locked_out for choice in chosen)
+    for choice in chosen:
+        if choice.max_age / DAY not in (3, 7, 14, 21, 30, 45, 60, 120, 365):
+            continue
+        below = choice.locked_out > 0.1 * widest
+        axes.annotate(
+            _short(choice.max_age / DAY),
+            (choice.locked_out, choice.fooled),
+            xytext=(-4, -5) if below else (7, 1),
+            textcoords="offset points",
+            color=paper.faint,
+            fontsize=8.5,
+            ha="right" if below else "left",
+            va="top" if below else "bottom",
+        )
+
+
+def _legend(axes: Axes, paper: Paper, where: Literal["best", "upper right"]) -> None:
     legend = axes.legend(loc=where, frameon=False, fontsize=9, handlelength=2.8)
     for text in legend.get_texts():
         text.set_color(paper.ink)

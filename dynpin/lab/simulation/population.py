@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,7 +185,8 @@ def ranges(first: Integers, end: Integers) -> Integers:
     counts = end - first
     total = int(counts.sum())
     before = np.cumsum(counts) - counts
-    return np.arange(total, dtype=np.int64) + np.repeat(first - before, counts)
+    numbers: Integers = np.arange(total, dtype=np.int64) + np.repeat(first - before, counts)
+    return numbers
 
 
 def _poisson(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Integers, Floats]:
@@ -265,7 +266,8 @@ def read_population(values: object, folder: Path) -> Population:
         return PRESETS[values]
     if not isinstance(values, list) or not values:
         raise InvalidStudy(f"population must be one of {', '.join(PRESETS)}, or tables headed [[population]]")
-    return Population(tuple(_group(number, each, folder) for number, each in enumerate(values, start=1)))
+    groups = cast("list[object]", values)
+    return Population(tuple(_group(number, each, folder) for number, each in enumerate(groups, start=1)))
 
 
 def _group(number: int, values: object, folder: Path) -> Group | Traces:

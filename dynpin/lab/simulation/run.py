@@ -49,7 +49,7 @@ class Outcome:
     @property
     def days(self) -> NDArray[np.float64]:
         """The day of each sample."""
-        return np.arange(self.tally.locked_out.size) * (self.step / DAY)
+        return np.arange(self.tally.locked_out.size, dtype=np.float64) * (self.step / DAY)
 
     @property
     def locked_out(self) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynpin.errors import InvalidStudy
@@ -91,7 +91,7 @@ class Study:
     seed: int = 1
     client_cap: int = DEFAULT_MAX_MAX_AGE
     least_step: float = 0.0
-    risks: Risks = Risks()
+    risks: Risks = field(default_factory=Risks)
 
     def __post_init__(self) -> None:
         first = min((event.second for event in self.events if isinstance(event, Compromise)), default=None)
