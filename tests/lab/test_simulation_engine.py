@@ -22,10 +22,13 @@ from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.population import PRESETS, Visits
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.world import NO_ENTRY, World, build
-from tests.lab.clients_in_turn import ByTheLetter, Client, RecorderLedger, Told, WithStore, horizon, in_turn
+from tests.lab.clients_in_turn import ByTheLetter, RecorderLedger, Told, WithStore, horizon, in_turn
 
 CAP = 60 * DAY
-KINDS = {"by the letter": (ByTheLetter, 0.0), "with the store": (WithStore, 0.01)}
+KINDS: dict[str, tuple[type[ByTheLetter] | type[WithStore], float]] = {
+    "by the letter": (ByTheLetter, 0.0),
+    "with the store": (WithStore, 0.01),
+}
 
 # Every kind of event, and each in which the site, the attacker or the operator does something else.
 CALENDARS: dict[str, tuple[Event, ...]] = {
@@ -86,7 +89,7 @@ def agree(
 ) -> Told:
     make, least_step = KINDS[kind]
     told, samples = played(world, visits, targets, least_step)
-    clients: list[Client] = [make(f"client-{number}.test", CAP) for number in range(len(visits))]
+    clients = [make(f"client-{number}.test", CAP) for number in range(len(visits))]
     expected = in_turn(world, clients, visits, targets, samples)
     for client in clients:
         if isinstance(client, WithStore):
@@ -120,6 +123,28 @@ def test_every_visit_has_the_outcome_of_the_real_client(policy: str, kind: str) 
         refusals, fooled = refusals + len(told.refusals), fooled + len(told.fooled)
     assert fooled
     assert refusals or policy in ("none", "no backup")
+
+
+# What hangs on one second: an expiry, and the least step by which the store moves one.
+HOUR = 3600
+ON_THE_SECOND: dict[str, tuple[int, Event, list[int]]] = {
+    "a visit at the last second of its pins": (2 * DAY, Rotation(DAY, "new"), [0, 2 * DAY, 2 * DAY + 1, 3 * DAY]),
+    "an expiry that moves by the least step": (25 * DAY, Loss(9 * DAY), [0, 6 * HOUR, 12 * HOUR + 1, 18 * HOUR + 1]),
+    "and by a second more": (25 * DAY, Loss(9 * DAY), [0, 6 * HOUR + 1, 12 * HOUR + 2, 18 * HOUR + 2]),
+    "a step over the edge of an epoch": (25 * DAY, Mistake(HOUR, "no-header", HOUR), [0, 6 * HOUR, 6 * HOUR + 1]),
+    "hostile pins at their last second": (DAY, Attack(0, 9 * DAY, 1.0, "other-ca", DAY), [0, 3 * DAY, 4 * DAY]),
+    "hostile pins after their last": (DAY, Attack(0, 9 * DAY, 1.0, "other-ca", DAY - 1), [0, 3 * DAY]),
+    "hostile pins that are noted again": (DAY, Attack(0, 9 * DAY, 1.0, "other-ca", 25 * DAY), [0, 6 * HOUR, 12 * HOUR]),
+    "two visits in one second": (DAY, Attack(0, DAY, 1.0, "other-ca", DAY), [0, 0, DAY, DAY]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ON_THE_SECOND)
+def test_on_the_second(case: str, kind: str) -> None:
+    max_age, event, visits = ON_THE_SECOND[case]
+    world = build(SitePolicy("policy", max_age), [event], 10 * DAY, CAP)
+    agree(world, [visits], np.ones((len(world.attacks), 1), np.bool_), kind)
 
 
 def seconds(least: int = 0) -> st.SearchStrategy[int]:

@@ -178,7 +178,7 @@ class _Game:
         at = first
         # An entry that is alive and the same may stand through the first visit, and then for some more.
         moved = self.visits.second(who, first) + max_age - expires_at[who]
-        stands = np.flatnonzero((entry[who] == becomes) & (moved >= 0) & (moved <= least_step) & (max_age > moved))
+        stands = np.flatnonzero((entry[who] == becomes) & (moved >= 0) & (moved <= least_step))
         at = first.copy()
         at[stands] = self.visits.index(who[stands], expires_at[who[stands]] - max_age + least_step + 1)
         if locks_out:

@@ -1,0 +1,216 @@
+"""The simulator as a whole: what theory says, in chunks, in processes, and from traces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation import Group, Outcome, Population, SitePolicy, Study, Traces, closed_forms, simulate
+from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss, Rotation
+from dynpin.lab.simulation.population import PRESETS, read_traces
+from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.run import chunks
+
+Floats = NDArray[np.float64]
+
+# Visits fall on whole seconds, and a sample counts those of its own second.
+SECOND = 1 / DAY
+
+CLIENTS, MAX_AGE, WHEN = 40_000, 30, 70
+# A client is counted or not, independently of the others, so the error of a share is binomial. Every hour is compared,
+# and neighbouring hours count nearly the same clients: 4.5 standard errors are exceeded by chance at one independent
+# point in 150,000. The seed is fixed, so the test does not flicker.
+BOUND = 4.5
+RATES = (1.0, 1 / 7, 1 / 30)
+MIXTURE = Population(tuple(Group(f"{rate:.2f}", share, rate) for share, rate in zip((2, 5, 3), RATES, strict=True)))
+
+
+def study(*events: Event, policy: SitePolicy | None = None) -> Study:
+    policies = (policy or SitePolicy("policy", MAX_AGE * DAY, 1),)
+    return Study(MIXTURE, policies, events, CLIENTS, 130, seed=3)
+
+
+def agrees(counted: Floats, expected: Floats) -> None:
+    """Within the bound everywhere; and where theory says none, or all, exactly."""
+    error = closed_forms.sampling_error(expected, CLIENTS)
+    assert counted.size > 100
+    assert np.all(np.abs(counted - expected) <= BOUND * error + 1e-12)
+    # A bound that is met because nothing happens would prove nothing.
+    assert expected.max() > 0.1
+
+
+def averaged(form: Callable[..., Floats], *arguments: float | Floats) -> Floats:
+    shares = [share * form(rate, *arguments) for share, rate in zip(MIXTURE.shares, RATES, strict=True)]
+    mean: Floats = np.sum(shares, axis=0, dtype=np.float64)
+    return mean
+
+
+def test_lock_out_after_the_loss_of_all_keys() -> None:
+    (outcome,) = simulate(study(Loss(WHEN * DAY)))
+    after = outcome.days >= WHEN
+    expected = averaged(closed_forms.locked_out_after_loss, MAX_AGE, WHEN, outcome.days[after] - WHEN)
+    agrees(outcome.locked_out[after], expected)
+    assert not outcome.locked_out[~after].any()
+    # The client-days are the area under the curve: hours are fine steps for it.
+    area = np.trapezoid(expected, outcome.days[after]) * CLIENTS
+    assert outcome.locked_out_days == pytest.approx(area, rel=0.01)
+
+
+def test_lock_out_when_the_site_has_pinned_for_less_than_max_age() -> None:
+    (outcome,) = simulate(study(Loss(12 * DAY)))
+    after = outcome.days >= 12
+    expected = averaged(closed_forms.locked_out_after_loss, MAX_AGE, 12, outcome.days[after] - 12)
+    agrees(outcome.locked_out[after], expected)
+
+
+@pytest.mark.parametrize("announced", [0, 5, 20])
+def test_lock_out_after_a_rotation_to_a_key_that_was_announced(announced: int) -> None:
+    (outcome,) = simulate(study(Rotation(WHEN * DAY, "new", announced * DAY)))
+    after = outcome.days >= WHEN
+    expected = averaged(closed_forms.locked_out_after_rotation, MAX_AGE, WHEN, announced, outcome.days[after] - WHEN)
+    error = closed_forms.sampling_error(expected, CLIENTS)
+    assert np.all(np.abs(outcome.locked_out[after] - expected) <= BOUND * error + 1e-12)
+    assert expected.max() > 0.01
+
+
+def test_an_announcement_of_max_age_locks_nobody_out() -> None:
+    (outcome,) = simulate(study(Rotation(WHEN * DAY, "new", MAX_AGE * DAY)))
+    assert outcome.tally.ever_locked_out == 0
+
+
+@pytest.mark.parametrize("share", [1.0, 0.25])
+def test_clients_that_an_attack_fools(share: float) -> None:
+    until = 115
+    (outcome,) = simulate(study(Attack(WHEN * DAY, until * DAY, share)))
+    during = (outcome.days >= WHEN) & (outcome.days < until)
+    expected = share * averaged(closed_forms.fooled, MAX_AGE, outcome.days[during] - WHEN + SECOND)
+    agrees(outcome.fooled[during], expected)
+    assert not outcome.fooled[~during].any()
+
+
+def test_clients_that_hold_pins() -> None:
+    ramp = tuple((MAX_AGE * DAY + step % 2, 5 * DAY) for step in range(20))
+    (outcome,) = simulate(study(policy=SitePolicy("policy", MAX_AGE * DAY, 1, ramp=ramp)))
+    days = np.array(sorted(outcome.tally.pinned)) / DAY
+    counted = np.array([count for _, count in sorted(outcome.tally.pinned.items())]) / CLIENTS
+    expected = averaged(closed_forms.pinned, MAX_AGE, days)
+    assert days.size == 21
+    error = closed_forms.sampling_error(expected, CLIENTS)
+    assert np.all(np.abs(counted - expected) <= BOUND * error + 1e-12)
+
+
+def test_without_pins_an_attack_fools_who_visits() -> None:
+    (outcome,) = simulate(study(Attack(WHEN * DAY, 100 * DAY), policy=SitePolicy("none", DAY, pinned="none")))
+    during = (outcome.days >= WHEN) & (outcome.days < 100)
+    x = outcome.days[during] - WHEN + SECOND
+    agrees(outcome.fooled[during], averaged(lambda rate, x: 1 - np.exp(-rate * x), x))
+
+
+def test_the_formula_of_the_specification() -> None:
+    """1 - exp(-r (M - n)), n days after the loss, with one rate and the keys long pinned."""
+    n = np.array([0.0, 10.0, 29.0, 31.0])
+    expected = [1 - math.exp(-0.2 * 30), 1 - math.exp(-0.2 * 20), 1 - math.exp(-0.2), 0.0]
+    assert closed_forms.locked_out_after_loss(0.2, 30, 365, n) == pytest.approx(expected)
+
+
+# -- chunks and processes --------------------------------------------------------------------------------------------
+
+
+def same(one: tuple[Outcome, ...], other: tuple[Outcome, ...]) -> bool:
+    return all(
+        np.array_equal(a.tally.locked_out, b.tally.locked_out)
+        and np.array_equal(a.tally.fooled, b.tally.fooled)
+        and replace(a.tally, locked_out=b.tally.locked_out, fooled=b.tally.fooled) == b.tally
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def large() -> Study:
+    policies = (SitePolicy("long", 60 * DAY, 1), SitePolicy("short", 2 * DAY, 2))
+    events = (Attack(20 * DAY, 40 * DAY, 0.3), Compromise(50 * DAY), Loss(80 * DAY))
+    return Study(PRESETS["website"], policies, events, 150_000, 100, seed=9)
+
+
+def test_the_numbers_are_the_same_whatever_the_processes(large: Study) -> None:
+    assert len(chunks(large)) > 4
+    reported: list[int] = []
+    alone = simulate(large, processes=1)
+    assert same(alone, simulate(large, processes=2, progress=reported.append))
+    assert sum(reported) == large.clients == alone[0].tally.clients
+    assert not same(alone, simulate(replace(large, seed=10), processes=1))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_chunks_bound_the_visits_in_memory(name: str) -> None:
+    busy = Study(PRESETS[name], (), clients=10_000_000, days=730)
+    sizes = chunks(busy)
+    assert sum(sizes) == 10_000_000
+    assert max(sizes) * (busy.population.per_day * 730 + 1) <= 2**19 + 730 * 24
+
+
+# -- populations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_population_visits_as_often_as_it_says(name: str) -> None:
+    population = PRESETS[name]
+    visits = population.draw(np.random.default_rng(4), 3000, 60 * DAY)
+    assert visits.keys.size / 3000 / 60 == pytest.approx(population.per_day, rel=0.1)
+    assert np.all(np.diff(visits.keys) >= 0)
+    assert len(visits) == 3000
+    owner = visits.keys // visits.stride
+    assert np.array_equal(np.bincount(owner, minlength=3000), np.diff(visits.starts))
+    assert int((visits.keys % visits.stride).max()) < 60 * DAY
+
+
+def test_regular_clients_visit_at_their_period() -> None:
+    visits = Population((Group("nightly", 1, 1.0, "regular"),)).draw(np.random.default_rng(1), 100, 50 * DAY)
+    gaps = np.diff(visits.keys % visits.stride)
+    inside = gaps[np.diff(visits.keys // visits.stride) == 0]
+    assert 0.8 * DAY - 1 <= inside.min() < DAY < inside.max() <= 1.2 * DAY + 1
+
+
+def test_traces_are_repeated_from_a_random_moment() -> None:
+    traces = Traces("seen", 1, 10 * DAY, ((0, 2 * DAY, 3 * DAY), (5 * DAY,)))
+    visits = Population((traces,)).draw(np.random.default_rng(1), 400, 100 * DAY)
+    assert visits.keys.size / 400 / 100 == pytest.approx(traces.per_day, rel=0.1)
+    gaps = np.diff(visits.keys % visits.stride)[np.diff(visits.keys // visits.stride) == 0]
+    assert set(gaps.tolist()) == {DAY, 2 * DAY, 7 * DAY, 10 * DAY}
+
+
+def test_traces_are_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "visits.csv"
+    file.write_text("client,second\na,1000\nb,1500\na,2000\n")
+    assert read_traces(file, 3600) == (3600, ((0, 1000), (500,)))
+    assert read_traces(file) == (1001, ((0, 1000), (500,)))
+
+
+BAD_TRACES = {
+    "no columns": ("a,b\n1,2\n", "needs the columns"),
+    "no visit": ("client,second\n", "holds no visit"),
+    "no number": ("client,second\na,1\nb,noon\n", ":3: 'noon' is no number"),
+    "too long": ("client,second\na,0\na,86400\n", "more than its length"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_TRACES)
+def test_traces_that_cannot_be_read(fault: str, tmp_path: Path) -> None:
+    text, message = BAD_TRACES[fault]
+    file = tmp_path / "visits.csv"
+    file.write_text(text)
+    with pytest.raises(InvalidStudy, match=message):
+        read_traces(file, 3600)
+
+
+def test_clients_that_never_visit_are_counted() -> None:
+    never = Study(Population((Group("never", 1, 0.0),)), (SitePolicy("p", DAY),), (Loss(DAY),), 100, 5)
+    (outcome,) = simulate(never)
+    assert (outcome.tally.clients, outcome.tally.visits, outcome.tally.ever_locked_out) == (100, 0, 0)
