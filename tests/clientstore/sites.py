@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from typing import cast
 from urllib.parse import unquote
 
 import h2.config
@@ -129,21 +130,25 @@ class Proxy:
             port = int(target.rpartition(b":")[2])
             site = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT))
             client.sendall(f"HTTP/1.1 200 Connection established\r\n{fields}\r\n".encode())
-            back = threading.Thread(target=_copy, args=(site, client), daemon=True)
-            back.start()
-            _copy(client, site)
-            back.join(_TIMEOUT)
+            _relay(client, site)
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    """Pass on what comes until it ends, and the end as well."""
-    with contextlib.suppress(OSError):
-        for data in _chunks(source):
-            sink.sendall(data)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR if isinstance(sink, ssl.SSLSocket) else socket.SHUT_WR)
-
-
-def _chunks(source: socket.socket) -> Iterator[bytes]:
-    while data := source.recv(65_536):
-        yield data
+def _relay(client: socket.socket, site: socket.socket) -> None:
+    """Pass bytes both ways until either side ends, in one thread: OpenSSL lets no two threads use one connection."""
+    other = {client: site, site: client}
+    with selectors.DefaultSelector() as selector:
+        for side in other:
+            selector.register(side, selectors.EVENT_READ)
+        while True:
+            # What TLS has decrypted already makes no socket readable.
+            waiting: list[socket.socket] = [
+                side for side in other if isinstance(side, ssl.SSLSocket) and side.pending()
+            ]
+            ready = waiting or [cast("socket.socket", key.fileobj) for key, _ in selector.select(_TIMEOUT)]
+            for side in ready:
+                data = side.recv(65_536)
+                if not data:
+                    return
+                other[side].sendall(data)
+            if not ready:
+                return
