@@ -33,6 +33,17 @@ Format = Literal["png", "svg"]
 
 
 @dataclass(frozen=True)
+class Caption:
+    """The name of an event over its day, in one of the rows over the panel."""
+
+    day: float
+    text: str
+    is_bad: bool
+    row: int
+    align: Literal["left", "right"]
+
+
+@dataclass(frozen=True)
 class Paper:
     """The colours of a page.
 
@@ -71,6 +82,9 @@ _PAPERS: Mapping[bool, Paper] = {
         "#f0a030",
     ),
 }
+_COLUMNS = 4
+# Captions: how many rows, the points from one to the next, and a letter's share of the panel's width.
+_ROWS, _ROW, _LETTER = 2, 13, 0.0096
 _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     "solid",
     (0, (6, 2)),
@@ -94,11 +108,18 @@ def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool 
     paper = _PAPERS[dark]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, 6.3), facecolor=paper.ground)
-        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 1), "hspace": 0.42})
-        figure.subplots_adjust(left=0.075, right=0.97, top=0.79, bottom=0.085)
-        _panel(upper, paper, ("Locked out", "clients whose store refuses the site"), outcomes, "locked_out")
-        _panel(lower, paper, ("Fooled", "clients that an attacker has"), outcomes, "fooled")
-        _mark_events(upper, lower, study, paper)
+        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 1), "hspace": 0.36})
+        captions = _captions(study)
+        rows = max((caption.row for caption in captions), default=0)
+        above = 24 + _ROW * rows
+        # Each further row of captions, and of the legend, pushes the panels down.
+        top = 0.79 - 0.03 * rows - 0.038 * ((len(outcomes) - 1) // _COLUMNS)
+        figure.subplots_adjust(left=0.075, right=0.97, top=top, bottom=0.085)
+        _heading(upper, paper, "Locked out", "clients whose store refuses the site", above)
+        _panel(upper, paper, outcomes, "locked_out")
+        _heading(lower, paper, "Fooled", "clients that an attacker has", 12)
+        _panel(lower, paper, outcomes, "fooled")
+        _mark_events(upper, lower, study, paper, captions)
         lower.set_xlabel("day", color=paper.faint, fontsize=9)
         upper.set_xlim(0, study.days)
         handles = upper.get_lines()[: len(outcomes)]
@@ -108,7 +129,7 @@ def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool 
             [outcome.policy.name for outcome in outcomes],
             loc="upper left",
             bbox_to_anchor=(0.012, 0.945),
-            ncols=min(4, len(outcomes)),
+            ncols=min(_COLUMNS, len(outcomes)),
             frameon=False,
             fontsize=9.5,
             handlelength=2.6,
@@ -124,9 +145,8 @@ def _title(study: Study) -> str:
     return f"{clients}, {study.population.name} population, {study.days:g} days"
 
 
-def _panel(axes: Axes, paper: Paper, heading: tuple[str, str], outcomes: Sequence[Outcome], series: str) -> None:
+def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -> None:
     _bare(axes, paper)
-    _heading(axes, paper, *heading, above=24)
     top = 0.0
     for number, outcome in enumerate(outcomes):
         share = outcome.locked_out if series == "locked_out" else outcome.fooled
@@ -140,7 +160,8 @@ def _panel(axes: Axes, paper: Paper, heading: tuple[str, str], outcomes: Sequenc
             linewidth=2.1,
             solid_joinstyle="round",
             clip_on=False,
-            zorder=3 + len(outcomes) - number,
+            # Dashes over what is solid: curves that fall together are all seen.
+            zorder=3 + number,
         )
     axes.set_ylim(0, top * 1.06 if top else 1)
     axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -197,34 +218,44 @@ def _thinned(days: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[NDA
     return days[kept], share[kept]
 
 
-def _mark_events(upper: Axes, lower: Axes, study: Study, paper: Paper) -> None:
-    """Attacks as bands, all else as lines, each with its name over the upper panel; many of a kind are named once."""
-    last: dict[str, float] = {}
+def _mark_events(upper: Axes, lower: Axes, study: Study, paper: Paper, captions: Sequence[Caption]) -> None:
+    """Attacks as bands, all else as lines, with their captions over the upper panel."""
     for event in study.events:
         day = event.second / DAY
         for axes in (upper, lower):
             if isinstance(event, Attack):
-                axes.axvspan(
-                    day, min(event.until / DAY, study.days), color=paper.alarm, alpha=0.13, linewidth=0, zorder=0
-                )
+                until = min(event.until / DAY, study.days)
+                axes.axvspan(day, until, color=paper.alarm, alpha=0.13, linewidth=0, zorder=0)
             else:
                 axes.axvline(day, color=paper.faint, linewidth=1, linestyle=(0, (1, 2.5)), zorder=1)
-        near = last.get(event.label, -math.inf)
-        if day - near < study.days * 0.12:
-            continue
-        last[event.label] = day
-        bad = isinstance(event, Attack | Loss | Compromise | Mistake)
+    for caption in captions:
         upper.annotate(
-            event.label,
-            (day, 1.0),
+            caption.text,
+            (caption.day, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 5),
+            xytext=(0, 5 + _ROW * caption.row),
             textcoords="offset points",
-            color=paper.ink if bad else paper.faint,
+            color=paper.ink if caption.is_bad else paper.faint,
             fontsize=9,
             va="baseline",
-            ha="left" if day < 0.85 * study.days else "right",
+            ha=caption.align,
         )
+
+
+def _captions(study: Study) -> list[Caption]:
+    """A caption for each event, in the first row where there is room; where there is none it goes without."""
+    captions: list[Caption] = []
+    taken = [-math.inf] * _ROWS
+    for event in sorted(study.events, key=lambda event: event.second):
+        day, wide = event.second / DAY, len(event.label) * _LETTER * study.days
+        align: Literal["left", "right"] = "left" if day + wide <= 1.03 * study.days else "right"
+        first, last = (day, day + wide) if align == "left" else (day - wide, day)
+        row = next((row for row in range(_ROWS) if taken[row] < first), None)
+        if row is not None:
+            taken[row] = last
+            bad = isinstance(event, Attack | Loss | Compromise | Mistake)
+            captions.append(Caption(day, event.label, bad, row, align))
+    return captions
 
 
 def _percent(share: float, _: int) -> str:
