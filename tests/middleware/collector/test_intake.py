@@ -312,7 +312,7 @@ def test_a_dropped_report_is_judged_by_its_path_and_its_source_alone(tmp_path: P
 
     statuses = [start["status"] for start, _ in asyncio.run(flood())]
     assert statuses == [204] + [429] * 100
-    # No request did any of it. The committer's own thread may wake meanwhile and write how many were dropped, all at once.
+    # No request did any of it. The committer's own thread may wake meanwhile and write how many were dropped.
     assert set(asked) <= {"add 0"}
     assert asked.count("add 0") <= 2
     app.close()
