@@ -1,0 +1,123 @@
+"""What happened in one playing of a scenario, as data: the page, the picture, the terminal and the tests all read this.
+
+A scenario is played by one user agent (dynpin itself, or the model of another); a :class:`Timeline` is the record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dynpin.pins import Pin
+
+__all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline"]
+
+Role = Literal["authority", "site", "attacker", "client"]
+
+# What a visit came to. "served": the true site answered. "fooled": somebody else read the request. "protected": Pin
+# Validation refused somebody else. "locked-out": it refused the true site. "failed": TLS or the network failed for
+# another reason than pins.
+Outcome = Literal["served", "fooled", "protected", "locked-out", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who plays: a lane of the picture.
+
+    Attributes:
+        name: as the story calls it, such as ``"bank.test"`` or ``"Alice"``.
+        role: ``"authority"``, ``"site"``, ``"attacker"`` or ``"client"``.
+        about: what is to be known of it, in a few words, such as ``"visits daily"``.
+    """
+
+    name: str
+    role: Role
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that the story names; each has a colour of its own in the picture.
+
+    Attributes:
+        name: as the story calls it, such as ``"bank.test key 2"``.
+        pin: its pin.
+        owner: the name of the actor who holds the private half.
+    """
+
+    name: str
+    pin: Pin
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened.
+
+    Attributes:
+        at: seconds since the story began, by its injected clock.
+        actor: the name of who acts.
+        text: what happened, in one line that needs no other to be understood.
+        target: the name of the actor that a visit met, or that a deed was done to; None for nobody.
+        outcome: what a visit came to; None for a deed.
+        host: the name that was visited.
+        shown: the pins of the chain that was shown, leaf first.
+        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none.
+        noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"``, ``"ignored"``;
+            None where no response came, or it had no pinning header.
+        reason: the decision in the words of the Noting, the Validation or the TLS failure.
+        section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty where none decides.
+        bytes_read: how many bytes of the request reached the target.
+    """
+
+    at: float
+    actor: str
+    text: str
+    target: str | None = None
+    outcome: Outcome | None = None
+    host: str | None = None
+    shown: tuple[Pin, ...] = ()
+    pinned: tuple[Pin, ...] = ()
+    noting: str | None = None
+    reason: str = ""
+    section: str = ""
+    bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that the scenario asserts of what happened, and whether it holds."""
+
+    text: str
+    holds: bool
+
+
+@dataclass(slots=True)
+class Timeline:
+    """The record of one playing.
+
+    Attributes:
+        scenario: the scenario's name, such as ``"smashing-magazine"``.
+        agent: the name of the user agent that the clients ran, such as ``"dynpin"``.
+        actors: in the order of the lanes, from the top.
+        keys: every key that the story names, in the order in which they were made.
+        events: in the order of time.
+        remarks: what the scenario asserts.
+    """
+
+    scenario: str
+    agent: str
+    actors: list[Actor] = field(default_factory=list[Actor])
+    keys: list[Key] = field(default_factory=list[Key])
+    events: list[Event] = field(default_factory=list[Event])
+    remarks: list[Remark] = field(default_factory=list[Remark])
+
+    @property
+    def visits(self) -> list[Event]:
+        """The events that are visits."""
+        return [event for event in self.events if event.outcome is not None]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that the scenario asserts holds, and it asserts something."""
+        return bool(self.remarks) and all(remark.holds for remark in self.remarks)
