@@ -63,8 +63,8 @@ class Event:
         host: the name that was visited.
         shown: the pins of the chain that was shown, leaf first.
         pinned: the pins that the client held against it, or has noted by this visit; empty where it had none.
-        noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"``, ``"ignored"``;
-            None where no response came, or it had no pinning header.
+        noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
+            ``"ignored"``; None where no response came, or one without a pinning header.
         reason: the decision in the words of the Noting, the Validation or the TLS failure.
         section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty where none decides.
         bytes_read: how many bytes of the request reached the target.
