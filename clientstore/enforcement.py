@@ -84,17 +84,20 @@ class Enforcement:
         on_violation: Callable[[PinValidationError], None] | None,
         reporter: Reporter | ReportMode | None,
         context: ssl.SSLContext,
+        *,
+        public_roots: frozenset[bytes] | None = None,
     ) -> None:
         self.store = store
         self.private_roots = private_roots
+        self.public_roots = public_roots
         self.on_violation = on_violation
         self.reporter = ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
-        self._asked = (store, private_roots, on_violation, reporter)
+        self._asked = (store, private_roots, on_violation, reporter, public_roots)
         self._passed: dict[tuple[str | None, tuple[bytes, ...]], _Passed] = {}
         self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
         self._lock = threading.Lock()
-        if private_roots == "bypass":
-            _public_roots()  # its absence is told now, not at the first handshake
+        if private_roots == "bypass" and public_roots is None:
+            self.public_roots = _public_roots()  # its absence is told now, not at the first handshake
 
     def same_as(self, other: Enforcement) -> bool:
         """Whether the other one enforces the same pins in the same way."""
@@ -231,7 +234,9 @@ class Enforcement:
     def _bypassed(self, peer: Peer) -> bool:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
         # then sends no report either.
-        return self.private_roots == "bypass" and bool(peer.validated) and peer.validated[-1] not in _public_roots()
+        if self.private_roots == "enforce" or self.public_roots is None or not peer.validated:
+            return False
+        return peer.validated[-1] not in self.public_roots
 
 
 def _port(host: str) -> int | None:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar, cast
 
 from dynpin.clientstore.chains import has_tls, is_strict, session_id, unverified_chain, verified_chain
@@ -29,6 +29,7 @@ def enforce(
     store: PinStore,
     *,
     private_roots: PrivateRoots = "enforce",
+    public_roots: Iterable[bytes] | None = None,
     on_violation: Callable[[PinValidationError], None] | None = None,
     reporter: Reporter | ReportMode | None = "all",
 ) -> _Context:
@@ -43,7 +44,8 @@ def enforce(
             connections to Known Pinned Hosts are refused and nothing is noted.
         store: the Known Pinned Hosts.
         private_roots: ``"enforce"``, or ``"bypass"`` for the browsers' rule: no Pin Validation for a chain that ends
-            in a root which is not among the public ones (those of `certifi`).
+            in a root which is not among the public ones.
+        public_roots: the public roots of that rule, DER; None for those of `certifi`.
         on_violation: called with the error before it is raised.
         reporter: what becomes of the violation report where the host has a report-uri, before the error is raised.
             ``"all"`` keeps it in the store and sends it from the background (:class:`~dynpin.clientstore.ReportQueue`);
@@ -54,7 +56,8 @@ def enforce(
         UnenforceableContext: where no pin could be enforced: a server's context, an object that is no context, or one
             that leaves verification to the operating system.
     """
-    enforcement = Enforcement(store, private_roots, on_violation, reporter, context)
+    public = None if public_roots is None else frozenset(public_roots)
+    enforcement = Enforcement(store, private_roots, on_violation, reporter, context, public_roots=public)
     for target in _targets(context):
         if any(enforcement.same_as(earlier) for earlier in _enforcements(target.sslsocket_class)):
             continue

@@ -439,6 +439,18 @@ def test_private_roots_may_be_bypassed_as_browsers_do(world: World) -> None:
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, world.context()))
 
 
+def test_the_public_roots_of_the_bypass_may_be_given(world: World) -> None:
+    world.pin_site()
+    of_the_attacker, of_another = (
+        ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode()) for authority in (world.rogue, world.honest)
+    )
+    context = enforce(world.plain_context(), world.store, private_roots="bypass", public_roots=[of_the_attacker])
+    assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+    context = enforce(world.plain_context(), world.store, private_roots="bypass", public_roots=[of_another])
+    with open_tls(world, world.attacker, context) as tls:
+        assert peer_of(tls) is not None
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
