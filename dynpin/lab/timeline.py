@@ -61,8 +61,11 @@ class Event:
         target: the name of the actor that a visit met, or that a deed was done to; None for nobody.
         outcome: what a visit came to; None for a deed.
         host: the name that was visited.
-        shown: the pins of the chain that was shown, leaf first.
-        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none.
+        shown: the pins of the chain that was shown, leaf first; of a deed, those of the chain that its actor shows from
+            then on, where that changes.
+        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none. Of a deed,
+            the pins that its actor's header names from then on, where that changes.
+        pinned_until: when the client's pins expire, in seconds since the story began; None where there are none.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
             ``"ignored"``; None where no response came, or one without a pinning header.
         reason: the decision in the words of the Noting, the Validation or the TLS failure.
@@ -78,6 +81,7 @@ class Event:
     host: str | None = None
     shown: tuple[Pin, ...] = ()
     pinned: tuple[Pin, ...] = ()
+    pinned_until: float | None = None
     noting: str | None = None
     reason: str = ""
     section: str = ""
