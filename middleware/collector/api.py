@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from dynpin.errors import StoreError
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.export import FORMATS, everything, written
 from dynpin.middleware.collector.filters import BadFilter, Filter
 from dynpin.middleware.collector.metrics import exposition
+from dynpin.middleware.collector.openapi import openapi_document
 from dynpin.middleware.collector.storage import Group, Page, StoredReport
 from dynpin.report import rfc3339
 
@@ -36,7 +36,8 @@ def api_routes(desk: Desk) -> list[Route]:
     def export(request: Request) -> Response:
         what, form = request.path_params["what"], request.path_params["form"]
         if what not in ("groups", "reports") or form not in FORMATS:
-            return JSONResponse({"error": "not-found"}, status_code=404)
+            message = f"there is no such export; there are reports and groups as {', '.join(FORMATS)}"
+            return JSONResponse({"error": "not-found", "message": message}, status_code=404)
         wanted = _wanted(request, desk)
         if what == "groups":
             rows = map(group_object, everything(lambda at, n: desk.storage.groups(wanted, cursor=at, limit=n)))
@@ -45,11 +46,11 @@ def api_routes(desk: Desk) -> list[Route]:
         headers = {"content-disposition": f'attachment; filename="dynpin-{what}.{form}"'}
         return StreamingResponse(written(rows, form), media_type=FORMATS[form], headers=headers)
 
+    def described(request: Request) -> Response:
+        return JSONResponse(openapi_document(request.scope.get("root_path", ""), max_limit=_MAX_LIMIT))
+
     def healthz(request: Request) -> Response:
-        try:
-            desk.flush()
-        except StoreError as error:
-            return PlainTextResponse(f"{error}\n", status_code=503)
+        desk.flush()
         return PlainTextResponse("ok\n")
 
     def metrics(request: Request) -> Response:
@@ -59,6 +60,7 @@ def api_routes(desk: Desk) -> list[Route]:
     return [
         Route("/api/reports", reports),
         Route("/api/groups", groups),
+        Route("/api/openapi.json", described),
         Route("/export/{what}.{form}", export),
         Route("/healthz", healthz),
         Route("/metrics", metrics),
@@ -82,7 +84,7 @@ def _wanted(request: Request, desk: Desk) -> Filter:
 
 def _limit(request: Request) -> int:
     text = request.query_params.get("limit", "50")
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= _MAX_LIMIT):
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MAX_LIMIT):
         raise BadFilter(f"limit is a number from 1 to {_MAX_LIMIT}")
     return int(text)
 

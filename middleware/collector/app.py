@@ -18,7 +18,7 @@ from dynpin.middleware.collector.access import Access
 from dynpin.middleware.collector.api import api_routes
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import BadFilter
-from dynpin.middleware.collector.guard import Guard, path_within
+from dynpin.middleware.collector.guard import Guard, is_for_programs, path_within
 from dynpin.middleware.collector.intake import Answer, Head
 from dynpin.middleware.collector.pages import page_routes
 
@@ -119,14 +119,19 @@ def build(desk: Desk, access: Access) -> Collector:
     routes, pages = page_routes(desk, access)
 
     def bad_filter(request: Request, error: Exception) -> Response:
-        if path_within(request.scope).startswith(("/api/", "/export/")):
+        if is_for_programs(request.scope):
             return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
         return pages.bad_filter(request, error)
 
     def no_page(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            message = "there is nothing here; /api/openapi.json names what there is"
+            return JSONResponse({"error": "not-found", "message": message}, status_code=404)
         return pages.not_found(request)
 
     def no_storage(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            return JSONResponse({"error": "not-stored", "message": str(error)}, status_code=503)
         return PlainTextResponse(f"{error}\n", status_code=503)
 
     behind = Starlette(

@@ -7,12 +7,13 @@ names narrow, negated ones always narrow. A host may begin with ``*.`` for all i
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
-__all__ = ["FIELDS", "BadFilter", "Filter", "Term"]
+__all__ = ["FIELDS", "MAX_VALUES", "BadFilter", "Filter", "Term"]
 
 # What can be filtered by, and what the pages call it.
 FIELDS = {
@@ -29,7 +30,7 @@ FIELDS = {
 _TIMES = ("since", "until")
 _AGO = re.compile(r"([0-9]{1,5})([mhdw])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_MAX_TERMS = 20
+MAX_VALUES = 10
 
 
 class BadFilter(ValueError):
@@ -63,19 +64,22 @@ class Filter:
         """Read the pairs of a query string; names that are no filter are left to others.
 
         Raises:
-            BadFilter: for a time that is none, or too many terms.
+            BadFilter: for a time that is none, or too many values of one name.
         """
         terms: dict[Term, None] = {}
+        values: Counter[str] = Counter()
         times = {"since": "", "until": ""}
         for name, value in pairs:
             base = name.removesuffix("!")
-            if base in FIELDS and value:
-                terms[Term(base, value[:300], name != base)] = None
+            if base in FIELDS:
+                values[name] += 1
+                if values[name] > MAX_VALUES:
+                    raise BadFilter(f"more than {MAX_VALUES} values of {name}")
+                if value:
+                    terms[Term(base, value[:300], name != base)] = None
             elif name in _TIMES and value:
                 seconds(value, now)
                 times[name] = value
-        if len(terms) > _MAX_TERMS:
-            raise BadFilter(f"more than {_MAX_TERMS} conditions")
         return cls(tuple(terms), times["since"], times["until"])
 
     def __bool__(self) -> bool:

@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynpin.middleware.collector.access import Access
 
-__all__ = ["Guard", "path_within"]
+__all__ = ["Guard", "is_for_programs", "path_within"]
 
 _PUBLIC = ("/healthz", "/sign-in", "/static/style.css")
 # Read by programs: they are told to send a password, people are led to the form.
-_FOR_PROGRAMS = ("/api/", "/metrics", "/export/")
+_FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz")
 _HEADERS = {
     # No script at all, nothing from elsewhere, no frame.
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -56,21 +56,22 @@ class Guard:
             return
         viewer = await run_in_threadpool(self.access.viewer, request)
         if viewer is None:
-            await self._refusal(request, path)(scope, receive, send_guarded)
+            await self._refusal(request)(scope, receive, send_guarded)
             return
         scope.setdefault("state", {})["viewer"] = viewer
         await self.app(scope, receive, send_guarded)
 
-    def _refusal(self, request: Request, path: str) -> Response:
+    def _refusal(self, request: Request) -> Response:
+        for_programs = is_for_programs(request.scope)
         if self.access.is_closed:
             message = (
                 "Nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
                 "(dynpin collect: DYNPIN_PASSWORD, --user-header or --open-access)."
             )
-            if path.startswith(_FOR_PROGRAMS):
+            if for_programs:
                 return JSONResponse({"error": "no-access", "message": message}, status_code=403)
             return PlainTextResponse(message + "\n", status_code=403)
-        if path.startswith(_FOR_PROGRAMS):
+        if for_programs:
             headers = {"www-authenticate": 'Basic realm="dynpin collector"'} if self.access.has_password else {}
             return JSONResponse(
                 {"error": "sign-in", "message": "sign in, or send the password"}, status_code=401, headers=headers
@@ -87,3 +88,8 @@ def path_within(scope: Scope) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Whether a program asks, which wants JSON where a person wants a page."""
+    return path_within(scope).startswith(_FOR_PROGRAMS)

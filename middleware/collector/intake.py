@@ -192,7 +192,7 @@ class Intake:
         entries = unwrap(loaded)
         if not entries:
             return self._rejected(admission, InvalidReport("empty", "the list has no report"))
-        if len(entries) == 1:
+        if not isinstance(loaded, list):
             # The body is kept as it came, unless it was wrapped in an envelope.
             return self._take_one(admission, entries[0], text if entries[0] is loaded else None)
         return self._take_several(admission, entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter
 
@@ -24,6 +25,8 @@ __all__ = [
 
 # Up to so many groups the newest reports of each are merged; beyond, so many match that a scan by time soon has enough.
 _MERGED_GROUPS = 200
+# When the last entry of a page came, as Python writes it, and its number.
+_CURSOR = re.compile(r"[0-9]{1,12}\.[0-9]{1,12}_[0-9]{1,18}")
 
 
 def reports(db: sqlite3.Connection, wanted: Filter, now: float, cursor: str | None, limit: int) -> Page[StoredReport]:
@@ -105,13 +108,10 @@ def groups(
 
 
 def _position(cursor: str) -> tuple[float, int]:
+    if not _CURSOR.fullmatch(cursor):
+        raise BadFilter("the cursor is not one that this collector gave")
     moment, _, identity = cursor.partition("_")
-    try:
-        if len(cursor) <= 60:
-            return float(moment), int(identity) & (2**63 - 1)
-    except ValueError:
-        pass
-    raise BadFilter("the cursor is not one that this collector gave")
+    return float(moment), int(identity)
 
 
 def group(db: sqlite3.Connection, key: str) -> Group | None:
