@@ -1,0 +1,211 @@
+"""A user agent made of dynpin's client library: dynpin itself, and the base of the models of others.
+
+A model is a store that takes in headers as that agent does, and the way in which it connects: parse, note and validate
+beneath are dynpin's own.
+"""
+
+from __future__ import annotations
+
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import partial
+from typing import TypedDict
+
+import httpx
+
+from dynpin.clientstore import PinStore, Reporter, ReportQueue, enforce, pin_violation
+from dynpin.clientstore.chains import verified_chain
+from dynpin.clientstore.hooks import note_response, tell_site, with_hooks
+from dynpin.clientstore.httpx import PinnedClient
+from dynpin.errors import StoreError
+from dynpin.header import ENFORCE_NAME
+from dynpin.hosts import KnownPinnedHost
+from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.network import loopback_names
+from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting
+from dynpin.pins import Pin, chain_pins
+
+__all__ = ["DynpinAgent", "LibraryAgent", "NotingStore"]
+
+
+class _Options(TypedDict):
+    limits: httpx.Limits
+    timeout: float
+    trust_env: bool
+
+
+# A new connection for each visit, and nothing of the proxies of the person who plays.
+_OPTIONS = _Options(limits=httpx.Limits(max_keepalive_connections=0), timeout=20.0, trust_env=False)
+
+
+class NotingStore(PinStore):
+    """A store that keeps its last Noting, which the adapters of the libraries tell nobody but the log."""
+
+    noting: Noting | None = None
+
+    def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
+        """As :meth:`PinStore.note`."""
+        self.noting = super().note(host, value, chain)
+        return self.noting
+
+
+class LibraryAgent(ABC):
+    """The user agent that a store and an httpx client make.
+
+    Args:
+        machine: what it is installed on.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.store = self.open_store()
+        self._client: httpx.Client | None = None
+        self._trusted: tuple[bytes, ...] = ()
+
+    @abstractmethod
+    def open_store(self) -> NotingStore:
+        """Open what the agent remembers."""
+
+    @abstractmethod
+    def connect(self, context: ssl.SSLContext) -> httpx.Client:
+        """A client that notes and enforces by this agent's store; `context` trusts the machine's roots."""
+
+    def browser_client(self, context: ssl.SSLContext, reporter: Reporter | None) -> httpx.Client:
+        """A client by the browsers' rule: no Pin Validation for a chain that ends in a root of the user's (§2.6)."""
+        public = self.machine.public_roots
+        enforced = enforce(context, self.store, private_roots="bypass", public_roots=public, reporter=reporter)
+        hooks = with_hooks(None, tell_site, partial(note_response, self.store))
+        return httpx.Client(verify=enforced, event_hooks=dict(hooks), **_OPTIONS)
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`."""
+        known = self._known_before(host)
+        self.store.noting = None
+        try:
+            with (
+                loopback_names(self.machine.network),
+                self._connected().stream("GET", f"https://{host}{path}", headers={"Authorization": secret}) as response,
+            ):
+                connection = response.extensions["network_stream"].get_extra_info("socket")
+                chain = chain_pins(verified_chain(connection))
+                response.read()
+        except httpx.TransportError as error:
+            violation = pin_violation(error)
+            if violation is None:
+                return Visit(host=host, failure=_one_line(error), known_host=known)
+            validation = violation.validation
+            if validation is None:
+                return Visit(host=host, refusal=_one_line(violation), known_host=known, section="2.6")
+            return Visit(
+                host=host,
+                refusal=validation.reason,
+                chain=validation.chain,
+                known_host=validation.known_host,
+                section=validation.section,
+            )
+        noting = self.store.noting if ENFORCE_NAME in response.headers else None
+        return Visit(
+            host=host,
+            status=response.status_code,
+            chain=chain,
+            known_host=known,
+            noting=noting,
+            section=noting.section if noting else "",
+        )
+
+    def known_host(self, host: str) -> KnownPinnedHost | None:
+        """As :meth:`UserAgent.known_host`."""
+        return self.store.known_host(host)
+
+    def known_hosts(self) -> list[KnownPinnedHost]:
+        """As :meth:`UserAgent.known_hosts`."""
+        return self.store.hosts()
+
+    def forget(self, host: str) -> bool:
+        """As :meth:`UserAgent.forget`."""
+        return self.store.forget(host)
+
+    def send_reports(self) -> list[str]:
+        """As :meth:`UserAgent.send_reports`."""
+        return []
+
+    def restart(self, *, crashed: bool = False) -> None:
+        """As :meth:`UserAgent.restart`. What the store has noted is on the disk, so that a crash takes nothing."""
+        self.close()
+        self.store = self.open_store()
+
+    def close(self) -> None:
+        """As :meth:`UserAgent.close`."""
+        self._disconnect()
+        self.store.close()
+
+    def _known_before(self, host: str) -> KnownPinnedHost | None:
+        if not self.machine.pins:
+            return None
+        try:
+            return self.store.known_host(host)
+        except StoreError:  # the handshake meets the same error, and refuses
+            return None
+
+    def _connected(self) -> httpx.Client:
+        trusted = (*self.machine.public_roots, *self.machine.private_roots)
+        if self._client is None or trusted != self._trusted:
+            self._disconnect()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if trusted:
+                context.load_verify_locations(cadata=b"".join(trusted))
+            self._client = self.connect(context) if self.machine.pins else httpx.Client(verify=context, **_OPTIONS)
+            self._trusted = trusted
+        return self._client
+
+    def _disconnect(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+class DynpinAgent(LibraryAgent):
+    """dynpin as its users have it: PinStore, PinnedClient, ReportQueue."""
+
+    _queue: ReportQueue | None = None
+
+    def open_store(self) -> NotingStore:
+        """A store in the machine's folder, or in memory."""
+        settings, clock = self.machine.settings, self.machine.clock
+        max_max_age = settings.get("max_max_age", DEFAULT_MAX_MAX_AGE)
+        if settings.get("private", False):
+            return NotingStore.private(clock=clock, max_max_age=max_max_age)
+        return NotingStore(
+            self.machine.folder / "pins.sqlite",
+            clock=clock,
+            max_max_age=max_max_age,
+            max_hosts=settings.get("max_hosts", 1_000_000),
+            max_hosts_per_domain=settings.get("max_hosts_per_domain", 1_000),
+            partition=settings.get("partition"),
+            on_clock_jump=settings.get("on_clock_jump", "warn"),
+        )
+
+    def connect(self, context: ssl.SSLContext) -> httpx.Client:
+        """The client for httpx; its reports wait until :meth:`send_reports`, so that a story says when they go."""
+        settings = self.machine.settings
+        self._queue = ReportQueue(self.store, mode=settings.get("reports", "all"), context=context, background=False)
+        if settings.get("private_roots") == "bypass":
+            return self.browser_client(context, self._queue)
+        return PinnedClient(self.store, verify=context, reporter=self._queue, **_OPTIONS)
+
+    def send_reports(self) -> list[str]:
+        """As :meth:`UserAgent.send_reports`."""
+        self._connected()
+        if self._queue is None:
+            return []
+        with loopback_names(self.machine.network):
+            return [f"{delivery.outcome}: {delivery.reason}" for delivery in self._queue.send()]
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of the cause at the bottom: httpx wraps what TLS said."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
