@@ -5,10 +5,13 @@ Each target takes bytes and raises AssertionError, or whatever slipped through, 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, MutableMapping
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cryptography_vectors
 
@@ -35,6 +38,8 @@ from dynpin.clientstore.formats import (
 )
 from dynpin.header import Malformed, scan
 from dynpin.hosts import applicable, canonical_host, is_ip_literal, superdomains
+from dynpin.middleware.collector import Limits, Token, collector
+from dynpin.middleware.collector.app import Collector
 from dynpin.noting import note
 from dynpin.report import FIRST_SECOND, LAST_SECOND, grouping_key, load_json, parse_report, read_report, unwrap
 from dynpin.validation import validate
@@ -98,6 +103,59 @@ def report(data: bytes) -> None:
             assert parse_report(found.to_json()).to_dict() == found.to_dict()
         assert len(grouping_key(found)) == 32
         json.dumps([found.flags, found.extra], ensure_ascii=False).encode()
+
+
+_WAYS = [
+    ("POST", "/r/demo/enforce", b"application/json"),
+    ("POST", "/r/demo/report-only/", b"application/reports+json"),
+    ("POST", "/r/shop/enforce", b"text/plain; charset=x"),
+    ("OPTIONS", "/r/demo/enforce", b""),
+]
+
+
+@cache
+def _collector() -> tuple[Collector, asyncio.Runner, tempfile.TemporaryDirectory[str]]:
+    folder = tempfile.TemporaryDirectory(prefix="dynpin-fuzz-", ignore_cleanup_errors=True)  # gone with the process
+    many = 10**12
+    limits = Limits(per_token=many, per_source=many, in_all=many)
+    tokens = ["demo", Token("shop", hosts=("example.com",))]
+    file = Path(folder.name) / "r.sqlite"
+    return collector(file, tokens=tokens, open_access=True, limits=limits), asyncio.Runner(), folder
+
+
+def collected(data: bytes) -> None:
+    """The collector's ASGI app: the answer to any body, and the page and the JSON of what was stored of it.
+
+    The first byte says how the rest is sent.
+    """
+    app, runner, _ = _collector()
+    method, path, media_type = _WAYS[data[0] % len(_WAYS)] if data else _WAYS[0]
+    status, _ = runner.run(_asked(app, method, path, media_type, data[1:]))
+    assert status in (200, 204, 400, 413, 415), status
+    if method == "POST" and status in (200, 204):
+        status, found = runner.run(_asked(app, "GET", "/api/reports"))
+        assert status == 200
+        for stored in json.loads(found)["entries"][:1]:
+            for page in ("/", f"/groups/{stored['group']}", f"/groups/{stored['group']}/served.pem"):
+                status, _ = runner.run(_asked(app, "GET", page))
+                assert status == 200, page
+
+
+async def _asked(
+    app: Collector, method: str, path: str, media_type: bytes = b"", body: bytes = b""
+) -> tuple[int, bytes]:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", media_type), (b"user-agent", body[:40]), (b"host", b"a.test")]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers, "scheme": "http"}
+    await app({**scope, "client": ("192.0.2.7", 1), "server": ("a.test", 80)}, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
 
 def pin_file(data: bytes) -> None:
@@ -180,6 +238,10 @@ def _reports() -> list[bytes]:
     return [(body if isinstance(body, str) else json.dumps(body)).encode() for body in bodies]
 
 
+def _sent() -> list[bytes]:
+    return [bytes([way]) + body for body in _reports() for way in range(len(_WAYS))]
+
+
 def _files() -> list[bytes]:
     keys = [str(text).encode() for key in _vectors("spki.json")["keys"] for name, text in key.items() if name != "id"]
     folder = Path(cryptography_vectors.__file__).parent / "asymmetric/DER_Serialization"
@@ -198,6 +260,7 @@ TARGETS = {
     "header": Target(header, _headers),
     "host": Target(host, _hosts),
     "report": Target(report, _reports),
+    "collected": Target(collected, _sent),
     "pin_file": Target(pin_file, _files),
     "pin_list": Target(pin_list, _lists),
 }
