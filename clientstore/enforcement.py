@@ -202,8 +202,9 @@ class Enforcement:
             violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
         else:
             report = self._report(validation, peer, now)
-            message = explain_violation(validation, peer.validated, now, path)
-            violation = PinValidationError(message, validation=validation, report=report)
+            known = validation.known_host
+            explained = known and explain_violation(validation, known, peer.validated, now, path)
+            violation = PinValidationError(str(explained or validation.reason), validation=validation, report=report)
         logger.error("Pin Validation failed: %s", violation, extra={"host": peer.host})
         if self.on_violation is not None:
             try:

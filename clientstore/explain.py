@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from dynpin.pins import Pin, chain_pins
+from dynpin.hosts import KnownPinnedHost
+from dynpin.pins import chain_pins
 from dynpin.report import rfc3339
 from dynpin.validation import Validation
 
-__all__ = ["duration", "explain_unverified", "explain_violation"]
+__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation"]
 
 _DAY = 86_400.0
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A failed Pin Validation in the words and pieces that a person is shown; as text it is the error's message.
+
+    Attributes:
+        headline: what happened, to which host.
+        shown: the pins of the validated chain, leaf first, each with whose key it is.
+        pinned: the pins of the entry that applied, and the certificates that it names.
+        origin: how long ago they were noted, from whom, and until when they hold.
+        meaning: what this may be.
+        way_out: what to do, in words that lead to `command`.
+        command: the command that forgets the pins.
+    """
+
+    headline: str
+    shown: tuple[tuple[str, str], ...]
+    pinned: tuple[str, ...]
+    origin: str
+    meaning: str
+    way_out: str
+    command: str
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        lines += _column("shown", [f"{pin}  ({who})" for pin, who in self.shown] or ["no verified chain"])
+        lines += _column("pinned", self.pinned)
+        lines += _column("", [self.origin])
+        lines += [f"  {self.meaning}", f"  {self.way_out}  {self.command}"]
+        return "\n".join(lines)
+
+
 def explain_violation(
-    validation: Validation, chain: Sequence[bytes], now: float, store: Path | str | None = None
-) -> str:
-    """The message of a PinValidationError.
+    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: Path | str | None = None
+) -> Explanation:
+    """What a PinValidationError says.
 
     Args:
         validation: the Pin Validation that failed.
+        known: the entry that applied.
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
         store: the file of the pin store where it is not the default one, for the command that forgets the pins.
     """
-    known = validation.known_host
-    if known is None:
-        return validation.reason
     origin = "static pins, kept" if known.source == "static" else "noted"
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
-    lines = [f"{validation.reason}."]
-    lines += _column("shown", [f"{pin}  ({who})" for pin, who in _named(chain)] or ["no verified chain"])
-    exact = [f"certificate {digest.hex()}" for digest in known.certificates]
-    lines += _column("pinned", [*map(str, known.pins), *exact])
-    lines += _column("", [f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}"])
     if known.is_expired(now):
         meaning = "Whoever pinned it chose to refuse it from then on. Nothing was sent."
         way_out = "Get the new pins, or give these up:"
@@ -48,8 +74,15 @@ def explain_violation(
     else:
         meaning = "This is an attack, or the site changed its key without a backup pin. Nothing was sent."
         way_out = "If you know that the new key is right:"
-    lines += [f"  {meaning}", f"  {way_out}  {_forget(known.host, store)}"]
-    return "\n".join(lines)
+    return Explanation(
+        headline=f"{validation.reason}.",
+        shown=tuple(_named(chain)),
+        pinned=(*map(str, known.pins), *(f"certificate {digest.hex()}" for digest in known.certificates)),
+        origin=f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}",
+        meaning=meaning,
+        way_out=way_out,
+        command=_forget(known.host, store),
+    )
 
 
 def explain_unverified(validation: Validation, cause: str, store: Path | str | None = None) -> str:
@@ -82,13 +115,13 @@ def _forget(host: str, store: Path | str | None) -> str:
     return f"dynpin hosts forget {host}" + (f" --store {store}" if store is not None else "")
 
 
-def _named(chain: Sequence[bytes]) -> list[tuple[Pin | str, str]]:
-    named: list[tuple[Pin | str, str]] = []
+def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:
+    named: list[tuple[str, str]] = []
     for index, der in enumerate(chain):
         pin = next(iter(chain_pins([der])), "no pin can be formed")
         name = _common_name(der)
         role = "leaf" if index == 0 else "issuer"
-        named.append((pin, f"{role}, {name}" if name else role))
+        named.append((str(pin), f"{role}, {name}" if name else role))
     return named
 
 
