@@ -10,6 +10,8 @@
     max_age = "30 days"
     report_uri = "https://reports.example.net/r/TOKEN/enforce"
 
+    [ramp]                                           # max-age grows up to that while no reports come in
+
 A rotation names the new chain and the new backups in one edit of this file, so that no moment has only one of them.
 """
 
@@ -27,13 +29,15 @@ from typing import cast, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.middleware.keyfiles import KeySource, read_chain, read_pin
-from dynpin.middleware.terms import Mode, Pinned, Terms
+from dynpin.middleware.ramp.steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step, header_at
+from dynpin.middleware.terms import Built, Mode, Pinned, Terms
 from dynpin.pins import Pin
 
 __all__ = ["Inventory", "read_inventory"]
 
-_TOP = ("hosts", "keys", "backups", "pinned", "policy")
+_TOP = ("hosts", "keys", "backups", "pinned", "policy", "ramp")
 _POLICY = ("mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age")
+_RAMP = ("collector", "password_file", "state", "steps")
 
 _DURATION = re.compile(r"(?P<count>[0-9]{1,9})\s*(?P<unit>second|minute|hour|day|week)s?")
 
@@ -46,11 +50,37 @@ class Inventory:
         path: the file.
         hosts: the names that the site answers.
         terms: its keys, backups and policy; paths in it are absolute.
+        ramp: the way up to that policy, or None.
     """
 
     path: Path
     hosts: tuple[str, ...]
     terms: Terms
+    ramp: Ramp | None
+
+    @property
+    def mode(self) -> Mode:
+        """What the policy is to do."""
+        return self.terms.mode
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that the header is made from, beside this one."""
+        return self.terms.paths if self.ramp is None else (*self.terms.paths, self.ramp.state)
+
+    def build(self) -> Built:
+        """Read the files and make the header, as it stands on the ramp where there is one.
+
+        Raises:
+            PolicyError: as of :meth:`Terms.build`, or where the position on the ramp cannot be read.
+        """
+        built = self.terms.build()
+        if self.ramp is None or not self.ramp.is_on:
+            return built
+        from dynpin.middleware.ramp.keeping import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
+
+        position = RampFile(self.ramp.state).read() or self.ramp.begin(0)
+        return built._replace(header=header_at(built.header, position.max_age))
 
     def own_keys(self) -> dict[Pin, str]:
         """The site's own keys, pin to name: of each deployed chain the leaf's, and the backups; the files are read.
@@ -94,7 +124,34 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
         report_uri=policy.text("report_uri"),
         allow_long_max_age=policy.truth("allow_long_max_age"),
     )
-    return Inventory(file, hosts, terms)
+    return Inventory(file, hosts, terms, _ramp(top.table("ramp", _RAMP), terms) if "ramp" in top.values else None)
+
+
+def _ramp(table: _Table, terms: Terms) -> Ramp:
+    known = REPORT_URI.fullmatch(terms.report_uri or "")
+    if known is None:
+        raise PolicyError(
+            f"{table.file}: [ramp] moves by what clients report, so [policy] report_uri must be that of a dynpin "
+            'collector, such as "https://reports.example.net/r/TOKEN/enforce"'
+        )
+    target = terms.max_age
+    target = int(target.total_seconds()) if isinstance(target, timedelta) else target or 0
+    collector = table.text("collector") or known["collector"]
+    if not re.match("https?://.", collector):
+        raise table.wrong("collector", 'the address of the collector, such as "https://reports.example.net"')
+    folder = Path(table.file).parent
+    password_file = table.text("password_file")
+    state = table.text("state") or f"{Path(table.file).stem}-ramp.sqlite"
+    return Ramp(
+        steps=tuple(step for step in table.steps("steps") if step.max_age is None or step.max_age < target),
+        target=target,
+        collector=collector.rstrip("/"),
+        token=known["token"],
+        report_uri=known[0],
+        state=folder / state,
+        password_file=None if password_file is None else folder / password_file,
+        is_on=terms.mode == "enforce",
+    )
 
 
 class _Table:
@@ -141,6 +198,29 @@ class _Table:
         if match is None:
             raise self.wrong(key, 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"')
         return timedelta(**{match["unit"] + "s": int(match["count"])})
+
+    def seconds(self, key: str) -> int:
+        found = self.duration(key)
+        seconds = int(found.total_seconds()) if isinstance(found, timedelta) else found or 0
+        if seconds <= 0:
+            raise self.wrong(key, 'a time such as "7 days"') if key in self.values else self.refusal(key, "is missing")
+        return seconds
+
+    def steps(self, key: str) -> tuple[Step, ...]:
+        """The steps of a ramp: ``{ send = "1 hour", for = "2 days" }``, upwards."""
+        if key not in self.values:
+            return DEFAULT_STEPS
+        steps: list[Step] = []
+        wanted = 'tables such as { send = "report-only", for = "7 days" }, { send = "1 hour", for = "2 days" }, upwards'
+        for entry in self._entries(key, wanted):
+            if not isinstance(entry, dict):
+                raise self.wrong(key, wanted)
+            table = _Table(self.file, f"{self.name}.{key}", cast("dict[str, object]", entry), ("send", "for"))
+            max_age = None if table.values.get("send") == "report-only" else table.seconds("send")
+            if steps and (max_age is None or max_age <= (steps[-1].max_age or 0)):
+                raise self.wrong(key, wanted)
+            steps.append(Step(max_age, table.seconds("for")))
+        return tuple(steps)
 
     def mode(self) -> Mode:
         found = self.values.get("mode", "enforce")

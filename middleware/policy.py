@@ -12,8 +12,9 @@ from typing import Literal, Self, TypedDict, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.inventory import read_inventory
+from dynpin.middleware.inventory import Inventory, read_inventory
 from dynpin.middleware.keyfiles import KeySource, located
+from dynpin.middleware.ramp.steps import Ramp
 from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
 from dynpin.middleware.watching import Signature, signature, watcher
 
@@ -72,6 +73,7 @@ class Policy:
         text_field: the same as a WSGI header field, or None.
         mode: what the header is to do; None where that could not be read.
         made_from: the signature of the files when they were read last.
+        ramp: the way up to this policy, where an inventory has one, or None.
     """
 
     def __init__(
@@ -110,10 +112,10 @@ class Policy:
         """
         file = Path(path).absolute()
         policy = cls.__new__(cls)
-        policy._begin(lambda: read_inventory(file).terms, (file,), on_invalid)
+        policy._begin(lambda: read_inventory(file), (file,), on_invalid)
         return policy
 
-    def _begin(self, source: Callable[[], Terms], files: tuple[Path, ...], on_invalid: OnInvalid) -> None:
+    def _begin(self, source: Callable[[], Terms | Inventory], files: tuple[Path, ...], on_invalid: OnInvalid) -> None:
         """Read the terms from their source, which itself reads these files, and make the header."""
         one_of("on_invalid", on_invalid, get_args(OnInvalid))
         self._source, self._files = source, files
@@ -124,6 +126,10 @@ class Policy:
         self.field: tuple[bytes, bytes] | None = None
         self.text_field: tuple[str, str] | None = None
         self.made_from: Signature = ()
+        self.ramp: Ramp | None = None
+        self._is_watched = False
+        # The last header that clients may have noted of this process.
+        self._noted: PublicKeyPins | None = None
         try:
             self._take(self._read())
         except PolicyError as error:
@@ -136,8 +142,16 @@ class Policy:
 
     def watch(self) -> None:
         """Have the files watched and the header follow them, without a request noticing. The middleware calls this."""
+        self._is_watched = True
         if self._paths:
             watcher.add(self)
+        self._climb()
+
+    def _climb(self) -> None:
+        if self.ramp is not None and self._is_watched:
+            from dynpin.middleware.ramp.driver import driver  # noqa: PLC0415 - for those who have a ramp
+
+            driver.add(self)
 
     def signature(self) -> Signature:
         """The signature of the files as they are now."""
@@ -146,7 +160,8 @@ class Policy:
     def refresh(self) -> bool:
         """Read the files again; True if the header has changed.
 
-        A change that would make a bad header keeps the last good one, and is logged as an error.
+        A change that would make a bad header keeps the last good one, and is logged as an error. A deployed key that
+        the header did not pin leaves no header to send, and is logged as critical.
         """
         with self._lock:
             before = self.header
@@ -156,31 +171,44 @@ class Policy:
                 kept = "the last good header stays" if before else "there is still no header"
                 logger.error("The key files have changed, and %s: %s", kept, error)  # noqa: TRY400 - no traceback
                 return False
+            self._climb()  # the ramp may stand in the file since now
+            if self._locks_out(built):
+                # Neither header is right: clients would note the new key, which the mend takes away again, or an old
+                # one that is not shown. Without a header nobody is bound to either, and what was noted still holds.
+                self.header = self.field = self.text_field = None
+                logger.critical(
+                    "The deployed key has changed to one that the header did not pin: clients that noted the header "
+                    "are locked out until their pins expire, and no header is sent any more. Deploy a pinned key "
+                    "again, and the header comes back; if no client can hold the old pins any more (dynpin guard "
+                    "tells), restart the server, which then pins the new key. Clients may hold: %s",
+                    self._noted,
+                )
+                return before is not None
             if built.header == before:
                 return False
-            if before and not before.report_only and before.max_age and built.deployed.isdisjoint(before.pins):
-                logger.critical(
-                    "The deployed key has changed to one that the header did not pin: clients that noted it are locked "
-                    "out until their pins expire. Deploy a pinned key again, if there is one: %s",
-                    before,
-                )
             self._take(built)
-            logger.info("The key files have changed; the header is now %s: %s", built.header.name, built.header)
+            logger.info("The header is now %s: %s", built.header.name, built.header)
             return True
+
+    def _locks_out(self, built: Built) -> bool:
+        """Whether whoever noted the header before would refuse what is deployed now, and the new one pins it."""
+        enforces = not built.header.report_only and bool(built.header.max_age)
+        return enforces and self._noted is not None and built.deployed.isdisjoint(self._noted.pins)
 
     def _read(self) -> Built:
         """The header of the files as they stand at one moment."""
         for _ in range(5):
             self.made_from = self.signature()
-            terms = self._source()
-            self.mode = terms.mode
-            paths = (*self._files, *terms.paths)
+            described = self._source()
+            self.mode = described.mode
+            self.ramp = described.ramp if isinstance(described, Inventory) else None
+            paths = (*self._files, *described.paths)
             if paths != self._paths:
                 # An inventory names other files now: look at them too, before they are read.
                 self._paths = paths
                 continue
             try:
-                built = terms.build()
+                built = described.build()
             except PolicyError as error:
                 # Of an inventory every message names the file in which the mend is made.
                 raise PolicyError(": ".join([*map(str, self._files), str(error)])) from None
@@ -190,6 +218,8 @@ class Policy:
 
     def _take(self, built: Built) -> None:
         self.header = built.header
+        if built.header.max_age:
+            self._noted = built.header
         self.text_field = (built.header.name, str(built.header))
         # ASGI: header names are lower case
         self.field = (built.header.name.lower().encode("ascii"), str(built.header).encode("latin-1"))

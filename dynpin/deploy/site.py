@@ -53,7 +53,7 @@ def read_site(path: str | os.PathLike[str]) -> SiteInventory:
     """
     inventory = read_inventory(path)
     terms = inventory.terms
-    header = terms.build().header
+    header = inventory.build().header
     chains = [read_chain(source, f"keys[{number}]") for number, source in enumerate(terms.keys)]
     return SiteInventory(
         path=inventory.path,

@@ -43,6 +43,7 @@ class Site:
         self.key.write_bytes(certificate.private_key_pem.bytes())
 
     def back_up(self, certificate: trustme.LeafCert) -> None:
+        self.spare = certificate
         key = load_pem_private_key(certificate.private_key_pem.bytes(), None).public_key()
         self.backup.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 

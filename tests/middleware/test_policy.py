@@ -140,7 +140,7 @@ def test_paths_hold_when_the_server_leaves_its_folder(site: Site, monkeypatch: p
     monkeypatch.chdir(site.folder)
     policy = Policy(keys="fullchain.pem", backups="backup.pub", max_age=3600)
     monkeypatch.chdir("/")
-    site.deploy(site.issue())
+    site.back_up(site.issue())
     assert policy.refresh()
     assert str(policy.header) == site.expected()
 

@@ -34,8 +34,8 @@ def watcher() -> Iterator[Watcher]:
 
 
 def rotate(site: Site) -> None:
-    """Deploy another key, with another backup."""
-    site.deploy(site.issue())
+    """Deploy the backup key, with another backup."""
+    site.deploy(site.spare)
     site.back_up(site.issue())
 
 
@@ -81,14 +81,14 @@ def test_a_file_that_is_being_written_is_not_read(
     policy = Policy(**site.options)
     watcher.add(policy)
     old = policy.header
-    renewed = site.issue()
-    whole = renewed.cert_chain_pems[0].bytes()
+    whole = site.spare.cert_chain_pems[0].bytes()
     for size in range(0, len(whole), 200):
         site.chain.write_bytes(whole[:size])
         watcher.look()
         assert policy.header == old
     assert not caplog.records
     site.chain.write_bytes(whole)
+    site.back_up(site.issue())
     watcher.look()
     watcher.look()
     assert str(policy.header) == site.expected()
@@ -174,13 +174,32 @@ def test_files_that_never_stand_still_change_nothing(site: Site, caplog: pytest.
     assert "change faster than they can be read" in caplog.text
 
 
-def test_a_key_that_clients_do_not_expect_is_told_loudly(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_clients_do_not_expect_is_not_pinned(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    # A renewal made a new key. Whoever noted that one would be locked out by the mend, which is to deploy the old one.
     policy = Policy(**site.options)
+    chain, expected = site.chain.read_bytes(), site.expected()
     site.deploy(site.issue())
     assert policy.refresh()
+    assert (policy.header, policy.field, policy.text_field) == (None, None, None)
     [record] = caplog.records
     assert record.levelno == logging.CRITICAL
     assert "locked out until their pins expire" in record.getMessage()
+    assert expected in record.getMessage()
+    # Another unknown key is no better, and the pinned one brings the header back.
+    site.deploy(site.issue())
+    assert not policy.refresh()
+    site.chain.write_bytes(chain)
+    assert policy.refresh()
+    assert str(policy.header) == expected
+
+
+def test_where_no_client_holds_a_pin_any_key_may_follow(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    policy = Policy(**{**site.options, "mode": "report-only", "report_uri": "https://reports.example.net/r/1"})
+    site.deploy(site.issue())
+    assert policy.refresh()
+    assert policy.header is not None
+    assert policy.header.pins == site.pins
+    assert not caplog.records
 
 
 def test_to_deploy_the_backup_is_nothing_to_shout_about(site: Site, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,75 @@
+"""Asking the collector whether clients have reported violations of a policy."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import ssl
+from base64 import b64encode
+from datetime import datetime
+from typing import cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from dynpin.middleware.ramp.steps import Ramp, Sight
+from dynpin.report import rfc3339
+
+__all__ = ["ask", "intake_refusal"]
+
+_TIMEOUT = 10.0
+_LONGEST = 4 << 20
+
+
+def ask(ramp: Ramp, since: float) -> Sight:
+    """What the collector has of this policy since a time; muted groups are left out, since somebody chose so."""
+    query = urlencode({"token": ramp.token, "state!": "muted", "since": rfc3339(since), "limit": 100})
+    try:
+        status, body = _request(f"{ramp.collector}/api/groups?{query}", "GET", _signing_in(ramp))
+        if status != http.HTTPStatus.OK:
+            hint = "; its password stands in [ramp] password_file or DYNPIN_PASSWORD" if status in (401, 403) else ""
+            return Sight(failure=f"{ramp.collector}/api/groups answers {status}{hint}")
+        groups = cast("list[dict[str, str]]", json.loads(body)["entries"])
+        times = [datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups]
+        return Sight(max(times, default=None), sum(group["state"] == "open" for group in groups))
+    except (OSError, http.client.HTTPException) as error:
+        return Sight(failure=f"{ramp.collector} cannot be asked: {error or type(error).__name__}")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Sight(failure=f"{ramp.collector}/api/groups gives no groups: is it the address of a dynpin collector?")
+
+
+def intake_refusal(ramp: Ramp) -> str:
+    """Why the report-uri does not take reports, or an empty text: where none can arrive, quiet means nothing."""
+    try:
+        # A report of nothing: the intake knows the token, and refuses the rest.
+        status, _ = _request(ramp.report_uri, "POST", {"Content-Type": "application/json"}, b"{}")
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"report_uri {ramp.report_uri} cannot be reached: {error or type(error).__name__}"
+    if status == http.HTTPStatus.BAD_REQUEST:
+        return ""
+    return f"report_uri {ramp.report_uri} answers {status} to a report: is its token known to the collector?"
+
+
+def _signing_in(ramp: Ramp) -> dict[str, str]:
+    if ramp.password_file is not None:
+        password = ramp.password_file.read_text("utf-8").partition("\n")[0].strip()
+    else:
+        password = os.environ.get("DYNPIN_PASSWORD", "")
+    return {"Authorization": f"Basic {b64encode(f':{password}'.encode()).decode()}"} if password else {}
+
+
+def _request(url: str, method: str, fields: dict[str, str], body: bytes | None = None) -> tuple[int, bytes]:
+    # http.client follows no redirect and reads no proxy from the environment: the password goes to this host alone.
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    connection = (
+        http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=ssl.create_default_context())
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    )
+    try:
+        path = quote(parts.path, safe="/%") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, path, body, fields)
+        response = connection.getresponse()
+        return response.status, response.read(_LONGEST)
+    finally:
+        connection.close()

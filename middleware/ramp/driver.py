@@ -1,0 +1,93 @@
+"""Moving a ramp: a thread that asks the collector and writes the position down, from which the header is made."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from dynpin.errors import PolicyError
+from dynpin.middleware.ramp.asking import ask, intake_refusal
+from dynpin.middleware.ramp.keeping import RampFile
+from dynpin.middleware.ramp.steps import ASK_EVERY, Position, Ramp, Sight, decide, shown
+from dynpin.middleware.rounds import Rounds
+
+__all__ = ["Driver", "driver"]
+
+logger = logging.getLogger("dynpin.middleware")
+
+
+class Ramped(Protocol):
+    """What has a ramp, or None."""
+
+    @property
+    def ramp(self) -> Ramp | None:
+        """The ramp as its inventory describes it now."""
+        ...
+
+
+class Driver(Rounds[Ramped, str]):
+    """Moves ramps up while no reports come in, and says aloud why one does not move.
+
+    Whichever process of a server comes first asks the collector; the others find the answer in the file.
+
+    Args:
+        interval: seconds between two looks at the file.
+        clock: seconds since the epoch, UTC.
+    """
+
+    def __init__(self, interval: float = 60.0, clock: Callable[[], float] = time.time) -> None:
+        super().__init__("dynpin-ramp", interval)
+        self.clock = clock
+
+    def add(self, ramped: Ramped) -> None:
+        """Move this ramp for as long as what has it lives; twice is once."""
+        self.join(ramped, "")
+
+    def look_at(self, member: Ramped, before: str) -> str:
+        """Ask the collector where it is time, and move; what there is to say is logged when it is new."""
+        if member.ramp is None:
+            return ""
+        told = self._drive(member.ramp, RampFile(member.ramp.state))
+        if told and told != before:
+            logger.error("%s", told)
+        return told
+
+    def _drive(self, ramp: Ramp, file: RampFile) -> str:
+        now = self.clock()
+        try:
+            position = file.read()
+            if not ramp.is_on:
+                if position is not None and position.max_age != ramp.levels[0]:
+                    file.change(ramp.begin(now), lambda _: ramp.begin(now), now)
+                    logger.warning("The policy is not enforced: its ramp begins anew when it is")
+                return ""
+            if position is None or position.asked_at is None or not 0 <= now - position.asked_at < ASK_EVERY:
+                before, position = file.change(ramp.begin(now), self._deciding(ramp, position, now), now)
+                if position.max_age != before.max_age:
+                    logger.warning("The ramp moves up after a time without reports: %s", shown(position.max_age))
+        except PolicyError as error:
+            return f"The ramp stays where it is: {error}"
+        if position.failure:
+            return f"The ramp stays at {shown(position.max_age)}: {position.failure}"
+        if position.open_groups:
+            return (
+                f"Clients report violations: {position.open_groups} open at {ramp.collector} (groups of reports), and "
+                f"the ramp stays at {shown(position.max_age)}. Look at them: what is mended is marked as resolved "
+                "there, what is no fault of the site as muted. dynpin ramp back makes the policy shorter meanwhile"
+            )
+        return ""
+
+    def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position], Position]:
+        """What to do with the position, all that the network says being known."""
+        before = position or ramp.begin(now)
+        sight = ask(ramp, before.began_at)
+        if decide(before, ramp, sight, now).max_age != before.max_age:
+            refusal = intake_refusal(ramp)
+            sight = Sight(failure=refusal) if refusal else sight
+        return lambda current: decide(current, ramp, sight, now)
+
+
+driver = Driver()
+driver.survive_forks()

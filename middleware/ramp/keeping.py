@@ -1,0 +1,115 @@
+"""The file that keeps the position on a ramp: SQLite, so that the processes of a server agree and none forgets."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+from pathlib import Path
+
+from dynpin.errors import PolicyError
+from dynpin.middleware.ramp.steps import Position
+
+__all__ = ["RampFile"]
+
+_TABLES = """
+    CREATE TABLE position (
+        only INTEGER PRIMARY KEY CHECK (only = 1), began_at INTEGER NOT NULL, max_age INTEGER, waited REAL NOT NULL,
+        asked_at REAL, disturbed_at REAL, open_groups INTEGER NOT NULL, is_held INTEGER NOT NULL, failure TEXT NOT NULL
+    );
+    CREATE TABLE sent (at INTEGER NOT NULL, max_age INTEGER);
+    PRAGMA user_version = 1;
+"""
+_FIELDS = ("began_at", "max_age", "waited", "asked_at", "disturbed_at", "open_groups", "is_held", "failure")
+
+
+class RampFile:
+    """The position on the ramp, and what was sent since when.
+
+    Every process of the server reads and writes it; a connection lives no longer than one of these calls, so that
+    none crosses a fork.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Position | None:
+        """The position, or None where the ramp has not begun.
+
+        Raises:
+            PolicyError: where the file is damaged, or of something else.
+        """
+        if not self.path.exists():
+            return None
+        with self._connection("mode=ro") as db:
+            return None if _is_new(db) else _position(db)
+
+    def sent(self) -> tuple[tuple[int, int | None], ...]:
+        """Since when which max-age was sent, oldest first; None is report-only.
+
+        Raises:
+            PolicyError: as of :meth:`read`.
+        """
+        if not self.path.exists():
+            return ()
+        with self._connection("mode=ro") as db:
+            return () if _is_new(db) else tuple(db.execute("SELECT at, max_age FROM sent ORDER BY at, rowid"))
+
+    def change(self, begin: Position, decide: Callable[[Position], Position], now: float) -> tuple[Position, Position]:
+        """Decide from the position as it is, while no other process can; the position before and after.
+
+        Args:
+            begin: the position where none is kept yet.
+            decide: gives the new position.
+            now: when that is; written down where what is sent changes.
+
+        Raises:
+            PolicyError: as of :meth:`read`, and where the file cannot be written.
+        """
+        with self._connection("mode=rwc") as db:
+            db.execute("BEGIN IMMEDIATE")
+            if _is_new(db):
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+            kept = _position(db)
+            before = kept or begin
+            after = decide(before)
+            marks = ", ".join("?" * len(_FIELDS))
+            values = asdict(after)
+            db.execute(
+                f"REPLACE INTO position (only, {', '.join(_FIELDS)}) VALUES (1, {marks})",  # noqa: S608 - our own names
+                [values[name] for name in _FIELDS],
+            )
+            if kept is None:
+                db.execute("INSERT INTO sent VALUES (?, ?)", (int(now), before.max_age))
+            if after.max_age != before.max_age:
+                db.execute("INSERT INTO sent VALUES (?, ?)", (int(now), after.max_age))
+            db.execute("COMMIT")
+        return before, after
+
+    @contextlib.contextmanager
+    def _connection(self, mode: str) -> Generator[sqlite3.Connection]:
+        try:
+            db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
+            try:
+                yield db
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise PolicyError(
+                f"{self.path}, which keeps the position on the ramp, cannot be used ({error}). The server needs to "
+                "write to it and to its folder; without the file the ramp begins anew"
+            ) from None
+
+
+def _is_new(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("PRAGMA user_version").fetchone()[0] == 0)
+
+
+def _position(db: sqlite3.Connection) -> Position | None:
+    row = db.execute(f"SELECT {', '.join(_FIELDS)} FROM position").fetchone()  # noqa: S608 - our own names
+    if row is None:
+        return None
+    began_at, max_age, waited, asked_at, disturbed_at, open_groups, is_held, failure = row
+    return Position(began_at, max_age, waited, asked_at, disturbed_at, open_groups, bool(is_held), failure)

@@ -1,0 +1,185 @@
+"""The steps of a ramp, and when it moves: no file, no network, no clock (RFC 7469 §4.1, §4.3)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from dynpin.header import PublicKeyPins
+
+__all__ = [
+    "ASK_EVERY",
+    "DEFAULT_STEPS",
+    "REPORT_URI",
+    "Position",
+    "Ramp",
+    "Sight",
+    "Step",
+    "decide",
+    "header_at",
+    "shown",
+]
+
+# Seconds between two questions to the collector, and the longest silence between two answers that counts as quiet.
+ASK_EVERY = 300
+_LONGEST_GAP = 3 * ASK_EVERY
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+# What the collector of dynpin serves; its address is what stands before.
+REPORT_URI = re.compile(r"(?P<collector>https?://.+)/r/(?P<token>[^/?#]+)/enforce")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what is sent, and for how many seconds of quiet.
+
+    `max_age` is in seconds; None is report-only.
+    """
+
+    max_age: int | None
+    stay: int
+
+
+DEFAULT_STEPS = (
+    Step(None, 7 * _DAY),
+    Step(5 * _MINUTE, _DAY),
+    Step(_HOUR, 2 * _DAY),
+    Step(_DAY, 4 * _DAY),
+    Step(7 * _DAY, 14 * _DAY),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """The ramp of one site.
+
+    Attributes:
+        steps: from the first to the last before the target, each longer than the one before.
+        target: the max-age that it ends at, in seconds.
+        collector: the address of the collector of reports, without a slash at its end.
+        token: what names this policy in the report-uri.
+        report_uri: where clients report; asked whether it takes reports before each move.
+        state: the file that keeps the position.
+        password_file: holds the collector's password in its first line; None: DYNPIN_PASSWORD, or none at all.
+        is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp begins anew.
+    """
+
+    steps: tuple[Step, ...]
+    target: int
+    collector: str
+    token: str
+    report_uri: str
+    state: Path
+    password_file: Path | None = None
+    is_on: bool = True
+
+    @property
+    def levels(self) -> tuple[int | None, ...]:
+        """The max-age of each step and the target, upwards; None is report-only."""
+        return (*(step.max_age for step in self.steps), self.target)
+
+    def begin(self, now: float) -> Position:
+        """The position at the foot of the ramp."""
+        return Position(began_at=int(now), max_age=self.levels[0])
+
+    def stay(self, max_age: int | None) -> int:
+        """How many seconds of quiet this max-age needs before the next."""
+        passed = [step for step in self.steps if _height(step.max_age) <= _height(max_age)]
+        # The steps may have been edited since: what counts is the highest that has been reached.
+        return max(passed or self.steps[:1], key=lambda step: _height(step.max_age)).stay if self.steps else 0
+
+    def above(self, max_age: int | None) -> int | None:
+        """The next max-age, or None at the end."""
+        return next((each for each in self.levels if each is not None and each > _height(max_age)), None)
+
+    def below(self, max_age: int | None) -> int | None:
+        """The max-age of the step before; at the foot, the same."""
+        lower = [each for each in self.levels if _height(each) < _height(max_age)]
+        return lower[-1] if lower else max_age
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a ramp stands. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        began_at: when the ramp began; reports from before do not count.
+        max_age: what is sent, in seconds; None is report-only.
+        waited: seconds of quiet at this step, counted only while the collector answered.
+        asked_at: when the collector answered last, or None.
+        disturbed_at: when the last report that counts came in, or None.
+        open_groups: how many groups of reports wait for somebody to look at them.
+        is_held: whether a person holds the ramp.
+        failure: why the collector could not be asked; empty where it answered.
+    """
+
+    began_at: int
+    max_age: int | None
+    waited: float = 0.0
+    asked_at: float | None = None
+    disturbed_at: float | None = None
+    open_groups: int = 0
+    is_held: bool = False
+    failure: str = ""
+
+
+class Sight(NamedTuple):
+    """What the collector said: the last report that counts, and the open groups; or why it said nothing."""
+
+    last_report_at: float | None = None
+    open_groups: int = 0
+    failure: str = ""
+
+
+def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position:
+    """The position after what was seen at `now`.
+
+    It moves up after a step's whole time of quiet. A report begins that time anew, and an open group holds the ramp
+    until somebody has looked at it. It never moves down by itself: a report may be the sign of an attack, and whoever
+    attacks or forges reports must not be able to weaken the policy. Time in which the collector did not answer, or
+    the server did not run, counts for nothing; nor does more than a quarter of an hour at once, whatever the clock
+    says.
+    """
+    if sight.failure:
+        return replace(position, failure=sight.failure)
+    gap = 0.0 if position.asked_at is None else min(max(0.0, now - position.asked_at), _LONGEST_GAP)
+    waited, disturbed_at = position.waited + gap, position.disturbed_at
+    if sight.last_report_at is not None and (disturbed_at is None or sight.last_report_at > disturbed_at):
+        waited, disturbed_at = 0.0, sight.last_report_at
+    seen = replace(
+        position,
+        waited=waited,
+        asked_at=now,
+        disturbed_at=disturbed_at,
+        open_groups=sight.open_groups,
+        failure="",
+    )
+    above = ramp.above(seen.max_age)
+    if above is None or seen.is_held or seen.open_groups or waited < ramp.stay(seen.max_age):
+        return seen
+    return replace(seen, max_age=above, waited=0.0)
+
+
+def header_at(header: PublicKeyPins, max_age: int | None) -> PublicKeyPins:
+    """The header of the target, as it is sent at this height."""
+    if max_age is None:
+        uri = header.report_uri and re.sub("/enforce$", "/report-only", header.report_uri)
+        return replace(header, max_age=None, report_uri=uri, report_only=True)
+    return replace(header, max_age=min(max_age, header.max_age or 0))
+
+
+def shown(max_age: int | None) -> str:
+    """A step in words."""
+    if max_age is None:
+        return "report-only"
+    for name, seconds in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE)):
+        if max_age >= seconds and not max_age % seconds:
+            count = max_age // seconds
+            return f"max-age of {count} {name}{'' if count == 1 else 's'}"
+    return f"max-age of {max_age} seconds"
+
+
+def _height(max_age: int | None) -> int:
+    return -1 if max_age is None else max_age
