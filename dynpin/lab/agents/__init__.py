@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dynpin.lab.agents import wget2
 from dynpin.lab.agents.agent import Agent, Machine, Settings, UserAgent, Visit
 from dynpin.lab.agents.library import DynpinAgent
 
@@ -17,6 +18,13 @@ AGENTS: Mapping[str, Agent] = {
             "dynpin",
             "RFC 7469 to the letter, and its choices: private roots are held to the pins too; a flood evicts nothing.",
             DynpinAgent,
+        ),
+        Agent(
+            "wget2",
+            "wget2 (the real program)",
+            "Notes any pins, in its chain or not, without a Backup Pin too; a malformed header unpins; reports nothing.",
+            wget2.Wget2Agent,
+            wget2.missing,
         ),
     )
 }

@@ -1,0 +1,174 @@
+"""wget2, the real program: the one foreign HPKP client that is still maintained.
+
+Each visit is a process of its own, in a mount namespace whose /etc/hosts leads the lab's names to loopback, so that
+nobody needs to be root; the port is that of whoever answers the name now, since pins are kept for names alone. Its
+clock cannot be set. So the times in its pin file are moved, before each visit and back after it, by what the lab's
+clock and the machine's differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import time
+from functools import lru_cache
+
+from dynpin.clientstore.formats.wget2 import read_wget2, write_wget2
+from dynpin.hosts import KnownPinnedHost, canonical_host, superdomains
+from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.noting import Noting, Outcome
+
+__all__ = ["Wget2Agent", "missing", "nearest"]
+
+_TIMEOUT = 60.0
+_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--")
+_WITH_HOSTS = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
+_OPTIONS = (
+    *("--no-config", "--no-hsts", "--no-ocsp", "--no-tls-resume", "--server-response", "--output-document=page"),
+    *("--tries=1", "--timeout=20", "--max-redirect=0", "--ca-directory=", "--ca-certificate=roots.pem"),
+)
+# What it prints in the C locale.
+_STATUS = re.compile(r"^\s*HTTP/[0-9.]+ ([0-9]{3})", re.MULTILINE)
+_HEADER = re.compile(r"^\s*public-key-pins:", re.MULTILINE | re.IGNORECASE)
+_ERROR = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
+_MISMATCH = "Pubkey pinning mismatch"
+_FAILURES = {4: "the network failed", 5: "TLS failed"}
+# `HOST SUBDOMAINS CREATED MAX-AGE`
+_HOST_LINE = re.compile(r"^([^#*\s]\S* [01] )([0-9]+)( [0-9]+)$", re.MULTILINE)
+
+
+@lru_cache(maxsize=1)
+def missing() -> str | None:
+    """Why wget2 cannot be run here, in words; None where it can."""
+    if shutil.which("wget2") is None:
+        return "wget2 is not installed (Debian: apt-get install wget2)"
+    if shutil.which("unshare") is None:
+        return "unshare, of util-linux, is not installed"
+    tried = subprocess.run(  # noqa: S603 - its own words
+        [*_NAMESPACE, "true"], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+    )
+    return None if tried.returncode == 0 else f"this machine gives no user namespaces: {tried.stderr.strip()}"
+
+
+def nearest(entries: list[KnownPinnedHost], host: str) -> KnownPinnedHost | None:
+    """The entry that applies, by a rule that is not the RFC's: of the nearest name that has one, whatever it covers.
+
+    An entry without includeSubDomains hides a farther one with it, and the subdomain is pinned to nothing.
+    """
+    own = {entry.host: entry for entry in entries}
+    found = next((own[name] for name in (host, *superdomains(host)) if name in own), None)
+    return found if found is not None and (found.host == host or found.include_subdomains) else None
+
+
+class Wget2Agent:
+    """wget2 with a pin file in the machine's folder; the file tells the lab's time while wget2 does not run.
+
+    Args:
+        machine: what it is installed on.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._pins = machine.folder / "hpkp"
+        self._pins.write_text("")
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`."""
+        port = self.machine.network.get(host)
+        if port is None:
+            return Visit(host=host, failure=f"no {host} in this network")
+        known = self.known_host(host) if self.machine.pins else None
+        before = self._own(host)
+        done = self._run(f"https://{host}:{port}{path}", secret)
+        said = done.stdout + done.stderr
+        if _MISMATCH in said:
+            return Visit(host=host, refusal=f"{_MISMATCH} (wget2 exited with 5)", known_host=known, section="2.6")
+        status = _STATUS.search(said)
+        if status is None:
+            why = "; ".join(line.strip() for line in _ERROR.findall(said)) or _FAILURES.get(
+                done.returncode, "it failed"
+            )
+            return Visit(host=host, failure=f"{why} (wget2 exited with {done.returncode})", known_host=known)
+        noting = self._noting(host, before) if self.machine.pins and _HEADER.search(said) else None
+        return Visit(
+            host=host,
+            status=int(status[1]),
+            known_host=known,
+            noting=noting,
+            section=noting.section if noting else "",
+        )
+
+    def known_host(self, host: str) -> KnownPinnedHost | None:
+        """As :meth:`UserAgent.known_host`."""
+        return nearest(self.known_hosts(), canonical_host(host))
+
+    def known_hosts(self) -> list[KnownPinnedHost]:
+        """As :meth:`UserAgent.known_hosts`."""
+        now = self.machine.clock()
+        entries = read_wget2(self._pins.read_text(), now=now)
+        return sorted((entry for entry in entries if not entry.is_expired(now)), key=lambda entry: entry.host)
+
+    def forget(self, host: str) -> bool:
+        """Take the host out of the pin file, as a user can with an editor."""
+        entries, name = self.known_hosts(), canonical_host(host)
+        kept = [entry for entry in entries if entry.host != name]
+        self._pins.write_text(write_wget2(kept))
+        return len(kept) < len(entries)
+
+    def send_reports(self) -> list[str]:
+        """Nothing: wget2 reads no report-uri."""
+        return []
+
+    def restart(self, *, crashed: bool = False) -> None:
+        """Nothing: it ends after each visit, and has written its file by then."""
+
+    def close(self) -> None:
+        """Nothing: it has ended."""
+
+    def _own(self, host: str) -> KnownPinnedHost | None:
+        return next((entry for entry in self.known_hosts() if entry.host == canonical_host(host)), None)
+
+    def _run(self, url: str, secret: str) -> subprocess.CompletedProcess[str]:
+        folder, names = self.machine.folder, " ".join(sorted(self.machine.network))
+        roots = (*self.machine.public_roots, *self.machine.private_roots)
+        (folder / "roots.pem").write_text("".join(ssl.DER_cert_to_PEM_cert(root) for root in roots))
+        (folder / "hosts").write_text(f"127.0.0.1 localhost {names}\n")
+        pinning = "--hpkp" if self.machine.pins else "--no-hpkp"
+        command = [*_NAMESPACE, *_WITH_HOSTS, str(folder / "hosts"), "wget2", *_OPTIONS, pinning, "--hpkp-file=hpkp"]
+        # No proxy of the person who plays, none of his settings, and no language but that of the messages above.
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LC_ALL": "C"}
+        ahead = round(time.time() - self.machine.clock())
+        self._move(ahead)
+        try:
+            return subprocess.run(  # noqa: S603 - a URL and a secret of the lab's own making
+                [*command, f"--header=Authorization: {secret}", url],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        finally:
+            self._move(-ahead)
+
+    def _move(self, seconds: int) -> None:
+        """Move the times in the pin file."""
+        text = self._pins.read_text()
+        self._pins.write_text(_HOST_LINE.sub(lambda line: f"{line[1]}{int(line[2]) + seconds}{line[3]}", text))
+
+    def _noting(self, host: str, before: KnownPinnedHost | None) -> Noting:
+        """What the header did, from the pin file: wget2 says nothing of it."""
+        after = self._own(host)
+        outcome: Outcome
+        if after is None:
+            outcome, did = ("ignored", "keeps no entry") if before is None else ("removed", "has taken the entry out")
+        else:
+            outcome, did = (
+                ("noted", "has written an entry") if before is None else ("updated", "has rewritten the entry")
+            )
+        return Noting(outcome, f"wget2 {did} for {host} in its pin file", "2.5", after)
