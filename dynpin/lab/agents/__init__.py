@@ -22,7 +22,7 @@ AGENTS: Mapping[str, Agent] = {
         Agent(
             "wget2",
             "wget2 (the real program)",
-            "Notes any pins, in its chain or not, without a Backup Pin too; a malformed header unpins; reports nothing.",
+            "Notes any pins, in its chain or not, without a Backup Pin too; a malformed header unpins; no report.",
             wget2.Wget2Agent,
             wget2.missing,
         ),
