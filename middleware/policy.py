@@ -18,18 +18,16 @@ from dynpin.middleware.ramp.steps import Ramp
 from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
 from dynpin.middleware.watching import Signature, signature, watcher
 
-__all__ = ["Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions"]
+__all__ = ["Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions", "PolicyTerms"]
 
 logger = logging.getLogger("dynpin.middleware")
 
 OnInvalid = Literal["raise", "silence"]
 
 
-class PolicyOptions(TypedDict, total=False):
-    """The keywords of :class:`Policy`, as the middleware takes them."""
+class PolicyTerms(TypedDict, total=False):
+    """The keywords of :class:`Policy` but for the keys."""
 
-    keys: KeySource | Iterable[KeySource]
-    backups: KeySource | Iterable[KeySource]
     max_age: timedelta | int | None
     include_subdomains: bool
     report_uri: str | None
@@ -38,6 +36,13 @@ class PolicyOptions(TypedDict, total=False):
     hosts: str | Iterable[str]
     allow_long_max_age: bool
     on_invalid: OnInvalid
+
+
+class PolicyOptions(PolicyTerms, total=False):
+    """The keywords of :class:`Policy`, as the middleware takes them."""
+
+    keys: KeySource | Iterable[KeySource]
+    backups: KeySource | Iterable[KeySource]
 
 
 class Policy:

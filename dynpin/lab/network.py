@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from wsgiref.handlers import SimpleHandler
 
 if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
     import trustme
 
-__all__ = ["TLSServer", "loopback_names"]
+__all__ = ["Certified", "TLSServer", "loopback_names"]
 
 _TIMEOUT = 10.0
 
@@ -46,6 +50,14 @@ def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
         socket.getaddrinfo = real
 
 
+class Certified(Protocol):
+    """A chain and its key: trustme's certificates and those of :mod:`dynpin.lab.certificates`."""
+
+    def configure_cert(self, ctx: ssl.SSLContext, /) -> None:
+        """Have a server's context show it."""
+        ...
+
+
 class TLSServer:
     """A threaded TLS server on 127.0.0.1 that answers HTTP/1.1 and counts each byte it could read.
 
@@ -53,6 +65,7 @@ class TLSServer:
         certificate: the chain and key it shows; :meth:`show` changes them while it runs.
         headers: header fields of every response, in order; the same name may stand several times.
         body: the body of every response.
+        app: a WSGI app that answers in place of `headers` and `body`; it too may be changed while the server runs.
         client_ca: ask for a client certificate of this authority.
         maximum_version: the newest TLS version it speaks.
 
@@ -65,15 +78,17 @@ class TLSServer:
 
     def __init__(
         self,
-        certificate: trustme.LeafCert,
+        certificate: Certified,
         *,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"hello",
+        app: WSGIApplication | None = None,
         client_ca: trustme.CA | None = None,
         maximum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     ) -> None:
         self.headers = list(headers)
         self.body = body
+        self.app = app
         self.client_ca = client_ca
         self.maximum_version = maximum_version
         self.connections = 0
@@ -96,12 +111,11 @@ class TLSServer:
         """The https URL of this server under a name."""
         return f"https://{host}:{self.port}{path}"
 
-    def show(self, certificate: trustme.LeafCert) -> None:
+    def show(self, certificate: Certified) -> None:
         """Show this chain and key from the next connection on."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.maximum_version = self.maximum_version
-        with certificate.private_key_and_cert_chain_pem.tempfile() as file:
-            context.load_cert_chain(file)
+        certificate.configure_cert(context)
         if self.client_ca is not None:
             context.load_verify_locations(cadata=self.client_ca.cert_pem.bytes().decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
@@ -181,9 +195,38 @@ class TLSServer:
                     return
 
     def _response(self, request: bytes) -> bytes:
+        if self.app is not None:
+            return _run(self.app, request)
         fields = [("Content-Length", str(len(self.body))), ("Content-Type", "text/plain"), *self.headers]
         head = "HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n"
         return head.encode("latin-1") + (b"" if request.startswith(b"HEAD ") else self.body)
+
+
+class _Handler(SimpleHandler):
+    """The standard library's own way to run a WSGI app."""
+
+    http_version = "1.1"
+
+
+def _run(app: WSGIApplication, request: bytes) -> bytes:
+    """What a WSGI app answers to a request without a body."""
+    method, _, rest = request.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    path, _, query = rest.partition(" ")[0].partition("?")
+    environ = {
+        "HTTPS": "on",
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "443",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
+    response = io.BytesIO()
+    handler = _Handler(io.BytesIO(), response, io.StringIO(), environ)
+    handler.os_environ = {}  # a web server's app sees its request, not the environment of this process
+    handler.run(app)
+    return response.getvalue()
 
 
 def _content_length(head: bytes) -> int:

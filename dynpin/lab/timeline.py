@@ -107,6 +107,7 @@ class Timeline:
         keys: every key that the story names, in the order in which they were made.
         events: in the order of time.
         remarks: what the scenario asserts.
+        decisive: the visit on which the story turns: its outcome stands in the table of all scenarios.
     """
 
     scenario: str
@@ -115,6 +116,7 @@ class Timeline:
     keys: list[Key] = field(default_factory=list[Key])
     events: list[Event] = field(default_factory=list[Event])
     remarks: list[Remark] = field(default_factory=list[Remark])
+    decisive: Event | None = None
 
     @property
     def visits(self) -> list[Event]:

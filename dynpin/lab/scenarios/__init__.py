@@ -1,0 +1,102 @@
+"""The scenarios: every published success and failure of pinning, each in a file that reads like its story.
+
+:mod:`dynpin.lab.stage` has the words that they are written in. A file registers its story with :func:`scenario`;
+whoever wants one asks :func:`scenarios`, which reads them all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dynpin.lab.agents import AGENTS
+from dynpin.lab.stage import Stage, set_stage
+from dynpin.lab.timeline import Timeline
+
+__all__ = ["EVERY_AGENT", "Scenario", "play", "scenario", "scenarios"]
+
+EVERY_AGENT = ("dynpin", "chromium", "firefox", "wget2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One story.
+
+    Attributes:
+        number: where it stands among all.
+        name: what the command calls it, such as ``"smashing-magazine"``.
+        title: for people.
+        story: what happens, in two or three sentences for a reader who knows nothing.
+        rfc: what RFC 7469 says, with sections.
+        browsers: what browsers did.
+        dynpin: what dynpin does about it.
+        sources: public facts behind it: who, when.
+        agents: the user agents that it is played with, by name.
+        act: plays it on an empty stage.
+    """
+
+    number: int
+    name: str
+    title: str
+    story: str
+    rfc: str
+    browsers: str
+    dynpin: str
+    sources: tuple[str, ...]
+    agents: tuple[str, ...]
+    act: Callable[[Stage], None]
+
+
+_registered: dict[str, Scenario] = {}
+
+
+def scenario(
+    *,
+    number: int,
+    name: str,
+    title: str,
+    story: str,
+    rfc: str,
+    browsers: str,
+    dynpin: str,
+    sources: tuple[str, ...] = (),
+    agents: tuple[str, ...] = EVERY_AGENT,
+) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
+    """Register the function beneath as a scenario; the words are those of :class:`Scenario`."""
+
+    def register(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
+        _registered[name] = Scenario(
+            number=number,
+            name=name,
+            title=title,
+            story=story,
+            rfc=rfc,
+            browsers=browsers,
+            dynpin=dynpin,
+            sources=sources,
+            agents=agents,
+            act=act,
+        )
+        return act
+
+    return register
+
+
+def scenarios() -> Mapping[str, Scenario]:
+    """Every scenario by name, in the order of the numbers."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_registered.items(), key=lambda item: item[1].number))
+
+
+def play(scenario: Scenario, agent: str) -> Timeline:
+    """Play a scenario with a user agent, and give the record.
+
+    Raises:
+        KeyError: for an agent that there is not.
+    """
+    with set_stage(scenario.name, AGENTS[agent]) as stage:
+        scenario.act(stage)
+        return stage.timeline

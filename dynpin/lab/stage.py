@@ -1,0 +1,287 @@
+"""The stage on which a scenario is written, in the words of its story.
+
+A scenario is a function of a :class:`Stage`, in a file of its own below ``dynpin/lab/scenarios``; ``hotspot.py`` is the
+shortest. Everything happens: each site and attacker is a TLS server on loopback, each visit a TLS connection and an
+HTTP request of the user agent under test, and the outcome is what the servers counted. Only time is the stage's own.
+
+**Setting.** ::
+
+    honest = stage.authority("Honest CA")                 # a root that every client trusts; .intermediate("…"),
+                                                          # .cross_signed(by=other); public=False: installed by the user
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(30))      # and every other keyword of Policy;
+                                                          # without max_age it sends no header until .pins(…)
+    alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
+                                                          # trusts=[…]: these roots alone; and every word of Settings
+
+**Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
+
+    event = alice.visits(bank)                            # an Event with outcome, bytes_read, noting, reason …
+    stage.later(days(1))                                  # the clock of everybody
+    key = bank.makes_key(); bank.deploys(key)             # shows it; the header stays as it is until
+    bank.pins(max_age=days(1))                            # … this: dynpin's own Policy of the keys as they are now
+    bank.deploys(bank.certifies(key, by=other, expired=True))
+    bank.rotates(); bank.loses(bank.key, *bank.backups)
+    bank.sends('pin-sha256="…"; max-age=1000')            # a header past the middleware, as the story has it; or None
+    mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[alice], sends=header_or_None)
+    mallory.leaves()                                      # the network leads to the true site again
+    alice.knows(bank); alice.forgets(bank); alice.distrusts(careless); alice.ahead = days(61)
+    stage.leads("shop.test", node_b)                      # where the network leads a name (a node, another server)
+    stage.tells("bank.test", "…")                         # a deed that needs no hand
+
+**Assertions**, each a remark of the timeline; a scenario whose remarks do not all hold has failed. ::
+
+    stage.expect(event, "protected", chromium="fooled")   # the outcome, and where an agent differs, by its name
+    stage.check("the guard refuses the new key", not bank.guard(bank.certifies(key)).ok)
+    stage.refuses("dynpin sends no header without a backup", lambda: bank.policy(backups=[]), PolicyError)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TypedDict, TypeVar, Unpack
+
+from dynpin.lab.actors import Answerer, Attacker, Client, Site
+from dynpin.lab.agents import Agent, Settings
+from dynpin.lab.certificates import Authority, Certificate, KeyPair
+from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline
+from dynpin.middleware.policy import PolicyTerms
+from dynpin.pins import Pin
+
+__all__ = ["Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
+
+# Every story begins here: so that what it says of dates is the same at each playing.
+BEGINNING = 1_767_225_600.0  # 2026-01-01, UTC
+_LANES: tuple[Role, ...] = ("authority", "site", "attacker", "client")
+
+_Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[object])
+
+
+class Otherwise(TypedDict, total=False):
+    """What an agent comes to where it differs from the rest."""
+
+    dynpin: Outcome
+    chromium: Outcome
+    firefox: Outcome
+    wget2: Outcome
+
+
+def days(number: float) -> timedelta:
+    """So many days."""
+    return timedelta(days=number)
+
+
+def hours(number: float) -> timedelta:
+    """So many hours."""
+    return timedelta(hours=number)
+
+
+def minutes(number: float) -> timedelta:
+    """So many minutes."""
+    return timedelta(minutes=number)
+
+
+@contextlib.contextmanager
+def set_stage(scenario: str, agent: Agent) -> Generator[Stage]:
+    """An empty stage for one playing; its servers end with it, and its files are gone."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynpin-lab-")))
+        yield Stage(scenario, agent, folder, stack)
+
+
+class Stage:
+    """Who plays, the network between them, the clock, and the record; the words are in this module's docstring.
+
+    Attributes:
+        agent: the user agent under test.
+        timeline: the record.
+        now: the time, in seconds since the epoch.
+        network: the port of 127.0.0.1 at which a name is answered.
+        roots: every root authority; `public` are those that browsers ship.
+        answerers: whoever runs a server.
+    """
+
+    def __init__(self, scenario: str, agent: Agent, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.agent = agent
+        self.folder = folder
+        self.timeline = Timeline(scenario, agent.name)
+        self.now = BEGINNING
+        self.network: dict[str, int] = {}
+        self.roots: list[Authority] = []
+        self.public: set[Authority] = set()
+        self.answerers: list[Answerer] = []
+        self._stack = stack
+        self._decided = False
+
+    @property
+    def at(self) -> float:
+        """Seconds since the story began."""
+        return self.now - BEGINNING
+
+    # -- the setting --------------------------------------------------------------------------------------------
+
+    def authority(self, name: str, *, public: bool = True, about: str = "") -> Authority:
+        """A root that clients trust: one that browsers ship, or one that users have installed."""
+        authority = Authority(name)
+        self.roots.append(authority)
+        if public:
+            self.public.add(authority)
+        self.appears(name, "authority", about)
+        self.names(authority.key)
+        return authority
+
+    def site(
+        self,
+        host: str,
+        authority: Authority,
+        *,
+        name: str = "",
+        backups: int = 0,
+        about: str = "",
+        **terms: Unpack[PolicyTerms],
+    ) -> Site:
+        """The true site of a name, or a further server of it under another `name`; the network leads to the first."""
+        name = name or host
+        self.appears(name, "site", about)
+        self.names(*(issuer.key for issuer in authority.lineage))
+        site = Site(self, host, name, authority, backups=backups, terms=terms)
+        self.answerers.append(site)
+        self.network.setdefault(host, site.server.port)
+        return site
+
+    def attacker(
+        self,
+        name: str,
+        *,
+        takes: Site,
+        certificate_of: Authority | None = None,
+        shows: Certificate | None = None,
+        only: Iterable[Client] = (),
+        sends: str | None = None,
+        about: str = "",
+        text: str = "",
+    ) -> Attacker:
+        """Somebody to whom the network leads in the site's stead.
+
+        Args:
+            name: what he is called.
+            takes: whose name he answers.
+            certificate_of: the authority that certifies a key of his own for that name; the site's where none is given.
+            shows: a certificate whose key he has stolen, in place of that.
+            only: the clients in whose network he is; everybody where none is named.
+            sends: the Public-Key-Pins header that he sends.
+            about: what is to be known of him.
+            text: the event in other words.
+        """
+        self.appears(name, "attacker", about)
+        attacker = Attacker(self, takes.host, name, certificate_of or takes.authority, shows)
+        self.answerers.append(attacker)
+        attacker.takes(takes.host, only, text)
+        if sends is not None:
+            attacker.sends(sends)
+        return attacker
+
+    def client(
+        self,
+        name: str,
+        *,
+        pins: bool = True,
+        trusts: Sequence[Authority] | None = None,
+        about: str = "",
+        **settings: Unpack[Settings],
+    ) -> Client:
+        """A person with the user agent under test, new and without memory."""
+        self.appears(name, "client", about or ("" if pins else "without pinning"))
+        return Client(self, name, self.agent, pins=pins, trusts=trusts, settings=settings)
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    def later(self, time: timedelta) -> None:
+        """Let time pass."""
+        self.now += time.total_seconds()
+
+    def leads(self, host: str, to: Answerer | str) -> None:
+        """Have everybody's network lead a name to this server, or to that of this name."""
+        name = to if isinstance(to, str) else to.name
+        self.network[host] = next(each for each in self.answerers if each.name == name).server.port
+
+    def tells(
+        self,
+        actor: str,
+        text: str,
+        *,
+        target: str | None = None,
+        shown: tuple[Pin, ...] = (),
+        pinned: tuple[Pin, ...] = (),
+    ) -> Event:
+        """Record a deed; the words are those of :class:`~dynpin.lab.timeline.Event`."""
+        return self.saw(Event(self.at, actor, text, target, shown=shown, pinned=pinned))
+
+    def saw(self, event: Event) -> Event:
+        """Record an event."""
+        self.timeline.events.append(event)
+        return event
+
+    # -- what is asserted ---------------------------------------------------------------------------------------
+
+    def expect(self, visit: Event, outcome: Outcome, *, decisive: bool = False, **otherwise: Unpack[Otherwise]) -> None:
+        """Assert what a visit came to: `outcome`, but for the agents that are named.
+
+        Args:
+            visit: what :meth:`Client.visits` gave.
+            outcome: what it must have come to.
+            decisive: whether the story turns on this visit, so that its outcome stands in the table of all; the last
+                one that was expected does, where none is marked.
+            otherwise: what it comes to with another agent.
+        """
+        expected = otherwise.get(self.agent.name, outcome)
+        day = f"day {visit.at / 86_400:g}"
+        found = "" if visit.outcome == expected else f", but was {visit.outcome}: {visit.reason}"
+        self.check(f"{visit.actor} at {visit.host}, {day}: {expected}{found}", visit.outcome == expected)
+        if decisive or not self._decided:
+            self.timeline.decisive = visit
+            self._decided = decisive
+
+    def check(self, text: str, holds: bool) -> None:
+        """Assert something else, in words that are true where it holds."""
+        self.timeline.remarks.append(Remark(text, holds))
+
+    def refuses(self, text: str, attempt: Callable[[], object], error: type[Exception]) -> str:
+        """Assert that an attempt is refused by this error, and give its message (empty where it was not)."""
+        try:
+            attempt()
+        except error as refusal:
+            self.check(text, True)
+            return str(refusal)
+        self.check(text, False)
+        return ""
+
+    # -- for the actors -----------------------------------------------------------------------------------------
+
+    def appears(self, name: str, role: Role, about: str) -> None:
+        """Enter an actor; one who is there already stays as he is."""
+        actors = self.timeline.actors
+        if all(actor.name != name for actor in actors):
+            actors.append(Actor(name, role, about))
+            actors.sort(key=lambda actor: _LANES.index(actor.role))
+
+    def names(self, *keys: KeyPair) -> None:
+        """Enter keys."""
+        known = {key.pin for key in self.timeline.keys}
+        self.timeline.keys += [Key(key.name, key.pin, key.owner) for key in keys if key.pin not in known]
+
+    def name_of(self, pin: Pin) -> str:
+        """What the story calls the key of a pin; the pin where it has no name."""
+        return next((key.name for key in self.timeline.keys if key.pin == pin), str(pin))
+
+    def enter(self, resource: _Resource) -> _Resource:
+        """Open something that ends with the stage."""
+        self._stack.enter_context(resource)
+        return resource
+
+    def on_exit(self, end: Callable[[], None]) -> None:
+        """Have something done when the stage is left."""
+        self._stack.callback(end)
