@@ -68,6 +68,9 @@ class PinStore(StoreFile):
         StoreError: where the file cannot be opened; the message tells how to recover.
     """
 
+    # The rule that finds the entry for a host: in the lab, the models of other user agents have rules of their own.
+    _applicable = staticmethod(applicable)
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -106,7 +109,7 @@ class PinStore(StoreFile):
         """
         name = canonical_host(host)
         now = self.now()
-        return applicable(self._entries(name), name, now)
+        return self._applicable(self._entries(name), name, now)
 
     def entry(self, host: str) -> KnownPinnedHost | None:
         """The host's own entry, alive or expired, or None: for a person who looks, not for Pin Validation.
@@ -132,7 +135,7 @@ class PinStore(StoreFile):
         """
         name = canonical_host(host)
         now = self.now()
-        known = applicable(self._entries(name), name, now)
+        known = self._applicable(self._entries(name), name, now)
         validation = validate(name, known, chain, certificates=certificates, now=now)
         if known is not None and validation.ok:
             self.count_use(known.host, now)
@@ -179,7 +182,7 @@ class PinStore(StoreFile):
         name = canonical_host(host)
         header = _first_header(value)
         now = self.now()
-        known = applicable(self._entries(name), name, now)
+        known = self._applicable(self._entries(name), name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
         if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):
             return noting
@@ -189,7 +192,7 @@ class PinStore(StoreFile):
             return Noting("ignored", reason, "2.5")
         with self.writing() as connection:
             # Decided again under the write lock: another process may have written since.
-            known = applicable(select(connection, name), name, now)
+            known = self._applicable(select(connection, name), name, now)
             noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
             if noting.known_host is not None:
                 full = self._full(connection, name, now)
