@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dynpin._version import __version__
-from dynpin.cli import check, collect, demo, export, get, guard, hosts, keys, lint, pin, reports, rotate, simulate
+from dynpin.cli import check, collect, demo, export, get, guard, hosts, keys, lab, lint, pin, reports, rotate, simulate
 
 __all__ = ["app"]
 
@@ -50,4 +50,5 @@ app.command(name="guard", rich_help_panel=_SERVER)(guard.guard)
 app.command(name="export", rich_help_panel=_SERVER)(export.export)
 app.add_typer(collect.app, name="collect", rich_help_panel=_SERVER)
 app.command(name="demo", rich_help_panel=_STUDY)(demo.demo)
+app.add_typer(lab.app, name="lab", rich_help_panel=_STUDY)
 app.command(name="simulate", rich_help_panel=_STUDY)(simulate.simulate)

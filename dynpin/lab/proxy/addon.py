@@ -1,0 +1,194 @@
+"""The add-on: what mitmproxy does with pins, hook by hook."""
+
+# mitmproxy is in no environment that is type-checked.
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import MutableMapping
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from mitmproxy import connection, ctx, http, tls
+from mitmproxy.proxy import server_hooks
+
+from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
+from dynpin.clientstore.explain import explain_violation
+from dynpin.clientstore.reporting import ReportMode, ReportQueue
+from dynpin.clientstore.responses import take_in
+from dynpin.clientstore.store import PinStore
+from dynpin.errors import InvalidHost, PinValidationError, StoreError
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+from dynpin.hosts import canonical_host
+from dynpin.lab.proxy.connection import GuardedConnection, ShutConnection
+from dynpin.lab.proxy.page import MISDIRECTED, Refusal
+
+__all__ = ["PinningAddon"]
+
+logger = logging.getLogger("dynpin.lab.proxy")
+
+Address = tuple[str, int]
+
+
+class PinningAddon:
+    """A mitmproxy add-on that notes what sites pin, and refuses every other key before a request is forwarded.
+
+    >>> addons = [PinningAddon(PinStore())]  # doctest: +SKIP
+    ... # in a file for `mitmdump -s FILE`
+
+    Every TLS connection that mitmproxy makes over TCP to a server is held against the store; one over UDP (HTTP/3) is
+    refused, since it does not pass through OpenSSL.
+
+    Args:
+        store: the Known Pinned Hosts, shared with whatever else uses the file.
+        private_roots: see :func:`dynpin.clientstore.enforce`.
+        reporter: what becomes of violation reports, as there.
+        context: trusts what the connection to an https report-uri shall trust; None for the system's roots.
+    """
+
+    def __init__(
+        self,
+        store: PinStore,
+        *,
+        private_roots: PrivateRoots = "enforce",
+        reporter: Reporter | ReportMode | None = "all",
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.store = store
+        self._enforcement = Enforcement(
+            store, private_roots, None, reporter, ssl.create_default_context() if context is None else context
+        )
+        # What each upstream connection has proved, and what was refused to each client.
+        self._peers: MutableMapping[connection.Server, Peer] = WeakKeyDictionary()
+        self._refusals: MutableMapping[connection.Client, dict[Address | None, Refusal]] = WeakKeyDictionary()
+
+    def running(self) -> None:
+        """Send the reports that an earlier process has left."""
+        if isinstance(self._enforcement.reporter, ReportQueue):
+            self._enforcement.reporter.resume()
+
+    # -- upstream connections -----------------------------------------------------------------------------------
+
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Refuse HTTP/3, and all TLS over UDP."""
+        if data.server.transport_protocol == "udp" and data.server.tls:
+            data.server.error = "TLS over UDP (HTTP/3) is not held against the pins, so dynpin refuses it"
+
+    def tls_start_server(self, data: tls.TlsData) -> None:
+        """Guard the connection that mitmproxy has made."""
+        made = data.ssl_conn
+        # mitmproxy logs what an add-on raises and goes on. It must then go on with a connection that is shut.
+        data.ssl_conn = ShutConnection()
+        if made is None:
+            # In a script this hook runs before that of mitmproxy's own TlsConfig.
+            asked = tls.TlsData(data.conn, data.context, is_dtls=data.is_dtls)
+            ctx.master.addons.get("tlsconfig").tls_start_server(asked)
+            made = asked.ssl_conn
+        server, client = data.conn, data.context.client
+        data.ssl_conn = GuardedConnection(
+            made,
+            self._enforcement,
+            name=server.sni,
+            port=server.address[1],
+            on_passed=partial(self._peers.__setitem__, server),
+            on_refused=partial(self._refuse, client, server),
+        )
+
+    def tls_failed_server(self, data: tls.TlsData) -> None:
+        """Let the next request have a handshake of its own: what was refused now may be mended then."""
+        if isinstance(data.ssl_conn, GuardedConnection) and data.ssl_conn.refused:
+            data.conn.error = None
+
+    def _refuse(
+        self,
+        client: connection.Client,
+        server: connection.Server,
+        violation: PinValidationError,
+        validated: tuple[bytes, ...],
+    ) -> None:
+        validation = violation.validation
+        explanation = None
+        # Without a report it was no mismatch of a verified chain: the message says what it was.
+        if validation is not None and validation.known_host is not None and violation.report is not None:
+            path = None if self.store.is_default else self.store.path
+            explanation = explain_violation(validation, validation.known_host, validated, self.store.clock(), path)
+        host = server.sni or server.address[0]
+        self._refusals.setdefault(client, {})[server.address] = Refusal(host, str(violation), explanation)
+        if client.alpn is None:
+            # Only an HTTP/1.1 connection can be closed behind the explanation, so that a reload meets the site again.
+            client.alpn = b"http/1.1"
+
+    # -- requests and responses ---------------------------------------------------------------------------------
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Answer what must not be forwarded."""
+        if flow.request.scheme != "https":
+            return
+        refusal = self._refusals.get(flow.client_conn, {}).pop(_destination(flow), None) or self._misdirected(flow)
+        if refusal is not None:
+            flow.response = http.Response.make(*refusal.response(flow.request.headers.get("accept", "")))
+            flow.request.stream = False
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Note what the response pins, and take the fields out of it.
+
+        They are about the keys of the connection that ends here: a program behind would hold them against the proxy's
+        key, and report a violation of every report-only policy.
+        """
+        headers = flow.response.headers
+        if flow.request.scheme == "https":
+            noting = take_in(
+                self.store,
+                flow.request.pretty_host,
+                self._peers.get(flow.server_conn),
+                headers.get_all(ENFORCE_NAME),
+                headers.get_all(REPORT_ONLY_NAME),
+                port=flow.request.port,
+            )
+            if noting.outcome in ("noted", "removed"):
+                logger.info("%s: %s", noting.outcome, noting.reason)
+            elif noting.outcome == "ignored" and ENFORCE_NAME in headers:
+                logger.info("the pins of %s were ignored: %s", flow.request.pretty_host, noting.reason)
+        for name in (ENFORCE_NAME, REPORT_ONLY_NAME):
+            headers.pop(name, None)
+
+    def _misdirected(self, flow: http.HTTPFlow) -> Refusal | None:
+        """The refusal of a request for a pinned host on another host's connection, or None.
+
+        Browsers send requests for several hosts on one HTTP/2 connection, where its certificate has all their names.
+        """
+        host, tls_name = flow.request.pretty_host, _tls_name(flow)
+        server = flow.server_conn
+        if server.tls_established and server.address == _destination(flow) and server not in self._peers:
+            return Refusal(tls_name, f"The connection to {tls_name} was not held against the pins.\nNothing was sent.")
+        try:
+            if canonical_host(host) == canonical_host(tls_name):
+                return None
+            known = self.store.known_host(host)
+        except (InvalidHost, StoreError) as error:
+            return Refusal(host, f"No pins can be looked up for {host}.\n{error}\nNothing was sent.")
+        if known is None:
+            return None
+        message = (
+            f"{host} is pinned, but this request for it came on a connection to {tls_name}.\n"
+            f"The certificate was verified for {tls_name} and proves nothing about {host}, so nothing was sent.\n"
+            f"Ask for {host} on a connection of its own."
+        )
+        logger.warning("refused: %s", message.splitlines()[0])
+        return Refusal(host, message, status=MISDIRECTED)
+
+
+def _destination(flow: http.HTTPFlow) -> Address:
+    return flow.request.host, flow.request.port
+
+
+def _tls_name(flow: http.HTTPFlow) -> str:
+    """The name that TLS uses, or will use, on the connection of a request: mitmproxy's own choice."""
+    server = flow.server_conn
+    name: Any = None
+    if server.address == _destination(flow):
+        name = server.sni or flow.client_conn.sni
+    return str(name or flow.request.host)

@@ -1,0 +1,153 @@
+"""The second place that enforces: pyOpenSSL's connection, held against the pins at the end of its handshake."""
+
+# mitmproxy, and with it pyOpenSSL, is in no environment that is type-checked.
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUntypedBaseClass=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from OpenSSL import SSL, crypto
+
+from dynpin.clientstore.enforcement import Enforcement, Peer, request_site
+from dynpin.errors import PinValidationError
+
+__all__ = ["GuardedConnection", "PinRefusal", "ShutConnection"]
+
+# An id that no handshake has been remembered by.
+_UNKNOWN_SESSION = b""
+
+
+class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where pyOpenSSL is absent
+    """Pin Validation failed: an error of TLS to mitmproxy, which closes the connection and sends nothing on it."""
+
+    def __init__(self, violation: PinValidationError) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
+
+    def __repr__(self) -> str:
+        # mitmproxy's own error page has it, after the word "OpenSSL".
+        return (
+            f"finished the handshake, and dynpin refused it: {str(self.violation).splitlines()[0]} "
+            "Nothing was sent. Open the page again to read more."
+        )
+
+
+class ShutConnection:
+    """A connection that lets nothing through: what stands in for a guarded one until that is made."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is asked for
+        raise SSL.Error("this connection could not be held against the pins, so nothing is sent on it")
+
+
+class GuardedConnection:
+    """A client's ``OpenSSL.SSL.Connection`` that passes no byte before its handshake has passed Pin Validation.
+
+    Whether the certificate was verified is asked of pyOpenSSL; that it was verified for the host's name is what
+    mitmproxy's own connections are made to do, and pyOpenSSL does not tell.
+
+    Args:
+        connection: as mitmproxy made it, before the handshake.
+        enforcement: the rule, which :func:`dynpin.clientstore.enforce` puts on the standard library's sockets.
+        name: the name that the connection goes by where TLS sends none, an IP address.
+        port: the port of the site, for reports.
+        on_passed: called with what the handshake proved.
+        on_refused: called with the violation and the validated chain, DER, before the handshake fails.
+    """
+
+    def __init__(
+        self,
+        connection: SSL.Connection,
+        enforcement: Enforcement,
+        *,
+        name: str | None,
+        port: int,
+        on_passed: Callable[[Peer], None],
+        on_refused: Callable[[PinValidationError, tuple[bytes, ...]], None],
+    ) -> None:
+        self._connection = connection
+        self._enforcement = enforcement
+        self._name = name
+        self._port = port
+        self._on_passed = on_passed
+        self._on_refused = on_refused
+        self._strict = _is_strict(connection)
+        self._passed = False
+        self._refusal: PinRefusal | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether Pin Validation has failed."""
+        return self._refusal is not None
+
+    def do_handshake(self) -> None:
+        """As pyOpenSSL's; raises :class:`PinRefusal`, now and at every later use, where Pin Validation fails."""
+        if self._refusal is not None:
+            raise self._refusal
+        self._connection.do_handshake()
+        if not self._passed:
+            self._check()
+
+    def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
+        """As pyOpenSSL's, after the handshake has passed."""
+        self._ready()
+        try:
+            received: bytes = self._connection.recv(bufsiz, flags)
+        finally:
+            self._same_handshake()
+        return received
+
+    def sendall(self, buf: bytes, flags: int = 0) -> int:
+        """As pyOpenSSL's, after the handshake has passed."""
+        self._ready()
+        self._same_handshake()
+        sent: int = self._connection.sendall(buf, flags)
+        return sent
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - pyOpenSSL's own
+        # OpenSSL runs a handshake of its own inside a read or a write, unchecked.
+        if name in ("send", "write", "read", "recv_into"):
+            self._ready()
+        return getattr(self._connection, name)
+
+    def _ready(self) -> None:
+        if not self._passed:
+            self.do_handshake()
+
+    def _same_handshake(self) -> None:
+        # A renegotiation could change the certificate after the check. mitmproxy treats this as the end of the stream.
+        if self._connection.total_renegotiations():
+            raise SSL.ZeroReturnError
+
+    def _check(self) -> None:
+        connection = self._connection
+        sent_name = connection.get_servername()
+        host = self._name if sent_name is None else sent_name.decode("ascii")
+        validated = _der(connection.get_verified_chain())
+        token = request_site.set((host or "", self._port))
+        try:
+            peer = self._enforcement.check(
+                host,
+                strict=self._strict and _is_strict(connection),
+                # mitmproxy resumes no session; one that another add-on resumes has no verified chain, and is unknown.
+                resumed_session=None if validated else _UNKNOWN_SESSION,
+                validated=validated,
+                served=lambda: _der(connection.get_peer_cert_chain()),
+            )
+        except PinValidationError as violation:
+            self._refusal = PinRefusal(violation)
+            self._on_refused(violation, validated)
+            raise self._refusal from violation
+        finally:
+            request_site.reset(token)
+        self._passed = True
+        self._on_passed(peer)
+
+
+def _is_strict(connection: SSL.Connection) -> bool:
+    return bool(connection.get_verify_mode() & SSL.VERIFY_PEER)
+
+
+def _der(chain: list[crypto.X509] | None) -> tuple[bytes, ...]:
+    return tuple([crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain or ()])

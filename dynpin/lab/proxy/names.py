@@ -1,0 +1,61 @@
+"""Names that lead where the user says: ``--resolve``, as curl has it."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dynpin.hosts import canonical_host
+
+__all__ = ["Resolved", "resolved_names"]
+
+_FORM = re.compile(r"(?P<host>[^:]+):(?P<port>\d{1,5}):(?:\[(?P<v6>[^\]]+)\]|(?P<v4>[\d.]+))(?::(?P<to>\d{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """That `host` and `port` are to be found at `address` and `to_port`, whatever the name service says."""
+
+    host: str
+    port: int
+    address: str
+    to_port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Resolved:
+        """Read ``HOST:PORT:ADDRESS`` or ``HOST:PORT:ADDRESS:PORT``; an IPv6 address stands in brackets.
+
+        Raises:
+            ValueError: where it is of another form, or the address is none.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not of the form HOST:PORT:ADDRESS, such as bank.test:443:127.0.0.1:8443")
+        address = str(ipaddress.ip_address(found["v6"] or found["v4"]))
+        port, to_port = int(found["port"]), int(found["to"] or found["port"])
+        if not (0 < port < 65536 and 0 < to_port < 65536):
+            raise ValueError(f"{text!r} has a port beyond 1 to 65535")
+        return cls(canonical_host(found["host"]), port, address, to_port)
+
+
+@contextlib.contextmanager
+def resolved_names(answers: Iterable[Resolved]) -> Generator[None]:
+    """Have these names resolve so in this process, and no other name changed."""
+    real = socket.getaddrinfo
+    leads_to = {(answer.host, answer.port): (answer.address, answer.to_port) for answer in answers}
+
+    def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as socket has them
+        if isinstance(host, str):
+            host, port = leads_to.get((host.rstrip(".").lower(), port), (host, port))
+        return real(host, port, *args, **kwargs)
+
+    socket.getaddrinfo = getaddrinfo
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = real
