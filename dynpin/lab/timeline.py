@@ -57,14 +57,15 @@ class Event:
     Attributes:
         at: seconds since the story began, by its injected clock.
         actor: the name of who acts.
-        text: what happened, in one line that needs no other to be understood.
+        text: what the actor did, in one line that needs no other to be understood and goes on after the actor's name,
+            such as ``"visits bank.test and is served"``.
         target: the name of the actor that a visit met, or that a deed was done to; None for nobody.
         outcome: what a visit came to; None for a deed.
         host: the name that was visited.
         shown: the pins of the chain that was shown, leaf first; of a deed, those of the chain that its actor shows from
             then on, where that changes.
-        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none. Of a deed,
-            the pins that its actor's header names from then on, where that changes.
+        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none. Of a
+            deed, the pins that its actor's header names from then on, where that changes.
         pinned_until: when the client's pins expire, in seconds since the story began; None where there are none.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
             ``"ignored"``; None where no response came, or one without a pinning header.
@@ -122,6 +123,16 @@ class Timeline:
     def visits(self) -> list[Event]:
         """The events that are visits."""
         return [event for event in self.events if event.outcome is not None]
+
+    def named(self, text: str) -> str:
+        """A text with the names of keys in place of their pins, which are others at each playing."""
+        for key in self.keys:
+            text = text.replace(str(key.pin), key.name)
+        return text
+
+    def sentence(self, event: Event) -> str:
+        """What happened, with its actor, as a sentence."""
+        return f"{event.actor} {self.named(event.text)}."
 
     @property
     def ok(self) -> bool:

@@ -1,0 +1,33 @@
+"""A timeline as a picture: SVG for pages, PNG for everything else, for light and dark."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dynpin.lab.picture.layout import lay_out
+from dynpin.lab.picture.paper import DARK, LIGHT
+from dynpin.lab.picture.svg import inline, write
+from dynpin.lab.timeline import Timeline
+
+__all__ = ["Format", "draw", "draw_inline"]
+
+Format = Literal["png", "svg"]
+
+
+def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False) -> bytes:
+    """A picture file, 1,200 pixels wide; the same timeline gives the same bytes.
+
+    Raises:
+        ModuleNotFoundError: `form` is ``"png"`` and matplotlib is not installed.
+    """
+    scene, paper = lay_out(timeline, title), DARK if dark else LIGHT
+    if form == "svg":
+        return write(scene, paper)
+    from dynpin.lab.picture.png import paint  # noqa: PLC0415 - matplotlib is an extra, and takes a while
+
+    return paint(scene, paper)
+
+
+def draw_inline(timeline: Timeline, title: str) -> str:
+    """An `<svg>` element for a page whose style sheet names the colours as ``--picture-…``."""
+    return inline(lay_out(timeline, title))

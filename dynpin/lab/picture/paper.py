@@ -1,0 +1,57 @@
+"""The colours of a picture, for light and dark pages.
+
+Nothing is told by colour alone: a connection that went through has an arrow and one that was refused a bar, each
+outcome its word, each key a letter, and each kind of key holder a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["DARK", "KEYS", "LIGHT", "key_color"]
+
+# How many keys have a colour of their own; letters go on.
+KEYS = 8
+
+
+def _paper(named: dict[str, str], keys: str) -> Mapping[str, str]:
+    numbered = zip(range(KEYS), keys.split(), strict=True)
+    return MappingProxyType(named | {key_color(number): color for number, color in numbered})
+
+
+def key_color(number: int) -> str:
+    """The name of the colour of a story's key, counted from 0."""
+    return f"key-{number % KEYS}"
+
+
+# "good" and "bad" are Okabe and Ito's bluish green and vermilion, which colour-blind people tell apart; no key has a
+# colour like these two.
+LIGHT = _paper(
+    {
+        "ground": "#fdfefd",
+        "raised": "#eff5f3",
+        "ink": "#0f2f2c",
+        "faint": "#52706b",
+        "rule": "#c3d4cf",
+        "good": "#00704f",
+        "bad": "#b84300",
+        "dull": "#52706b",
+        "on-key": "#ffffff",
+    },
+    "#0064a6 #8d3a78 #7a6000 #5443b0 #3b3b3b #1d7f96 #a13a55 #6b4a2f",
+)
+DARK = _paper(
+    {
+        "ground": "#0e1716",
+        "raised": "#182624",
+        "ink": "#e6f2ef",
+        "faint": "#9ab4ae",
+        "rule": "#38514b",
+        "good": "#35cf9d",
+        "bad": "#ff9a4a",
+        "dull": "#9ab4ae",
+        "on-key": "#0e1716",
+    },
+    "#62baf0 #e79ac8 #e6d65c #b0a4ff #d4d9d8 #74d5e6 #ff9db0 #d8b08c",
+)
