@@ -23,14 +23,14 @@ __all__ = ["proxy"]
 def proxy(
     listen: Annotated[
         str,
-        typer.Option("--listen", metavar="HOST:PORT", help="Where programs reach the proxy; port 0 takes a free one."),
+        typer.Option("--listen", metavar="HOST:PORT", help="Where programs reach it; port 0 takes a free one."),
     ] = "127.0.0.1:8080",
     store: StoreOption = None,
     ca_dir: Annotated[
         Path | None,
         typer.Option(
             "--ca-dir",
-            help="The folder of the proxy's own authority, made where it is missing; without it, one in your data folder.",
+            help="The folder of the proxy's own authority; without it, one in your data folder.",
         ),
     ] = None,
     upstream_ca: Annotated[

@@ -25,8 +25,8 @@ _STYLE = """
   --line: #2d3643; --code: #232b36; --attack: #ff9d98; --pinned: #82d8a9; --accent: #8db4ff; } }
 html { font: 17px/1.55 ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
 body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere; }
-main { box-sizing: border-box; max-width: 46rem; margin: 8vh auto 3rem; padding: 2rem 2.25rem 1.5rem; background: var(--card);
-  border: 1px solid var(--line); border-top: 6px solid var(--attack); border-radius: 12px; }
+main { box-sizing: border-box; max-width: 46rem; margin: 8vh auto 3rem; padding: 2rem 2.25rem 1.5rem;
+  background: var(--card); border: 1px solid var(--line); border-top: 6px solid var(--attack); border-radius: 12px; }
 .brand { margin: 0 0 1.25rem; font-weight: 700; } .brand span { font-weight: 400; color: var(--soft); }
 .brand svg { width: 1.4rem; vertical-align: -.3rem; fill: none; stroke: var(--accent); stroke-width: 2.2;
   stroke-linecap: round; }
