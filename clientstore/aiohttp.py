@@ -86,7 +86,7 @@ class PinnedConnector(aiohttp.TCPConnector):
         # aiohttp uses one unverified context for the whole process, which is not ours to harden.
         try:
             self._pin_unverified.check(
-                req.server_hostname or req.host, strict=False, resumed_session=None, validated=(), served=tuple
+                req.server_hostname or req.host, strict=False, resumed_session=None, chain=[], served=tuple
             )
         except PinValidationError as error:
             raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error

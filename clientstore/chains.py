@@ -5,20 +5,28 @@ from __future__ import annotations
 import ssl
 from typing import Protocol, cast
 
-__all__ = ["has_tls", "is_strict", "session_id", "unverified_chain", "verified_chain"]
+__all__ = ["Certificate", "Inner", "der", "inner", "is_strict", "session_id", "unverified_chain", "verified_chain"]
 
 _Connection = ssl.SSLSocket | ssl.SSLObject
 _CERT_REQUIRED = int(ssl.CERT_REQUIRED)
 _DER = 2  # _ssl.ENCODING_DER
 
 
-class _Certificate(Protocol):
+class Certificate(Protocol):
+    """A certificate as OpenSSL holds it: equal to another one where their encodings are equal."""
+
     def public_bytes(self, encoding: int, /) -> bytes: ...
 
 
-class _Inner(Protocol):
-    def get_verified_chain(self) -> list[_Certificate] | None: ...
-    def get_unverified_chain(self) -> list[_Certificate] | None: ...
+class Inner(Protocol):
+    """The object of CPython's ``_ssl`` inside every SSLSocket and SSLObject."""
+
+    @property
+    def server_hostname(self) -> str | None: ...
+    @property
+    def session_reused(self) -> bool: ...
+    def get_verified_chain(self) -> list[Certificate] | None: ...
+    def get_unverified_chain(self) -> list[Certificate] | None: ...
 
 
 def is_strict(context: ssl.SSLContext) -> bool:
@@ -28,23 +36,23 @@ def is_strict(context: ssl.SSLContext) -> bool:
     return mode == _CERT_REQUIRED and context.check_hostname
 
 
-def has_tls(connection: _Connection) -> bool:
-    """Whether there is TLS on the connection: not before it is connected, nor after it was unwrapped."""
-    return _inner(connection) is not None
+def inner(connection: _Connection) -> Inner | None:
+    """What is inside of the connection: None before it is connected, and after it was unwrapped."""
+    return cast("Inner | None", getattr(connection, "_sslobj", None))
 
 
 def verified_chain(connection: _Connection) -> tuple[bytes, ...]:
     """The chain that OpenSSL built and verified, DER, leaf first; empty where the session was resumed."""
-    inner = _inner(connection)
+    tls = inner(connection)
     # The public method came with Python 3.13; the inner object has had it since 3.10. It gives None for a resumed
     # session, where the public one gives an empty list.
-    return _der(inner.get_verified_chain() if inner is not None else None)
+    return () if tls is None else der(tls.get_verified_chain())
 
 
 def unverified_chain(connection: _Connection) -> tuple[bytes, ...]:
     """The certificates as the server sent them, DER, leaf first."""
-    inner = _inner(connection)
-    return _der(inner.get_unverified_chain() if inner is not None else None)
+    tls = inner(connection)
+    return () if tls is None else der(tls.get_unverified_chain())
 
 
 def session_id(connection: _Connection) -> bytes | None:
@@ -53,9 +61,6 @@ def session_id(connection: _Connection) -> bytes | None:
     return None if session is None else bytes(session.id)
 
 
-def _inner(connection: _Connection) -> _Inner | None:
-    return cast("_Inner | None", getattr(connection, "_sslobj", None))
-
-
-def _der(chain: list[_Certificate] | None) -> tuple[bytes, ...]:
+def der(chain: list[Certificate] | None) -> tuple[bytes, ...]:
+    """The certificates in DER."""
     return tuple([certificate.public_bytes(_DER) for certificate in chain or ()])

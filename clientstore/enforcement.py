@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
+from dynpin.clientstore.chains import Certificate, der
 from dynpin.clientstore.explain import explain_unverified, explain_violation
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
@@ -29,7 +30,9 @@ logger.addHandler(logging.NullHandler())
 
 PrivateRoots = Literal["enforce", "bypass"]
 _REMEMBERED_SESSIONS = 1024
-_REMEMBERED_CHAINS = 256
+_REMEMBERED_NAMES = 256
+# Of one name: the servers behind it may each have a certificate of their own.
+_REMEMBERED_CHAINS = 4
 
 # Host and port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
 # site's, so only an adapter can tell; where none has, the report says that the port is unknown.
@@ -65,13 +68,14 @@ class Peer:
 
 
 class _Passed(NamedTuple):
-    """A name and chain that passed Pin Validation: against which state of the store, and when."""
+    """A chain that passed Pin Validation: what it proved, and against which state of the store, from when to when."""
 
-    host: str
-    pins: tuple[Pin, ...]
-    known_host: KnownPinnedHost | None
+    chain: list[Certificate]
+    peer: Peer
+    known_host: str | None
     generation: int
-    at: float
+    since: float
+    until: float
 
 
 class Enforcement:
@@ -93,7 +97,7 @@ class Enforcement:
         self.on_violation = on_violation
         self.reporter = ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
         self._asked = (store, private_roots, on_violation, reporter, public_roots)
-        self._passed: dict[tuple[str | None, tuple[bytes, ...]], _Passed] = {}
+        self._passed: dict[str | None, tuple[_Passed, ...]] = {}
         self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
         self._lock = threading.Lock()
         if private_roots == "bypass" and public_roots is None:
@@ -111,13 +115,32 @@ class Enforcement:
             if len(self._sessions) > _REMEMBERED_SESSIONS:
                 self._sessions.popitem(last=False)
 
+    def recall(self, server_hostname: str | None, chain: list[Certificate]) -> Peer | None:
+        """What passed Pin Validation before and does again: same name, same chain, same store, nothing expired.
+
+        Behind the arithmetic of a handshake the processor's caches are cold, so that each step left out counts.
+        OpenSSL compares certificates by their encodings, and makes no copy of them.
+        """
+        for passed in self._passed.get(server_hostname, ()):
+            if passed.chain == chain:
+                store = self.store
+                try:
+                    if store.generation() != passed.generation or not passed.since <= (now := store.now()) <= passed.until:
+                        return None
+                except StoreError:
+                    return None  # the long way tells why
+                if passed.known_host is not None:
+                    store.count_use(passed.known_host, now)
+                return passed.peer
+        return None
+
     def check(
         self,
         server_hostname: str | None,
         *,
         strict: bool,
         resumed_session: bytes | None,
-        validated: tuple[bytes, ...],
+        chain: list[Certificate],
         served: Callable[[], tuple[bytes, ...]],
     ) -> Peer:
         """Run Pin Validation for one finished handshake.
@@ -126,16 +149,12 @@ class Enforcement:
             server_hostname: the name that TLS used.
             strict: whether chain and host name were verified.
             resumed_session: the id of the session that was resumed, or None after a full handshake.
-            validated: the verified chain, DER; empty where the session was resumed.
-            served: gives the certificates that the server sent.
+            chain: the verified chain, leaf first; empty where the session was resumed.
+            served: gives the certificates that the server sent, DER, for the report.
 
         Raises:
             PinValidationError: where the host is pinned to other keys, or where that cannot be found out.
         """
-        if resumed_session is None and strict:
-            passed = self._passes_again(server_hostname, validated)
-            if passed is not None:
-                return Peer(passed.host, passed.pins, validated, served, self.reporter)
         try:
             host = canonical_host(server_hostname or "")
         except InvalidHost as error:
@@ -143,50 +162,47 @@ class Enforcement:
                 f"no pins can be looked up for this TLS connection: {error}. Nothing was sent. Connect by host name, "
                 "with server_hostname set."
             ) from None
-        peer = Peer(host, _pins(validated), validated, served, self.reporter) if strict else Peer(host, (), (), tuple)
-        cause = None if strict else "certificate or host name verification is switched off for this connection"
-        if resumed_session is not None and strict:
+        peer, cause = Peer(host, (), (), tuple), None
+        if not strict:
+            cause = "certificate or host name verification is switched off for this connection"
+        elif resumed_session is not None:
             # A resumed session has no chain of its own: what counts is that of the handshake which made it, for this
             # very host, since OpenSSL does not look at the name again.
             with self._lock:
                 earlier = self._sessions.get(resumed_session)
             if earlier is None or earlier.host != host:
-                peer, cause = Peer(host, (), (), tuple), "its TLS session was resumed from a handshake not seen here"
+                cause = "its TLS session was resumed from a handshake not seen here"
             else:
                 peer = earlier
+        else:
+            validated = der(chain)
+            peer = Peer(host, _pins(validated), validated, tuple, self.reporter)
         # RFC 7469 §2.3.3: IP addresses are never pinned.
         if not is_ip_literal(host):
-            validation, generation, now = self._validate(peer, cause)
-            if validation.ok and resumed_session is None and strict:
-                if len(self._passed) >= _REMEMBERED_CHAINS:
-                    self._passed.clear()
-                self._passed[server_hostname, validated] = _Passed(
-                    host, peer.pins, validation.known_host, generation, now
-                )
+            validation, generation, now = self._validate(peer, cause, served)
+            if validation.ok and chain and strict and resumed_session is None:
+                self._remember_chain(server_hostname, chain, peer, validation.known_host, generation, now)
         return peer
 
-    def _passes_again(self, server_hostname: str | None, validated: tuple[bytes, ...]) -> _Passed | None:
-        """What passed Pin Validation before and does again: same name, same chain, same store, nothing expired.
+    def _remember_chain(
+        self,
+        server_hostname: str | None,
+        chain: list[Certificate],
+        peer: Peer,
+        known: KnownPinnedHost | None,
+        generation: int,
+        now: float,
+    ) -> None:
+        until = float("inf") if known is None or known.expires_at is None else known.expires_at
+        passed = _Passed(chain, peer, None if known is None else known.host, generation, now, until)
+        if len(self._passed) >= _REMEMBERED_NAMES:
+            self._passed.clear()
+        others = (other for other in self._passed.get(server_hostname, ()) if other.chain != chain)
+        self._passed[server_hostname] = (passed, *others)[:_REMEMBERED_CHAINS]
 
-        Behind the arithmetic of a handshake the processor's caches are cold, so that each step left out counts.
-        """
-        passed = self._passed.get((server_hostname, validated))
-        if passed is None:
-            return None
-        store, known = self.store, passed.known_host
-        try:
-            now = store.now()
-            if store.generation() != passed.generation or now < passed.at:
-                return None
-        except StoreError:
-            return None  # the long way tells why
-        if known is not None:
-            if known.is_expired(now):
-                return None
-            store.count_use(known.host, now)
-        return passed
-
-    def _validate(self, peer: Peer, cause: str | None) -> tuple[Validation, int, float]:
+    def _validate(
+        self, peer: Peer, cause: str | None, served: Callable[[], tuple[bytes, ...]]
+    ) -> tuple[Validation, int, float]:
         store = self.store
         try:
             # Before the look-up: a write in between must not be taken for one that the look-up has seen.
@@ -201,7 +217,7 @@ class Enforcement:
         if cause is not None:
             violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
         else:
-            report = self._report(validation, peer, now)
+            report = self._report(validation, peer, served(), now)
             known = validation.known_host
             explained = known and explain_violation(validation, known, peer.validated, now, path)
             violation = PinValidationError(str(explained or validation.reason), validation=validation, report=report)
@@ -213,7 +229,9 @@ class Enforcement:
                 logger.exception("the on_violation callback failed for %s", peer.host)
         raise violation
 
-    def _report(self, validation: Validation, peer: Peer, now: float) -> Report | None:
+    def _report(
+        self, validation: Validation, peer: Peer, served: tuple[bytes, ...], now: float
+    ) -> Report | None:
         known = validation.known_host
         if known is None:
             return None
@@ -221,7 +239,7 @@ class Enforcement:
             host=peer.host,
             port=_port(peer.host),
             known_host=known,
-            served=peer.served(),
+            served=served,
             validated=peer.validated,
             now=now,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import mmap
 import os
 import sqlite3
 import threading
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dynpin.clientstore.last_seen import TICK, LastSeen
-from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_error, store_errors, transaction
+from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_errors, transaction
 from dynpin.clientstore.table import select
 from dynpin.clientstore.usage import Uses
+from dynpin.clientstore.wal_index import HEAD, wal_index
 from dynpin.errors import StoreError
 from dynpin.hosts import KnownPinnedHost
 
@@ -47,6 +49,9 @@ class StoreFile:
         self._data_version = -1
         self._generation = 0
         self._stamp: tuple[int, ...] | None = None
+        self._file: os.stat_result | None = None
+        self._index: mmap.mmap | None = None
+        self._head = b""
         self._uses = Uses()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -64,9 +69,7 @@ class StoreFile:
         self.write_uses()
         with self._lock:
             self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._let_go()
 
     def __enter__(self) -> Self:
         return self
@@ -85,31 +88,48 @@ class StoreFile:
         """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
         with self._lock, store_errors(self.path):
             connection = self._open()
+            changes, head = connection.total_changes, self._head_of_index()
             with transaction(connection):
                 yield connection
                 self._seen.keep(connection)
-                if self._uses:
-                    self._uses.write(connection)
-            self._uses.clear()
+                written = self._uses.write(connection)
+            self._uses.forget(written)
             # data_version tells of the writes of others alone.
             self._changed()
+            if connection.total_changes != changes and self._head_of_index() == head:
+                self._index = None  # it is the wal-index of another file, so SQLite is asked from now on
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
             raise StoreError(f"the pin store {self.path} is closed; open a new PinStore")
-        if self._stamp is not None and isinstance(self.path, Path) and file_stamp(self.path) != self._stamp:
+        if self._connection is not None and not self._connection.in_transaction and not self._is_the_file():
             self._let_go()
-        if self._connection is None:  # at first, after a fork, and when a file that cannot be locked has changed
+        if self._connection is None:  # at first, after a fork, and when another file has taken its place
             file = open_database(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
+            if isinstance(self.path, Path):
+                self._file = os.stat(self.path)
+                self._index = None if file.stamp else wal_index(self.path)
             # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
             last = weakref.finalize(self, _close, file.connection, os.getpid())
             # Not at the end of the process, where the thread that sends reports still uses its own.
             last.atexit = False
-            self._data_version = -1
+            self._data_version, self._head = -1, b""
         return self._connection
 
+    def _is_the_file(self) -> bool:
+        """Whether the connection is still that of the file, which may have been repaired, put back or removed."""
+        if not isinstance(self.path, Path):
+            return True
+        if self._stamp is not None:
+            return file_stamp(self.path) == self._stamp
+        try:
+            return self._file is not None and os.path.samestat(os.stat(self.path), self._file)
+        except FileNotFoundError:
+            return False
+
     def _let_go(self) -> None:
+        self._index = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -120,21 +140,28 @@ class StoreFile:
         Raises:
             StoreError: where the file cannot be read.
         """
-        with self._lock:
-            try:
-                self._look()
-            except (sqlite3.Error, OSError) as error:
-                raise error if isinstance(error, StoreError) else store_error(self.path, error) from error
+        # What a handshake waits for: no lock, and nothing is asked of SQLite while nobody writes.
+        index = self._index
+        if index is not None and index[HEAD] == self._head:
+            return self._generation
+        with self._lock, store_errors(self.path):
+            self._look()
             return self._generation
 
     def _look(self) -> sqlite3.Connection:
         """The connection, after a look whether another one has written."""
-        connection = self._open() if self._connection is None or self._stamp else self._connection
-        (version,) = connection.execute("PRAGMA data_version").fetchone()
-        if version != self._data_version:
-            self._data_version = version
-            self._changed()
+        connection = self._open()
+        head = self._head_of_index()  # before SQLite is asked: what is written in between has it asked once more
+        if isinstance(self.path, Path) and (self._index is None or head != self._head):
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            if version != self._data_version:
+                self._data_version = version
+                self._changed()
+            self._head = head
         return connection
+
+    def _head_of_index(self) -> bytes:
+        return b"" if self._index is None else self._index[HEAD]
 
     def _changed(self) -> None:
         self._cache.clear()
@@ -142,16 +169,18 @@ class StoreFile:
 
     def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
         """The entries of a host and its superdomains, from memory while no other connection has written."""
-        with self._lock:
-            try:
-                connection = self._look()
-                entries = self._cache.get(name)
-                if entries is None:
-                    if len(self._cache) >= _CACHED_NAMES:
-                        self._cache.clear()
-                    entries = self._cache[name] = select(connection, name)
-            except (sqlite3.Error, OSError) as error:
-                raise error if isinstance(error, StoreError) else store_error(self.path, error) from error
+        index = self._index
+        if index is not None and index[HEAD] == self._head:
+            known = self._cache.get(name)
+            if known is not None:
+                return known
+        with self._lock, store_errors(self.path):
+            connection = self._look()
+            entries = self._cache.get(name)
+            if entries is None:
+                if len(self._cache) >= _CACHED_NAMES:
+                    self._cache.clear()
+                entries = self._cache[name] = select(connection, name)
             return entries
 
     def now(self) -> float:
@@ -174,9 +203,7 @@ class StoreFile:
 
     def count_use(self, host: str, now: float) -> None:
         """Count that the pins of a host have let a connection pass."""
-        with self._lock:
-            full = self._uses.add(host, now)
-        if full:
+        if self._uses.add(host, now):
             self.write_uses()
 
     def write_uses(self) -> None:
@@ -187,10 +214,10 @@ class StoreFile:
             try:
                 if not self.read_only:
                     with self.writing():
-                        pass  # every transaction writes them
+                        return  # every transaction writes them
             except StoreError as error:
                 logger.info("how often pins were used could not be written: %s", error)
-            self._uses.clear()
+            self._uses.forget(len(self._uses))
 
     # -- fork ---------------------------------------------------------------------------------------------------
 
@@ -205,7 +232,7 @@ class StoreFile:
     def after_fork_in_child(self) -> None:
         """Leave the parent its connection, and open another one on the next use."""
         self._lock = threading.RLock()
-        self._data_version = -1
+        self._data_version, self._index = -1, None
         if self.path != IN_MEMORY and self._connection is not None:
             # SQLite's connections must not cross a fork, and closing one in the child would drop the parent's locks:
             # it is left as it is, and the child opens its own.

@@ -11,9 +11,10 @@ import ssl
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, cast
 
-from dynpin.clientstore.chains import has_tls, is_strict, session_id, unverified_chain, verified_chain
+from dynpin.clientstore.chains import inner, is_strict, session_id, unverified_chain
 from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
@@ -77,7 +78,10 @@ def peer_of(connection: object) -> Peer | None:
 
     None where the object is no enforced connection, or its handshake has not passed.
     """
-    return connection.dynpin_peer if isinstance(connection, _SocketGuard | _ObjectGuard) else None
+    if not isinstance(connection, _SocketGuard | _ObjectGuard) or connection.dynpin_peer is None:
+        return None
+    # What passed before is shared by connections; what its server sent is each one's own.
+    return replace(connection.dynpin_peer, served=_served(connection))
 
 
 class _HandshakeGuard:
@@ -91,26 +95,28 @@ class _HandshakeGuard:
 
     def _dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
-        if self.dynpin_peer is not None:
+        tls = inner(connection)
+        if self.dynpin_peer is not None or tls is None:
             return
-        # SSL_new copies the verify mode, so what held when the connection was made counts as much as what holds now.
-        strict = is_strict(connection.context) and self.dynpin_strict is not False
-        resumed = session_id(connection) if connection.session_reused else None
-        chain = verified_chain(connection)
+        # SSL_new copies the verify mode, so what counts is what held when the connection was made.
+        strict = is_strict(connection.context) if self.dynpin_strict is None else self.dynpin_strict
+        name, chain, reused = tls.server_hostname, tls.get_verified_chain(), tls.session_reused
         peer: Peer | None = None
-        try:
-            for enforcement in self.dynpin_enforcements:
-                peer = enforcement.check(
-                    connection.server_hostname,
-                    strict=strict,
-                    resumed_session=resumed,
-                    validated=chain,
-                    served=_served(connection),
-                )
-            self.dynpin_peer = peer
-        except PinValidationError as error:
-            self.dynpin_error = error
-            raise
+        for enforcement in self.dynpin_enforcements:
+            peer = enforcement.recall(name, chain) if strict and chain and not reused else None
+            if peer is None:
+                try:
+                    peer = enforcement.check(
+                        name,
+                        strict=strict,
+                        resumed_session=session_id(connection) if reused else None,
+                        chain=chain or [],
+                        served=_served(connection),
+                    )
+                except PinValidationError as error:
+                    self.dynpin_error = error
+                    raise
+        self.dynpin_peer = peer
 
 
 class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
@@ -120,7 +126,8 @@ class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
     def _create(cls, *args: object, **kwargs: object) -> ssl.SSLSocket:
         # CPython's maker of sockets. A handshake inside of it looks at the context itself.
         made = cast("_SocketGuard", getattr(super(), "_create")(*args, **kwargs))  # noqa: B009 - typeshed has it not
-        made.dynpin_strict = is_strict(made.context)
+        if made.dynpin_peer is None:
+            made.dynpin_strict = is_strict(made.context)
         return made
 
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
@@ -144,7 +151,7 @@ class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
         """Have the checking handshake pass before any I/O: OpenSSL would run one inside a write, unchecked."""
         _raise_again(self)
         # No TLS yet (not connected), or no TLS any more (unwrapped): what is sent then is not TLS at all.
-        if self.dynpin_peer is None and has_tls(self):
+        if inner(self) is not None:
             self.do_handshake()
 
 
@@ -165,8 +172,7 @@ class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):
     def dynpin_ready(self) -> None:
         """As on the socket."""
         _raise_again(self)
-        if self.dynpin_peer is None:
-            self.do_handshake()
+        self.do_handshake()
 
 
 # Every method of ssl.SSLSocket and ssl.SSLObject that moves bytes.
@@ -181,7 +187,8 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
     """The method of the same name of the class behind the guard, run once the handshake has passed."""
 
     def method(self: _SocketGuard | _ObjectGuard, *args: object, **kwargs: object) -> object:
-        self.dynpin_ready()
+        if self.dynpin_peer is None:
+            self.dynpin_ready()
         inherited: Callable[..., object] = getattr(super(guard, self), name)  # pyright: ignore[reportUnknownArgumentType]
         return inherited(*args, **kwargs)
 

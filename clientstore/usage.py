@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 
 __all__ = ["Usage", "Uses"]
@@ -20,34 +21,34 @@ class Usage:
 
 
 class Uses:
-    """The uses that are not written yet; the caller holds the store's lock."""
+    """The uses that are not written yet. Any thread may add, with no lock: a list takes what is appended whole."""
 
     def __init__(self) -> None:
-        self._uses: dict[str, tuple[int, float]] = {}
-        self._collected = 0
+        self._uses: list[tuple[str, float]] = []
 
     def add(self, host: str, now: float) -> bool:
         """Count one use; True when it is time to write."""
-        count, _ = self._uses.get(host, (0, 0.0))
-        self._uses[host] = (count + 1, now)
-        self._collected += 1
-        return self._collected >= _BATCH
+        self._uses.append((host, now))
+        return len(self._uses) >= _BATCH
 
     def __len__(self) -> int:
-        return self._collected
+        return len(self._uses)
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        """Write what was collected, for the hosts that are still there."""
-        connection.executemany(
-            "INSERT INTO uses SELECT host, ?, ? FROM hosts WHERE host = ? ON CONFLICT (host) DO UPDATE SET"
-            " count = count + excluded.count, last_at = max(last_at, excluded.last_at)",
-            [(count, last_at, host) for host, (count, last_at) in self._uses.items()],
-        )
+    def write(self, connection: sqlite3.Connection) -> int:
+        """Write what was collected, for the hosts that are still there; how much of it, for `forget`."""
+        written = self._uses[:]
+        if written:
+            last_at = dict(written)
+            connection.executemany(
+                "INSERT INTO uses SELECT host, ?, ? FROM hosts WHERE host = ? ON CONFLICT (host) DO UPDATE SET"
+                " count = count + excluded.count, last_at = max(last_at, excluded.last_at)",
+                [(count, last_at[host], host) for host, count in Counter(host for host, _ in written).items()],
+            )
+        return len(written)
 
-    def clear(self) -> None:
-        """Begin anew: what was collected is written, or cannot be."""
-        self._uses.clear()
-        self._collected = 0
+    def forget(self, written: int) -> None:
+        """Let go of what was written."""
+        del self._uses[:written]
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Usage]:
