@@ -24,6 +24,7 @@ __all__ = [
     "load_json",
     "parse_report",
     "read_report",
+    "read_time",
     "rfc3339",
     "unwrap",
 ]
@@ -324,19 +325,11 @@ class _Reader:
         self._flag("no-include-subdomains" if value is None else "bad-include-subdomains")
         return None
 
-    def _time(self, member: str, flag: str) -> float | None:
-        text = self.members.get(member)
-        if text is None:
-            self._flag(f"no-{flag}")
-            return None
-        moment = _moment(text)
-        if moment is None:
-            self._flag(f"bad-{flag}")
-            return None
-        if moment.tzinfo is None:
-            self._flag(f"naive-{flag}")
-            moment = moment.replace(tzinfo=UTC)
-        return moment.timestamp()
+    def _time(self, member: str, name: str) -> float | None:
+        seconds, flag = read_time(self.members.get(member), name)
+        if flag:
+            self._flag(flag)
+        return seconds
 
     def _known_pins(self) -> tuple[Pin, ...]:
         entries = self._entries("known-pins")
@@ -378,6 +371,21 @@ class _Reader:
     def _entries(self, member: str) -> list[object]:
         given = self.members.get(member)
         return cast("list[object]", given) if isinstance(given, list) else []
+
+
+def read_time(text: object, name: str) -> tuple[float | None, str]:
+    """A time of a report in seconds since the epoch, UTC, and the flag of what is odd about it, or ``""``.
+
+    The flag is ``no-``, ``bad-`` or ``naive-`` and the name; a naive time, without an offset, is read as UTC.
+    """
+    if text is None:
+        return None, f"no-{name}"
+    moment = _moment(text)
+    if moment is None:
+        return None, f"bad-{name}"
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC).timestamp(), f"naive-{name}"
+    return moment.timestamp(), ""
 
 
 def _moment(text: object) -> datetime | None:

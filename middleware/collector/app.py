@@ -31,7 +31,7 @@ class Collector:
     def __init__(self, desk: Desk, behind: ASGIApp) -> None:
         self.desk = desk
         self._behind = behind
-        self._batch: tuple[Future[None], asyncio.Future[None]] | None = None
+        self._waiting: _Waiting | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: a report without a detour, everything else through Starlette's router."""
@@ -47,15 +47,16 @@ class Collector:
         """Store what waits and let go of the file; called at the end of the server's lifespan where there is one."""
         self.desk.close()
 
-    def _awaited(self, stored: Future[None]) -> asyncio.Future[None]:
-        """The future of a batch as this event loop awaits it: one for all requests of the batch."""
-        if (
-            self._batch is None
-            or self._batch[0] is not stored
-            or self._batch[1].get_loop() is not asyncio.get_running_loop()
-        ):
-            self._batch = (stored, asyncio.wrap_future(stored))
-        return self._batch[1]
+    async def _until(self, stored: Future[None]) -> None:
+        """Wait until a batch is on the disk, together with the other requests of the batch on this event loop."""
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting
+        if waiting is None or waiting.stored is not stored or waiting.loop is not loop:
+            waiting = self._waiting = _Waiting(stored, loop)
+        # Each waits by itself: a sender that hangs up cancels nothing that it shares with others.
+        waiter = loop.create_future()
+        waiting.requests.append(waiter)
+        await waiter
 
     async def _take(self, head: Head, receive: Receive) -> Answer:
         intake = self.desk.intake
@@ -68,11 +69,30 @@ class Collector:
         taken = intake.take(admission, body)
         if taken.stored is not None:
             try:
-                # Shielded: a sender that hangs up must not cancel the batch that it shares with others.
-                await asyncio.shield(self._awaited(taken.stored))
+                await self._until(taken.stored)
             except StoreError as error:
                 return intake.overloaded(admission, len(taken.arrivals), error)
         return taken.answer
+
+
+class _Waiting:
+    """The requests of one event loop that wait for one batch: however many, the loop is woken once."""
+
+    def __init__(self, stored: Future[None], loop: asyncio.AbstractEventLoop) -> None:
+        self.stored = stored
+        self.loop = loop
+        self.requests: list[asyncio.Future[None]] = []
+        stored.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
+
+    def _release(self) -> None:
+        error = self.stored.exception()
+        for request in self.requests:
+            if request.done():
+                continue
+            if error is None:
+                request.set_result(None)
+            else:
+                request.set_exception(error)
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
@@ -100,7 +120,10 @@ def _head(scope: Scope, path: str) -> Head:
 def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
     """The first header of this name; ASGI gives names in small letters."""
     wanted = name.encode("latin-1")
-    return next((value.decode("latin-1") for key, value in headers if key == wanted), "")
+    for key, value in headers:
+        if key == wanted:
+            return value.decode("latin-1")
+    return ""
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -12,14 +12,15 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.middleware.collector.commit import GroupCommit, Overloaded
 from dynpin.middleware.collector.limits import Ledger, Limits, Meter, truncated
+from dynpin.middleware.collector.reading import Understood, decoded, storable, understood, understood_alone
 from dynpin.middleware.collector.storage import HOUR, Arrival, Counted, Mode, Outcome, Token
-from dynpin.report import certificate_pin, grouping_key, load_json, read_report, unwrap
+from dynpin.report import load_json, unwrap
 
 __all__ = ["Admission", "Answer", "Head", "Intake", "Taken"]
 
@@ -28,9 +29,7 @@ _MODES: tuple[Mode, ...] = ("enforce", "report-only")
 # Senders name JSON in many ways: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
 # a page's fetch() without preflight text/plain.
 _JSON_LIKE = re.compile(r"(?:[a-z]+/(?:[a-z0-9.+-]*json|[a-z0-9.-]+-report)|text/plain|application/octet-stream)?")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKENS_FRESH_FOR = 1.0
-_MAX_NAME = 300
 
 
 def _no_header(_: str) -> str:
@@ -175,7 +174,7 @@ class Intake:
         if unfit is not None:
             self._count(now, token.token, "rejected", unfit[1])
             return _refusal(*unfit)
-        return Admission(token, mode, source, _storable(head.header("user-agent")[:300]), now)
+        return Admission(token, mode, source, storable(head.header("user-agent")[:300]), now)
 
     def too_large(self, admission: Admission) -> Answer:
         """The answer to a body that turned out longer than the limit."""
@@ -185,7 +184,10 @@ class Intake:
     def take(self, admission: Admission, body: bytes) -> Taken:
         """Read a body, and hand its reports to the disk."""
         try:
-            text = _decoded(body)
+            text = decoded(body)
+            alone = understood_alone(text, admission.mode)
+            if alone is not None:
+                return self._take_one(admission, alone, text)
             loaded = load_json(text)
         except InvalidReport as error:
             return self._rejected(admission, error)
@@ -193,8 +195,12 @@ class Intake:
         if not entries:
             return self._rejected(admission, InvalidReport("empty", "the list has no report"))
         if not isinstance(loaded, list):
+            try:
+                only = understood(entries[0], admission.mode)
+            except InvalidReport as error:
+                return self._rejected(admission, error)
             # The body is kept as it came, unless it was wrapped in an envelope.
-            return self._take_one(admission, entries[0], text if entries[0] is loaded else None)
+            return self._take_one(admission, only, text if entries[0] is loaded else json.dumps(entries[0]))
         return self._take_several(admission, entries)
 
     def overloaded(self, admission: Admission, reports: int, error: BaseException | None = None) -> Answer:
@@ -205,15 +211,11 @@ class Intake:
 
     # -- one body -----------------------------------------------------------------------------------------------
 
-    def _take_one(self, admission: Admission, entry: object, text: str | None) -> Taken:
-        try:
-            arrival = self._arrival(admission, entry, text)
-        except InvalidReport as error:
-            return self._rejected(admission, error)
-        if not admission.token.takes(arrival.report.hostname):
+    def _take_one(self, admission: Admission, only: Understood, body: str) -> Taken:
+        if not admission.token.takes(only.report.hostname):
             self._count(admission.now, admission.token.token, "filtered", "other-host")
             return Taken(Answer(200, {"accepted": 0, "declined": [{"report": 0, "error": "other-host"}]}))
-        return self._store(admission, (arrival,), _STORED)
+        return self._store(admission, (_arrival(admission, only, body),), _STORED)
 
     def _take_several(self, admission: Admission, entries: list[object]) -> Taken:
         now, token = admission.now, admission.token.token
@@ -225,12 +227,12 @@ class Intake:
                 error = "too-many-reports"
             if error is None:
                 try:
-                    arrival = self._arrival(admission, entry, None)
+                    one = understood(entry, admission.mode)
                 except InvalidReport as invalid:
                     error = invalid.code
                 else:
-                    if admission.token.takes(arrival.report.hostname):
-                        arrivals.append(arrival)
+                    if admission.token.takes(one.report.hostname):
+                        arrivals.append(_arrival(admission, one, json.dumps(entry)))
                     else:
                         error = "other-host"
             if error is not None:
@@ -240,29 +242,6 @@ class Intake:
                     declined.append({"report": index, "error": error})
         answer = Answer(200, {"accepted": len(arrivals), "declined": declined}) if declined else _STORED
         return self._store(admission, tuple(arrivals), answer)
-
-    def _arrival(self, admission: Admission, entry: object, text: str | None) -> Arrival:
-        report = read_report(entry)
-        if report.flags:
-            # Only a name that is flagged can hold what is too long to show or cannot be stored.
-            noted = report.noted_hostname
-            report = replace(
-                report,
-                hostname=_storable(report.hostname)[:_MAX_NAME],
-                noted_hostname=None if noted is None else _storable(noted)[:_MAX_NAME],
-            )
-        pins = (certificate_pin(pem) for pem in report.validated_chain)
-        return Arrival(
-            report=report,
-            body=json.dumps(entry) if text is None else text,
-            key=grouping_key(report, mode=admission.mode),
-            mode=admission.mode,
-            token=admission.token.token,
-            source=admission.source,
-            user_agent=admission.user_agent,
-            received_at=admission.now,
-            validated_pins=tuple("" if pin is None else str(pin) for pin in pins),
-        )
 
     def _store(self, admission: Admission, arrivals: tuple[Arrival, ...], answer: Answer) -> Taken:
         if not arrivals:
@@ -298,7 +277,7 @@ class Intake:
         length = head.header("content-length")
         if length.isdigit() and int(length[:12]) > self.limits.body:
             return self._size()
-        media_type = head.header("content-type").partition(";")[0].strip().lower()
+        media_type = _media_type(head.header("content-type")[:300])
         if not _JSON_LIKE.fullmatch(media_type):
             return 415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json"
         if head.header("content-encoding").strip().lower() not in ("", "identity"):
@@ -316,16 +295,20 @@ class Intake:
 _FILTERED = frozenset({"other-report-type", "other-host"})
 
 
-def _decoded(body: bytes) -> str:
-    if not body:
-        raise InvalidReport("empty", "the body is empty")
-    try:
-        # RFC 8259 §8.1: UTF-8; a byte order mark is ignored, and so are senders of UTF-16, from the time before it.
-        return body.decode(json.detect_encoding(body))
-    except UnicodeDecodeError as error:
-        raise InvalidReport("not-json", f"the body is not text: {error}") from None
+def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:
+    return Arrival(
+        report=one.report,
+        body=body,
+        key=one.key,
+        mode=admission.mode,
+        token=admission.token.token,
+        source=admission.source,
+        user_agent=admission.user_agent,
+        received_at=admission.now,
+        validated_pins=one.validated_pins,
+    )
 
 
-def _storable(text: str) -> str:
-    """The text without what SQLite cannot store: lone surrogates and NUL."""
-    return _UNSTORABLE.sub("\ufffd", text)
+@lru_cache(maxsize=64)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()

@@ -8,19 +8,18 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 from dynpin.middleware.collector import queries
+from dynpin.middleware.collector.adding import add
 from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.retention import prune
 from dynpin.middleware.collector.schema import connect, open_database, storage_errors, transaction
 from dynpin.middleware.collector.storage import (
-    HOUR,
     Arrival,
     Column,
     Counted,
@@ -36,10 +35,6 @@ from dynpin.middleware.collector.storage import (
 )
 
 __all__ = ["SQLiteStorage"]
-
-# So many user agents of one group are told apart; a sender that varies its own fills no table.
-_MAX_AGENTS = 20
-_OTHER_AGENTS = "(others)"
 
 
 class SQLiteStorage:
@@ -72,18 +67,7 @@ class SQLiteStorage:
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Storage`."""
         with self.writing() as db:
-            together: dict[str, list[Arrival]] = {}
-            for arrival in arrivals:
-                together.setdefault(arrival.key, []).append(arrival)
-            touched = {key: _touch_group(db, same) for key, same in together.items()}
-            ids = {key: group.id for key, group in touched.items()}
-            _add_reports(db, ids, arrivals)
-            _add_rates(db, ids, arrivals)
-            _add_totals(db, touched, arrivals)
-            db.executemany(
-                "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-                [(*counted, number) for counted, number in outcomes.items()],
-            )
+            add(db, arrivals, outcomes)
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
@@ -276,103 +260,3 @@ class SQLiteStorage:
     def prune(self, retention: Retention) -> Pruned:
         """Delete what is not to be kept, in small transactions."""
         return prune(self.writing, retention, self.clock())
-
-
-# -- rows -------------------------------------------------------------------------------------------------------------
-
-
-class _Touched(NamedTuple):
-    """A group that got reports: what its totals go by."""
-
-    id: int
-    mode: str
-    verdict: str
-    state: str
-    token: str
-
-
-def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> _Touched:
-    """The group of these reports, which all have one key; its counts are brought up to date."""
-    arrival, times = arrivals[0], [arrival.received_at for arrival in arrivals]
-    row = db.execute(
-        "UPDATE groups SET reports = reports + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?) "
-        "WHERE key = ? RETURNING id, mode, coalesce(verdict, ''), state, token",
-        (len(times), min(times), max(times), arrival.key),
-    ).fetchone()
-    if row is not None:
-        return _Touched(*row)
-    report = arrival.report
-    known = [str(pin) for pin in report.known_pins]
-    cursor = db.execute(
-        "INSERT INTO groups (key, host, noted_host, port, mode, token, known_pins, validated_pins, first_seen, "
-        "last_seen, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            arrival.key,
-            report.hostname,
-            report.noted_hostname or "",
-            report.port,
-            arrival.mode,
-            arrival.token,
-            json.dumps(known),
-            json.dumps(arrival.validated_pins),
-            min(times),
-            max(times),
-            len(times),
-        ),
-    )
-    identity = cast("int", cursor.lastrowid)
-    places = [(pin, identity, "known") for pin in known]
-    places += [(pin, identity, "validated") for pin in arrival.validated_pins]
-    db.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", places)
-    return _Touched(identity, arrival.mode, "", "open", arrival.token)
-
-
-def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
-    # The write lock is held, so that nobody else takes these ids; all rows of a table are one call.
-    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
-    rows = [
-        (
-            last + number,
-            ids[arrival.key],
-            arrival.received_at,
-            arrival.report.date_time,
-            arrival.report.effective_expiration_date,
-            arrival.token,
-            arrival.source,
-            arrival.user_agent,
-            " ".join(arrival.report.flags),
-        )
-        for number, arrival in enumerate(arrivals, start=1)
-    ]
-    db.executemany("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    bodies = [(last + number, arrival.body) for number, arrival in enumerate(arrivals, start=1)]
-    db.executemany("INSERT INTO samples VALUES (?, ?)", bodies)
-
-
-def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
-    hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
-    rates = Counter((ids[arrival.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
-    agents = Counter((ids[arrival.key], arrival.user_agent) for arrival in arrivals)
-    db.executemany(
-        "INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-        [(*key, number) for key, number in rates.items()],
-    )
-    for (group_id, agent), number in agents.items():
-        known = db.execute(
-            "UPDATE agents SET reports = reports + ? WHERE group_id = ? AND user_agent = ? RETURNING 1",
-            (number, group_id, agent),
-        ).fetchone()
-        if known is None:
-            (told_apart,) = db.execute("SELECT count(*) FROM agents WHERE group_id = ?", (group_id,)).fetchone()
-            db.execute(
-                "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-                (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, number),
-            )
-
-
-def _add_totals(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
-    totals = Counter((int(arrival.received_at // HOUR), *touched[arrival.key][1:]) for arrival in arrivals)
-    db.executemany(
-        "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-        [(*key, number) for key, number in totals.items()],
-    )

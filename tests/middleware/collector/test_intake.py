@@ -19,7 +19,9 @@ from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.intake import Answer, Head
 from dynpin.middleware.collector.limits import Meter, truncated
-from dynpin.middleware.collector.storage import Arrival, Counted
+from dynpin.middleware.collector.reading import understood, understood_alone
+from dynpin.middleware.collector.storage import Arrival, Counted, Mode
+from dynpin.report import load_json
 from tests.middleware.collector.conftest import VECTORS, Clock, Site, Start, report, running_site, vector
 
 # id: status, error or declined code, flags that the stored report carries (a subset)
@@ -344,6 +346,43 @@ def test_whole_addresses_where_asked_for(site: Start) -> None:
     running = site(truncate_addresses=False)
     running.post(report())
     assert running.reports()[0]["source"] == "127.0.0.1"
+
+
+# -- what is read once ------------------------------------------------------------------------------------------------
+
+CHROME = json.dumps(vector("real-chrome-yubico")["body"])
+GAPS = [
+    '"date-time": "2016-09-06T07:19:05.381Z"',
+    '"effective-expiration-date": "2016-09-06T07:19:05.381Z"',
+]
+DATES = ["2017-01-01T00:00:00Z", "2017-01-01T00:00:00.5+02:00", "2017-01-01T00:00:00", "2017", "", "now", "\\u0032"]
+
+
+MORE = ["", '"x": {"date-time": "2017-01-01T00:00:00Z"}, ', '"x\\"date-time": "2017", ', '"date-time": 1, ']
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(GAPS), st.sampled_from(DATES)), max_size=3),
+    st.sampled_from(MORE),
+    st.sampled_from(["enforce", "report-only"]),
+)
+def test_what_is_read_once_is_what_would_be_read_each_time(
+    changes: list[tuple[str, str]], more: str, mode: Mode
+) -> None:
+    text = CHROME.replace("{", "{" + more, 1)
+    for gap, date in changes:
+        text = text.replace(gap, gap.partition(":")[0] + f': "{date}"')
+    read = understood(load_json(text), mode)
+    assert understood_alone(text, mode) in (None, read)
+
+
+def test_a_burst_is_read_once() -> None:
+    for second in range(10):
+        text = CHROME.replace("07:19:05.381Z", f"07:19:{second:02}Z")
+        read = understood_alone(text, "enforce")
+        assert read is not None
+        assert read.report.date_time == read.report.effective_expiration_date == 1473146340.0 + second
+        assert read == understood(load_json(text), "enforce")
 
 
 # -- what no sender can do --------------------------------------------------------------------------------------------
