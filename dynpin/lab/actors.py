@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Unpack
 
 from dynpin.deploy.guard import Verdict, guard
+from dynpin.deploy.lint import Circumstances, lint
 from dynpin.deploy.lint.faults import duration
 from dynpin.deploy.rotation import Deployed, History, Published
 from dynpin.errors import InvalidHeader
@@ -42,6 +44,7 @@ class Answerer:
         keys: every key that it has made.
         certificate: what it shows now.
         server: the server; it counts what it reads.
+        header: the value of the Public-Key-Pins header that it sends, or None.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Answerer:
         self.host = host
         self.name = name
         self.authority = authority
+        self.header: str | None = None
         self.keys: list[KeyPair] = []
         self.certificate = certificate or self.certifies(self.makes_key())
         self.server = stage.enter(TLSServer(self.certificate, body=f"This is {name}.\n".encode()))
@@ -78,9 +82,21 @@ class Answerer:
 
     def sends(self, value: str | None, text: str = "") -> None:
         """Send this text as Public-Key-Pins, whatever it says, past the middleware; None: no such header."""
+        self.header = value
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
         self.stage.tells(self.name, text or (f"sends {ENFORCE_NAME}: {value}" if value else "sends no pins any more"))
+
+    def faults(self, known: Circumstances | None = None, value: str | None = None) -> set[str]:
+        """The names of the faults that ``dynpin lint`` finds in a header over this server's chain.
+
+        Args:
+            known: what is known beside the host and the chain.
+            value: the header; by default the one that is sent.
+        """
+        chain = tuple(map(str, self.certificate.pins))
+        known = replace(known or Circumstances(), scheme="https", chain_valid=True, host=self.host, chain_pins=chain)
+        return {found.fault for found in lint(value or self.header, circumstances=known)}
 
 
 class Site(Answerer):
@@ -93,9 +109,17 @@ class Site(Answerer):
     """
 
     def __init__(
-        self, stage: Stage, host: str, name: str, authority: Authority, *, backups: int, terms: PolicyTerms
+        self,
+        stage: Stage,
+        host: str,
+        name: str,
+        authority: Authority,
+        certificate: Certificate | None,
+        *,
+        backups: int,
+        terms: PolicyTerms,
     ) -> None:
-        super().__init__(stage, host, name, authority)
+        super().__init__(stage, host, name, authority, certificate)
         self.history = History(host)
         self.lost: list[KeyPair] = []
         self.backups = [self.makes_key() for _ in range(backups)]
@@ -124,6 +148,7 @@ class Site(Answerer):
         self._terms.update(terms)
         self.server.app = PublicKeyPinsWSGIMiddleware(self._answer, policy)
         header = policy.header
+        self.header = None if header is None else str(header)
         self._record(header)
         if header is not None:
             names = " and ".join(map(self.stage.name_of, header.pins))

@@ -10,6 +10,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
                                                           # .cross_signed(by=other); public=False: installed by the user
     bank = stage.site("bank.test", honest, backups=1, max_age=days(30))      # and every other keyword of Policy;
                                                           # without max_age it sends no header until .pins(…)
+    shop = stage.site("shop.bank.test", honest, shows=honest.issue("shop.bank.test", bank.key))       # the same key
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
                                                           # trusts=[…]: these roots alone; and every word of Settings
 
@@ -28,11 +29,14 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     stage.leads("shop.test", node_b)                      # where the network leads a name (a node, another server)
     stage.tells("bank.test", "…")                         # a deed that needs no hand
 
+``bank.history`` is the history of what the site did, for :mod:`dynpin.deploy.rotation` (plan, emergency, …).
+
 **Assertions**, each a remark of the timeline; a scenario whose remarks do not all hold has failed. ::
 
     stage.expect(event, "protected", chromium="fooled")   # the outcome, and where an agent differs, by its name
     stage.check("the guard refuses the new key", not bank.guard(bank.certifies(key)).ok)
-    stage.refuses("dynpin sends no header without a backup", lambda: bank.policy(backups=[]), PolicyError)
+    stage.check("lint knows it", "max-age-too-long" in bank.faults())        # of its header, or of another
+    stage.refuses("dynpin pins for 60 days at most", lambda: bank.policy(max_age=days(99)), PolicyError)
 """
 
 from __future__ import annotations
@@ -139,15 +143,26 @@ class Stage:
         authority: Authority,
         *,
         name: str = "",
+        shows: Certificate | None = None,
         backups: int = 0,
         about: str = "",
         **terms: Unpack[PolicyTerms],
     ) -> Site:
-        """The true site of a name, or a further server of it under another `name`; the network leads to the first."""
+        """The true site of a name, or a further server of it; the network leads to the first.
+
+        Args:
+            host: the name that it answers for.
+            authority: who certifies its keys.
+            name: what it is called, where that is not the host.
+            shows: a certificate of a key that there is already, in place of a new one.
+            backups: how many Backup Pins it has.
+            about: what is to be known of it.
+            terms: of its Policy; without `max_age` it sends no header until :meth:`Site.pins`.
+        """
         name = name or host
         self.appears(name, "site", about)
         self.names(*(issuer.key for issuer in authority.lineage))
-        site = Site(self, host, name, authority, backups=backups, terms=terms)
+        site = Site(self, host, name, authority, shows, backups=backups, terms=terms)
         self.answerers.append(site)
         self.network.setdefault(host, site.server.port)
         return site

@@ -1,0 +1,72 @@
+"""All keys are lost: nothing that the server sends brings its visitors back before max-age (RFC 7469 §4.3)."""
+
+from __future__ import annotations
+
+from dynpin.deploy.lint import Circumstances
+from dynpin.deploy.rotation import emergency
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days, minutes
+
+
+@scenario(
+    number=3,
+    name="all-keys-lost",
+    title="All keys are lost",
+    story=(
+        "The bank keeps its backup key on the server, beside the key in use, and the disk breaks. A new key is made "
+        "and certified within the hour. New visitors come in; everybody who had been there before is shut out until "
+        "the pins run out, and there is nothing the bank can send them."
+    ),
+    rfc=(
+        "The backup key pair is kept offline (§4.3). A header counts only on a connection that passed Pin Validation "
+        "(§2.5), so even max-age=0 cannot reach those who are locked out."
+    ),
+    browsers=(
+        "The error could not be clicked away. Users could only delete the pins by hand: chrome://net-internals, or a "
+        "line of Firefox's SiteSecurityServiceState.txt."
+    ),
+    dynpin=(
+        "`dynpin lint` warns of a backup key on the server; `dynpin rotate emergency` says on which day the lock-out "
+        "ends; the error tells the user which command forgets the pins."
+    ),
+    sources=(
+        "2017-08: Scott Helme, 'I'm giving up on HPKP', counts lost keys among the ways to shut a site down by it.",
+        "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?', calls it by its name: HPKP suicide.",
+    ),
+)
+def all_keys_lost(stage: Stage) -> None:
+    """The story."""
+    honest = stage.authority("Honest CA")
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(30))
+    alice, bob = stage.client("Alice", about="visits often"), stage.client("Bob", about="was here once")
+    stage.expect(alice.visits(bank), "served")
+    stage.expect(bob.visits(bank), "served")
+    on_the_server = Circumstances(backup_key_path="/etc/ssl/private/backup.key")
+    stage.check(
+        "dynpin lint warns of the backup key on the server",
+        "backup-key-on-the-same-server" in bank.faults(on_the_server),
+    )
+
+    stage.later(days(10))
+    stage.expect(alice.visits(bank), "served")
+    bank.loses(bank.key, *bank.backups, text="loses both keys: they were on one disk")
+    steps = emergency("key-lost", bank.history, [], stage.now)
+    stage.check("no step of dynpin's lets them in at once", all(step.name != "deploy" for step in steps))
+    bank.deploys(bank.makes_key())
+    bank.sends(None)
+    carol = stage.client("Carol", about="is new")
+    stage.expect(carol.visits(bank), "served")
+    stage.expect(alice.visits(bank), "locked-out", decisive=True)
+    bank.pins("sends max-age=0, in vain", mode="unpin")
+    stage.expect(alice.visits(bank), "locked-out")
+    stage.expect(bob.visits(bank), "locked-out")
+    bank.sends(None)
+
+    stage.later(days(21))
+    stage.expect(bob.visits(bank), "served")
+    stage.expect(alice.visits(bank), "locked-out")
+    stage.later(minutes((steps[-1].at - stage.now) / 60 - 1))
+    stage.expect(alice.visits(bank), "locked-out")
+    stage.later(minutes(2))
+    stage.expect(alice.visits(bank), "served")
+    stage.check("the lock-out ended in the minute that dynpin had named", steps[-1].name == "recover")

@@ -1,0 +1,64 @@
+"""A pinned CA is distrusted: its chain fails without pins, every other fails by them (RFC 7469 §4.3)."""
+
+from __future__ import annotations
+
+from dynpin.deploy.rotation import emergency
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+
+@scenario(
+    number=8,
+    name="ca-distrusted",
+    title="The pinned CA is distrusted",
+    story=(
+        "The shop pins two intermediates of Big CA, the second one as its backup. Big CA is caught at signing what it "
+        "should not have, and browsers drop it. The shop's chain is refused now for its root; a certificate from "
+        "another CA is refused for its pins. The bakery, which pins its own keys, has one of them certified elsewhere."
+    ),
+    rfc=(
+        "The chain must be trusted, and hold a pinned key (§2.6). A Backup Pin is of a key of the operator's own, "
+        "which any CA can certify (§4.3)."
+    ),
+    browsers=(
+        "Chrome 57 refused StartCom's certificates, and for sites that had pinned StartCom every other one as well."
+    ),
+    dynpin=(
+        "Policy pins the leaf unless told otherwise; `dynpin rotate emergency ca-distrusted` has the same key "
+        "certified by another CA; `dynpin lint` knows the pins of CAs that were distrusted."
+    ),
+    sources=(
+        "2011-09: every browser dropped DigiNotar.",
+        "2016-10: Mozilla and Chrome announced to drop WoSign and StartCom; 2017-03: Chrome 57 did for most sites.",
+        "2018: Chrome 66 and 70 dropped Symantec's roots.",
+    ),
+)
+def ca_distrusted(stage: Stage) -> None:
+    """The story."""
+    big, other = stage.authority("Big CA"), stage.authority("Other CA")
+    first, second = big.intermediate("Big CA G1"), big.intermediate("Big CA G2")
+    stage.names(second.key)
+    shop = stage.site("shop.test", first, about="pins Big CA")
+    shop.backups = [second.key]
+    shop.pins(max_age=days(60), pinned=1)
+    bakery = stage.site("bakery.test", first, backups=1, max_age=days(60), about="pins its own keys")
+    alice = stage.client("Alice")
+    stage.expect(alice.visits(shop), "served")
+    stage.expect(alice.visits(bakery), "served")
+
+    stage.later(days(10))
+    alice.distrusts(big)
+    stage.expect(alice.visits(shop), "failed")
+    stage.expect(alice.visits(bakery), "failed")
+
+    stage.later(days(1))
+    steps = emergency("ca-distrusted", bakery.history, [bakery.key.pin], stage.now)
+    stage.check("dynpin has the bakery's key certified by another CA", steps[0].key == bakery.key.pin)
+    stage.check("the guard refuses that to the shop", not shop.guard(shop.certifies(shop.key, by=other)).ok)
+    for site in (shop, bakery):
+        site.deploys(site.certifies(site.key, by=other))
+    stage.expect(alice.visits(shop), "locked-out", decisive=True)
+    stage.expect(alice.visits(bakery), "served")
+
+    stage.later(days(50))
+    stage.expect(alice.visits(shop), "served")
