@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from dynpin.lab.agents import wget2
 from dynpin.lab.agents.agent import Agent, Machine, Settings, UserAgent, Visit
+from dynpin.lab.agents.chromium import ChromiumAgent
+from dynpin.lab.agents.firefox import FirefoxAgent
 from dynpin.lab.agents.library import DynpinAgent
 
 __all__ = ["AGENTS", "Agent", "Machine", "Settings", "UserAgent", "Visit"]
@@ -18,6 +20,18 @@ AGENTS: Mapping[str, Agent] = {
             "dynpin",
             "RFC 7469 to the letter, and its choices: private roots are held to the pins too; a flood evicts nothing.",
             DynpinAgent,
+        ),
+        Agent(
+            "chromium",
+            "Chromium 71 (model)",
+            "Reads headers leniently; skips chains that end in a root of the user's; ignores a bare max-age=0.",
+            ChromiumAgent,
+        ),
+        Agent(
+            "firefox",
+            "Firefox 71 (model)",
+            "Skips the user's roots too; 1024 entries, the least used are driven out; written late; no reports.",
+            FirefoxAgent,
         ),
         Agent(
             "wget2",

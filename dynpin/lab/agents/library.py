@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypedDict
 
@@ -26,7 +26,7 @@ from dynpin.lab.network import loopback_names
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting
 from dynpin.pins import Pin, chain_pins
 
-__all__ = ["DynpinAgent", "LibraryAgent", "NotingStore"]
+__all__ = ["DynpinAgent", "LibraryAgent", "NotingStore", "one_line"]
 
 
 class _Options(TypedDict):
@@ -71,12 +71,19 @@ class LibraryAgent(ABC):
     def connect(self, context: ssl.SSLContext) -> httpx.Client:
         """A client that notes and enforces by this agent's store; `context` trusts the machine's roots."""
 
-    def browser_client(self, context: ssl.SSLContext, reporter: Reporter | None) -> httpx.Client:
-        """A client by the browsers' rule: no Pin Validation for a chain that ends in a root of the user's (§2.6)."""
+    def bypassing_client(
+        self, context: ssl.SSLContext, reporter: Reporter | None, on_response: Callable[[httpx.Response], None]
+    ) -> httpx.Client:
+        """A client by the browsers' rule: no Pin Validation for a chain that ends in a root of the user's (§2.6).
+
+        Args:
+            context: trusts the machine's roots.
+            reporter: takes violation reports.
+            on_response: notes what a response pins.
+        """
         public = self.machine.public_roots
         enforced = enforce(context, self.store, private_roots="bypass", public_roots=public, reporter=reporter)
-        hooks = with_hooks(None, tell_site, partial(note_response, self.store))
-        return httpx.Client(verify=enforced, event_hooks=dict(hooks), **_OPTIONS)
+        return httpx.Client(verify=enforced, event_hooks=dict(with_hooks(None, tell_site, on_response)), **_OPTIONS)
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""
@@ -85,7 +92,7 @@ class LibraryAgent(ABC):
         try:
             with (
                 loopback_names(self.machine.network),
-                self._connected().stream("GET", f"https://{host}{path}", headers={"Authorization": secret}) as response,
+                self.client().stream("GET", f"https://{host}{path}", headers={"Authorization": secret}) as response,
             ):
                 connection = response.extensions["network_stream"].get_extra_info("socket")
                 chain = chain_pins(verified_chain(connection))
@@ -93,10 +100,10 @@ class LibraryAgent(ABC):
         except httpx.TransportError as error:
             violation = pin_violation(error)
             if violation is None:
-                return Visit(host=host, failure=_one_line(error), known_host=known)
+                return Visit(host=host, failure=one_line(error), known_host=known)
             validation = violation.validation
             if validation is None:
-                return Visit(host=host, refusal=_one_line(violation), known_host=known, section="2.6")
+                return Visit(host=host, refusal=one_line(violation), known_host=known, section="2.6")
             return Visit(
                 host=host,
                 refusal=validation.reason,
@@ -148,7 +155,8 @@ class LibraryAgent(ABC):
         except StoreError:  # the handshake meets the same error, and refuses
             return None
 
-    def _connected(self) -> httpx.Client:
+    def client(self) -> httpx.Client:
+        """The client that trusts what the machine trusts now."""
         trusted = (*self.machine.public_roots, *self.machine.private_roots)
         if self._client is None or trusted != self._trusted:
             self._disconnect()
@@ -191,19 +199,19 @@ class DynpinAgent(LibraryAgent):
         settings = self.machine.settings
         self._queue = ReportQueue(self.store, mode=settings.get("reports", "all"), context=context, background=False)
         if settings.get("private_roots") == "bypass":
-            return self.browser_client(context, self._queue)
+            return self.bypassing_client(context, self._queue, partial(note_response, self.store))
         return PinnedClient(self.store, verify=context, reporter=self._queue, **_OPTIONS)
 
     def send_reports(self) -> list[str]:
         """As :meth:`UserAgent.send_reports`."""
-        self._connected()
+        self.client()
         if self._queue is None:
             return []
         with loopback_names(self.machine.network):
             return [f"{delivery.outcome}: {delivery.reason}" for delivery in self._queue.send()]
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first line of the cause at the bottom: httpx wraps what TLS said."""
     cause: BaseException = error
     while cause.__cause__ is not None:

@@ -17,11 +17,12 @@ import time
 from functools import lru_cache
 
 from dynpin.clientstore.formats.wget2 import read_wget2, write_wget2
-from dynpin.hosts import KnownPinnedHost, canonical_host, superdomains
+from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.agents.browser import nearest
 from dynpin.noting import Noting, Outcome
 
-__all__ = ["Wget2Agent", "missing", "nearest"]
+__all__ = ["Wget2Agent", "missing"]
 
 _TIMEOUT = 60.0
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--")
@@ -51,16 +52,6 @@ def missing() -> str | None:
         [*_NAMESPACE, "true"], capture_output=True, text=True, timeout=_TIMEOUT, check=False
     )
     return None if tried.returncode == 0 else f"this machine gives no user namespaces: {tried.stderr.strip()}"
-
-
-def nearest(entries: list[KnownPinnedHost], host: str) -> KnownPinnedHost | None:
-    """The entry that applies, by a rule that is not the RFC's: of the nearest name that has one, whatever it covers.
-
-    An entry without includeSubDomains hides a farther one with it, and the subdomain is pinned to nothing.
-    """
-    own = {entry.host: entry for entry in entries}
-    found = next((own[name] for name in (host, *superdomains(host)) if name in own), None)
-    return found if found is not None and (found.host == host or found.include_subdomains) else None
 
 
 class Wget2Agent:
@@ -103,7 +94,7 @@ class Wget2Agent:
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
         """As :meth:`UserAgent.known_host`."""
-        return nearest(self.known_hosts(), canonical_host(host))
+        return nearest(self.known_hosts(), canonical_host(host), self.machine.clock())
 
     def known_hosts(self) -> list[KnownPinnedHost]:
         """As :meth:`UserAgent.known_hosts`."""

@@ -1,0 +1,134 @@
+"""Chromium as it was while it knew HPKP (46 to 71): a model; its rules were read in its tests and its source."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import httpx
+
+from dynpin.clientstore import Reporter
+from dynpin.header import PublicKeyPins
+from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
+from dynpin.lab.agents.library import one_line
+from dynpin.lab.network import loopback_names
+from dynpin.noting import Noting, note
+from dynpin.pins import Pin
+from dynpin.report import Report
+
+__all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
+
+# The same report goes out once an hour, as far as the last fifty are remembered.
+_REMEMBERED_FOR, _REMEMBERED = 3_600.0, 50
+_NO_LIMIT = 2**31
+
+
+def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
+    """Parse a field as Chromium does.
+
+    White space around "=", single quotes and DEL pass; of repeated directives the last one wins; includeSubDomains may
+    have a value; pins of unknown algorithms are directives that nobody knows; max-age is read in report-only too.
+
+    Raises:
+        InvalidHeader: where Chromium ignores the field.
+    """
+    pins: list[str] = []
+    last: dict[str, str] = {}
+    for directive, text in loosely(value.replace("\x7f", "%7F"), single_quotes=True):
+        match directive.name:
+            case "pin-sha256":
+                pins.append(text)
+            case "includesubdomains":
+                last[directive.name] = "includeSubDomains"
+            case "max-age" | "report-uri":
+                last[directive.name] = text
+            case _:
+                pass
+    if report_only and "max-age" in last:
+        PublicKeyPins.parse(last["max-age"])
+    return PublicKeyPins.parse("; ".join([*pins, *last.values()]), report_only=report_only)
+
+
+class ChromiumStore(BrowserStore):
+    """Known Pinned Hosts without a limit on their number, 60 days at most."""
+
+    _applicable = staticmethod(nearest)
+
+    def read(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
+        """As :func:`read_as_chromium`."""
+        return read_as_chromium(value, report_only=report_only)
+
+    def ignores(self, host: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
+        """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not."""
+        if header.max_age != 0:
+            return None
+        noted = note(host, None, replace(header, max_age=1), chain, self.now())
+        return noted if noted.outcome == "ignored" else None
+
+
+class ChromiumAgent(BrowserAgent):
+    """Chromium with its pins and its reports, which go at once or never.
+
+    Attributes:
+        sent: a line for each report that went out.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._reports = _Reports(machine.clock)
+        self.sent: list[str] = []
+        super().__init__(machine)
+
+    def open_store(self) -> BrowserStore:
+        """A file in the machine's folder."""
+        path, clock = self.machine.folder / "pins.sqlite", self.machine.clock
+        return ChromiumStore(path, clock=clock, max_hosts=_NO_LIMIT, max_hosts_per_domain=_NO_LIMIT)
+
+    @property
+    def reporter(self) -> Reporter:
+        """What its handshakes give their reports to."""
+        return self._reports
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`; then reports are sent, and what those set off."""
+        visit = super().visit(host, secret=secret, path=path)
+        with loopback_names(self.machine.network):
+            while self._reports.waiting:
+                report_uri, body = self._reports.waiting.popleft()
+                self.sent.append(f"{report_uri}: {self._post(report_uri, body)}")
+        return visit
+
+    def _post(self, report_uri: str, body: str) -> str:
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        try:
+            return str(self.client().post(report_uri, content=body, headers=headers).status_code)
+        except httpx.TransportError as error:
+            return f"not taken: {one_line(error)}"
+
+
+class _Reports:
+    """Which reports go out: none by https to the host that fails, and the same one once an hour (RFC 7469 §2.1.4)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.waiting: deque[tuple[str, str]] = deque()
+        self._clock = clock
+        self._sent_at: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, report: Report, report_uri: str) -> None:
+        """Take a report, as :meth:`dynpin.clientstore.Reporter.add`."""
+        target = urlsplit(report_uri)
+        if target.scheme == "https" and target.hostname == report.hostname:
+            return
+        # Two hosts that report to each other make no loop: what was sent is not sent again, whatever its date.
+        members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
+        key, now = json.dumps([members, report_uri]), self._clock()
+        sent_at = self._sent_at.get(key)
+        if sent_at is not None and 0 <= now - sent_at < _REMEMBERED_FOR:
+            return
+        self._sent_at[key] = now
+        if len(self._sent_at) > _REMEMBERED:
+            self._sent_at.popitem(last=False)
+        self.waiting.append((report_uri, report.to_json()))

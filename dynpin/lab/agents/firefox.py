@@ -1,0 +1,194 @@
+"""Firefox as it was while it knew HPKP (35 to 71): a model; its rules were read in its tests and its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from dynpin.clientstore import Peer
+from dynpin.clientstore.schema import IN_MEMORY
+from dynpin.header import ENFORCE_NAME, PublicKeyPins
+from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely
+from dynpin.noting import Noting
+from dynpin.pins import Pin
+
+__all__ = ["MAX_ENTRIES", "FirefoxAgent", "FirefoxStore", "read_as_firefox"]
+
+# The table of site security state, which held HSTS too; a full one evicts an entry with the lowest score.
+MAX_ENTRIES = 1_024
+_WRITTEN_AFTER = 300.0
+_DAY = 86_400
+_UINT64 = 2**64
+_PIN_TEXT = 44
+_NO_LIMIT = 2**31
+
+
+def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
+    """Parse a field as Firefox does.
+
+    White space around "=" passes; pins of unknown algorithms are directives that nobody knows, and those may stand
+    twice; what report-uri says is not read; a backslash stays in a quoted-string; max-age has 64 bits.
+
+    Raises:
+        InvalidHeader: where Firefox ignores the field.
+    """
+    texts: list[str] = []
+    for directive, text in loosely(value):
+        match directive.name:
+            case "pin-sha256":
+                texts.append(text.replace("\\", "\\\\"))
+            case "max-age" if (directive.value or "").isdecimal() and int(directive.value or "") >= _UINT64:
+                texts.append("max-age=more-than-64-bits")
+            case "max-age":
+                texts.append(text.replace("\\", "\\\\"))
+            case "includesubdomains":
+                texts.append(directive.name if directive.value == "" else text)
+            case "report-uri":
+                texts.append("report-uri-unread")  # twice is still once too often
+            case _:
+                pass
+    return PublicKeyPins.parse("; ".join(texts), report_only=report_only)
+
+
+@dataclass(slots=True)
+class _Score:
+    """On how many days an entry was used after the first, and the last of them, in days since the epoch."""
+
+    days: int
+    last: int
+
+
+class FirefoxStore(BrowserStore):
+    """A table of 1024 entries in memory, and a text file that is written five minutes after a change, or at the end.
+
+    An entry's score grows once a day, when it is used. Which of the entries with the lowest score is evicted Firefox
+    leaves to the order of its table; here it is the oldest.
+
+    Args:
+        path: the file: a line for each entry, as Firefox has it.
+        clock: gives seconds since the epoch, UTC.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+        super().__init__(IN_MEMORY, clock=clock, max_hosts=_NO_LIMIT, max_hosts_per_domain=_NO_LIMIT)
+        self.file = path
+        self._scores: dict[str, _Score] = {}
+        self._changed_at: float | None = None
+        self._load()
+
+    def read(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
+        """As :func:`read_as_firefox`."""
+        return read_as_firefox(value, report_only=report_only)
+
+    def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
+        """As :meth:`BrowserStore.note`; a new entry drives out an old one where the table is full."""
+        noting, name = super().note(host, value, chain), canonical_host(host)
+        match noting.outcome:
+            case "noted":
+                if len(self._scores) >= MAX_ENTRIES:
+                    victim = min(self._scores, key=lambda each: self._scores[each].days)
+                    self.forget(victim)
+                self._scores[name] = _Score(0, self._today())
+                self._change()
+            case "updated":
+                self._touch(name)
+                self._change()
+            case "removed":
+                self._scores.pop(name, None)
+                self._change()
+            case "ignored":
+                pass
+        return noting
+
+    def count_use(self, host: str, now: float) -> None:
+        """As :meth:`PinStore.count_use`; an entry's score grows with the days on which it is used."""
+        super().count_use(host, now)
+        self._touch(host)
+
+    def forget(self, host: str) -> bool:
+        """As :meth:`PinStore.forget`."""
+        self._scores.pop(canonical_host(host), None)
+        self._change()
+        return super().forget(host)
+
+    def close(self) -> None:
+        """End in good order: what has changed is written."""
+        self._write()
+        super().close()
+
+    def crash(self) -> None:
+        """End without that: what was written by now remains."""
+        if self._changed_at is not None and self.clock() - self._changed_at < _WRITTEN_AFTER:
+            self._changed_at = None
+        self.close()
+
+    def _today(self) -> int:
+        return int(self.clock()) // _DAY
+
+    def _touch(self, name: str) -> None:
+        score, today = self._scores.get(name), self._today()
+        if score is not None and today > score.last:
+            score.days, score.last = score.days + 1, today
+            self._change()
+
+    def _change(self) -> None:
+        now = self.clock()
+        if self._changed_at is not None and now - self._changed_at >= _WRITTEN_AFTER:
+            self._write()
+        if self._changed_at is None:
+            self._changed_at = now
+
+    def _write(self) -> None:
+        if self._changed_at is None:
+            return
+        lines = [
+            f"{entry.host}:HPKP\t{self._scores[entry.host].days}\t{self._scores[entry.host].last}\t"
+            f"{int((entry.expires_at or 0) * 1000)},1,{int(entry.include_subdomains)},{''.join(map(str, entry.pins))}\n"
+            for entry in self.hosts(include_expired=True)
+            if entry.host in self._scores
+        ]
+        self.file.write_text("".join(lines))
+        self._changed_at = None
+
+    def _load(self) -> None:
+        if not self.file.exists():
+            return
+        now = self.clock()
+        entries: list[KnownPinnedHost] = []
+        for line in self.file.read_text().splitlines():
+            key, days, last, value = line.split("\t")
+            expires, _, subdomains, pins = value.split(",")
+            host = key.removesuffix(":HPKP")
+            self._scores[host] = _Score(int(days), int(last))
+            texts = [pins[at : at + _PIN_TEXT] for at in range(0, len(pins), _PIN_TEXT)]
+            found = tuple(map(Pin.from_base64, texts))
+            entries.append(KnownPinnedHost(host, found, subdomains == "1", None, now, int(expires) / 1000))
+        self.merge(entries)
+
+
+class FirefoxAgent(BrowserAgent):
+    """Firefox with its table. It sends no reports, and knows no Public-Key-Pins-Report-Only."""
+
+    def open_store(self) -> FirefoxStore:
+        """The table, from its file in the machine's folder."""
+        file = self.machine.folder / "SiteSecurityServiceState.txt"
+        self._table = FirefoxStore(file, clock=self.machine.clock)
+        return self._table
+
+    def take_in(self, host: str, peer: Peer, response: httpx.Response) -> None:
+        """As of any browser; a chain that ends in a root of the user's pins nothing."""
+        if peer.validated and peer.validated[-1] not in self.machine.public_roots:
+            if ENFORCE_NAME in response.headers:
+                self.store.noting = Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
+            return
+        super().take_in(host, peer, response)
+
+    def restart(self, *, crashed: bool = False) -> None:
+        """As :meth:`UserAgent.restart`: a crash takes the changes of the last five minutes."""
+        if crashed:
+            self._table.crash()
+        super().restart(crashed=crashed)
