@@ -7,7 +7,23 @@ from typing import Annotated
 import typer
 
 from dynpin._version import __version__
-from dynpin.cli import check, collect, demo, export, get, guard, hosts, keys, lab, lint, pin, reports, rotate, simulate
+from dynpin.cli import (
+    check,
+    collect,
+    demo,
+    export,
+    get,
+    guard,
+    hosts,
+    keys,
+    lab,
+    lint,
+    pin,
+    ramp,
+    reports,
+    rotate,
+    simulate,
+)
 
 __all__ = ["app"]
 
@@ -45,6 +61,7 @@ app.command(name="pin", rich_help_panel=_SERVER)(pin.pin)
 app.add_typer(keys.app, name="keys", rich_help_panel=_SERVER)
 app.command(name="lint", rich_help_panel=_SERVER)(lint.lint)
 app.command(name="check", rich_help_panel=_SERVER)(check.check)
+app.add_typer(ramp.app, name="ramp", rich_help_panel=_SERVER)
 app.add_typer(rotate.app, name="rotate", rich_help_panel=_SERVER)
 app.command(name="guard", rich_help_panel=_SERVER)(guard.guard)
 app.command(name="export", rich_help_panel=_SERVER)(export.export)

@@ -97,7 +97,7 @@ def guard(
 def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> History:
     """What clients may hold of a site: what its history says, and what its inventory has it send now."""
     if history.exists():
-        kept = read_history(history)
+        kept = read_history(history, site.path)
     else:
         # The key that was pinned until a moment ago is in nobody's file any more.
         if any(file.exists() and file.samefile(chain) for file in site.chain_files):

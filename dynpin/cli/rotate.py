@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.site import InventoryOption, site_of
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.rotation import (
     Deployed,
@@ -32,7 +32,8 @@ from dynpin.deploy.rotation import (
     status,
 )
 from dynpin.deploy.rotation.picture import svg, terminal, timeline
-from dynpin.errors import DynpinError
+from dynpin.deploy.site import sent_on_ramp
+from dynpin.errors import DynpinError, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -235,14 +236,23 @@ def emergency_command(
     _show_steps(steps, at)
 
 
-def read_history(path: Path) -> History:
-    """The history in this file, or the end of the command."""
+def read_history(path: Path, inventory: Path | None = None) -> History:
+    """The history in this file, or the end of the command.
+
+    Where an inventory is named, or stands beside the file, and has a ramp, what that has sent is a part of it.
+    """
+    beside = path.parent / DEFAULT_INVENTORY
+    if inventory is None and beside.is_file():
+        inventory = beside
     try:
-        return History.from_json(path.read_bytes())
+        kept = History.from_json(path.read_bytes())
+        return kept if inventory is None else kept.on_ramp(sent_on_ramp(inventory))
     except FileNotFoundError:
         fail(f"{path} does not exist: begin it with dynpin rotate record --host NAME --header VALUE --chain FILE")
     except OSError as error:
         fail(f"{path}: {error.strerror or error}")
+    except PolicyError as error:
+        fail(str(error))
     except ValueError as error:
         fail(f"{path}: {error}")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from dynpin.header import PublicKeyPins
 from dynpin.middleware.inventory import read_inventory
 from dynpin.middleware.keyfiles import path_of, read_chain
+from dynpin.middleware.ramp.keeping import RampFile
 from dynpin.pins import Pin
 
-__all__ = ["SiteInventory", "read_site"]
+__all__ = ["SiteInventory", "read_site", "sent_on_ramp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,13 @@ def read_site(path: str | os.PathLike[str]) -> SiteInventory:
         chain_files=tuple(file for source in terms.keys if (file := path_of(source)) is not None),
         backup_files=tuple(file for source in terms.backups if (file := path_of(source)) is not None),
     )
+
+
+def sent_on_ramp(path: str | os.PathLike[str]) -> tuple[tuple[int, int | None], ...]:
+    """Since when which max-age the ramp of an inventory sent, oldest first; None is report-only.
+
+    Raises:
+        PolicyError: where the inventory, or the position on its ramp, cannot be read.
+    """
+    ramp = read_inventory(path).ramp
+    return () if ramp is None else RampFile(ramp.state).sent()

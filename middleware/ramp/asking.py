@@ -40,11 +40,11 @@ def ask(ramp: Ramp, since: float) -> Sight:
 def intake_refusal(ramp: Ramp) -> str:
     """Why the report-uri does not take reports, or an empty text: where none can arrive, quiet means nothing."""
     try:
-        # A report of nothing: the intake knows the token, and refuses the rest.
+        # What is no report: whoever knows the token declines it, and whoever does not says 404.
         status, _ = _request(ramp.report_uri, "POST", {"Content-Type": "application/json"}, b"{}")
     except (OSError, http.client.HTTPException, ValueError) as error:
         return f"report_uri {ramp.report_uri} cannot be reached: {error or type(error).__name__}"
-    if status == http.HTTPStatus.BAD_REQUEST:
+    if status in (200, 204, 400):
         return ""
     return f"report_uri {ramp.report_uri} answers {status} to a report: is its token known to the collector?"
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from dynpin.errors import PolicyError
 from dynpin.middleware.ramp.asking import ask, intake_refusal
 from dynpin.middleware.ramp.keeping import RampFile
-from dynpin.middleware.ramp.steps import ASK_EVERY, Position, Ramp, Sight, decide, shown
+from dynpin.middleware.ramp.steps import ASK_EVERY, Position, Ramp, Sight, decide, reported, shown
 from dynpin.middleware.rounds import Rounds
 
 __all__ = ["Driver", "driver"]
@@ -73,9 +73,9 @@ class Driver(Rounds[Ramped, str]):
             return f"The ramp stays at {shown(position.max_age)}: {position.failure}"
         if position.open_groups:
             return (
-                f"Clients report violations: {position.open_groups} open at {ramp.collector} (groups of reports), and "
-                f"the ramp stays at {shown(position.max_age)}. Look at them: what is mended is marked as resolved "
-                "there, what is no fault of the site as muted. dynpin ramp back makes the policy shorter meanwhile"
+                f"Clients report violations: {reported(position, ramp)}, and the ramp stays at "
+                f"{shown(position.max_age)}. Look at them: what is mended is marked as resolved there, what is no "
+                "fault of the site as muted. dynpin ramp back makes the policy shorter meanwhile"
             )
         return ""
 

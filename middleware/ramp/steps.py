@@ -18,7 +18,9 @@ __all__ = [
     "Sight",
     "Step",
     "decide",
+    "duration",
     "header_at",
+    "reported",
     "shown",
 ]
 
@@ -172,13 +174,24 @@ def header_at(header: PublicKeyPins, max_age: int | None) -> PublicKeyPins:
 
 def shown(max_age: int | None) -> str:
     """A step in words."""
-    if max_age is None:
-        return "report-only"
-    for name, seconds in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE)):
-        if max_age >= seconds and not max_age % seconds:
-            count = max_age // seconds
-            return f"max-age of {count} {name}{'' if count == 1 else 's'}"
-    return f"max-age of {max_age} seconds"
+    return "report-only" if max_age is None else f"max-age of {duration(max_age)}"
+
+
+def reported(position: Position, ramp: Ramp) -> str:
+    """What clients have reported, in words."""
+    open_groups = position.open_groups
+    one = open_groups == 1
+    return f"{open_groups} {'group' if one else 'groups'} of reports {'is' if one else 'are'} open at {ramp.collector}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the largest unit that it fills: ``"90 minutes"``, ``"7 days"``."""
+    for name, size in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE), ("second", 1)):
+        count = int(seconds // size)
+        # A multiple of the unit, or so many of it that the rest does not matter.
+        if count and (not seconds % size or count >= 3):
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    return "0 seconds"
 
 
 def _height(max_age: int | None) -> int:

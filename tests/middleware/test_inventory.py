@@ -100,6 +100,10 @@ def replacing(old: str, new: str) -> Callable[[Site], str]:
     return lambda site: SOUND.replace(old, new)
 
 
+def ramped(line: str) -> Callable[[Site], str]:
+    return lambda site: f'{SOUND}report_uri = "{REPORTS}/enforce"\n[ramp]\n{line}\n'
+
+
 # The text of the file, and what the message must say after its name: which key, what is wrong, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "no TOML": (lambda site: "hosts = x", ["is no TOML", "line 1, column"]),
@@ -142,6 +146,32 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         ["backups = ", "is not understood"],
     ),
     "the chain as its own backup": (replacing("backup.pub", "fullchain.pem"), ["no Backup Pin stands outside"]),
+    "a ramp without reports": (
+        lambda site: f"{SOUND}[ramp]\n",
+        ["[ramp] moves by what clients report", "https://reports.example.net/r/TOKEN/enforce"],
+    ),
+    "a ramp with reports to another": (
+        lambda site: f'{SOUND}report_uri = "https://reports.example.net/hpkp"\n[ramp]\n',
+        ["must be that of a dynpin collector"],
+    ),
+    "a ramp misspelt": (ramped("step = []"), ["[ramp] step is not known here; did you mean steps?"]),
+    "a ramp that is none": (lambda site: f"ramp = 1\n{SOUND}", ["ramp = 1 is not understood: give a table, [ramp]"]),
+    "a collector that is no address": (ramped('collector = "reports"'), ["[ramp] collector = 'reports'", "https://"]),
+    "steps of no kind": (ramped('steps = ["1 day"]'), ["[ramp] steps = ['1 day']", 'send = "report-only"']),
+    "steps downwards": (
+        ramped('steps = [{ send = "2 hours", for = "1 day" }, { send = "1 hour", for = "1 day" }]'),
+        ["[ramp] steps = ", "upwards"],
+    ),
+    "report-only in between": (
+        ramped('steps = [{ send = 60, for = 60 }, { send = "report-only", for = "1 day" }]'),
+        ["[ramp] steps = ", "upwards"],
+    ),
+    "a step for ever": (ramped('steps = [{ send = "1 hour" }]'), ["[ramp.steps] for is missing"]),
+    "a step for no time": (ramped('steps = [{ send = "1 hour", for = 0 }]'), ["[ramp.steps] for = 0", '"7 days"']),
+    "a step that sends a word": (
+        ramped('steps = [{ send = "report", for = 60 }]'),
+        ["[ramp.steps] send = 'report' is not understood"],
+    ),
     "no backups": (replacing('["tls/backup.pub"]', "[]"), ["there is no Backup Pin"]),
 }
 
@@ -153,6 +183,23 @@ def test_refused(text: Callable[[Site], str], words: list[str], inventory: Path,
         Policy.from_inventory(inventory)
     assert str(refusal.value).startswith(str(inventory))
     assert not [word for word in words if word not in str(refusal.value)], str(refusal.value)
+
+
+def test_a_ramp_as_it_is_written(inventory: Path, site: Site) -> None:
+    inventory.write_text(SOUND.replace("3600", '"1 day"') + f'report_uri = "{REPORTS}/enforce"\n[ramp]\n')
+    ramp = read_inventory(inventory).ramp
+    assert ramp is not None
+    # Of the usual steps those below the target.
+    assert ramp.levels == (None, 300, 3600, 86_400)
+    assert (ramp.collector, ramp.token, ramp.target) == ("https://reports.example.net", "1", 86_400)
+    assert (ramp.state, ramp.password_file) == (inventory.with_name("dynpin-ramp.sqlite"), None)
+    told = 'collector = "http://10.0.0.7:8080/"\nstate = "var/ramp"\npassword_file = "secret"\n'
+    inventory.write_text(ramped(told + 'steps = [{ send = "5 minutes", for = "1 day" }]')(site))
+    ramp = read_inventory(inventory).ramp
+    assert ramp is not None
+    assert ramp.levels == (300, 3600)
+    assert (ramp.collector, ramp.state) == ("http://10.0.0.7:8080", inventory.parent / "var" / "ramp")
+    assert ramp.password_file == inventory.parent / "secret"
 
 
 def test_an_absent_inventory(tmp_path: Path) -> None:

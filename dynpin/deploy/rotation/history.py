@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
@@ -62,6 +63,30 @@ class History:
             )
         return replace(self, events=(*self.events, event))
 
+    def on_ramp(self, sent: Iterable[tuple[float, int | None]]) -> History:
+        """The history with the max-age that a ramp really sent in the place of what was recorded.
+
+        Args:
+            sent: since when which max-age was sent, in seconds, oldest first; None is report-only.
+        """
+        steps = [_Step(at, max_age) for at, max_age in sent]
+        found: list[Event] = []
+        recorded: PublicKeyPins | None = None
+        step: _Step | None = None
+        # At the same moment the step comes first: a header that is recorded then is sent at that step.
+        for each in sorted([*steps, *self.events], key=lambda each: each.at):
+            match each:
+                case _Step():
+                    before, step = _at_step(recorded, step), each
+                    if before is not None and _at_step(recorded, step) != before:
+                        found.append(Published(each.at, _at_step(recorded, step)))
+                case Published():
+                    recorded = each.header
+                    found.append(Published(each.at, _at_step(recorded, step)))
+                case _:
+                    found.append(each)
+        return replace(self, events=tuple(found))
+
     @property
     def header(self) -> PublicKeyPins | None:
         """The header that is sent now."""
@@ -105,6 +130,18 @@ class History:
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(f"this is no rotation history: {type(error).__name__} {error}") from None
         return history
+
+
+class _Step(NamedTuple):
+    at: float
+    max_age: int | None
+
+
+def _at_step(header: PublicKeyPins | None, step: _Step | None) -> PublicKeyPins | None:
+    """The header as it is sent at a step of a ramp; what unpins is on no ramp."""
+    if header is None or step is None or header.max_age == 0:
+        return header
+    return replace(header, max_age=step.max_age, report_only=step.max_age is None)
 
 
 def _written(event: Event) -> dict[str, object]:

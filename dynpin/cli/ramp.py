@@ -1,0 +1,164 @@
+"""`dynpin ramp`: where a site stands between report-only and the max-age that it aims at, and a hand on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.rotate import NowOption, moment
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.middleware.inventory import Inventory, read_inventory
+from dynpin.middleware.ramp.asking import ask, intake_refusal
+from dynpin.middleware.ramp.keeping import RampFile
+from dynpin.middleware.ramp.steps import Position, Ramp, duration, reported, shown
+from dynpin.report import rfc3339
+
+__all__ = ["app"]
+
+app = typer.Typer(help="See how far max-age has grown, hold it, or move it by hand.", no_args_is_help=True)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+@app.command(name="status")
+def status_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
+    """Say what is sent, how long it has been quiet, what comes next, and what stands in the way.
+
+    Exit code 1 where reports, a silent collector or a person hold the ramp.
+    """
+    site, ramp = _ramp(inventory)
+    at = moment(now)
+    kept = _kept(ramp)
+    position = _as_of_now(ramp, kept or ramp.begin(at))
+    hindrance = _hindrance(ramp, position)
+    above = ramp.above(position.max_age)
+    left = 0 if above is None else max(0, ramp.stay(position.max_age) - position.waited)
+    if as_json:
+        answer = {
+            "begun": kept is not None,
+            "max_age": position.max_age,
+            "target": ramp.target,
+            "waited": round(position.waited),
+            "stay": None if above is None else ramp.stay(position.max_age),
+            "next": above,
+            "next_at": None if above is None else rfc3339(at + left),
+            "held_by": hindrance or None,
+        }
+        typer.echo(json.dumps(answer, indent=2))
+    else:
+        typer.echo(f"{site.hosts[0]}: {shown(position.max_age)}")
+        for level in ramp.levels:
+            typer.echo(f"  {_line(ramp, position, level)}")
+        if kept is None:
+            typer.echo("\nThe ramp has not begun: it does when the server runs with this inventory.")
+        elif above is not None and not hindrance:
+            typer.echo(f"\n{shown(above)} follows at {rfc3339(at + left)} or later, if it stays quiet.")
+    if hindrance:
+        finding(f"the ramp stays where it is: {hindrance}")
+
+
+@app.command(name="next")
+def next_command(
+    inventory: InventoryOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="In spite of reports, a silent collector or a short time of quiet.")
+    ] = False,
+    now: NowOption = None,
+) -> None:
+    """Move up one step now. Exit code 1 where reports came in, nobody could be asked, or it is early."""
+    _, ramp = _ramp(inventory)
+    at = moment(now)
+    position = _as_of_now(ramp, _kept(ramp) or ramp.begin(at))
+    above = ramp.above(position.max_age)
+    if above is None:
+        finding(f"the ramp is at its end, {shown(ramp.target)}")
+    if not force:
+        hindrance = _hindrance(ramp, position) or intake_refusal(ramp)
+        stay = ramp.stay(position.max_age)
+        if not hindrance and position.waited < stay:
+            hindrance = f"it has been quiet for {duration(position.waited)} of {duration(stay)}"
+        if hindrance:
+            finding(f"the ramp stays where it is: {hindrance}; --force moves it all the same")
+    _change(ramp, at, lambda current: replace(current, max_age=ramp.above(current.max_age) or above, waited=0.0))
+
+
+@app.command(name="back")
+def back_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+    """Move down one step: clients that come by from now on forget sooner. It moves up again after a time of quiet."""
+    _, ramp = _ramp(inventory)
+    _change(ramp, moment(now), lambda current: replace(current, max_age=ramp.below(current.max_age), waited=0.0))
+
+
+@app.command(name="hold")
+def hold_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+    """Stay where the ramp is, until dynpin ramp resume."""
+    _, ramp = _ramp(inventory)
+    _change(ramp, moment(now), lambda current: replace(current, is_held=True))
+
+
+@app.command(name="resume")
+def resume_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+    """Move on from dynpin ramp hold."""
+    _, ramp = _ramp(inventory)
+    _change(ramp, moment(now), lambda current: replace(current, is_held=False))
+
+
+@app.command(name="restart")
+def restart_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+    """Begin the ramp anew, at its foot."""
+    _, ramp = _ramp(inventory)
+    at = moment(now)
+    _change(ramp, at, lambda _: ramp.begin(at))
+
+
+def _ramp(inventory: InventoryOption) -> tuple[Inventory, Ramp]:
+    path = inventory or DEFAULT_INVENTORY
+    site = read_inventory(path)
+    if site.ramp is None:
+        fail(f"{path} has no ramp: a line [ramp] in it begins one, with the steps that the documentation lists")
+    if not site.ramp.is_on:
+        fail(f"{path} has mode = {site.mode!r}: the ramp is for a policy that is enforced")
+    return site, site.ramp
+
+
+def _kept(ramp: Ramp) -> Position | None:
+    return RampFile(ramp.state).read()
+
+
+def _as_of_now(ramp: Ramp, position: Position) -> Position:
+    """The position with what the collector says now, not at the server's last question."""
+    sight = ask(ramp, position.began_at)
+    return replace(position, open_groups=sight.open_groups, failure=sight.failure)
+
+
+def _hindrance(ramp: Ramp, position: Position) -> str:
+    if position.failure:
+        return position.failure
+    if position.open_groups:
+        return reported(position, ramp)
+    return "dynpin ramp hold; dynpin ramp resume lets it go" if position.is_held else ""
+
+
+def _line(ramp: Ramp, position: Position, level: int | None) -> str:
+    """One step: passed, reached or to come."""
+    height = -1 if level is None else level
+    reached = -1 if position.max_age is None else position.max_age
+    mark = "✓" if height < reached else "▶" if height == reached else " "
+    stay = "" if level == ramp.target else f"  {duration(ramp.stay(level))} of quiet"
+    if mark == "▶" and stay:
+        stay += f": {duration(position.waited)} until now"
+    return f"{mark} {shown(level):<22}{stay}".rstrip()
+
+
+def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position]) -> None:
+    before, after = RampFile(ramp.state).change(ramp.begin(at), decide, at)
+    if after.max_age != before.max_age:
+        typer.echo(f"{shown(before.max_age)} -> {shown(after.max_age)}; a running server follows within seconds")
+    elif after.is_held != before.is_held:
+        typer.echo(f"{shown(after.max_age)}, {'held' if after.is_held else 'moving up after a time of quiet'}")
+    else:
+        typer.echo(f"{shown(after.max_age)}, as before")

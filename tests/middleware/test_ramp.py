@@ -1,0 +1,472 @@
+"""The ramp: up while no reports come in, never by the clock alone, never down by itself, the same in every process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynpin import PolicyError, PublicKeyPins
+from dynpin.middleware import Policy
+from dynpin.middleware.ramp.driver import Driver
+from dynpin.middleware.ramp.driver import driver as the_driver
+from dynpin.middleware.ramp.keeping import RampFile
+from dynpin.middleware.ramp.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide, duration
+from tests.deploy.commands import dynpin
+from tests.middleware.collector.conftest import Clock, running_site
+from tests.middleware.collector.conftest import Site as Collector
+from tests.middleware.conftest import HOST, Site
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+TARGET = 30 * DAY
+STEPS = '[{ send = "report-only", for = "2 hours" }, { send = "5 minutes", for = "1 hour" }]'
+REPORT = {"hostname": HOST, "port": 443, "known-pins": ["d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="]}
+
+
+class Server:
+    """One process of a server: a policy from an inventory, and what moves its ramp."""
+
+    def __init__(self, inventory: Path, clock: Clock) -> None:
+        self.clock = clock
+        self.policy = Policy.from_inventory(inventory)
+        self.driver = Driver(interval=3600, clock=clock)
+        self.driver.add(self.policy)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, with a look every few minutes, as the thread does."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.forward(min(ASK_EVERY, end - self.clock.now))
+            self.look()
+
+    def look(self) -> None:
+        self.driver.look()
+        self.policy.refresh()
+
+    def sent(self) -> object:
+        """The max-age that is sent, or that it is report-only."""
+        header = self.policy.header
+        assert header is not None
+        return "report-only" if header.report_only else header.max_age
+
+
+class Ground:
+    """A site with a ramp, and a real collector that can be switched off and on."""
+
+    def __init__(self, site: Site, stack: ExitStack) -> None:
+        self.site, self.stack, self.clock = site, stack, Clock()
+        self.inventory = site.folder.parent / "dynpin.toml"
+        self.state = site.folder.parent / "dynpin-ramp.sqlite"
+        self.collector = self.collect()
+
+    def collect(self, **options: Any) -> Collector:
+        options = {"clock": self.clock, "file": self.site.folder / "reports.sqlite", **options}
+        self.collector = self.stack.enter_context(running_site(**options))
+        return self.collector
+
+    def describe(self, ramp: str = f"steps = {STEPS}", *, token: str = "demo", mode: str = "enforce") -> Path:
+        self.inventory.write_text(
+            f'hosts = ["{HOST}"]\nkeys = ["tls/fullchain.pem"]\nbackups = ["tls/backup.pub"]\n[policy]\n'
+            f'max_age = "30 days"\nmode = "{mode}"\nreport_uri = "{self.collector.url}/r/{token}/enforce"\n'
+            f"[ramp]\n{ramp}\n"
+        )
+        return self.inventory
+
+    def server(self, ramp: str = f"steps = {STEPS}", **more: str) -> Server:
+        server = Server(self.describe(ramp, **more), self.clock)
+        self.stack.callback(server.driver.before_fork)
+        server.look()
+        return server
+
+    def report(self, **members: object) -> None:
+        assert self.collector.post(REPORT | members).status_code == 204
+
+    def mark(self, state: str) -> None:
+        self.collector.groups()  # what waits is stored
+        with sqlite3.connect(self.collector.file) as db:
+            db.execute("UPDATE groups SET state = ?", (state,))
+        db.close()
+
+
+@pytest.fixture
+def ground(site: Site) -> Iterator[Ground]:
+    with ExitStack() as stack:
+        yield Ground(site, stack)
+
+
+# -- in a server, with a real collector ------------------------------------------------------------------------------
+
+
+def test_it_climbs_to_the_target_while_no_reports_come_in(ground: Ground) -> None:
+    times = [("report-only", 2 * HOUR), ("5 minutes", HOUR), ("1 hour", 90 * MINUTE), ("1 day", HOUR)]
+    steps = ", ".join(f'{{ send = "{send}", for = "{stay} seconds" }}' for send, stay in times)
+    server = ground.server(f"steps = [{steps}]")
+    assert str(server.policy.header) == ground.site.expected(f'report-uri="{ground.collector.url}/r/demo/report-only"')
+    levels: list[int | str] = ["report-only", 5 * MINUTE, HOUR, DAY, TARGET]
+    for (_, stay), level, following in zip(times, levels, levels[1:], strict=False):
+        server.run(stay - ASK_EVERY)
+        assert server.sent() == level
+        server.run(ASK_EVERY)
+        assert server.sent() == following
+    assert str(server.policy.header) == ground.site.expected(
+        f'max-age={TARGET}; report-uri="{ground.collector.url}/r/demo/enforce"'
+    )
+    server.run(HOUR)
+    assert server.sent() == TARGET
+
+
+def test_a_server_that_starts_again_goes_on_where_it_was(ground: Ground) -> None:
+    ground.server().run(2 * HOUR)
+    again = ground.server()
+    assert again.sent() == 5 * MINUTE
+    again.run(HOUR - ASK_EVERY)
+    # A whole day in which no server ran is a quarter of an hour of quiet at most.
+    ground.clock.forward(DAY)
+    last = ground.server()
+    last.run(ASK_EVERY)
+    assert last.sent() == TARGET
+
+
+def test_a_clock_that_jumps_moves_nothing(ground: Ground) -> None:
+    server = ground.server()
+    ground.clock.forward(60 * DAY)
+    server.look()
+    assert server.sent() == "report-only"
+    ground.clock.forward(-61 * DAY)
+    server.look()
+    server.run(HOUR)
+    assert server.sent() == "report-only"
+
+
+def test_a_report_holds_it_until_somebody_has_looked(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    server = ground.server()
+    server.run(2 * HOUR)
+    ground.report()
+    server.run(3 * HOUR)
+    assert server.sent() == 5 * MINUTE
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 1
+    assert f"1 group of reports is open at {ground.collector.url}" in told[0]
+    ground.mark("resolved")
+    server.run(ASK_EVERY)
+    assert server.sent() == TARGET
+
+
+def test_quiet_begins_anew_with_each_report(ground: Ground) -> None:
+    server = ground.server()
+    server.run(2 * HOUR)
+    ground.report()
+    ground.mark("resolved")
+    server.run(45 * MINUTE)
+    # It comes again, though somebody thought that it was mended.
+    ground.report()
+    server.run(45 * MINUTE)
+    assert server.sent() == 5 * MINUTE
+    server.run(20 * MINUTE)
+    assert server.sent() == TARGET
+
+
+def test_what_is_muted_does_not_count_nor_does_what_came_before(ground: Ground) -> None:
+    ground.report()
+    ground.clock.forward(HOUR)
+    server = ground.server()
+    ground.report(hostname=f"www.{HOST}")
+    ground.mark("muted")
+    server.run(2 * HOUR)
+    assert server.sent() == 5 * MINUTE
+
+
+def test_reports_of_another_policy_do_not_count(ground: Ground) -> None:
+    ground.collect(tokens=["demo", "other"], file=ground.site.folder / "both.sqlite")
+    server = ground.server()
+    assert ground.collector.post(REPORT, "/r/other/enforce").status_code == 204
+    server.run(2 * HOUR)
+    assert server.sent() == 5 * MINUTE
+
+
+def test_what_cannot_ask_does_not_move(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    server = ground.server()
+    ground.stack.close()
+    server.run(10 * HOUR)
+    assert server.sent() == "report-only"
+    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "The ramp stays at report-only" in told
+    assert "cannot be asked" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "ramp", "token", "words"),
+    [
+        ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report: is its token known"),
+        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; its password stands in"),
+        ({}, 'password_file = "absent"', "demo", "No such file or directory"),
+        ({}, 'collector = "http://127.0.0.1:1/"', "demo", "http://127.0.0.1:1 cannot be asked"),
+        ({}, 'collector = "{url}/r"', "demo", "/r/api/groups"),
+    ],
+    ids=["unknown token", "no password", "no password file", "nobody there", "no collector"],
+)
+def test_a_collector_that_says_nothing(
+    options: dict[str, Any], ramp: str, token: str, words: str, ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    ground.collect(**options, file=ground.site.folder / "another.sqlite")
+    steps = 'steps = [{ send = "report-only", for = "1 hour" }]\n'
+    server = ground.server(steps + ramp.format(url=ground.collector.url), token=token)
+    server.run(2 * HOUR)
+    assert server.sent() == "report-only"
+    assert words in caplog.text
+
+
+def test_it_signs_in(ground: Ground) -> None:
+    ground.collect(open_access=False, password="right", file=ground.site.folder / "closed.sqlite")
+    (ground.site.folder.parent / "secret").write_text("right\n")
+    server = ground.server(f'password_file = "secret"\nsteps = {STEPS}')
+    server.run(2 * HOUR)
+    assert server.sent() == 5 * MINUTE
+
+
+def test_the_workers_of_a_server_agree(ground: Ground) -> None:
+    workers = [ground.server(), ground.server(), ground.server()]
+    while ground.clock.now < 1_800_000_000 + 2 * HOUR:
+        ground.clock.forward(ASK_EVERY)
+        at_once = [threading.Thread(target=worker.driver.look) for worker in workers]
+        for thread in at_once:
+            thread.start()
+        for thread in at_once:
+            thread.join()
+    for worker in workers:
+        worker.policy.refresh()
+    assert [worker.sent() for worker in workers] == [5 * MINUTE] * 3
+    assert [max_age for _, max_age in RampFile(ground.state).sent()] == [None, 5 * MINUTE]
+
+
+def test_the_header_follows_the_file_within_two_looks(ground: Ground) -> None:
+    # What moves the ramp is one process, and what sends the header another.
+    server = ground.server()
+    other = Policy.from_inventory(ground.inventory)
+    server.run(2 * HOUR)
+    assert other.signature() != other.made_from
+    assert other.refresh()
+    assert other.header == server.policy.header
+
+
+def test_a_policy_that_is_not_enforced_begins_anew(ground: Ground) -> None:
+    server = ground.server()
+    server.run(2 * HOUR)
+    ground.describe(mode="unpin")
+    server.look()
+    assert server.sent() == 0
+    server.look()
+    ground.describe()
+    server.policy.refresh()
+    assert server.sent() == "report-only"
+    assert [max_age for _, max_age in RampFile(ground.state).sent()] == [None, 5 * MINUTE, None]
+
+
+def test_a_ramp_may_come_and_go_while_the_server_runs(ground: Ground) -> None:
+    server = ground.server()
+    ground.inventory.write_text(ground.inventory.read_text().partition("[ramp]")[0])
+    server.look()
+    server.look()
+    assert (server.sent(), server.policy.ramp) == (TARGET, None)
+    ground.describe()
+    server.look()
+    assert server.sent() == "report-only"
+
+
+def test_a_damaged_file_is_no_reason_to_guess(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    server = ground.server()
+    server.run(2 * HOUR)
+    ground.state.write_bytes(b"damaged" * 1000)
+    server.look()
+    assert server.sent() == 5 * MINUTE
+    assert "the last good header stays" in caplog.text
+    with pytest.raises(PolicyError, match=r"dynpin-ramp\.sqlite, which keeps the position on the ramp, cannot be used"):
+        Policy.from_inventory(ground.inventory)
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_moves_nothing(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ground.server(f'state = "absent/ramp.sqlite"\nsteps = {STEPS}')
+    server.run(5 * HOUR)
+    assert server.sent() == "report-only"
+    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert "The ramp stays where it is" in told
+    assert "needs to write to it and to its folder" in told
+
+
+def test_the_middleware_drives_it(ground: Ground) -> None:
+    Policy.from_inventory(ground.describe()).watch()
+    assert the_driver.is_alive
+    assert the_driver.thread is not None
+    assert the_driver.thread.daemon
+
+
+# -- the rule --------------------------------------------------------------------------------------------------------
+
+RAMP = Ramp(DEFAULT_STEPS, TARGET, "http://c", "t", "http://c/r/t/enforce", Path("ramp"))
+LEVELS = [None, *(step.max_age for step in DEFAULT_STEPS[1:]), TARGET]
+
+SIGHTS = st.builds(
+    Sight,
+    last_report_at=st.one_of(st.none(), st.integers(0, 10**7)),
+    open_groups=st.integers(0, 2),
+    failure=st.sampled_from(["", "", "", "silent"]),
+)
+
+
+@given(st.lists(st.tuples(st.integers(-DAY, 90 * DAY), SIGHTS), max_size=200))
+def test_it_never_skips_a_step_never_falls_and_never_hurries(course: list[tuple[int, Sight]]) -> None:
+    position, now, quiet = RAMP.begin(0), 0.0, 0.0
+    for seconds, sight in course:
+        now += seconds
+        after = decide(position, RAMP, sight, now)
+        quiet = 0.0 if after.waited == 0 else quiet + min(max(seconds, 0), 3 * ASK_EVERY)
+        if after.max_age != position.max_age:
+            assert after.max_age == RAMP.above(position.max_age)
+            assert (sight.failure, sight.open_groups) == ("", 0)
+            assert position.waited + 3 * ASK_EVERY >= RAMP.stay(position.max_age)
+        assert after.waited <= quiet + 3 * ASK_EVERY
+        position = after
+
+
+def test_without_trouble_the_usual_steps_take_four_weeks() -> None:
+    position, now = RAMP.begin(0), 0
+    days: dict[int | None, float] = {}
+    while position.max_age != TARGET:
+        days.setdefault(position.max_age, now / DAY)
+        now += ASK_EVERY
+        position = decide(position, RAMP, Sight(), now)
+    # Five minutes more for the first answer, from which on quiet is counted.
+    assert [round(day) for day in days.values()] == [0, 7, 8, 10, 14]
+    assert now == 28 * DAY + ASK_EVERY
+
+
+def test_every_level_leads_to_the_next() -> None:
+    climbed, level = [RAMP.levels[0]], RAMP.above(None)
+    while level is not None:
+        climbed.append(level)
+        level = RAMP.above(level)
+    assert climbed == LEVELS
+    assert [RAMP.below(each) for each in LEVELS] == [None, *LEVELS[:-1]]
+
+
+def test_steps_that_were_edited_keep_what_was_reached() -> None:
+    edited = replace(RAMP, steps=(Step(None, 1), Step(2 * HOUR, 7)), target=DAY)
+    # An hour was reached, which is no step any more.
+    assert (edited.above(HOUR), edited.stay(HOUR), edited.below(HOUR)) == (2 * HOUR, 1, None)
+    assert (edited.above(3 * HOUR), edited.stay(3 * HOUR), edited.below(3 * HOUR)) == (DAY, 7, 2 * HOUR)
+    assert edited.above(TARGET) is None
+    assert replace(RAMP, steps=()).begin(0).max_age == TARGET
+
+
+def test_a_person_holds_it() -> None:
+    held = Position(0, None, waited=30 * DAY, asked_at=0.0, is_held=True)
+    assert decide(held, RAMP, Sight(), 1.0).max_age is None
+    assert decide(replace(held, is_held=False), RAMP, Sight(), 1.0).max_age == 5 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 seconds"), (1, "1 second"), (300, "5 minutes"), (5400, "90 minutes"), (DAY, "1 day"), (90_000, "25 hours")],
+)
+def test_durations_in_words(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def ramp(ground: Ground, *arguments: str, code: int = 0) -> str:
+    now = datetime.fromtimestamp(ground.clock.now, UTC).isoformat()
+    result = dynpin("ramp", *arguments, "--inventory", str(ground.inventory), "--now", now)
+    assert result.exit_code == code, result.output
+    return result.stdout if code == 0 else result.output
+
+
+def test_status_shows_the_way_and_what_stands_in_it(ground: Ground) -> None:
+    ground.describe()
+    assert "The ramp has not begun" in ramp(ground, "status")
+    server = ground.server()
+    server.run(HOUR)
+    shown = ramp(ground, "status")
+    assert "▶ report-only             2 hours of quiet: 1 hour until now" in shown
+    assert "max-age of 5 minutes follows at 2027-01-15T10:00:00Z or later" in shown
+    ground.report()
+    server.run(ASK_EVERY)
+    assert f"1 group of reports is open at {ground.collector.url}" in ramp(ground, "status", code=1)
+    answer = json.loads(dynpin("ramp", "status", "--json", "--inventory", str(ground.inventory)).stdout)
+    assert (answer["max_age"], answer["next"], answer["waited"], answer["stay"]) == (None, 300, 0, 2 * HOUR)
+
+
+def test_a_hand_on_the_ramp(ground: Ground) -> None:
+    server = ground.server()
+    assert "it has been quiet for 0 seconds of 2 hours" in ramp(ground, "next", code=1)
+    assert "report-only -> max-age of 5 minutes" in ramp(ground, "next", "--force")
+    server.look()
+    assert server.sent() == 5 * MINUTE
+    ramp(ground, "hold")
+    server.run(2 * HOUR)
+    assert server.sent() == 5 * MINUTE
+    assert "dynpin ramp hold" in ramp(ground, "status", code=1)
+    ramp(ground, "resume")
+    server.run(ASK_EVERY)
+    assert server.sent() == TARGET
+    assert "at its end" in ramp(ground, "next", code=1)
+    assert "30 days -> max-age of 5 minutes" in ramp(ground, "back")
+    assert "-> report-only" in ramp(ground, "back")
+    assert "report-only, as before" in ramp(ground, "back")
+    ramp(ground, "next", "--force")
+    assert "-> report-only" in ramp(ground, "restart")
+    server.look()
+    assert server.sent() == "report-only"
+
+
+@pytest.mark.parametrize("verb", ["status", "next", "back", "hold", "resume", "restart"])
+def test_without_a_ramp_the_command_says_how_to_begin_one(verb: str, ground: Ground) -> None:
+    ground.describe()
+    ground.inventory.write_text(ground.inventory.read_text().partition("[ramp]")[0])
+    assert "has no ramp: a line [ramp] in it begins one" in ramp(ground, verb, code=2)
+    ground.describe(mode="unpin")
+    assert "mode = 'unpin'" in ramp(ground, verb, code=2)
+
+
+# -- the rotation counts what was really sent ------------------------------------------------------------------------
+
+
+def test_a_rotation_waits_for_the_longest_max_age_that_was_sent(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Site(tmp_path / "other", ground.site.authority)
+    server = ground.server()
+    monkeypatch.chdir(ground.inventory.parent)
+
+    def guarded() -> tuple[int, str]:
+        now = datetime.fromtimestamp(ground.clock.now, UTC).isoformat()
+        result = dynpin("guard", str(other.chain), "--now", now, "--json")
+        return result.exit_code, json.loads(result.stdout)["reason"]
+
+    start = "2027-01-15T08:00:00Z"
+    assert dynpin("rotate", "record", "--now", start).exit_code == 0
+    # In report-only nobody holds anything.
+    assert guarded() == (0, f"no client holds a policy of {HOST}")
+    server.run(2 * HOUR)
+    assert "until 2027-01-15T10:05:00Z" in guarded()[1]
+    server.run(HOUR)
+    assert "until 2027-02-14T11:00:00Z" in guarded()[1]
+    # A step back does not make those forget who were told to remember for long.
+    ramp(ground, "back")
+    ground.clock.forward(HOUR)
+    assert "until 2027-02-14T11:00:00Z" in guarded()[1]
+    assert isinstance(server.policy.header, PublicKeyPins)
