@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
-import tomllib
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +10,10 @@ import trustme
 
 from dynpin.clientstore import PinStore
 from dynpin.lab.network import loopback_names
+from tests.environments import dependencies, environment_with
 
 from .sites import Site
 from .world import HOST, World
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -58,17 +52,4 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
 @pytest.fixture(scope="session")
 def niquests_python() -> Path:
     """The interpreter of an environment with niquests, made once a checkout; skipped where it cannot be made."""
-    folder = ROOT / ".venvs" / f"niquests-{sys.version_info.major}.{sys.version_info.minor}"
-    python, ready = folder / "bin" / "python", folder / "ready"
-    folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest-xdist has several processes
-        if not ready.exists():
-            venv.create(folder, with_pip=False, clear=True)
-            needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-            install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "niquests>=3.15"]
-            done = subprocess.run([*install, *needs], capture_output=True, text=True, check=False, timeout=300)
-            if done.returncode != 0:
-                pytest.skip(f"no environment for niquests can be made: {done.stderr.strip()[-300:]}")
-            ready.touch()
-    return python
+    return environment_with("niquests", "niquests>=3.15", *dependencies()) / "python"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from .conftest import ROOT
+from tests.environments import ROOT
+
 from .inbox import Inbox
 from .sites import HTTP2Site, Proxy
 from .world import HOST, World

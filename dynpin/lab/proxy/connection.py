@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -125,6 +126,10 @@ class GuardedConnection:
         sent_name = connection.get_servername()
         host = self._name if sent_name is None else sent_name.decode("ascii")
         validated = _der(connection.get_verified_chain())
+
+        def served() -> tuple[bytes, ...]:
+            return _der(connection.get_peer_cert_chain())
+
         token = request_site.set((host or "", self._port))
         try:
             peer = self._enforcement.check(
@@ -132,8 +137,8 @@ class GuardedConnection:
                 strict=self._strict and _is_strict(connection),
                 # mitmproxy resumes no session; one that another add-on resumes has no verified chain, and is unknown.
                 resumed_session=None if validated else _UNKNOWN_SESSION,
-                validated=validated,
-                served=lambda: _der(connection.get_peer_cert_chain()),
+                chain=[_Certificate(der) for der in validated],
+                served=served,
             )
         except PinValidationError as violation:
             self._refusal = PinRefusal(violation)
@@ -142,7 +147,17 @@ class GuardedConnection:
         finally:
             request_site.reset(token)
         self._passed = True
-        self._on_passed(peer)
+        self._on_passed(replace(peer, served=served))
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """A certificate as the rule takes it; pyOpenSSL's own are not equal where their encodings are."""
+
+    der: bytes
+
+    def public_bytes(self, encoding: int, /) -> bytes:
+        return self.der
 
 
 def _is_strict(connection: SSL.Connection) -> bool:

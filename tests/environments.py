@@ -1,0 +1,60 @@
+"""Environments of their own, for what cannot stand beside the rest: made once a checkout, in `.venvs`."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+__all__ = ["ROOT", "dependencies", "environment_with", "proxy_environment"]
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment_with(name: str, *asked: str) -> Path:
+    """The `bin` of an environment into which pip has installed what was asked for; skips where it cannot be made.
+
+    Args:
+        name: what the environment is called; there is one for each version of Python.
+        asked: the arguments of ``pip install``. Where they have changed, the environment is made anew.
+    """
+    folder = ROOT / ".venvs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    ready = folder / "ready"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest-xdist has several processes
+        if not ready.exists() or ready.read_text().splitlines() != list(asked):
+            venv.create(folder, with_pip=False, clear=True)
+            install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
+            done = subprocess.run(
+                [*install, *asked], capture_output=True, text=True, check=False, timeout=300, cwd=ROOT
+            )
+            if done.returncode != 0:
+                pytest.skip(f"no environment for {name} can be made: {done.stderr.strip()[-300:]}")
+            ready.write_text("".join(f"{one}\n" for one in asked))
+    return folder / "bin"
+
+
+def dependencies(extra: str | None = None) -> list[str]:
+    """What pyproject.toml says that dynpin, or one of its extras, needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: list[str] = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return found
+
+
+def proxy_environment() -> Path:
+    """The `bin` of an environment with mitmproxy, and with the command `dynpin` of this checkout."""
+    bin_folder = environment_with("proxy", *dependencies(), *dependencies("proxy"))
+    # As an editable installation leaves it, without a build.
+    command = bin_folder / "dynpin"
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom dynpin.cli import main\nmain()\n"
+    script = f"#!{bin_folder / 'python'}\n{code}"
+    if not command.exists() or command.read_text() != script:
+        command.write_text(script)
+        command.chmod(0o755)
+    return bin_folder

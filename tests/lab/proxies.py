@@ -1,0 +1,167 @@
+"""A proxy as a process of its own, and the programs that go through it."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from dynpin import Pin
+from tests.environments import ROOT
+
+__all__ = ["Answer", "RunningProxy", "chromium", "command", "curl", "tunnel"]
+
+_TIMEOUT = 60.0
+_PORT = re.compile(r"(?:http://|listening at )\S*?:(\d+)")
+
+
+def command(bin_folder: Path, folder: Path, *options: str) -> list[str]:
+    """`dynpin lab proxy` with a store, an authority and trusted roots in a folder."""
+    return [
+        *(str(bin_folder / "dynpin"), "lab", "proxy", "--listen", "127.0.0.1:0"),
+        *("--store", str(folder / "pins"), "--ca-dir", str(folder / "authority")),
+        *("--upstream-ca", str(folder / "roots.pem"), *options),
+    ]
+
+
+class RunningProxy:
+    """A proxy that was started and listens: `port`, its `authority`, and what it has printed, line by line."""
+
+    def __init__(self, arguments: Sequence[str], authority_folder: Path) -> None:
+        self.authority = authority_folder / "mitmproxy-ca-cert.pem"
+        self.printed: list[str] = []
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._process = subprocess.Popen(
+            arguments,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self.port = int(self.wait_for(_PORT)[1])
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait_for(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
+        """The next line that it prints and that the pattern is found in."""
+        while True:
+            line = self._lines.get(timeout=_TIMEOUT)
+            assert line is not None, f"the proxy ended after {''.join(self.printed)}"
+            if found := re.search(pattern, line):
+                return found
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal, and wait for the end: the exit code."""
+        self._process.send_signal(number)
+        code = self._process.wait(_TIMEOUT)
+        self._reader.join(_TIMEOUT)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._process.poll() is None:
+            self.stop()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.printed.append(line)
+            self._lines.put(line)
+        self._lines.put(None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program behind the proxy was answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def curl(proxy: RunningProxy, url: str, *options: str) -> Answer:
+    """Ask by curl, which trusts the proxy's authority."""
+    done = subprocess.run(
+        [
+            *("curl", "--silent", "--show-error", "--include", "--suppress-connect-headers", "--max-time", "20"),
+            *("--noproxy", "", "--proxy", proxy.url, "--cacert", str(proxy.authority), *options, url),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr + "".join(proxy.printed)
+    return _answer(done.stdout.replace("\r\n", "\n"))
+
+
+def chromium(proxy: RunningProxy, url: str, profile: Path, *options: str) -> str:
+    """The document that a headless Chromium shows of a page, whose profile is new."""
+    program = shutil.which("chromium")
+    assert program is not None
+    spki = Pin.from_file(proxy.authority)
+    done = subprocess.run(
+        [
+            *(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *(f"--user-data-dir={profile}", f"--proxy-server={proxy.url}"),
+            *(f"--ignore-certificate-errors-spki-list={spki}", "--dump-dom", *options, url),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def tunnel(proxy: RunningProxy, address: tuple[str, int], server_name: str | None = None) -> ssl.SSLSocket:
+    """TLS with the proxy inside a CONNECT tunnel, by whatever name the test wants there."""
+    raw = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+    try:
+        target = f"{address[0]}:{address[1]}"
+        raw.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = raw.recv(4096)
+            assert data, f"the proxy ended the tunnel after {head!r}"
+            head += data
+        assert head.startswith(b"HTTP/1.1 200"), head
+        context = ssl.create_default_context(cafile=proxy.authority)
+        return context.wrap_socket(raw, server_hostname=server_name or address[0])
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _answer(text: str) -> Answer:
+    head, _, body = text.partition("\n\n")
+    first, *fields = head.splitlines()
+    pairs = (field.partition(":") for field in fields)
+    return Answer(int(first.split()[1]), {name.lower(): value.strip() for name, _, value in pairs}, body)

@@ -1,0 +1,239 @@
+"""The proxy as people meet it: `dynpin lab proxy`, with curl and Chromium behind it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin import PublicKeyPins
+from dynpin.clientstore import PinStore
+from dynpin.lab.network import TLSServer
+from tests.clientstore.inbox import Inbox
+from tests.clientstore.world import HOST, leaf_pin
+from tests.environments import ROOT, proxy_environment
+
+from .proxies import RunningProxy, chromium, command, curl
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+_PAGE = b"<!doctype html><title>bank</title><p>balance"
+
+
+class Place:
+    """`site` sends its pins; `attack` has it show another authority's certificate for its name, which is trusted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        honest, self.rogue = trustme.CA(), trustme.CA()
+        (folder / "roots.pem").write_bytes(honest.cert_pem.bytes() + self.rogue.cert_pem.bytes())
+        self.certificate, backup = honest.issue_cert(HOST), honest.issue_cert(HOST)
+        self.pins = tuple(leaf_pin(one) for one in (self.certificate, backup))
+        self.site = TLSServer(self.certificate, body=_PAGE)
+        self.say()
+
+    def say(self, **terms: object) -> None:
+        """Have the site send a policy."""
+        header = PublicKeyPins(self.pins, max_age=3600, **terms)  # type: ignore[arg-type]
+        self.site.headers = [("Content-Type", "text/html"), ("Public-Key-Pins", str(header))]
+
+    def attack(self, name: str | None = None) -> None:
+        """Have somebody else answer by the site's name."""
+        self.site.show(self.rogue.issue_cert(HOST, common_name=name))
+        self.site.received = b""
+
+    def arguments(self, bin_folder: Path, *options: str) -> list[str]:
+        leads = f"{HOST}:{self.site.port}:127.0.0.1"
+        return command(bin_folder, self.folder, "--resolve", leads, *options)
+
+    def store(self) -> PinStore:
+        return PinStore(self.folder / "pins")
+
+
+@pytest.fixture(scope="session")
+def proxy_bin() -> Path:
+    return proxy_environment()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Generator[Place]:
+    made = Place(tmp_path)
+    with made.site:
+        yield made
+
+
+@pytest.fixture
+def proxy(place: Place, proxy_bin: Path) -> Generator[RunningProxy]:
+    with RunningProxy(place.arguments(proxy_bin), place.folder / "authority") as running:
+        yield running
+
+
+@needs_curl
+def test_curl_is_noted_passed_refused_and_let_through_again(place: Place, proxy: RunningProxy, proxy_bin: Path) -> None:
+    url = place.site.url(HOST)
+    first = curl(proxy, url)
+    assert (first.status, first.body) == (200, _PAGE.decode())
+    with place.store() as store:
+        entry = store.entry(HOST)
+    assert entry is not None
+    assert entry.pins == place.pins
+    assert proxy.wait_for(r"noted: bank\.test is pinned to 2 keys")
+    assert curl(proxy, url).status == 200
+
+    place.attack()
+    refused = curl(proxy, url)
+    assert (refused.status, refused.headers["content-type"]) == (502, "text/plain; charset=utf-8")
+    forget = f"dynpin hosts forget {HOST} --store {place.folder / 'pins'}"
+    assert refused.body.startswith("bank.test shows none of its pinned keys.\n  shown   ")
+    assert refused.body.endswith(f"If you know that the new key is right:  {forget}\n")
+    assert proxy.wait_for("Pin Validation failed: bank.test shows none of its pinned keys")
+    place.site.wait_idle()
+    assert place.site.application_bytes == 0
+
+    # Another process, another version of Python maybe: the store is one.
+    mended = subprocess.run([proxy_bin / "python", "-m", *forget.split()], check=False, cwd=ROOT, capture_output=True)
+    assert mended.returncode == 0, mended.stderr
+    assert curl(proxy, url).status == 200
+
+
+@needs_curl
+def test_what_the_page_says_is_escaped_and_its_style_alone_is_allowed(place: Place, proxy: RunningProxy) -> None:
+    with place.store() as store:
+        store.pin(HOST, place.pins)
+    place.attack("</code><script>alert(1)</script>")
+    refused = curl(proxy, place.site.url(HOST), "--header", "Accept: text/html,*/*;q=0.8")
+    assert (refused.status, refused.headers["content-type"]) == (502, "text/html; charset=utf-8")
+    assert "<script" not in refused.body
+    assert html.escape("<script>alert(1)</script>") in refused.body
+    for pin in place.pins:
+        assert f"<code>{pin}</code>" in refused.body
+    style = re.search("<style>(.*)</style>", refused.body, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    policy = refused.headers["content-security-policy"].split("; ")
+    assert policy[:2] == ["default-src 'none'", f"style-src 'sha256-{digest}'"]
+    assert not re.search(r"(?:src|href|action)=", refused.body)
+    assert refused.headers["cache-control"] == "no-store"
+
+
+@needs_chromium
+def test_chromium_shows_the_pinned_page_and_in_place_of_the_attacked_one_the_explanation(
+    place: Place, proxy: RunningProxy
+) -> None:
+    url = place.site.url(HOST)
+    assert "balance" in chromium(proxy, url, place.folder / "first")
+    with place.store() as store:
+        assert store.known_host(HOST) is not None
+    assert "balance" in chromium(proxy, url, place.folder / "second")
+    place.attack()
+    shown = chromium(proxy, url, place.folder / "third")
+    assert "<h1>bank.test shows none of its pinned keys.</h1>" in shown
+    assert "dynpin hosts forget bank.test" in shown
+    assert "balance" not in shown
+    place.site.wait_idle()
+    assert place.site.application_bytes == 0
+    place.site.show(place.certificate)
+    assert "balance" in chromium(proxy, url, place.folder / "fourth")
+
+
+@needs_curl
+def test_the_report_of_a_violation_arrives(place: Place, proxy: RunningProxy) -> None:
+    with Inbox() as inbox:
+        place.say(report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")
+        curl(proxy, place.site.url(HOST))
+        place.attack()
+        curl(proxy, place.site.url(HOST))
+        report = inbox.next_report()
+    assert (report["hostname"], report["port"]) == (HOST, place.site.port)
+    assert report["known-pins"] == [f'pin-sha256="{pin}"' for pin in place.pins]
+    served, validated = report["served-certificate-chain"], report["validated-certificate-chain"]
+    assert isinstance(served, list)
+    assert isinstance(validated, list)
+    # What was verified ends with the root, which the server does not send.
+    assert validated[: len(served)] == served
+    assert len(validated) == len(served) + 1
+
+
+@needs_curl
+def test_the_header_stays_with_the_proxy_and_a_report_only_policy_is_reported(
+    place: Place, proxy: RunningProxy
+) -> None:
+    with Inbox() as inbox:
+        other = PublicKeyPins((place.pins[1],), None, report_uri=f"http://127.0.0.1:{inbox.port}/r", report_only=True)
+        place.site.headers.append(("Public-Key-Pins-Report-Only", str(other)))
+        answer = curl(proxy, place.site.url(HOST))
+        report = inbox.next_report()
+    assert answer.status == 200
+    assert not {name for name in answer.headers if name.startswith("public-key-pins")}
+    assert (report["hostname"], report["port"], report["known-pins"]) == (
+        HOST,
+        place.site.port,
+        [f'pin-sha256="{place.pins[1]}"'],
+    )
+
+
+@needs_curl
+def test_the_browsers_rule_bypasses_pins_for_private_roots(place: Place, proxy_bin: Path) -> None:
+    with place.store() as store:
+        store.pin(HOST, place.pins)
+    place.attack()
+    arguments = place.arguments(proxy_bin, "--private-roots", "bypass")
+    with RunningProxy(arguments, place.folder / "authority") as running:
+        assert curl(running, place.site.url(HOST)).status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_how_to_use_it_and_stops_at_a_signal(place: Place, proxy: RunningProxy, number: signal.Signals) -> None:
+    proxy.wait_for("^refused")
+    assert proxy.stop(number) == 0
+    said = "".join(proxy.printed)
+    assert f"curl --proxy {proxy.url} --cacert {proxy.authority} URL" in said
+    assert f"--proxy-server={proxy.url}" in said
+    assert f"{place.folder / 'pins'}   (0 hosts)" in said
+    assert said.endswith("stopped\n")
+    assert "Traceback" not in said
+
+
+def refused(arguments: list[str]) -> str:
+    """What a proxy that does not start says: one line, and exit code 2."""
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_what_keeps_it_from_starting_is_named(place: Place, proxy_bin: Path, tmp_path: Path) -> None:
+    arguments = place.arguments(proxy_bin)
+    junk = tmp_path / "junk"
+    junk.write_text("no certificate")
+
+    def instead(option: str, value: str) -> str:
+        changed = list(arguments)
+        changed[changed.index(option) + 1] = value
+        return refused(changed)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = instead("--listen", f"127.0.0.1:{port}")
+        assert f"the proxy cannot listen on 127.0.0.1:{port}" in said
+        assert "in use" in said
+    assert f"{junk} holds no roots that can be trusted" in instead("--upstream-ca", str(junk))
+    assert "is not of the form HOST:PORT:ADDRESS" in instead("--resolve", "bank.test")
+    assert "--listen is HOST:PORT" in instead("--listen", "8080")
+    assert f"pin store {junk}" in instead("--store", str(junk))
+
+
+def test_without_mitmproxy_it_says_how_to_get_it(place: Place) -> None:
+    arguments = [sys.executable, "-m", "dynpin", *place.arguments(Path("bin"))[1:]]
+    assert 'pip install "dynpin[proxy]", in an environment of its own' in refused(arguments)
