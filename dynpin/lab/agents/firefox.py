@@ -41,7 +41,7 @@ def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
         match directive.name:
             case "pin-sha256":
                 texts.append(text.replace("\\", "\\\\"))
-            case "max-age" if (directive.value or "").isdecimal() and int(directive.value or "") >= _UINT64:
+            case "max-age" if _overflows(directive.value or ""):
                 texts.append("max-age=more-than-64-bits")
             case "max-age":
                 texts.append(text.replace("\\", "\\\\"))
@@ -52,6 +52,11 @@ def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
             case _:
                 pass
     return PublicKeyPins.parse("; ".join(texts), report_only=report_only)
+
+
+def _overflows(digits: str) -> bool:
+    significant = digits.lstrip("0")
+    return significant.isdecimal() and (len(significant) > len(str(_UINT64)) or int(significant) >= _UINT64)
 
 
 @dataclass(slots=True)
