@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import trustme
 import uvicorn
 from flask import Flask
 from starlette.applications import Starlette
@@ -16,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from dynpin.lab.certificates import Authority, KeyPair
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
 from dynpin.pins import Pin
 
@@ -31,18 +31,18 @@ class Keys:
 
     Args:
         folder: where the files are written: ``fullchain.pem``, ``privkey.pem`` and ``backup.pem``.
-        authority: who issues the certificates.
-        host: the name on them.
+        authority: who certifies the keys.
+        host: the name on the certificates.
     """
 
-    def __init__(self, folder: Path, authority: trustme.CA, host: str) -> None:
+    def __init__(self, folder: Path, authority: Authority, host: str) -> None:
         self.folder = folder
         self.host = host
         self._authority = authority
         folder.mkdir()
         self.chain, self.key, self.backup = (folder / name for name in ("fullchain.pem", "privkey.pem", "backup.pem"))
-        self._next = self._issue()
-        self.rotate()
+        self._made = 0
+        self.replace_all()
 
     @property
     def deployed(self) -> Pin:
@@ -56,25 +56,24 @@ class Keys:
 
     def rotate(self) -> None:
         """Deploy the backup key, and make a new one to stand in its place."""
-        self._deploy(self._next)
-        self._next = self._issue()
-        self.backup.write_bytes(self._next.cert_chain_pems[0].bytes())
+        certificate = self._authority.issue(self.host, self._next)
+        self.key.write_bytes(certificate.key.private_pem)
+        self.chain.write_bytes(certificate.pem)
+        self._next = self._make_key()
+        self.backup.write_bytes(self._next.public_pem)
 
     def replace_all(self) -> None:
         """Deploy a key that nobody was ever told of, with a new backup."""
-        self._next = self._issue()
+        self._next = self._make_key()
         self.rotate()
 
     def load(self, context: ssl.SSLContext) -> None:
         """Show the deployed key from the next connection on."""
         context.load_cert_chain(self.chain, self.key)
 
-    def _issue(self) -> trustme.LeafCert:
-        return self._authority.issue_cert(self.host, common_name=self.host)
-
-    def _deploy(self, certificate: trustme.LeafCert) -> None:
-        self.key.write_bytes(certificate.private_key_pem.bytes())
-        self.chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    def _make_key(self) -> KeyPair:
+        self._made += 1
+        return KeyPair(f"{self.host} key {self._made}", self.host)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -20,7 +20,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-import trustme
 
 from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.httpx import PinnedClient
@@ -29,6 +28,7 @@ from dynpin.clientstore.requests import PinnedSession
 from dynpin.errors import PinValidationError
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.bank import Keys, bank_app, serve_asgi, serve_wsgi, shop_app
+from dynpin.lab.certificates import Authority, KeyPair
 from dynpin.lab.network import TLSServer, loopback_names
 from dynpin.lab.story import Step
 from dynpin.middleware import Policy
@@ -58,10 +58,9 @@ class Demo:
 
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder = folder
-        self.honest = trustme.CA(organization_name="dynpin demo", organization_unit_name="Honest CA")
-        self.rogue = trustme.CA(organization_name="dynpin demo", organization_unit_name="Careless CA")
+        self.honest, self.careless = Authority("Honest CA"), Authority("Careless CA")
         self.roots = folder / "trusted-roots.pem"
-        self.roots.write_bytes(self.honest.cert_pem.bytes() + self.rogue.cert_pem.bytes())
+        self.roots.write_bytes(self.honest.pem + self.careless.pem)
         self.bank_keys = Keys(folder / "bank", self.honest, BANK)
         self.shop_keys = Keys(folder / "shop", self.honest, SHOP)
         self.report_uri = f"http://{REPORTS}/r/bank/enforce"
@@ -73,9 +72,8 @@ class Demo:
         self.collector = stack.enter_context(
             serve_asgi(collector(folder / "reports.sqlite", tokens=["bank"], open_access=True), None)
         )
-        stolen = self.rogue.issue_cert(BANK, common_name=BANK)
-        self.hotspot = stack.enter_context(TLSServer(stolen))
-        self.hotspot_pin = Pin.from_certificate(stolen.cert_chain_pems[0].bytes())
+        self.attackers_key = KeyPair("the attacker's key", "the attacker")
+        self.hotspot = stack.enter_context(TLSServer(self.careless.issue(BANK, self.attackers_key)))
 
         self.routes = {BANK: self.bank.port, SHOP: self.shop.port, REPORTS: self.collector.port}
         stack.enter_context(loopback_names(self.routes))
@@ -189,7 +187,7 @@ class Demo:
             shown = Pin.from_certificate(report["validated-certificate-chain"][0])
             right = report["hostname"] == BANK and f'pin-sha256="{self.bank_keys.deployed}"' in report["known-pins"]
             step.tell(f"the collector lists: {report['hostname']}:{report['port']} at {report['date-time']}", right)
-            step.tell(f"  shown   {shown} (the attacker's)", shown == self.hotspot_pin)
+            step.tell(f"  shown   {shown} (the attacker's)", shown == self.attackers_key.pin)
             for known in report["known-pins"]:
                 step.tell(f"  pinned  {known.removeprefix('pin-sha256=')[1:-1]}")
             diagnosis = groups[0]["diagnosis"]
@@ -240,13 +238,14 @@ class Demo:
         step = Step(
             "Max-age passes: the lock-out ends",
             "An expired host is no longer a Known Pinned Host: its pins are ignored, and the next header is a first "
-            "use again (§2.3.3).",
+            "use again (§2.3.3). The bank has restarted its server by now, which pins the new key.",
         )
         self.skipped += MAX_AGE.total_seconds() - 60
         early = self._refused(BALANCE)
         step.tell("one minute before: still refused", early is not None)
         self.skipped += 61
-        status = self._get(BALANCE)
+        with self._restarted(self._policy(self.bank_keys)):
+            status = self._get(BALANCE)
         known = self.store.known_host(BANK)
         step.tell(f"one second after: {BANK} answered {status}", status == 200)
         right = known is not None and known.pins[0] == self.bank_keys.deployed
@@ -261,9 +260,7 @@ class Demo:
             "Only a connection that passed Pin Validation can say it (§2.3.1, §2.5). The pins are sent along, since "
             "Chromium ignored a bare max-age=0.",
         )
-        unpin = self._policy(self.bank_keys, mode="unpin")
-        with serve_asgi(bank_app(unpin), self.bank_keys) as server:
-            self.routes[BANK] = server.port
+        with self._restarted(self._policy(self.bank_keys, mode="unpin")):
             status = self._get(BALANCE)
         known = self.store.known_host(BANK)
         step.tell(f"{BANK} answered {status} with max-age=0", status == 200)
@@ -290,6 +287,13 @@ class Demo:
         self.bank_policy.refresh()
         if self.bank.context is not None:
             self.bank_keys.load(self.bank.context)
+
+    @contextlib.contextmanager
+    def _restarted(self, policy: Policy) -> Generator[None]:
+        """A server of the bank that has read its keys anew."""
+        with serve_asgi(bank_app(policy), self.bank_keys) as server:
+            self.routes[BANK] = server.port
+            yield
 
     @staticmethod
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 from wsgiref.handlers import SimpleHandler
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     import trustme
 
-__all__ = ["Certified", "TLSServer", "loopback_names"]
+    from dynpin.lab.certificates import Certificate
+
+__all__ = ["TLSServer", "loopback_names"]
 
 _TIMEOUT = 10.0
 
@@ -50,14 +52,6 @@ def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
         socket.getaddrinfo = real
 
 
-class Certified(Protocol):
-    """A chain and its key: trustme's certificates and those of :mod:`dynpin.lab.certificates`."""
-
-    def configure_cert(self, ctx: ssl.SSLContext, /) -> None:
-        """Have a server's context show it."""
-        ...
-
-
 class TLSServer:
     """A threaded TLS server on 127.0.0.1 that answers HTTP/1.1 and counts each byte it could read.
 
@@ -66,7 +60,7 @@ class TLSServer:
         headers: header fields of every response, in order; the same name may stand several times.
         body: the body of every response.
         app: a WSGI app that answers in place of `headers` and `body`; it too may be changed while the server runs.
-        client_ca: ask for a client certificate of this authority.
+        client_ca: the certificate, PEM, of the authority that client certificates must be of; None asks for none.
         maximum_version: the newest TLS version it speaks.
 
     Attributes:
@@ -78,12 +72,12 @@ class TLSServer:
 
     def __init__(
         self,
-        certificate: Certified,
+        certificate: Certificate | trustme.LeafCert,
         *,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"hello",
         app: WSGIApplication | None = None,
-        client_ca: trustme.CA | None = None,
+        client_ca: bytes | None = None,
         maximum_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     ) -> None:
         self.headers = list(headers)
@@ -111,13 +105,13 @@ class TLSServer:
         """The https URL of this server under a name."""
         return f"https://{host}:{self.port}{path}"
 
-    def show(self, certificate: Certified) -> None:
+    def show(self, certificate: Certificate | trustme.LeafCert) -> None:
         """Show this chain and key from the next connection on."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.maximum_version = self.maximum_version
-        certificate.configure_cert(context)
+        certificate.configure_cert(context)  # pyright: ignore[reportUnknownMemberType] # trustme: pyOpenSSL's too
         if self.client_ca is not None:
-            context.load_verify_locations(cadata=self.client_ca.cert_pem.bytes().decode("ascii"))
+            context.load_verify_locations(cadata=self.client_ca.decode("ascii"))
             context.verify_mode = ssl.CERT_REQUIRED
         self.use(context)
 

@@ -292,7 +292,7 @@ def test_what_a_tls_proxy_forwards_is_not_noted_for_the_proxy(world: World, hone
 
 @every_library
 def test_client_certificates_go_along(world: World, library: Library, honest: trustme.CA) -> None:
-    with Site(world.certificate, headers=world.site.headers, client_ca=honest) as site:
+    with Site(world.certificate, headers=world.site.headers, client_ca=honest.cert_pem.bytes()) as site:
         context = world.plain_context()
         honest.issue_cert("client@bank.test").configure_cert(context)
         assert library.visit(world.store, context, [site.url(HOST)]) == [200]

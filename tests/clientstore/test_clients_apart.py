@@ -323,7 +323,7 @@ def test_requests_client_certificates_and_verify_do_not_leak_into_the_next_reque
     pem = world.folder / "client.pem"
     client.private_key_and_cert_chain_pem.write_to_path(str(pem))
     bundle = str(_roots(world))
-    with Site(world.certificate, client_ca=honest) as site, PinnedSession(world.store) as session:
+    with Site(world.certificate, client_ca=honest.cert_pem.bytes()) as site, PinnedSession(world.store) as session:
         assert session.get(site.url(HOST), verify=bundle, cert=str(pem)).status_code == 200
         with pytest.raises(requests.exceptions.ConnectionError):
             session.get(site.url(HOST), verify=bundle)

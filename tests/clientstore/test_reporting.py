@@ -350,7 +350,7 @@ def test_https_trusts_what_the_enforced_context_trusts_and_nothing_else(
 def test_a_client_certificate_is_never_shown(world: World, routes: dict[str, int]) -> None:
     context = world.plain_context()
     world.honest.issue_cert("me@bank.test").configure_cert(context)
-    with TLSServer(world.honest.issue_cert("report.test"), client_ca=world.honest) as collector:
+    with TLSServer(world.honest.issue_cert("report.test"), client_ca=world.honest.cert_pem.bytes()) as collector:
         routes["report.test"] = collector.port
         queue = by_hand(world.store, context=context)
         queue.add(a_report(), "https://report.test/hpkp")

@@ -8,9 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import trustme
 
 from dynpin.lab.bank import Keys, bank_app, serve_asgi
+from dynpin.lab.certificates import Authority
 from dynpin.middleware import Policy
 
 WGET2 = shutil.which("wget2")
@@ -19,9 +19,9 @@ HOST = "localhost"  # a name that every machine resolves to itself, so that no h
 
 @pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
 def test_wget2_notes_the_pins_of_the_middleware_and_refuses_another_key(tmp_path: Path) -> None:
-    authority = trustme.CA()
+    authority = Authority("Honest CA")
     roots, pins = tmp_path / "roots.pem", tmp_path / "hpkp"
-    roots.write_bytes(authority.cert_pem.bytes())
+    roots.write_bytes(authority.pem)
     keys = Keys(tmp_path / "keys", authority, HOST)
     policy = Policy(keys=keys.chain, backups=[keys.backup], max_age=timedelta(days=1))
 
