@@ -153,7 +153,7 @@ class Site(Answerer):
         if header is not None:
             names = " and ".join(map(self.stage.name_of, header.pins))
             told = f"pins {names} for {duration(header.max_age or 0)}"
-            self.stage.tells(self.name, text or told, pinned=header.pins)
+            self.stage.tells(self.name, text or told, shown=self.certificate.pins, pinned=header.pins)
 
     def sends(self, value: str | None, text: str = "") -> None:
         """As of every answerer; what can be read of it stands in the history."""
@@ -170,7 +170,8 @@ class Site(Answerer):
             raise ValueError(f"{certificate.key.name} is lost: nobody can deploy it")
         self.shows(certificate)
         self._record_deployment()
-        self.stage.tells(self.name, text or f"deploys {certificate.key.name}, certified by {certificate.issuer.name}")
+        told = f"deploys {certificate.key.name}, certified by {certificate.issuer.name}"
+        self.stage.tells(self.name, text or told, shown=certificate.pins)
 
     def rotates(self) -> None:
         """Deploy the first backup, make another in its stead, and pin both."""
@@ -298,7 +299,8 @@ class Client:
         """Do what the agent lets a user do to forget a host's pins; False where there were none."""
         host = where if isinstance(where, str) else where.host
         forgotten = self.memory.forget(host)
-        self.stage.tells(self.name, text or f"has the user agent forget the pins of {host}")
+        told = text or f"has the user agent forget the pins of {host}"
+        self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
         return forgotten
 
     def distrusts(self, authority: Authority, text: str = "") -> None:
