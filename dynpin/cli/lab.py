@@ -1,19 +1,234 @@
-"""`dynpin lab`: pinning on real sockets, to look at and to try out."""
+"""`dynpin lab`: every published success and failure of pinning, played on real sockets."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from dynpin.cli import proxy
+from dynpin.cli.errors import fail, finding
+
+if TYPE_CHECKING:
+    from dynpin.lab.picture import Format
+    from dynpin.lab.playing import Playing
+    from dynpin.lab.scenarios import Scenario
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The lab: pinning on real sockets, to look at and to try out.", no_args_is_help=True)
+app = typer.Typer(help="Every published success and failure of pinning, on real sockets.", no_args_is_help=True)
+
+_WIDTH = 80
+
+AgentOption = Annotated[
+    list[str] | None,
+    typer.Option("--agent", help="dynpin, chromium, firefox or wget2; may be given several times.", show_default=False),
+]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command(name="list")
+def list_(as_json: JsonOption = False) -> None:
+    """The scenarios that there are."""
+    known = _scenarios()
+    if as_json:
+        _print([_as_json(scenario) for scenario in known.values()])
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(justify="right")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for scenario in known.values():
+        table.add_row(str(scenario.number), scenario.name, scenario.title)
+    console = _console()
+    console.print(table)
+    console.print("\nPlay one:  dynpin lab run NAME", style="dim")
+
+
+@app.command()
+def run(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Of a scenario; its number does too.", show_default=False)
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Play all, with every user agent.")] = False,
+    agent: AgentOption = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="Draw the timeline into this .svg or .png.", show_default=False)
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
+    ] = None,
+    processes: ProcessesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a scenario with dynpin, or with other user agents; or all of them.
+
+    Servers, sockets, certificates and clients are real; only the clock is the story's own. Exit code 1 where something
+    that a scenario asserts does not hold.
+    """
+    if everything == (name is not None):
+        fail("give the NAME of a scenario (dynpin lab list), or --all")
+    if everything:
+        if picture is not None:
+            fail("--picture draws one scenario: give its NAME; the pictures of all are in the report (--html FILE)")
+        _run_all(agent, processes, html, as_json=as_json)
+        return
+    if html is not None:
+        fail("--html goes with --all")
+    if picture is not None and len(agent or ()) > 1:
+        fail("--picture draws the timeline of one --agent")
+    form = None if picture is None else _form(picture)
+    scenario = _named(name or "")
+    playings = _played([scenario], _agents(agent or ["dynpin"]), 1)
+    if not playings:
+        fail(f"{scenario.name} is played with {', '.join(scenario.agents)}")
+    if picture is not None and form is not None:
+        _draw(picture, form, scenario, playings[0], dark=dark)
+    if as_json:
+        _print(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
+    else:
+        from dynpin.cli.lab_timeline import show  # noqa: PLC0415 - beside what is shown
+
+        for playing in playings:
+            show(_console(), scenario, playing)
+    _finish(playings)
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(metavar="FILE.html", help="Where the report is written.")] = Path(
+        "dynpin-lab.html"
+    ),
+    agent: AgentOption = None,
+    processes: ProcessesOption = None,
+) -> None:
+    """Play all, and write one HTML page about them, with every picture: to read, to print, to hand out."""
+    _run_all(agent, processes, file, as_json=False)
+
 
 app.command(name="proxy")(proxy.proxy)
 
 
-# With a callback a group of one command stays a group.
-@app.callback()
-def _lab() -> None:
-    """The lab: pinning on real sockets, to look at and to try out."""
+# -- playing -----------------------------------------------------------------------------------------------------------
+
+
+def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
+    known = _scenarios()
+    if html is not None and not html.parent.is_dir():
+        fail(f"{html.parent}: no such folder")
+    playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
+    if html is not None:
+        from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2
+
+        html.write_text(write_handout(list(known.values()), playings), encoding="utf-8")
+    if as_json:
+        _print([playing.as_json() for playing in playings])
+    else:
+        from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
+
+        show_table(_console(), list(known.values()), playings)
+    if html is not None:
+        typer.echo(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
+    _finish(playings)
+
+
+def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | None) -> list[Playing]:
+    from dynpin.lab.playing import play_all  # noqa: PLC0415 - it needs the servers and clients of the extra
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not Console(stderr=True).is_terminal,
+    )
+    total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
+    with bar:
+        task = bar.add_task("scenarios with agents", total=total)
+        return play_all(chosen, agents, processes=processes, progress=lambda: bar.advance(task))
+
+
+def _finish(playings: list[Playing]) -> None:
+    wrong = [f"{playing.scenario} with {playing.agent}" for playing in playings if not playing.ok]
+    if wrong:
+        finding(f"something that was asserted does not hold: {', '.join(wrong)}")
+
+
+def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, *, dark: bool) -> None:
+    from dynpin.lab.picture import draw  # noqa: PLC0415 - beside what is drawn
+
+    if playing.timeline is None:
+        fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
+    try:
+        file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark))
+    except ModuleNotFoundError as missing:
+        fail(f'a .png needs {missing.name}: pip install "dynpin[lab,simulate]"; an .svg needs nothing')
+
+
+# -- what was asked for ------------------------------------------------------------------------------------------------
+
+
+def _scenarios() -> dict[str, Scenario]:
+    try:
+        from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - it needs the servers and clients of the extra
+    except ModuleNotFoundError as missing:
+        fail(f'the lab needs {missing.name}: pip install "dynpin[lab]"')
+    return dict(scenarios())
+
+
+def _named(name: str) -> Scenario:
+    known = _scenarios()
+    numbered = {str(scenario.number): scenario for scenario in known.values()}
+    found = known.get(name) or numbered.get(name)
+    if found is None:
+        fail(f"there is no scenario {name!r}; dynpin lab list names them all")
+    return found
+
+
+def _agents(names: list[str]) -> list[str]:
+    from dynpin.lab.agents import AGENTS  # noqa: PLC0415 - it needs the clients of the extra
+
+    for name in names:
+        if name not in AGENTS:
+            fail(f"there is no user agent {name!r}; there are {', '.join(AGENTS)}")
+    return names
+
+
+def _form(picture: Path) -> Format:
+    suffix = picture.suffix.lower()
+    if suffix not in (".svg", ".png"):
+        fail(f"{picture}: pictures are .svg or .png")
+    return "svg" if suffix == ".svg" else "png"
+
+
+def _console() -> Console:
+    return Console(width=_WIDTH, highlight=False)
+
+
+def _as_json(scenario: Scenario) -> dict[str, object]:
+    return {
+        "number": scenario.number,
+        "name": scenario.name,
+        "title": scenario.title,
+        "story": scenario.story,
+        "rfc": scenario.rfc,
+        "browsers": scenario.browsers,
+        "dynpin": scenario.dynpin,
+        "sources": list(scenario.sources),
+        "agents": list(scenario.agents),
+    }
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2))

@@ -5,7 +5,7 @@ A scenario is played by one user agent (dynpin itself, or the model of another);
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from dynpin.pins import Pin
@@ -138,3 +138,21 @@ class Timeline:
     def ok(self) -> bool:
         """Whether everything that the scenario asserts holds, and it asserts something."""
         return bool(self.remarks) and all(remark.holds for remark in self.remarks)
+
+    def as_json(self) -> dict[str, object]:
+        """The record as a JSON object: attributes by their names, pins as base64."""
+        told: dict[str, object] = {
+            "scenario": self.scenario,
+            "agent": self.agent,
+            "ok": self.ok,
+            "actors": [asdict(actor) for actor in self.actors],
+            "keys": [{"name": key.name, "pin": str(key.pin), "owner": key.owner} for key in self.keys],
+            "events": [
+                asdict(event) | {"shown": list(map(str, event.shown)), "pinned": list(map(str, event.pinned))}
+                for event in self.events
+            ],
+            "remarks": [asdict(remark) for remark in self.remarks],
+        }
+        # By its place among the events, for an event has no name.
+        decisive = [index for index, event in enumerate(self.events) if event is self.decisive]
+        return told | {"decisive": decisive[0] if decisive else None}

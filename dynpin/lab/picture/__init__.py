@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from dynpin.lab.picture.layout import lay_out
@@ -28,6 +29,11 @@ def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False) ->
     return paint(scene, paper)
 
 
-def draw_inline(timeline: Timeline, title: str) -> str:
-    """An `<svg>` element for a page whose style sheet names the colours as ``--picture-…``."""
-    return inline(lay_out(timeline, title))
+def draw_inline(timeline: Timeline, title: str, agents: Sequence[str]) -> tuple[list[str], str]:
+    """A picture for a page whose style sheet names the colours as ``--picture-…``, and the same in words.
+
+    It comes as `<svg>` elements that stand one under the other, between which a printed page may break; `agents` are
+    those with which it went so.
+    """
+    scene = lay_out(timeline, title, agents)
+    return inline(scene), scene.description

@@ -31,7 +31,7 @@ class Form:
 
 FORMS: dict[Outcome, Form] = {
     "served": Form("served", "the request reached the true site", "good", True),
-    "protected": Form("refused", "an impostor was refused before the request", "good", False),
+    "protected": Form("protected", "an impostor was refused before the request", "good", False),
     "fooled": Form("reads it", "somebody else read the request", "bad", True),
     "locked-out": Form("locked out", "the true site was refused", "bad", False),
     "failed": Form("failed", "it failed for another reason than pins", "dull", False),

@@ -24,19 +24,27 @@ _COLUMN = 134.0
 _TITLE, _AGENT = 19.0, 12.5
 
 
-def lay_out(timeline: Timeline, title: str) -> Scene:
-    """The scene of a timeline, 1,200 pixels wide and as high as it takes."""
+def lay_out(timeline: Timeline, title: str, agents: Sequence[str] = ()) -> Scene:
+    """The scene of a timeline, 1,200 pixels wide and as high as it takes.
+
+    Args:
+        timeline: what happened.
+        title: over the picture.
+        agents: the user agents with which it went so; that of the timeline where none is named.
+    """
     timeline = replace(timeline, events=with_expiries(timeline.events))
     found = moments(timeline)
     cast = Cast(timeline)
     told = " ".join(f"{moment.when}: {moment.sentence}" for moment in found)
     scene = Scene(WIDTH, 0, title, told)
-    agent = f"user agent: {timeline.agent}"
+    agent = f"with {', '.join(agents or (timeline.agent,))}"
     scene.add(Text(WIDTH - EDGE, 36, agent, _AGENT, "faint", anchor="end"))
     room = WIDTH - 3 * EDGE - width(agent, _AGENT)
     scene.add(Text(EDGE, 36, clipped(title, _TITLE, room, bold=True), _TITLE, bold=True))
     top = 56.0
-    for columns in _placed(found, cast):
+    for number, columns in enumerate(_placed(found, cast)):
+        if number:
+            scene.may_break(top - 8)
         top = Row(cast, columns, top).draw(scene)
     scene.height = add_legend(scene, cast, top + 4)
     return scene

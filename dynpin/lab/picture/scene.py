@@ -102,6 +102,7 @@ class Scene:
         title: what the picture is called.
         description: the same as the picture, in words, for whoever cannot see it.
         marks: what is drawn.
+        cuts: where a page may break it, from the top: pixels, and how many marks stand above.
     """
 
     width: float
@@ -109,10 +110,15 @@ class Scene:
     title: str
     description: str
     marks: list[Mark] = field(default_factory=list[Mark])
+    cuts: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     def add(self, *marks: Mark) -> None:
         """Draw over what is there."""
         self.marks.extend(marks)
+
+    def may_break(self, y: float) -> None:
+        """Let a page break here: all marks until now are above, all further ones below."""
+        self.cuts.append((y, len(self.marks)))
 
     @property
     def texts(self) -> list[Text]:

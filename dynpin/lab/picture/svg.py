@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
-from dynpin.lab.picture.scene import Circle, Line, Mark, Rect, Scene, Text
+from dynpin.lab.picture.scene import Box, Circle, Line, Mark, Rect, Scene, Text
 
 __all__ = ["inline", "write"]
 
@@ -17,37 +18,39 @@ _Color = Callable[[str], str]
 
 def write(scene: Scene, paper: Mapping[str, str]) -> bytes:
     """An SVG file in the colours of a paper."""
-    root = _root(scene, paper.__getitem__)
+    root = _root(scene.width, 0, scene.height)
     root.set("xmlns", "http://www.w3.org/2000/svg")
     ET.SubElement(root, "title").text = scene.title
     ET.SubElement(root, "desc").text = scene.description
-    _draw(root, scene, paper.__getitem__)
+    whole = Rect(Box(0, 0, scene.width, scene.height), fill="ground")
+    _draw(root, [whole, *scene.marks], paper.__getitem__)
     ET.indent(root, " ")
     return ET.tostring(root) + b"\n"
 
 
-def inline(scene: Scene) -> str:
-    """An `<svg>` element for a page whose style sheet defines each colour of a paper as ``--picture-NAME``."""
+def inline(scene: Scene) -> list[str]:
+    """`<svg>` elements, one under the other, for a page whose style sheet has the colours of a paper as ``--picture-…``.
 
-    def color(name: str) -> str:
-        return f"var(--picture-{name})"
-
-    root = _root(scene, color)
-    root.set("role", "img")
-    root.set("aria-label", f"{scene.title}. {scene.description}")
-    _draw(root, scene, color)
-    return ET.tostring(root, encoding="unicode")
-
-
-def _root(scene: Scene, color: _Color) -> ET.Element:
-    size = {"width": _number(scene.width), "height": _number(scene.height)}
-    root = ET.Element("svg", size | {"viewBox": f"0 0 {size['width']} {size['height']}", "font-family": _FONT})
-    ET.SubElement(root, "rect", size | _paint(color, fill="ground"))
-    return root
+    They are parts of one picture, so the page must describe it as a whole.
+    """
+    cuts = [(0.0, 0), *scene.cuts, (scene.height, len(scene.marks))]
+    parts: list[str] = []
+    for (top, first), (bottom, last) in pairwise(cuts):
+        root = _root(scene.width, top, bottom)
+        root.set("aria-hidden", "true")
+        _draw(root, scene.marks[first:last], lambda name: f"var(--picture-{name})")
+        parts.append(ET.tostring(root, encoding="unicode"))
+    return parts
 
 
-def _draw(root: ET.Element, scene: Scene, color: _Color) -> None:
-    for mark in scene.marks:
+def _root(width: float, top: float, bottom: float) -> ET.Element:
+    wide, high = _number(width), _number(bottom - top)
+    box = f"0 {_number(top)} {wide} {high}"
+    return ET.Element("svg", {"width": wide, "height": high, "viewBox": box, "font-family": _FONT})
+
+
+def _draw(root: ET.Element, marks: Sequence[Mark], color: _Color) -> None:
+    for mark in marks:
         tag, attributes, text = _element(mark, color)
         ET.SubElement(root, tag, attributes).text = text
 

@@ -1,0 +1,111 @@
+"""A scenario's timeline, and the table of all, as a person reads them in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from dynpin.lab.picture.holdings import with_expiries
+from dynpin.lab.picture.times import day
+from dynpin.lab.playing import Playing
+from dynpin.lab.scenarios import Scenario
+from dynpin.lab.timeline import Event, Outcome, Timeline
+
+__all__ = ["show", "show_table"]
+
+# The signs are those of the pictures: an arrow for a request that went out, a bar for one that did not; green where
+# that is well, red where it is not.
+_SIGNS: dict[Outcome | None, tuple[str, str]] = {
+    "served": ("→", "green"),
+    "protected": ("⊣", "green"),
+    "fooled": ("→", "bold red"),
+    "locked-out": ("⊣", "bold red"),
+    "failed": ("✗", "yellow"),
+    None: ("·", "dim"),
+}
+
+
+def show(console: Console, scenario: Scenario, playing: Playing) -> None:
+    """Print a playing: the story, what happened when, what was asserted, and what it teaches."""
+    console.print(Rule(Text(f" {scenario.number}  {scenario.title} ", style="bold"), align="left", style="dim"))
+    console.print(Padding(Text(scenario.story), (0, 0, 1, 2)))
+    if playing.timeline is None:
+        console.print(Text(f"  Not played with {playing.agent}: {playing.missing}", style="yellow"))
+        return
+    console.print(Text(f"  With {playing.agent}", style="bold"))
+    console.print(_events(playing.timeline))
+    console.print(Padding(_remarks(playing.timeline), (1, 0, 0, 0)))
+    for heading, text in (("RFC 7469", scenario.rfc), ("Browsers", scenario.browsers), ("dynpin", scenario.dynpin)):
+        row = Table.grid(padding=(0, 2, 0, 0))
+        row.add_column(width=8)
+        row.add_column()
+        row.add_row(Text(heading, style="bold"), Text(text))
+        console.print(Padding(row, (1, 0, 0, 2)))
+
+
+def _events(timeline: Timeline) -> Padding:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(width=1)
+    table.add_column()
+    before = ""
+    for event in with_expiries(timeline.events):
+        when = day(event.at)
+        sign, style = _SIGNS[event.outcome]
+        table.add_row("" if when == before else when, Text(sign, style=style), _told(timeline, event, style))
+        before = when
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _told(timeline: Timeline, event: Event, style: str) -> Text:
+    told = Text(timeline.sentence(event), style=style if event.outcome not in (None, "served") else "")
+    if event.outcome in ("protected", "locked-out") and event.reason:
+        section = f" (§{event.section})" if event.section else ""
+        told.append(f"\n{timeline.named(event.reason)}{section}", style="dim")
+    return told
+
+
+def _remarks(timeline: Timeline) -> Table:
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=3)
+    table.add_column()
+    for remark in timeline.remarks:
+        mark = Text("  ✓", style="green") if remark.holds else Text("  ✗", style="bold red")
+        table.add_row(mark, timeline.named(remark.text))
+    return table
+
+
+def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequence[Playing]) -> None:
+    """Print what each scenario came to with each user agent."""
+    agents = list(dict.fromkeys(playing.agent for playing in playings))
+    found = {(playing.scenario, playing.agent): playing for playing in playings}
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column("scenario", overflow="fold")
+    for agent in agents:
+        table.add_column(agent, no_wrap=True)
+    for scenario in scenarios:
+        cells = [_cell(found.get((scenario.name, agent))) for agent in agents]
+        if any(cells):
+            table.add_row(str(scenario.number), scenario.name, *cells)
+    console.print(table)
+    wrong = sum(not playing.ok for playing in playings)
+    played = sum(playing.timeline is not None for playing in playings)
+    console.print(
+        f"\n{played} playings; {wrong or 'none'} did not go as asserted.", style="bold red" if wrong else "green"
+    )
+
+
+def _cell(playing: Playing | None) -> Text:
+    if playing is None:
+        return Text("")
+    if playing.timeline is None:
+        return Text("not here", style="dim")
+    sign, style = _SIGNS[playing.outcome]
+    told = Text(f"{sign} {playing.outcome or 'played'}", style=style)
+    return told if playing.ok else told.append(" ✗", style="bold red")

@@ -1,0 +1,141 @@
+"""All scenarios as one HTML page that a teacher can hand out: nothing runs in it, and nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dynpin import __version__
+from dynpin.lab.agents import AGENTS
+from dynpin.lab.picture import draw_inline
+from dynpin.lab.picture.paper import DARK, LIGHT
+from dynpin.lab.picture.times import day
+from dynpin.lab.playing import Playing
+from dynpin.lab.scenarios import Scenario
+from dynpin.lab.timeline import Event, Outcome, Timeline
+
+__all__ = ["write_handout"]
+
+# The words of the outcomes, with the sign of their form and whether they are well.
+_OUTCOMES: dict[Outcome, tuple[str, str, str]] = {
+    "served": ("→", "served", "good"),
+    "protected": ("⊣", "protected", "good"),
+    "fooled": ("→", "fooled", "bad"),
+    "locked-out": ("⊣", "locked out", "bad"),
+    "failed": ("✗", "failed", "dull"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """A line of what each client saw: the same visit with each agent."""
+
+    when: str
+    client: str
+    host: str
+    outcomes: tuple[Outcome | None, ...]
+    why: str
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A picture, and the agents with which the story went just so."""
+
+    agents: tuple[str, ...]
+    parts: tuple[Markup, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Chapter:
+    """A scenario as a section of the page."""
+
+    scenario: Scenario
+    played: tuple[str, ...]
+    missing: tuple[str, ...]
+    cells: tuple[Playing | None, ...]
+    pictures: tuple[_Picture, ...]
+    visits: tuple[_Visit, ...]
+    remarks: tuple[tuple[str, bool], ...]
+
+
+def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) -> str:
+    """The page about these playings.
+
+    Args:
+        scenarios: in the order of the page.
+        playings: what came of them (:func:`dynpin.lab.playing.play_all`).
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    agents = [name for name in AGENTS if any(playing.agent == name for playing in playings)]
+    return environment.get_template("handout.html").render(
+        agents=[AGENTS[name] for name in agents],
+        chapters=[_chapter(scenario, agents, playings) for scenario in scenarios],
+        outcomes=_OUTCOMES,
+        light=LIGHT,
+        dark=DARK,
+        version=__version__,
+    )
+
+
+def _chapter(scenario: Scenario, agents: Sequence[str], playings: Sequence[Playing]) -> _Chapter:
+    found = {playing.agent: playing for playing in playings if playing.scenario == scenario.name}
+    timelines = {agent: playing.timeline for agent, playing in found.items() if playing.timeline is not None}
+    first = next(iter(timelines.values()), None)
+    return _Chapter(
+        scenario=scenario,
+        played=tuple(timelines),
+        missing=tuple(playing.missing for playing in found.values() if playing.missing),
+        cells=tuple(found.get(agent) for agent in agents),
+        pictures=_pictures(scenario, timelines),
+        visits=_visits(timelines),
+        remarks=tuple((first.named(remark.text), remark.holds) for remark in first.remarks) if first else (),
+    )
+
+
+def _pictures(scenario: Scenario, timelines: dict[str, Timeline]) -> tuple[_Picture, ...]:
+    """One picture for all agents with which the same visits came to the same, noted the same and so on."""
+    alike: dict[tuple[object, ...], list[str]] = {}
+    for agent, timeline in timelines.items():
+        alike.setdefault(tuple(map(_course, timeline.events)), []).append(agent)
+    pictures: list[_Picture] = []
+    for names in alike.values():
+        parts, words = draw_inline(timelines[names[0]], scenario.title, names)
+        # Elements that ElementTree has written: every text in them is escaped.
+        pictures.append(_Picture(tuple(names), tuple(Markup(part) for part in parts), words))  # noqa: S704
+    return tuple(pictures)
+
+
+def _course(event: Event) -> tuple[object, ...]:
+    """What makes a story another one: not how many bytes a program's request has, nor how it words its refusal."""
+    noting = None if event.noting == "ignored" else event.noting
+    return event.actor, event.target, event.outcome, noting, len(event.pinned)
+
+
+def _visits(timelines: dict[str, Timeline]) -> tuple[_Visit, ...]:
+    courses = {agent: timeline.visits for agent, timeline in timelines.items()}
+    longest = max(courses, key=lambda agent: len(courses[agent]), default=None)
+    if longest is None:
+        return ()
+    return tuple(
+        _Visit(
+            day(visit.at),
+            visit.actor,
+            visit.host or "",
+            tuple(course[index].outcome if index < len(course) else None for course in courses.values()),
+            timelines[longest].named(visit.reason),
+            visit.section,
+        )
+        for index, visit in enumerate(courses[longest])
+    )

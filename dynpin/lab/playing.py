@@ -1,0 +1,108 @@
+"""Scenarios played with user agents, one or all of them, and what came of each."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+
+from dynpin.lab.agents import AGENTS
+from dynpin.lab.scenarios import Scenario, play, scenarios
+from dynpin.lab.timeline import Outcome, Timeline
+from dynpin.lab.workers import shared
+
+__all__ = ["Playing", "play_all", "play_one"]
+
+
+@dataclass(frozen=True, slots=True)
+class Playing:
+    """A scenario with a user agent.
+
+    Attributes:
+        scenario: the scenario's name.
+        agent: the user agent's name.
+        timeline: the record; None where it could not be played.
+        missing: why it could not be played here, in words; empty where it was.
+    """
+
+    scenario: str
+    agent: str
+    timeline: Timeline | None
+    missing: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that the scenario asserts holds; what could not be played asserts nothing."""
+        return self.timeline is None or self.timeline.ok
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What the visit came to on which the story turns; None where it was not played."""
+        decisive = self.timeline.decisive if self.timeline else None
+        return decisive.outcome if decisive else None
+
+    def as_json(self) -> dict[str, object]:
+        """The playing as a JSON object, with the record where there is one."""
+        told: dict[str, object] = {
+            "scenario": self.scenario,
+            "agent": self.agent,
+            "ok": self.ok,
+            "outcome": self.outcome,
+        }
+        return told | ({"missing": self.missing} if self.timeline is None else {"timeline": self.timeline.as_json()})
+
+
+def play_one(scenario: Scenario, agent: str) -> Playing:
+    """Play a scenario with a user agent, where that can be had on this machine."""
+    # What servers and clients would say on their own is part of the story, and told by it.
+    logging.getLogger("dynpin").addHandler(logging.NullHandler())
+    missing = AGENTS[agent].missing()
+    if missing is not None:
+        return Playing(scenario.name, agent, None, missing)
+    return Playing(scenario.name, agent, play(scenario, agent))
+
+
+def play_all(
+    chosen: Iterable[Scenario],
+    agents: Iterable[str] | None = None,
+    *,
+    processes: int | None = None,
+    progress: Callable[[], object] | None = None,
+) -> list[Playing]:
+    """Play scenarios with each user agent that they name.
+
+    Args:
+        chosen: the scenarios.
+        agents: these user agents alone; None for all.
+        processes: at most so many at the same time; None for as many as there are processors.
+        progress: called after each playing.
+
+    Returns:
+        the playings in the order of the scenarios, and of the agents in each.
+    """
+    wanted = None if agents is None else set(agents)
+    order = [
+        (scenario.name, agent) for scenario in chosen for agent in scenario.agents if wanted is None or agent in wanted
+    ]
+    count = min(processes or os.cpu_count() or 1, max(1, len(order)))
+    found: dict[tuple[str, str], Playing] = {}
+    with closing(_played(order, count)) as played:
+        for playing in played:
+            found[playing.scenario, playing.agent] = playing
+            if progress is not None:
+                progress()
+    return [found[place] for place in order]
+
+
+def _played(order: list[tuple[str, str]], processes: int) -> Generator[Playing]:
+    if processes == 1:
+        yield from map(_play, order)
+    else:
+        yield from shared(_play, order, processes)
+
+
+def _play(place: tuple[str, str]) -> Playing:
+    name, agent = place
+    return play_one(scenarios()[name], agent)
