@@ -87,10 +87,11 @@ class Cast:
     def _signs(self, timeline: Timeline) -> dict[Pin, tuple[Badge, str]]:
         """A sign for each key that the picture shows, with the key's name; letters in the order of the making."""
         seen = self._pinned | {pin for event in self.events for pin in event.shown[:1]}
+        # An authority that signs for another, an intermediate, is no actor of its own.
         roles: dict[str, Role] = {one.name: one.role for one in timeline.actors}
         drawn = [key for key in timeline.keys if key.pin in seen]
         return {
-            key.pin: (Badge(_letter(number), key_color(number), roles.get(key.owner, "site")), key.name)
+            key.pin: (Badge(_letter(number), key_color(number), roles.get(key.owner, "authority")), key.name)
             for number, key in enumerate(drawn)
         }
 

@@ -100,7 +100,7 @@ class Row:
         yield Line(((self._start, y), (self._right, y)), stroke="rule", width=1.5)
         yield from actor(lane.actor.role, EDGE + 10, y - 2)
         # The name and the lines under it stand around the lane.
-        name_y = y + 4 - 6.75 * len(lane.about)
+        name_y = y + 4 - 6.75 * len(lane.about) - (4 if lane.hosts and len(lane.about) > 1 else 0)
         x, room = self._cast.names_at, self._cast.names_room
         yield Text(x, name_y, clipped(lane.actor.name, NAME, room, bold=True), NAME, bold=True)
         for number, line in enumerate(lane.about, start=1):

@@ -29,7 +29,7 @@ def write(scene: Scene, paper: Mapping[str, str]) -> bytes:
 
 
 def inline(scene: Scene) -> list[str]:
-    """`<svg>` elements, one under the other, for a page whose style sheet has the colours of a paper as ``--picture-…``.
+    """`<svg>` elements, one under the other, for a page whose style sheet has a paper's colours as ``--picture-…``.
 
     They are parts of one picture, so the page must describe it as a whole.
     """
