@@ -204,27 +204,28 @@ class Site(Answerer):
 class Attacker(Answerer):
     """Somebody who answers in a site's stead, to whom the network leads."""
 
-    _victims: tuple[MutableMapping[str, int], ...] = ()
+    _led: tuple[tuple[MutableMapping[str, int], int | None], ...] = ()
 
     def takes(self, host: str, only: Iterable[Client] = (), text: str = "") -> None:
         """Have the network lead a name here: everybody's, or that of these clients alone."""
         clients = tuple(only)
-        self._victims = tuple(client.network.maps[0] for client in clients) or (self.stage.network,)
-        for network in self._victims:
+        networks = tuple(client.network.maps[0] for client in clients) or (self.stage.network,)
+        self._led = tuple((network, network.get(host)) for network in networks)
+        for network in networks:
             network[host] = self.server.port
-        whose = " and ".join(client.name for client in clients)
-        by = f"answers {host} with a certificate of {self.certificate.issuer.name}"
-        told = f"{by}, in the network of {whose}" if whose else by
+        told = f"answers {host} with a certificate of {self.certificate.issuer.name}"
+        if clients:
+            told = f"{told}, in the network of {' and '.join(client.name for client in clients)}"
         self.stage.tells(self.name, text or told, target=host, shown=self.certificate.pins)
 
     def leaves(self, text: str = "") -> None:
         """Let the network lead where it led before."""
-        for network in self._victims:
-            if network is self.stage.network:
-                self.stage.leads(self.host, self.host)
-            else:
+        for network, before in self._led:
+            if before is None:
                 network.pop(self.host, None)
-        self._victims = ()
+            else:
+                network[self.host] = before
+        self._led = ()
         self.stage.tells(self.name, text or f"is gone; {self.host} leads to the true site again")
 
 
@@ -277,12 +278,12 @@ class Client:
         self.memory = agent.install(machine)
         stage.on_exit(self.memory.close)
 
-    def visits(self, where: Answerer | str) -> Event:
+    def visits(self, where: Answerer | str, path: str = "/") -> Event:
         """Visit a host by https on a new connection; what came of it is found at the servers."""
-        host = where if isinstance(where, str) else where.host
+        host = _host(where)
         self._install_roots()
         counted = {each: (each.server.connections, each.server.application_bytes) for each in self.stage.answerers}
-        visit = self.memory.visit(host, secret=f"Bearer the-token-of-{self.name.lower()}")
+        visit = self.memory.visit(host, secret=f"Bearer the-token-of-{self.name.lower()}", path=path)
         met: Answerer | None = None
         read = 0
         for each, (connections, before) in counted.items():
@@ -293,11 +294,24 @@ class Client:
 
     def knows(self, where: Answerer | str) -> KnownPinnedHost | None:
         """What this client has noted that applies to a host now."""
-        return self.memory.known_host(where if isinstance(where, str) else where.host)
+        return self.memory.known_host(_host(where))
+
+    def comes_with(
+        self, where: Answerer | str, *keys: KeyPair, lasting: timedelta | None = None, text: str = ""
+    ) -> None:
+        """Have pins that came with the agent, and not from a visit; without `lasting` for good."""
+        expires_at = None if lasting is None else self.stage.now + lasting.total_seconds()
+        pins = tuple(key.pin for key in keys)
+        self.memory.preload(_host(where), pins, expires_at=expires_at)
+        names = " and ".join(key.name for key in keys)
+        until = "" if lasting is None else f" for {duration(lasting.total_seconds())}"
+        self.stage.tells(
+            self.name, text or f"has a user agent that comes with {names} as static pins{until}", pinned=pins
+        )
 
     def forgets(self, where: Answerer | str, text: str = "") -> bool:
         """Do what the agent lets a user do to forget a host's pins; False where there were none."""
-        host = where if isinstance(where, str) else where.host
+        host = _host(where)
         forgotten = self.memory.forget(host)
         told = text or f"has the user agent forget the pins of {host}"
         self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
@@ -324,7 +338,7 @@ class Client:
             "fooled": f"visits {host} and is fooled: {met.name if met else ''} reads {read} bytes",
             "protected": f"refuses the chain that is shown for {host}; nothing is sent",
             "locked-out": f"refuses the true {host}: locked out",
-            "failed": f"cannot connect to {host}: {visit.failure}",
+            "failed": f"cannot connect to {host}, for another reason than pins",
         }[outcome]
         return Event(
             at=self.stage.at,
@@ -341,6 +355,10 @@ class Client:
             section=visit.section,
             bytes_read=read,
         )
+
+
+def _host(where: Answerer | str) -> str:
+    return where if isinstance(where, str) else where.host
 
 
 def _outcome(visit: Visit, met: Answerer | None, read: int) -> Outcome:

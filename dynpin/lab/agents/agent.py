@@ -101,6 +101,10 @@ class UserAgent(Protocol):
         """Every entry that is alive, by name."""
         ...
 
+    def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
+        """Have pins that come with the agent and from no response (RFC 7469 §2.7); without `expires_at` for good."""
+        ...
+
     def forget(self, host: str) -> bool:
         """Do what the user can do to have the host's own entry gone; False where there was none."""
         ...

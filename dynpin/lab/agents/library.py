@@ -6,6 +6,7 @@ beneath are dynpin's own.
 
 from __future__ import annotations
 
+import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -129,6 +130,10 @@ class LibraryAgent(ABC):
         """As :meth:`UserAgent.known_hosts`."""
         return self.store.hosts()
 
+    def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
+        """As :meth:`UserAgent.preload`."""
+        self.store.pin(host, pins, expires_at=expires_at)
+
     def forget(self, host: str) -> bool:
         """As :meth:`UserAgent.forget`."""
         return self.store.forget(host)
@@ -216,4 +221,6 @@ def one_line(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    # OpenSSL's code in front and the line of CPython's source behind are others in each version.
+    return re.sub(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$", "", line)

@@ -14,6 +14,7 @@ import shutil
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 from dynpin.clientstore.formats.wget2 import read_wget2, write_wget2
@@ -21,6 +22,7 @@ from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.lab.agents.agent import Machine, Visit
 from dynpin.lab.agents.browser import nearest
 from dynpin.noting import Noting, Outcome
+from dynpin.pins import Pin
 
 __all__ = ["Wget2Agent", "missing"]
 
@@ -101,6 +103,12 @@ class Wget2Agent:
         now = self.machine.clock()
         entries = read_wget2(self._pins.read_text(), now=now)
         return sorted((entry for entry in entries if not entry.is_expired(now)), key=lambda entry: entry.host)
+
+    def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
+        """Write the pins into the pin file; a header changes them as any others."""
+        name = canonical_host(host)
+        entry = KnownPinnedHost(name, tuple(pins), False, None, self.machine.clock(), expires_at)
+        self._pins.write_text(write_wget2([*(each for each in self.known_hosts() if each.host != name), entry]))
 
     def forget(self, host: str) -> bool:
         """Take the host out of the pin file, as a user can with an editor."""

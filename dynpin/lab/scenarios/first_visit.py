@@ -15,7 +15,7 @@ from dynpin.lab.stage import Stage, days
     story=(
         "Alice opens her bank's page for the first time in Mallory's Wi-Fi. Mallory has a certificate of Careless CA, "
         "answers in the bank's stead, and sends pins of her own keys. At home Alice's user agent now refuses the true "
-        "bank. Bob had been there before, and is spared."
+        "bank. Bob had been there before, and is spared; so is Carol, whose user agent came with the bank's pins."
     ),
     rfc=(
         "Pins are noted on first use, so a first use in hostile hands is believed (§1). Hostile pins last for max-age "
@@ -46,7 +46,10 @@ def first_visit(stage: Stage) -> None:
     mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless)
     hostile = (mallory.key.pin, mallory.makes_key().pin)
     mallory.sends(str(PublicKeyPins(hostile, 31_536_000)), "sends pins of her own keys, for a year")
-    stage.expect(bob.visits(bank), "protected")
+    carol = stage.client("Carol", about="has static pins")
+    carol.comes_with(bank, *bank.keys)
+    for spared in (bob, carol):
+        stage.expect(spared.visits(bank), "protected")
     first = alice.visits(bank)
     stage.expect(first, "fooled")
     stage.check("Mallory's pins are noted", first.noting == "noted" and first.pinned == hostile)
@@ -59,7 +62,8 @@ def first_visit(stage: Stage) -> None:
     stage.later(days(1))
     mallory.leaves()
     stage.expect(alice.visits(bank), "locked-out", decisive=True)
-    stage.expect(bob.visits(bank), "served")
+    for spared in (bob, carol):
+        stage.expect(spared.visits(bank), "served")
 
     stage.later(days(60))
     stage.expect(alice.visits(bank), "served", wget2="locked-out")
