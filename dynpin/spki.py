@@ -64,16 +64,18 @@ def elements(der: bytes, within: Element | None = None) -> Iterator[Element]:
         at = found.end
 
 
-def _fields(der: bytes, within: Element | None, tags: tuple[int, ...], what: str) -> list[Element]:
-    """The fields that a structure begins with: as many as there are tags, and with these tags."""
-    at, limit = (0, len(der)) if within is None else (within.content, within.end)
-    found: list[Element] = []
-    for tag in tags:
-        if at == limit or der[at] != tag:
-            raise UnpinnableKey(f"this is no {what}: the structure is another")
-        found.append(_element(der, at, limit))
-        at = found[-1].end
-    return found
+def _field(der: bytes, at: int, limit: int, tag: int, what: str) -> tuple[int, int]:
+    """Where the content of the field at `at` starts, and where it ends; it must have this tag.
+
+    Each handshake with a certificate that was not seen before waits for a dozen of these.
+    """
+    if at >= limit or der[at] != tag:
+        raise UnpinnableKey(f"this is no {what}: the structure is another")
+    content = at + 2
+    if content <= limit and der[at + 1] < 0x80 and content + der[at + 1] <= limit:
+        return content, content + der[at + 1]
+    found = _element(der, at, limit)
+    return found.content, found.end
 
 
 def certificate_spki(der: bytes) -> bytes:
@@ -82,11 +84,10 @@ def certificate_spki(der: bytes) -> bytes:
     Raises:
         UnpinnableKey: where the bytes are no certificate, or the key is incomplete without its issuer's.
     """
-    (outer,) = _fields(der, None, (_SEQUENCE,), "certificate")
-    (tbs,) = _fields(der, outer, (_SEQUENCE,), "certificate")
-    has_version = der.startswith(bytes([_VERSION]), tbs.content)
-    *_, spki = _fields(der, tbs, _VERSIONED_CERTIFICATE if has_version else _CERTIFICATE, "certificate")
-    return check_spki(der[spki.start : spki.end])
+    content, end = _field(der, 0, len(der), _SEQUENCE, "certificate")
+    start, limit = _field(der, content, end, _SEQUENCE, "certificate")
+    has_version = start < limit and der[start] == _VERSION
+    return check_spki(_last(der, start, limit, _VERSIONED_CERTIFICATE if has_version else _CERTIFICATE, "certificate"))
 
 
 def csr_spki(der: bytes) -> bytes:
@@ -95,10 +96,18 @@ def csr_spki(der: bytes) -> bytes:
     Raises:
         UnpinnableKey: where the bytes are no CSR, or the key is incomplete.
     """
-    (outer,) = _fields(der, None, (_SEQUENCE,), "certificate signing request")
-    (info,) = _fields(der, outer, (_SEQUENCE,), "certificate signing request")
-    *_, spki = _fields(der, info, _REQUEST, "certificate signing request")
-    return check_spki(der[spki.start : spki.end])
+    what = "certificate signing request"
+    content, end = _field(der, 0, len(der), _SEQUENCE, what)
+    return check_spki(_last(der, *_field(der, content, end, _SEQUENCE, what), _REQUEST, what))
+
+
+def _last(der: bytes, at: int, limit: int, tags: tuple[int, ...], what: str) -> bytes:
+    """The last of the fields that a structure begins with: as many as there are tags, and with these tags."""
+    start = at
+    for tag in tags:
+        start = at
+        _, at = _field(der, at, limit, tag, what)
+    return der[start:at]
 
 
 def check_spki(der: bytes) -> bytes:
@@ -108,13 +117,15 @@ def check_spki(der: bytes) -> bytes:
         UnpinnableKey: where it is another structure, or where the key is incomplete when taken in isolation:
             RFC 7469 §2.4 names a DSA key without domain parameters.
     """
-    (outer,) = _fields(der, None, (_SEQUENCE,), "public key")
-    algorithm, key = _fields(der, outer, (_SEQUENCE, _BIT_STRING), "public key")
-    if not key.end == outer.end == len(der):
+    what = "public key"
+    content, end = _field(der, 0, len(der), _SEQUENCE, what)
+    algorithm, parameters_end = _field(der, content, end, _SEQUENCE, what)
+    _, key_end = _field(der, parameters_end, end, _BIT_STRING, what)
+    if not key_end == end == len(der):
         raise UnpinnableKey("bytes follow the public key: the file holds more than one structure")
-    (oid,) = _fields(der, algorithm, (_OID,), "public key")
-    name = der[oid.content : oid.end]
-    if name in (_OID_DSA, _OID_EC) and der[oid.end : algorithm.end] in (b"", _NULL):
+    oid, oid_end = _field(der, algorithm, parameters_end, _OID, what)
+    name = der[oid:oid_end]
+    if name in (_OID_DSA, _OID_EC) and der[oid_end:parameters_end] in (b"", _NULL):
         kind = "DSA key without domain" if name == _OID_DSA else "EC key without curve"
         raise UnpinnableKey(
             f"a {kind} parameters cannot be pinned (RFC 7469 §2.4): it inherits them from its issuer; "
