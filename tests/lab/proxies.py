@@ -13,13 +13,17 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Self
+
+import h2.connection
+import h2.events
 
 from dynpin import Pin
 from tests.environments import ROOT
 
-__all__ = ["Answer", "RunningProxy", "chromium", "command", "curl", "tunnel"]
+__all__ = ["Answer", "HTTP1Client", "HTTP2Client", "RunningProxy", "chromium", "command", "curl", "tunnel"]
 
 _TIMEOUT = 60.0
 _PORT = re.compile(r"(?:http://|listening at )\S*?:(\d+)")
@@ -141,7 +145,9 @@ def chromium(proxy: RunningProxy, url: str, profile: Path, *options: str) -> str
     return done.stdout
 
 
-def tunnel(proxy: RunningProxy, address: tuple[str, int], server_name: str | None = None) -> ssl.SSLSocket:
+def tunnel(
+    proxy: RunningProxy, address: tuple[str, int], server_name: str | None = None, alpn: str = "http/1.1"
+) -> ssl.SSLSocket:
     """TLS with the proxy inside a CONNECT tunnel, by whatever name the test wants there."""
     raw = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
     try:
@@ -154,10 +160,61 @@ def tunnel(proxy: RunningProxy, address: tuple[str, int], server_name: str | Non
             head += data
         assert head.startswith(b"HTTP/1.1 200"), head
         context = ssl.create_default_context(cafile=proxy.authority)
+        context.set_alpn_protocols([alpn])
         return context.wrap_socket(raw, server_hostname=server_name or address[0])
     except BaseException:
         raw.close()
         raise
+
+
+class HTTP1Client:
+    """Asks again and again on one connection."""
+
+    alpn = "http/1.1"
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        self._connection = connection
+
+    def ask(self, host: str) -> tuple[int, str]:
+        """The status and the body that a GET is answered with."""
+        self._connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        with HTTPResponse(self._connection) as response:
+            response.begin()
+            return response.status, response.read().decode()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._connection.close()
+
+
+class HTTP2Client(HTTP1Client):
+    """The same by HTTP/2, on one connection for all requests."""
+
+    alpn = "h2"
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        super().__init__(connection)
+        assert connection.selected_alpn_protocol() == self.alpn
+        self._http = h2.connection.H2Connection()
+        self._http.initiate_connection()
+
+    def ask(self, host: str) -> tuple[int, str]:
+        """As above."""
+        stream = self._http.get_next_available_stream_id()
+        fields = {":method": "GET", ":scheme": "https", ":authority": host, ":path": "/"}
+        self._http.send_headers(stream, list(fields.items()), end_stream=True)
+        status, body = 0, b""
+        while True:
+            self._connection.sendall(self._http.data_to_send())
+            for event in self._http.receive_data(self._connection.recv(65_536)):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = int(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    body += event.data
+                elif isinstance(event, h2.events.StreamEnded):
+                    return status, body.decode()
 
 
 def _answer(text: str) -> Answer:

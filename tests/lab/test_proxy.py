@@ -15,62 +15,17 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from dynpin import PublicKeyPins
-from dynpin.clientstore import PinStore
-from dynpin.lab.network import TLSServer
 from tests.clientstore.inbox import Inbox
-from tests.clientstore.world import HOST, leaf_pin
-from tests.environments import ROOT, proxy_environment
+from tests.clientstore.world import HOST
+from tests.environments import ROOT
 
-from .proxies import RunningProxy, chromium, command, curl
+from .pinned_place import PAGE, Place
+from .proxies import RunningProxy, chromium, curl
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-_PAGE = b"<!doctype html><title>bank</title><p>balance"
-
-
-class Place:
-    """`site` sends its pins; `attack` has it show another authority's certificate for its name, which is trusted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        honest, self.rogue = trustme.CA(), trustme.CA()
-        (folder / "roots.pem").write_bytes(honest.cert_pem.bytes() + self.rogue.cert_pem.bytes())
-        self.certificate, backup = honest.issue_cert(HOST), honest.issue_cert(HOST)
-        self.pins = tuple(leaf_pin(one) for one in (self.certificate, backup))
-        self.site = TLSServer(self.certificate, body=_PAGE)
-        self.say()
-
-    def say(self, **terms: object) -> None:
-        """Have the site send a policy."""
-        header = PublicKeyPins(self.pins, max_age=3600, **terms)  # type: ignore[arg-type]
-        self.site.headers = [("Content-Type", "text/html"), ("Public-Key-Pins", str(header))]
-
-    def attack(self, name: str | None = None) -> None:
-        """Have somebody else answer by the site's name."""
-        self.site.show(self.rogue.issue_cert(HOST, common_name=name))
-        self.site.received = b""
-
-    def arguments(self, bin_folder: Path, *options: str) -> list[str]:
-        leads = f"{HOST}:{self.site.port}:127.0.0.1"
-        return command(bin_folder, self.folder, "--resolve", leads, *options)
-
-    def store(self) -> PinStore:
-        return PinStore(self.folder / "pins")
-
-
-@pytest.fixture(scope="session")
-def proxy_bin() -> Path:
-    return proxy_environment()
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Generator[Place]:
-    made = Place(tmp_path)
-    with made.site:
-        yield made
 
 
 @pytest.fixture
@@ -83,7 +38,7 @@ def proxy(place: Place, proxy_bin: Path) -> Generator[RunningProxy]:
 def test_curl_is_noted_passed_refused_and_let_through_again(place: Place, proxy: RunningProxy, proxy_bin: Path) -> None:
     url = place.site.url(HOST)
     first = curl(proxy, url)
-    assert (first.status, first.body) == (200, _PAGE.decode())
+    assert (first.status, first.body) == (200, PAGE.decode())
     with place.store() as store:
         entry = store.entry(HOST)
     assert entry is not None
