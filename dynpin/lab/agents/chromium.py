@@ -12,6 +12,7 @@ import httpx
 
 from dynpin.clientstore import Reporter
 from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host, superdomains
 from dynpin.lab.agents.agent import Machine, Visit
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
 from dynpin.lab.agents.library import one_line
@@ -19,6 +20,7 @@ from dynpin.lab.network import loopback_names
 from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 from dynpin.report import Report
+from dynpin.validation import Validation
 
 __all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
 
@@ -68,6 +70,15 @@ class ChromiumStore(BrowserStore):
             return None
         noted = note(host, None, replace(header, max_age=1), chain, self.now())
         return noted if noted.outcome == "ignored" else None
+
+    def validate(self, host: str, chain: Sequence[Pin], *, certificates: Sequence[bytes] = ()) -> Validation:
+        """As :meth:`PinStore.validate`; an entry that is found to have expired is gone for good."""
+        name, now = canonical_host(host), self.now()
+        for each in (name, *superdomains(name)):
+            entry = self.entry(each)
+            if entry is not None and entry.is_expired(now):
+                self.forget(each)
+        return super().validate(host, chain, certificates=certificates)
 
 
 class ChromiumAgent(BrowserAgent):

@@ -66,7 +66,7 @@ class Wget2Agent:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._pins = machine.folder / "hpkp"
-        self._pins.write_text("")
+        self._pins.touch()
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""

@@ -1,0 +1,74 @@
+"""RansomPKP: whoever holds the server for an hour holds its visitors for months (RFC 7469 §4.5)."""
+
+from __future__ import annotations
+
+from dynpin.deploy.lint import Circumstances
+from dynpin.header import PublicKeyPins
+from dynpin.lab.certificates import KeyPair
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days, minutes
+
+
+@scenario(
+    number=11,
+    name="ransom-pkp",
+    title="RansomPKP",
+    story=(
+        "Mallory breaks into the shop's server for an hour. She has its pins name a key of hers beside the shop's; "
+        "when that has been noted she deploys hers, with a certificate that she gets because she answers as the shop, "
+        "and pins nothing else. Then she leaves, and offers the key for money: without it every visitor of that hour "
+        "is locked out."
+    ),
+    rfc=(
+        "Whoever passes Pin Validation may set new pins (§2.5), and one who holds the server does. The damage lasts "
+        "for max-age at most, which user agents may cap (§4.1, §4.5)."
+    ),
+    browsers="They capped max-age at 60 days. The attack was among the reasons to give HPKP up.",
+    dynpin=(
+        "`dynpin lint` and `dynpin check` alarm at a pin that is in no inventory, within the hour if they run; clients "
+        "cap at 60 days, show since when and from where a pin is held, and forget on command."
+    ),
+    sources=(
+        "2016-08: Bryant Zadegan and Ryan Lester, 'Abusing Bleeding Edge Web Standards for AppSec Glory', DEF CON 24.",
+        "2016-08: Scott Helme, 'Using security features to do bad things'.",
+    ),
+)
+def ransom_pkp(stage: Stage) -> None:
+    """The story."""
+    honest = stage.authority("Honest CA")
+    shop = stage.site("shop.test", honest, backups=1, max_age=days(30))
+    alice, bob = stage.client("Alice", about="looks in often"), stage.client("Bob", about="was here the day before")
+    for client in (alice, bob):
+        stage.expect(client.visits(shop), "served")
+
+    stage.later(days(1))
+    stage.appears("Mallory", "attacker", "holds the shop's server for an hour")
+    hers, spare = KeyPair("Mallory's key", "Mallory"), KeyPair("Mallory's spare key", "Mallory")
+    stage.names(hers, spare)
+    true = shop.certificate
+    inventory = Circumstances(held_keys=tuple(str(key.pin) for key in shop.keys))
+    shop.sends(str(PublicKeyPins((true.key.pin, hers.pin), 31_536_000)), "now pins Mallory's key as its backup")
+    stage.expect(alice.visits(shop), "served")
+    stage.check(
+        "dynpin lint, with the shop's inventory, alarms at once", "hostile-pinning-ransompkp" in shop.faults(inventory)
+    )
+
+    stage.later(minutes(30))
+    shop.deploys(shop.certifies(hers), "shows Mallory's key, certified by Honest CA: she answers as the shop")
+    shop.sends(str(PublicKeyPins((hers.pin, spare.pin), 31_536_000)), "now pins Mallory's keys alone")
+    carol = stage.client("Carol", about="comes for the first time")
+    stage.expect(alice.visits(shop), "served")
+    stage.expect(carol.visits(shop), "served")
+    stage.expect(bob.visits(shop), "locked-out")
+
+    stage.later(minutes(30))
+    shop.deploys(true, "is its owner's again, and shows its own key")
+    shop.pins("pins its own keys again")
+    stage.expect(bob.visits(shop), "served")
+    stage.expect(alice.visits(shop), "locked-out", decisive=True)
+    stage.expect(carol.visits(shop), "locked-out")
+    carol.forgets(shop)
+    stage.expect(carol.visits(shop), "served")
+
+    stage.later(days(61))
+    stage.expect(alice.visits(shop), "served", wget2="locked-out")
