@@ -300,13 +300,22 @@ class Client:
         self, where: Answerer | str, *keys: KeyPair, lasting: timedelta | None = None, text: str = ""
     ) -> None:
         """Have pins that came with the agent, and not from a visit; without `lasting` for good."""
-        expires_at = None if lasting is None else self.stage.now + lasting.total_seconds()
+        host, seconds = _host(where), None if lasting is None else lasting.total_seconds()
         pins = tuple(key.pin for key in keys)
-        self.memory.preload(_host(where), pins, expires_at=expires_at)
-        names = " and ".join(key.name for key in keys)
-        until = "" if lasting is None else f" for {duration(lasting.total_seconds())}"
-        self.stage.tells(
-            self.name, text or f"has a user agent that comes with {names} as static pins{until}", pinned=pins
+        self.memory.preload(host, pins, expires_at=None if seconds is None else self.stage.now + seconds)
+        told = f"has a user agent that came with static pins of {host}: {' and '.join(key.name for key in keys)}"
+        until = None if seconds is None else self.stage.at + seconds
+        self.stage.saw(
+            Event(
+                self.stage.at,
+                self.name,
+                text or (told if seconds is None else f"{told}, for {duration(seconds)}"),
+                host=host,
+                pinned=pins,
+                pinned_until=until,
+                noting="noted",
+                section="2.7",
+            )
         )
 
     def forgets(self, where: Answerer | str, text: str = "") -> bool:

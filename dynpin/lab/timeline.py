@@ -68,7 +68,8 @@ class Event:
             deed, the pins that its actor's header names from then on, where that changes.
         pinned_until: when the client's pins expire, in seconds since the story began; None where there are none.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
-            ``"ignored"``; None where no response came, or one without a pinning header.
+            ``"ignored"``; None where no response came, or one without a pinning header. Of a deed of a client, what
+            that did to its own entry.
         reason: the decision in the words of the Noting, the Validation or the TLS failure.
         section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty where none decides.
         bytes_read: how many bytes of the request reached the target.
