@@ -72,7 +72,8 @@ class PublicKeyPinsMiddleware:
             if message["type"] != "http.response.start":
                 return send(message)
             # Copies: an application may send the same objects again, over plain http or after a rotation.
-            headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+            message = dict(message)
+            message["headers"] = headers = [*message.get("headers", ())]
             for policy in policies:
                 field = policy.field
                 if field is None:
@@ -85,7 +86,7 @@ class PublicKeyPinsMiddleware:
                         break
                 else:
                     headers.append(field)
-            return send({**message, "headers": headers})
+            return send(message)
 
         await self.app(scope, receive, send_with_pins)
 

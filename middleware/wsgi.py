@@ -54,27 +54,23 @@ class PublicKeyPinsWSGIMiddleware:
         def start_with_pins(
             status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
         ) -> Callable[[bytes], object]:
-            headers = self._with_pins(headers)
+            # A copy: an application may give the same list again, over plain http or after a rotation.
+            headers = [*headers]
+            for policy in self.policies:
+                field = policy.text_field
+                if field is None:
+                    continue
+                name = field[0]
+                size = len(name)
+                for present, _ in headers:  # §2.2.1: exactly one of each
+                    # Few names have this length: the others are told apart without folding their case.
+                    if len(present) == size and present.lower() == name.lower():
+                        break
+                else:
+                    headers.append(field)
             # PEP 3333: the third argument is optional, so a server's callable may be a plain function of two.
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)
 
         return self.app(environ, start_with_pins)
-
-    def _with_pins(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The header fields with those that they lack; the application's own list stays as it is."""
-        headers = list(headers)
-        for policy in self.policies:
-            field = policy.text_field
-            if field is None:
-                continue
-            name = field[0]
-            size = len(name)
-            for present, _ in headers:  # §2.2.1: exactly one of each
-                # Few names have this length: the others are told apart without folding their case.
-                if len(present) == size and present.lower() == name.lower():
-                    break
-            else:
-                headers.append(field)
-        return headers
