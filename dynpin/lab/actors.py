@@ -6,6 +6,7 @@ from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from dynpin.deploy.guard import Verdict, guard
@@ -85,7 +86,17 @@ class Answerer:
         self.header = value
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
-        self.stage.tells(self.name, text or (f"sends {ENFORCE_NAME}: {value}" if value else "sends no pins any more"))
+        told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
+        policy = self.policy_sent
+        self.stage.tells(self.name, text or told, pinned=policy.pins if policy else ())
+
+    @property
+    def policy_sent(self) -> PublicKeyPins | None:
+        """The header that it sends, parsed; None where it sends none that can be."""
+        try:
+            return None if self.header is None else PublicKeyPins.parse(self.header)
+        except InvalidHeader:
+            return None
 
     def faults(self, known: Circumstances | None = None, value: str | None = None) -> set[str]:
         """The names of the faults that ``dynpin lint`` finds in a header over this server's chain.
@@ -158,10 +169,7 @@ class Site(Answerer):
     def sends(self, value: str | None, text: str = "") -> None:
         """As of every answerer; what can be read of it stands in the history."""
         super().sends(value, text)
-        try:
-            self._record(PublicKeyPins.parse(value) if value is not None else None)
-        except InvalidHeader:
-            self._record(None)
+        self._record(self.policy_sent)
 
     def deploys(self, what: KeyPair | Certificate, text: str = "") -> None:
         """Show a key, certified by the site's authority, or a certificate; the header stays as it is."""
@@ -238,12 +246,14 @@ class Client:
         agent: which user agent is installed.
         pins: False for one that knows nothing of pinning.
         trusts: the roots that are trusted; None for every root of the stage.
+        device_of: whose files it keeps its pins in; None for files of its own.
         settings: what dynpin's agent is told.
 
     Attributes:
         network: the port at which a name is answered; the first map is this client's own.
         ahead: how far this client's clock is ahead of the true one.
         memory: the user agent.
+        folder: where it keeps its files.
     """
 
     def __init__(
@@ -254,6 +264,7 @@ class Client:
         *,
         pins: bool,
         trusts: Sequence[Authority] | None,
+        device_of: Client | None,
         settings: Settings,
     ) -> None:
         self.stage = stage
@@ -264,10 +275,10 @@ class Client:
         self._distrusts: set[Authority] = set()
         self._public: list[bytes] = []
         self._private: list[bytes] = []
-        folder = stage.folder / name
-        folder.mkdir()
+        self.folder: Path = stage.folder / name if device_of is None else device_of.folder
+        self.folder.mkdir(exist_ok=device_of is not None)
         machine = Machine(
-            folder=folder,
+            folder=self.folder,
             public_roots=self._public,
             private_roots=self._private,
             clock=lambda: stage.now + self.ahead.total_seconds(),

@@ -12,7 +12,8 @@ HTTP request of the user agent under test, and the outcome is what the servers c
                                                           # without max_age it sends no header until .pins(…)
     shop = stage.site("shop.bank.test", honest, shows=honest.issue("shop.bank.test", bank.key))       # the same key
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
-                                                          # trusts=[…]: these roots alone; and every word of Settings
+                                                          # trusts=[…]: these roots alone; device_of=bob: with his
+                                                          # files; and every word of Settings
 
 **Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
 
@@ -206,12 +207,13 @@ class Stage:
         *,
         pins: bool = True,
         trusts: Sequence[Authority] | None = None,
+        device_of: Client | None = None,
         about: str = "",
         **settings: Unpack[Settings],
     ) -> Client:
-        """A person with the user agent under test, new and without memory."""
+        """A person with the user agent under test, new and without memory, or with that of another's device."""
         self.appears(name, "client", about or ("" if pins else "without pinning"))
-        return Client(self, name, self.agent, pins=pins, trusts=trusts, settings=settings)
+        return Client(self, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
 
     # -- what happens -------------------------------------------------------------------------------------------
 
