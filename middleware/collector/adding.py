@@ -24,8 +24,8 @@ _OTHER_AGENTS = "(others)"
 _ROWS_AT_ONCE = (256, 64, 16, 4, 1)
 
 
-def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
-    """Write reports and counts, in the transaction that the connection is in."""
+def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
+    """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
     together: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         together.setdefault(arrival.key, []).append(arrival)
@@ -38,6 +38,7 @@ def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[C
         "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
         [(*counted, number) for counted, number in outcomes.items()],
     )
+    return any(not group.verdict for group in touched.values())
 
 
 @cache

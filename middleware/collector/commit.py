@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from dynpin.errors import StoreError
 from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.storage import Arrival
 
 __all__ = ["GroupCommit", "Overloaded"]
+
+_log = logging.getLogger("dynpin.collector")
 
 Write = Callable[[Sequence[Arrival]], None]
 
@@ -79,7 +83,10 @@ class GroupCommit:
                 batch, self._batch = self._batch, _Batch()
             try:
                 self._write(batch.arrivals)
-            except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            except StoreError as error:
                 batch.stored.set_exception(error)
+            except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+                _log.exception("a batch could not be stored")
+                batch.stored.set_exception(StoreError(f"the reports could not be stored: {error!r}"))
             else:
                 batch.stored.set_result(None)

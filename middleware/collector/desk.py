@@ -25,7 +25,7 @@ from dynpin.report import Report, certificate_pin, parse_report
 __all__ = ["Desk"]
 
 _log = logging.getLogger("dynpin.collector")
-_FLUSH_EVERY_S = 10.0
+_LOOK_EVERY_S = 10.0
 
 
 class Desk:
@@ -101,7 +101,8 @@ class Desk:
     def settle(self, limit: int = 20) -> int:
         """Give a verdict to groups that have none, or one of other keys and roots; returns to how many.
 
-        A thread does so after each batch; the pages call it too, so that nobody reads a group before its verdict.
+        A thread does so when a group is new, and every few seconds; the pages call it too, so that nobody reads a
+        group before its verdict.
         """
         with self._triage:
             waiting = self.storage.untriaged(limit, self._judged_with)
@@ -131,27 +132,30 @@ class Desk:
             if not arrivals and not counts:
                 return
             try:
-                self.storage.add(arrivals, counts)
+                is_new = self.storage.add(arrivals, counts)
             except BaseException:
                 self.ledger.give_back(counts)
                 raise
         if arrivals:
-            self._begin_triage()
+            self._begin_triage(is_new)
 
     # -- triage -------------------------------------------------------------------------------------------------
 
-    def _begin_triage(self) -> None:
+    def _begin_triage(self, is_new: bool) -> None:
         if self._worker is None:
             self._worker = threading.Thread(target=self._triage_forever, name="dynpin-collector-triage", daemon=True)
             self._worker.start()
-        self._arrived.set()
+        # More reports of known groups ask for nothing: the thread looks around by itself every few seconds.
+        if is_new:
+            self._arrived.set()
 
     def _triage_forever(self) -> None:
         while not self._closing:
-            self._arrived.wait(_FLUSH_EVERY_S)
+            is_called = self._arrived.wait(_LOOK_EVERY_S)
             self._arrived.clear()
             try:
-                self.flush()
+                if not is_called:
+                    self.flush()  # each batch takes along what was counted; without reports, nothing did
                 while not self._closing and self.settle():
                     pass
                 if self._alerts is not None:

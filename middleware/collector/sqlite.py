@@ -64,10 +64,10 @@ class SQLiteStorage:
 
     # -- writing ------------------------------------------------------------------------------------------------
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Storage`."""
         with self.writing() as db:
-            add(db, arrivals, outcomes)
+            return add(db, arrivals, outcomes)
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:

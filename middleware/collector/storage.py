@@ -176,8 +176,12 @@ class Pruned:
 class Storage(Protocol):
     """Where the collector keeps what it takes. Every method may be called from any thread; see ``sqlite.py``."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> None:
-        """Store reports and counts; what is there when this returns survives a loss of power."""
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
+        """Store reports and counts; what is there when this returns survives a loss of power.
+
+        Returns:
+            Whether a group of these reports waits for its verdict.
+        """
         ...
 
     def reports(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[StoredReport]:
