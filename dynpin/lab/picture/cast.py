@@ -57,7 +57,8 @@ class Cast:
 
     def __init__(self, timeline: Timeline) -> None:
         self.events = timeline.events
-        self.holdings = holdings(timeline.events)
+        clients = {one.name for one in timeline.actors if one.role == "client"}
+        self.holdings = [held for held in holdings(timeline.events) if held.client in clients]
         self._pinned = {pin for event in timeline.events for pin in event.pinned}
         self.signs = self._signs(timeline)
         acting = {name for event in self.events for name in (event.actor, event.target)}

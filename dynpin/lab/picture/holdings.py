@@ -39,7 +39,7 @@ def with_expiries(events: Sequence[Event]) -> list[Event]:
     for event in events:
         # An expired entry is no entry (RFC 7469 §2.3.3), whether or not its client looks.
         for (client, host), at in sorted(until.items(), key=lambda entry: (entry[1], entry[0])):
-            if at <= event.at:
+            if at < event.at:  # in the moment itself it is still held (§2.3.3: in the past)
                 del until[client, host]
                 text = f"holds the pins of {host} no longer: they have expired"
                 told.append(Event(at, client, text, host=host, noting="removed", section="2.3.3"))

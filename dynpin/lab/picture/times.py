@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynpin.deploy.lint.faults import duration
-from dynpin.lab.timeline import Event, Timeline
+from dynpin.lab.timeline import Event, Timeline, day
 
-__all__ = ["Moment", "day", "moments", "rows"]
+__all__ = ["Moment", "moments", "rows"]
 
 _DAY = 86_400
 
@@ -30,14 +30,6 @@ class Moment:
     sentence: str
     when: str
     gap: str
-
-
-def day(at: float) -> str:
-    """A time of the story in words: ``"day 30"``, ``"day 30, 05:00"``; it begins on day 0, and seconds do not count."""
-    days, rest = divmod(round(at), _DAY)
-    hours, rest = divmod(rest, 3600)
-    minutes = rest // 60
-    return f"day {days:,}" + (f", {hours:02}:{minutes:02}" if hours or minutes else "")
 
 
 def moments(timeline: Timeline) -> list[Moment]:
