@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +15,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from dynpin.cli.errors import fail
 from dynpin.errors import InvalidStudy
@@ -87,43 +91,48 @@ def simulate(
 
     A file says who visits, what is pinned and what happens; the options do for one loss, rotation or attack.
     """
-    try:
-        from dynpin.lab.simulation.study import EXAMPLE, read_study, study_of  # noqa: PLC0415 - it needs numpy
-    except ModuleNotFoundError as missing:
-        fail(f'the simulator needs {missing.name}: pip install "dynpin[simulate]"')
+    for module in ("numpy",) if plot is None else ("numpy", "matplotlib"):
+        if find_spec(module) is None:
+            fail(f'this needs {module}: pip install "dynpin[simulate]"')
     if example:
+        from dynpin.lab.simulation.study import EXAMPLE  # noqa: PLC0415 - it needs numpy
+
         typer.echo(EXAMPLE, nl=False)
         return
-    size = _given(clients=clients, days=days, seed=seed)
-    try:
-        played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
-        if file is not None:
-            if played:
-                fail(f"{file} says what is played: beside it go --clients, --days and --seed alone")
-            study = read_study(file, size)
-        elif played or advise:
-            study = study_of({"policy": [{"max_age": "30 days"}]} | played | size, Path())
-        else:
-            fail('give a study, or a policy and what happens: dynpin simulate --max-age "30 days" --loss 100')
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-    except InvalidStudy as error:
-        fail(str(error))
+    played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
+    study = _study(file, played, _given(clients=clients, days=days, seed=seed), advise=advise)
     form = None if plot is None else _form(plot)
     if advise:
         advice = _advised(study, processes)
         if plot is not None and form is not None:
             from dynpin.lab.simulation.picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
-            plot.write_bytes(draw_advice(study, advice, form, dark=dark))
+            _save(plot, draw_advice(study, advice, form, dark=dark))
         _print(_advice_as_json(advice)) if as_json else _show_advice(study, advice)
     else:
         outcomes = _outcomes(study, processes)
         if plot is not None and form is not None:
             from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
 
-            plot.write_bytes(draw(study, outcomes, form, dark=dark))
+            _save(plot, draw(study, outcomes, form, dark=dark))
         _print(_as_json(study, outcomes)) if as_json else _show(study, outcomes)
+
+
+def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, object], *, advise: bool) -> Study:
+    from dynpin.lab.simulation.study import read_study, study_of  # noqa: PLC0415 - it needs numpy
+
+    if file is not None and played:
+        fail(f"{file} says what is played: beside it go --clients, --days and --seed alone")
+    if file is None and not played and not advise:
+        fail('give a study, or a policy and what happens: dynpin simulate --max-age "30 days" --loss 100')
+    try:
+        if file is not None:
+            return read_study(file, size)
+        return study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except InvalidStudy as error:
+        fail(str(error))
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -131,7 +140,14 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _played(max_age: list[str] | None, backups: int | None, population: str | None) -> dict[str, object]:
+    from dynpin.lab.simulation.reading import seconds  # noqa: PLC0415 - the command line starts without it
+
     found = _given(population=None if population is None else population.replace("-", " "))
+    for age in max_age or ():
+        try:
+            seconds(age)
+        except ValueError as error:
+            fail(f"--max-age {error}")
     if max_age or backups is not None:
         found["policy"] = [_given(max_age=age, backups=backups) for age in max_age or ["30 days"]]
     return found
@@ -157,39 +173,53 @@ def _happening(
 
 
 def _form(plot: Path) -> Literal["svg", "png"]:
+    # Said before the clients are played, which may take a while.
     suffix = plot.suffix.lower()
     if suffix not in (".svg", ".png"):
-        fail(f"{plot}: pictures are .svg or .png")
+        fail(f"--plot {plot}: pictures are .svg or .png")
+    if not plot.parent.is_dir():
+        fail(f"--plot {plot}: there is no folder {plot.parent}")
     return "svg" if suffix == ".svg" else "png"
 
 
-def _bar() -> Progress:
-    return Progress(
+def _save(plot: Path, picture: bytes) -> None:
+    try:
+        plot.write_bytes(picture)
+    except OSError as error:
+        fail(f"--plot {plot}: {error.strerror}")
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Generator[Callable[[int], None], None, None]:
+    """A bar on stderr, where that is a terminal; it is told how much more is done."""
+    console = Console(stderr=True)
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not Console(stderr=True).is_terminal,
     )
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.advance(task, done)
+    except BrokenExecutor:
+        fail("the system ended a process of the simulator, for want of memory as a rule: give --processes 1")
 
 
 def _outcomes(study: Study, processes: int | None) -> tuple[Outcome, ...]:
     from dynpin.lab.simulation.run import simulate as play  # noqa: PLC0415 - it needs numpy
 
-    with _bar() as bar:
-        task = bar.add_task(f"{study.clients:,} clients", total=study.clients)
-        return play(study, processes=processes, progress=lambda done: bar.advance(task, done))
+    with _progress(f"{study.clients:,} clients", study.clients) as progress:
+        return play(study, processes=processes, progress=progress)
 
 
 def _advised(study: Study, processes: int | None) -> Advice:
     from dynpin.lab.simulation.advice import advise  # noqa: PLC0415 - it needs numpy
 
-    with _bar() as bar:
-        task = bar.add_task("a loss, an attack, a theft", total=3)
-        return advise(study, processes=processes, progress=lambda done: bar.advance(task, done))
+    with _progress("a loss, an attack, a theft", 3) as progress:
+        return advise(study, processes=processes, progress=progress)
 
 
 def _print(value: object) -> None:
@@ -209,7 +239,7 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
     for outcome in outcomes:
         tally = outcome.tally
         table.add_row(
-            outcome.policy.name,
+            Text(outcome.policy.name),
             _percent(float(outcome.locked_out.max())),
             f"{outcome.locked_out_days:,.0f}",
             _percent(float(outcome.fooled.max())),

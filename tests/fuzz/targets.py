@@ -9,6 +9,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable, MutableMapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +37,11 @@ from dynpin.clientstore.formats import (
     write_toml,
     write_wget2,
 )
+from dynpin.errors import InvalidStudy
 from dynpin.header import Malformed, scan
 from dynpin.hosts import applicable, canonical_host, is_ip_literal, superdomains
+from dynpin.lab.simulation import read_study, simulate
+from dynpin.lab.simulation.study import EXAMPLE
 from dynpin.middleware.collector import Limits, Token, collector
 from dynpin.middleware.collector.app import Collector
 from dynpin.noting import note
@@ -188,6 +192,21 @@ def pin_list(data: bytes) -> None:
             assert write(read(written)) == written
 
 
+def study(data: bytes) -> None:
+    """A study of the simulator in TOML; what follows a NUL is the file of its traces."""
+    with tempfile.TemporaryDirectory(prefix="dynpin-fuzz-") as folder:
+        file = Path(folder) / "study.toml"
+        said, _, traces = data.partition(b"\0")
+        file.write_bytes(said)
+        (Path(folder) / "visits.csv").write_bytes(traces)
+        try:
+            read = read_study(file)
+            # Some days of it: that the calendar can be laid out, and that clients can be drawn.
+            simulate(replace(read, clients=2, days=min(read.days, 5)), processes=1)
+        except InvalidStudy as error:
+            assert str(error).startswith(str(file))  # noqa: PT017 - either outcome is right
+
+
 _CHROMIUM = """\
 { "pinsets": [{ "name": "p", "static_spki_hashes": ["First"], "bad_static_spki_hashes": [] }],  // comment
   "entries": [{ "name": "a.test", "include_subdomains": true, "pins": "p" }] }
@@ -256,6 +275,11 @@ def _lists() -> list[bytes]:
     return [text.encode() for text in (*texts, write_toml([static]), beyond, _CHROMIUM, _CHROMIUM_KEYS)]
 
 
+def _studies() -> list[bytes]:
+    everything = (_VECTORS / "study.toml").read_bytes()
+    return [EXAMPLE.encode(), everything + b"\0client,second\na,5\nb,1700\na,77\n"]
+
+
 TARGETS = {
     "header": Target(header, _headers),
     "host": Target(host, _hosts),
@@ -263,4 +287,5 @@ TARGETS = {
     "collected": Target(collected, _sent),
     "pin_file": Target(pin_file, _files),
     "pin_list": Target(pin_list, _lists),
+    "study": Target(study, _studies),
 }

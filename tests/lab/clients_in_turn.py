@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dynpin.clientstore import PinStore
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
-from dynpin.lab.simulation.population import Integers
+from dynpin.lab.simulation.visits import Integers
 from dynpin.lab.simulation.world import Face, World
 from dynpin.noting import note
 from dynpin.pins import Pin

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation import Group, Outcome, Population, SitePolicy, Study, Traces, closed_forms, simulate
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss, Rotation
-from dynpin.lab.simulation.population import PRESETS, read_traces
+from dynpin.lab.simulation.population import PRESETS
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import chunks
+from dynpin.lab.simulation.traces import read_traces
 
 Floats = NDArray[np.float64]
 
@@ -188,9 +189,11 @@ def test_traces_are_repeated_from_a_random_moment() -> None:
 
 def test_traces_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "visits.csv"
-    file.write_text("client,second\na,1000\nb,1500\na,2000\n")
-    assert read_traces(file, 3600) == (3600, ((0, 1000), (500,)))
-    assert read_traces(file) == (1001, ((0, 1000), (500,)))
+    # Seconds since 1970, in the order of a log; what one client asks for within a minute is one visit.
+    lines = ["a,1700000100", "b,1700000000.9", "a,1700000060", "a,1700000119", "a,1700000120", "a,1700006000"]
+    file.write_text("\ufeffclient,second\n" + "\n".join(lines))
+    assert read_traces(file) == (6001, ((60, 120, 6000), (0,)))
+    assert read_traces(file, DAY) == (DAY, ((60, 120, 6000), (0,)))
 
 
 BAD_TRACES = {
@@ -198,6 +201,11 @@ BAD_TRACES = {
     "no visit": ("client,second\n", "holds no visit"),
     "no number": ("client,second\na,1\nb,noon\n", ":3: 'noon' is no number"),
     "too long": ("client,second\na,0\na,86400\n", "more than its length"),
+    "no second": ("client,second\na\n", ":2: '' is no number"),
+    "milliseconds": ("client,second\na,1700000000000\na,1702592000000\n", "is the column second in seconds"),
+    "endless": ("client,second\na,inf\n", ":2: 'inf' is no number"),
+    "a field that goes on": (f"client,second\n{'a' * 200_000},5\n", ":2: this is no CSV"),
+    "no text": ("client,second\n\udcff,5\n", "no UTF-8"),
 }
 
 
@@ -205,9 +213,17 @@ BAD_TRACES = {
 def test_traces_that_cannot_be_read(fault: str, tmp_path: Path) -> None:
     text, message = BAD_TRACES[fault]
     file = tmp_path / "visits.csv"
-    file.write_text(text)
-    with pytest.raises(InvalidStudy, match=message):
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InvalidStudy, match=message) as raised:
         read_traces(file, 3600)
+    assert str(raised.value).startswith(str(file))
+
+
+@pytest.mark.parametrize("length", [None, 1, 3599])
+def test_traces_need_the_time_over_which_they_were_taken(length: int | None, tmp_path: Path) -> None:
+    (tmp_path / "visits.csv").write_text("client,second\na,1000\n")
+    with pytest.raises(InvalidStudy, match='give for how long it was taken, such as length = "30 days"'):
+        read_traces(tmp_path / "visits.csv", length)
 
 
 def test_clients_that_never_visit_are_counted() -> None:

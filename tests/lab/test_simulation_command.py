@@ -3,174 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from dynpin.cli.app import app
-from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise, read_study
+from dynpin.lab.simulation import PRESETS, Risks, Study, advise
 from dynpin.lab.simulation.advice import Advice
-from dynpin.lab.simulation.calendar import ALL, Attack, CAChange, Compromise, Loss, Mistake, Rotation, Unpin
-from dynpin.lab.simulation.population import Traces
-from dynpin.lab.simulation.reading import DAY, seconds
-from dynpin.lab.simulation.study import EXAMPLE, study_of
-
-HOUR = 3600
+from dynpin.lab.simulation.study import EXAMPLE
 
 
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["simulate", *map(str, arguments)])
-
-
-# -- the file --------------------------------------------------------------------------------------------------------
-
-EVERYTHING = """
-days = 100
-clients = 50
-seed = 7
-client = "dynpin"
-client_cap = "45 days"
-
-[[population]]
-name = "people"
-share = 3
-every = "2 days"
-spread = 0.5
-[[population]]
-per_day = 24
-rhythm = "regular"
-[[population]]
-traces = "visits.csv"
-length = "1 day"
-
-[[policy]]
-max_age = "30 days"
-backups = 2
-pin = "both"
-ramp = [{ max_age = "5 minutes", lasts = "1 day" }, { max_age = "1 day", lasts = "1 week" }]
-[[policy]]
-pin = "none"
-
-[[event]]
-kind = "rotation"
-day = 10
-every = "40 days"
-to = "new"
-announced = "5 days"
-[[event]]
-kind = "loss"
-day = 1.5
-mended = "6 hours"
-[[event]]
-kind = "compromise"
-day = 2
-keys = 2
-[[event]]
-kind = "ca-change"
-day = 3
-to = "new"
-[[event]]
-kind = "attack"
-from = 4
-until = 5
-share = 0.1
-shows = "stolen-key"
-pins_for = "30 days"
-[[event]]
-kind = "mistake"
-day = 6
-what = "max-age"
-mended = "90 minutes"
-[[event]]
-kind = "unpin"
-day = 99
-
-[risks]
-attacks = 2
-checked = "30 days"
-"""
-
-
-def test_a_study_with_everything_in_it(tmp_path: Path) -> None:
-    (tmp_path / "visits.csv").write_text("client,second\na,5\na,7\n")
-    (tmp_path / "study.toml").write_text(EVERYTHING)
-    study = read_study(tmp_path / "study.toml", {"seed": 8})
-    assert (study.days, study.clients, study.seed, study.client_cap, study.least_step) == (100, 50, 8, 45 * DAY, 0.01)
-    people, programs, traces = study.population.groups
-    assert (people.share, people.per_day, programs.per_day) == (3, 0.5, 24)
-    assert traces == Traces("group 3", 1.0, DAY, ((0, 2),))
-    ramp = ((300, DAY), (DAY, 7 * DAY))
-    assert study.policies == (
-        SitePolicy("key and CA, 30 days, 2 backups", 30 * DAY, 2, "both", ramp),
-        SitePolicy("no pins", DAY, pinned="none"),
-    )
-    assert study.events == (
-        *(Rotation(day * DAY, "new", 5 * DAY) for day in (10, 50, 90)),
-        Loss(36 * HOUR, ALL, 6 * HOUR),
-        Compromise(2 * DAY, 2),
-        CAChange(3 * DAY, "new"),
-        Attack(4 * DAY, 5 * DAY, 0.1, "stolen-key", 30 * DAY),
-        Mistake(6 * DAY, "max-age", 5400),
-        Unpin(99 * DAY),
-    )
-    assert study.risks == Risks(attacks=2, checked=30 * DAY)
-
-
-POLICY = {"max_age": "30 days"}
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "no policy": ({}, "needs a policy"),
-    "unknown key": ({"polices": []}, "did you mean policy"),
-    "unknown population": ({"policy": [POLICY], "population": "people"}, "there are website"),
-    "population of the wrong kind": ({"policy": [POLICY], "population": 3}, "population must be"),
-    "nobody": ({"policy": [POLICY], "population": [{"every": "1 day", "share": 0}]}, "share is above 0"),
-    "two rates": ({"policy": [POLICY], "population": [{"every": "1 day", "per_day": 1}]}, "give either every"),
-    "too fast": ({"policy": [POLICY], "population": [{"every": "5 seconds"}]}, "a minute or more"),
-    "no length": ({"policy": [{"max_age": 30}]}, 'such as "30 days"'),
-    "bad length": ({"policy": [{"max_age": "a month"}]}, 'such as "30 days"'),
-    "length of 0": ({"policy": [{"max_age": "0 days"}]}, "unpin event"),
-    "unknown pin": ({"policy": [{**POLICY, "pin": "leaf"}]}, '"key" or "ca"'),
-    "the same name twice": ({"policy": [POLICY, POLICY]}, "two policies are called '30 days, 1 backup'"),
-    "unknown event": ({"policy": [POLICY], "event": [{"kind": "fire"}]}, '"rotation" or'),
-    "key of another event": ({"policy": [POLICY], "event": [{"kind": "unpin", "day": 1, "until": 2}]}, "until is not"),
-    "no day": ({"policy": [POLICY], "event": [{"kind": "unpin"}]}, "day is missing"),
-    "after the end": ({"policy": [POLICY], "event": [{"kind": "unpin", "day": 365}]}, "after the 365 days"),
-    "attack that ends first": (
-        {"policy": [POLICY], "event": [{"kind": "attack", "from": 5, "until": 5}]},
-        "a day after",
-    ),
-    "a key that was not stolen": (
-        {"policy": [POLICY], "event": [{"kind": "attack", "from": 5, "until": 9, "shows": "stolen-key"}]},
-        "needs a compromise",
-    ),
-    "share above 1": (
-        {"policy": [POLICY], "event": [{"kind": "attack", "from": 5, "until": 9, "share": 20}]},
-        "from 0 to 1",
-    ),
-    "no number": ({"policy": [POLICY], "clients": "many"}, "a whole number"),
-    "not a number": ({"policy": [POLICY], "days": float("nan")}, "a number from"),
-    "event that is no table": ({"policy": [POLICY], "event": [3]}, "must be a table"),
-    "events that are no list": ({"policy": [POLICY], "event": 3}, r"\[\[event\]\]"),
-}
-
-
-@pytest.mark.parametrize("fault", REFUSED)
-def test_a_study_that_is_refused_says_why(fault: str, tmp_path: Path) -> None:
-    values, message = REFUSED[fault]
-    with pytest.raises(InvalidStudy, match=message):
-        study_of(values, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "length"), [("30 days", 30 * DAY), ("1.5 hours", 5400), ("1 week", 7 * DAY), ("90minutes", 5400)]
-)
-def test_lengths_of_time(text: str, length: int) -> None:
-    assert seconds(text) == length
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -196,6 +46,20 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "study.svg").read_bytes()
 
 
+def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+    name = r"[/] [red]$5 to $\nosuch$"
+    (tmp_path / "study.toml").write_text(f"clients = 10\n[[policy]]\nmax_age = '1 day'\nname = '{name}'\n")
+    done = run(tmp_path / "study.toml", "--plot", tmp_path / "study.svg")
+    assert done.exit_code == 0, done.output
+    assert name in done.stdout
+
+
+def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "folder.svg").mkdir()
+    done = run("--loss", "3", "--clients", "10", "--plot", tmp_path / "folder.svg")
+    assert (done.exit_code, done.stderr) == (2, f"dynpin: --plot {tmp_path / 'folder.svg'}: Is a directory\n")
+
+
 def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
     picture = tmp_path / "dark.png"
     done = run(
@@ -219,6 +83,7 @@ WRONG = {
     "bad attack": (["--attack", "soon"], "such as 90:120"),
     "share alone": (["--share", "0.5"], "that of an --attack"),
     "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
+    "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "there is no folder nowhere"),
     "bad max-age": (["--max-age", "long"], "such as"),
     "negative": (["--loss", "-3"], "a number from 0"),
 }
@@ -248,6 +113,53 @@ def test_without_numpy_it_says_what_to_install() -> None:
     )
     assert done.returncode == 2
     assert 'pip install "dynpin[simulate]"' in done.stderr
+
+
+# -- stopped ---------------------------------------------------------------------------------------------------------
+
+# Hours of work for two processes, of which the first tasks are done in a moment.
+ENDLESS = """
+from dynpin.lab.simulation import PRESETS, SitePolicy, Study, simulate
+
+study = Study(PRESETS["website"], (SitePolicy("p", 86400),), clients=10**9, days=365)
+simulate(study, processes=2, progress=lambda done: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("stopped", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_one_that_was_stopped(stopped: signal.Signals) -> None:
+    command = [sys.executable, "-c", ENDLESS]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        assert running.stdout is not None
+        assert int(running.stdout.readline()) > 0
+        # Ctrl-C reaches every process of the terminal; the others are for one.
+        (os.killpg if stopped == signal.SIGINT else os.kill)(running.pid, stopped)
+        # Its workers have the pipe too: this waits for all of them.
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == -stopped
+    assert said.count("Traceback") == (stopped == signal.SIGINT), "the workers say nothing of their own"
+
+
+def test_a_worker_that_the_system_ends_is_said() -> None:
+    code = """
+import multiprocessing, os, signal, sys, threading
+from dynpin.cli import main
+
+def kill():
+    while not multiprocessing.active_children():
+        pass
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+threading.Thread(target=kill, daemon=True).start()
+sys.exit(main())
+"""
+    command = [sys.executable, "-c", code, "simulate", "--loss", "3", "--clients", "1000000000", "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("dynpin: the system ended a process of the simulator")
+    assert done.stderr.count("\n") == 1
 
 
 # -- advice ----------------------------------------------------------------------------------------------------------

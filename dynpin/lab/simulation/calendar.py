@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.policy import Pinned, SitePolicy
@@ -15,6 +15,7 @@ __all__ = ["ALL", "Attack", "CAChange", "Change", "Compromise", "Event", "Loss",
 # Of keys: every one of them, however many there are.
 ALL = 1_000
 
+Item = TypeVar("Item")
 Successor = Literal["backup", "new"]
 Shown = Literal["other-ca", "pinned-ca", "stolen-key", "server"]
 Wrong = Literal["key", "max-age", "no-header"]
@@ -29,10 +30,10 @@ class Site:
         ca: the CA that signs it.
         backups: the keys in reserve, pinned by the header.
         ca_backups: the CAs in reserve, for policies that pin the CA.
-        announced: a key that the header already pins, before it is deployed.
+        announced: keys that the header already pins, before they are deployed.
         stolen: the keys that attackers hold, each with the CA that signs for it.
         made: how many keys were ever made.
-        wrong: what is wrong with the header, if anything.
+        mistakes: those that are not mended yet.
         unpinning: whether the header says max-age=0.
     """
 
@@ -40,10 +41,10 @@ class Site:
     ca: str
     backups: tuple[str, ...]
     ca_backups: tuple[str, ...]
-    announced: str | None = None
+    announced: tuple[str, ...] = ()
     stolen: tuple[tuple[str, str], ...] = ()
     made: int = 0
-    wrong: Wrong | None = None
+    mistakes: tuple[Mistake, ...] = ()
     unpinning: bool = False
 
     @classmethod
@@ -55,12 +56,16 @@ class Site:
     @property
     def chain(self) -> tuple[str, ...]:
         """The keys of the chain that it shows, leaf first."""
-        return self.key, self.ca
+        slips = [mistake.key for mistake in self.mistakes if mistake.what == "key"]
+        return slips[-1] if slips else self.key, self.ca
+
+    def mistaken(self, what: Wrong) -> bool:
+        """Whether this is wrong at present."""
+        return any(mistake.what == what for mistake in self.mistakes)
 
     def pins(self, pinned: Pinned) -> tuple[str, ...]:
-        """The keys that its header pins."""
-        ahead = () if self.announced is None else (self.announced,)
-        keys = (self.key, *ahead, *self.backups) if pinned in ("key", "both") else ()
+        """The keys that its header pins: it is made from the chain that is shown, a wrong one too."""
+        keys = (self.chain[0], *self.announced, *self.backups) if pinned in ("key", "both") else ()
         cas = (self.ca, *self.ca_backups) if pinned in ("ca", "both") else ()
         return keys + cas
 
@@ -112,13 +117,17 @@ class Rotation:
             return
         name = f"key of {self.second}"
         if self.announced:
-            yield Change(max(0, self.second - self.announced), lambda _, site: replace(site, announced=name))
-        yield Change(self.second, lambda _, site: replace(site, key=name, announced=None))
+            ahead = max(0, self.second - self.announced)
+            yield Change(ahead, lambda _, site: replace(site, announced=(*site.announced, name)))
+        yield Change(self.second, lambda _, site: replace(site, key=name, announced=_without(site.announced, name)))
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Keys are lost: the deployed one first, then its backups. They may be found again after a while."""
+    """Keys are lost: the deployed one first, then its backups.
+
+    Where none is left the site goes on with a new one, and back to the old ones if they are found again after a while.
+    """
 
     second: int
     keys: int = ALL
@@ -133,7 +142,11 @@ class Loss:
         """The steps of this event."""
         yield Change(self.second, lambda _, site: site.moved(policy.backups, self.keys))
         if self.mended:
-            yield Change(self.second + self.mended, _keys_again)
+            yield Change(self.second + self.mended, self._found)
+
+    def _found(self, before: Site, site: Site) -> Site:
+        # Who had a backup has moved to it, and stays there: clients have noted it, and what is kept with it.
+        return site if self.keys <= len(before.backups) else replace(site, key=before.key, backups=before.backups)
 
 
 @dataclass(frozen=True)
@@ -179,15 +192,15 @@ class Mistake:
         """What pictures call it."""
         return {"key": "wrong key", "max-age": "wrong max-age", "no-header": "no header"}[self.what]
 
+    @property
+    def key(self) -> str:
+        """The key that is shown by mistake."""
+        return f"wrong key of {self.second}"
+
     def changes(self, policy: SitePolicy) -> Iterator[Change]:
         """The steps of this event."""
-        name = f"key of {self.second}"
-        if self.what == "key":
-            yield Change(self.second, lambda _, site: replace(site, key=name))
-            yield Change(self.second + self.mended, _keys_again)
-        else:
-            yield Change(self.second, lambda _, site: replace(site, wrong=self.what))
-            yield Change(self.second + self.mended, lambda _, site: replace(site, wrong=None))
+        yield Change(self.second, lambda _, site: replace(site, mistakes=(*site.mistakes, self)))
+        yield Change(self.second + self.mended, lambda _, site: replace(site, mistakes=_without(site.mistakes, self)))
 
 
 @dataclass(frozen=True)
@@ -247,8 +260,8 @@ class Attack:
 Event = Rotation | Loss | Compromise | CAChange | Mistake | Unpin | Attack
 
 
-def _keys_again(before: Site, site: Site) -> Site:
-    return replace(site, key=before.key, backups=before.backups)
+def _without(held: tuple[Item, ...], one: Item) -> tuple[Item, ...]:
+    return tuple(each for each in held if each != one)
 
 
 def _stolen(site: Site, keys: int) -> tuple[tuple[str, str], ...]:
@@ -257,12 +270,8 @@ def _stolen(site: Site, keys: int) -> tuple[tuple[str, str], ...]:
 
 def _without_stolen(site: Site, before: Site, theft: Compromise, policy: SitePolicy) -> Site:
     gone = {key for key, _ in _stolen(before, theft.keys)}
-    kept = [key for key in (site.key, *site.backups) if key not in gone]
-    if site.key in gone:
-        site = replace(site, key=kept[0] if kept else f"key after {theft.second}", backups=tuple(kept[1:]))
-    else:
-        site = replace(site, backups=tuple(kept[1:]))
-    return site.refilled(policy.backups)
+    kept = tuple(key for key in (site.key, *site.backups) if key not in gone) or (f"key after {theft.second}",)
+    return replace(site, key=kept[0], backups=kept[1:]).refilled(policy.backups)
 
 
 _KINDS = {
@@ -287,7 +296,10 @@ def read_events(number: int, values: object, horizon: int) -> list[Event]:
     table = Table(f"event {number} ({kind})", values, ("kind", *_KINDS[kind]))
     second = table.day("from" if kind == "attack" else "day")
     if second >= horizon:
-        raise InvalidStudy(f"{table.name}: it would come after the {horizon / DAY:g} days of the study")
+        raise InvalidStudy(
+            f"{table.name}: day {second / DAY:g} is after the {horizon / DAY:g} days of the study: give it an earlier "
+            "day, or the study more days"
+        )
     match kind:
         case "rotation":
             step = table.span("every") if "every" in table.values else horizon

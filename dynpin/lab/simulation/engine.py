@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dynpin.lab.simulation.population import Integers, Visits, ranges
+from dynpin.lab.simulation.visits import Integers, Visits, ranges
 from dynpin.lab.simulation.world import KEPT, NO_ENTRY, Epoch, World
 
 __all__ = ["Ledger", "Stores", "play"]

@@ -99,6 +99,8 @@ _STYLE: dict[RcKeyType, Any] = {  # matplotlib's own name for the type of its se
     "font.family": "DejaVu Sans",
     "svg.fonttype": "path",
     "svg.hashsalt": "dynpin",
+    # A policy's name is text, dollars too.
+    "text.parse_math": False,
     "path.simplify_threshold": 0.1,
 }
 

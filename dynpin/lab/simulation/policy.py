@@ -61,11 +61,12 @@ def read_policy(number: int, values: object) -> SitePolicy:
         raise table.wrong("max_age", "a second or more; an unpin event is what sends 0")
     backups = table.whole("backups", 1, most=_MOST_BACKUPS)
     ramp: list[tuple[int, int]] = []
-    for step, each in enumerate(table.tables("ramp"), start=1):
+    steps = table.tables("ramp", 'a list such as [{ max_age = "1 day", lasts = "7 days" }]')
+    for step, each in enumerate(steps, start=1):
         part = Table(f"{table.name}, step {step} of the ramp", each, ("max_age", "lasts"))
         ramp.append((part.span("max_age"), part.span("lasts")))
         if not all(ramp[-1]):
-            raise InvalidStudy(f"{part.name} has a length of 0")
+            raise InvalidStudy(f"{part.name} has a length of 0: give both a second or more, or leave the step away")
     name = table.text("name", describe(max_age, backups, pinned))
     return SitePolicy(name, max_age, backups, pinned, tuple(ramp))
 

@@ -2,79 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.traces import Traces, read_traces
+from dynpin.lab.simulation.visits import Floats, Integers, Visits, ranges
 
-__all__ = [
-    "PRESETS",
-    "Group",
-    "Integers",
-    "Population",
-    "Rhythm",
-    "Traces",
-    "Visits",
-    "ranges",
-    "read_population",
-    "read_traces",
-]
+__all__ = ["PRESETS", "Group", "Population", "Rhythm", "read_population"]
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Rhythm = Literal["random", "regular"]
 
 # How far a regular client strays from its period, as a share of it.
 _JITTER = 0.2
-
-
-@dataclass(frozen=True)
-class Visits:
-    """The visits of some clients to one site, client by client, each client's in order.
-
-    Attributes:
-        horizon: the seconds that are played, from 0.
-        starts: where each client's visits begin in `keys`, and after the last where they end.
-        keys: ``client * stride + second`` of every visit, which ascends through all clients.
-    """
-
-    horizon: int
-    starts: Integers
-    keys: Integers
-
-    def __len__(self) -> int:
-        return self.starts.size - 1
-
-    @property
-    def stride(self) -> int:
-        """What tells clients apart in `keys`."""
-        return self.horizon + 1
-
-    def index(self, clients: Integers, since: Integers | int) -> Integers:
-        """The index of each client's first visit at or after a second; the end of his visits where there is none."""
-        key: Integers = clients * self.stride + np.clip(since, 0, self.horizon)
-        return np.searchsorted(self.keys, key).astype(np.int64, copy=False)
-
-    def second(self, clients: Integers, index: Integers) -> Integers:
-        """The second of a visit, by its index."""
-        second: Integers = self.keys[index] - clients * self.stride
-        return second
-
-    @classmethod
-    def of(cls, visits: Iterable[Sequence[int]], horizon: int) -> Visits:
-        """Visits that are given, client by client, in ascending seconds below the horizon."""
-        rows = [np.asarray(row, np.int64) for row in visits]
-        starts = np.cumsum([0, *(row.size for row in rows)], dtype=np.int64)
-        keys = [row + client * (horizon + 1) for client, row in enumerate(rows)]
-        return cls(horizon, starts, np.concatenate(keys) if keys else np.empty(0, np.int64))
+# A visit a minute: more often tells a store nothing new, and would fill the memory.
+_MOST_PER_DAY = 1_440
 
 
 @dataclass(frozen=True)
@@ -88,7 +36,7 @@ class Group:
         rhythm: ``"random"`` is a Poisson process: each visit is independent of the last. ``"regular"`` is a program
             that visits at its period, with a little jitter.
         spread: how much their rates differ: the standard deviation of the rate's logarithm; 0 for none. The mean
-            stays `per_day`.
+            stays `per_day`, but that nobody visits more than once a minute.
     """
 
     name: str
@@ -102,43 +50,8 @@ class Group:
         rates = np.full(clients, self.per_day / DAY)
         if self.spread:
             rates *= np.exp(self.spread * rng.standard_normal(clients) - self.spread**2 / 2)
+            np.minimum(rates, _MOST_PER_DAY / DAY, out=rates)
         return _poisson(rng, rates, horizon) if self.rhythm == "random" else _regular(rng, rates, horizon)
-
-
-@dataclass(frozen=True)
-class Traces:
-    """Clients that visit as real ones were seen to: each follows a trace chosen at random, begun at a random moment.
-
-    Attributes:
-        name: what they are called.
-        share: their share of the population, in any unit.
-        length: how long the traces were taken, in seconds; they are repeated beyond it.
-        traces: each seen client's visits, in ascending seconds below `length`.
-    """
-
-    name: str
-    share: float
-    length: int
-    traces: tuple[tuple[int, ...], ...]
-
-    @property
-    def per_day(self) -> float:
-        """How often a client visits a day, on average."""
-        return sum(map(len, self.traces)) / len(self.traces) / self.length * DAY
-
-    def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
-        """How many visits each client makes, and their seconds, client by client, in order."""
-        rounds = -(-horizon // self.length) + 1
-        tiled = Visits.of(
-            ([second + turn * self.length for turn in range(rounds) for second in trace] for trace in self.traces),
-            rounds * self.length,
-        )
-        chosen = rng.integers(len(self.traces), size=clients)
-        begun = rng.integers(self.length, size=clients)
-        first, end = tiled.index(chosen, begun), tiled.index(chosen, begun + horizon)
-        counts = end - first
-        at = tiled.second(np.repeat(chosen, counts), ranges(first, end)) - np.repeat(begun, counts)
-        return counts, at.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -178,15 +91,6 @@ class Population:
         np.floor(at, out=at)
         at += np.repeat(np.arange(clients, dtype=np.float64) * (horizon + 1), counts)
         return Visits(horizon, np.concatenate(([0], np.cumsum(counts))), at.astype(np.int64))
-
-
-def ranges(first: Integers, end: Integers) -> Integers:
-    """The whole numbers of each half-open range, one range after the other."""
-    counts = end - first
-    total = int(counts.sum())
-    before = np.cumsum(counts) - counts
-    numbers: Integers = np.arange(total, dtype=np.int64) + np.repeat(first - before, counts)
-    return numbers
 
 
 def _poisson(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Integers, Floats]:
@@ -257,8 +161,7 @@ def read_population(values: object, folder: Path) -> Population:
     """The ``population`` of a study: the name of a preset, or tables of groups and traces.
 
     Raises:
-        InvalidStudy: for what is not understood.
-        OSError: for traces that cannot be read.
+        InvalidStudy: for what is not understood, and traces that cannot be read.
     """
     if isinstance(values, str):
         if values not in PRESETS:
@@ -277,11 +180,20 @@ def _group(number: int, values: object, folder: Path) -> Group | Traces:
     name, share = table.text("name", f"group {number}"), table.number("share", 1.0)
     if "traces" in table.values:
         length = table.span("length") if "length" in table.values else None
-        return Traces(name, share, *read_traces(folder / table.text("traces"), length))
+        path = folder / table.text("traces")
+        try:
+            return Traces(name, share, *read_traces(path, length))
+        except InvalidStudy as error:
+            raise InvalidStudy(f"{table.name}: {error}") from None
+        except (OSError, ValueError) as error:  # of a path that holds a NUL
+            cause = error.strerror if isinstance(error, OSError) else error
+            raise InvalidStudy(
+                f"{table.name}: traces in {path}: {cause}; paths count from the study's folder"
+            ) from None
     if ("every" in table.values) == ("per_day" in table.values):
         raise InvalidStudy(f'{table.name}: give either every = "7 days" or per_day = 0.2')
     if "per_day" in table.values:
-        per_day = table.number("per_day", most=1_000)
+        per_day = table.number("per_day", most=_MOST_PER_DAY)
     else:
         every = table.span("every")
         if every < 60:
@@ -289,38 +201,3 @@ def _group(number: int, values: object, folder: Path) -> Group | Traces:
         per_day = DAY / every
     rhythm: Rhythm = "regular" if table.choice("rhythm", get_args(Rhythm), "random") == "regular" else "random"
     return Group(name, share, per_day, rhythm, table.number("spread", 0.0, most=3))
-
-
-def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple[int, ...], ...]]:
-    """Visits that were seen: a CSV file with the columns ``client`` and ``second``.
-
-    Args:
-        path: the file.
-        length: how long they were taken, in seconds; None for until the last visit.
-
-    Returns:
-        the length, and each client's visits.
-
-    Raises:
-        InvalidStudy: for a file that holds no such table: the message names the line.
-        OSError: where it cannot be read.
-    """
-    seen: dict[str, list[int]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"client", "second"} <= set(rows.fieldnames or ()):
-            raise InvalidStudy(f"{path} needs the columns client and second")
-        for row in rows:
-            try:
-                second = int(float(row["second"]))
-            except (TypeError, ValueError, OverflowError):
-                raise InvalidStudy(f"{path}:{rows.line_num}: {row['second']!r} is no number of seconds") from None
-            seen.setdefault(row["client"], []).append(second)
-    if not seen:
-        raise InvalidStudy(f"{path} holds no visit")
-    begun = min(map(min, seen.values()))
-    last = max(map(max, seen.values())) - begun
-    whole = last + 1 if length is None else length
-    if last >= whole:
-        raise InvalidStudy(f"{path} has visits over {last / DAY:.1f} days, more than its length of {whole / DAY:g}")
-    return whole, tuple(tuple(sorted(second - begun for second in visits)) for visits in seen.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -17,6 +17,8 @@ _SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>second|minute|hou
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY}
 # A hundred years: beyond it is a slip of the pen, and arithmetic in seconds stays exact below it.
 _LONGEST = 36_500 * DAY
+# Beyond it is a slip of the pen, or infinity.
+_MOST = 1e9
 
 
 def seconds(text: str) -> int:
@@ -39,7 +41,7 @@ class Table:
 
     def __init__(self, name: str, values: object, known: Sequence[str]) -> None:
         if not isinstance(values, Mapping):
-            raise InvalidStudy(f"{name} must be a table, not {values!r}")
+            raise InvalidStudy(f"{name} is {_shown(values)}: give a table, as dynpin simulate --example has them")
         self.name = name
         self.values = cast("Mapping[str, object]", values)
         for key in self.values:
@@ -52,14 +54,13 @@ class Table:
         """The error for a value that is not understood, or missing."""
         if key not in self.values:
             return InvalidStudy(f"{self.name}: {key} is missing: give {wanted}")
-        return InvalidStudy(f"{self.name}: {key} = {self.values[key]!r} is not understood: give {wanted}")
+        return InvalidStudy(f"{self.name}: {key} = {_shown(self.values[key])} is not understood: give {wanted}")
 
-    def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = math.inf) -> float:
+    def number(self, key: str, default: float | None = None, *, least: float = 0.0, most: float = _MOST) -> float:
         """A number between two bounds."""
         found = self.values.get(key, default)
-        bounds = f"a number from {least:g}" + (f" to {most:g}" if most < math.inf else "")
         if not isinstance(found, int | float) or isinstance(found, bool) or not least <= found <= most:
-            raise self.wrong(key, bounds)
+            raise self.wrong(key, f"a number from {least:g}" + (f" to {most:g}" if most < _MOST else ""))
         return found
 
     def whole(self, key: str, default: int | None = None, *, least: int = 0, most: int = 2**53) -> int:
@@ -91,13 +92,6 @@ class Table:
             raise self.wrong(key, 'a text in "quotes"')
         return found
 
-    def truth(self, key: str) -> bool:
-        """True or false; false where it is missing."""
-        found = self.values.get(key, False)
-        if not isinstance(found, bool):
-            raise self.wrong(key, "true or false, without quotes")
-        return found
-
     def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str:
         """One of the texts of `options`."""
         found = self.values.get(key, default)
@@ -105,9 +99,16 @@ class Table:
             raise self.wrong(key, " or ".join(f'"{option}"' for option in options))
         return found
 
-    def tables(self, key: str) -> list[object]:
+    def tables(self, key: str, wanted: str | None = None) -> list[object]:
         """A list of tables, ``[[key]]``; empty where it is missing."""
         found = self.values.get(key, [])
         if not isinstance(found, list):
-            raise self.wrong(key, f"tables, each headed [[{key}]]")
+            raise self.wrong(key, wanted or f"tables, each headed [[{key}]]")
         return cast("list[object]", found)
+
+
+def _shown(value: object) -> str:
+    """A value as it stands in the file, or nearly so; a long one is cut."""
+    # TOML writes inf and nan as Python does.
+    text = str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

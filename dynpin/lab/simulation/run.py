@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import signal
+import threading
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,14 +88,18 @@ def simulate(
 
     Returns:
         an outcome for each policy, in their order.
+
+    Raises:
+        concurrent.futures.BrokenExecutor: where the system killed a worker process, for want of memory as a rule.
     """
     step = _step(study)
     totals = [Tally.empty(study.horizon // step + 1) for _ in study.policies]
-    for tallies in _played(study, _processes(processes, len(chunks(study)))):
-        for total, tally in zip(totals, tallies, strict=True):
-            total.add(tally)
-        if progress is not None:
-            progress(tallies[0].clients)
+    with closing(_played(study, _processes(processes, len(chunks(study))))) as played:
+        for tallies in played:
+            for total, tally in zip(totals, tallies, strict=True):
+                total.add(tally)
+            if progress is not None:
+                progress(tallies[0].clients)
     worlds = _worlds(study)
     return tuple(
         Outcome(policy, world, total, step) for policy, world, total in zip(study.policies, worlds, totals, strict=True)
@@ -121,7 +129,7 @@ def _worlds(study: Study) -> tuple[World, ...]:
     return tuple(build(policy, study.events, study.horizon, study.client_cap) for policy in study.policies)
 
 
-def _played(study: Study, processes: int) -> Iterator[list[Tally]]:
+def _played(study: Study, processes: int) -> Generator[list[Tally], None, None]:
     parts = list(enumerate(chunks(study)))
     if processes == 1:
         _keep_freed_memory()
@@ -134,17 +142,46 @@ def _played(study: Study, processes: int) -> Iterator[list[Tally]]:
     tasks = [parts[first : first + size] for first in range(0, len(parts), size)]
     # Not forked: a program with threads may call this.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(study,)) as pool:
-        for done in as_completed([pool.submit(_play_chunks, task) for task in tasks]):
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(study,))
+    try:
+        with _no_interrupt():
+            waiting = [pool.submit(_play_chunks, task) for task in tasks]
+        for done in as_completed(waiting):
             yield done.result()
+    finally:
+        # After Ctrl-C no more than the tasks that have begun, some tenths of a second, are waited for.
+        pool.shutdown(cancel_futures=True)
 
 
 _prepared: list[tuple[Study, tuple[World, ...]]] = []
 
 
 def _prepare(study: Study) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A worker waits for work for ever, even when who started it was killed.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _keep_freed_memory()
     _prepared[:] = [(study, _worlds(study))]
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _no_interrupt() -> Generator[None, None, None]:
+    """Processes that start in here never see Ctrl-C, not even while they import: it is their parent that stops them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _keep_freed_memory() -> None:

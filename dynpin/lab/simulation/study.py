@@ -97,7 +97,10 @@ class Study:
         first = min((event.second for event in self.events if isinstance(event, Compromise)), default=None)
         for event in self.events:
             if isinstance(event, Attack) and event.shows == "stolen-key" and (first is None or event.second < first):
-                raise InvalidStudy("an attack that shows a stolen key needs a compromise, on the same day or before")
+                raise InvalidStudy(
+                    f'the attack from day {event.second / DAY:g} shows the "stolen-key": it needs a compromise, on '
+                    "that day or before"
+                )
 
     @property
     def horizon(self) -> int:
@@ -114,14 +117,14 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study
 
     Raises:
         InvalidStudy: for what is not understood: the message names the table, the value and the mend.
-        OSError: where a file cannot be read.
+        OSError: where the file cannot be read.
     """
     try:
         return study_of(tomllib.loads(path.read_text("utf-8")) | dict(instead or {}), path.parent)
     except tomllib.TOMLDecodeError as error:
         raise InvalidStudy(f"{path} is no TOML: {error}") from None
     except UnicodeDecodeError:
-        raise InvalidStudy(f"{path} is no UTF-8") from None
+        raise InvalidStudy(f"{path} is no UTF-8: save it as such") from None
     except InvalidStudy as error:
         raise InvalidStudy(f"{path}: {error}") from None
 
@@ -130,8 +133,7 @@ def study_of(values: object, folder: Path) -> Study:
     """The study that these tables say.
 
     Raises:
-        InvalidStudy: for what is not understood.
-        OSError: where a file that they name cannot be read.
+        InvalidStudy: for what is not understood, and traces that cannot be read.
     """
     known = ("days", "clients", "seed", "client_cap", "client", "population", "policy", "event", "risks")
     top = Table("study", values, known)

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from dynpin.lab.simulation.population import Integers
+from dynpin.lab.simulation.visits import Integers
 
 __all__ = ["Tally", "Writer"]
 

@@ -138,9 +138,9 @@ def _sites(policy: SitePolicy, events: Sequence[Event]) -> dict[int, Site]:
 
 def _face_of(site: Site, policy: SitePolicy, max_age: int) -> Face:
     chain = tuple(_pin(key) for key in site.chain)
-    if policy.pinned == "none" or site.wrong == "no-header":
+    if policy.pinned == "none" or site.mistaken("no-header"):
         return Face(chain, None)
-    if site.wrong == "max-age":
+    if site.mistaken("max-age"):
         max_age *= 1000
     pins = tuple(_pin(key) for key in site.pins(policy.pinned))
     return Face(chain, _header(pins, 0 if site.unpinning else max_age))

@@ -1,0 +1,127 @@
+"""Clients as they were seen: visits taken from a file, and played again."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from dynpin.errors import InvalidStudy
+from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.visits import Floats, Integers, Visits, ranges
+
+__all__ = ["Traces", "read_traces"]
+
+# A page is many requests, and one visit. It bounds the memory of a client as well.
+_ONE_VISIT = 60
+_SHORTEST, _LONGEST = 3_600, 3_660 * DAY
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Clients that visit as real ones were seen to: each follows a trace chosen at random, begun at a random moment.
+
+    Attributes:
+        name: what they are called.
+        share: their share of the population, in any unit.
+        length: how long the traces were taken, in seconds; they are repeated beyond it.
+        traces: each seen client's visits, in ascending seconds below `length`.
+    """
+
+    name: str
+    share: float
+    length: int
+    traces: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def _seen(self) -> Visits:
+        return Visits.of(self.traces, self.length)
+
+    @property
+    def per_day(self) -> float:
+        """How often a client visits a day, on average."""
+        return self._seen.keys.size / len(self.traces) / self.length * DAY
+
+    def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
+        """How many visits each client makes, and their seconds, client by client, in order."""
+        chosen = rng.integers(len(self.traces), size=clients)
+        begun = rng.integers(self.length, size=clients)
+        starts = self._seen.starts[chosen]
+        in_a_round = self._seen.starts[chosen + 1] - starts
+
+        def before(second: Integers) -> Integers:
+            """How many visits of its trace, round after round, each client has behind it."""
+            rounds, rest = np.divmod(second, self.length)
+            behind: Integers = rounds * in_a_round + self._seen.index(chosen, rest) - starts
+            return behind
+
+        first, end = before(begun), before(begun + horizon)
+        counts = end - first
+        rounds, number = np.divmod(ranges(first, end), np.repeat(in_a_round, counts))
+        seconds = self._seen.second(np.repeat(chosen, counts), np.repeat(starts, counts) + number)
+        return counts, (rounds * self.length + seconds - np.repeat(begun, counts)).astype(np.float64)
+
+
+def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """Visits that were seen: a CSV file with the columns ``client`` and ``second``.
+
+    Args:
+        path: the file. The seconds count from anywhere, 1970 too; what a client asks for within a minute is one visit.
+        length: how long they were taken, in seconds; None for until the last visit.
+
+    Returns:
+        the length, and each client's visits.
+
+    Raises:
+        InvalidStudy: for a file that holds no such table: the message names the line.
+        OSError: where it cannot be read.
+    """
+    seen = _rows(path)
+    if not seen:
+        raise InvalidStudy(f"{path} holds no visit: below the line client,second it needs one line for each")
+    begun = min(map(min, seen.values()))
+    last = max(map(max, seen.values())) - begun
+    if last >= _LONGEST:
+        raise InvalidStudy(f"{path} has visits {last / DAY:,.0f} days apart: is the column second in seconds?")
+    whole = last + 1 if length is None else length
+    if whole < _SHORTEST:
+        what = "its visits span" if length is None else "its length is"
+        raise InvalidStudy(f'{path}: {what} {whole:g} s: give for how long it was taken, such as length = "30 days"')
+    if last >= whole:
+        raise InvalidStudy(
+            f"{path} has visits over {last / DAY:.1f} days, more than its length of {whole / DAY:g}: "
+            "leave length away, or give all of it"
+        )
+    return whole, tuple(_visits(sorted(second - begun for second in seconds)) for seconds in seen.values())
+
+
+def _rows(path: Path) -> dict[str, list[int]]:
+    seen: dict[str, list[int]] = {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        try:
+            if not {"client", "second"} <= set(rows.fieldnames or ()):
+                raise InvalidStudy(f"{path} needs the columns client and second, named in its first line")
+            for row in rows:
+                try:
+                    second = int(float(row["second"]))
+                except (TypeError, ValueError, OverflowError):
+                    found = row["second"] or ""
+                    raise InvalidStudy(f"{path}:{rows.line_num}: {found!r} is no number of seconds") from None
+                seen.setdefault(row["client"], []).append(second)
+        except csv.Error as error:
+            raise InvalidStudy(f"{path}:{rows.line_num + 1}: this is no CSV: {error}") from None
+        except UnicodeDecodeError:
+            raise InvalidStudy(f"{path} is no UTF-8: save it as such") from None
+    return seen
+
+
+def _visits(seconds: list[int]) -> tuple[int, ...]:
+    visits = seconds[:1]
+    for second in seconds:
+        if second - visits[-1] >= _ONE_VISIT:
+            visits.append(second)
+    return tuple(visits)
