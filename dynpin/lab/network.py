@@ -158,6 +158,8 @@ class TLSServer:
 
     def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
         connection.settimeout(_TIMEOUT)
+        # What follows the session tickets would wait for the client to acknowledge them: 40 ms for each connection.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open.add(connection)
         # A client that refuses the certificate ends the connection in its own way: that is no error here.
