@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -132,7 +132,7 @@ class GuardedConnection:
 
         token = request_site.set((host or "", self._port))
         try:
-            peer = self._enforcement.check(
+            proof = self._enforcement.check(
                 host,
                 strict=self._strict and _is_strict(connection),
                 # mitmproxy resumes no session; one that another add-on resumes has no verified chain, and is unknown.
@@ -147,7 +147,7 @@ class GuardedConnection:
         finally:
             request_site.reset(token)
         self._passed = True
-        self._on_passed(replace(peer, served=served))
+        self._on_passed(Peer(proof.host, proof.pins, proof.validated, served, self._enforcement.reporter))
 
 
 @dataclass(frozen=True, slots=True)
