@@ -231,6 +231,17 @@ def test_a_resumed_session_proves_nothing(
     assert_nothing_read(place.site)
 
 
+def test_a_renegotiation_ends_the_connection(place: Place, proxy_bin: Path) -> None:
+    """It could change the certificate after the check."""
+    chain, key = place.folder / "chain.pem", place.folder / "key.pem"
+    chain.write_bytes(b"".join(pem.bytes() for pem in place.certificate.cert_chain_pems))
+    key.write_bytes(place.certificate.private_key_pem.bytes())
+    module = [proxy_bin / "python", "-m", "tests.lab.proxy_renegotiation"]
+    files = [place.folder / "roots.pem", chain, key]
+    done = subprocess.run([*module, *files], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    assert done.stdout.splitlines() == ["plain: answer", "guarded: the end"]
+
+
 def test_an_upgrade_to_websocket_is_refused_like_any_request(place: Place, mitmdump: Mitmdump) -> None:
     pin(place)
     place.attack()
