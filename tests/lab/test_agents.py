@@ -208,6 +208,15 @@ def test_firefox_evicts_the_least_used_when_its_table_is_full(tmp_path: Path) ->
         assert store.known_host("daily.test") is not None
         assert len(store) == MAX_ENTRIES
 
+        # The flood comes again on more days than the pins were used: now they are the least used.
+        names = [each.host for each in store.hosts() if each.host.endswith(".evil.test")]
+        for _ in range(2):
+            clock.now += 86_400
+            for name in names:
+                assert store.validate(name, [ONE]).ok
+        store.note("one-more.evil.test", f"{VALID}; max-age=5184000", [ONE])
+        assert store.known_host("daily.test") is None
+
 
 def test_a_crash_takes_what_firefox_noted_in_the_last_five_minutes(tmp_path: Path) -> None:
     clock, file = Clock(), tmp_path / "state.txt"

@@ -1,0 +1,87 @@
+"""The client's clock is pushed forward, and every pin lapses at once (RFC 7469 §2.3.3)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+
+@scenario(
+    number=14,
+    name="clock-pushed",
+    title="The clock is pushed forward",
+    story=(
+        "Time comes from the network, by NTP, without a signature. Mallory tells Alice's machine that it is 61 days "
+        "later than it is: the bank's pins have lapsed, and he answers as the bank. The next day somebody sets the "
+        "clock right. Has the user agent still got the pins?"
+    ),
+    rfc=(
+        "A host whose Effective Expiration Date is in the past is no longer a Known Pinned Host (§2.3.3). The RFC "
+        "takes the clock for right."
+    ),
+    browsers=(
+        "All are fooled. Chromium deletes what it finds to have lapsed, and is fooled even when the clock is right "
+        "again; Firefox's entry stays in its table, and wget2's in its file until that is written anew."
+    ),
+    dynpin=(
+        "Expiry wins, as the RFC has it. But a jump of the clock over the expiry of pins is warned of, and the entry "
+        'stays for a clock that is set right; on_clock_jump="refuse" lets nothing pass until a person decides.'
+    ),
+    sources=("2014-10: Jose Selvi at Black Hat Europe, 'Bypassing HTTP Strict Transport Security', with Delorean.",),
+)
+def clock_pushed(stage: Stage) -> None:
+    """The story."""
+    honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(60))
+    alice, bob = stage.client("Alice"), stage.client("Bob", about="has the clock watched", on_clock_jump="refuse")
+    for client in (alice, bob):
+        stage.expect(client.visits(bank), "served")
+
+    stage.later(days(1))
+    mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless)
+    stage.expect(alice.visits(bank.host), "protected")
+    for client in (alice, bob):
+        client.ahead = days(61)
+        stage.tells("Mallory", f"answers for a time server: {client.name}'s clock is 61 days ahead", target=client.name)
+    with Warnings() as warnings:
+        stage.expect(alice.visits(bank.host), "fooled")
+        stage.expect(bob.visits(bank.host), "fooled", dynpin="protected")
+    if stage.agent.name == "dynpin":
+        told = "after the last time seen, and the pins of 1 host have expired meanwhile"
+        stage.check("dynpin warns of the jump", any(told in warning for warning in warnings.messages))
+
+    stage.later(days(1))
+    for client in (alice, bob):
+        client.ahead = timedelta()
+        stage.tells(client.name, "has the clock set right")
+    stage.expect(alice.visits(bank.host), "protected", chromium="fooled", decisive=True)
+    stage.expect(bob.visits(bank.host), "protected", chromium="fooled")
+    mallory.leaves()
+    for client in (alice, bob):
+        stage.expect(client.visits(bank), "served")
+
+
+class Warnings(logging.Handler):
+    """What dynpin's client library logs meanwhile.
+
+    Attributes:
+        messages: what was said.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.messages.append(record.getMessage())
+
+    def __enter__(self) -> Warnings:
+        logging.getLogger("dynpin.clientstore").addHandler(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        logging.getLogger("dynpin.clientstore").removeHandler(self)

@@ -1,0 +1,68 @@
+"""A page that names a thousand hosts: what a user agent forgets to make room (Black Hat Europe 2017)."""
+
+from __future__ import annotations
+
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+# What Firefox's table holds: HPKP and HSTS together.
+TABLE = 1_024
+
+
+@scenario(
+    number=13,
+    name="store-flooding",
+    title="The store is flooded",
+    story=(
+        "Alice's user agent has pins of her bank, where she is daily, and of her pension fund, where she is once a "
+        "year. Mallory has her open a page that loads a picture from each of 1,024 subdomains of evil.test, and every "
+        "one of them pins its key. Then he answers as the fund, with a certificate of Careless CA."
+    ),
+    rfc=(
+        "User agents cache pins until max-age has passed (§2.3.3, §2.5); nothing is said of an end to the space, nor "
+        "of whose pins go first."
+    ),
+    browsers=(
+        "Firefox kept 1,024 entries and drove out the one used on the fewest days: the fund's pins went, and if the "
+        "flood was repeated on more days than the bank was visited, the bank's too. Chromium had no limit, and could "
+        "be made to write a file that stopped it."
+    ),
+    dynpin=(
+        "A bound per registrable domain and one in all refuse what is new and keep what is old; what has expired makes "
+        "room first."
+    ),
+    sources=(
+        "2017-12: ElevenPaths at Black Hat Europe, 'Breaking Out HSTS (and HPKP) on Firefox, IE/Edge and (possibly) "
+        "Chrome'.",
+    ),
+    agents=("dynpin", "chromium", "firefox"),
+)
+def store_flooding(stage: Stage) -> None:
+    """The story."""
+    honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
+    fund = stage.site("fund.test", honest, backups=1, max_age=days(60))
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(60))
+    evil = stage.site("*.evil.test", honest, name="evil.test", backups=1, max_age=days(60), about="is Mallory's")
+    alice = stage.client("Alice")
+    for site in (fund, bank):
+        stage.expect(alice.visits(site), "served")
+    stage.later(days(1))
+    stage.expect(alice.visits(bank), "served")
+
+    names = [f"host{number}.evil.test" for number in range(TABLE)]
+    for name in names:
+        stage.leads(name, evil)
+        alice.memory.visit(name, secret="")
+    noted = sum(known.host.endswith(".evil.test") for known in alice.memory.known_hosts())
+    stage.tells("Alice", f"opens a page of evil.test, which loads {TABLE} subdomains: {noted} of them are noted")
+    limits = {"dynpin": 1_000, "chromium": TABLE, "firefox": TABLE - 1}
+    stage.check(f"the user agent keeps pins of {noted} names of evil.test", noted == limits[stage.agent.name])
+
+    stage.later(days(1))
+    for site in (fund, bank):
+        stage.attacker("Mallory", takes=site, certificate_of=careless)
+    stage.expect(alice.visits("fund.test"), "protected", firefox="fooled", decisive=True)
+    stage.expect(alice.visits("bank.test"), "protected")
+    last = alice.visits(names[-1])
+    if stage.agent.name == "dynpin":
+        stage.check("dynpin says why the last ones are not noted", "limit of 1000 hosts under evil.test" in last.reason)

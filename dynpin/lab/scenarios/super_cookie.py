@@ -1,0 +1,110 @@
+"""The super-cookie: which names are pinned tells a visitor apart, after every cookie is gone (RFC 7469 §5)."""
+
+from __future__ import annotations
+
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.deploy.lint import Circumstances
+from dynpin.header import PublicKeyPins
+from dynpin.lab.actors import Client
+from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+from dynpin.lab.timeline import Event
+
+BITS = 3
+NUMBER = 0b101
+
+
+@scenario(
+    number=12,
+    name="super-cookie",
+    title="The super-cookie",
+    story=(
+        "A tracker gives each visitor a number, and has the page load, for each bit of it that is set, a picture from "
+        "a subdomain that pins its key. Later it shows another key on all of them: where the picture fails the bit is "
+        "set. Alice deletes her cookies in vain. An advertiser does it with one header, in which the backup pin is a "
+        "mark of the visitor's own, and has a bad subdomain bring it back as a violation report."
+    ),
+    rfc=(
+        "§5 describes both ways: N subdomains tell 2^N user agents apart, and report-uri carries arbitrary pins. User "
+        "agents should let users look at pins and clear them, and may refuse reports outside of the origin."
+    ),
+    browsers=(
+        "Both worked in Chromium; Firefox sent no reports, so that there the subdomains remain. Deleting cookies left "
+        "pins alone; wget2 is marked by the subdomains like the rest."
+    ),
+    dynpin=(
+        "A store can be partitioned by the site that is visited, or kept in memory alone (PinStore.private()); reports "
+        "can be held within the pinned host's own domain; `dynpin lint` sees headers that differ between visitors."
+    ),
+    sources=(
+        "RFC 7469, April 2015, section 5.",
+        "2015-01: Sam Greenhalgh shows HSTS super-cookies that reach into private browsing.",
+    ),
+)
+def super_cookie(stage: Stage) -> None:
+    """The first way: subdomains."""
+    ours, honest = stage.agent.name == "dynpin", stage.authority("Honest CA")
+    marker = stage.site("*.tracker.test", honest, name="tracker.test", backups=1, max_age=days(60))
+    reader = stage.site("*.tracker.test", honest, name="tracker.test, later", about="shows another key")
+    names = [f"bit{bit}.tracker.test" for bit in range(BITS)]
+
+    def mark(client: Client) -> None:
+        for bit, name in enumerate(names):
+            stage.leads(name, marker)
+            if NUMBER >> bit & 1:
+                stage.expect(client.visits(name), "served")
+
+    def look(client: Client) -> list[Event]:
+        for name in names:
+            stage.leads(name, reader)
+        return [client.visits(name) for name in names]
+
+    alice = stage.client("Alice")
+    mark(alice)
+    stage.later(days(7))
+    alice.memory.restart()
+    stage.tells("Alice", "has deleted her cookies, and starts her user agent again")
+    stage.check(f"the tracker reads Alice's number: {NUMBER}", number(look(alice)) == NUMBER)
+
+    news = stage.client("Carol, on news.test", partition="news.test")
+    mark(news)
+    news.memory.restart()
+    shop = stage.client("Carol, on shop.test", device_of=news, partition="shop.test")
+    stage.check("the tracker reads Carol's number where it has marked her", number(look(news)) == NUMBER)
+    seen = look(shop)
+    stage.check(f"on another site it reads {number(seen)}", number(seen) == (0 if ours else NUMBER))
+    stage.expect(seen[0], "locked-out", dynpin="served", decisive=True)
+
+    dave = stage.client("Dave, in private", private=True)
+    mark(dave)
+    dave.memory.restart()
+    seen = look(dave)
+    stage.check(f"after a private visit it reads {number(seen)}", number(seen) == (0 if ours else NUMBER))
+    by_report(stage, honest)
+
+
+def number(seen: list[Event]) -> int:
+    """What the tracker reads: a bit is set where the picture failed."""
+    return sum(1 << bit for bit, visit in enumerate(seen) if visit.outcome == "locked-out")
+
+
+def by_report(stage: Stage, honest: Authority) -> None:
+    """The second way: a pin that is a mark, brought back by a report."""
+    reports, ads = stage.site("reports.test", honest), stage.site("ads.test", honest)
+    bad = stage.site("bad.ads.test", stage.authority("Other CA"), about="is there to fail")
+    headers: list[str] = []
+    modes: dict[str, ReportMode] = {"Erin": "all", "Frank": "same-domain"}
+    for person, mode in modes.items():
+        client, mark = stage.client(person, reports=mode), KeyPair(f"{person}'s mark", "ads.test")
+        headers.append(str(PublicKeyPins((ads.key.pin, mark.pin), 5_184_000, True, "https://reports.test/")))
+        ads.sends(headers[-1], f"sends {person} a pin that nobody else gets")
+        stage.expect(client.visits(ads), "served")
+        stage.expect(client.visits(bad), "locked-out")
+        client.memory.send_reports()
+        reports.server.wait_idle()
+        back = str(mark.pin).encode() in reports.server.received
+        reporting = stage.agent.name == "chromium" or (stage.agent.name == "dynpin" and mode == "all")
+        stage.check(f"{person}'s mark {'comes back by a report' if back else 'does not come back'}", back == reporting)
+    visits = Circumstances(visits=tuple(headers))
+    stage.check("dynpin lint sees that visitors are sent different pins", "hpkp-supercookie" in ads.faults(visits))
