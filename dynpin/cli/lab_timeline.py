@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.lab.picture.holdings import with_expiries
-from dynpin.lab.picture.times import day
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import Scenario
-from dynpin.lab.timeline import Event, Outcome, Timeline
+from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["show", "show_table"]
 
@@ -84,9 +83,9 @@ def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequen
     """Print what each scenario came to with each user agent."""
     agents = list(dict.fromkeys(playing.agent for playing in playings))
     found = {(playing.scenario, playing.agent): playing for playing in playings}
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column("scenario", overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(justify="right")
+    table.add_column("scenario", no_wrap=True)
     for agent in agents:
         table.add_column(agent, no_wrap=True)
     for scenario in scenarios:
@@ -106,6 +105,7 @@ def _cell(playing: Playing | None) -> Text:
         return Text("")
     if playing.timeline is None:
         return Text("not here", style="dim")
+    if not playing.ok:
+        return Text("✗ not so", style="bold red")
     sign, style = _SIGNS[playing.outcome]
-    told = Text(f"{sign} {playing.outcome or 'played'}", style=style)
-    return told if playing.ok else told.append(" ✗", style="bold red")
+    return Text(f"{sign} {playing.outcome or 'played'}", style=style)

@@ -53,7 +53,7 @@ from typing import TypedDict, TypeVar, Unpack
 from dynpin.lab.actors import Answerer, Attacker, Client, Site
 from dynpin.lab.agents import Agent, Settings
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
-from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline
+from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline, day
 from dynpin.middleware.policy import PolicyTerms
 from dynpin.pins import Pin
 
@@ -256,9 +256,8 @@ class Stage:
             otherwise: what it comes to with another agent.
         """
         expected = otherwise.get(self.agent.name, outcome)
-        day = f"day {visit.at / 86_400:g}"
         found = "" if visit.outcome == expected else f", but was {visit.outcome}: {visit.reason}"
-        self.check(f"{visit.actor} at {visit.host}, {day}: {expected}{found}", visit.outcome == expected)
+        self.check(f"{visit.actor} at {visit.host}, {day(visit.at)}: {expected}{found}", visit.outcome == expected)
         if decisive or not self._decided:
             self.timeline.decisive = visit
             self._decided = decisive

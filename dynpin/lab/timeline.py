@@ -10,7 +10,7 @@ from typing import Literal
 
 from dynpin.pins import Pin
 
-__all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline"]
+__all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
 
 Role = Literal["authority", "site", "attacker", "client"]
 
@@ -157,3 +157,11 @@ class Timeline:
         # By its place among the events, for an event has no name.
         decisive = [index for index, event in enumerate(self.events) if event is self.decisive]
         return told | {"decisive": decisive[0] if decisive else None}
+
+
+def day(at: float) -> str:
+    """A time of the story in words: ``"day 30"``, ``"day 30, 05:00"``; it begins on day 0, and seconds do not count."""
+    days, rest = divmod(round(at), 86_400)
+    hours, rest = divmod(rest, 3600)
+    minutes = rest // 60
+    return f"day {days:,}" + (f", {hours:02}:{minutes:02}" if hours or minutes else "")

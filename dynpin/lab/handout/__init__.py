@@ -13,10 +13,9 @@ from dynpin import __version__
 from dynpin.lab.agents import AGENTS
 from dynpin.lab.picture import draw_inline
 from dynpin.lab.picture.paper import DARK, LIGHT
-from dynpin.lab.picture.times import day
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import Scenario
-from dynpin.lab.timeline import Event, Outcome, Timeline
+from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["write_handout"]
 

@@ -71,13 +71,18 @@ def smashing_magazine(stage: Stage) -> None:
     stage.expect(alice.visits(shop), "locked-out")
     stage.expect(stage.client("Bob", about="is new").visits(magazine), "served")
 
-    stage.later(days(30))
+    stage.later(days(15))
+    stage.expect(alice.visits(weekly), "served")
+    stage.later(days(15))
     on_time = stage.now == steps[1].at and weekly.guard(weekly.certifies(successor)).ok
     stage.check("on the day of the plan the guard lets the weekly's new key pass", on_time)
     weekly.deploys(successor)
-    weekly.backups.remove(successor)
+    weekly.backups = weekly.keys[:2]  # the old key stays pinned until nobody can need it, in case of a way back
     weekly.pins()
     stage.expect(alice.visits(weekly), "served")
 
     stage.later(days(31))
+    weekly.backups = weekly.keys[1:2]
+    weekly.pins()
+    stage.expect(alice.visits(weekly), "served")
     stage.expect(alice.visits(magazine), "served", wget2="locked-out")
