@@ -23,9 +23,9 @@ from dynpin.lab.picture.layout import WIDTH, lay_out
 from dynpin.lab.picture.letters import BOLD, REGULAR
 from dynpin.lab.picture.paper import DARK, KEYS, LIGHT, key_color
 from dynpin.lab.picture.scene import Line, Rect, Scene, Text, clipped, width, wrapped
-from dynpin.lab.picture.times import day, moments, rows
+from dynpin.lab.picture.times import moments, rows
 from dynpin.lab.scenarios import play, scenarios
-from dynpin.lab.timeline import Actor, Event, Key, Outcome, Role, Timeline
+from dynpin.lab.timeline import Actor, Event, Key, Outcome, Role, Timeline, day
 from dynpin.pins import Pin
 
 DAY = 86_400.0
