@@ -136,8 +136,8 @@ def test_verification_that_is_switched_off_fails_closed_and_notes_nothing(place:
     assert curl(proxy, place.site.url(HOST)).status == 200
     assert not known(place)
     pin(place)
-    for serve in (place.attack, lambda: place.site.show(place.certificate)):
-        serve()
+    for certificate in (place.certificate, place.rogue.issue_cert(HOST)):
+        place.site.show(certificate)
         place.site.received = b""
         refused = curl(proxy, place.site.url(HOST))
         assert refused.status == 502
@@ -238,7 +238,9 @@ def test_a_renegotiation_ends_the_connection(place: Place, proxy_bin: Path) -> N
     key.write_bytes(place.certificate.private_key_pem.bytes())
     module = [proxy_bin / "python", "-m", "tests.lab.proxy_renegotiation"]
     files = [place.folder / "roots.pem", chain, key]
-    done = subprocess.run([*module, *files], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    done = subprocess.run(
+        [*map(str, (*module, *files))], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+    )
     assert done.stdout.splitlines() == ["plain: answer", "guarded: the end"]
 
 

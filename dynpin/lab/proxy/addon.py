@@ -9,11 +9,12 @@ import logging
 import ssl
 from collections.abc import MutableMapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from mitmproxy import connection, ctx, http, tls
 from mitmproxy.proxy import server_hooks
+from OpenSSL import SSL
 
 from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
 from dynpin.clientstore.explain import explain_violation
@@ -81,14 +82,16 @@ class PinningAddon:
         """Guard the connection that mitmproxy has made."""
         made = data.ssl_conn
         # mitmproxy logs what an add-on raises and goes on. It must then go on with a connection that is shut.
-        data.ssl_conn = ShutConnection()
+        data.ssl_conn = cast("SSL.Connection", ShutConnection())
         if made is None:
             # In a script this hook runs before that of mitmproxy's own TlsConfig.
             asked = tls.TlsData(data.conn, data.context, is_dtls=data.is_dtls)
             ctx.master.addons.get("tlsconfig").tls_start_server(asked)
             made = asked.ssl_conn
-        server, client = data.conn, data.context.client
-        data.ssl_conn = GuardedConnection(
+        server, client = cast("connection.Server", data.conn), data.context.client
+        if made is None or server.address is None:
+            return
+        guarded = GuardedConnection(
             made,
             self._enforcement,
             name=server.sni,
@@ -96,6 +99,7 @@ class PinningAddon:
             on_passed=partial(self._peers.__setitem__, server),
             on_refused=partial(self._refuse, client, server),
         )
+        data.ssl_conn = cast("SSL.Connection", guarded)
 
     def tls_failed_server(self, data: tls.TlsData) -> None:
         """Let the next request have a handshake of its own: what was refused now may be mended then."""
@@ -115,7 +119,7 @@ class PinningAddon:
         if validation is not None and validation.known_host is not None and violation.report is not None:
             path = None if self.store.is_default else self.store.path
             explanation = explain_violation(validation, validation.known_host, validated, self.store.clock(), path)
-        host = server.sni or server.address[0]
+        host = server.sni or str(server.address)
         self._refusals.setdefault(client, {})[server.address] = Refusal(host, str(violation), explanation)
         if client.alpn is None:
             # Only an HTTP/1.1 connection can be closed behind the explanation, so that a reload meets the site again.
@@ -138,7 +142,7 @@ class PinningAddon:
         They are about the keys of the connection that ends here: a program behind would hold them against the proxy's
         key, and report a violation of every report-only policy.
         """
-        headers = flow.response.headers
+        headers = cast("http.Response", flow.response).headers
         if flow.request.scheme == "https":
             noting = take_in(
                 self.store,

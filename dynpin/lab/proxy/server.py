@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from mitmproxy import http, options
 from mitmproxy.addons import default_addons
@@ -92,7 +93,7 @@ class _Streaming:
             flow.request.stream = True
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        flow.response.stream = True
+        cast("http.Response", flow.response).stream = True
 
 
 class _FirstErrors(logging.Handler):
