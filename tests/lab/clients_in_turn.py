@@ -24,12 +24,20 @@ BEGINNING = 1_700_000_000.0
 
 @dataclass
 class Told:
-    """Everything that a ledger is told, client by client."""
+    """Everything that a ledger is told, client by client; stretches in which a client is fooled are joined."""
 
     locked: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     fooled: dict[int, list[tuple[int, int]]] = field(default_factory=dict[int, list[tuple[int, int]]])
     refusals: set[tuple[int, int, bool]] = field(default_factory=set[tuple[int, int, bool]])
     stores: dict[int, tuple[tuple[Pin, ...], float]] = field(default_factory=dict[int, tuple[tuple[Pin, ...], float]])
+
+    def fooled_stretch(self, client: int, start: int, end: int) -> None:
+        """Add a stretch that begins no earlier than the client's others."""
+        stretches = self.fooled.setdefault(client, [])
+        if stretches and start <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], max(end, stretches[-1][1]))
+        else:
+            stretches.append((start, end))
 
 
 class Recorder(Told):
@@ -48,11 +56,9 @@ class Recorder(Told):
 
     def fooled_stretches(self, clients: Integers, start: Integers, end: Integers) -> None:
         for client, first, last in zip(clients.tolist(), start.tolist(), end.tolist(), strict=True):
-            stretches = self.fooled.setdefault(client, [])
-            if stretches and stretches[-1][1] == first:
-                stretches[-1] = (stretches[-1][0], last)
-            else:
-                stretches.append((first, last))
+            told = self.fooled.get(client, [])
+            assert not told or told[-1][1] <= first, "no second is counted twice"
+            self.fooled_stretch(client, first, last)
 
     def refused(self, clients: Integers, first: Integers, end: Integers, *, attacker: bool) -> None:
         for client, begin, stop in zip(clients.tolist(), first.tolist(), end.tolist(), strict=True):
@@ -155,9 +161,10 @@ def in_turn(
                 if face.header is not None:
                     client.notes(face.header, face.chain, second)
             index += 1
-        stretches = sorted((since, min(world.attacks[attack].until, horizon(world))) for attack, since in had.items())
-        if stretches:
-            told.fooled[number] = stretches
+        for since, until in sorted(
+            (since, min(world.attacks[each].until, horizon(world))) for each, since in had.items()
+        ):
+            told.fooled_stretch(number, since, until)
         held = client.entry(horizon(world))
         if held is not None:
             told.stores[number] = held

@@ -149,6 +149,11 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
         [attack(11, 20), attack(15, 30)],
         [Fate([12, 25], attacks=[0, 1], fooled=[(12, 20), (25, 30)])],
     ),
+    "one attack within another": (
+        KEY,
+        [attack(15, 18), attack(10, 20)],
+        [Fate([12], attacks=[0, 1], fooled=[(12, 20)]), Fate([12, 16], attacks=[0, 1], fooled=[(12, 20)])],
+    ),
     "hostile pins on the first visit": (
         KEY,
         [attack(11, 14, pins_for=30)],

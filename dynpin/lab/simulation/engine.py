@@ -65,7 +65,6 @@ def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, lea
         the stores at the end.
     """
     game = _Game(world, visits, ledger, least_step)
-    reached = np.zeros_like(targets)
     for epoch in world.epochs:
         game.begin(epoch)
         with_attacker = np.zeros(len(visits), np.bool_)
@@ -73,11 +72,7 @@ def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, lea
             theirs = targets[attack] & ~with_attacker
             with_attacker |= theirs
             who = np.flatnonzero(theirs)
-            first = game.meet(who, face, attacker=True)
-            since = np.where(reached[attack, who], epoch.start, game.second_of(who, first, epoch.end))
-            has = since < epoch.end
-            reached[attack, who[has]] = True
-            game.tell_fooled(who[has], since[has])
+            game.tell_fooled(who, game.meet(who, face, attacker=True), min(world.attacks[attack].until, visits.horizon))
         game.meet(np.flatnonzero(~with_attacker) if epoch.attacks else game.everyone, epoch.site, attacker=False)
     return game.stores
 
@@ -92,6 +87,7 @@ class _Game:
         self.everyone = np.arange(len(visits), dtype=np.int64)
         self.stores = Stores(np.zeros(len(visits), np.int64), np.full(len(visits), -1, np.int64))
         self.starts = self.ends = visits.starts[:-1]
+        self.fooled_until = np.zeros(len(visits), np.int64)
 
     def begin(self, epoch: Epoch) -> None:
         self.epoch = epoch
@@ -107,8 +103,12 @@ class _Game:
         second[real] = self.visits.second(who[real], index[real])
         return second
 
-    def tell_fooled(self, who: Integers, since: Integers) -> None:
-        self.ledger.fooled(who, since, np.full(who.size, self.epoch.end, np.int64))
+    def tell_fooled(self, who: Integers, first: Integers, until: int) -> None:
+        """Who is an attacker's from a visit until the attack ends, but for what has been told of an earlier one."""
+        since = np.maximum(self.second_of(who, first, until), self.fooled_until[who])
+        had = np.flatnonzero(since < until)
+        self.fooled_until[who[had]] = until
+        self.ledger.fooled(who[had], since[had], np.full(had.size, until, np.int64))
 
     def meet(self, who: Integers, face: int, *, attacker: bool) -> Integers:
         """Have clients meet one face for the epoch; returns the index of each one's first visit that is accepted."""
