@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
+from urllib.parse import urlsplit
 
 from dynpin.deploy.guard import Verdict, guard
 from dynpin.deploy.lint import Circumstances, lint
@@ -16,7 +17,7 @@ from dynpin.deploy.rotation import Deployed, History, Published
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
-from dynpin.lab.agents import Agent, Machine, Settings, Visit
+from dynpin.lab.agents import Agent, Machine, Sent, Settings, Visit
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
 from dynpin.lab.timeline import Event, Outcome
@@ -67,7 +68,8 @@ class Answerer:
 
     def makes_key(self) -> KeyPair:
         """Make a key; it is called after its maker, such as ``bank.test key 2``."""
-        key = KeyPair(f"{self.name} key {len(self.keys) + 1}", self.name)
+        made = sum(key.owner == self.name for key in self.stage.timeline.keys)
+        key = KeyPair(f"{self.name} key {made + 1}", self.name)
         self.keys.append(key)
         self.stage.names(key)
         return key
@@ -336,6 +338,19 @@ class Client:
         told = text or f"has the user agent forget the pins of {host}"
         self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
         return forgotten
+
+    def reports(self) -> list[Sent]:
+        """Have the user agent send its violation reports; each attempt since the last time is an event."""
+        attempts = self.memory.send_reports()
+        for attempt in attempts:
+            host = urlsplit(attempt.report_uri).hostname or ""
+            port = self.network.get(host)
+            met = next((each.name for each in self.stage.answerers if each.server.port == port), None)
+            told = "it is taken" if attempt.taken else attempt.reason
+            self.stage.tells(self.name, f"reports the violation to {host}: {told}", target=met)
+        for each in self.stage.answerers:
+            each.server.wait_idle()
+        return attempts
 
     def distrusts(self, authority: Authority, text: str = "") -> None:
         """Trust an authority no more, as after an update of the trust store."""

@@ -27,6 +27,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[alice], sends=header_or_None)
     mallory.leaves()                                      # the network leads to the true site again
     alice.comes_with(bank, *bank.keys, lasting=days(70))  # static pins, built into the agent or app (RFC 7469 §2.7)
+    alice.reports()                                       # sends the violation reports that wait
     alice.knows(bank); alice.forgets(bank); alice.distrusts(careless); alice.ahead = days(61)
     stage.leads("shop.test", node_b)                      # where the network leads a name (a node, another server)
     stage.tells("bank.test", "…")                         # a deed that needs no hand

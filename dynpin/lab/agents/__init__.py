@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dynpin.lab.agents import wget2
-from dynpin.lab.agents.agent import Agent, Machine, Settings, UserAgent, Visit
+from dynpin.lab.agents.agent import Agent, Machine, Sent, Settings, UserAgent, Visit
 from dynpin.lab.agents.chromium import ChromiumAgent
 from dynpin.lab.agents.firefox import FirefoxAgent
 from dynpin.lab.agents.library import DynpinAgent
 
-__all__ = ["AGENTS", "Agent", "Machine", "Settings", "UserAgent", "Visit"]
+__all__ = ["AGENTS", "Agent", "Machine", "Sent", "Settings", "UserAgent", "Visit"]
 
 AGENTS: Mapping[str, Agent] = {
     agent.name: agent

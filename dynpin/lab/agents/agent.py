@@ -14,7 +14,7 @@ from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
-__all__ = ["Agent", "Machine", "Settings", "UserAgent", "Visit"]
+__all__ = ["Agent", "Machine", "Sent", "Settings", "UserAgent", "Visit"]
 
 
 class Settings(TypedDict, total=False):
@@ -83,6 +83,21 @@ class Visit:
     section: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt to send a violation report (RFC 7469 §3).
+
+    Attributes:
+        report_uri: where it was to go.
+        taken: whether it was taken there.
+        reason: what came of it, in words.
+    """
+
+    report_uri: str
+    taken: bool
+    reason: str
+
+
 class UserAgent(Protocol):
     """One installed user agent, and what it remembers."""
 
@@ -109,8 +124,11 @@ class UserAgent(Protocol):
         """Do what the user can do to have the host's own entry gone; False where there was none."""
         ...
 
-    def send_reports(self) -> list[str]:
-        """Send the violation reports that wait; a line for each attempt. Empty for an agent that lets none wait."""
+    def send_reports(self) -> list[Sent]:
+        """Send the violation reports that wait, and tell of each attempt since the last call.
+
+        An agent that sends its reports at once has none that wait, and tells of those.
+        """
         ...
 
     def restart(self, *, crashed: bool = False) -> None:

@@ -13,7 +13,7 @@ import httpx
 from dynpin.clientstore import Reporter
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host, superdomains
-from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
 from dynpin.lab.agents.library import one_line
 from dynpin.lab.network import loopback_names
@@ -82,15 +82,11 @@ class ChromiumStore(BrowserStore):
 
 
 class ChromiumAgent(BrowserAgent):
-    """Chromium with its pins and its reports, which go at once or never.
-
-    Attributes:
-        sent: a line for each report that went out.
-    """
+    """Chromium with its pins and its reports, which go at once or never."""
 
     def __init__(self, machine: Machine) -> None:
         self._reports = _Reports(machine.clock)
-        self.sent: list[str] = []
+        self._sent: list[Sent] = []
         super().__init__(machine)
 
     def open_store(self) -> BrowserStore:
@@ -109,15 +105,21 @@ class ChromiumAgent(BrowserAgent):
         with loopback_names(self.machine.network):
             while self._reports.waiting:
                 report_uri, body = self._reports.waiting.popleft()
-                self.sent.append(f"{report_uri}: {self._post(report_uri, body)}")
+                self._sent.append(self._send(report_uri, body))
         return visit
 
-    def _post(self, report_uri: str, body: str) -> str:
+    def send_reports(self) -> list[Sent]:
+        """As :meth:`UserAgent.send_reports`: none waits."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def _send(self, report_uri: str, body: str) -> Sent:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         try:
-            return str(self.client().post(report_uri, content=body, headers=headers).status_code)
+            response = self.client().post(report_uri, content=body, headers=headers)
         except httpx.TransportError as error:
-            return f"not taken: {one_line(error)}"
+            return Sent(report_uri, False, one_line(error))
+        return Sent(report_uri, response.is_success, f"it answered {response.status_code}")
 
 
 class _Reports:

@@ -22,7 +22,7 @@ from dynpin.clientstore.httpx import PinnedClient
 from dynpin.errors import StoreError
 from dynpin.header import ENFORCE_NAME
 from dynpin.hosts import KnownPinnedHost
-from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.network import loopback_names
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting
 from dynpin.pins import Pin, chain_pins
@@ -138,7 +138,7 @@ class LibraryAgent(ABC):
         """As :meth:`UserAgent.forget`."""
         return self.store.forget(host)
 
-    def send_reports(self) -> list[str]:
+    def send_reports(self) -> list[Sent]:
         """As :meth:`UserAgent.send_reports`."""
         return []
 
@@ -207,13 +207,14 @@ class DynpinAgent(LibraryAgent):
             return self.bypassing_client(context, self._queue, partial(note_response, self.store))
         return PinnedClient(self.store, verify=context, reporter=self._queue, **_OPTIONS)
 
-    def send_reports(self) -> list[str]:
+    def send_reports(self) -> list[Sent]:
         """As :meth:`UserAgent.send_reports`."""
         self.client()
         if self._queue is None:
             return []
         with loopback_names(self.machine.network):
-            return [f"{delivery.outcome}: {delivery.reason}" for delivery in self._queue.send()]
+            deliveries = self._queue.send()
+        return [Sent(each.report.report_uri, each.outcome == "sent", each.reason) for each in deliveries]
 
 
 def one_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from dynpin.clientstore.formats.wget2 import read_wget2, write_wget2
 from dynpin.hosts import KnownPinnedHost, canonical_host
-from dynpin.lab.agents.agent import Machine, Visit
+from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import nearest
 from dynpin.noting import Noting, Outcome
 from dynpin.pins import Pin
@@ -117,7 +117,7 @@ class Wget2Agent:
         self._pins.write_text(write_wget2(kept))
         return len(kept) < len(entries)
 
-    def send_reports(self) -> list[str]:
+    def send_reports(self) -> list[Sent]:
         """Nothing: wget2 reads no report-uri."""
         return []
 
