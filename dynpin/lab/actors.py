@@ -346,8 +346,9 @@ class Client:
             host = urlsplit(attempt.report_uri).hostname or ""
             port = self.network.get(host)
             met = next((each.name for each in self.stage.answerers if each.server.port == port), None)
-            told = "it is taken" if attempt.taken else attempt.reason
-            self.stage.tells(self.name, f"reports the violation to {host}: {told}", target=met)
+            told = f"reports the violation to {host}"
+            failed = f"tries to report the violation to {host}: {attempt.reason.rstrip('.')}"
+            self.stage.tells(self.name, told if attempt.taken else failed, target=met)
         for each in self.stage.answerers:
             each.server.wait_idle()
         return attempts
