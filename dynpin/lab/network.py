@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote
 from wsgiref.handlers import SimpleHandler
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _run(app: WSGIApplication, request: bytes) -> bytes:
         "HTTPS": "on",
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": path,
+        "PATH_INFO": unquote(path, "latin-1"),  # PEP 3333
         "QUERY_STRING": query,
         "SERVER_NAME": "127.0.0.1",
         "SERVER_PORT": "443",
@@ -222,7 +223,8 @@ def _run(app: WSGIApplication, request: bytes) -> bytes:
     handler = _Handler(io.BytesIO(), response, io.StringIO(), environ)
     handler.os_environ = {}  # a web server's app sees its request, not the environment of this process
     handler.run(app)
-    return response.getvalue()
+    head, end, body = response.getvalue().partition(b"\r\n\r\n")
+    return head + end + (b"" if method == "HEAD" else body)
 
 
 def _content_length(head: bytes) -> int:
