@@ -1,0 +1,61 @@
+"""A program that resumes TLS sessions: httpx never does, so this one speaks HTTP over the ssl module itself."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from dynpin.clientstore import enforce, peer_of, pin_violation
+from dynpin.header import ENFORCE_NAME
+from dynpin.lab.agents.agent import Visit
+from dynpin.lab.agents.library import DynpinAgent, one_line
+
+__all__ = ["Resuming"]
+
+
+class Resuming(DynpinAgent):
+    """dynpin's store and enforcement under a program that resumes TLS sessions.
+
+    Attributes:
+        session: what the next visit will resume; the newest.
+        first: the session of its first visit.
+        resumed: whether the last visit resumed one.
+    """
+
+    session: ssl.SSLSession | None = None
+    first: ssl.SSLSession | None = None
+    resumed = False
+    _context: ssl.SSLContext | None = None
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`, on the session of before."""
+        known = self._known_before(host)
+        with socket.create_connection(("127.0.0.1", self.machine.network[host])) as connection:
+            try:
+                tls = self._enforced().wrap_socket(connection, server_hostname=host, session=self.session)
+            except OSError as error:
+                violation = pin_violation(error)
+                if violation is None or violation.validation is None:
+                    return Visit(host=host, failure=one_line(error), known_host=known)
+                refused = violation.validation
+                return Visit(host=host, refusal=refused.reason, chain=refused.chain, known_host=known, section="2.6")
+            with tls:
+                request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {secret}\r\nConnection: close\r\n\r\n"
+                tls.sendall(request.encode())
+                answer = b"".join(iter(lambda: tls.recv(65_536), b"")).decode()
+                # Tickets come with the answer, not with the handshake.
+                self.session, self.resumed = tls.session, bool(tls.session_reused)
+                self.first = self.first or self.session
+                peer = peer_of(tls)
+        value = next((line.partition(": ")[2] for line in answer.splitlines() if line.startswith(ENFORCE_NAME)), None)
+        chain = peer.pins if peer else ()
+        noting = self.store.note(host, value, chain) if value is not None and self.machine.pins else None
+        section = noting.section if noting else ""
+        return Visit(host=host, status=200, chain=chain, known_host=known, noting=noting, section=section)
+
+    def _enforced(self) -> ssl.SSLContext:
+        # One context for all visits: sessions belong to it.
+        if self._context is None:
+            context = ssl.create_default_context(cadata=b"".join(self.machine.public_roots))
+            self._context = enforce(context, self.store) if self.machine.pins else context
+        return self._context

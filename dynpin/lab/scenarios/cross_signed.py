@@ -1,0 +1,75 @@
+"""A cross-signed root: two clients build two chains for one certificate; a pin may be in one alone (RFC 7469 §2.6)."""
+
+from __future__ import annotations
+
+from dynpin.deploy.lint import Circumstances
+from dynpin.errors import PolicyError
+from dynpin.header import PublicKeyPins
+from dynpin.lab.certificates import KeyPair
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+
+@scenario(
+    number=18,
+    name="cross-signed",
+    title="A cross-signed root, and two trust stores",
+    story=(
+        "New CA is young. Old CA, which every device trusts, has signed its root, so that New CA's certificates are "
+        "good everywhere. Alice's old phone builds the chain up to Old CA, Bob's laptop ends it at New CA. The shop "
+        "pins the root: Old CA's. That is in Alice's chain alone, and one day her phone gets an update too. The bakery "
+        "pins its own key."
+    ),
+    rfc=(
+        "Pins are held against the chain that the client itself has built and verified, whatever the server sent "
+        "(§2.6). A pin of an issuer is as good as the guess which chain that is."
+    ),
+    browsers=(
+        "The same site was pinned on one operating system and not on the other; Chromium's violation reports from real "
+        "sites show roots that are in the served chain and not in the validated one."
+    ),
+    dynpin=(
+        "Policy pins the leaf's key unless told otherwise, and no root that is not in the file; `dynpin lint` compares "
+        "the chain that is served with the one that is validated; the collector calls such reports path variance."
+    ),
+    sources=(
+        "2017-10-27: Chromium's intent to remove HPKP names trust stores that differ among its first reasons.",
+        "2015-10: Let's Encrypt's first intermediates are cross-signed by IdenTrust's DST Root CA X3.",
+        "2021-09-30: DST Root CA X3 expires; old devices and old OpenSSL still build the path to it.",
+    ),
+)
+def cross_signed(stage: Stage) -> None:
+    """The story."""
+    old, new = stage.authority("Old CA"), stage.authority("New CA")
+    crossed = new.cross_signed(by=old)
+    shop = stage.site("shop.test", crossed, about="pins the root")
+    backup = KeyPair("shop.test key 2", shop.name)
+    stage.names(backup)
+    shop.sends(str(PublicKeyPins((old.key.pin, backup.pin), max_age=60 * 86_400)))
+    bakery = stage.site("bakery.test", crossed, backups=1, max_age=days(60), about="pins its own key")
+    stage.refuses(
+        "dynpin pins no root that is not served", lambda: shop.policy(max_age=days(60), pinned=2), PolicyError
+    )
+
+    roots = [old]
+    alice = stage.client("Alice", trusts=roots, about="an old phone: trusts Old CA")
+    bob = stage.client("Bob", trusts=[new], about="trusts New CA")
+    for client in (alice, bob):
+        for site in (shop, bakery):
+            stage.expect(client.visits(site), "served")
+    stage.check("Alice's phone has noted the shop's pins", alice.knows(shop) is not None)
+    noted = bob.knows(shop) is not None
+    stage.check("Bob's has not, but for wget2, which looks at no chain", noted == (stage.agent.name == "wget2"))
+    served, validated = (old, new), (new,)
+    paths = Circumstances(
+        served_chain_pins=(str(shop.key.pin), *(str(each.key.pin) for each in served)),
+        validated_chain_pins=(str(shop.key.pin), *(str(each.key.pin) for each in validated)),
+    )
+    stage.check("dynpin lint finds the pin of a part of the paths", "partial-trust-path" in shop.faults(paths))
+
+    stage.later(days(20))
+    roots[:] = [new]
+    stage.tells("Alice", "gets an update: the phone trusts New CA, and Old CA no more")
+    stage.expect(alice.visits(shop), "locked-out", decisive=True)
+    for client in (alice, bob):
+        stage.expect(client.visits(bakery), "served")

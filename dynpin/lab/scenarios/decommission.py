@@ -1,0 +1,66 @@
+"""How to stop pinning: no header, max-age=0 alone, and max-age=0 with the pins (RFC 7469 §2.3.1, §2.5)."""
+
+from __future__ import annotations
+
+from dynpin.deploy.lint import Circumstances
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+
+@scenario(
+    number=19,
+    name="decommission",
+    title="How to stop pinning",
+    story=(
+        "Three sites want to be rid of their pins. The café just sends no header any more, the shop sends max-age=0 "
+        "and nothing else, the bank max-age=0 together with its pins. A week later each moves to a provider who makes "
+        "a key of his own. Will their customers follow?"
+    ),
+    rfc=(
+        "A response without the header changes nothing. max-age=0 makes a host cease to be a Known Pinned Host (§2.3.1, §2.1.2). But a header without pins is no "
+        "Valid Pinning Header, and pins are noted from nothing else (§2.5): the RFC contradicts itself."
+    ),
+    browsers=(
+        "Chromium held such a header to the same demands as every other, and ignored it without a pin that matches: "
+        "its users stayed pinned. Firefox and wget2 forgot the host."
+    ),
+    dynpin=(
+        "The client lets go either way: it is the holder of a pinned key who asks. The server sends the pins along "
+        'with max-age=0 (Policy(mode="unpin")), which every client takes; `dynpin lint` calls the bare one an error.'
+    ),
+    sources=(
+        "RFC 7469, April 2015, sections 2.3.1 and 2.5.",
+        "2017-10: Google announces the end of HPKP in Chrome; sites begin to unpin before it is gone.",
+    ),
+)
+def decommission(stage: Stage) -> None:
+    """The story."""
+    honest = stage.authority("Honest CA")
+    cafe = stage.site("cafe.test", honest, backups=1, max_age=days(60))
+    shop = stage.site("shop.test", honest, backups=1, max_age=days(60), include_subdomains=True)
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(60), include_subdomains=True)
+    alice = stage.client("Alice")
+    for site in (cafe, shop, bank):
+        stage.expect(alice.visits(site), "served")
+
+    stage.later(days(10))
+    cafe.sends(None)
+    shop.sends("max-age=0")
+    unpin = Circumstances(intent="unpin")
+    stage.check("dynpin lint says that this does not unpin", "max-age-zero-without-pins" in shop.faults(unpin))
+    bank.pins("sends its pins with max-age=0", mode="unpin")
+    stage.check("dynpin lint is content with the bank", "max-age-zero-without-pins" not in bank.faults(unpin))
+    for site in (cafe, shop, bank):
+        stage.expect(alice.visits(site), "served")
+    stage.check("the café's pins are still held", alice.knows(cafe) is not None)
+    kept = alice.knows(shop) is not None
+    stage.check(f"the shop's pins are {'still held' if kept else 'gone'}", kept == (stage.agent.name == "chromium"))
+    stage.check("the bank's pins are gone", alice.knows(bank) is None)
+
+    stage.later(days(7))
+    for site in (cafe, shop, bank):
+        site.sends(None)
+        site.deploys(site.makes_key())
+    stage.expect(alice.visits(cafe), "locked-out")
+    stage.expect(alice.visits(shop), "served", chromium="locked-out", decisive=True)
+    stage.expect(alice.visits(bank), "served")

@@ -1,0 +1,92 @@
+"""A TLS session resumed across a key change: no certificate is shown, and yet there are pins (RFC 7469 §2.6)."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import replace
+
+from dynpin.lab.actors import Client
+from dynpin.lab.agents import Machine
+from dynpin.lab.agents.library import DynpinAgent
+from dynpin.lab.agents.resuming import Resuming
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, minutes
+
+
+@scenario(
+    number=23,
+    name="session-resumption",
+    title="A session resumed across a key change",
+    story=(
+        "A client that has been there before may resume its TLS session: no certificate is sent, nothing is verified. "
+        "Mallory copies the memory of the bank's server, the key and the secret of its session tickets. The bank moves "
+        "to its backup and pins that. Then Mallory answers in its stead, and the clients resume the sessions that they "
+        "have from before. Alice has been at the bank since the change, Carol has not, Bob has no pins."
+    ),
+    rfc=(
+        "Pin Validation is for each connection to a Known Pinned Host (§2.6). Of resumed sessions, in which there is "
+        "no chain, the RFC says nothing."
+    ),
+    browsers=(
+        "Not modelled here: whether anything is verified in a resumed handshake is a matter of each TLS library, which "
+        "may have kept the chain with the session or not."
+    ),
+    dynpin=(
+        "The chain of the handshake that made the session is held against the pins of now, so what was true then and "
+        "is so no more does not pass. A session of unknown origin is refused for a pinned host. Carol is fooled, as "
+        "she would be by a full handshake: a stolen key is good until the pins change, so change them, and keep "
+        "max-age low."
+    ),
+    sources=(
+        "RFC 5077, January 2008, and RFC 8446, August 2018, section 2.2: resumption by tickets.",
+        "2014-04: Heartbleed lets anybody read the memory of servers, keys and tickets' secrets included.",
+    ),
+    agents=("dynpin",),
+)
+def session_resumption(stage: Stage) -> None:
+    """The story, within two hours: that is how long OpenSSL's tickets last, by the machine's clock."""
+    bank = stage.site("bank.test", stage.authority("Honest CA"), backups=1, max_age=minutes(600))
+    memory = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    bank.certificate.configure_cert(memory)
+    bank.server.use(memory)
+    alice, carol, bob = (_resuming(stage, name, pins=name != "Bob") for name in ("Alice", "Carol", "Bob"))
+    for client in (alice, carol, bob):
+        stage.expect(client.visits(bank), "served")
+    for client in (alice, bob):
+        stage.expect(client.visits(bank), "served")
+        stage.check(f"{client.name} has resumed a session at the bank", _agent(client).resumed)
+
+    stage.later(minutes(30))
+    stolen = bank.certificate
+    stage.tells("bank.test", "has the memory of its server copied, and learns of it")
+    bank.rotates()
+    stage.expect(alice.visits(bank), "served")
+    stage.check("the new server knows no old ticket: Alice has seen its key", not _agent(alice).resumed)
+
+    stage.later(minutes(30))
+    mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what he has copied")
+    mallory.server.use(memory)
+    _agent(alice).session = _agent(alice).first
+    stage.expect(alice.visits(bank), "protected", decisive=True)
+    stage.expect(carol.visits(bank), "fooled")
+    stage.expect(bob.visits(bank), "fooled")
+    for client in (carol, bob):
+        stage.check(f"{client.name} has resumed a session, with Mallory", _agent(client).resumed)
+
+
+def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
+    def install(machine: Machine) -> Resuming:
+        # On what the agent under test makes of the machine.
+        agent = stage.agent.install(machine)
+        agent.close()
+        return Resuming(agent.machine if isinstance(agent, DynpinAgent) else machine)
+
+    stage.appears(name, "client", "" if pins else "without pinning")
+    agent = replace(stage.agent, install=install)
+    return Client(stage, name, agent, pins=pins, trusts=None, device_of=None, settings={})
+
+
+def _agent(client: Client) -> Resuming:
+    if not isinstance(client.memory, Resuming):
+        raise TypeError(f"{client.name} resumes no sessions")
+    return client.memory

@@ -1,0 +1,62 @@
+"""Static pins in an app that is never updated, against pins that are noted anew at each visit (RFC 7469 §2.7)."""
+
+from __future__ import annotations
+
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days
+
+
+@scenario(
+    number=21,
+    name="static-pins",
+    title="Static pins in an app that is never updated",
+    story=(
+        "Bob's app came with two pins built in, for good; Carol's has the same two and a date on which they lapse; "
+        "Alice's notes what the server says, each month anew. The site rotates twice, by the book. Bob never installs "
+        "an update."
+    ),
+    rfc=(
+        "User agents may come with pins built in, and decide how these and noted ones go together (§2.7). The RFC's "
+        "own pins renew themselves at each visit and lapse by max-age (§2.3.3)."
+    ),
+    browsers=(
+        "Chrome and Firefox shipped pins of Google, Twitter and others, and let them lapse some weeks after the build "
+        "was made, so that an old browser locked nobody out. Apps with pins in their code did not. wget2 has no static "
+        "pins: what somebody writes into its file is noted anew with the next visit."
+    ),
+    dynpin=(
+        "`PinStore.pin` takes an expiry, and Android's pin-set files are read with theirs; a static pin is said to be "
+        "one where it refuses. Noted pins follow every rotation that is announced."
+    ),
+    sources=(
+        'Android\'s network security configuration: <pin-set expiration="…">, since Android 7 (2016).',
+        "2016-09: the pins built into Firefox lapsed some days before the next release, and held nobody meanwhile.",
+    ),
+)
+def static_pins(stage: Stage) -> None:
+    """The story."""
+    careless = stage.authority("Careless CA")
+    api = stage.site("api.test", stage.authority("Honest CA"), backups=1, max_age=days(60))
+    alice = stage.client("Alice", about="notes pins")
+    bob = stage.client("Bob", about="static pins, for good")
+    carol = stage.client("Carol", about="static pins that lapse")
+    bob.comes_with(api, *api.keys)
+    carol.comes_with(api, *api.keys, lasting=days(80))
+    everybody = (alice, bob, carol)
+    for client in everybody:
+        stage.expect(client.visits(api), "served")
+
+    stage.later(days(45))
+    api.rotates()
+    for client in everybody:
+        stage.expect(client.visits(api), "served")
+
+    stage.later(days(45))
+    stage.expect(alice.visits(api), "served")
+    api.rotates()
+    stage.expect(alice.visits(api), "served")
+    stage.expect(bob.visits(api), "locked-out", wget2="served", decisive=True)
+    stage.expect(carol.visits(api), "served")
+    stage.attacker("Mallory", takes=api, certificate_of=careless)
+    for client in everybody:
+        stage.expect(client.visits(api), "protected")
