@@ -17,8 +17,9 @@ from dynpin.lab.stage import Stage, days
         "a key of his own. Will their customers follow?"
     ),
     rfc=(
-        "A response without the header changes nothing. max-age=0 makes a host cease to be a Known Pinned Host (§2.3.1, §2.1.2). But a header without pins is no "
-        "Valid Pinning Header, and pins are noted from nothing else (§2.5): the RFC contradicts itself."
+        "A response without the header changes nothing. max-age=0 makes a host cease to be a Known Pinned Host "
+        "(§2.3.1, §2.1.2). But a header without pins is no Valid Pinning Header, and pins are noted from nothing else "
+        "(§2.5): the RFC contradicts itself."
     ),
     browsers=(
         "Chromium held such a header to the same demands as every other, and ignored it without a pin that matches: "
