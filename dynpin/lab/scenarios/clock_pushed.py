@@ -15,7 +15,7 @@ from dynpin.lab.stage import Stage, days
     title="The clock is pushed forward",
     story=(
         "Time comes from the network, by NTP, without a signature. Mallory tells Alice's machine that it is 61 days "
-        "later than it is: the bank's pins have lapsed, and he answers as the bank. The next day somebody sets the "
+        "later than it is: the bank's pins have lapsed, and she answers as the bank. The next day somebody sets the "
         "clock right. Has the user agent still got the pins?"
     ),
     rfc=(

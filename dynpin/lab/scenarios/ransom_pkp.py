@@ -45,6 +45,7 @@ def ransom_pkp(stage: Stage) -> None:
     stage.appears("Mallory", "attacker", "holds the shop's server for an hour")
     hers, spare = KeyPair("Mallory's key", "Mallory"), KeyPair("Mallory's spare key", "Mallory")
     stage.names(hers, spare)
+    stage.tells("Mallory", "breaks into the shop's server", target="shop.test")
     true = shop.certificate
     inventory = Circumstances(held_keys=tuple(str(key.pin) for key in shop.keys))
     shop.sends(str(PublicKeyPins((true.key.pin, hers.pin), 31_536_000)), "now pins Mallory's key as its backup")
@@ -62,6 +63,7 @@ def ransom_pkp(stage: Stage) -> None:
     stage.expect(bob.visits(shop), "locked-out")
 
     stage.later(minutes(30))
+    stage.tells("Mallory", "leaves, and asks for money", target="shop.test")
     shop.deploys(true, "is its owner's again, and shows its own key")
     shop.pins("pins its own keys again")
     stage.expect(bob.visits(shop), "served")

@@ -14,9 +14,9 @@ TABLE = 1_024
     name="store-flooding",
     title="The store is flooded",
     story=(
-        "Alice's user agent has pins of her bank, where she is daily, and of her pension fund, where she is once a "
-        "year. Mallory has her open a page that loads a picture from each of 1,024 subdomains of evil.test, and every "
-        "one of them pins its key. Then he answers as the fund, with a certificate of Careless CA."
+        "Alice's user agent has pins of her bank, where she is daily, and of her pension fund, where she looks in now "
+        "and then. Mallory has her open a page that loads a picture from each of 1,024 subdomains of evil.test, and "
+        "every one of them pins its key. Then Mallory answers as the fund, with a certificate of Careless CA."
     ),
     rfc=(
         "User agents cache pins until max-age has passed (§2.3.3, §2.5); nothing is said of an end to the space, nor "
@@ -54,7 +54,8 @@ def store_flooding(stage: Stage) -> None:
         stage.leads(name, evil)
         alice.memory.visit(name, secret="")
     noted = sum(known.host.endswith(".evil.test") for known in alice.memory.known_hosts())
-    stage.tells("Alice", f"opens a page of evil.test, which loads {TABLE} subdomains: {noted} of them are noted")
+    told = f"opens a page of evil.test, which loads {TABLE} subdomains: {noted} of them are noted"
+    stage.tells("Alice", told, target="evil.test")
     limits = {"dynpin": 1_000, "chromium": TABLE, "firefox": TABLE - 1}
     stage.check(f"the user agent keeps pins of {noted} names of evil.test", noted == limits[stage.agent.name])
 

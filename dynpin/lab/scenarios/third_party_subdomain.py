@@ -1,4 +1,4 @@
-"""A subdomain that somebody else serves, under includeSubDomains: nobody asked him (RFC 7469 §4.2)."""
+"""A subdomain that somebody else serves, under includeSubDomains: nobody asked them (RFC 7469 §4.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dynpin.lab.stage import Stage, days
     ),
     rfc=(
         "includeSubDomains covers every subdomain, whoever serves it (§2.1.3), and the third party has no header that "
-        "would help him: a refused connection carries none (§4.2, §2.5)."
+        "would help: a refused connection carries none (§4.2, §2.5)."
     ),
     browsers="The same in all of them; to a visitor it looked as if the firm's certificate were at fault.",
     dynpin=(
