@@ -51,10 +51,13 @@ def proxy_environment() -> Path:
     """The `bin` of an environment with mitmproxy, and with the command `dynpin` of this checkout."""
     bin_folder = environment_with("proxy", *dependencies(), *dependencies("proxy"))
     # As an editable installation leaves it, without a build.
+    (packages,) = (bin_folder.parent / "lib").glob("python*/site-packages")
     command = bin_folder / "dynpin"
-    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom dynpin.cli import main\nmain()\n"
-    script = f"#!{bin_folder / 'python'}\n{code}"
-    if not command.exists() or command.read_text() != script:
-        command.write_text(script)
-        command.chmod(0o755)
+    for file, text in (
+        (packages / "dynpin-checkout.pth", f"{ROOT}\n"),
+        (command, f"#!{bin_folder / 'python'}\nfrom dynpin.cli import main\nmain()\n"),
+    ):
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+    command.chmod(0o755)
     return bin_folder
