@@ -28,8 +28,7 @@ _WHERE = """\
 Where to keep it
   {private} is the only file that is secret. Move it off this machine now: to two
   places that do not burn down together (an encrypted stick in a safe, a password manager's vault). Its passphrase
-  belongs in neither of them. The server needs the public half or the CSR alone:
-    cp {csr} where dynpin.toml or the middleware reads it as a backup
+  belongs in neither of them. The server needs the public half or the CSR alone: name one of them as a backup.
   On the day it is needed: have {csr} signed, bring the private key back, deploy both."""
 
 

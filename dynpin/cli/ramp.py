@@ -54,7 +54,7 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
         for level in ramp.levels:
             typer.echo(f"  {_line(ramp, position, level)}")
         if kept is None:
-            typer.echo("\nThe ramp has not begun: it does when the server runs with this inventory.")
+            typer.echo("\nThe ramp has not begun: the server begins it, within a minute of its start.")
         elif above is not None and not hindrance:
             typer.echo(f"\n{shown(above)} follows at {rfc3339(at + left)} or later, if it stays quiet.")
     if hindrance:

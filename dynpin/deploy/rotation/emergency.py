@@ -31,6 +31,8 @@ def emergency(
     """
     policies = held(history, now, max_max_age=max_max_age)
     broken = history.chain[:1]
+    if kind == "ca-distrusted":
+        keys = (*broken, *keys)  # which is as good as it was, and on the server
     usable = [key for key in dict.fromkeys(keys) if kind == "ca-distrusted" or key not in broken]
     # The key that the fewest clients refuse, and those for the shortest time.
     usable.sort(key=lambda key: max((policy.until for policy in locked_out(policies, (key,))), default=now))
@@ -38,6 +40,8 @@ def emergency(
         return _nothing_left(kind, history, policies, now)
     target, spare = usable[0], usable[1:]
     steps = [_deploy(kind, target, locked_out(policies, (target,)), now)]
+    if target in broken:
+        return (*steps, _leave_as_it_is(now))
     steps.append(_announce(history, target, spare, now))
     if kind == "key-compromised":
         trusting = [policy for policy in policies if not set(broken).isdisjoint(policy.header.pins)]
@@ -66,11 +70,21 @@ def emergency(
 def _deploy(kind: Emergency, target: Pin, refused: Sequence[Held], now: float) -> Step:
     if refused:
         last = max(policy.until for policy in refused)
-        why = f"{len(refused)} older policies do not name it: their holders are locked out until {rfc3339(last)}."
+        which = "An older policy does" if len(refused) == 1 else f"{len(refused)} older policies do"
+        why = f"{which} not name it: whoever holds such a one is locked out until {rfc3339(last)}."
     else:
         why = "Every policy that a client may hold names it: nobody is locked out."
     source = "from another CA" if kind == "ca-distrusted" else "from your CA"
     return Step("deploy", now, f"Deploy the key {target} now, with a certificate {source}.", why, key=target)
+
+
+def _leave_as_it_is(now: float) -> Step:
+    return Step(
+        "keep",
+        now,
+        "Send the same header as before, but for pins of that CA's own keys, if there are any.",
+        "The key is the one that clients know; the certificate around it is all that is new.",
+    )
 
 
 def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -> Step:

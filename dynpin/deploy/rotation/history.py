@@ -82,7 +82,9 @@ class History:
                         found.append(Published(each.at, _at_step(recorded, step)))
                 case Published():
                     recorded = each.header
-                    found.append(Published(each.at, _at_step(recorded, step)))
+                    published = Published(each.at, _at_step(recorded, step))
+                    if published not in found[-1:]:  # as it is where an earlier answer of this was written down
+                        found.append(published)
                 case _:
                     found.append(each)
         return replace(self, events=tuple(found))

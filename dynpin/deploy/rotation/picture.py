@@ -115,7 +115,7 @@ def terminal(picture: Timeline, width: int = 80) -> Text:
     text.append(f"{'':<{label_width}} {_day(picture.start)}{_day(picture.end):>{max(1, room - 10)}}\n")
     for at, name in picture.marks:
         text.append(f"{'':<{label_width}} {'':<{column(at)}}▲ {name} {_day(at)}\n")
-    text.append(f"{'':<{label_width}} █ deployed, or sent  ░ held by clients that do not come back\n", style="dim")
+    text.append("█ deployed, or sent  ░ held by clients that do not come back\n", style="dim")
     return text
 
 
@@ -146,7 +146,8 @@ def svg(picture: Timeline) -> str:
         colour = _COLOURS[bar.kind]
         parts += [
             f'<text x="10" y="{y + 14}" font-family="monospace" font-size="12">{escape(bar.label)}</text>',
-            _rect(x(bar.start), x(bar.fades_at), y, colour, 1.0),
+            # A thing of one moment is a thing to see.
+            _rect(x(bar.start), max(x(bar.fades_at), x(bar.start) + 2), y, colour, 1.0),
             _rect(x(bar.fades_at), x(bar.end), y, colour, 0.3),
         ]
     bottom = 36 + len(picture.bars) * _ROW
