@@ -30,8 +30,8 @@ from dynpin.lab.stage import Stage, days, minutes
         "ends; the error tells the user which command forgets the pins."
     ),
     sources=(
-        "2017-08: Scott Helme, 'I'm giving up on HPKP', counts lost keys among the ways to shut a site down by it.",
-        "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?', calls it by its name: HPKP suicide.",
+        "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?'",
+        "2017-08: Scott Helme, 'I'm giving up on HPKP': there is a term for it, HPKP suicide.",
     ),
 )
 def all_keys_lost(stage: Stage) -> None:
