@@ -19,7 +19,7 @@ from dynpin.middleware.collector.api import api_routes
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import BadFilter
 from dynpin.middleware.collector.guard import Guard, is_for_programs, path_within
-from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.intake import Admission, Answer, Head
 from dynpin.middleware.collector.pages import page_routes
 
 __all__ = ["Collector", "build"]
@@ -38,8 +38,10 @@ class Collector:
         if scope["type"] == "http":
             path = path_within(scope)
             if path.startswith("/r/"):
-                answer = await self._take(_head(scope, path), receive)
-                await _send(answer, send)
+                admission = self.desk.intake.admit(_head(scope, path))
+                answer = admission if isinstance(admission, Answer) else await self._take(admission, receive)
+                await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers})
+                await send({"type": "http.response.body", "body": answer.content})
                 return
         await self._behind(scope, receive, send)
 
@@ -58,11 +60,8 @@ class Collector:
         waiting.requests.append(waiter)
         await waiter
 
-    async def _take(self, head: Head, receive: Receive) -> Answer:
+    async def _take(self, admission: Admission, receive: Receive) -> Answer:
         intake = self.desk.intake
-        admission = intake.admit(head)
-        if isinstance(admission, Answer):
-            return admission
         body = await _read(receive, intake.limits.body)
         if body is None:
             return intake.too_large(admission)
@@ -124,11 +123,6 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
         if key == wanted:
             return value.decode("latin-1")
     return ""
-
-
-async def _send(answer: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers})
-    await send({"type": "http.response.body", "body": answer.content})
 
 
 def build(desk: Desk, access: Access) -> Collector:

@@ -61,10 +61,10 @@ class Answer:
     def __init__(self, status: int, body: Mapping[str, object] | None = None, *headers: tuple[str, str]) -> None:
         self.status = status
         self.content = b"" if body is None else json.dumps(body).encode()
-        # Any page may send a report (CORS).
-        self.headers = [*headers, ("access-control-allow-origin", "*"), ("cache-control", "no-store")]
+        # Any page may send a report (CORS). An answer without a body is kept by no cache (RFC 9111 §3).
+        self.headers = [*headers, ("access-control-allow-origin", "*")]
         if body is not None:
-            self.headers.append(("content-type", "application/json"))
+            self.headers += [("content-type", "application/json"), ("cache-control", "no-store")]
         if status != 204:
             self.headers.append(("content-length", str(len(self.content))))
         self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
@@ -96,9 +96,9 @@ def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) ->
 
 
 @lru_cache(maxsize=8)
-def _too_many(exceeded: str, wait: int) -> Answer:
-    message = "enough reports for this hour; this one was counted"
-    return Answer(429, {"error": exceeded, "message": message}, ("retry-after", str(wait)))
+def _too_many(wait: int) -> Answer:
+    # No body and no word more than needed: this is what a flood is answered with.
+    return Answer(429, None, ("retry-after", str(wait)))
 
 
 _STORED = Answer(204)
@@ -169,7 +169,7 @@ class Intake:
         if exceeded is not None:
             # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
             self._count(now, token.token, "rejected", exceeded)
-            return _too_many(exceeded, max(1, int(HOUR - now % HOUR)))
+            return _too_many(max(1, int(HOUR - now % HOUR)))
         unfit = self._unfit(head)
         if unfit is not None:
             self._count(now, token.token, "rejected", unfit[1])

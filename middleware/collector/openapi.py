@@ -179,7 +179,7 @@ def _intake() -> Schema:
                 "404": _answer("No such report-uri, or its token was revoked.", error),
                 "413": _answer("Too large.", error),
                 "415": _answer("Nothing like JSON, or compressed.", error),
-                "429": _answer("Enough for this hour.", error, ["Retry-After"]),
+                "429": _answer("Enough for this hour.", headers=["Retry-After"]),
                 "503": _answer("The disk is full or too slow.", error, ["Retry-After"]),
             },
         },

@@ -58,10 +58,10 @@ class SingleStorage(SQLiteStorage):
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body and answers."""
+    """Reads the body and gives the same answer."""
     while (await receive()).get("more_body"):
         pass
-    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"access-control-allow-origin", b"*")]})
     await send({"type": "http.response.body"})
 
 
@@ -151,23 +151,77 @@ def test_durable_reports_per_second(size: str, server: str, capsys: pytest.Captu
                 rate, _, statuses = asyncio.run(load(port, sent, SECONDS))
                 assert statuses == {b"204"}
                 rates[form].append(rate)
-    median = {form: statistics.median(rates[form]) for form in FORMS}
+    # The best of each form is the run that other work on the machine disturbed least.
+    best = {form: max(rates[form]) for form in FORMS}
     with capsys.disabled():
-        print(f"\n{size} ({len(sent[0])} bytes), {server}, {CONNECTIONS} connections, median of {ROUNDS}")
+        print(f"\n{size} ({len(sent[0])} bytes), {server}, {CONNECTIONS} connections, best of {ROUNDS}")
         for form in FORMS:
-            ratio = median["the collector"] / median[form]
-            print(f"  {form:22} {median[form]:8.0f} a second   the collector is {ratio:.2f} of it")
+            ratio = best["the collector"] / best[form]
+            print(f"  {form:22} {best[form]:8.0f} a second   the collector is {ratio:.2f} of it")
 
 
-def test_a_dropped_report_is_cheap(capsys: pytest.CaptureFixture[str]) -> None:
+def cost(app: Any, bodies: list[bytes], rounds: int = 3) -> float:
+    """Processor time of one report in all threads, in microseconds, without a server around it."""
+    headers = [(b"host", b"x"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/r/demo/enforce",
+        "client": ("192.0.2.7", 1),
+        "headers": headers,
+    }
+
+    async def post(body: bytes) -> None:
+        async def receive() -> dict[str, object]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: object) -> None:
+            pass
+
+        await app(scope, receive, send)
+
+    async def post_all() -> None:
+        for start in range(0, len(bodies), CONNECTIONS):
+            await asyncio.gather(*(post(body) for body in bodies[start : start + CONNECTIONS]))
+
+    async def timed() -> float:
+        await post_all()
+        begin = time.process_time()
+        for _ in range(rounds):
+            await post_all()
+        return (time.process_time() - begin) / (rounds * len(bodies)) * 1e6
+
+    return asyncio.run(timed())
+
+
+@pytest.mark.parametrize("size", BODIES)
+def test_a_dropped_report_costs_a_fraction(size: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bodies = [sent.partition(b"\r\n\r\n")[2] for sent in requests(BODIES[size])]
+    many = 10**9
+    costs: dict[str, list[float]] = {"bare": [], "accepted": [], "dropped": []}
+    for number in range(2 * ROUNDS):
+        costs["bare"].append(cost(bare, bodies))
+        for name, limit in (("accepted", many), ("dropped", len(bodies) // 25)):
+            limits = Limits(limit, many, many, pending=10**5)
+            app = collector(tmp_path / f"{name}-{number}.sqlite", tokens=["demo"], limits=limits)
+            costs[name].append(cost(app, bodies))
+            app.close()
+    least = {name: min(found) for name, found in costs.items()}
+    accepted, dropped = least["accepted"] - least["bare"], least["dropped"] - least["bare"]
+    with capsys.disabled():
+        print(f"\n{size}: an accepted report costs {accepted:.1f} us, a dropped one {dropped:.1f} us or", end=" ")
+        print(f"{dropped / accepted:.2f} of it, beyond the server")
+
+
+def test_a_flood_waits_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     sent = requests(BODIES["2 kB"])
     with served("the collector") as port:
-        accepted, _, _ = asyncio.run(load(port, sent, SECONDS))
-    with served("the collector", limit=10) as port:
-        dropped, times, statuses = asyncio.run(load(port, sent, SECONDS))
-    assert b"429" in statuses
+        _, calm, _ = asyncio.run(load(port, sent, SECONDS))
+    with served("the collector", limit=len(calm) // 100) as port:
+        _, flood, statuses = asyncio.run(load(port, sent, SECONDS))
+    assert statuses == {b"204", b"429"}
+    p99 = [statistics.quantiles(times, n=100)[98] * 1000 for times in (calm, flood)]
     with capsys.disabled():
         print(
-            f"\naccepted {accepted:.0f} a second, dropped {dropped:.0f} a second, "
-            f"p99 of the flood {statistics.quantiles(times, n=100)[98] * 1000:.1f} ms"
+            f"\np99 of the latency: {p99[0]:.1f} ms within the limits, {p99[1]:.1f} ms under a hundred times the limit"
         )

@@ -122,15 +122,18 @@ class Chromium:
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Chromium]:
-    """A browser with a fresh profile."""
+def chromium(profile: Path, *options: str) -> Iterator[Chromium]:
+    """A browser with a fresh profile, and with more options of the command line."""
     assert CHROMIUM is not None
     from_us, to_browser = os.pipe()
     from_browser, to_us = os.pipe()
 
     # Chromium reads descriptor 3 and writes descriptor 4.
     process = subprocess.Popen(
-        ["bash", "-c", f'exec "$0" "$@" 3<&{from_us} 4>&{to_us}', CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
+        [
+            *("bash", "-c", f'exec "$0" "$@" 3<&{from_us} 4>&{to_us}', CHROMIUM, *_FLAGS),
+            *(f"--user-data-dir={profile}", *options),
+        ],
         pass_fds=(from_us, to_us),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
