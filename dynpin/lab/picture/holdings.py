@@ -23,6 +23,8 @@ class Holding:
         pins: in the order of the header.
         first: the index of the event with which it begins.
         last: the index of the event with which it ends; None where it outlives the story.
+        until: when it expires, in seconds since the story began; None where that is not known.
+        has_lapsed: whether it ended by its expiry, before that event.
     """
 
     client: str
@@ -30,17 +32,21 @@ class Holding:
     pins: tuple[Pin, ...]
     first: int
     last: int | None = None
+    until: float | None = None
+    has_lapsed: bool = False
 
 
 def with_expiries(events: Sequence[Event]) -> list[Event]:
-    """The events, and between them one for each entry that expires before the last of them."""
+    """The events, and between them one for each entry that expires before its client does something again."""
     told: list[Event] = []
     until: dict[tuple[str, str], float] = {}
-    for event in events:
+    for index, event in enumerate(events):
         # An expired entry is no entry (RFC 7469 §2.3.3), whether or not its client looks.
         for (client, host), at in sorted(until.items(), key=lambda entry: (entry[1], entry[0])):
             if at < event.at:  # in the moment itself it is still held (§2.3.3: in the past)
                 del until[client, host]
+                if all(later.actor != client for later in events[index:]):
+                    continue
                 text = f"holds the pins of {host} no longer: they have expired"
                 told.append(Event(at, client, text, host=host, noting="removed", section="2.3.3"))
         told.append(event)
@@ -58,6 +64,10 @@ def holdings(events: Sequence[Event]) -> list[Holding]:
     found: list[Holding] = []
     held: dict[tuple[str, str], Holding] = {}
     for index, event in enumerate(events):
+        for place, lapsed in [*held.items()]:
+            if lapsed.until is not None and lapsed.until < event.at:
+                lapsed.last, lapsed.has_lapsed = index, True
+                del held[place]
         if event.host is None:
             continue
         place = (event.actor, event.host)
@@ -67,8 +77,10 @@ def holdings(events: Sequence[Event]) -> list[Holding]:
         elif event.pinned and not _is_held(event, held):
             if (replaced := held.get(place)) is not None:
                 replaced.last = index
-            held[place] = Holding(event.actor, event.host, event.pinned, index)
+            held[place] = Holding(event.actor, event.host, event.pinned, index, until=event.pinned_until)
             found.append(held[place])
+        elif event.noting in _NOTED and place in held:
+            held[place].until = event.pinned_until
     return found
 
 

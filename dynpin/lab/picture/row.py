@@ -19,6 +19,7 @@ __all__ = ["Column", "Row"]
 _SENTENCE, _LEADING, _INSET = 12.0, 15.5, 20.0
 _WORD = 12.0
 _BADGE = 21.0
+_MOST_LANES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ class Row:
         self._top = top
         self._start = cast.margin - 6
         self._right = columns[-1].right
+        self._lanes = _shown(cast, columns)
         self._sentences = [self._sentence(column) for column in columns]
         y = top + 36 + _LEADING * max(map(len, self._sentences))
         self._y: dict[str, float] = {}
-        for name, lane in cast.lanes.items():
+        for name, lane in self._lanes.items():
             self._y[name] = y + lane.above
             y += lane.above + lane.below
         self._bottom = y
@@ -66,7 +68,7 @@ class Row:
     def draw(self, scene: Scene) -> float:
         """Add its marks to a scene."""
         scene.add(*self._heads())
-        for lane in self._cast.lanes.values():
+        for lane in self._lanes.values():
             scene.add(*self._lane(lane))
         scene.add(*self._gaps())
         for held in self._cast.holdings:
@@ -147,10 +149,13 @@ class Row:
 
     def _band(self, held: Holding) -> Iterator[Mark]:
         """What a client holds as pins: a stripe for each, with their signs where the band begins in this row."""
-        lane = self._cast.lanes[held.client]
+        lane = self._lanes.get(held.client)
         start = self._place(held.first)
         end = self._right if held.last is None else self._place(held.last)
-        if held.host not in lane.hosts or end <= start:
+        if held.has_lapsed and self._start < end < self._right:
+            # Before what happens there: in the gap, or at the column's edge.
+            end -= _INSET + 6
+        if lane is None or held.host not in lane.hosts or end <= start:
             return
         y = self._y[held.client] + lane.band(lane.hosts.index(held.host))
         each = BAND / len(held.pins)
@@ -165,7 +170,7 @@ class Row:
 
     def _visit(self, column: Column, event: Event) -> Iterator[Mark]:
         form = FORMS[event.outcome or "failed"]
-        start, lane = self._y[event.actor], self._cast.lanes[event.actor]
+        start, lane = self._y[event.actor], self._lanes[event.actor]
         end = self._y.get(event.target or "")
         if end is None:
             # It came to nobody.
@@ -202,7 +207,7 @@ class Row:
             yield from self._badges(event, x, y)
         else:
             yield from deed(x, y)
-        lane = self._cast.lanes[event.actor]
+        lane = self._lanes[event.actor]
         if event.pinned and lane.actor.role != "client" and x + 50 + _BADGE * len(event.pinned) < column.right:
             # What the header names from here on.
             yield Text(x + 14, y + 26, "pins", SMALL)
@@ -212,6 +217,14 @@ class Row:
     def _badges(self, event: Event, x: float, y: float) -> Iterator[Mark]:
         for number, pin in enumerate(self._cast.shown(event)):
             yield from badge(self._cast.sign(pin), x + _BADGE * number, y)
+
+
+def _shown(cast: Cast, columns: Sequence[Column]) -> dict[str, Lane]:
+    """All lanes; where these are too many to look over, those of who has a part in this row."""
+    if len(cast.lanes) <= _MOST_LANES:
+        return cast.lanes
+    acting = {name for column in columns for name in (column.moment.event.actor, column.moment.event.target)}
+    return {name: lane for name, lane in cast.lanes.items() if name in acting}
 
 
 def _passed(event: Event, room: float) -> str:
