@@ -45,7 +45,8 @@ def cross_signed(stage: Stage) -> None:
     shop = stage.site("shop.test", crossed, about="pins the root")
     backup = KeyPair("shop.test key 2", shop.name)
     stage.names(backup)
-    shop.sends(str(PublicKeyPins((old.key.pin, backup.pin), max_age=60 * 86_400)))
+    header = PublicKeyPins((old.key.pin, backup.pin), max_age=60 * 86_400)
+    shop.sends(str(header), "pins the key of Old CA, and a backup of its own, for 60 days")
     bakery = stage.site("bakery.test", crossed, backups=1, max_age=days(60), about="pins its own key")
     stage.refuses(
         "dynpin pins no root that is not served", lambda: shop.policy(max_age=days(60), pinned=2), PolicyError
