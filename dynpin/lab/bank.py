@@ -42,7 +42,8 @@ class Keys:
         folder.mkdir()
         self.chain, self.key, self.backup = (folder / name for name in ("fullchain.pem", "privkey.pem", "backup.pem"))
         self._made = 0
-        self.replace_all()
+        self._next = self._make_key()
+        self.rotate()
 
     @property
     def deployed(self) -> Pin:

@@ -51,9 +51,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict, TypeVar, Unpack
 
-from dynpin.lab.actors import Answerer, Attacker, Client, Site
 from dynpin.lab.agents import Agent, Settings
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
+from dynpin.lab.clients import Client
+from dynpin.lab.servers import Answerer, Attacker, Site
 from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline, day
 from dynpin.middleware.policy import PolicyTerms
 from dynpin.pins import Pin

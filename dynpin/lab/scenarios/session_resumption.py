@@ -5,10 +5,10 @@ from __future__ import annotations
 import ssl
 from dataclasses import replace
 
-from dynpin.lab.actors import Client
 from dynpin.lab.agents import Machine
 from dynpin.lab.agents.library import DynpinAgent
 from dynpin.lab.agents.resuming import Resuming
+from dynpin.lab.clients import Client
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, minutes
 

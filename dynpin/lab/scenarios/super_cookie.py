@@ -5,8 +5,8 @@ from __future__ import annotations
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.deploy.lint import Circumstances
 from dynpin.header import PublicKeyPins
-from dynpin.lab.actors import Client
 from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.lab.clients import Client
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, days
 from dynpin.lab.timeline import Event

@@ -1,14 +1,10 @@
-"""Who acts in a scenario: sites, attackers and clients. Each deed is done, and stands in the timeline as an event."""
+"""Who answers in a scenario: sites and attackers. Each deed is done, and stands in the timeline as an event."""
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping
 from dataclasses import replace
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
-from urllib.parse import urlsplit
 
 from dynpin.deploy.guard import Verdict, guard
 from dynpin.deploy.lint import Circumstances, lint
@@ -16,20 +12,18 @@ from dynpin.deploy.lint.faults import duration
 from dynpin.deploy.rotation import Deployed, History, Published
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
-from dynpin.hosts import KnownPinnedHost
-from dynpin.lab.agents import Agent, Machine, Sent, Settings, Visit
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
-from dynpin.lab.timeline import Event, Outcome
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
 from dynpin.middleware.policy import PolicyTerms
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+    from dynpin.lab.clients import Client
     from dynpin.lab.stage import Stage
 
-__all__ = ["Answerer", "Attacker", "Client", "Site"]
+__all__ = ["Answerer", "Attacker", "Site"]
 
 
 class Answerer:
@@ -39,8 +33,8 @@ class Answerer:
         stage: where it acts.
         host: the name that it answers for.
         name: what it is called.
-        certificate: what it shows at first; None to make a key, which `authority` certifies.
         authority: who certifies its keys.
+        certificate: what it shows at first; None to make a key and have it certified.
 
     Attributes:
         keys: every key that it has made.
@@ -163,10 +157,8 @@ class Site(Answerer):
         header = policy.header
         self.header = None if header is None else str(header)
         self._record(header)
-        if header is not None:
-            names = " and ".join(map(self.stage.name_of, header.pins))
-            told = f"pins {names} for {duration(header.max_age or 0)}"
-            self.stage.tells(self.name, text or told, shown=self.certificate.pins, pinned=header.pins)
+        pinned = header.pins if header else ()
+        self.stage.tells(self.name, text or self._told(header), shown=self.certificate.pins, pinned=pinned)
 
     def sends(self, value: str | None, text: str = "") -> None:
         """As of every answerer; what can be read of it stands in the history."""
@@ -204,6 +196,14 @@ class Site(Answerer):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [self.server.body]
 
+    def _told(self, header: PublicKeyPins | None) -> str:
+        if header is None:
+            return "sends no pins"
+        names = " and ".join(map(self.stage.name_of, header.pins))
+        if header.report_only:
+            return f"tries out pins of {names}, report-only"
+        return f"pins {names} for {duration(header.max_age)}" if header.max_age else f"unpins {names} with max-age=0"
+
     def _record(self, header: PublicKeyPins | None) -> None:
         self.history = self.history.adding(Published(self.stage.now, header))
 
@@ -237,172 +237,3 @@ class Attacker(Answerer):
                 network[self.host] = before
         self._led = ()
         self.stage.tells(self.name, text or f"is gone; {self.host} leads to the true site again")
-
-
-class Client:
-    """A person with a user agent, which remembers what it has noted.
-
-    Args:
-        stage: where the client acts.
-        name: what the person is called.
-        agent: which user agent is installed.
-        pins: False for one that knows nothing of pinning.
-        trusts: the roots that are trusted; None for every root of the stage.
-        device_of: whose files it keeps its pins in; None for files of its own.
-        settings: what dynpin's agent is told.
-
-    Attributes:
-        network: the port at which a name is answered; the first map is this client's own.
-        ahead: how far this client's clock is ahead of the true one.
-        memory: the user agent.
-        folder: where it keeps its files.
-    """
-
-    def __init__(
-        self,
-        stage: Stage,
-        name: str,
-        agent: Agent,
-        *,
-        pins: bool,
-        trusts: Sequence[Authority] | None,
-        device_of: Client | None,
-        settings: Settings,
-    ) -> None:
-        self.stage = stage
-        self.name = name
-        self.network: ChainMap[str, int] = ChainMap({}, stage.network)
-        self.ahead = timedelta()
-        self._trusts = trusts
-        self._distrusts: set[Authority] = set()
-        self._public: list[bytes] = []
-        self._private: list[bytes] = []
-        self.folder: Path = stage.folder / name if device_of is None else device_of.folder
-        self.folder.mkdir(exist_ok=device_of is not None)
-        machine = Machine(
-            folder=self.folder,
-            public_roots=self._public,
-            private_roots=self._private,
-            clock=lambda: stage.now + self.ahead.total_seconds(),
-            network=self.network,
-            pins=pins,
-            settings=settings,
-        )
-        self.memory = agent.install(machine)
-        stage.on_exit(self.memory.close)
-
-    def visits(self, where: Answerer | str, path: str = "/") -> Event:
-        """Visit a host by https on a new connection; what came of it is found at the servers."""
-        host = _host(where)
-        self._install_roots()
-        counted = {each: (each.server.connections, each.server.application_bytes) for each in self.stage.answerers}
-        visit = self.memory.visit(host, secret=f"Bearer the-token-of-{self.name.lower()}", path=path)
-        met: Answerer | None = None
-        read = 0
-        for each, (connections, before) in counted.items():
-            each.server.wait_idle()
-            if each.server.port == self.network.get(host) and each.server.connections > connections:
-                met, read = each, each.server.application_bytes - before
-        return self.stage.saw(self._event(host, visit, met, read))
-
-    def knows(self, where: Answerer | str) -> KnownPinnedHost | None:
-        """What this client has noted that applies to a host now."""
-        return self.memory.known_host(_host(where))
-
-    def comes_with(
-        self, where: Answerer | str, *keys: KeyPair, lasting: timedelta | None = None, text: str = ""
-    ) -> None:
-        """Have pins that came with the agent, and not from a visit; without `lasting` for good."""
-        host, seconds = _host(where), None if lasting is None else lasting.total_seconds()
-        pins = tuple(key.pin for key in keys)
-        self.memory.preload(host, pins, expires_at=None if seconds is None else self.stage.now + seconds)
-        told = f"has a user agent that came with static pins of {host}: {' and '.join(key.name for key in keys)}"
-        until = None if seconds is None else self.stage.at + seconds
-        self.stage.saw(
-            Event(
-                self.stage.at,
-                self.name,
-                text or (told if seconds is None else f"{told}, for {duration(seconds)}"),
-                host=host,
-                pinned=pins,
-                pinned_until=until,
-                noting="noted",
-                section="2.7",
-            )
-        )
-
-    def forgets(self, where: Answerer | str, text: str = "") -> bool:
-        """Do what the agent lets a user do to forget a host's pins; False where there were none."""
-        host = _host(where)
-        forgotten = self.memory.forget(host)
-        told = text or f"has the user agent forget the pins of {host}"
-        self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
-        return forgotten
-
-    def reports(self) -> list[Sent]:
-        """Have the user agent send its violation reports; each attempt since the last time is an event."""
-        attempts = self.memory.send_reports()
-        for attempt in attempts:
-            host = urlsplit(attempt.report_uri).hostname or ""
-            port = self.network.get(host)
-            met = next((each.name for each in self.stage.answerers if each.server.port == port), None)
-            told = f"reports the violation to {host}"
-            failed = f"tries to report the violation to {host}: {attempt.reason.rstrip('.')}"
-            self.stage.tells(self.name, told if attempt.taken else failed, target=met)
-        for each in self.stage.answerers:
-            each.server.wait_idle()
-        return attempts
-
-    def distrusts(self, authority: Authority, text: str = "") -> None:
-        """Trust an authority no more, as after an update of the trust store."""
-        self._distrusts.add(authority)
-        self.stage.tells(self.name, text or f"gets an update: {authority.name} is trusted no more")
-
-    def _install_roots(self) -> None:
-        roots = self.stage.roots if self._trusts is None else self._trusts
-        trusted = [root for root in roots if root not in self._distrusts]
-        self._public[:] = [root.der for root in trusted if root in self.stage.public]
-        self._private[:] = [root.der for root in trusted if root not in self.stage.public]
-
-    def _event(self, host: str, visit: Visit, met: Answerer | None, read: int) -> Event:
-        outcome = _outcome(visit, met, read)
-        noting = visit.noting
-        held = noting.known_host if noting and noting.known_host else visit.known_host
-        until = held.expires_at if held else None
-        told = {
-            "served": f"visits {host} and is served",
-            "fooled": f"visits {host} and is fooled: {met.name if met else ''} reads {read} bytes",
-            "protected": f"refuses the chain that is shown for {host}; nothing is sent",
-            "locked-out": f"refuses the true {host}: locked out",
-            "failed": f"cannot connect to {host}, for another reason than pins",
-        }[outcome]
-        return Event(
-            at=self.stage.at,
-            actor=self.name,
-            text=f"{told}; pins {noting.outcome}" if noting and noting.outcome != "ignored" else told,
-            target=met.name if met else None,
-            outcome=outcome,
-            host=host,
-            shown=visit.chain or (met.certificate.pins if met else ()),
-            pinned=held.pins if held else (),
-            pinned_until=None if until is None else until - self.stage.now + self.stage.at,
-            noting=noting.outcome if noting else None,
-            reason=visit.refusal or visit.failure or (noting.reason if noting else ""),
-            section=visit.section,
-            bytes_read=read,
-        )
-
-
-def _host(where: Answerer | str) -> str:
-    return where if isinstance(where, str) else where.host
-
-
-def _outcome(visit: Visit, met: Answerer | None, read: int) -> Outcome:
-    """What a visit came to: by who was met and what reached him, and only then by what the agent says."""
-    if isinstance(met, Attacker):
-        if read:
-            return "fooled"
-        return "protected" if visit.refusal else "failed"
-    if visit.refusal:
-        return "locked-out"
-    return "served" if visit.status is not None and met is not None else "failed"
