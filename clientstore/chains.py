@@ -15,18 +15,31 @@ _DER = 2  # _ssl.ENCODING_DER
 class Certificate(Protocol):
     """A certificate as OpenSSL holds it: equal to another one where their encodings are equal."""
 
-    def public_bytes(self, encoding: int, /) -> bytes: ...
+    def public_bytes(self, encoding: int, /) -> bytes:
+        """Its encoding, DER for 2."""
+        ...
 
 
 class Inner(Protocol):
     """The object of CPython's ``_ssl`` inside every SSLSocket and SSLObject."""
 
     @property
-    def server_hostname(self) -> str | None: ...
+    def server_hostname(self) -> str | None:
+        """The name that TLS used."""
+        ...
+
     @property
-    def session_reused(self) -> bool: ...
-    def get_verified_chain(self) -> list[Certificate] | None: ...
-    def get_unverified_chain(self) -> list[Certificate] | None: ...
+    def session_reused(self) -> bool:
+        """Whether the handshake resumed a session, and so has no chain of its own."""
+        ...
+
+    def get_verified_chain(self) -> list[Certificate] | None:
+        """The chain that OpenSSL built and verified."""
+        ...
+
+    def get_unverified_chain(self) -> list[Certificate] | None:
+        """The certificates as the server sent them."""
+        ...
 
 
 def is_strict(context: ssl.SSLContext) -> bool:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from dynpin.clientstore.chains import Certificate, der
@@ -22,7 +22,7 @@ from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation
 
-__all__ = ["Enforcement", "Peer", "PrivateRoots", "Reporter", "request_site"]
+__all__ = ["Enforcement", "Peer", "PrivateRoots", "Proof", "Reporter", "request_site"]
 
 # The error says it all to whoever catches it; a record is for programs that ask for one.
 logger = logging.getLogger("dynpin.clientstore")
@@ -67,11 +67,36 @@ class Peer:
     reporter: Reporter | None = None
 
 
-class _Passed(NamedTuple):
-    """A chain that passed Pin Validation: what it proved, and against which state of the store, from when to when."""
+class Proof:
+    """What a handshake proved, as OpenSSL holds it: DER and pins are made of it when somebody asks for them.
 
-    chain: list[Certificate]
-    peer: Peer
+    Connections that show the same chain share one.
+    """
+
+    def __init__(self, host: str, chain: list[Certificate] | None = None) -> None:
+        self.host = host
+        self.chain = chain or []
+
+    @cached_property
+    def validated(self) -> tuple[bytes, ...]:
+        """The chain in DER, leaf first."""
+        return der(self.chain)
+
+    @cached_property
+    def pins(self) -> tuple[Pin, ...]:
+        """The pins of the chain, leaf first."""
+        return _pins(self.validated)
+
+
+class _Passed(NamedTuple):
+    """A chain that passed Pin Validation: against which state of the store, from when to when, and what of it counted.
+
+    A chain that is the same from the certificate number `depth` on passes too: whatever the leaf, where it is an
+    issuer whose key is pinned; whatever the chain, where the host is no Known Pinned Host.
+    """
+
+    proof: Proof
+    depth: int
     known_host: str | None
     generation: int
     since: float
@@ -98,7 +123,7 @@ class Enforcement:
         self.reporter = ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
         self._asked = (store, private_roots, on_violation, reporter, public_roots)
         self._passed: dict[str | None, tuple[_Passed, ...]] = {}
-        self._sessions: OrderedDict[bytes, Peer] = OrderedDict()
+        self._sessions: OrderedDict[bytes, Proof] = OrderedDict()
         self._lock = threading.Lock()
         if private_roots == "bypass" and public_roots is None:
             self.public_roots = _public_roots()  # its absence is told now, not at the first handshake
@@ -107,31 +132,35 @@ class Enforcement:
         """Whether the other one enforces the same pins in the same way."""
         return self._asked == other._asked
 
-    def remember(self, session_id: bytes, peer: Peer) -> None:
+    def remember(self, session_id: bytes, proof: Proof) -> None:
         """Keep what the handshake that made a TLS session has proved, for the connection that resumes it."""
         with self._lock:
-            self._sessions[session_id] = peer
+            self._sessions[session_id] = proof
             self._sessions.move_to_end(session_id)
             if len(self._sessions) > _REMEMBERED_SESSIONS:
                 self._sessions.popitem(last=False)
 
-    def recall(self, server_hostname: str | None, chain: list[Certificate]) -> Peer | None:
+    def recall(self, server_hostname: str | None, chain: list[Certificate]) -> Proof | None:
         """What passed Pin Validation before and does again: same name, same chain, same store, nothing expired.
 
         Behind the arithmetic of a handshake the processor's caches are cold, so that each step left out counts.
         OpenSSL compares certificates by their encodings, and makes no copy of them.
         """
         for passed in self._passed.get(server_hostname, ()):
-            if passed.chain == chain:
-                store = self.store
-                try:
-                    if store.generation() != passed.generation or not passed.since <= (now := store.now()) <= passed.until:
-                        return None
-                except StoreError:
-                    return None  # the long way tells why
-                if passed.known_host is not None:
-                    store.count_use(passed.known_host, now)
-                return passed.peer
+            proof, depth, known_host, generation, since, until = passed
+            if proof.chain != chain:
+                if not depth or proof.chain[depth:] != chain[depth:]:
+                    continue
+                proof = Proof(proof.host, chain)
+            try:
+                now = self.store.now_unless_written(generation)
+            except StoreError:
+                return None  # the long way tells why
+            if now is None or not since <= now <= until:
+                return None
+            if known_host is not None:
+                self.store.count_use(known_host, now)
+            return proof
         return None
 
     def check(
@@ -142,7 +171,7 @@ class Enforcement:
         resumed_session: bytes | None,
         chain: list[Certificate],
         served: Callable[[], tuple[bytes, ...]],
-    ) -> Peer:
+    ) -> Proof:
         """Run Pin Validation for one finished handshake.
 
         Args:
@@ -162,7 +191,7 @@ class Enforcement:
                 f"no pins can be looked up for this TLS connection: {error}. Nothing was sent. Connect by host name, "
                 "with server_hostname set."
             ) from None
-        peer, cause = Peer(host, (), (), tuple), None
+        proof, cause = Proof(host), None
         if not strict:
             cause = "certificate or host name verification is switched off for this connection"
         elif resumed_session is not None:
@@ -173,89 +202,86 @@ class Enforcement:
             if earlier is None or earlier.host != host:
                 cause = "its TLS session was resumed from a handshake not seen here"
             else:
-                peer = earlier
+                proof = earlier
         else:
-            validated = der(chain)
-            peer = Peer(host, _pins(validated), validated, tuple, self.reporter)
+            proof = Proof(host, chain)
         # RFC 7469 §2.3.3: IP addresses are never pinned.
         if not is_ip_literal(host):
-            validation, generation, now = self._validate(peer, cause, served)
-            if validation.ok and chain and strict and resumed_session is None:
-                self._remember_chain(server_hostname, chain, peer, validation.known_host, generation, now)
-        return peer
+            validation, generation, now = self._validate(proof, cause, served)
+            if validation.ok and strict and resumed_session is None:
+                self._remember_chain(server_hostname, proof, validation.known_host, generation, now)
+        return proof
 
     def _remember_chain(
-        self,
-        server_hostname: str | None,
-        chain: list[Certificate],
-        peer: Peer,
-        known: KnownPinnedHost | None,
-        generation: int,
-        now: float,
+        self, server_hostname: str | None, proof: Proof, known: KnownPinnedHost | None, generation: int, now: float
     ) -> None:
-        until = float("inf") if known is None or known.expires_at is None else known.expires_at
-        passed = _Passed(chain, peer, None if known is None else known.host, generation, now, until)
+        if known is None:
+            passed = _Passed(proof, len(proof.chain), None, generation, now, float("inf"))
+        else:
+            depth = 0 if frozenset(known.pins).isdisjoint(_pins(proof.validated[1:])) else 1
+            until = float("inf") if known.expires_at is None else known.expires_at
+            passed = _Passed(proof, depth, known.host, generation, now, until)
         if len(self._passed) >= _REMEMBERED_NAMES:
             self._passed.clear()
-        others = (other for other in self._passed.get(server_hostname, ()) if other.chain != chain)
+        others = (other for other in self._passed.get(server_hostname, ()) if other.generation == generation)
         self._passed[server_hostname] = (passed, *others)[:_REMEMBERED_CHAINS]
 
     def _validate(
-        self, peer: Peer, cause: str | None, served: Callable[[], tuple[bytes, ...]]
+        self, proof: Proof, cause: str | None, served: Callable[[], tuple[bytes, ...]]
     ) -> tuple[Validation, int, float]:
         store = self.store
         try:
             # Before the look-up: a write in between must not be taken for one that the look-up has seen.
             generation, now = store.generation(), store.now()
-            validation = store.validate(peer.host, peer.pins, certificates=peer.validated)
+            validation = store.validate(proof.host, proof.pins, certificates=proof.validated)
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
-            raise PinValidationError(f"the pins of {peer.host} cannot be read, so nothing was sent: {error}") from error
-        if validation.ok or (cause is None and self._bypassed(peer)):
+            raise PinValidationError(
+                f"the pins of {proof.host} cannot be read, so nothing was sent: {error}"
+            ) from error
+        if validation.ok or (cause is None and self._bypassed(proof)):
             return validation, generation, now
         path = None if store.is_default else store.path
         if cause is not None:
             violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
         else:
-            report = self._report(validation, peer, served(), now)
+            report = self._report(validation, proof, served(), now)
             known = validation.known_host
-            explained = known and explain_violation(validation, known, peer.validated, now, path)
+            explained = known and explain_violation(validation, known, proof.validated, now, path)
             violation = PinValidationError(str(explained or validation.reason), validation=validation, report=report)
-        logger.error("Pin Validation failed: %s", violation, extra={"host": peer.host})
+        logger.error("Pin Validation failed: %s", violation, extra={"host": proof.host})
         if self.on_violation is not None:
             try:
                 self.on_violation(violation)
             except Exception:
-                logger.exception("the on_violation callback failed for %s", peer.host)
+                logger.exception("the on_violation callback failed for %s", proof.host)
         raise violation
 
-    def _report(
-        self, validation: Validation, peer: Peer, served: tuple[bytes, ...], now: float
-    ) -> Report | None:
+    def _report(self, validation: Validation, proof: Proof, served: tuple[bytes, ...], now: float) -> Report | None:
         known = validation.known_host
         if known is None:
             return None
         report = build_report(
-            host=peer.host,
-            port=_port(peer.host),
+            host=proof.host,
+            port=_port(proof.host),
             known_host=known,
             served=served,
-            validated=peer.validated,
+            validated=proof.validated,
             now=now,
         )
         if self.reporter is not None and known.report_uri is not None:
             try:
                 self.reporter.add(report, known.report_uri)
             except StoreError:
-                logger.exception("the violation report about %s could not be kept", peer.host)
+                logger.exception("the violation report about %s could not be kept", proof.host)
         return report
 
-    def _bypassed(self, peer: Peer) -> bool:
+    def _bypassed(self, proof: Proof) -> bool:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
         # then sends no report either.
-        if self.private_roots == "enforce" or self.public_roots is None or not peer.validated:
+        if self.private_roots == "enforce" or self.public_roots is None or not proof.validated:
             return False
-        return peer.validated[-1] not in self.public_roots
+        return proof.validated[-1] not in self.public_roots
 
 
 def _port(host: str) -> int | None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dynpin.clientstore.last_seen import TICK, LastSeen
+from dynpin.clientstore.past_sqlite import HEAD, wal_index
 from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_errors, transaction
 from dynpin.clientstore.table import select
-from dynpin.clientstore.usage import Uses
-from dynpin.clientstore.wal_index import HEAD, wal_index
+from dynpin.clientstore.usage import BATCH, Uses
 from dynpin.errors import StoreError
 from dynpin.hosts import KnownPinnedHost
 
@@ -108,7 +108,7 @@ class StoreFile:
             file = open_database(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
             if isinstance(self.path, Path):
-                self._file = os.stat(self.path)
+                self._file = self.path.stat()
                 self._index = None if file.stamp else wal_index(self.path)
             # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
             last = weakref.finalize(self, _close, file.connection, os.getpid())
@@ -124,7 +124,7 @@ class StoreFile:
         if self._stamp is not None:
             return file_stamp(self.path) == self._stamp
         try:
-            return self._file is not None and os.path.samestat(os.stat(self.path), self._file)
+            return self._file is not None and os.path.samestat(self.path.stat(), self._file)
         except FileNotFoundError:
             return False
 
@@ -192,18 +192,38 @@ class StoreFile:
         now = self.clock()
         seen_at = self._seen.at
         if seen_at is None or not 0.0 <= now - seen_at < TICK:
-            with self.reading() as connection:
-                jump = self._seen.jump(connection, now)
-                if jump is not None:
-                    if self.on_clock_jump == "refuse" and seen_at is not None and now > seen_at:
-                        raise StoreError(f"{jump}. If it is right: dynpin hosts check --accept-clock")
-                    logger.warning("%s", jump)
-                self._seen.at = now
+            self._tell_of_jump(seen_at, now)
         return now
+
+    def now_unless_written(self, generation: int) -> float | None:
+        """The time, as :meth:`now` has it; None where somebody has written since the generation was that one.
+
+        Raises:
+            StoreError: as :meth:`now` and :meth:`generation` do.
+        """
+        index = self._index
+        # As both of them do, in one step: every handshake waits for it.
+        if index is None or index[HEAD] != self._head:
+            self.generation()
+        now = self.clock()
+        seen_at = self._seen.at
+        if seen_at is None or not 0.0 <= now - seen_at < TICK:
+            self._tell_of_jump(seen_at, now)
+        return now if self._generation == generation else None
+
+    def _tell_of_jump(self, seen_at: float | None, now: float) -> None:
+        with self.reading() as connection:
+            jump = self._seen.jump(connection, now)
+            if jump is not None:
+                if self.on_clock_jump == "refuse" and seen_at is not None and now > seen_at:
+                    raise StoreError(f"{jump}. If it is right: dynpin hosts check --accept-clock")
+                logger.warning("%s", jump)
+            self._seen.at = now
 
     def count_use(self, host: str, now: float) -> None:
         """Count that the pins of a host have let a connection pass."""
-        if self._uses.add(host, now):
+        self._uses.append((host, now))
+        if len(self._uses) >= BATCH:
             self.write_uses()
 
     def write_uses(self) -> None:

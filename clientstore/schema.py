@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynpin.clientstore.past_sqlite import first_bytes
 from dynpin.errors import StoreError
 
 if TYPE_CHECKING:
@@ -237,8 +238,7 @@ def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
 def _is_cut_off(path: Path) -> bool:
     """Whether the file ends before a page does: SQLite takes an empty one for new, and zeros for what is missing."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(18)
+    header = first_bytes(path, 18)
     page_size = int.from_bytes(header[16:18])
     return size == 0 or (
         header.startswith(b"SQLite format 3\0") and size % (65_536 if page_size == 1 else page_size or 1) != 0

@@ -11,11 +11,10 @@ import ssl
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, ClassVar, TypeVar, cast
 
 from dynpin.clientstore.chains import inner, is_strict, session_id, unverified_chain
-from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
+from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Proof, Reporter
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import PinValidationError, UnenforceableContext
@@ -78,10 +77,10 @@ def peer_of(connection: object) -> Peer | None:
 
     None where the object is no enforced connection, or its handshake has not passed.
     """
-    if not isinstance(connection, _SocketGuard | _ObjectGuard) or connection.dynpin_peer is None:
+    if not isinstance(connection, _SocketGuard | _ObjectGuard) or connection.dynpin_proof is None:
         return None
-    # What passed before is shared by connections; what its server sent is each one's own.
-    return replace(connection.dynpin_peer, served=_served(connection))
+    proof, reporter = connection.dynpin_proof, connection.dynpin_enforcements[-1].reporter
+    return Peer(proof.host, proof.pins, proof.validated, _served(connection), reporter)
 
 
 class _HandshakeGuard:
@@ -91,22 +90,22 @@ class _HandshakeGuard:
     dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
     dynpin_strict: bool | None = None
     dynpin_error: PinValidationError | None = None
-    dynpin_peer: Peer | None = None
+    dynpin_proof: Proof | None = None
 
     def _dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
         tls = inner(connection)
-        if self.dynpin_peer is not None or tls is None:
+        if self.dynpin_proof is not None or tls is None:
             return
         # SSL_new copies the verify mode, so what counts is what held when the connection was made.
         strict = is_strict(connection.context) if self.dynpin_strict is None else self.dynpin_strict
         name, chain, reused = tls.server_hostname, tls.get_verified_chain(), tls.session_reused
-        peer: Peer | None = None
+        proof: Proof | None = None
         for enforcement in self.dynpin_enforcements:
-            peer = enforcement.recall(name, chain) if strict and chain and not reused else None
-            if peer is None:
+            proof = enforcement.recall(name, chain) if strict and chain and not reused else None
+            if proof is None:
                 try:
-                    peer = enforcement.check(
+                    proof = enforcement.check(
                         name,
                         strict=strict,
                         resumed_session=session_id(connection) if reused else None,
@@ -116,18 +115,19 @@ class _HandshakeGuard:
                 except PinValidationError as error:
                     self.dynpin_error = error
                     raise
-        self.dynpin_peer = peer
+        self.dynpin_proof = proof
 
 
 class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
     """An SSLSocket that shows nothing and sends nothing before its handshake has passed Pin Validation."""
 
     @classmethod
-    def _create(cls, *args: object, **kwargs: object) -> ssl.SSLSocket:
+    def _create(cls, *args: object, context: ssl.SSLContext, **options: object) -> ssl.SSLSocket:
         # CPython's maker of sockets. A handshake inside of it looks at the context itself.
-        made = cast("_SocketGuard", getattr(super(), "_create")(*args, **kwargs))  # noqa: B009 - typeshed has it not
-        if made.dynpin_peer is None:
-            made.dynpin_strict = is_strict(made.context)
+        make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed has it not
+        made = cast("_SocketGuard", make(*args, context=context, **options))
+        if made.dynpin_proof is None:
+            made.dynpin_strict = is_strict(context)
         return made
 
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
@@ -159,9 +159,12 @@ class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):
     """An SSLObject (asyncio, anyio, trio, TLS in TLS) that is guarded in the same way."""
 
     @classmethod
-    def _create(cls, *args: object, **kwargs: object) -> ssl.SSLObject:
-        made = cast("_ObjectGuard", getattr(super(), "_create")(*args, **kwargs))  # noqa: B009 - typeshed has it not
-        made.dynpin_strict = is_strict(made.context)
+    def _create(
+        cls, incoming: object, outgoing: object, *, context: ssl.SSLContext, **options: object
+    ) -> ssl.SSLObject:
+        make: Callable[..., ssl.SSLObject] = getattr(super(), "_create")  # noqa: B009 - typeshed has it not
+        made = cast("_ObjectGuard", make(incoming, outgoing, context=context, **options))
+        made.dynpin_strict = is_strict(context)
         return made
 
     def do_handshake(self) -> None:
@@ -187,7 +190,7 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
     """The method of the same name of the class behind the guard, run once the handshake has passed."""
 
     def method(self: _SocketGuard | _ObjectGuard, *args: object, **kwargs: object) -> object:
-        if self.dynpin_peer is None:
+        if self.dynpin_proof is None:
             self.dynpin_ready()
         inherited: Callable[..., object] = getattr(super(guard, self), name)  # pyright: ignore[reportUnknownArgumentType]
         return inherited(*args, **kwargs)
@@ -203,9 +206,9 @@ def _session_property(base: type) -> property:
 
     def read(self: _SocketGuard | _ObjectGuard) -> ssl.SSLSession | None:
         session: ssl.SSLSession | None = inherited.__get__(self)
-        if session is not None and self.dynpin_peer is not None:
+        if session is not None and self.dynpin_proof is not None:
             for enforcement in self.dynpin_enforcements:
-                enforcement.remember(session.id, self.dynpin_peer)
+                enforcement.remember(session.id, self.dynpin_proof)
         return session
 
     def write(self: _SocketGuard | _ObjectGuard, session: ssl.SSLSession) -> None:

@@ -6,10 +6,10 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["Usage", "Uses"]
+__all__ = ["BATCH", "Usage", "Uses"]
 
 # How many uses are collected before they are written: a handshake must not wait for the disk.
-_BATCH = 1_000
+BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,23 +20,12 @@ class Usage:
     last_at: float
 
 
-class Uses:
-    """The uses that are not written yet. Any thread may add, with no lock: a list takes what is appended whole."""
-
-    def __init__(self) -> None:
-        self._uses: list[tuple[str, float]] = []
-
-    def add(self, host: str, now: float) -> bool:
-        """Count one use; True when it is time to write."""
-        self._uses.append((host, now))
-        return len(self._uses) >= _BATCH
-
-    def __len__(self) -> int:
-        return len(self._uses)
+class Uses(list[tuple[str, float]]):
+    """The uses that are not written yet, each a host and a time. Any thread may append, with no lock."""
 
     def write(self, connection: sqlite3.Connection) -> int:
         """Write what was collected, for the hosts that are still there; how much of it, for `forget`."""
-        written = self._uses[:]
+        written = self[:]
         if written:
             last_at = dict(written)
             connection.executemany(
@@ -48,7 +37,7 @@ class Uses:
 
     def forget(self, written: int) -> None:
         """Let go of what was written."""
-        del self._uses[:written]
+        del self[:written]
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Usage]:

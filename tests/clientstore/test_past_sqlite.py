@@ -1,0 +1,226 @@
+"""The generation of a store: told without asking SQLite, and right whoever has written, in whatever way."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dynpin import KnownPinnedHost, Pin
+from dynpin.clientstore import PinStore, check, past_sqlite
+from dynpin.clientstore.table import put
+
+PIN, OTHER = Pin(bytes(32)), Pin(bytes([1]) * 32)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has SQLite asked, and other locks")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pins"
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[PinStore]:
+    with PinStore(file) as store:
+        store.pin("first.test", [PIN])
+        yield store
+
+
+def statements(store: PinStore) -> list[str]:
+    """What SQLite is asked from now on."""
+    asked: list[str] = []
+    with store.reading() as connection:
+        connection.set_trace_callback(asked.append)
+    return asked
+
+
+def by_another_process(file: Path, code: str) -> None:
+    source = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n" + code
+    subprocess.run([sys.executable, "-c", source, str(file)], check=True)
+
+
+PUT = (
+    "c.execute(\"INSERT INTO hosts (host, pins, include_subdomains, noted_at, source, domain) VALUES ('new.test',"
+    " zeroblob(32), 0, 0, 'static', 'new.test')\")\n"
+)
+WRITES: dict[str, str] = {
+    "a commit": PUT,
+    "a commit and a checkpoint of all": PUT + "c.execute('PRAGMA wal_checkpoint(TRUNCATE)')",
+    # The next writer begins the -wal anew: its head may be as long as before.
+    "a checkpoint first": "c.execute('PRAGMA wal_checkpoint(RESTART)')\n" + PUT,
+    "VACUUM": PUT + "c.execute('VACUUM')",
+    "a commit of many pages": PUT
+    + "c.execute('CREATE TABLE big (x)'); c.execute('INSERT INTO big SELECT zeroblob(5000000)')",
+    "a crash behind the commit": PUT + "import os; os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("code", WRITES.values(), ids=WRITES)
+def test_what_another_process_wrote_is_seen(store: PinStore, file: Path, code: str) -> None:
+    assert store.known_host("new.test") is None  # remembered from here on
+    before = store.generation()
+    by_another_process(file, code)
+    assert store.generation() != before
+    assert store.known_host("new.test") is not None
+
+
+def test_nothing_is_asked_while_nobody_writes(store: PinStore, file: Path) -> None:
+    store.known_host("first.test")
+    generation = store.generation()
+    asked = statements(store)
+    for _ in range(3):
+        assert store.generation() == generation
+        assert store.known_host("first.test") is not None
+        assert store.validate("first.test", [PIN]).ok
+    assert asked == []
+    by_another_process(file, PUT)
+    assert store.generation() != generation
+    assert asked == ["PRAGMA data_version"]
+
+
+def test_a_checkpoint_changes_no_pin(store: PinStore, file: Path) -> None:
+    generation = store.generation()
+    by_another_process(file, "c.execute('PRAGMA wal_checkpoint(PASSIVE)')")
+    assert store.generation() == generation
+
+
+def test_a_write_that_is_not_committed_is_not_seen(store: PinStore, file: Path) -> None:
+    generation = store.generation()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM hosts")
+        assert store.generation() == generation
+        assert store.known_host("first.test") is not None
+        other.execute("COMMIT")
+    assert store.generation() != generation
+    assert store.known_host("first.test") is None
+
+
+def test_a_symbolic_link_leads_to_the_same_index(store: PinStore, file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "elsewhere" / "link"
+    link.parent.mkdir()
+    link.symlink_to(file)
+    with PinStore(link) as linked:
+        linked.known_host("new.test")
+        asked = statements(linked)
+        linked.generation()
+        assert asked == []
+        by_another_process(file, PUT)
+        assert linked.known_host("new.test") is not None
+
+
+# -- another file in its place ----------------------------------------------------------------------------------------
+
+
+def _repaired(file: Path) -> None:
+    check.repair(file, 1e9)
+    with PinStore(file) as other:
+        other.pin("new.test", [PIN])
+
+
+def _put_back(file: Path) -> None:
+    copy = file.with_name("copy")
+    with contextlib.closing(sqlite3.connect(file)) as live, contextlib.closing(sqlite3.connect(copy)) as backup:
+        live.backup(backup)
+    with PinStore(copy) as other:
+        other.pin("new.test", [PIN])
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink()
+    copy.replace(file)
+
+
+@pytest.mark.parametrize("replace", [_repaired, _put_back])
+def test_a_file_that_was_replaced_is_opened_anew(store: PinStore, file: Path, replace: Callable[[Path], None]) -> None:
+    replace(file)
+    # Not at each handshake, which would cost a system call, but whenever the file is read or written.
+    assert store.known_host("new.test") is not None
+    store.pin("late.test", [PIN])
+    with PinStore(file) as other:
+        assert {known.host for known in other.hosts()} == {"first.test", "new.test", "late.test"}
+
+
+def test_a_file_that_was_removed_with_all_its_companions_is_made_anew(store: PinStore, file: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink()
+    store.pin("late.test", [PIN])
+    with PinStore(file) as other:
+        assert [known.host for known in other.hosts()] == ["late.test"]
+
+
+# -- where there is no such index, or another one ---------------------------------------------------------------------
+
+
+def test_without_an_index_sqlite_is_asked(store: PinStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynpin.clientstore.file.wal_index", lambda _: None)
+    with PinStore(file) as other:
+        generation = other.generation()
+        asked = statements(other)
+        by_another_process(file, PUT)
+        assert other.generation() != generation
+        assert asked == ["PRAGMA data_version"]
+        assert other.known_host("new.test") is not None
+
+
+def test_an_index_that_does_not_move_with_a_write_is_trusted_no_more(
+    store: PinStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside = file.with_name("aside")
+    with PinStore(aside) as another, monkeypatch.context() as patch:
+        another.pin("a.test", [PIN])
+        stranger = past_sqlite.wal_index(aside)
+        patch.setattr("dynpin.clientstore.file.wal_index", lambda _: stranger)
+        with PinStore(file) as misled:
+            misled.pin("b.test", [PIN])
+            assert misled.known_host("new.test") is None
+            by_another_process(file, PUT)
+            assert misled.known_host("new.test") is not None
+
+
+def test_a_store_in_memory_asks_nobody() -> None:
+    with PinStore.private() as store:
+        generation = store.generation()
+        asked = statements(store)
+        assert store.generation() == generation
+        assert asked == []
+        store.pin("a.test", [PIN])
+        assert store.generation() != generation
+
+
+# -- what it must not do to SQLite's locks ----------------------------------------------------------------------------
+
+LOCKED = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)
+c.execute("BEGIN IMMEDIATE")
+"""
+
+
+def test_a_second_store_on_the_file_leaves_the_first_its_locks(store: PinStore, file: Path) -> None:
+    # POSIX drops every lock of a process on a file with any descriptor of it that is closed.
+    # Another process that then takes itself for the last one removes the -wal, and what is written to it is lost.
+    with store.writing() as connection:
+        put(connection, KnownPinnedHost("kept.test", (PIN,), False, None, 0.0, None, "static"))
+        for _ in range(3):
+            child = subprocess.run(
+                [sys.executable, "-c", LOCKED, str(file)], capture_output=True, text=True, check=False
+            )
+            assert "database is locked" in child.stderr
+            PinStore(file).close()
+    with PinStore(file) as other:
+        assert other.known_host("kept.test") is not None
+
+
+def test_descriptors_do_not_pile_up(file: Path) -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(50):
+        with PinStore(file) as store:
+            store.generation()
+    assert len(list(Path("/dev/fd").iterdir())) <= before + 4 < soft
