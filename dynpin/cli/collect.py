@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import ssl
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -91,13 +92,17 @@ def collect(
         fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
     if digest not in (None, "daily", "weekly"):
         fail(f"--digest is daily or weekly, not {digest!r}")
+    _check_tls(tls_certificate, tls_key)
     own = {} if inventory is None else read_inventory(inventory).own_keys()
     made = None
     if not (password or user_header or open_access):
         password = made = secrets.token_urlsafe(12)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            fail(f"cannot listen on {host} port {port}: {error.strerror}; name others with --host and --port")
         try:
             reports = collector(
                 storage,
@@ -128,6 +133,19 @@ def collect(
             server_header=False,
         )
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _check_tls(certificate: Path | None, key: Path | None) -> None:
+    """Refuse a pair that cannot be served, before anything is promised."""
+    if certificate is None:
+        if key is not None:
+            fail(f"--tls-key {key} is of no use without --tls-certificate")
+        return
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        holder = f"{certificate} and {key}" if key is not None else f"{certificate} alone (name its key with --tls-key)"
+        fail(f"https cannot be served with {holder}: not a certificate and its key in PEM ({error.reason or error})")
 
 
 def _welcome(base: str, names: list[str], password: str | None, storage: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
 from dynpin.cli.collect import app
+from tests.middleware.collector.chains import Issued
 from tests.middleware.collector.conftest import report
-from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, reported
+from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
 
 COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect"]
 
@@ -122,3 +125,45 @@ def test_prune(tmp_path: Path) -> None:
 
 def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
     assert "daily or weekly" in run("--digest", "hourly", "--storage", str(tmp_path / "r.sqlite"), code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--tls-certificate", "cert.pem"), "cert.pem alone (name its key with --tls-key)"),
+        (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "cert.pem and other.pem"),
+        (("--tls-key", "key.pem"), "no use without --tls-certificate"),
+        (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7 port 8080: "),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_anything_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pair(tmp_path)
+    (tmp_path / "other.pem").write_bytes(private_pem(MIDDLE))
+    told = run(*options, code=2)
+    assert said in " ".join(told.split())
+    assert "report-uri" not in told
+
+
+def test_it_serves_https(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    tls = ("--tls-certificate", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *tls) as (_, said):
+        assert said["report-uri"].startswith("https://")
+        trusted = ssl.create_default_context(cadata=ROOT.pem)
+        address = httpx.URL(said["report-uri"])
+        with httpx.Client(verify=trusted, trust_env=False) as client:
+            sent = client.post(address, json=report(), extensions={"sni_hostname": "api.test"})
+    assert sent.status_code == 204
+
+
+def write_pair(folder: Path) -> None:
+    leaf = ROOT.issue("api.test", days=30_000)
+    (folder / "cert.pem").write_text(leaf.pem)
+    (folder / "key.pem").write_bytes(private_pem(leaf))
+
+
+def private_pem(issued: Issued) -> bytes:
+    return issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
