@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import socketserver
 import threading
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.policy import default as default_policy
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -150,6 +154,58 @@ def test_apprise_delivers_to_a_webhook() -> None:
         apprise([f"json://127.0.0.1:{server.server_port}/hook"])("dynpin: 1 new groups", "New: a.test")
         thread.join()
     assert b"dynpin: 1 new groups" in got[0]
+
+
+class MailServer(socketserver.TCPServer):
+    """A mail server that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        super().__init__(("127.0.0.1", 0), MailSession)
+
+
+class MailSession(socketserver.StreamRequestHandler):
+    """As much of RFC 5321 as one message needs."""
+
+    def handle(self) -> None:
+        assert isinstance(self.server, MailServer)
+        self.wfile.write(b"220 mail.test\r\n")
+        for line in self.rfile:
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                self.server.messages.append(b"".join(iter(self.rfile.readline, b".\r\n")))
+            self.wfile.write(b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+            if verb == b"QUIT":
+                return
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
+@pytest.mark.parametrize("digest", ["daily", "weekly"])
+def test_apprise_delivers_by_mail(tmp_path: Path, digest: Literal["daily", "weekly"]) -> None:
+    """A new group, and then the summary of its day or week, by SMTP."""
+    with MailServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        address = f"mailto://127.0.0.1:{server.server_address[1]}?from=dynpin@a.test&to=ops@a.test&mode=insecure"
+        office = Office(tmp_path / "r.sqlite", Alerts(apprise([address]), digest=digest))
+        office.receive(report(), times=3)
+        assert office.tell()
+        office.clock.forward(86_400 if digest == "daily" else 7 * 86_400 - 1)
+        assert office.tell() is (digest == "daily")
+        office.clock.forward(1)
+        assert office.tell() is (digest == "weekly")
+        office.desk.close()
+        server.shutdown()
+        thread.join()
+    new, summary = [message_from_bytes(sent, policy=default_policy) for sent in server.messages]
+    assert new["To"] == "ops@a.test"
+    assert new["Subject"] == "dynpin: 1 new groups"
+    assert summary["Subject"] == f"dynpin: {digest} digest"
+    for message in (new, summary):
+        body = message.get_body()
+        assert body is not None
+        assert "www.example.com" in body.get_content()
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
