@@ -1,4 +1,4 @@
-"""Bottle. waitress-serve bottle_app:app"""
+"""Bottle. gunicorn bottle_app:app"""
 
 from pathlib import Path
 

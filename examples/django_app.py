@@ -1,4 +1,4 @@
-"""Django. waitress-serve django_app:app"""
+"""Django. gunicorn django_app:app"""
 
 from pathlib import Path
 

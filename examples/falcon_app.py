@@ -1,9 +1,8 @@
-"""Falcon. granian --interface wsgi falcon_app:app"""
+"""Falcon. gunicorn falcon_app:app"""
 
 from pathlib import Path
 
 import falcon
-from granian.utils.proxies import wrap_wsgi_with_proxy_headers
 
 from dynpin.middleware import PublicKeyPinsWSGIMiddleware
 
@@ -29,5 +28,4 @@ api.add_route("/", Pages())
 for name in ("moved", "boom", "stream"):
     api.add_route(f"/{name}", Pages(), suffix=name)
 api.add_static_route("/static", Path(__file__).parent / "static")
-# Granian reads what the proxy says of the scheme here, and nowhere else: outside of the pins.
-app = wrap_wsgi_with_proxy_headers(PublicKeyPinsWSGIMiddleware(api, "dynpin.toml"), trusted_hosts=["127.0.0.1"])
+app = PublicKeyPinsWSGIMiddleware(api, "dynpin.toml")

@@ -1,11 +1,10 @@
-"""FastAPI. hypercorn fastapi_app:app"""
+"""FastAPI. uvicorn fastapi_app:app"""
 
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from hypercorn.middleware import ProxyFixMiddleware
 
 from dynpin.middleware import PublicKeyPinsMiddleware
 
@@ -33,5 +32,4 @@ async def stream():
     return StreamingResponse(iter(["a", "b"]))
 
 
-# Hypercorn reads what the proxy says of the scheme here, and nowhere else: outside of the pins.
-app = ProxyFixMiddleware(PublicKeyPinsMiddleware(api, "dynpin.toml"), mode="legacy", trusted_hops=1)
+app = PublicKeyPinsMiddleware(api, "dynpin.toml")

@@ -1,8 +1,7 @@
-"""Litestar. granian --interface asgi litestar_app:app"""
+"""Litestar. uvicorn litestar_app:app"""
 
 from pathlib import Path
 
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar import Litestar, get, head
 from litestar.response import Redirect, Stream
 from litestar.static_files import create_static_files_router
@@ -36,6 +35,4 @@ async def stream() -> Stream:
 
 
 files = create_static_files_router("/static", [Path(__file__).parent / "static"])
-pinned = PublicKeyPinsMiddleware(Litestar([home, home_head, moved, boom, stream, files]), "dynpin.toml")
-# Granian reads what the proxy says of the scheme here, and nowhere else: outside of the pins.
-app = wrap_asgi_with_proxy_headers(pinned, trusted_hosts=["127.0.0.1"])
+app = PublicKeyPinsMiddleware(Litestar([home, home_head, moved, boom, stream, files]), "dynpin.toml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import itertools
 import ssl
 import sys
 import threading
@@ -29,17 +30,16 @@ SERVERS = {
     "gunicorn": ["gunicorn", "--bind=127.0.0.1:{port}"],
     "waitress": WAITRESS,
 }
-# Each framework once, and each server with every interface that it has.
-PAIRS = {
-    "starlette": "uvicorn",
-    "fastapi": "hypercorn",
-    "litestar": "granian-asgi",
-    "quart": "uvicorn",
-    "flask": "gunicorn",
-    "django": "waitress",
-    "falcon": "granian-wsgi",
-    "bottle": "waitress",
+# What tells of the proxy where the server has no option for it: around the pins, as docs/frameworks.md says.
+AROUND = {
+    "hypercorn": "from hypercorn.middleware import ProxyFixMiddleware\napp = ProxyFixMiddleware(app, trusted_hops=1)\n",
+    "granian-asgi": "from granian.utils.proxies import wrap_asgi_with_proxy_headers as wrap\napp = wrap(app)\n",
+    "granian-wsgi": "from granian.utils.proxies import wrap_wsgi_with_proxy_headers as wrap\napp = wrap(app)\n",
 }
+PAIRS = [
+    *itertools.product(("starlette", "fastapi", "litestar", "quart"), ("uvicorn", "hypercorn", "granian-asgi")),
+    *itertools.product(("flask", "django", "falcon", "bottle"), ("gunicorn", "waitress", "granian-wsgi")),
+]
 REQUESTS = {
     "page": ("GET", "/", 200),
     "HEAD": ("HEAD", "/", 200),
@@ -89,11 +89,11 @@ def proxy(site: Site, upstream: int) -> Iterator[int]:
             thread.join()
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=lambda name: f"{name} on {PAIRS[name]}")
+@pytest.fixture(scope="module", params=PAIRS, ids=" on ".join)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int, int]]:
     """One example on its server: the site, the proxy's port and the server's own."""
-    framework: str = request.param
-    command = SERVERS[PAIRS[framework]]
+    framework, server = request.param
+    command = SERVERS[server]
     for module in (framework, command[0]):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{module} is not installed: pip install --group frameworks")
@@ -102,9 +102,10 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (folder / "dynpin.toml").write_text(
         f'hosts = ["{HOST}"]\nkeys = ["chain.pem"]\nbackups = [{{ pin = "{NEW}" }}]\n[policy]\nmax_age = "30 days"\n'
     )
+    (folder / "served.py").write_text(f"from {framework}_app import app\n{AROUND.get(server, '')}")
     port = free_port()
     options = [each.format(port=port) for each in command]
-    start = ["env", f"PYTHONPATH={EXAMPLES}", sys.executable, "-m", *options, f"{framework}_app:app"]
+    start = ["env", f"PYTHONPATH={EXAMPLES}:{folder}", sys.executable, "-m", *options, "served:app"]
     with contextlib.chdir(folder), running(start, port, folder), proxy(site, port) as outside:
         yield site, outside, port
 
