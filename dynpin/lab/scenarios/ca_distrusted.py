@@ -37,7 +37,7 @@ def ca_distrusted(stage: Stage) -> None:
     """The story."""
     big, other = stage.authority("Big CA"), stage.authority("Other CA")
     first, second = big.intermediate("Big CA G1"), big.intermediate("Big CA G2")
-    stage.names(second.key)
+    stage.names(first.key, second.key)
     shop = stage.site("shop.test", first, about="pins Big CA")
     shop.backups = [second.key]
     shop.pins(max_age=days(60), pinned=1)

@@ -33,7 +33,7 @@ def intermediate_retired(stage: Stage) -> None:
     """The story."""
     root = stage.authority("Honest CA")
     present, spare, third = (root.intermediate(f"Honest CA X{number}") for number in (1, 2, 3))
-    stage.names(spare.key, third.key)
+    stage.names(present.key, spare.key, third.key)
     shop = stage.site("shop.test", present, about="pins its CA's intermediates")
     shop.backups = [spare.key]
     shop.pins(max_age=days(60), pinned=1)

@@ -51,10 +51,10 @@ def renewal(stage: Stage) -> None:
     about_to = Circumstances(deployed_key=str(renewed.key.pin))
     stage.check("dynpin lint knows it too", "renewal-creates-a-new-key" in shop.faults(about_to))
     shop.sends(shop.header, "sends the same header as ever, from a line in its configuration")
-    shop.deploys(renewed)
+    shop.deploys(renewed, "renews its certificate, with a new key")
     same_key = bakery.certifies(bakery.key)
     stage.check("the guard lets the bakery's pass", bakery.guard(same_key).ok)
-    bakery.deploys(same_key)
+    bakery.deploys(same_key, "renews its certificate, with the same key")
 
     stage.later(days(1))
     stage.expect(alice.visits(shop), "locked-out", decisive=True)
