@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import trustme
@@ -13,9 +14,21 @@ from tests.clientstore.world import HOST, leaf_pin
 
 from .proxies import command
 
-__all__ = ["PAGE", "Place"]
+__all__ = ["PAGE", "FallibleSite", "Place"]
 
-PAGE = b"<!doctype html><title>bank</title><p>balance"
+# With an icon of its own, so that a browser does not ask for one later on.
+PAGE = b"<!doctype html><title>bank</title><link rel=icon href=data:,><p>balance"
+
+
+class FallibleSite(TLSServer):
+    """A site that ends what connections it has when it is told to."""
+
+    def hang_up(self) -> None:
+        """Be gone, as a site is whose network is left."""
+        with self._lock:
+            for connection in self._open:
+                connection.shutdown(socket.SHUT_RDWR)
+        self.wait_idle()
 
 
 class Place:
@@ -23,11 +36,12 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.honest, self.rogue = trustme.CA(), trustme.CA()
+        self.honest = trustme.CA(organization_unit_name="Bank's authority")
+        self.rogue = trustme.CA(organization_unit_name="An authority that a hotspot has won over")
         (folder / "roots.pem").write_bytes(self.honest.cert_pem.bytes() + self.rogue.cert_pem.bytes())
         self.certificate, backup = self.honest.issue_cert(HOST), self.honest.issue_cert(HOST)
         self.pins = tuple(leaf_pin(one) for one in (self.certificate, backup))
-        self.site = TLSServer(self.certificate, body=PAGE)
+        self.site = FallibleSite(self.certificate, body=PAGE)
         self.say()
 
     @property
@@ -43,6 +57,7 @@ class Place:
     def attack(self, name: str | None = None) -> None:
         """Have somebody else answer by the site's name."""
         self.site.show(self.rogue.issue_cert(HOST, common_name=name))
+        self.site.hang_up()
         self.site.received = b""
 
     def arguments(self, bin_folder: Path, *options: str) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
@@ -22,8 +22,9 @@ import h2.events
 
 from dynpin import Pin
 from tests.environments import ROOT
+from tests.middleware.collector.chromium import Chromium, chromium
 
-__all__ = ["Answer", "HTTP1Client", "HTTP2Client", "RunningProxy", "chromium", "command", "curl", "tunnel"]
+__all__ = ["Answer", "HTTP1Client", "HTTP2Client", "RunningProxy", "browser", "command", "curl", "tunnel"]
 
 _TIMEOUT = 60.0
 _PORT = re.compile(r"(?:http://|listening at )\S*?:(\d+)")
@@ -124,25 +125,10 @@ def curl(proxy: RunningProxy, url: str, *options: str) -> Answer:
     return _answer(done.stdout.replace("\r\n", "\n"))
 
 
-def chromium(proxy: RunningProxy, url: str, profile: Path, *options: str) -> str:
-    """The document that a headless Chromium shows of a page, whose profile is new."""
-    program = shutil.which("chromium")
-    assert program is not None
+def browser(proxy: RunningProxy, profile: Path) -> AbstractContextManager[Chromium]:
+    """A headless Chromium behind the proxy, which trusts its authority."""
     spki = Pin.from_file(proxy.authority)
-    done = subprocess.run(
-        [
-            *(program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *(f"--user-data-dir={profile}", f"--proxy-server={proxy.url}"),
-            *(f"--ignore-certificate-errors-spki-list={spki}", "--dump-dom", *options, url),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return chromium(profile, f"--proxy-server={proxy.url}", f"--ignore-certificate-errors-spki-list={spki}")
 
 
 def tunnel(
@@ -181,6 +167,17 @@ class HTTP1Client:
         with HTTPResponse(self._connection) as response:
             response.begin()
             return response.status, response.read().decode()
+
+    def ended(self) -> bool:
+        """Whether the other side ends the connection now, whatever it says before."""
+        try:
+            while self._connection.recv(65_536):
+                pass
+        except TimeoutError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -20,12 +20,13 @@ from dynpin import PublicKeyPins
 from tests.clientstore.inbox import Inbox
 from tests.clientstore.world import HOST
 from tests.environments import ROOT
+from tests.middleware.collector.chromium import CHROMIUM
 
 from .pinned_place import PAGE, Place
-from .proxies import RunningProxy, chromium, curl
+from .proxies import RunningProxy, browser, curl
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-needs_chromium = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 @pytest.fixture
@@ -87,19 +88,29 @@ def test_chromium_shows_the_pinned_page_and_in_place_of_the_attacked_one_the_exp
     place: Place, proxy: RunningProxy
 ) -> None:
     url = place.site.url(HOST)
-    assert "balance" in chromium(proxy, url, place.folder / "first")
-    with place.store() as store:
-        assert store.known_host(HOST) is not None
-    assert "balance" in chromium(proxy, url, place.folder / "second")
-    place.attack()
-    shown = chromium(proxy, url, place.folder / "third")
-    assert "<h1>bank.test shows none of its pinned keys.</h1>" in shown
-    assert "dynpin hosts forget bank.test" in shown
-    assert "balance" not in shown
-    place.site.wait_idle()
-    assert place.site.application_bytes == 0
-    place.site.show(place.certificate)
-    assert "balance" in chromium(proxy, url, place.folder / "fourth")
+    with browser(proxy, place.folder / "profile") as tab:
+        tab.visit(url)
+        assert tab.text() == "balance"
+        with place.store() as store:
+            assert store.known_host(HOST) is not None
+        tab.visit(url)
+        assert tab.text() == "balance"
+
+        place.attack()
+        tab.visit(url)
+        shown = tab.text()
+        assert "bank.test shows none of its pinned keys.\n" in shown
+        assert f"\ndynpin hosts forget bank.test --store {place.folder / 'pins'}\n" in shown
+        # The style is in force, and the page's own policy forbids nothing that it does.
+        assert tab.run("getComputedStyle(document.querySelector('h1')).color") == "rgb(168, 24, 31)"
+        assert not [entry for entry in tab.complaints() if "Content Security Policy" in entry]
+        place.site.wait_idle()
+        assert place.site.application_bytes == 0
+
+        with place.store() as store:
+            assert store.forget(HOST)
+        tab.visit(url)
+        assert tab.text() == "balance"
 
 
 @needs_curl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Generator
@@ -18,7 +17,7 @@ from tests.clientstore.sites import HTTP2Site, Proxy
 from tests.clientstore.world import HOST, forged_leaf
 from tests.environments import ROOT
 
-from .pinned_place import Place
+from .pinned_place import FallibleSite, Place
 from .proxies import HTTP1Client, HTTP2Client, RunningProxy, curl, tunnel
 
 _OTHER = "other.test"
@@ -88,47 +87,48 @@ def test_http_2_upstream(place: Place, mitmdump: Mitmdump) -> None:
         assert_nothing_read(site)
 
 
-class _HangsUp(TLSServer):
-    """A site that ends what connections it has when it is told to."""
-
-    def hang_up(self) -> None:
-        with self._lock:
-            for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR)
-        self.wait_idle()
-
-
-class _HangsUpHTTP2(_HangsUp, HTTP2Site):
+class _HTTP2Site(FallibleSite, HTTP2Site):
     pass
 
 
-@pytest.mark.parametrize(("kind", "program"), [(_HangsUp, HTTP1Client), (_HangsUpHTTP2, HTTP2Client)])
-def test_a_tunnel_that_outlives_its_connection_to_the_site(
-    place: Place, mitmdump: Mitmdump, kind: type[_HangsUp], program: type[HTTP1Client | HTTP2Client]
+@pytest.mark.parametrize(("kind", "program"), [(FallibleSite, HTTP1Client), (_HTTP2Site, HTTP2Client)])
+def test_a_tunnel_ends_with_its_connection_to_the_site(
+    place: Place, mitmdump: Mitmdump, kind: type[FallibleSite], program: type[HTTP1Client]
 ) -> None:
-    """The site ends the connection, and an attacker answers the next one: the client sees one tunnel all along."""
     proxy = mitmdump()
     with kind(place.certificate, headers=place.site.headers) as site:
         with program(tunnel(proxy, (HOST, site.port), alpn=program.alpn)) as client:
-            assert client.ask(HOST)[0] == 200
-            assert known(place)
+            assert [client.ask(HOST)[0] for _ in range(2)] == [200, 200]
+            assert site.connections == 1
             site.hang_up()
-            proxy.wait_for("server disconnect")
-            site.show(place.rogue.issue_cert(HOST))
-            site.received = b""
+            assert client.ended()
+        site.show(place.rogue.issue_cert(HOST))
+        site.received = b""
+        with HTTP1Client(tunnel(proxy, (HOST, site.port))) as client:
             status, body = client.ask(HOST)
-            assert status == 502
-            assert "dynpin refused it: bank.test shows none of its pinned keys. Nothing was sent." in body
-            if program is HTTP2Client:
-                # The tunnel stays: now there is a page to answer with, and a new attempt is made after it.
-                status, body = client.ask(HOST)
-                assert (status, body.splitlines()[0]) == (502, "bank.test shows none of its pinned keys.")
-                assert client.ask(HOST)[0] == 502
-                assert_nothing_read(site)
-                site.show(place.certificate)
-                assert [client.ask(HOST)[0] for _ in range(2)] == [502, 200]
-        if program is HTTP1Client:
-            assert_nothing_read(site)
+            assert (status, body.splitlines()[0]) == (502, "bank.test shows none of its pinned keys.")
+            assert client.ended()
+        assert_nothing_read(site)
+
+
+def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: Mitmdump) -> None:
+    """By HTTP/2 it outlives a refusal: each handshake is held against the pins, and what is mended is let through."""
+    proxy = mitmdump("connection_strategy=lazy")
+    pin(place)
+    with (
+        _HTTP2Site(place.rogue.issue_cert(HOST)) as site,
+        HTTP2Client(tunnel(proxy, (HOST, site.port), alpn="h2")) as client,
+    ):
+        status, body = client.ask(HOST)
+        assert status == 502
+        assert "dynpin refused it: bank.test shows none of its pinned keys. Nothing was sent." in body
+        # Now there is a page to answer with, and a new attempt is made after it.
+        status, body = client.ask(HOST)
+        assert (status, body.splitlines()[0]) == (502, "bank.test shows none of its pinned keys.")
+        assert client.ask(HOST)[0] == 502
+        assert_nothing_read(site)
+        site.show(place.certificate)
+        assert [client.ask(HOST)[0] for _ in range(2)] == [502, 200]
 
 
 def test_verification_that_is_switched_off_fails_closed_and_notes_nothing(place: Place, mitmdump: Mitmdump) -> None:

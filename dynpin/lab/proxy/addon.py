@@ -5,8 +5,10 @@
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
+from collections import Counter
 from collections.abc import MutableMapping
 from functools import partial
 from typing import Any, cast
@@ -62,8 +64,10 @@ class PinningAddon:
         self._enforcement = Enforcement(
             store, private_roots, None, reporter, ssl.create_default_context() if context is None else context
         )
-        # What each upstream connection has proved, and what was refused to each client.
+        # What each upstream connection has proved; of each client, how many requests are not answered yet, and what was
+        # refused.
         self._peers: MutableMapping[connection.Server, Peer] = WeakKeyDictionary()
+        self._busy: Counter[connection.Client] = Counter()
         self._refusals: MutableMapping[connection.Client, dict[Address | None, Refusal]] = WeakKeyDictionary()
 
     def running(self) -> None:
@@ -101,6 +105,17 @@ class PinningAddon:
         )
         data.ssl_conn = cast("SSL.Connection", guarded)
 
+    def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Have a tunnel end with its connection to the site, as it does without this proxy.
+
+        What comes next then has a tunnel of its own, whose handshake is made before there is a request: what is
+        refused can be answered with the explanation. For a handshake that a request waits for, mitmproxy answers.
+        """
+        if data.server in self._peers and not self._busy[data.client]:
+            handler = ctx.master.addons.get("proxyserver").connections.get(data.client.id)
+            if handler is not None and data.client in handler.transports:
+                handler.close_connection(data.client)
+
     def tls_failed_server(self, data: tls.TlsData) -> None:
         """Let the next request have a handshake of its own: what was refused now may be mended then."""
         if isinstance(data.ssl_conn, GuardedConnection) and data.ssl_conn.refused:
@@ -129,6 +144,7 @@ class PinningAddon:
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Answer what must not be forwarded."""
+        self._busy[flow.client_conn] += 1
         if flow.request.scheme != "https":
             return
         refusal = self._refusals.get(flow.client_conn, {}).pop(_destination(flow), None) or self._misdirected(flow)
@@ -158,6 +174,22 @@ class PinningAddon:
                 logger.info("the pins of %s were ignored: %s", flow.request.pretty_host, noting.reason)
         for name in (ENFORCE_NAME, REPORT_ONLY_NAME):
             headers.pop(name, None)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Count the request as answered, once the last of the answer is on its way."""
+        asyncio.get_running_loop().call_soon(self._answered, flow.client_conn)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """The same for one that has failed."""
+        self.response(flow)
+
+    def client_disconnected(self, client: connection.Client) -> None:
+        """Forget it."""
+        self._busy.pop(client, None)
+
+    def _answered(self, client: connection.Client) -> None:
+        if client in self._busy:
+            self._busy[client] -= 1
 
     def _misdirected(self, flow: http.HTTPFlow) -> Refusal | None:
         """The refusal of a request for a pinned host on another host's connection, or None.
