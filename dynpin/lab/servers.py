@@ -172,7 +172,7 @@ class Site(Answerer):
             raise ValueError(f"{certificate.key.name} is lost: nobody can deploy it")
         self.shows(certificate)
         self._record_deployment()
-        told = f"deploys {certificate.key.name}, certified by {certificate.issuer.name}"
+        told = f"deploys {self._names([certificate.key.name])}, certified by {certificate.issuer.name}"
         self.stage.tells(self.name, text or told, shown=certificate.pins)
 
     def rotates(self) -> None:
@@ -185,8 +185,7 @@ class Site(Answerer):
         """Lose the private half of keys: they are deployed never again."""
         self.lost += keys
         self.backups = [key for key in self.backups if key not in keys]
-        names = " and ".join(key.name for key in keys)
-        self.stage.tells(self.name, text or f"loses {names}")
+        self.stage.tells(self.name, text or f"loses {self._names([key.name for key in keys])}")
 
     def guard(self, certificate: Certificate) -> Verdict:
         """What ``dynpin guard`` says of deploying a certificate now."""
@@ -199,10 +198,17 @@ class Site(Answerer):
     def _told(self, header: PublicKeyPins | None) -> str:
         if header is None:
             return "sends no pins"
-        names = " and ".join(map(self.stage.name_of, header.pins))
+        names = self._names([self.stage.name_of(pin) for pin in header.pins])
         if header.report_only:
             return f"tries out pins of {names}, report-only"
         return f"pins {names} for {duration(header.max_age)}" if header.max_age else f"unpins {names} with max-age=0"
+
+    def _names(self, keys: list[str]) -> str:
+        """Keys in words: the site's own ones by their numbers."""
+        own = f"{self.name} key "
+        if all(key.startswith(own) for key in keys):
+            return f"its key{'s'[: len(keys) - 1]} {_listed([key.removeprefix(own) for key in keys])}"
+        return _listed(keys)
 
     def _record(self, header: PublicKeyPins | None) -> None:
         self.history = self.history.adding(Published(self.stage.now, header))
@@ -237,3 +243,8 @@ class Attacker(Answerer):
                 network[self.host] = before
         self._led = ()
         self.stage.tells(self.name, text or f"is gone; {self.host} leads to the true site again")
+
+
+def _listed(words: list[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
