@@ -64,6 +64,10 @@ def run(
         Path | None, typer.Option("--picture", help="Draw the timeline into this .svg or .png.", show_default=False)
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", help="Of the picture, in pixels (1200).", min=640, max=4000, show_default=False),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
     ] = None,
@@ -92,7 +96,7 @@ def run(
     if not playings:
         fail(f"{scenario.name} is played with {', '.join(scenario.agents)}")
     if picture is not None and form is not None:
-        _draw(picture, form, scenario, playings[0], dark=dark)
+        _draw(picture, form, scenario, playings[0], width, dark=dark)
     if as_json:
         _print(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
     else:
@@ -165,13 +169,13 @@ def _finish(playings: list[Playing]) -> None:
         finding(f"something that was asserted does not hold: {', '.join(wrong)}")
 
 
-def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, *, dark: bool) -> None:
-    from dynpin.lab.picture import draw  # noqa: PLC0415 - beside what is drawn
+def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width: int | None, *, dark: bool) -> None:
+    from dynpin.lab.picture import WIDTH, draw  # noqa: PLC0415 - beside what is drawn
 
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark))
+        file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark, page=width or WIDTH))
     except ModuleNotFoundError as missing:
         fail(f'a .png needs {missing.name}: pip install "dynpin[lab,simulate]"; an .svg needs nothing')
 

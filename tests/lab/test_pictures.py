@@ -19,7 +19,7 @@ from dynpin.lab.picture import draw, draw_inline
 from dynpin.lab.picture.cast import UNKNOWN, Cast
 from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.holdings import holdings, with_expiries
-from dynpin.lab.picture.layout import WIDTH, lay_out
+from dynpin.lab.picture.layout import LEAST_WIDTH, WIDTH, lay_out
 from dynpin.lab.picture.letters import BOLD, REGULAR
 from dynpin.lab.picture.paper import DARK, KEYS, LIGHT, key_color
 from dynpin.lab.picture.scene import Line, Rect, Scene, Text, clipped, width, wrapped
@@ -163,9 +163,10 @@ def timelines(draw: st.DrawFn) -> Timeline:
 
 
 @settings(deadline=None)
-@given(timelines(), st.text("ab ", max_size=200))
-def test_no_two_texts_of_any_timeline_meet(timeline: Timeline, title: str) -> None:
-    scene = lay_out(timeline, title)
+@given(timelines(), st.text("ab ", max_size=200), st.integers(LEAST_WIDTH, 2000))
+def test_no_two_texts_of_any_timeline_meet(timeline: Timeline, title: str, page: int) -> None:
+    scene = lay_out(timeline, title, page=page)
+    assert scene.width == page
     assert overlaps(scene) == []
     assert outside(scene) == []
     assert ET.fromstring(draw(timeline, title, "svg")).tag.endswith("svg")

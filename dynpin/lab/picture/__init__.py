@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from dynpin.lab.picture.layout import lay_out
+from dynpin.lab.picture.layout import LEAST_WIDTH, WIDTH, lay_out
 from dynpin.lab.picture.paper import DARK, LIGHT
 from dynpin.lab.picture.svg import inline, write
 from dynpin.lab.timeline import Timeline
 
-__all__ = ["Format", "draw", "draw_inline"]
+__all__ = ["LEAST_WIDTH", "WIDTH", "Format", "draw", "draw_inline"]
 
 Format = Literal["png", "svg"]
 
 
-def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False) -> bytes:
-    """A picture file, 1,200 pixels wide; the same timeline gives the same bytes.
+def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False, page: int = WIDTH) -> bytes:
+    """A picture file, `page` pixels wide; the same story gives the same bytes.
 
     Raises:
         ModuleNotFoundError: `form` is ``"png"`` and matplotlib is not installed.
     """
-    scene, paper = lay_out(timeline, title), DARK if dark else LIGHT
+    scene, paper = lay_out(timeline, title, page=page), DARK if dark else LIGHT
     if form == "svg":
         return write(scene, paper)
     from dynpin.lab.picture.png import paint  # noqa: PLC0415 - matplotlib is an extra, and takes a while

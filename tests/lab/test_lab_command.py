@@ -1,0 +1,320 @@
+"""`dynpin lab`: scenarios listed and played, their timelines in words, as JSON and as pictures, and the page of all."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dynpin.cli.app import app
+from dynpin.lab.handout import write_handout
+from dynpin.lab.playing import Playing, play_all
+from dynpin.lab.scenarios import scenario, scenarios
+from dynpin.lab.stage import Stage
+from dynpin.lab.timeline import Timeline
+from tests.middleware.collector import chromium as browsers
+from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
+
+AXE = Path(browsers.__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["lab", *map(str, arguments)])
+
+
+# -- list --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_names_every_scenario_in_order() -> None:
+    lines = run("list").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = [re.match(r" *(\d+) +(\S+) ", line) for line in lines[: len(scenarios())]]
+    assert [(int(found[1]), found[2]) for found in shown if found] == [
+        (each.number, each.name) for each in scenarios().values()
+    ]
+    told = json.loads(run("list", "--json").stdout)
+    assert [each["name"] for each in told] == list(scenarios())
+    assert all(each["story"] and each["rfc"] and each["browsers"] and each["dynpin"] for each in told)
+
+
+# -- run ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_scenario_for_people_fits_a_terminal() -> None:
+    done = run("run", "hotspot")
+    assert done.exit_code == 0, done.output
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(" 1  The fake Wi-Fi hotspot")
+    assert "  With dynpin" in lines
+    shown = done.stdout
+    assert re.search(r"day 1  ·  Mallory answers bank.test", shown)
+    assert re.search(r"→  Bob visits bank.test and is fooled: Mallory reads \d+ bytes", shown)
+    assert re.search(r"⊣  Alice refuses.*\n.*\n +bank.test shows none of its pinned keys \(§2.6\)", shown)
+    assert "✓ Mallory has read nothing of Alice" in shown
+    assert "✗" not in shown
+    assert done.stderr == ""
+
+
+def test_a_number_names_a_scenario_too() -> None:
+    done = run("run", "1", "--agent", "chromium")
+    assert "The fake Wi-Fi hotspot" in done.stdout
+    assert "With chromium" in done.stdout
+
+
+def test_the_json_of_a_scenario_is_its_record() -> None:
+    done = run("run", "hotspot", "--json", "--agent", "dynpin", "--agent", "firefox")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["number"], told["name"]) == (1, "hotspot")
+    first, second = told["playings"]
+    assert (first["agent"], first["ok"], first["outcome"]) == ("dynpin", True, "protected")
+    assert second["agent"] == "firefox"
+    timeline = first["timeline"]
+    pins = {key["name"]: key["pin"] for key in timeline["keys"]}
+    noted = next(event for event in timeline["events"] if event["noting"] == "noted")
+    assert noted["pinned"] == [pins["bank.test key 1"], pins["bank.test key 2"]]
+    assert noted["pinned_until"] == 30 * 86_400
+    assert noted["shown"][0] == pins["bank.test key 1"]
+    decisive = timeline["events"][timeline["decisive"]]
+    assert (decisive["outcome"], decisive["bytes_read"], decisive["section"]) == ("protected", 0, "2.6")
+    assert all(remark["holds"] for remark in timeline["remarks"])
+
+
+def test_a_picture_of_a_scenario(tmp_path: Path) -> None:
+    light, dark, png = (tmp_path / name for name in ("light.svg", "dark.svg", "light.PNG"))
+    for file, more in ((light, []), (dark, ["--dark"]), (png, [])):
+        done = run("run", "hotspot", "--picture", file, *more)
+        assert done.exit_code == 0, done.output
+    assert ET.fromstring(light.read_text()).tag.endswith("svg")
+    assert light.read_text() != dark.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
+    done = run("run", "hotspot", "--picture", tmp_path / "no" / "such.svg")
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit | FileNotFoundError)
+
+
+WRONG = {
+    "neither": ([], "give the NAME of a scenario"),
+    "both": (["hotspot", "--all"], "give the NAME of a scenario"),
+    "unknown scenario": (["hotpot"], "no scenario 'hotpot'; dynpin lab list"),
+    "unknown agent": (["hotspot", "--agent", "netscape"], "no user agent 'netscape'; there are dynpin"),
+    "bad picture": (["hotspot", "--picture", "a.gif"], ".svg or .png"),
+    "a picture of all": (["--all", "--picture", "a.svg"], "--picture draws one scenario"),
+    "a picture of two": (["hotspot", "--agent", "dynpin", "--agent", "firefox", "--picture", "a.svg"], "one --agent"),
+    "a page of one": (["hotspot", "--html", "a.html"], "--html goes with --all"),
+    "nowhere": (["--all", "--html", "no/such/folder/a.html"], "no such folder"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
+    arguments, message = WRONG[case]
+    done = run("run", *arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("httpx", ["list"], 'pip install "dynpin[lab]"'),
+        ("matplotlib", ["run", "hotspot", "--picture", "a.png"], 'pip install "dynpin[lab,simulate]"'),
+    ],
+)
+def test_without_a_library_it_says_what_to_install(
+    module: str, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from dynpin.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "lab", *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- what fails --------------------------------------------------------------------------------------------------------
+
+WORDS = {"story": "A story.", "rfc": "§2.", "browsers": "Nothing.", "dynpin": "<b>Nothing</b> & more."}
+
+
+@pytest.fixture
+def wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A scenario that asserts what is not so."""
+    registered = scenario.__globals__["_registered"]
+    monkeypatch.setattr("dynpin.lab.scenarios._registered", dict(scenarios()))
+
+    @scenario(number=99, name="wrong", title="It <is> not so", agents=("dynpin",), **WORDS)
+    def wrong(stage: Stage) -> None:
+        bank = stage.site("bank.test", stage.authority("Honest CA"))
+        stage.expect(stage.client("Alice").visits(bank), "locked-out")
+
+    yield "wrong"
+    assert "wrong" not in registered
+
+
+def test_what_does_not_hold_is_1_and_named(wrong: str) -> None:
+    done = run("run", wrong)
+    assert done.exit_code == 1
+    assert "✗ Alice at bank.test, day 0: locked-out, but was served" in " ".join(done.stdout.split())
+    assert "does not hold: wrong with dynpin" in done.stderr
+    told = json.loads(run("run", wrong, "--json").stdout)
+    assert (told["playings"][0]["ok"], told["playings"][0]["outcome"]) == (False, "served")
+
+
+def test_the_page_says_what_does_not_hold(wrong: str) -> None:
+    chosen = scenarios()[wrong]
+    page = write_handout([chosen], play_all([chosen], processes=1))
+    assert "not as asserted" in page
+    assert "✗ not so:" in page
+    assert "It &lt;is&gt; not so" in page
+    assert "<b>Nothing" not in page
+
+
+def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
+    absent = Playing("hotspot", "wget2", None, "wget2 is not installed")
+    assert absent.ok
+    assert (absent.outcome, absent.as_json()["missing"]) == (None, "wget2 is not installed")
+    page = write_handout([scenarios()["hotspot"]], [absent])
+    assert "not here" in page
+    assert "wget2 is not installed." in page
+
+
+# -- all ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all, played in two processes."""
+    file = tmp_path_factory.mktemp("lab") / "report.html"
+    done = run("report", file, "--processes", "2", "--agent", "dynpin", "--agent", "firefox")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in scenarios():
+        assert any(f" {name} " in line for line in lines), name
+    assert f"{file}: " in done.stdout.replace("\n", "")
+    return file
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.ids += [given["id"]] if given.get("id") else []
+        self.targets += [given["href"]] if given.get("href") else []
+
+
+def test_the_page_has_a_section_for_each_scenario_and_needs_nothing_else(page: Path) -> None:
+    text = page.read_text()
+    found = _Links()
+    found.feed(text)
+    assert len(found.ids) == len(set(found.ids))
+    assert not found.tags & {"script", "link", "img", "iframe", "object", "use"}
+    assert not re.search(r"url\(|@import", text)
+    inside = [target.removeprefix("#") for target in found.targets if target.startswith("#")]
+    assert set(inside) <= set(found.ids)
+    assert set(scenarios()) <= set(inside)
+    assert {target for target in found.targets if not target.startswith("#")} == {
+        "https://www.rfc-editor.org/rfc/rfc7469"
+    }
+    for each in scenarios().values():
+        for words in (each.story, each.rfc, each.browsers, each.dynpin, *each.sources):
+            assert _escaped(words) in text
+
+
+def _escaped(text: str) -> str:
+    for plain, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;"), ('"', "&#34;")):
+        text = text.replace(plain, written)
+    return text
+
+
+def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
+    chosen = scenarios()["hotspot"]
+    playings = play_all([chosen], ["dynpin", "firefox"], processes=1)
+    shared = write_handout([chosen], playings)
+    assert shared.count('role="img"') == 1
+    assert "with dynpin, firefox" in shared
+    second = playings[1].timeline
+    assert second is not None
+    other = Timeline(second.scenario, second.agent, second.actors, second.keys, second.events[:-1], second.remarks)
+    apart = write_handout([chosen], [playings[0], Playing("hotspot", "firefox", other)])
+    assert apart.count('role="img"') == 2
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+_OVERLAPS = """
+[...document.querySelectorAll('svg')].flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBBox()]);
+  return texts.flatMap(([one, a], i) => texts.slice(i + 1).filter(([other, b]) =>
+    a.x < b.x + b.width && b.x < a.x + a.width && a.y + 0.12 * a.height < b.y + 0.88 * b.height
+    && b.y + 0.12 * b.height < a.y + 0.88 * a.height).map(([other]) => `${one} / ${other}`));
+})
+"""
+
+
+@needs_chromium
+@pytest.mark.xdist_group("chromium")
+class TestInABrowser:
+    """The page as Chromium renders it."""
+
+    def test_no_two_texts_of_a_picture_meet(self, browser: Chromium, page: Path) -> None:
+        browser.look()
+        browser.visit(page.as_uri())
+        assert browser.run("document.querySelectorAll('svg').length") >= len(scenarios())
+        assert browser.run(_OVERLAPS) == []
+
+    def test_nothing_runs_and_nothing_is_asked_for(self, browser: Chromium, page: Path) -> None:
+        browser.visit(page.as_uri())
+        assert browser.complaints() == []
+        assert browser.run("performance.getEntriesByType('resource').length") == 0
+        assert browser.requests() == []
+
+    @pytest.mark.parametrize("width", [360, 768])
+    def test_it_is_no_wider_than_a_phone(self, browser: Chromium, page: Path, width: int) -> None:
+        browser.look(width=width)
+        browser.visit(page.as_uri())
+        assert browser.run("document.documentElement.scrollWidth") <= width
+
+    @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_axe_finds_no_fault(self, browser: Chromium, page: Path, scheme: str) -> None:
+        browser.look(scheme=scheme)
+        browser.visit(page.as_uri())
+        browser.run(AXE.read_text() + "; 0")
+        found = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))
+        assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
+
+    def test_on_paper_each_scenario_begins_a_page(self, browser: Chromium, page: Path) -> None:
+        browser.look()
+        browser.visit(page.as_uri())
+        browser.ask("Emulation.setEmulatedMedia", media="print")
+        try:
+            breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
+            grounds = browser.run("getComputedStyle(document.body).getPropertyValue('--picture-ground')")
+        finally:
+            browser.ask("Emulation.setEmulatedMedia", media="")
+        assert breaks == ["page"] * len(scenarios())
+        assert grounds.strip() == "#fdfefd", "paper is white, whatever the reader's screen is"
