@@ -39,6 +39,8 @@ def main():
         "visits": outcome.tally.visits,
         "wall": wall,
         "processors": spent.user + spent.system + spent.children_user + spent.children_system,
+        "own": own / 1024,
+        "worker": largest / 1024,
         "memory": (own + workers * largest) / 1024,
     }))
 
@@ -51,7 +53,10 @@ def test_time_and_memory_over_clients(tmp_path: Path) -> None:
     script = tmp_path / "one.py"
     script.write_text(_ONE)
     print(f"\n{DAYS} days, website population, one policy, an attack and a loss; {os.cpu_count()} processors")
-    print(f"{'clients':>12} {'visits':>15} {'clock s':>9} {'processors s':>13} {'us/client':>10} {'MB':>6}")
+    print(
+        f"{'clients':>12} {'visits':>15} {'clock s':>9} {'processors s':>13} {'us/client':>10} "
+        f"{'MB':>6} = own + workers"
+    )
     costs: dict[int, float] = {}
     memory: dict[int, float] = {}
     for clients in CLIENTS:
@@ -62,7 +67,7 @@ def test_time_and_memory_over_clients(tmp_path: Path) -> None:
         costs[clients], memory[clients] = told["processors"] / clients * 1e6, told["memory"]
         print(
             f"{clients:>12,} {told['visits']:>15,} {told['wall']:>9.2f} {told['processors']:>13.2f} "
-            f"{costs[clients]:>10.2f} {told['memory']:>6.0f}"
+            f"{costs[clients]:>10.2f} {told['memory']:>6.0f} = {told['own']:.0f} + workers of {told['worker']:.0f}"
         )
     # Linear: ten times the clients take no more than ten times as long, but for the noise of a busy machine.
     assert costs[10_000_000] == pytest.approx(costs[1_000_000], rel=0.5)
