@@ -66,8 +66,9 @@ def check(path: Path, now: float) -> list[str]:
                 faults.append(f"SQLite finds: {line}")
         faults += _faulty_rows(connection)
         (rows,) = connection.execute("SELECT count(*) FROM hosts").fetchone()
-        if rows != counted(connection, EVERYWHERE):
-            faults.append(f"the store has {rows} hosts and has counted {counted(connection, EVERYWHERE)}")
+        count = counted(connection, EVERYWHERE)[EVERYWHERE]
+        if rows != count:
+            faults.append(f"the store has {rows} hosts and has counted {count}")
         jump = LastSeen(connection).jump(connection, now)
         if jump is not None:
             faults.append(jump)
@@ -191,7 +192,7 @@ def _salvage(damaged: sqlite3.Connection, data: bytes) -> tuple[dict[str, KnownP
             take("SELECT * FROM hosts WHERE host = ?", host)
     expected: int | None = None
     with contextlib.suppress(sqlite3.DatabaseError):
-        expected = counted(damaged, EVERYWHERE)
+        expected = counted(damaged, EVERYWHERE)[EVERYWHERE]
     if expected is None or len(entries) < expected:
         _take_from_pages(data, entries)
     return entries, expected

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dynpin.clientstore.last_seen import TICK, LastSeen
-from dynpin.clientstore.past_sqlite import HEAD, wal_index
+from dynpin.clientstore.past_sqlite import HEAD, commits, wal_index
 from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_errors, transaction
 from dynpin.clientstore.table import select
 from dynpin.clientstore.usage import BATCH, Uses
@@ -88,16 +88,21 @@ class StoreFile:
         """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
         with self._lock, store_errors(self.path):
             connection = self._open()
-            changes, head = connection.total_changes, self._head_of_index()
             with transaction(connection):
+                self._look()  # under the write lock, so that the next to write is this connection
+                changes = connection.total_changes
                 yield connection
                 self._seen.keep(connection)
                 written = self._uses.write(connection)
             self._uses.forget(written)
             # data_version tells of the writes of others alone.
             self._changed()
-            if connection.total_changes != changes and self._head_of_index() == head:
-                self._index = None  # it is the wal-index of another file, so SQLite is asked from now on
+            if self._index is not None and connection.total_changes != changes:
+                head = self._index[HEAD]
+                if head == self._head:
+                    self._index = None  # it is the wal-index of another file, so SQLite is asked from now on
+                elif commits(head) == commits(self._head) + 1:
+                    self._head = head  # nobody else has written behind it
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
@@ -151,7 +156,8 @@ class StoreFile:
     def _look(self) -> sqlite3.Connection:
         """The connection, after a look whether another one has written."""
         connection = self._open()
-        head = self._head_of_index()  # before SQLite is asked: what is written in between has it asked once more
+        # Before SQLite is asked: what is written in between has it asked once more.
+        head = b"" if self._index is None else self._index[HEAD]
         if isinstance(self.path, Path) and (self._index is None or head != self._head):
             (version,) = connection.execute("PRAGMA data_version").fetchone()
             if version != self._data_version:
@@ -159,9 +165,6 @@ class StoreFile:
                 self._changed()
             self._head = head
         return connection
-
-    def _head_of_index(self) -> bytes:
-        return b"" if self._index is None else self._index[HEAD]
 
     def _changed(self) -> None:
         self._cache.clear()

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["HEAD", "first_bytes", "wal_index"]
+__all__ = ["HEAD", "commits", "first_bytes", "wal_index"]
 
 # The head of the wal-index: two copies of 48 bytes. SQLite writes the second one first, and takes no commit for done
 # before they are equal (https://sqlite.org/walformat.html, section 2.2).
@@ -60,6 +60,11 @@ def wal_index(database: Path) -> mmap.mmap | None:
         memory = mmap.mmap(descriptor, HEAD.stop, access=mmap.ACCESS_READ)  # has a descriptor of its own
         _mapped.append((identity, memory))
     return memory if memory[:4] == _VERSION else None
+
+
+def commits(head: bytes) -> int:
+    """The count of commits in a head, which begins anew after 2**32, or when the -wal is recovered."""
+    return int.from_bytes(head[8:12], sys.byteorder)
 
 
 def _hold(path: Path) -> tuple[_Identity, int]:

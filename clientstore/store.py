@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -22,9 +23,9 @@ from dynpin.clientstore.table import (
     count_alive,
     counted,
     delete,
-    domain_of_new,
     purge,
     put,
+    registrable_domain,
     select,
     select_all,
 )
@@ -182,7 +183,9 @@ class PinStore(StoreFile):
         name = canonical_host(host)
         header = _first_header(value)
         now = self.now()
-        known = self._applicable(self._entries(name), name, now)
+        generation = self.generation()  # before the look-up
+        entries = self._entries(name)
+        known = self._applicable(entries, name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
         if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):
             return noting
@@ -191,14 +194,16 @@ class PinStore(StoreFile):
             logger.warning("%s", reason)
             return Noting("ignored", reason, "2.5")
         with self.writing() as connection:
-            # Decided again under the write lock: another process may have written since.
-            known = self._applicable(select(connection, name), name, now)
-            noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
+            if self.generation() != generation:
+                # Decided again under the write lock: another process, or thread, has written since.
+                entries = select(connection, name)
+                known = self._applicable(entries, name, now)
+                noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
             if noting.known_host is not None:
-                full = self._full(connection, name, now)
-                if full is not None:
+                is_new = all(entry.host != name for entry in entries)
+                if is_new and (full := self._full(connection, name, now)) is not None:
                     return full
-                put(connection, noting.known_host)
+                put(connection, noting.known_host, is_new=is_new)
             if noting.outcome == "removed":
                 delete(connection, name)
         return noting
@@ -304,13 +309,14 @@ class PinStore(StoreFile):
         Firefox evicted by a score, so that a page which named a thousand hosts pushed the real pins out. Here no pin
         that is alive is ever evicted: what has expired makes room, and then it is the new host that is refused.
         """
-        domain = domain_of_new(connection, host)
-        if domain is None:
-            return None
-        for scope, limit in ((domain, self.max_hosts_per_domain), (EVERYWHERE, self.max_hosts)):
-            if counted(connection, scope) >= limit:
+        domain = registrable_domain(host)
+        limits = {domain: self.max_hosts_per_domain, EVERYWHERE: self.max_hosts}
+        hosts = counted(connection, *limits)
+        for scope, limit in limits.items():
+            if hosts[scope] >= limit:
                 purge(connection, scope, now)
-                if counted(connection, scope) >= limit:
+                hosts = counted(connection, *limits)
+                if hosts[scope] >= limit:
                     where = f"under {scope}" if scope else "in all"
                     reason = f"{host} was not noted: the store holds its limit of {limit} hosts {where}"
                     return Noting("ignored", f"{reason}, and evicts none of them", "2.3.3")
@@ -326,12 +332,16 @@ def _partition_file(path: Path, partition: str) -> Path:
 def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
     # RFC 7469 §2.3.1: of several fields only the first is processed.
     first = value if isinstance(value, str) else next(iter(value), None)
-    if first is None:
-        return None
+    return None if first is None else _parsed(first)
+
+
+# A site sends the same text with every response.
+@lru_cache(maxsize=256)
+def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
     try:
-        return PublicKeyPins.parse(first)
+        return PublicKeyPins.parse(value)
     except InvalidHeader as error:
-        return error
+        return error.with_traceback(None)
 
 
 def _worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:

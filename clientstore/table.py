@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dynpin.hosts import KnownPinnedHost, OnExpiry, superdomains
@@ -17,7 +18,6 @@ __all__ = [
     "count_alive",
     "counted",
     "delete",
-    "domain_of_new",
     "entry_of",
     "hosts_of",
     "purge",
@@ -57,11 +57,12 @@ def hosts_of(connection: sqlite3.Connection, origin: str) -> list[str]:
     return [host for (host,) in connection.execute("SELECT host FROM hosts WHERE origin = ?", (origin,))]
 
 
-def put(connection: sqlite3.Connection, entry: KnownPinnedHost) -> None:
-    """Keep exactly this entry for its host."""
-    domain = domain_of_new(connection, entry.host)
+def put(connection: sqlite3.Connection, entry: KnownPinnedHost, *, is_new: bool | None = None) -> None:
+    """Keep exactly this entry for its host, which has a row or is new; where the caller does not know, it is found."""
+    if is_new is None:
+        is_new = connection.execute("SELECT 1 FROM hosts WHERE host = ?", (entry.host,)).fetchone() is None
     values = (
-        b"".join(pin.digest for pin in entry.pins),
+        b"".join([pin.digest for pin in entry.pins]),
         entry.include_subdomains,
         entry.report_uri,
         entry.noted_at,
@@ -72,13 +73,14 @@ def put(connection: sqlite3.Connection, entry: KnownPinnedHost) -> None:
         entry.origin,
         entry.host,
     )
-    if domain is None:
+    if not is_new:
         connection.execute(
             "UPDATE hosts SET pins = ?, include_subdomains = ?, report_uri = ?, noted_at = ?, expires_at = ?,"
             " source = ?, certificates = ?, on_expiry = ?, origin = ? WHERE host = ?",
             values,
         )
         return
+    domain = registrable_domain(entry.host)
     connection.execute(
         "INSERT INTO hosts (pins, include_subdomains, report_uri, noted_at, expires_at, source, certificates,"
         " on_expiry, origin, host, domain) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -95,17 +97,11 @@ def delete(connection: sqlite3.Connection, host: str) -> None:
         connection.execute("DELETE FROM uses WHERE host = ?", (host,))
 
 
-def domain_of_new(connection: sqlite3.Connection, host: str) -> str | None:
-    """The registrable domain of a host that has no row yet; None for one that has."""
-    if connection.execute("SELECT 1 FROM hosts WHERE host = ?", (host,)).fetchone() is not None:
-        return None
-    return registrable_domain(host)
-
-
-def counted(connection: sqlite3.Connection, scope: str) -> int:
-    """How many hosts there are, expired ones included: under a registrable domain, or EVERYWHERE."""
-    row = connection.execute("SELECT hosts FROM counts WHERE domain = ?", (scope,)).fetchone()
-    return 0 if row is None else int(row[0])
+def counted(connection: sqlite3.Connection, *scopes: str) -> dict[str, int]:
+    """How many hosts there are, expired ones included: under registrable domains, or EVERYWHERE."""
+    marks = ",".join("?" * len(scopes))
+    rows = connection.execute(f"SELECT domain, hosts FROM counts WHERE domain IN ({marks})", scopes)  # noqa: S608
+    return {**dict.fromkeys(scopes, 0), **dict(rows.fetchall())}
 
 
 def purge(connection: sqlite3.Connection, scope: str, now: float) -> None:
@@ -180,16 +176,17 @@ def _digests(blob: bytes) -> list[bytes]:
 
 
 def _count(connection: sqlite3.Connection, domain: str, change: int) -> None:
-    for scope in (domain, EVERYWHERE):
-        connection.execute(
-            "INSERT INTO counts VALUES (?, ?) ON CONFLICT (domain) DO UPDATE SET hosts = hosts + excluded.hosts",
-            (scope, change),
-        )
+    connection.execute(
+        "INSERT INTO counts VALUES (?1, ?3), (?2, ?3)"
+        " ON CONFLICT (domain) DO UPDATE SET hosts = hosts + excluded.hosts",
+        (domain, EVERYWHERE, change),
+    )
 
 
 _suffixes: PublicSuffixList | None = None
 
 
+@lru_cache(maxsize=1024)
 def registrable_domain(host: str) -> str:
     """The public suffix of a host and one label more; the host itself where it has none."""
     # Imported when a host is new, since reading the list of public suffixes takes longer than all of a look-up.

@@ -41,9 +41,11 @@ def statements(store: PinStore) -> list[str]:
     return asked
 
 
+OPENING = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)\n"
+
+
 def by_another_process(file: Path, code: str) -> None:
-    source = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\n" + code
-    subprocess.run([sys.executable, "-c", source, str(file)], check=True)
+    subprocess.run([sys.executable, "-c", OPENING + code, str(file)], check=True)
 
 
 PUT = (
@@ -83,6 +85,26 @@ def test_nothing_is_asked_while_nobody_writes(store: PinStore, file: Path) -> No
     by_another_process(file, PUT)
     assert store.generation() != generation
     assert asked == ["PRAGMA data_version"]
+
+
+def test_what_another_process_wrote_right_behind_this_one_is_seen(store: PinStore, file: Path) -> None:
+    store.known_host("new.test")
+    with store.writing() as connection:
+        put(connection, KnownPinnedHost("own.test", (PIN,), False, None, 0.0, None, "static"))
+        # It waits for the lock, and commits before this one can look again.
+        other = subprocess.Popen([sys.executable, "-c", OPENING + PUT, str(file)])
+    assert other.wait() == 0
+    assert store.known_host("own.test") is not None
+    assert store.known_host("new.test") is not None
+
+
+def test_ones_own_notings_ask_nothing_more(store: PinStore) -> None:
+    header = f'pin-sha256="{PIN}"; pin-sha256="{OTHER}"; max-age=1000'
+    store.note("a.test", header, [PIN])
+    asked = statements(store)
+    store.note("b.test", header, [PIN])
+    assert store.known_host("b.test") is not None
+    assert "PRAGMA data_version" not in asked
 
 
 def test_a_checkpoint_changes_no_pin(store: PinStore, file: Path) -> None:
