@@ -42,7 +42,8 @@ def fault_page(fault: Fault) -> str:
         "## An example",
         "",
         "```text",
-        f"{fault.field}: {shown}",
+        # A line for each directive: so a reader sees all of it.
+        f"{fault.field}: {shown}".replace("; ", ";\n  "),
         "```",
         "",
     ]
