@@ -46,6 +46,15 @@ def test_pins_are_noted_and_refuse_until_they_expire(stage: Stage) -> None:
     assert b"the-token-of-alice" in mallory.server.received
 
 
+def test_a_crash_right_after_a_visit(stage: Stage) -> None:
+    bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(10))
+    alice = stage.client("Alice")
+    assert alice.visits(bank).noting == "noted"
+    alice.memory.restart(crashed=True)
+    assert (alice.knows(bank) is None) == (stage.agent.name == "firefox")
+    assert alice.visits(bank).outcome == "served"
+
+
 def test_a_user_may_forget_a_host(stage: Stage) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(10))
     alice = stage.client("Alice")

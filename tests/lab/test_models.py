@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 import pytest
 
 from dynpin import InvalidHeader, KnownPinnedHost, Noting, Pin, PublicKeyPins, Validation
-from dynpin.lab.agents.browser import BrowserStore
+from dynpin.lab.agents.browser import BrowserStore, Reader
 from dynpin.lab.agents.chromium import ChromiumStore, read_as_chromium
 from dynpin.lab.agents.firefox import MAX_ENTRIES, FirefoxStore, read_as_firefox
 from tests.scenarios import Clock, Scenario, each_scenario, run
@@ -33,8 +33,7 @@ class Vector(TypedDict):
 HEADERS: list[Vector] = json.loads((Path(__file__).parents[1] / "vectors/header.json").read_text())["vectors"]
 STORES: list[Scenario] = json.loads((Path(__file__).parents[1] / "vectors/store.json").read_text())["scenarios"]
 
-Read = Callable[..., PublicKeyPins]
-READ: dict[str, Read] = {"Chromium": read_as_chromium, "Firefox": read_as_firefox}
+READ: dict[str, Reader] = {"Chromium": read_as_chromium, "Firefox": read_as_firefox}
 MODELS: dict[str, Callable[[Path, Clock], BrowserStore]] = {
     "Chromium": lambda folder, clock: ChromiumStore(folder / "pins.sqlite", clock=clock),
     "Firefox": lambda folder, clock: FirefoxStore(folder / "SiteSecurityServiceState.txt", clock=clock),

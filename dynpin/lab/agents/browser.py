@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, Protocol
 
 import httpx
 
@@ -24,7 +24,7 @@ from dynpin.lab.agents.library import LibraryAgent, NotingStore
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
-__all__ = ["BrowserAgent", "BrowserStore", "loosely", "nearest"]
+__all__ = ["BrowserAgent", "BrowserStore", "Reader", "loosely", "nearest"]
 
 _HTTPS_PORT = 443
 _QUOTED = r'"(?:\\.|[^"\\])*"'
@@ -70,16 +70,22 @@ def nearest(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownP
     return found if found is not None and (found.host == host or found.include_subdomains) else None
 
 
+class Reader(Protocol):
+    """Parses a field as a browser does; InvalidHeader where the browser ignores it."""
+
+    def __call__(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
+        """As :meth:`dynpin.PublicKeyPins.parse`."""
+        ...
+
+
 class BrowserStore(NotingStore):
-    """A store that reads headers as a browser does."""
+    """A store that reads headers as a browser does.
 
-    @abstractmethod
-    def read(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """Parse a field as this browser does.
+    Attributes:
+        read: parses a field.
+    """
 
-        Raises:
-            InvalidHeader: where the browser ignores the field.
-        """
+    read: ClassVar[Reader]
 
     def ignores(self, host: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
         """Why this browser ignores what the RFC would act on, or None."""

@@ -58,11 +58,8 @@ def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
 class ChromiumStore(BrowserStore):
     """Known Pinned Hosts without a limit on their number, 60 days at most."""
 
+    read = staticmethod(read_as_chromium)
     _applicable = staticmethod(nearest)
-
-    def read(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """As :func:`read_as_chromium`."""
-        return read_as_chromium(value, report_only=report_only)
 
     def ignores(self, host: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
         """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not."""

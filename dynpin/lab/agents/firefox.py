@@ -78,16 +78,14 @@ class FirefoxStore(BrowserStore):
         clock: gives seconds since the epoch, UTC.
     """
 
+    read = staticmethod(read_as_firefox)
+
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
         super().__init__(IN_MEMORY, clock=clock, max_hosts=_NO_LIMIT, max_hosts_per_domain=_NO_LIMIT)
         self.file = path
         self._scores: dict[str, _Score] = {}
         self._changed_at: float | None = None
         self._load()
-
-    def read(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """As :func:`read_as_firefox`."""
-        return read_as_firefox(value, report_only=report_only)
 
     def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
         """As :meth:`BrowserStore.note`; a new entry drives out an old one where the table is full."""

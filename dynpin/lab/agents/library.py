@@ -143,8 +143,10 @@ class LibraryAgent(ABC):
         return []
 
     def restart(self, *, crashed: bool = False) -> None:
-        """As :meth:`UserAgent.restart`. What the store has noted is on the disk, so that a crash takes nothing."""
-        self.close()
+        """As :meth:`UserAgent.restart`. After a crash the store is not closed: what it has noted is on the disk."""
+        self._disconnect()
+        if not crashed:
+            self.store.close()
         self.store = self.open_store()
 
     def close(self) -> None:

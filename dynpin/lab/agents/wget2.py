@@ -51,9 +51,17 @@ def missing() -> str | None:
     if shutil.which("unshare") is None:
         return "unshare, of util-linux, is not installed"
     tried = subprocess.run(  # noqa: S603 - its own words
-        [*_NAMESPACE, "true"], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        [*_NAMESPACE, "mount", "--bind", os.devnull, "/etc/hosts"],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=False,
     )
-    return None if tried.returncode == 0 else f"this machine gives no user namespaces: {tried.stderr.strip()}"
+    return (
+        None
+        if tried.returncode == 0
+        else f"this machine lets nobody mount in a namespace of his own: {tried.stderr.strip()}"
+    )
 
 
 class Wget2Agent:
