@@ -13,7 +13,7 @@ from dynpin.deploy.lint.faults import duration
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents import Agent, Machine, Sent, Settings, Visit
 from dynpin.lab.certificates import Authority, KeyPair
-from dynpin.lab.servers import Answerer, Attacker
+from dynpin.lab.servers import Answerer
 from dynpin.lab.timeline import Event, Outcome
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Client:
         until = held.expires_at if held else None
         told = {
             "served": f"visits {host} and is served",
-            "fooled": f"visits {host} and is fooled: {met.name if met else ''} reads {read} bytes",
+            "fooled": f"visits {host} and is fooled: {met.reader if met else None} reads {read} bytes",
             "protected": f"refuses the chain that is shown for {host}; nothing is sent",
             "locked-out": f"refuses the true {host}: locked out",
             "failed": f"cannot connect to {host}, for another reason than pins",
@@ -186,7 +186,7 @@ def _host(where: Answerer | str) -> str:
 
 def _outcome(visit: Visit, met: Answerer | None, read: int) -> Outcome:
     """What a visit came to: by who was met and what reached him, and only then by what the agent says."""
-    if isinstance(met, Attacker):
+    if met is not None and met.reader is not None:
         if read:
             return "fooled"
         return "protected" if visit.refusal else "failed"

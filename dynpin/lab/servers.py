@@ -41,6 +41,7 @@ class Answerer:
         certificate: what it shows now.
         server: the server; it counts what it reads.
         header: the value of the Public-Key-Pins header that it sends, or None.
+        reader: the name of the attacker who reads what it is sent; None where that is its owner alone.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Answerer:
         self.name = name
         self.authority = authority
         self.header: str | None = None
+        self.reader: str | None = None
         self.keys: list[KeyPair] = []
         self.certificate = certificate or self.certifies(self.makes_key())
         self.server = stage.enter(TLSServer(self.certificate, body=f"This is {name}.\n".encode()))
@@ -187,6 +189,16 @@ class Site(Answerer):
         self.backups = [key for key in self.backups if key not in keys]
         self.stage.tells(self.name, text or f"loses {self._names([key.name for key in keys])}")
 
+    def falls_to(self, attacker: str, text: str = "") -> None:
+        """Come into an attacker's hands: whoever is served from now on is fooled, with the true key or another."""
+        self.reader = attacker
+        self.stage.tells(attacker, text or f"breaks into the server of {self.name}", target=self.name)
+
+    def is_freed(self, text: str = "") -> None:
+        """Be its owner's alone again."""
+        self.stage.tells(self.reader or self.name, text or f"is gone from the server of {self.name}", target=self.name)
+        self.reader = None
+
     def guard(self, certificate: Certificate) -> Verdict:
         """What ``dynpin guard`` says of deploying a certificate now."""
         return guard(self.history, certificate.pins, self.stage.now)
@@ -220,7 +232,12 @@ class Site(Answerer):
 class Attacker(Answerer):
     """Somebody who answers in a site's stead, to whom the network leads."""
 
-    _led: tuple[tuple[MutableMapping[str, int], int | None], ...] = ()
+    def __init__(
+        self, stage: Stage, host: str, name: str, authority: Authority, certificate: Certificate | None
+    ) -> None:
+        super().__init__(stage, host, name, authority, certificate)
+        self.reader = name
+        self._led: tuple[tuple[MutableMapping[str, int], int | None], ...] = ()
 
     def takes(self, host: str, only: Iterable[Client] = (), text: str = "") -> None:
         """Have the network lead a name here: everybody's, or that of these clients alone."""

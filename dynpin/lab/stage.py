@@ -26,6 +26,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     bank.sends('pin-sha256="…"; max-age=1000')            # a header past the middleware, as the story has it; or None
     mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[alice], sends=header_or_None)
     mallory.leaves()                                      # the network leads to the true site again
+    bank.falls_to("Mallory"); bank.is_freed()             # she holds the true server, and reads what it is sent
     alice.comes_with(bank, *bank.keys, lasting=days(70))  # static pins, built into the agent or app (RFC 7469 §2.7)
     alice.reports()                                       # sends the violation reports that wait
     alice.knows(bank); alice.forgets(bank); alice.distrusts(careless); alice.ahead = days(61)

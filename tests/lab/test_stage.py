@@ -92,6 +92,20 @@ def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
         assert not stage.timeline.ok
 
 
+def test_who_is_served_by_a_server_in_foreign_hands_is_fooled(stage: Stage) -> None:
+    bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(2))
+    alice = stage.client("Alice")
+    stage.appears("Mallory", "attacker", "")
+    bank.falls_to("Mallory")
+    event = alice.visits(bank)
+    assert (event.outcome, event.target, event.noting) == ("fooled", HOST, "noted")
+    assert "Mallory reads" in event.text
+    bank.deploys(bank.makes_key())
+    assert alice.visits(bank).outcome == "protected"
+    bank.is_freed()
+    assert alice.visits(bank).outcome == "locked-out"
+
+
 def test_an_attacker_may_be_in_the_network_of_one_alone(stage: Stage) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"))
     alice, bob = stage.client("Alice"), stage.client("Bob")
