@@ -177,9 +177,10 @@ def _sum(counts: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
 def tally(db: sqlite3.Connection, wanted: Filter, now: float, column: Column, limit: int) -> list[tuple[str, int, int]]:
     """Value, number of groups and number of reports, by a column of the groups."""
     where = group_conditions(wanted, now)
+    # The + keeps SQLite from reading every row of the groups in the order of another index, to spare itself a sort.
     rows = db.execute(
         f"SELECT {column} AS value, count(*) AS number, sum(reports) AS reports FROM groups "  # noqa: S608 - a Literal
-        f"WHERE {where.sql} GROUP BY {column} ORDER BY reports DESC LIMIT ?",
+        f"WHERE {where.sql} GROUP BY +{column} ORDER BY reports DESC LIMIT ?",
         [*where.parameters, limit],
     )
     return [(row["value"] or "", row["number"], row["reports"]) for row in rows]
@@ -239,7 +240,8 @@ def rising(db: sqlite3.Connection, hour: int, factor: float, at_least: int) -> l
 _GROUP_COLUMNS = (
     "groups.id AS group_id, groups.key, groups.host, groups.noted_host, groups.port, groups.mode, groups.token, "
     "groups.known_pins, groups.validated_pins, groups.first_seen, groups.last_seen, groups.reports, groups.issuer, "
-    "groups.verdict, groups.severity, groups.diagnosis, groups.state"
+    "groups.verdict, groups.severity, groups.state, "
+    "(SELECT diagnosis FROM diagnoses WHERE diagnoses.group_id = groups.id) AS diagnosis"
 )
 _REPORT_COLUMNS = (
     "reports.id, reports.received_at, reports.observed_at, reports.expires_at, reports.source, reports.user_agent, "

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
 
 # The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
 _BUSY_TIMEOUT_S = 30.0
 
-# groups   one row for each cause (dynpin.report.grouping_key), with its counts and its verdict
+# groups   one row for each cause (dynpin.report.grouping_key), with its counts and its verdict; diagnoses has the long
+#          text apart, since every batch writes the rows of its groups anew and every count of groups reads them all
 # reports  one row for each report; samples has the bodies apart, so that a scan of the rows stays small
 # rates    reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
 #          common, moved by triggers when a group's verdict or state changes: no page ever counts the reports
@@ -171,13 +172,26 @@ _VERSIONED_VERDICTS = (
     "ALTER TABLE groups ADD COLUMN judged_with TEXT NOT NULL DEFAULT ''",
     "CREATE INDEX groups_by_judged_with ON groups (judged_with)",
 )
+# A diagnosis is some kilobytes of JSON: twenty times the rest of its group.
+_SMALL_GROUPS = (
+    """
+CREATE TABLE diagnoses (
+    group_id INTEGER PRIMARY KEY REFERENCES groups (id) ON DELETE CASCADE,
+    diagnosis TEXT NOT NULL
+)""",
+    "INSERT INTO diagnoses SELECT id, diagnosis FROM groups WHERE diagnosis IS NOT NULL",
+    "ALTER TABLE groups DROP COLUMN diagnosis",
+    # All that a tally asks of a group, so that counting all groups reads no row of theirs.
+    "CREATE INDEX groups_in_short ON groups "
+    "(last_seen, first_seen, host, noted_host, mode, verdict, state, token, issuer, reports)",
+)
 
 
 def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - its import costs more than opening the file
 
     migrations = Migrations("dynpin-collector")
-    for number, step in enumerate((_first_form, _totals_and_versions), start=1):
+    for number, step in enumerate((_first_form, _totals_and_versions, _small_groups), start=1):
         migrations(name=f"{number:03}{step.__name__}")(step)
     return migrations
 
@@ -191,6 +205,11 @@ def _first_form(db: Database) -> None:
 
 def _totals_and_versions(db: Database) -> None:
     for statement in (*_TOTALS_BY_VERDICT, *_VERSIONED_VERDICTS):
+        db.conn.execute(statement)
+
+
+def _small_groups(db: Database) -> None:
+    for statement in _SMALL_GROUPS:
         db.conn.execute(statement)
 
 

@@ -173,9 +173,10 @@ class SQLiteStorage:
         """Store what triage found."""
         with self.writing() as db:
             db.execute(
-                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, diagnosis = ?, judged_with = ? WHERE id = ?",
-                (triaged.verdict, triaged.severity, triaged.issuer, triaged.diagnosis, triaged.judged_with, group.id),
+                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, judged_with = ? WHERE id = ?",
+                (triaged.verdict, triaged.severity, triaged.issuer, triaged.judged_with, group.id),
             )
+            db.execute("INSERT OR REPLACE INTO diagnoses VALUES (?, ?)", (group.id, triaged.diagnosis))
             db.executemany(
                 "INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", [(pin, group.id, place) for pin, place in triaged.pins]
             )

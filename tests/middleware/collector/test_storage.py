@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import Retention, SQLiteStorage, Token, schema
 from dynpin.middleware.collector.filters import Filter, Term
-from dynpin.middleware.collector.storage import Arrival, Counted, Triaged
+from dynpin.middleware.collector.storage import Arrival, Column, Counted, Triaged
 from dynpin.report import grouping_key, read_report
 from tests.middleware.collector.conftest import NOW, Clock, report
 
@@ -50,11 +50,12 @@ def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
 
 def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage) -> None:
     assert storage.path.stat().st_mode & 0o777 == 0o600
-    assert ask(storage, "PRAGMA user_version") == [(2,)]
+    assert ask(storage, "PRAGMA user_version") == [(3,)]
     assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
     assert ask(storage, "SELECT migration_set, name FROM _sqlite_migrations") == [
         ("dynpin-collector", "001_first_form"),
         ("dynpin-collector", "002_totals_and_versions"),
+        ("dynpin-collector", "003_small_groups"),
     ]
 
 
@@ -148,16 +149,18 @@ def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms
 def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
     monkeypatch.setattr(schema, "_totals_and_versions", lambda db: None)
+    monkeypatch.setattr(schema, "_small_groups", lambda db: None)
     path = tmp_path / "old.sqlite"
     schema.open_database(path)
     db = sqlite3.connect(path)
     db.execute(
         "INSERT INTO groups (id, key, host, noted_host, mode, token, known_pins, validated_pins, first_seen, "
-        "last_seen, reports, verdict) VALUES (1, 'k', 'a.test', '', 'enforce', 't', '[]', '[]', 0, 1, 3, 'undecided')"
+        "last_seen, reports, verdict, diagnosis) "
+        "VALUES (1, 'k', 'a.test', '', 'enforce', 't', '[]', '[]', 0, 1, 3, 'undecided', '{}')"
     )
     db.executemany("INSERT INTO rates VALUES (1, ?, ?)", [(5, 1), (6, 2)])
     db.executemany("INSERT INTO totals VALUES (?, 'enforce', ?)", [(5, 1), (6, 2)])
-    db.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '002%'")
+    db.execute("DELETE FROM _sqlite_migrations WHERE name > '002'")
     db.commit()
     db.close()
     monkeypatch.undo()
@@ -166,7 +169,9 @@ def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypa
         (5, "enforce", "undecided", "open", "t", 1),
         (6, "enforce", "undecided", "open", "t", 2),
     ]
-    assert ask(storage, "PRAGMA user_version") == [(2,)]
+    (group,) = storage.groups(Filter()).entries
+    assert (group.verdict, group.diagnosis) == ("undecided", "{}")
+    assert ask(storage, "PRAGMA user_version") == [(3,)]
     storage.close()
 
 
@@ -298,6 +303,15 @@ QUESTIONS: dict[str, Filter] = {
 IN_ORDER = ("SCAN reports USING INDEX reports_by_time", "SCAN groups USING INDEX groups_by_last_seen")
 
 
+SEARCHES = ("SEARCH", "LIST SUBQUERY", "CORRELATED SCALAR SUBQUERY")
+TALLIES = [
+    Filter(),
+    Filter(since="7d"),
+    Filter((Term("host", "a.test", negated=True),)),
+    Filter((Term("host", "*.a.test"),), since="7d"),
+]
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 @pytest.mark.parametrize("method", ["reports", "groups"])
 def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, name: str, method: str) -> None:
@@ -311,9 +325,21 @@ def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, nam
         db.set_trace_callback(None)
         plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
     for step in plan:
-        assert step.startswith(("SEARCH", "LIST SUBQUERY")) or step in IN_ORDER or _sorts_few(step, name), plan
+        assert step.startswith(SEARCHES) or step in IN_ORDER or _sorts_few(step, name), plan
 
 
 def _sorts_few(step: str, name: str) -> bool:
     # The groups of one pin come by the pin, and are put in order afterwards.
     return step == "USE TEMP B-TREE FOR ORDER BY" and name == "pin"
+
+
+@pytest.mark.parametrize("column", ["host", "verdict", "issuer", "state"])
+@pytest.mark.parametrize("wanted", TALLIES, ids=lambda wanted: wanted.query() or "nothing")
+def test_a_tally_of_all_groups_reads_an_index_alone(storage: SQLiteStorage, wanted: Filter, column: Column) -> None:
+    asked: list[str] = []
+    with storage.reading() as db:
+        db.set_trace_callback(asked.append)
+        storage.tally(wanted, column)
+        db.set_trace_callback(None)
+        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert "groups USING COVERING INDEX groups_in_short" in plan[0], plan
