@@ -131,6 +131,19 @@ def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: 
         assert [client.ask(HOST)[0] for _ in range(2)] == [502, 200]
 
 
+def test_a_tunnel_in_stock_is_let_through_when_its_pins_are_forgotten(place: Place, mitmdump: Mitmdump) -> None:
+    proxy = mitmdump()
+    pin(place)
+    place.attack()
+    address = (HOST, place.site.port)
+    with HTTP1Client(tunnel(proxy, address)) as first, HTTP1Client(tunnel(proxy, address)) as second:
+        assert first.ask(HOST)[0] == 502
+        assert_nothing_read(place.site)
+        with place.store() as store:
+            assert store.forget(HOST)
+        assert second.ask(HOST)[0] == 200
+
+
 def test_verification_that_is_switched_off_fails_closed_and_notes_nothing(place: Place, mitmdump: Mitmdump) -> None:
     proxy = mitmdump("ssl_insecure=true")
     assert curl(proxy, place.site.url(HOST)).status == 200

@@ -28,12 +28,14 @@ from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host
 from dynpin.lab.proxy.connection import GuardedConnection, ShutConnection
 from dynpin.lab.proxy.page import MISDIRECTED, Refusal
+from dynpin.validation import Validation
 
 __all__ = ["PinningAddon"]
 
 logger = logging.getLogger("dynpin.lab.proxy")
 
 Address = tuple[str, int]
+_Refused = tuple[Refusal, Validation | None]
 
 
 class PinningAddon:
@@ -68,7 +70,7 @@ class PinningAddon:
         # refused.
         self._peers: MutableMapping[connection.Server, Peer] = WeakKeyDictionary()
         self._busy: Counter[connection.Client] = Counter()
-        self._refusals: MutableMapping[connection.Client, dict[Address | None, Refusal]] = WeakKeyDictionary()
+        self._refusals: MutableMapping[connection.Client, dict[Address, _Refused]] = WeakKeyDictionary()
 
     def running(self) -> None:
         """Send the reports that an earlier process has left."""
@@ -101,7 +103,7 @@ class PinningAddon:
             name=server.sni,
             port=server.address[1],
             on_passed=partial(self._peers.__setitem__, server),
-            on_refused=partial(self._refuse, client, server),
+            on_refused=partial(self._refuse, client, server.address, server.sni),
         )
         data.ssl_conn = cast("SSL.Connection", guarded)
 
@@ -124,7 +126,8 @@ class PinningAddon:
     def _refuse(
         self,
         client: connection.Client,
-        server: connection.Server,
+        address: Address,
+        name: str | None,
         violation: PinValidationError,
         validated: tuple[bytes, ...],
     ) -> None:
@@ -134,8 +137,8 @@ class PinningAddon:
         if validation is not None and validation.known_host is not None and violation.report is not None:
             path = None if self.store.is_default else self.store.path
             explanation = explain_violation(validation, validation.known_host, validated, self.store.clock(), path)
-        host = server.sni or str(server.address)
-        self._refusals.setdefault(client, {})[server.address] = Refusal(host, str(violation), explanation)
+        refusal = Refusal(name or address[0], str(violation), explanation)
+        self._refusals.setdefault(client, {})[address] = refusal, validation
         if client.alpn is None:
             # Only an HTTP/1.1 connection can be closed behind the explanation, so that a reload meets the site again.
             client.alpn = b"http/1.1"
@@ -147,7 +150,7 @@ class PinningAddon:
         self._busy[flow.client_conn] += 1
         if flow.request.scheme != "https":
             return
-        refusal = self._refusals.get(flow.client_conn, {}).pop(_destination(flow), None) or self._misdirected(flow)
+        refusal = self._refused(flow) or self._misdirected(flow)
         if refusal is not None:
             flow.response = http.Response.make(*refusal.response(flow.request.headers.get("accept", "")))
             flow.request.stream = False
@@ -190,6 +193,17 @@ class PinningAddon:
     def _answered(self, client: connection.Client) -> None:
         if client in self._busy:
             self._busy[client] -= 1
+
+    def _refused(self, flow: http.HTTPFlow) -> Refusal | None:
+        """The refusal of the handshake that was made for this request, told once, or None."""
+        refusal, validation = self._refusals.get(flow.client_conn, {}).pop(_destination(flow), (None, None))
+        if validation is None:
+            return refusal
+        try:
+            # Browsers keep tunnels in stock: what was refused may be pinned no more, or otherwise.
+            return refusal if self.store.known_host(validation.host) == validation.known_host else None
+        except StoreError:
+            return refusal
 
     def _misdirected(self, flow: http.HTTPFlow) -> Refusal | None:
         """The refusal of a request for a pinned host on another host's connection, or None.
