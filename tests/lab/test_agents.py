@@ -150,6 +150,27 @@ def test_violation_reports(stage: Stage) -> None:
         assert heard() == (reported if name in ("dynpin", "chromium") else 0)
 
 
+# What is reported of a report-only policy that the chain does not match: its max-age, its report-uri's quotes.
+REPORT_ONLY = {
+    "by the RFC": ('report-uri="https://reports.test/r"', {"dynpin", "chromium"}),
+    "a max-age that is none": ('max-age=soon; report-uri="https://reports.test/r"', {"dynpin"}),
+    "single quotes": ("report-uri='https://reports.test/r'", {"chromium"}),
+}
+
+
+@pytest.mark.parametrize("case", REPORT_ONLY)
+def test_a_report_only_policy(case: str, stage: Stage) -> None:
+    directives, reporting = REPORT_ONLY[case]
+    honest = stage.authority("Honest CA")
+    bank, reports = stage.site(HOST, honest), stage.site("reports.test", honest)
+    bank.server.headers = [("Public-Key-Pins-Report-Only", f"{VALID}; {directives}")]
+    alice = stage.client("Alice")
+    event = alice.visits(bank)
+    assert (event.outcome, event.noting) == ("served", None)
+    assert [each.taken for each in alice.reports()] == [True] * (stage.agent.name in reporting)
+    assert reports.server.received.count(b"POST /r ") == (stage.agent.name in reporting)
+
+
 def test_chromium_sends_no_report_by_https_to_the_host_itself_and_two_hosts_make_no_loop() -> None:
     with set_stage("a test", AGENTS["chromium"]) as stage:
         honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
