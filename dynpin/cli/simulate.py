@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,6 +23,7 @@ from dynpin.errors import InvalidStudy
 
 if TYPE_CHECKING:
     from dynpin.lab.simulation import Advice, Outcome, Study
+    from dynpin.lab.simulation.advice import Choice
 
 __all__ = ["simulate"]
 
@@ -108,7 +110,7 @@ def simulate(
             from dynpin.lab.simulation.picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw_advice(study, advice, form, dark=dark))
-        _print(_advice_as_json(advice)) if as_json else _show_advice(study, advice)
+        _print(_advice_as_json(study, advice)) if as_json else _show_advice(study, advice)
     else:
         outcomes = _outcomes(study, processes)
         if plot is not None and form is not None:
@@ -128,7 +130,9 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
     try:
         if file is not None:
             return read_study(file, size)
-        return study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
+        study = study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
+        # What nobody named is nobody's policy.
+        return study if "policy" in played else replace(study, policies=()) if advise else study
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except InvalidStudy as error:
@@ -270,7 +274,8 @@ def _show_advice(study: Study, advice: Advice) -> None:
     for choice in (*(each for each in advice.choices if each.backups == best.backups), advice.unpinned):
         style = "bold" if choice is (best if advice.pays else advice.unpinned) else None
         table.add_row(
-            duration(choice.max_age) if choice.max_age else "no pins",
+            (duration(choice.max_age) if choice.max_age else "no pins")
+            + ("   yours" if choice in advice.yours.values() else ""),
             f"{choice.locked_out:,.1f}",
             f"{choice.fooled:,.1f}",
             f"{choice.cost:,.1f}",
@@ -328,22 +333,28 @@ def _outcome_as_json(outcome: Outcome) -> object:
     }
 
 
-def _advice_as_json(advice: Advice) -> object:
+def _advice_as_json(study: Study, advice: Advice) -> object:
     return {
         "pins": advice.pays,
         "max_age": advice.best.max_age,
         "backups": advice.best.backups,
         "reasons": list(advice.reasons),
+        "population": study.population.name,
+        "risks": asdict(advice.risks),
         "unpinned_cost": advice.unpinned.cost,
-        "choices": [
-            {
-                "max_age": choice.max_age,
-                "backups": choice.backups,
-                "locked_out_client_days": choice.locked_out,
-                "fooled_client_days": choice.fooled,
-                "cost": choice.cost,
-                "all_keys_lost_a_year": choice.all_lost,
-            }
-            for choice in advice.choices
-        ],
+        "yours": {name: _choice_as_json(choice) for name, choice in advice.yours.items()},
+        "choices": [_choice_as_json(choice) for choice in advice.choices],
+    }
+
+
+def _choice_as_json(choice: Choice) -> object:
+    return {
+        "max_age": choice.max_age,
+        "backups": choice.backups,
+        "locked_out_client_days": choice.locked_out,
+        "fooled_client_days": choice.fooled,
+        "cost": choice.cost,
+        "all_keys_lost_a_year": choice.all_lost,
+        "days_locked_out_by_a_loss": choice.locked_out_for,
+        "share_fooled_by_an_attack": choice.share_fooled,
     }

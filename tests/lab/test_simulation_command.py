@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dynpin.cli.app import app
-from dynpin.lab.simulation import PRESETS, Risks, Study, advise
+from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise
 from dynpin.lab.simulation.advice import Advice
+from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import EXAMPLE
 
 
@@ -178,15 +179,29 @@ def test_advice_weighs_losses_against_attacks() -> None:
 
 
 def test_advice_on_backups() -> None:
-    careless = advised(losses=5.0, thefts=0.0, disasters=0.0)
+    careless = advised(losses=5.0, thefts=0.0, backup_thefts=0.0, disasters=0.0)
     assert careless.best.backups == 4
     rates = [choice.all_lost for choice in careless.choices if choice.max_age == careless.best.max_age]
     assert rates == sorted(rates, reverse=True)
-    assert advised(thefts=1.0, losses=0.0).best.backups == 1
+    assert advised(backup_thefts=1.0, losses=0.0).best.backups == 1
+
+
+def test_advice_weighs_the_policy_that_is_there() -> None:
+    policies = (SitePolicy("ours", 40 * DAY, 6), SitePolicy("too long", 365 * DAY), SitePolicy("ca", DAY, pinned="ca"))
+    found = advise(Study(PRESETS["website"], policies, clients=4000), processes=1)
+    assert {name: (each.max_age, each.backups) for name, each in found.yours.items()} == {
+        "ours": (40 * DAY, 6),
+        "too long": (60 * DAY, 1),
+    }
+    assert set(found.yours.values()) <= set(found.choices)
+    assert [reason.split(" costs ")[0] for reason in found.reasons[1:3]] == [
+        "Your policy 'ours'",
+        "Your policy 'too long'",
+    ]
 
 
 def test_advice_may_be_not_to_pin() -> None:
-    idle = advised(attacks=0.0, thefts=0.0)
+    idle = advised(attacks=0.0, thefts=0.0, backup_thefts=0.0)
     assert not idle.pays
     assert "cost more than they save" in idle.reasons[0]
 
@@ -198,8 +213,11 @@ def test_advice_for_people_and_for_programs(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "no pins" in done.stdout
     assert (tmp_path / "advice.png").read_bytes().startswith(b"\x89PNG")
+    assert "yours" not in done.stdout
+    assert "30 days   yours" in run("--advise", "--clients", "2000", "--max-age", "30 days", "--backups", "2").stdout
     told = json.loads(run("--advise", "--clients", "2000", "--json").stdout)
     assert told["pins"] is True
+    assert (told["yours"], told["risks"]["attack_lasts"]) == ({}, 14 * DAY)
     chosen = [
         choice["cost"]
         for choice in told["choices"]

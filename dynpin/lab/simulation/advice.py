@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from dynpin.deploy.lint.faults import duration
@@ -60,6 +60,7 @@ class Advice:
         best: the choice that costs least.
         choices: all that were weighed.
         unpinned: what it costs to send no pins.
+        yours: the choices that are the study's own policies, by their names; of those that pin the key alone.
         risks: the operator's numbers.
         reasons: why, in words.
     """
@@ -67,6 +68,7 @@ class Advice:
     best: Choice
     choices: tuple[Choice, ...]
     unpinned: Choice
+    yours: Mapping[str, Choice]
     risks: Risks
     reasons: tuple[str, ...]
 
@@ -79,17 +81,25 @@ class Advice:
 def advise(study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None) -> Advice:
     """Search max-age and the number of backups for a study's population and risks; its calendar plays no part.
 
+    The study's own policies are weighed beside the others.
+
     Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each
     costs is weighed by how often it happens. The chance that all keys are lost falls with each backup, the chance that
     one is stolen rises.
 
     Args:
-        study: whose population, risks, seed and client's cap count.
+        study: whose population, risks, policies, seed and client's cap count. More than 20,000 clients are not played.
         processes: as for :func:`~dynpin.lab.simulation.run.simulate`.
         progress: is told each time that one of the three has been played.
     """
     risks = study.risks
-    ages = sorted({age for age in _MAX_AGES if age <= study.client_cap} | {study.client_cap})
+    own = {
+        policy.name: (min(policy.max_age, study.client_cap), policy.backups)
+        for policy in study.policies
+        if policy.pinned == "key" and policy.backups
+    }
+    tried = {*_MAX_AGES, *(age for age, _ in own.values()), study.client_cap}
+    ages = sorted(age for age in tried if age <= study.client_cap)
     # Long enough before that every client that would have noted pins has, and after that every pin expires.
     happens = 2 * study.client_cap
     ends = happens + max(study.client_cap, risks.attack_lasts) + DAY
@@ -116,7 +126,8 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
         locked_out_for = lost[number].locked_out_days / clients
         all_lost = 0.0 if not max_age else risks.disasters + risks.losses * _backups_gone(risks, backups)
         fooled = risks.attack_share * (
-            risks.attacks * attacked[number].fooled_days + risks.thefts * (1 + backups) * stolen[number].fooled_days
+            risks.attacks * attacked[number].fooled_days
+            + (risks.thefts + risks.backup_thefts * backups) * stolen[number].fooled_days
         )
         locked_out = 1000 * all_lost * locked_out_for
         fooled = 1000 * fooled / clients
@@ -131,11 +142,13 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
             attacked[number].tally.ever_fooled / clients,
         )
 
-    choices = tuple(choice(number, age, backups) for backups in _BACKUPS for number, age in enumerate(ages))
+    reserves = sorted({*_BACKUPS, *(backups for _, backups in own.values())})
+    choices = tuple(choice(number, age, backups) for backups in reserves for number, age in enumerate(ages))
+    yours = {name: each for name, wanted in own.items() for each in choices if (each.max_age, each.backups) == wanted}
     # Of equals, fewer backups to keep.
     best = min(choices, key=lambda each: (round(each.cost, 9), each.backups))
     unpinned = choice(len(ages), 0, 0)
-    return Advice(best, choices, unpinned, risks, tuple(_reasons(best, choices, unpinned, risks)))
+    return Advice(best, choices, unpinned, yours, risks, tuple(_reasons(best, choices, unpinned, yours, risks)))
 
 
 def _backups_gone(risks: Risks, backups: int) -> float:
@@ -150,7 +163,9 @@ def _backups_gone(risks: Risks, backups: int) -> float:
     return (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])) / (3 * steps)
 
 
-def _reasons(best: Choice, choices: tuple[Choice, ...], unpinned: Choice, risks: Risks) -> list[str]:
+def _reasons(
+    best: Choice, choices: tuple[Choice, ...], unpinned: Choice, yours: Mapping[str, Choice], risks: Risks
+) -> list[str]:
     same_backups = [each for each in choices if each.backups == best.backups]
     where = same_backups.index(best)
     told: list[str] = []
@@ -164,18 +179,28 @@ def _reasons(best: Choice, choices: tuple[Choice, ...], unpinned: Choice, risks:
     else:
         told.append(
             f"By these numbers pins cost more than they save: at best {_days(best.cost)} a year for each 1,000 "
-            f"clients, against {_days(unpinned.cost)} without."
+            f"clients, against {_days(unpinned.cost)} without. Of those that pin, {duration(best.max_age)} with "
+            f"{best.backups} backup{_s(best.backups)} costs least, for these reasons."
         )
+    told += [
+        f"Your policy {name!r} costs {_days(each.cost)}: {_days(each.locked_out)} locked out, and "
+        f"{_days(each.fooled)} in an attacker's hands."
+        for name, each in yours.items()
+        if each != best
+    ]
     if where > 0:
         shorter = same_backups[max(0, where - 2)]
+        expires = shorter.max_age < risks.attack_lasts
         told.append(
             f"Shorter, at {duration(shorter.max_age)}, more clients come back with no living pins: an attack of "
             f"{duration(risks.attack_lasts)} ends with {_percent(shorter.share_fooled)} of those it reaches, "
             f"against {_percent(best.share_fooled)}."
+            + (" Pins must outlive the attack, which does not renew them." if expires else "")
         )
     else:
         told.append(
-            "It is the shortest that was tried: attacks are so rare, or losses so frequent, that little counts."
+            "It is the shortest that was tried: attacks are so rare or bring so little harm here, or keys are lost so "
+            "often, that pins had better be forgotten soon."
         )
     if where + 1 < len(same_backups):
         longer = same_backups[min(len(same_backups) - 1, where + 2)]

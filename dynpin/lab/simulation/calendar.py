@@ -238,7 +238,9 @@ class Attack:
     @property
     def label(self) -> str:
         """What pictures call it."""
-        return f"attack on {100 * self.share:.3g} %"
+        names = {"pinned-ca": "attack by the CA", "stolen-key": "stolen key used", "server": "server broken into"}
+        what = names.get(self.shows, "attack")
+        return what if self.share == 1 else f"{what} on {100 * self.share:.3g} %"
 
     def chain(self, site: Site) -> tuple[str, ...]:
         """The keys of the chain that it shows while the site is as it is."""

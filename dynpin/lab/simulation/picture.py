@@ -341,6 +341,18 @@ def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
         if backups == advice.best.backups:
             _label_points(axes, paper, chosen)
     axes.plot([advice.best.locked_out], [advice.best.fooled], "o", color=paper.ink, markersize=8, zorder=6)
+    widest = max(choice.locked_out for choice in advice.choices)
+    for name, choice in advice.yours.items():
+        axes.plot([choice.locked_out], [choice.fooled], "o", color=paper.ink, markerfacecolor="none", markersize=10)
+        axes.annotate(
+            f"yours: {name}",
+            (choice.locked_out, choice.fooled),
+            xytext=(12, 14) if choice.locked_out < 0.6 * widest else (0, 10),
+            textcoords="offset points",
+            color=paper.ink,
+            fontsize=8.5,
+            ha="left" if choice.locked_out < 0.6 * widest else "right",
+        )
     axes.set_xlabel("client-days locked out", color=paper.faint, fontsize=9)
     axes.set_ylabel("client-days fooled", color=paper.faint, fontsize=9)
     axes.set_xlim(left=0)

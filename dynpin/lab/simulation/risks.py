@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dynpin.lab.simulation.reading import DAY, Table
 
@@ -17,7 +17,8 @@ class Risks:
         losses: how often one key is lost, each key by itself.
         disasters: how often all keys are lost at once, backups too: one fire, one forgotten passphrase.
         checked: how often the operator checks that every backup is still there.
-        thefts: how often one key is stolen, each key by itself.
+        thefts: how often the deployed key is stolen.
+        backup_thefts: how often a backup is stolen, each by itself; it is kept offline.
         noticed: how long a theft stays unnoticed.
         attacks: how often somebody with a certificate of another CA answers in the site's place.
         attack_lasts: how long such an attack lasts, with a stolen key too.
@@ -29,6 +30,7 @@ class Risks:
     disasters: float = 0.005
     checked: int = 90 * DAY
     thefts: float = 0.01
+    backup_thefts: float = 0.001
     noticed: int = 7 * DAY
     attacks: float = 0.5
     attack_lasts: int = 14 * DAY
@@ -42,16 +44,14 @@ def read_risks(values: object) -> Risks:
     Raises:
         InvalidStudy: for what is not understood.
     """
-    names = (
-        "losses disasters checked thefts noticed attacks attack_lasts attack_share fooled_weight".split()  # noqa: SIM905
-    )
-    table = Table("risks", values, names)
+    table = Table("risks", values, [each.name for each in fields(Risks)])
     usual = Risks()
     return Risks(
         losses=table.number("losses", usual.losses, most=100),
         disasters=table.number("disasters", usual.disasters, most=100),
         checked=table.span("checked", f"{usual.checked // DAY} days"),
         thefts=table.number("thefts", usual.thefts, most=100),
+        backup_thefts=table.number("backup_thefts", usual.backup_thefts, most=100),
         noticed=table.span("noticed", f"{usual.noticed // DAY} days"),
         attacks=table.number("attacks", usual.attacks, most=1_000),
         attack_lasts=table.span("attack_lasts", f"{usual.attack_lasts // DAY} days"),

@@ -145,8 +145,9 @@ def _played(study: Study, processes: int) -> Generator[list[Tally], None, None]:
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(study,))
     try:
         with _no_interrupt():
-            waiting = [pool.submit(_play_chunks, task) for task in tasks]
-        for done in as_completed(waiting):
+            # Held by nobody else, so that a result is gone once it is added.
+            finished = as_completed([pool.submit(_play_chunks, task) for task in tasks])
+        for done in finished:
             yield done.result()
     finally:
         # After Ctrl-C no more than the tasks that have begun, some tenths of a second, are waited for.
