@@ -125,7 +125,7 @@ def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Ground]
     for name, value in made.environment().items():
         monkeypatch.setenv(name, value)
     # A make that runs this suite must not lead the make of a document.
-    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    for name in ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(made.folder)
     with made.site, made.attacker, loopback_names(made.routes):
