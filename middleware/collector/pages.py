@@ -57,6 +57,7 @@ class Pages:
     def overview(self, request: Request) -> Response:
         """Rates by mode, new groups, top hosts, verdicts, and what the intake answered."""
         wanted = self._filter(request)
+        self.desk.flush()  # what was dropped a moment ago counts too
         now = self.desk.clock()
         wanted = wanted if wanted.since else Filter(wanted.terms, "7d", wanted.until)
         first = int(seconds(wanted.since, now) // HOUR)

@@ -228,6 +228,15 @@ def test_exports_agree(filled: Site) -> None:
     assert filled.client.get("/export/reports.xml").status_code == 404
 
 
+def test_the_overview_counts_what_was_dropped_a_moment_ago(site: Start) -> None:
+    running = site()
+    running.post(report())
+    assert ">0</b><span>dropped at the intake" in running.client.get("/").text
+    for _ in range(3):
+        running.post("no json")
+    assert ">3</b><span>dropped at the intake" in running.client.get("/").text
+
+
 def test_metrics(site: Start) -> None:
     filled = fill(site())
     filled.post("no json")
