@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from dynpin import PublicKeyPins
+from dynpin.lab.network import TLSServer
 from tests.clientstore.inbox import Inbox
 from tests.clientstore.world import HOST
 from tests.environments import ROOT
 from tests.middleware.collector.chromium import CHROMIUM
 
 from .pinned_place import PAGE, Place
-from .proxies import RunningProxy, browser, curl
+from .proxies import RunningProxy, browser, curl, tunnel
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -159,6 +160,27 @@ def test_the_browsers_rule_bypasses_pins_for_private_roots(place: Place, proxy_b
     arguments = place.arguments(proxy_bin, "--private-roots", "bypass")
     with RunningProxy(arguments, place.folder / "authority") as running:
         assert curl(running, place.site.url(HOST)).status == 200
+
+
+class _Talker(TLSServer):
+    def _response(self, request: bytes) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nthe beginning"
+
+
+def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path) -> None:
+    with _Talker(place.certificate) as site:
+        arguments = place.arguments(proxy_bin, "--resolve", f"{HOST}:{site.port}:127.0.0.1")
+        with (
+            RunningProxy(arguments, place.folder / "authority") as running,
+            tunnel(running, (HOST, site.port)) as client,
+        ):
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            received = b""
+            # The site says no more, and does not end the connection.
+            while not received.endswith(b"the beginning"):
+                piece = client.recv(65_536)
+                assert piece, received
+                received += piece
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
