@@ -20,9 +20,11 @@ from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenario, scenarios
 from dynpin.lab.stage import Stage
 from dynpin.lab.timeline import Timeline
+from tests.lab import docs_pictures
 from tests.middleware.collector import chromium as browsers
 from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
 
+DOCS = docs_pictures.PICTURES.parent
 AXE = Path(browsers.__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 
@@ -146,8 +148,6 @@ def test_without_a_library_it_says_what_to_install(
 
 # -- what fails --------------------------------------------------------------------------------------------------------
 
-WORDS = {"story": "A story.", "rfc": "§2.", "browsers": "Nothing.", "dynpin": "<b>Nothing</b> & more."}
-
 
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -155,7 +155,16 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     registered = scenario.__globals__["_registered"]
     monkeypatch.setattr("dynpin.lab.scenarios._registered", dict(scenarios()))
 
-    @scenario(number=99, name="wrong", title="It <is> not so", agents=("dynpin",), **WORDS)
+    @scenario(
+        number=99,
+        name="wrong",
+        title="It <is> not so",
+        story="A story.",
+        rfc="§2.",
+        browsers="Nothing.",
+        dynpin="<b>Nothing</b> & more.",
+        agents=("dynpin",),
+    )
     def wrong(stage: Stage) -> None:
         bank = stage.site("bank.test", stage.authority("Honest CA"))
         stage.expect(stage.client("Alice").visits(bank), "locked-out")
@@ -195,17 +204,64 @@ def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of all, played in two processes."""
+def playings() -> list[Playing]:
+    """Every scenario with every agent, played in two processes."""
+    done = play_all(scenarios().values(), processes=2)
+    assert [f"{each.scenario} with {each.agent}" for each in done if not each.ok] == []
+    return done
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, playings: list[Playing]) -> Path:
+    """The page about them."""
     file = tmp_path_factory.mktemp("lab") / "report.html"
-    done = run("report", file, "--processes", "2", "--agent", "dynpin", "--agent", "firefox")
+    file.write_text(write_handout(list(scenarios().values()), playings))
+    return file
+
+
+def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, playings: list[Playing]) -> None:
+    done = run("report", tmp_path / "a.html", "--agent", "dynpin", "--processes", "1")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80
-    for name in scenarios():
-        assert any(f" {name} " in line for line in lines), name
-    assert f"{file}: " in done.stdout.replace("\n", "")
-    return file
+    for each in playings:
+        if each.agent == "dynpin":
+            assert any(re.search(rf" {each.scenario} +. {each.outcome}", line) for line in lines), each.scenario
+    assert f"a.html: {len(scenarios())} playings" in done.stdout.replace("\n", "")
+    assert "with dynpin" in (tmp_path / "a.html").read_text()
+    as_json = json.loads(run("run", "--all", "--json", "--agent", "chromium", "--processes", "1").stdout)
+    assert [(each["scenario"], each["outcome"]) for each in as_json] == [
+        (each.scenario, each.outcome) for each in playings if each.agent == "chromium"
+    ]
+
+
+def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
+    text = (DOCS / "lab.md").read_text()
+    agents = ["dynpin", "chromium", "firefox", "wget2"]
+    assert f"| | Story | {' | '.join(agents)} |" in text
+    rows = re.findall(r"^\| (\d+) \| `(.+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    assert [(int(number), name) for number, name, *_ in rows] == [
+        (each.number, each.name) for each in scenarios().values()
+    ]
+    found = {(each.scenario, each.agent): each for each in playings}
+    for _, name, *cells in rows:
+        for agent, cell in zip(agents, cells, strict=True):
+            each = found.get((name, agent))
+            if each is not None and each.missing:
+                continue
+            outcome = "" if each is None or each.outcome is None else each.outcome.replace("-", " ")
+            differs = outcome not in ("", (found[name, "dynpin"].outcome or "").replace("-", " "))
+            assert cell == (f"**{outcome}**" if differs else outcome), f"{name} with {agent}"
+
+
+@pytest.mark.parametrize("name", docs_pictures.NAMES)
+def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
+    text = (DOCS / "lab.md").read_text()
+    for file, drawn in docs_pictures.pictures(name):
+        assert text.count(f"_static/{file.name}") == 2
+        # How long a request is depends on the HTTP library's version.
+        committed, now = (re.sub(rb"[0-9]+ bytes", b"N bytes", each) for each in (file.read_bytes(), drawn))
+        assert committed == now, f"{file.name} is not up to date: python -m tests.lab.docs_pictures"
 
 
 class _Links(HTMLParser):
@@ -218,8 +274,8 @@ class _Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.tags.add(tag)
-        self.ids += [given["id"]] if given.get("id") else []
-        self.targets += [given["href"]] if given.get("href") else []
+        self.ids += filter(None, [given.get("id")])
+        self.targets += filter(None, [given.get("href")])
 
 
 def test_the_page_has_a_section_for_each_scenario_and_needs_nothing_else(page: Path) -> None:

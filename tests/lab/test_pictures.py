@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import pytest
-from fontTools.ttLib import TTFont
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped] # comes with matplotlib, without types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,29 @@
+"""The pictures of docs/lab.md, made anew: python -m tests.lab.docs_pictures"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dynpin.lab.picture import draw
+from dynpin.lab.scenarios import play, scenarios
+
+PICTURES = Path(__file__).parents[2] / "docs" / "_static"
+NAMES = ("hotspot", "first-visit", "backup-used", "all-keys-lost", "smashing-magazine", "ransom-pkp")
+# As wide as a page of the site shows it with letters that can be read.
+PAGE = 960
+
+
+def pictures(name: str) -> Iterator[tuple[Path, bytes]]:
+    """The files of a scenario, played once: for a light page and for a dark one."""
+    timeline = play(scenarios()[name], "dynpin")
+    for scheme in ("light", "dark"):
+        drawn = draw(timeline, scenarios()[name].title, "svg", dark=scheme == "dark", page=PAGE)
+        yield PICTURES / f"lab-{name}-{scheme}.svg", drawn
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        for file, drawn in pictures(each):
+            file.write_bytes(drawn)
+            print(file)
