@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-import socket
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from dynpin.hosts import canonical_host
+from dynpin.lab.network import names_led
 
 __all__ = ["Resolved", "resolved_names"]
 
@@ -46,16 +46,10 @@ class Resolved:
 @contextlib.contextmanager
 def resolved_names(answers: Iterable[Resolved]) -> Generator[None]:
     """Have these names resolve so in this process, and no other name changed."""
-    real = socket.getaddrinfo
     leads_to = {(answer.host, answer.port): (answer.address, answer.to_port) for answer in answers}
 
-    def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as socket has them
-        if isinstance(host, str):
-            host, port = leads_to.get((host.rstrip(".").lower(), port), (host, port))
-        return real(host, port, *args, **kwargs)
+    def lead(name: str, port: Any) -> tuple[str, Any]:  # noqa: ANN401 - a number or a service, as it came
+        return leads_to.get((name.rstrip(".").lower(), port), (name, port))
 
-    socket.getaddrinfo = getaddrinfo
-    try:
+    with names_led(lead):
         yield
-    finally:
-        socket.getaddrinfo = real

@@ -42,6 +42,7 @@ dd span, .note, footer { color: var(--soft); font-size: .88rem; }
 code, pre { font: .84rem/1.5 ui-monospace, "SF Mono", "Cascadia Code", Menlo, Consolas, monospace; }
 pre { margin: 0 0 .6rem; padding: .7rem .9rem; background: var(--code); border-radius: 6px; white-space: pre-wrap; }
 section { padding-top: 1.25rem; border-top: 1px solid var(--line); } section p { margin: 0; }
+@media (max-width: 50rem) { main { margin: 1rem; padding: 1.5rem; } }
 footer { margin-top: 1.5rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 """
 
