@@ -21,6 +21,7 @@ from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, addresses_of, look_at
+from dynpin.deploy.rotation import History
 from dynpin.deploy.site import SiteInventory
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
@@ -61,7 +62,7 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Ask the report endpoint for a sign of life.")
     ] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.")] = 10.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.", min=0.01)] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was seen and found as JSON.")] = False,
     as_sarif: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
     fail_on: FailOnOption = "warning",
@@ -76,6 +77,7 @@ def check(
     if keys and inventory is not None:
         fail("give --key or --inventory, not both")
     described = site_of(inventory, is_named_otherwise=bool(keys))
+    kept, at = None if history is None else read_history(history, inventory), moment(now)
     site = _site(url or _named_by(described), addresses, ca, timeout)
     site = replace(
         site,
@@ -94,7 +96,7 @@ def check(
         fail(f"{site.host} does not answer: {'; '.join(look.silent) or 'no address'}")
     for line in look.silent:
         typer.echo(f"silent: {printable(line)}", err=True)
-    results = _results(look, history, moment(now))
+    results = _results(look, kept, at)
     lacking = () if described is None else _lacking(look, described)
     if as_sarif:
         typer.echo(json.dumps(sarif(results), indent=2))
@@ -130,14 +132,29 @@ def _site(url: str, addresses: list[str] | None, ca: Path | None, timeout: float
     try:
         host = canonical_host(parts.hostname)
         port = parts.port or 443
-        context = ssl.create_default_context(cafile=ca)
-        found = tuple(addresses) if addresses else addresses_of(host, port)
-    except (DynpinError, ValueError) as error:
+    except DynpinError as error:
         fail(str(error))
+    except ValueError as error:
+        fail(f"{url}: {error}")
+    context = _context(ca)
+    try:
+        found = tuple(addresses) if addresses else addresses_of(host, port)
     except OSError as error:
-        fail(f"{ca or parts.hostname}: {error}")
+        fail(
+            f"{host} has no address that is known here: {error.strerror or error}. Is it spelt right, and is there a "
+            "network? --address looks at one without asking the DNS"
+        )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Site(host, port, found, context, path, timeout=timeout, by_dns=not addresses)
+
+
+def _context(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError:
+        fail(f"{ca} holds no root certificate: --ca takes them as PEM")
+    except OSError as error:
+        fail(f"{ca}: {error.strerror or error}")
 
 
 def _pin_of(path: Path) -> Pin:
@@ -149,8 +166,7 @@ def _pin_of(path: Path) -> Pin:
         fail(str(error))
 
 
-def _results(look: Look, history: Path | None, now: float) -> list[tuple[HeaderField, Finding]]:
-    kept = None if history is None else read_history(history)
+def _results(look: Look, kept: History | None, now: float) -> list[tuple[HeaderField, Finding]]:
     results: dict[tuple[str, str, str], tuple[HeaderField, Finding]] = {}
     for each in look.fields:
         circumstances = each.circumstances

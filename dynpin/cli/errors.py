@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from dynpin.errors import DynpinError
 
-__all__ = ["FINDING", "FINE", "USAGE", "fail", "finding", "run"]
+__all__ = ["FINDING", "FINE", "USAGE", "fail", "finding", "in_words", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
 
@@ -28,6 +29,13 @@ def finding(message: str | None = None) -> NoReturn:
     raise typer.Exit(FINDING)
 
 
+def in_words(error: Exception) -> str:
+    """An error as a person reads it: of the system's, the file and what is the matter, without a number."""
+    if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def run(app: Callable[[], object]) -> int:
     """Call a Typer app and turn what is left of errors into a message and an exit code."""
     try:
@@ -35,7 +43,7 @@ def run(app: Callable[[], object]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else USAGE
     except (DynpinError, OSError, ValueError) as error:
-        _say(str(error))
+        _say(in_words(error))
         return USAGE
     except KeyboardInterrupt:
         _say("stopped")

@@ -16,7 +16,7 @@ from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
 from dynpin.deploy.rotation import History, Published
 from dynpin.deploy.site import SiteInventory
-from dynpin.errors import DynpinError
+from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.report import rfc3339
 
@@ -113,5 +113,8 @@ def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> His
 def _sent_now(values: list[str], now: float) -> History:
     history = History("this host")
     for value in values:
-        history = history.adding(Published(now, PublicKeyPins.parse(value)))
+        try:
+            history = history.adding(Published(now, PublicKeyPins.parse(value)))
+        except InvalidHeader as error:
+            fail(f"--header {value!r}: {error}; dynpin lint says more")
     return history

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, in_words
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
@@ -64,7 +64,7 @@ def new(
         key = new_key(kind, hosts, _passphrase(passphrase_file))
         files = write_key(key, folder, name or f"backup-{kind}")
     except (DynpinError, OSError, ValueError) as error:
-        fail(str(error))
+        fail(in_words(error))
     if as_json:
         typer.echo(
             json.dumps(
@@ -95,10 +95,15 @@ def _backups_line(site: Inventory, public: Path) -> str:
 
 def _passphrase(file: Path | None) -> bytes:
     if file is None:
-        asked: str = typer.prompt("Passphrase of the private half", hide_input=True, confirmation_prompt=True, err=True)
+        try:
+            asked: str = typer.prompt(
+                "Passphrase of the private half", hide_input=True, confirmation_prompt=True, err=True
+            )
+        except typer.Abort:
+            fail("no passphrase was given; --passphrase-file reads it from a file, or with - from stdin")
         return asked.encode()
-    text = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8").split("\n", 1)[0]
-    return text.rstrip("\r\n").encode()
+    text = sys.stdin.buffer.readline() if str(file) == "-" else file.read_bytes().partition(b"\n")[0]
+    return text.rstrip(b"\r\n")
 
 
 @app.command(name="list")

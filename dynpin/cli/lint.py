@@ -100,6 +100,8 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
             return fields_of_har(Path(header).read_bytes(), known)
         except OSError as error:
             fail(f"{header}: {error.strerror or error}")
+        except ValueError as error:
+            fail(f"{header}: {error}")
     return [HeaderField("header", name, header, known)]
 
 

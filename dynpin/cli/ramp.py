@@ -12,6 +12,7 @@ import typer
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.rotate import NowOption, moment
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.errors import PolicyError
 from dynpin.middleware.inventory import Inventory, read_inventory
 from dynpin.middleware.ramp.asking import ask, intake_refusal
 from dynpin.middleware.ramp.keeping import RampFile
@@ -117,7 +118,12 @@ def restart_command(inventory: InventoryOption = None, now: NowOption = None) ->
 
 def _ramp(inventory: InventoryOption) -> tuple[Inventory, Ramp]:
     path = inventory or DEFAULT_INVENTORY
-    site = read_inventory(path)
+    if inventory is None and not path.is_file():
+        fail(f"there is no {path} in this folder: name the site's with --inventory")
+    try:
+        site = read_inventory(path)
+    except PolicyError as error:
+        fail(str(error))
     if site.ramp is None:
         fail(f"{path} has no ramp: a line [ramp] in it begins one, with the steps that the documentation lists")
     if not site.ramp.is_on:

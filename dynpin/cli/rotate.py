@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, in_words
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.rotation import (
@@ -35,6 +35,7 @@ from dynpin.deploy.rotation.picture import svg, terminal, timeline
 from dynpin.deploy.site import sent_on_ramp
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -93,7 +94,7 @@ def record(
     elif host is None:
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     else:
-        kept = History(host)
+        kept = History(canonical_host(host))
     if site is None and not told:
         fail("record what? --header VALUE, --no-header or --chain FILE")
     try:
@@ -104,7 +105,7 @@ def record(
         if site is not None:
             kept = kept.adding(Published(at, site.header)).adding(Deployed(at, site.chain))
     except (DynpinError, ValueError, OSError) as error:
-        fail(str(error))
+        fail(in_words(error))
     _write(history, kept)
     typer.echo(f"recorded in {history}: {len(kept.events)} events of {kept.host}")
 
@@ -196,7 +197,9 @@ def next_command(
                 if event.chain[0] not in shown:
                     fail(f"{chain} does not show {event.chain[0]}, the key of this rotation")
                 event = Deployed(at, shown)
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            fail(in_words(error))
+        except ValueError as error:
             finding(str(error))
         kept = kept.adding(event)
         _write(history, kept)
@@ -248,7 +251,10 @@ def read_history(path: Path, inventory: Path | None = None) -> History:
         kept = History.from_json(path.read_bytes())
         return kept if inventory is None else kept.on_ramp(sent_on_ramp(inventory))
     except FileNotFoundError:
-        fail(f"{path} does not exist: begin it with dynpin rotate record --host NAME --header VALUE --chain FILE")
+        fail(
+            f"{path} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME "
+            "--header VALUE --chain FILE"
+        )
     except OSError as error:
         fail(f"{path}: {error.strerror or error}")
     except PolicyError as error:
@@ -275,12 +281,15 @@ def cap_of(days: int | None) -> int | None:
 
 def _write(path: Path, history: History) -> None:
     # The history decides when a key may be deployed: it is replaced whole, or not at all.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(history.to_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(history.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError as error:
+        fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
 
 
 def _pin(text: str) -> Pin:

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from dynpin.deploy.rotation import Held, History, held, locked_out, safe_at
 from dynpin.errors import UnpinnableKey
-from dynpin.pins import Pin, chain_pins
+from dynpin.pins import Pin, certificates, chain_pins
 from dynpin.report import rfc3339
 
 __all__ = ["Verdict", "chain_of_file", "guard"]
@@ -81,15 +78,14 @@ def chain_of_file(path: Path) -> tuple[Pin, ...]:
         UnpinnableKey: where there is no certificate in it, or the leaf's key cannot be pinned.
         OSError: where the file cannot be read.
     """
-    data = path.read_bytes()
     try:
-        certificates = (
-            x509.load_pem_x509_certificates(data) if b"-----BEGIN " in data else [x509.load_der_x509_certificate(data)]
-        )
-    except ValueError as error:
-        raise UnpinnableKey(f"{path} holds no certificate chain: {error}") from None
-    pins = chain_pins(each.public_bytes(Encoding.DER) for each in certificates)
-    # The leaf must have a pin of its own, and be the first.
-    if not pins or pins[0] != Pin.from_certificate(certificates[0].public_bytes(Encoding.DER)):
-        raise UnpinnableKey(f"{path}: the key of its first certificate cannot be pinned")
-    return pins
+        ders = certificates(path.read_bytes())
+        if not ders:
+            raise UnpinnableKey(  # noqa: TRY301 - one place for all
+                "there is a key in it, and no certificate: give the chain that is to be deployed, leaf first"
+            )
+        # The leaf must have a pin of its own, which then is the first.
+        Pin.from_certificate(ders[0])
+    except UnpinnableKey as error:
+        raise UnpinnableKey(f"{path}: {error}") from None
+    return chain_pins(ders)

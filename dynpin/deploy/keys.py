@@ -101,6 +101,8 @@ def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
         "public": (folder / f"{name}.pub.pem", key.public_pem, 0o644),
         "csr": (folder / f"{name}.csr.pem", key.csr_pem, 0o644),
     }
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; the keys want a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for path, _, _ in files.values():
         if path.exists():

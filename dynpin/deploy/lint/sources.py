@@ -77,7 +77,8 @@ def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[Heade
         entries = cast("dict[str, dict[str, list[dict[str, object]]]]", json.loads(text))["log"]["entries"]
         responses = [_response(entry) for entry in entries]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise ValueError(f"this is no HTTP Archive: {type(error).__name__} {error}") from None
+        lacks = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"this is no HTTP Archive, as the developer tools of a browser save it: {lacks}") from None
     found: dict[tuple[str, str, str | None], HeaderField] = {}
     for url, headers in responses:
         parts = urlsplit(url)

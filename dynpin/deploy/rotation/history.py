@@ -130,7 +130,8 @@ class History:
             for each in cast("list[dict[str, object]]", loaded["events"]):
                 history = history.adding(_read(each))
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-            raise ValueError(f"this is no rotation history: {type(error).__name__} {error}") from None
+            lacks = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"this is no rotation history: {lacks}") from None
         return history
 
 

@@ -1,0 +1,84 @@
+"""Bad input at the command line: exit code 2, the thing named, no words of a library, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.commands import dynpin
+from tests.deploy.servers import make_site
+from tests.deploy.test_rotation import NEW, OLD
+
+# What is typed, with {folder} for the folder of the files below; and what the message must say.
+BAD: dict[str, tuple[str, list[str]]] = {
+    "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is no HTTP Archive"]),
+    "an absent HAR": ("lint {folder}/absent.har", ["absent.har: No such file"]),
+    "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes holds no circumstances"]),
+    "an empty inventory": (
+        "lint --inventory {folder}/empty",
+        ["empty: hosts is missing", 'hosts = ["www.example.com"]'],
+    ),
+    "an inventory that is a folder": ("export nginx --inventory {folder}", ["cannot be read (Is a directory)"]),
+    "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no address", "--address"]),
+    "a port out of range": ("check https://localhost:99999/", ["https://localhost:99999/: Port out of range"]),
+    "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no root certificate", "PEM"]),
+    "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
+    "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
+    "a day before the network": ("check nowhere.invalid --now today", ["today is no time: write 2026-12-24"]),
+    "an absent passphrase": ("keys new a.example --passphrase-file {folder}/absent", ["absent: No such file"]),
+    "no passphrase": ("keys new a.example", ["no passphrase was given; --passphrase-file"]),
+    "keys into a file": (
+        "keys new a.example --out {folder}/text --passphrase-file {folder}/text",
+        ["text is a file; the keys want a folder"],
+    ),
+    "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
+    "a chain without a certificate": (
+        "guard {folder}/key.pem --header {header}",
+        ["key.pem: there is a key in it", "leaf"],
+    ),
+    "a header of nothing": (
+        "guard {folder}/chain.pem --header nonsense",
+        ["--header 'nonsense'", "max-age is required", "dynpin lint"],
+    ),
+    "no history": (
+        "guard {folder}/chain.pem --history {folder}/absent",
+        ["absent does not exist", "dynpin rotate record"],
+    ),
+    "another JSON": (
+        "rotate status --history {folder}/other.json",
+        ["other.json: this is no rotation history", "version"],
+    ),
+    "a history of bytes": ("rotate next --history {folder}/bytes", ["bytes: this is no rotation history"]),
+    "a host that is none": (
+        "rotate record --host a..b --no-header --history {folder}/new",
+        ["'a..b' is not a host name"],
+    ),
+    "a history in no folder": (
+        "rotate record --host a.example --no-header --history {folder}/absent/new",
+        ["absent/new cannot be written, and nothing is recorded"],
+    ),
+    "no ramp": ("ramp status --inventory {folder}/absent", ["absent cannot be read (No such file"]),
+    "no inventory here": ("ramp status", ["there is no dynpin.toml in this folder", "--inventory"]),
+}
+
+
+@pytest.mark.parametrize(("typed", "words"), BAD.values(), ids=BAD)
+def test_what_is_wrong_is_named(typed: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "files"
+    make_site(folder)
+    (folder / "no.har").write_text("x")
+    (folder / "text").write_text("text\n")
+    (folder / "bytes").write_bytes(bytes(range(128, 256)))
+    (folder / "empty").write_text("")
+    (folder / "other.json").write_text('{"a": 1}')
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    header = f'pin-sha256="{OLD}";pin-sha256="{NEW}";max-age=60'
+    result = dynpin(*(word.format(folder=folder, header=header) for word in typed.split()))
+    said = result.stderr
+    assert result.exit_code == 2, result.output
+    assert not [word for word in words if word not in said], said
+    assert not [odd for odd in ("Traceback", "Errno", "ParseError", "KeyError") if odd in said], said
+    assert list(here.iterdir()) == []
