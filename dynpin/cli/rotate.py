@@ -94,7 +94,10 @@ def record(
     elif host is None:
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     else:
-        kept = History(canonical_host(host))
+        try:
+            kept = History(canonical_host(host))
+        except DynpinError as error:
+            fail(str(error))
     if site is None and not told:
         fail("record what? --header VALUE, --no-header or --chain FILE")
     try:
