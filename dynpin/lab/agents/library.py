@@ -17,7 +17,7 @@ import httpx
 
 from dynpin.clientstore import PinStore, Reporter, ReportQueue, enforce, pin_violation
 from dynpin.clientstore.chains import verified_chain
-from dynpin.clientstore.hooks import note_response, tell_site, with_hooks
+from dynpin.clientstore.hooks import note_response, tell_site
 from dynpin.clientstore.httpx import PinnedClient
 from dynpin.errors import StoreError
 from dynpin.header import ENFORCE_NAME
@@ -84,7 +84,9 @@ class LibraryAgent(ABC):
         """
         public = self.machine.public_roots
         enforced = enforce(context, self.store, private_roots="bypass", public_roots=public, reporter=reporter)
-        return httpx.Client(verify=enforced, event_hooks=dict(with_hooks(None, tell_site, on_response)), **_OPTIONS)
+        return httpx.Client(
+            verify=enforced, event_hooks={"request": [tell_site], "response": [on_response]}, **_OPTIONS
+        )
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""
