@@ -1,18 +1,21 @@
-"""The event hooks that httpx and httpx2 have in common: the two differ in their names alone."""
+"""What the clients of httpx and httpx2 have in common: the two libraries differ in their names alone."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any, Protocol
 
-from dynpin.clientstore.enforcement import Peer, request_site
-from dynpin.clientstore.responses import take_in
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
+from dynpin.clientstore.reporting import ReportMode
+from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
-from dynpin.errors import UnenforceableContext
+from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-__all__ = ["Hooks", "note_response", "refuse_transports", "tell_site", "with_hooks"]
+__all__ = ["PinnedClientBase", "note_response", "tell_site", "with_hooks"]
 
 _HTTPS_PORT = 443
 
@@ -46,12 +49,52 @@ class _Response(Protocol):
     def extensions(self) -> Mapping[str, Any]: ...
 
 
-def refuse_transports(options: Mapping[str, object]) -> None:
-    """Refuse the options by which a client would connect by other means than its own context.
+class PinnedClientBase:
+    """Makes the client that is the next base: with a context that enforces, and hooks that note."""
 
-    Raises:
-        UnenforceableContext: with ``transport`` or ``mounts``.
-    """
+    pin_library: Any  # the module
+    _pin_tell_site: Callable[..., Any]
+    _pin_note: Callable[..., Any]
+
+    def __init__(
+        self,
+        store: PinStore | None = None,
+        *,
+        verify: ssl.SSLContext | str | bool = True,
+        cert: Any = None,  # noqa: ANN401 - the library's own kinds
+        trust_env: bool = True,
+        private_roots: PrivateRoots = "enforce",
+        on_violation: Callable[[PinValidationError], None] | None = None,
+        reporter: Reporter | ReportMode | None = "all",
+        event_hooks: Hooks | None = None,
+        **options: Any,  # noqa: ANN401 - the library's own
+    ) -> None:
+        _refuse_transports(options)
+        self.pin_store = own_store(store, self)
+
+        def hardened(context: ssl.SSLContext) -> ssl.SSLContext:
+            return enforce(
+                context, self.pin_store, private_roots=private_roots, on_violation=on_violation, reporter=reporter
+            )
+
+        make_context = self.pin_library.create_ssl_context
+        if options.get("proxy") is not None:
+            given = options["proxy"]
+            proxy = copy(given) if isinstance(given, self.pin_library.Proxy) else self.pin_library.Proxy(given)
+            if proxy.url.scheme == "https":
+                # Its TLS has a context of its own, which must not show the site's client certificate.
+                proxy.ssl_context = hardened(proxy.ssl_context or make_context(trust_env=trust_env))
+            options["proxy"] = proxy
+        options |= {
+            "verify": hardened(make_context(verify=verify, cert=cert, trust_env=trust_env)),
+            "trust_env": trust_env,
+            "event_hooks": with_hooks(event_hooks, self._pin_tell_site, self._pin_note),
+        }
+        super().__init__(**options)
+
+
+def _refuse_transports(options: Mapping[str, object]) -> None:
+    """Refuse the options by which a client would connect by other means than its own context."""
     for name in ("transport", "mounts"):
         if options.get(name) is not None:
             raise UnenforceableContext(

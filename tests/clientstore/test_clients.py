@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import ssl
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -265,9 +266,9 @@ def test_a_proxy_that_shows_a_wrong_key_is_refused_under_its_own_name(
     world.store.pin("proxy.test", [leaf_pin(world.backup)])
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         address: object = proxy.url
-        if library.name.startswith("httpx"):  # whose client's own context is for sites alone
+        if library.name.startswith("httpx"):  # whose proxies have a context of their own
             proxy_class = __import__(library.name.partition("-")[0]).Proxy
-            address = proxy_class(proxy.url, ssl_context=world.context())
+            address = proxy_class(proxy.url, ssl_context=world.plain_context())
         with pytest.raises(Exception) as caught:  # noqa: PT011 - what it is differs by library, and is no site's error
             visit(world, library, world.site.url(HOST), proxy=address)
         assert proxy.tunnels == []
@@ -275,6 +276,25 @@ def test_a_proxy_that_shows_a_wrong_key_is_refused_under_its_own_name(
     assert violation is not None
     assert violation.report is not None
     assert (violation.report.hostname, violation.report.port) == ("proxy.test", None)
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+def test_the_context_that_httpx_makes_for_a_proxy_is_enforced_too(
+    world: World, module: str, honest: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = world.folder / "roots-of-the-proxy.pem"
+    roots.write_bytes(honest.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    library = importlib.import_module(f"dynpin.clientstore.{module}")
+    with Proxy(honest.issue_cert("proxy.test")) as proxy:
+        with library.PinnedClient(world.store, verify=world.plain_context(), proxy=proxy.url) as client:
+            assert client.get(world.site.url(HOST)).status_code == 200
+        world.store.pin("proxy.test", [leaf_pin(world.backup)])
+        with library.PinnedClient(world.store, verify=world.plain_context(), proxy=proxy.url) as client:
+            with pytest.raises(Exception, match=r"proxy\.test shows none of its pinned keys") as caught:
+                client.get(world.site.url(HOST))
+            assert pin_violation(caught.value) is not None
+        assert len(proxy.tunnels) == 1
 
 
 def test_what_a_tls_proxy_forwards_is_not_noted_for_the_proxy(world: World, honest: trustme.CA) -> None:
