@@ -72,7 +72,7 @@ def collector(
             f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
         ) from error
     desk = Desk(
-        _opened(storage, clock),
+        storage,
         tokens=tokens,
         limits=limits,
         keys=keys,
@@ -104,7 +104,7 @@ def wsgi_intake(
     """
     return WSGIIntake(
         Desk(
-            _opened(storage, clock),
+            storage,
             tokens=tokens,
             limits=limits,
             keys=keys,
@@ -115,7 +115,3 @@ def wsgi_intake(
             truncate_addresses=truncate_addresses,
         )
     )
-
-
-def _opened(storage: str | os.PathLike[str] | Storage, clock: Callable[[], float]) -> Storage:
-    return SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage

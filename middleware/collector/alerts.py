@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.storage import HOUR, Group, Rise, Storage
 from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
+from dynpin.middleware.collector.words import several
 
 __all__ = ["Alerts", "Send", "apprise"]
 
@@ -71,7 +72,8 @@ class Alerts:
     def _message(self, storage: Storage, now: float, new: list[Group], rises: list[Rise]) -> bool:
         new.sort(key=lambda group: _WORST_FIRST.index(group.severity or "unclear"))
         lines = [
-            f"{rise.reports} reports this hour, {rise.before:.0f} before: {self._line(rise.group)}" for rise in rises
+            f"{several(rise.reports, 'report')} this hour, {rise.before:.0f} before: {self._line(rise.group)}"
+            for rise in rises
         ]
         lines += [f"New: {self._line(group)}" for group in new]
         if not self._sent(_subject(new, rises), _listed(lines)):
@@ -92,9 +94,9 @@ class Alerts:
             return False
         activity = storage.activity(Filter(), int(last // HOUR), int(now // HOUR) + 1)
         seen = Filter(since=f"{period // HOUR}h")
-        lines = [f"{sum(reports for _, _, reports in activity)} reports since the last digest."]
+        lines = [f"{several(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
         lines += [
-            f"{reports:>7} in {groups} groups: {_title(verdict)}"
+            f"{reports:>7} in {several(groups, 'group')}: {_title(verdict)}"
             for verdict, groups, reports in storage.tally(seen, "verdict", 20)
         ]
         lines += [f"{reports:>7} about {host}" for host, _, reports in storage.tally(seen, "host", 10)]
@@ -114,15 +116,14 @@ class Alerts:
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
-        return f"{_one_line(group.host)} ({group.mode}): {_title(group.verdict or '')}, {group.reports} reports{link}"
+        number = several(group.reports, "report")
+        return f"{_one_line(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
 
 
 def _subject(new: list[Group], rises: list[Rise]) -> str:
     attacks = sum(group.severity == "attack" for group in new)
-    parts = [f"{attacks} possible attacks"] if attacks else []
-    parts += [f"{len(new)} new groups"] if new else []
-    parts += [f"{len(rises)} sudden rises"] if rises else []
-    return "dynpin: " + ", ".join(parts)
+    parts = [(attacks, "possible attack"), (len(new), "new group"), (len(rises), "sudden rise")]
+    return "dynpin: " + ", ".join(several(number, thing) for number, thing in parts if number)
 
 
 def _listed(lines: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from dynpin.middleware.collector.commit import GroupCommit
 from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
+from dynpin.middleware.collector.sqlite import SQLiteStorage
 from dynpin.middleware.collector.storage import HOUR, Arrival, Group, Retention, Storage, Token, Triaged
 from dynpin.middleware.collector.triage import Case, diagnose
 from dynpin.pins import Pin
@@ -32,7 +34,7 @@ class Desk:
     """The collector behind its doors.
 
     Args:
-        storage: where reports are kept.
+        storage: where reports are kept: the SQLite file, or another storage.
         tokens: tokens that hold as long as this process runs, beside those in the storage.
         limits: the bounds of the intake.
         keys: the operator's own keys, pin to name, for triage.
@@ -45,7 +47,7 @@ class Desk:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: str | os.PathLike[str] | Storage,
         *,
         tokens: Iterable[str | Token] = (),
         limits: Limits | None = None,
@@ -56,7 +58,9 @@ class Desk:
         clock: Callable[[], float] = time.time,
         truncate_addresses: bool = True,
     ) -> None:
-        self.storage = storage
+        self.storage: Storage = (
+            SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
+        )
         self.clock = clock
         self.limits = limits or Limits()
         self.ledger = Ledger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-__all__ = ["ago", "count", "when"]
+__all__ = ["ago", "count", "several", "when"]
 
 
 def when(seconds: float | None) -> str:
@@ -19,9 +19,13 @@ def ago(seconds: float, now: float) -> str:
         return "just now"
     for size, name in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if elapsed >= size:
-            number = int(elapsed // size)
-            return f"{number} {name}{'' if number == 1 else 's'} ago"
+            return f"{several(int(elapsed // size), name)} ago"
     return "just now"
+
+
+def several(number: int, thing: str) -> str:
+    """A number of things: ``1 group``, ``2,000 groups``."""
+    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
 
 
 def count(number: int) -> str:

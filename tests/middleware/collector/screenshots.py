@@ -51,6 +51,11 @@ def main() -> None:
             roots=cases.ROOT.pem.encode(),
             clock=clock,
         )
+        entrance = collector(Path(folder) / "entrance.sqlite", password="only to show the form")
+        with serving(entrance) as url, chromium(Path(folder) / "visitor") as browser:
+            browser.look()
+            browser.visit(f"{url}/sign-in")
+            browser.screenshot(PICTURES / "collector-sign-in.png")
         with serving(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
             for clock.now, body, path in sorted(events, key=lambda event: event[0]):
                 # The reports of real browsers keep their dates.
@@ -67,6 +72,9 @@ def main() -> None:
                     ("collector-false-alarm", named["path-variance"], 1280, "light"),
                     ("collector-attack", named["unknown-ca"], 1280, "dark"),
                     ("collector-phone", named["unknown-ca"], 390, "light"),
+                    ("collector-groups", "/groups?host!=demo.yubico.com&since=30d", 1280, "light"),
+                    ("collector-reports", "/reports?verdict=private-root", 1280, "light"),
+                    ("collector-set-up", "/set-up", 1280, "dark"),
                 ):
                     browser.look(width=width, scheme=scheme)
                     browser.visit(url + path)

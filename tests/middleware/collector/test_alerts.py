@@ -68,7 +68,7 @@ def test_new_groups_come_together_and_once(office: Office, post: Post) -> None:
     assert office.tell()
     ((subject, text),) = post
     assert subject == "dynpin: 2 new groups"
-    assert "demo.yubico.com (enforce): Path variance, 1 reports https://pins.example/groups/" in text
+    assert "demo.yubico.com (enforce): Path variance, 1 report https://pins.example/groups/" in text
     assert not office.tell()
     office.clock.forward(601)
     assert not office.tell()
@@ -94,7 +94,7 @@ def test_a_sudden_rise_is_told_once_a_day(office: Office, post: Post) -> None:
     office.receive(report(), times=1)
     office.alerts.digest = None
     assert office.tell()
-    assert post[-1][0] == "dynpin: 1 sudden rises"
+    assert post[-1][0] == "dynpin: 1 sudden rise"
     assert post[-1][1].startswith("20 reports this hour, 0 before: www.example.com")
     office.clock.forward(700)
     assert not office.tell()
@@ -151,9 +151,9 @@ def test_apprise_delivers_to_a_webhook() -> None:
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        apprise([f"json://127.0.0.1:{server.server_port}/hook"])("dynpin: 1 new groups", "New: a.test")
+        apprise([f"json://127.0.0.1:{server.server_port}/hook"])("dynpin: 1 new group", "New: a.test")
         thread.join()
-    assert b"dynpin: 1 new groups" in got[0]
+    assert b"dynpin: 1 new group" in got[0]
 
 
 class MailServer(socketserver.TCPServer):
@@ -200,7 +200,7 @@ def test_apprise_delivers_by_mail(tmp_path: Path, digest: Literal["daily", "week
         thread.join()
     new, summary = [message_from_bytes(sent, policy=default_policy) for sent in server.messages]
     assert new["To"] == "ops@a.test"
-    assert new["Subject"] == "dynpin: 1 new groups"
+    assert new["Subject"] == "dynpin: 1 new group"
     assert summary["Subject"] == f"dynpin: {digest} digest"
     for message in (new, summary):
         body = message.get_body()

@@ -64,6 +64,7 @@ def addresses(site: Site) -> dict[str, str]:
         "hostile": next(path for host, path in found.items() if "script" in host),
         "set-up": "/set-up",
         "missing": "/groups/0",
+        "sign-in": "/sign-in",
     }
 
 
@@ -126,12 +127,7 @@ def test_no_page_is_wider_than_a_phone(browser: Chromium, site: Site, page: str)
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
 @pytest.mark.parametrize(
     ("page", "scheme"),
-    [
-        *((page, "light") for page in (*PAGES, "missing")),
-        ("overview", "dark"),
-        ("wrong pins", "dark"),
-        ("groups", "dark"),
-    ],
+    [(page, scheme) for page in (*PAGES, "missing", "sign-in") for scheme in ("light", "dark")],
 )
 def test_axe_finds_no_fault(browser: Chromium, site: Site, page: str, scheme: str) -> None:
     browser.look(scheme=scheme)
