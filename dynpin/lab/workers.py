@@ -18,36 +18,45 @@ _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
-def shared(work: Callable[[_Task], _Result], tasks: Iterable[_Task], processes: int) -> Generator[_Result]:
+def shared(
+    work: Callable[[_Task], _Result],
+    tasks: Iterable[_Task],
+    processes: int,
+    prepare: Callable[[], object] | None = None,
+) -> Generator[_Result]:
     """The results of `work` for each task, in the order in which they are done; close it to leave off.
 
     Args:
         work: a function of a module, since it is called in other processes.
         tasks: what it is called with, once each.
         processes: how many processes.
+        prepare: is called in each process before its first task.
 
     Raises:
         concurrent.futures.BrokenExecutor: where the system killed a worker process.
     """
     # Not forked: a program with threads may call this.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,))
     try:
         with _no_interrupt():
-            waiting = [pool.submit(work, task) for task in tasks]
-        for done in as_completed(waiting):
+            # Held by nobody else, so that a result is gone once it is used.
+            finished = as_completed([pool.submit(work, task) for task in tasks])
+        for done in finished:
             yield done.result()
     finally:
         # After Ctrl-C no more than the tasks that have begun are waited for.
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare() -> None:
+def _begin(prepare: Callable[[], object] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker waits for work for ever, even when who started it was killed.
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if prepare is not None:
+        prepare()
 
 
 def _end_with(parent: BaseProcess) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +17,7 @@ from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import Study
 from dynpin.lab.simulation.tally import Tally, Writer
 from dynpin.lab.simulation.world import World, build
+from dynpin.lab.workers import shared
 
 __all__ = ["Outcome", "chunks", "simulate"]
 
@@ -140,49 +137,15 @@ def _played(study: Study, processes: int) -> Generator[list[Tally], None, None]:
     # Some chunks a task, so that a task is worth its way, and enough tasks to keep every process busy to the end.
     size = max(1, min(8, len(parts) // (8 * processes)))
     tasks = [parts[first : first + size] for first in range(0, len(parts), size)]
-    # Not forked: a program with threads may call this.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(study,))
-    try:
-        with _no_interrupt():
-            # Held by nobody else, so that a result is gone once it is added.
-            finished = as_completed([pool.submit(_play_chunks, task) for task in tasks])
-        for done in finished:
-            yield done.result()
-    finally:
-        # After Ctrl-C no more than the tasks that have begun, some tenths of a second, are waited for.
-        pool.shutdown(cancel_futures=True)
+    yield from shared(_play_chunks, tasks, processes, partial(_prepare, study))
 
 
 _prepared: list[tuple[Study, tuple[World, ...]]] = []
 
 
 def _prepare(study: Study) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A worker waits for work for ever, even when who started it was killed.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _keep_freed_memory()
     _prepared[:] = [(study, _worlds(study))]
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
-@contextmanager
-def _no_interrupt() -> Generator[None, None, None]:
-    """Processes that start in here never see Ctrl-C, not even while they import: it is their parent that stops them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _keep_freed_memory() -> None:
