@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dynpin.lab.certificates import Certificate
 
-__all__ = ["TLSServer", "loopback_names"]
+__all__ = ["TLSServer", "loopback_names", "names_led"]
 
 _TIMEOUT = 10.0
 
@@ -33,17 +33,24 @@ def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
             that a changed entry is a network that now leads elsewhere, as a hostile hotspot's does. It holds for what
             takes the port from the resolver's answer: sockets, http.client, urllib3, requests, httpx, asyncio.
     """
+    ports: Mapping[str, int] = {} if routes is None else routes
+
+    def lead(name: str, port: Any) -> tuple[str, Any]:  # noqa: ANN401 - a number or a service, as it came
+        known = name.rstrip(".")
+        return ("127.0.0.1", ports.get(known, port)) if known.endswith(".test") else (name, port)
+
+    with names_led(lead):
+        yield
+
+
+@contextlib.contextmanager
+def names_led(lead: Callable[[str, Any], tuple[str, Any]]) -> Generator[None]:
+    """Have `lead` say, of each name and port that this process resolves, which ones are looked up instead."""
     real = socket.getaddrinfo
 
-    def getaddrinfo(
-        host: bytes | str | None,
-        port: bytes | str | int | None,
-        *args: Any,  # noqa: ANN401 - passed on as it is
-        **kwargs: Any,  # noqa: ANN401 - passed on as it is
-    ) -> Any:  # noqa: ANN401 - as it came
-        name = host.decode("ascii") if isinstance(host, bytes) else host
-        if name is not None and name.rstrip(".").endswith(".test"):
-            host, port = "127.0.0.1", (routes or {}).get(name.rstrip("."), port)
+    def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as socket has them
+        if host is not None:
+            host, port = lead(host.decode("ascii") if isinstance(host, bytes) else host, port)
         return real(host, port, *args, **kwargs)
 
     socket.getaddrinfo = getaddrinfo
