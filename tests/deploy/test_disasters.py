@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
-from dynpin import Pin, PublicKeyPins
+from dynpin import Pin, PolicyError, PublicKeyPins
+from dynpin.middleware import Policy
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import make_site
 from tests.deploy.test_rotation import NEW, NEXT, OLD
@@ -55,17 +57,59 @@ def test_a_renewal_makes_a_new_key(tmp_path: Path) -> None:
     assert (result.exit_code, "--reuse-key" in result.stdout) == (1, True)
 
 
-def test_one_pin_and_no_backup() -> None:
+def test_one_pin_and_no_backup(tmp_path: Path) -> None:
+    """The commonest fault (Netcraft 2016): nothing is left to deploy when the one key is lost."""
+    site = make_site(tmp_path, "www.example.com")
     assert dynpin("lint", f'pin-sha256="{NEW}"; max-age=5184000').exit_code == 1
     assert dynpin("export", "nginx", str(NEW)).exit_code == 2
+    for backups in ([], [site.chain]):
+        with pytest.raises(PolicyError, match="Backup Pin"):
+            Policy(site.chain, backups, max_age=5_184_000)
 
 
-@pytest.mark.parametrize(
-    "example", ["pin-example-from-rfc-or-tutorial", "ca-pin-intermediate-retired", "report-uri-same-host"]
-)
-def test_a_header_that_was_published_before_it_harmed(example: str, tmp_path: Path) -> None:
-    """Copied example pins; a pinned intermediate that its CA retired; reports that go to the pinned host."""
-    found = next(each for each in FAULTS["examples"] if each["fault"] == example)
+@pytest.mark.parametrize("bogus", FAULTS["known_bogus_pins"], ids=lambda each: each["from"])
+def test_example_pins_that_were_copied(bogus: Any) -> None:
+    """The pins of the RFC, of MDN and of tutorials, which sites sent as their own."""
+    found = lint(f'pin-sha256="{bogus["pin"]}"; pin-sha256="{NEW}"; max-age=5184000')
+    assert any(fault.startswith("pin-") for fault in found), found
+    assert dynpin("lint", f'pin-sha256="{bogus["pin"]}"; pin-sha256="{NEW}"; max-age=5184000').exit_code == 1
+
+
+@pytest.mark.parametrize("uri", ["https://www.example.com/hpkp", "https://reports.www.example.com/hpkp"])
+def test_reports_that_go_to_the_pinned_host(uri: str, tmp_path: Path) -> None:
+    """secure_headers #166, detectify.com, slevomat.cz: no report ever came, for the host that fails is told."""
+    site = make_site(tmp_path, "www.example.com")
+    with pytest.raises(PolicyError, match="is on the pinned host"):
+        Policy(site.chain, NEW, max_age=5_184_000, include_subdomains=True, report_uri=uri)
     context = tmp_path / "context.json"
-    context.write_text(json.dumps(found["context"]))
-    assert example in lint("--context", str(context), found["header"]["value"])
+    context.write_text('{"host": "www.example.com"}')
+    sent = f'pin-sha256="{OLD}"; pin-sha256="{NEW}"; max-age=5184000; includeSubDomains; report-uri="{uri}"'
+    assert {"report-uri-same-host", "report-uri-covered-by-includeSubDomains"} & {
+        *lint("--context", str(context), sent)
+    }
+
+
+def test_the_intermediate_that_a_site_pinned_is_retired(tmp_path: Path) -> None:
+    """Let's Encrypt, December 2020: R3 took the place of X3, whose pin many sites sent (caddyserver/examples #41)."""
+    published = {each["name"]: each["pin"] for each in FAULTS["known_ca_pins"]}
+    x3 = published["Let's Encrypt Authority X3"]
+    assert "ca-pin-intermediate-retired" in lint(f'pin-sha256="{x3}"; pin-sha256="{NEW}"; max-age=5184000')
+    # Before that day the guard stops the renewal that comes from another intermediate, with the same key of the site.
+    root = trustme.CA()
+    pinned, successor = root.create_child_ca(), root.create_child_ca()
+    for name, authority in (("old", pinned), ("new", successor)):
+        for pem in authority.issue_cert("www.example.com").cert_chain_pems:
+            pem.write_to_path(tmp_path / f"{name}.pem", append=True)
+    sent = str(PublicKeyPins((Pin.from_certificate(pinned.cert_pem.bytes()), NEW), 5_184_000))
+    passed = dynpin("guard", str(tmp_path / "old.pem"), "--header", sent)
+    assert (passed.exit_code, "which the CA may change" in passed.stdout) == (0, True)
+    assert dynpin("guard", str(tmp_path / "new.pem"), "--header", sent).exit_code == 1
+
+
+def test_a_renewal_that_reaches_the_server_all_the_same_is_not_pinned(tmp_path: Path) -> None:
+    """certbot #3788, lego #52, acme.sh #962: a renewal made a new key; to pin that too bars the way back."""
+    deployed, renewed = make_site(tmp_path / "a").chain, make_site(tmp_path / "b").chain
+    policy = Policy(deployed, NEW, max_age=5_184_000)
+    deployed.write_bytes(renewed.read_bytes())
+    assert policy.refresh()
+    assert policy.header is None
