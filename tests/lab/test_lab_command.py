@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from dynpin.cli.app import app
+from dynpin.cli.lab_timeline import show_table
 from dynpin.lab.handout import write_handout
 from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenario, scenarios
@@ -219,20 +222,39 @@ def page(tmp_path_factory: pytest.TempPathFactory, playings: list[Playing]) -> P
     return file
 
 
-def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, playings: list[Playing]) -> None:
-    done = run("report", tmp_path / "a.html", "--agent", "dynpin", "--processes", "1")
+def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {name: scenarios()[name] for name in ("hotspot", "private-root", "session-resumption")}
+    monkeypatch.setattr("dynpin.lab.scenarios._registered", few)
+    monkeypatch.chdir(tmp_path)
+    done = run("report", "a.html", "--agent", "dynpin", "--agent", "chromium", "--processes", "1")
     assert done.exit_code == 0, done.output
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
-    for each in playings:
-        if each.agent == "dynpin":
-            assert any(re.search(rf" {each.scenario} +. {each.outcome}", line) for line in lines), each.scenario
-    assert f"a.html: {len(scenarios())} playings" in done.stdout.replace("\n", "")
-    assert "with dynpin" in (tmp_path / "a.html").read_text()
-    as_json = json.loads(run("run", "--all", "--json", "--agent", "chromium", "--processes", "1").stdout)
-    assert [(each["scenario"], each["outcome"]) for each in as_json] == [
-        (each.scenario, each.outcome) for each in playings if each.agent == "chromium"
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["scenario", "dynpin", "chromium"],
+        ["1", "hotspot", "⊣", "protected", "⊣", "protected"],
+        ["17", "private-root", "⊣", "protected", "→", "fooled"],
+        ["23", "session-resumption", "⊣", "protected"],
+        [],
+        ["5", "playings;", "none", "did", "not", "go", "as", "asserted."],
+        [],
+        ["a.html:", "5", "playings", "of", "3", "scenarios"],
     ]
+    assert "with dynpin, chromium" in Path("a.html").read_text()
+    told = run("run", "--all", "--json", "--agent", "chromium", "--processes", "1", "--html", "b.html")
+    assert [(each["scenario"], each["outcome"]) for each in json.loads(told.stdout)] == [
+        ("hotspot", "protected"),
+        ("private-root", "fooled"),
+    ]
+    assert "b.html: 2 playings" in told.stderr
+    assert "with chromium" in Path("b.html").read_text()
+
+
+def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
+    console = Console(width=80, file=io.StringIO(), highlight=False)
+    show_table(console, list(scenarios().values()), playings)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 1 + len(scenarios()) + 2
 
 
 def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
