@@ -207,7 +207,9 @@ def check(
     if repair and faults and path.exists():
         done = repair_file(path, now)
         lost = "" if done.lost is None else f", {done.lost} lost"
-        typer.echo(f"{done.kept} hosts saved{lost}; the damaged file is {done.aside}", err=True)
+        typer.echo(
+            f"{done.kept} host{'s' if done.kept != 1 else ''} saved{lost}; the damaged file is {done.aside}", err=True
+        )
         faults = check_file(path, now)
     if as_json:
         typer.echo(json.dumps({"store": str(path), "ok": not faults, "faults": faults}, indent=2))

@@ -89,7 +89,9 @@ def import_pins(
             ]
         taken = pins.merge(entries)
     left = len(entries) - len(taken)
-    typer.echo(f"{len(taken)} hosts imported" + (f", {left} left as they were" if left else ""))
+    typer.echo(
+        f"{len(taken)} host{'s' if len(taken) != 1 else ''} imported" + (f", {left} left as they were" if left else "")
+    )
 
 
 def export_pins(

@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import shutil
+import socket
 import ssl
 import statistics
 import subprocess
@@ -151,7 +152,6 @@ from dynpin.clientstore import PinStore
 from dynpin.clientstore.table import registrable_domain
 kind, path, worker, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 leaf, backup = (Pin(bytes([n]) * 32) for n in (1, 2))
-header = f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age=1000000'
 registrable_domain("warm.example")
 if kind == "note":
     store = PinStore(path)
@@ -161,6 +161,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(count):
     if kind == "note":
+        header = f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age={1000000 + number}'
         noting = store.note(f"h{number}.w{worker}.example", header, [leaf])
         assert noting.outcome == "noted", noting
     else:
@@ -219,44 +220,53 @@ def test_notings_beside_append_and_fdatasync(folder: Path, workers: int) -> None
 # -- handshakes -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chain", ["warm", "never seen"])
-def test_a_pinned_handshake_beside_a_plain_one(folder: Path, chain: str) -> None:
+@pytest.mark.parametrize(
+    ("chain", "pinned_key"), [("warm", "issuer"), ("never seen", "issuer"), ("never seen", "leaf"), ("warm", "none")]
+)
+def test_a_pinned_handshake_beside_a_plain_one(folder: Path, chain: str, pinned_key: str) -> None:
     """TLS 1.3 with a chain of three, both ends in this process, by processor time: nothing but the work is counted."""
     authority = trustme.CA()
     issuer = authority.create_child_ca()
-    number = 1 if chain == "warm" else 150
-    servers: list[ssl.SSLContext] = []
-    for _ in range(number):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        issuer.issue_cert("bank.example").configure_cert(context)
-        servers.append(context)
-    plain, pinned = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(plain)
-    authority.configure_trust(pinned)
+    leaves = [issuer.issue_cert("bank.example") for _ in range(1 if chain == "warm" else 150)]
+    servers = [ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in leaves]
+    for leaf, server in zip(leaves, servers, strict=True):
+        leaf.configure_cert(server)
+    pins = {
+        "issuer": [Pin.from_certificate(issuer.cert_pem.bytes())],
+        "leaf": [leaf_pin(leaf) for leaf in leaves],
+        "none": [],
+    }[pinned_key]
     from dynpin.clientstore import enforcement
 
-    with PinStore(folder / f"handshakes-{number}") as store:
-        store.pin("bank.example", [Pin.from_certificate(issuer.cert_pem.bytes())])
+    with PinStore(folder / f"handshakes-{len(leaves)}-{pinned_key}") as store:
+        if pins:
+            store.pin("bank.example", pins)
         times: dict[str, list[float]] = {"plain": [], "pinned": []}
-        for _ in range(40):
-            # A new context, and no memory of a leaf: what was seen in the last round is seen anew.
-            contexts = {"plain": plain, "pinned": pinned}
-            if chain == "never seen":
+        contexts: dict[str, ssl.SSLContext] = {}
+        for turn in range(40):
+            # New contexts, and no memory of a leaf: what was seen in the last round is seen anew.
+            if turn == 0 or chain == "never seen":
                 enforcement._certificate_pins.cache_clear()
-                contexts["pinned"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                authority.configure_trust(contexts["pinned"])
-            enforce(contexts["pinned"], store)
-            for name, context in contexts.items():
+                contexts = {name: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for name in times}
+                for context in contexts.values():
+                    authority.configure_trust(context)
+                enforce(contexts["pinned"], store)
+            for name in sorted(contexts, reverse=bool(turn % 2)):
                 begun = time.process_time()
                 for index in range(150):
-                    handshake(context, servers[index % number])
+                    handshake(contexts[name], servers[index % len(servers)])
                 times[name].append((time.process_time() - begun) / 150 * 1e6)
-    ratio = statistics.median(b / a for a, b in zip(times["plain"], times["pinned"], strict=True))
+    tell_ratio(f"handshake, {chain}, key of {pinned_key} pinned", times["plain"][1:], times["pinned"][1:])
+
+
+def tell_ratio(what: str, plain: list[float], pinned: list[float]) -> None:
+    """The median of the ratios of what was taken in turn, and between which quarters it lies."""
+    low, middle, high = statistics.quantiles((b / a for a, b in zip(plain, pinned, strict=True)), n=4)
     tell(
-        f"handshake, chain {chain}",
-        plain_us=f"{statistics.median(times['plain']):.0f}",
-        pinned_us=f"{statistics.median(times['pinned']):.0f}",
-        ratio=f"{ratio:.3f}",
+        what,
+        plain_us=f"{statistics.median(plain):.0f}",
+        pinned_us=f"{statistics.median(pinned):.0f}",
+        ratio=f"{middle:.3f} ({low:.3f} to {high:.3f})",
     )
 
 
@@ -318,6 +328,25 @@ def site(folder: Path) -> Iterator[tuple[str, ssl.SSLContext, ssl.SSLContext, Pi
     server.kill()
     server.wait()
     server.stdout.close()
+
+
+def test_a_pinned_handshake_over_a_socket(site: tuple[str, ssl.SSLContext, ssl.SSLContext, PinStore]) -> None:
+    """TLS 1.3 to a server in another process, warm, in turn: from connect to the end of the handshake."""
+    url, *contexts, _ = site
+    port = int(url.rstrip("/").rpartition(":")[2])
+    wall: tuple[list[float], list[float]] = ([], [])
+    processor: tuple[list[float], list[float]] = ([], [])
+    for turn in range(2_000):
+        for index in (0, 1) if turn % 2 else (1, 0):
+            begun, worked = time.perf_counter(), time.process_time()
+            with (
+                socket.create_connection(("127.0.0.1", port)) as raw,
+                contexts[index].wrap_socket(raw, server_hostname="localhost"),
+            ):
+                wall[index].append((time.perf_counter() - begun) * 1e6)
+                processor[index].append((time.process_time() - worked) * 1e6)
+    tell_ratio("handshake over loopback, wall time", *wall)
+    tell_ratio("the same, processor time of the client", *processor)
 
 
 @pytest.mark.parametrize("library", ["httpx", "requests"])
