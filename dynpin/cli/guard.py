@@ -10,7 +10,7 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
-from dynpin.cli.site import InventoryOption, site_of
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
@@ -55,8 +55,15 @@ def guard(
     It is for the deploy hooks of ACME clients, before the new key is where the server finds it; --hook writes one.
     """
     if hook is not None:
+        if inventory is None and DEFAULT_INVENTORY.is_file():
+            inventory = DEFAULT_INVENTORY
+        # An ACME client runs it from a folder of its own.
+        site_file = None if inventory is None else inventory.absolute()
         try:
-            typer.echo(deploy_hook(hook, history=history.absolute(), folder=install, reload=reload), nl=False)
+            script = deploy_hook(
+                hook, history=history.absolute(), inventory=site_file, folder=install.absolute(), reload=reload
+            )
+            typer.echo(script, nl=False)
         except ValueError as error:
             fail(str(error))
         return

@@ -34,12 +34,13 @@ ACME_CLIENTS: Mapping[str, AcmeClient] = {
 }
 
 
-def deploy_hook(client: str, *, history: Path, folder: Path, reload: str) -> str:
+def deploy_hook(client: str, *, history: Path, inventory: Path | None, folder: Path, reload: str) -> str:
     """The hook as a shell script.
 
     Args:
         client: one of ACME_CLIENTS.
-        history: the file of ``dynpin rotate``.
+        history: the file of ``dynpin rotate``; with an inventory there need not be one.
+        inventory: the ``dynpin.toml`` of the site, or None.
         folder: where the server reads fullchain.pem and privkey.pem.
         reload: the command that makes the server read them again.
 
@@ -50,12 +51,13 @@ def deploy_hook(client: str, *, history: Path, folder: Path, reload: str) -> str
         raise ValueError(f"{client!r} is no ACME client that is known: there are {', '.join(ACME_CLIENTS)}")
     known = ACME_CLIENTS[client]
     target = shlex.quote(str(folder))
+    site = "" if inventory is None else f" --inventory {shlex.quote(str(inventory))}"
     return (
         "#!/bin/sh\n"
         f"# {known.use}\n"
         "# The guard stops a key that clients do not expect: then nothing is installed, and the old one stays.\n"
         "set -eu\n"
-        f"dynpin guard {known.chain} --history {shlex.quote(str(history))}\n"
+        f"dynpin guard {known.chain}{site} --history {shlex.quote(str(history))}\n"
         f"install -m 644 {known.chain} {target}/fullchain.pem\n"
         f"install -m 600 {known.key} {target}/privkey.pem\n"
         f"{reload}\n"
