@@ -21,7 +21,8 @@ from dynpin.clientstore.enforcement import request_site
 from dynpin.clientstore.tls import OBJECT_IO, SOCKET_IO
 from dynpin.lab.network import TLSServer
 
-from .world import HOST, World, forged_leaf, leaf_pin
+from ..scenarios import Clock
+from .world import HOST, World, cross_signed, forged_leaf, leaf_pin
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: bank.test\r\nAuthorization: Bearer secret\r\n\r\n"
 
@@ -120,6 +121,86 @@ def test_certificates_beyond_the_validated_chain_are_ignored(world: World) -> No
     assert error.report is not None
     assert len(error.report.served_chain) > 1
     assert error.report.validated_chain != error.report.served_chain
+
+
+# -- what is remembered of a chain ------------------------------------------------------------------------------------
+
+
+def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_noted(world: World) -> None:
+    world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
+    context = world.context()
+    for shown in (world.certificate, world.backup, world.certificate):
+        world.site.show(shown)
+        with open_tls(world, world.site, context) as tls:
+            peer = peer_of(tls)
+        assert peer is not None
+        assert peer.pins[0] == leaf_pin(shown)
+    assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+
+
+def test_a_leaf_that_passed_lends_nothing_to_another_of_its_issuer(world: World) -> None:
+    world.store.pin(HOST, [leaf_pin(world.certificate)])
+    context = world.context()
+    with open_tls(world, world.site, context):
+        pass
+    world.site.show(world.backup)
+    with pytest.raises(PinValidationError, match="none of its pinned keys"):
+        open_tls(world, world.site, context)
+
+
+def test_the_same_leaf_by_another_path_is_another_chain(world: World) -> None:
+    # The intermediate is certified by both authorities, and the pinned key is that of the honest one alone.
+    world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
+    intermediate = world.honest.create_child_ca()
+    leaf = intermediate.issue_cert(HOST)
+    context = world.context()
+    world.site.show(leaf)
+    with open_tls(world, world.site, context):
+        pass
+    crossed = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    file = world.folder / "crossed.pem"
+    file.write_bytes(
+        leaf.private_key_pem.bytes() + leaf.cert_chain_pems[0].bytes() + cross_signed(intermediate, world.rogue)
+    )
+    crossed.load_cert_chain(file)
+    world.attacker.use(crossed)
+    with open_tls(world, world.attacker, world.plain_context()):
+        pass  # it is valid but for the pins
+    error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+    assert error.validation is not None
+    assert error.validation.chain[0] == leaf_pin(leaf)
+
+
+def test_a_host_that_passed_as_unknown_is_held_to_its_pins_from_the_moment_it_has_some(world: World) -> None:
+    context = world.context()
+    for _ in range(2):
+        with open_tls(world, world.attacker, context):
+            pass
+    with PinStore(world.store.path) as other:
+        other.pin(HOST, world.header.pins)
+    assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+
+
+def test_what_passed_is_looked_at_again_when_the_pins_expire_and_when_the_clock_goes_back(world: World) -> None:
+    clock = Clock()
+    issuer = [Pin.from_certificate(world.honest.cert_pem.bytes())]
+    with PinStore(world.folder / "expiring", clock=clock) as store:
+        store.pin(HOST, issuer, expires_at=clock.now + 10, on_expiry="refuse")
+        context = enforce(world.plain_context(), store)
+        for _ in range(2):
+            with open_tls(world, world.site, context):
+                pass
+        clock.now += 11
+        with pytest.raises(PinValidationError, match="expired"):
+            open_tls(world, world.site, context)
+        store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock.now + 10)
+        clock.now += 11
+        for _ in range(2):
+            with open_tls(world, world.site, context):  # released, and so unknown
+                pass
+        clock.now -= 11
+        with pytest.raises(PinValidationError, match="none of its pinned keys"):
+            open_tls(world, world.site, context)
 
 
 # -- the implicit handshake -------------------------------------------------------------------------------------------

@@ -83,3 +83,24 @@ def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:
     )
     chain = certificate.public_bytes(serialization.Encoding.PEM) + authority.cert_pem.bytes()
     return private, chain
+
+
+def cross_signed(intermediate: trustme.CA, other: trustme.CA) -> bytes:
+    """A certificate of another authority for the intermediate's own name and key, PEM."""
+    own = x509.load_pem_x509_certificate(intermediate.cert_pem.bytes())
+    issuer = x509.load_pem_x509_certificate(other.cert_pem.bytes())
+    key = serialization.load_pem_private_key(other.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(own.subject)
+        .issuer_name(issuer.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(own.not_valid_before_utc)
+        .not_valid_after(own.not_valid_after_utc)
+    )
+    for kind in (x509.BasicConstraints, x509.KeyUsage, x509.SubjectKeyIdentifier):
+        extension = own.extensions.get_extension_for_class(kind)
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
