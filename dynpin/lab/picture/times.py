@@ -44,7 +44,7 @@ def moments(timeline: Timeline) -> list[Moment]:
 
 
 def _length(seconds: float) -> str:
-    return "1 day" if round(seconds) == _DAY else duration(seconds)
+    return {60: "1 minute", 3600: "1 hour", _DAY: "1 day"}.get(round(seconds)) or duration(seconds)
 
 
 def rows(found: Sequence[Moment], most: int) -> list[list[Moment]]:

@@ -59,8 +59,9 @@ def decommission(stage: Stage) -> None:
     stage.check("the bank's pins are gone", alice.knows(bank) is None)
 
     stage.later(days(7))
-    for site in (cafe, shop, bank):
+    for site in (shop, bank):
         site.sends(None)
+    for site in (cafe, shop, bank):
         site.deploys(site.makes_key())
     stage.expect(alice.visits(cafe), "locked-out")
     stage.expect(alice.visits(shop), "served", chromium="locked-out", decisive=True)

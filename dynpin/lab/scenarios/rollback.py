@@ -48,7 +48,7 @@ def rollback(stage: Stage) -> None:
     stage.check("dynpin guard refuses the bank's way back", not bank.guard(before[bank]).ok)
     stage.check("dynpin guard lets the shop go back", shop.guard(before[shop]).ok)
     for site in (bank, shop):
-        site.deploys(before[site], f"rolls back to {before[site].key.name}")
+        site.deploys(before[site], "rolls back to the key of yesterday")
     stage.expect(alice.visits(bank), "locked-out", decisive=True)
     stage.expect(alice.visits(shop), "served")
 
