@@ -15,7 +15,7 @@ from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
 from dynpin.deploy.rotation import History, Published
-from dynpin.deploy.site import SiteInventory
+from dynpin.deploy.site import SiteInventory, sent_on_ramp
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.report import rfc3339
@@ -55,17 +55,7 @@ def guard(
     It is for the deploy hooks of ACME clients, before the new key is where the server finds it; --hook writes one.
     """
     if hook is not None:
-        if inventory is None and DEFAULT_INVENTORY.is_file():
-            inventory = DEFAULT_INVENTORY
-        # An ACME client runs it from a folder of its own.
-        site_file = None if inventory is None else inventory.absolute()
-        try:
-            script = deploy_hook(
-                hook, history=history.absolute(), inventory=site_file, folder=install.absolute(), reload=reload
-            )
-            typer.echo(script, nl=False)
-        except ValueError as error:
-            fail(str(error))
+        _print_hook(hook, inventory, history, install, reload)
         return
     if chain is None:
         fail("give the chain that is to be deployed, or --hook for a script that does")
@@ -101,6 +91,23 @@ def guard(
         finding()
 
 
+def _print_hook(client: str, inventory: Path | None, history: Path, install: Path, reload: str) -> None:
+    if inventory is None and DEFAULT_INVENTORY.is_file():
+        inventory = DEFAULT_INVENTORY
+    try:
+        # An ACME client runs it from a folder of its own.
+        script = deploy_hook(
+            client,
+            history=history.absolute(),
+            inventory=None if inventory is None else inventory.absolute(),
+            folder=install.absolute(),
+            reload=reload,
+        )
+    except ValueError as error:
+        fail(str(error))
+    typer.echo(script, nl=False)
+
+
 def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> History:
     """What clients may hold of a site: what its history says, and what its inventory has it send now."""
     if history.exists():
@@ -114,6 +121,10 @@ def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> His
                 "(dynpin rotate record)"
             )
         kept = History(site.hosts[0])
+        climbed = sent_on_ramp(site.path)
+        if climbed:
+            # What the ramp sent with these pins, though it may send less by now.
+            kept = kept.adding(Published(climbed[0][0], site.header)).on_ramp(climbed)
     return kept if kept.header == site.header else kept.adding(Published(now, site.header))
 
 

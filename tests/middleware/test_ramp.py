@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynpin import PolicyError, PublicKeyPins
+from dynpin import PolicyError
 from dynpin.middleware import Policy
 from dynpin.middleware.ramp.driver import Driver
 from dynpin.middleware.ramp.driver import driver as the_driver
@@ -457,11 +457,14 @@ def test_a_rotation_waits_for_the_longest_max_age_that_was_sent(
         result = dynpin("guard", str(other.chain), "--now", now, "--json")
         return result.exit_code, json.loads(result.stdout)["reason"]
 
+    # Without a history the ramp's own file tells; with one, both.
+    server.run(ASK_EVERY)
+    assert guarded() == (0, f"no client holds a policy of {HOST}")
     start = "2027-01-15T08:00:00Z"
     assert dynpin("rotate", "record", "--now", start).exit_code == 0
     # In report-only nobody holds anything.
     assert guarded() == (0, f"no client holds a policy of {HOST}")
-    server.run(2 * HOUR)
+    server.run(2 * HOUR - ASK_EVERY)
     assert "until 2027-01-15T10:05:00Z" in guarded()[1]
     server.run(HOUR)
     assert "until 2027-02-14T11:00:00Z" in guarded()[1]
@@ -469,4 +472,6 @@ def test_a_rotation_waits_for_the_longest_max_age_that_was_sent(
     ramp(ground, "back")
     ground.clock.forward(HOUR)
     assert "until 2027-02-14T11:00:00Z" in guarded()[1]
-    assert isinstance(server.policy.header, PublicKeyPins)
+    ramp(ground, "restart")
+    Path("dynpin-history.json").unlink()
+    assert "until 2027-02-14T11:00:00Z" in guarded()[1]
