@@ -21,10 +21,10 @@ _REMEMBERED, _MAX_REMEMBERED = 128, 32_768
 # A date as the text has it: member, what leads to the value, and the value, which has nothing to unescape.
 _DATES = re.compile(r'("date-time|"effective-expiration-date)("\s*:\s*")([0-9TZ:.+-]{1,40})(?=")')
 _ANY_DATE = "1970-01-01T00:00:00Z"
-# A member as the text begins it: its name, the attribute of a report, and what its flags are called.
+# A member as the text begins it: its name, and what its flags are called.
 _MEMBERS = {
-    '"date-time': ("date-time", "date_time", "date-time"),
-    '"effective-expiration-date': ("effective-expiration-date", "effective_expiration_date", "expiration"),
+    '"date-time': ("date-time", "date-time"),
+    '"effective-expiration-date': ("effective-expiration-date", "expiration"),
 }
 
 
@@ -66,13 +66,15 @@ def understood_alone(text: str, mode: Mode) -> Understood | None:
     common = _common(tuple(rest), mode)
     if common is None:
         return None
-    moments: dict[str, float | None] = {}
+    report = common.report
+    moments = {"date-time": report.date_time, "expiration": report.effective_expiration_date}
     for member, date in zip(rest[1::3], dates, strict=True):
-        _, attribute, name = _MEMBERS[member]
-        moments[attribute], flag = read_time(date, name)
+        name = _MEMBERS[member][1]
+        moments[name], flag = read_time(date, name)
         if flag:
             return None
-    return Understood(replace(common.report, **moments), common.key, common.validated_pins)
+    dated = replace(report, date_time=moments["date-time"], effective_expiration_date=moments["expiration"])
+    return Understood(dated, common.key, common.validated_pins)
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -83,12 +85,13 @@ def _common(rest: tuple[str, ...], mode: Mode) -> Understood | None:
         loaded = load_json(text)
         if not isinstance(loaded, dict) or unwrap(cast("object", loaded))[0] is not loaded:
             return None
+        sent = cast("dict[str, object]", loaded)
         # A gap in a nested object or in a key of another name leaves the member without the date; two gaps of one name
         # would hide each other.
         members = [_MEMBERS[member][0] for member in rest[1::3]]
-        if len(set(members)) < len(members) or any(loaded.get(member) != _ANY_DATE for member in members):
+        if len(set(members)) < len(members) or any(sent.get(member) != _ANY_DATE for member in members):
             return None
-        return understood(cast("object", loaded), mode)
+        return understood(sent, mode)
     except InvalidReport:
         return None
 

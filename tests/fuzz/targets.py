@@ -122,7 +122,7 @@ def _collector() -> tuple[Collector, asyncio.Runner, tempfile.TemporaryDirectory
     folder = tempfile.TemporaryDirectory(prefix="dynpin-fuzz-", ignore_cleanup_errors=True)  # gone with the process
     many = 10**12
     limits = Limits(per_token=many, per_source=many, in_all=many)
-    tokens = ["demo", Token("shop", hosts=("example.com",))]
+    tokens = [Token("demo"), Token("shop", hosts=("example.com",))]
     file = Path(folder.name) / "r.sqlite"
     return collector(file, tokens=tokens, open_access=True, limits=limits), asyncio.Runner(), folder
 

@@ -30,7 +30,8 @@ def test_schemathesis_finds_nothing(site: Start, tmp_path: Path) -> None:
     many = 10**9
     running = fill(site(limits=Limits(many, many, many), open_access=False, password=HASH))
     (tmp_path / "schemathesis.toml").write_text(SETTINGS)
-    command = [Path(sysconfig.get_path("scripts")) / "schemathesis", "run", f"{running.url}/api/openapi.json"]
+    program = Path(sysconfig.get_path("scripts")) / "schemathesis"
+    command = [str(program), "run", f"{running.url}/api/openapi.json"]
     options = ["--auth", f"any:{PASSWORD}", "--max-examples", "30", "--generation-database", "none", "--no-color"]
     done = subprocess.run(
         [*command, *options],
