@@ -194,11 +194,7 @@ class _Fields:
         values = [_value(response, each.name) for response in self.pages]
         circumstances = replace(
             each.circumstances,
-            paths={
-                response.path: _value(response, each.name)
-                for response in self.secure
-                if response.address == page.address
-            },
+            paths=self.by_path(each.name),
             nodes=tuple(value or "" for value in values) if len(values) > 1 else (),
         )
         try:
@@ -212,6 +208,16 @@ class _Fields:
             self.say(f"report endpoint {header.report_uri}")
             circumstances = replace(circumstances, report_uri_status=_probe(header.report_uri, self.site))
         return replace(each, circumstances=circumstances)
+
+    def by_path(self, name: str) -> dict[str, str | None]:
+        """The value by path; None where a node lacks it that has it on the page. What lacks it there is told of nodes."""
+        having = {page.address for page in self.pages if _value(page, name) is not None}
+        found: dict[str, str | None] = {}
+        for response in self.secure:
+            if response.address in having or not having:
+                value = _value(response, name)
+                found[response.path] = value and found.get(response.path, value)
+        return found
 
 
 def _value(response: Response, name: str) -> str | None:

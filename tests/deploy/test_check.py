@@ -157,6 +157,16 @@ def test_two_nodes_with_two_policies_and_two_keys(site: Site, tmp_path: Path) ->
     assert {each["address"] for each in seen["responses"]} == {"127.0.0.1", "127.0.0.2"}
 
 
+def test_the_header_is_missing_on_the_errors_of_the_second_node(site: Site) -> None:
+    sent = {"Public-Key-Pins": str(policy(site))}
+    with (
+        serving(everywhere(policy(site)), site, "127.0.0.1") as port,
+        serving(lambda path: (200, sent, "") if path == "/" else (404, {}, ""), site, "127.0.0.2", port),
+    ):
+        seen = check(site, port, "--address", "127.0.0.1", "--address", "127.0.0.2", code=1)
+    assert faults(seen) == {"header-missing-on-some-responses"}
+
+
 def test_a_node_that_is_silent_is_named(site: Site) -> None:
     with serving(everywhere(policy(site)), site) as port:
         seen = check(site, port, "--address", "127.0.0.1", "--address", "127.0.0.3", code=0)
