@@ -210,7 +210,7 @@ class _Fields:
         return replace(each, circumstances=circumstances)
 
     def by_path(self, name: str) -> dict[str, str | None]:
-        """The value by path; None where a node lacks it that has it on the page: one without it there is told of apart."""
+        """The value by path; None where a node lacks it that has it on the page: one that does not is told of apart."""
         having = {page.address for page in self.pages if _value(page, name) is not None}
         found: dict[str, str | None] = {}
         for response in self.secure:
