@@ -1,0 +1,159 @@
+"""What a page costs over many reports: ``REPORTS=5000000 make bench ARGS=tests/benchmarks/bench_collector_pages.py``.
+
+Ninety days of reports in 20,000 groups on 2,000 hosts, with eleven verdicts, two hundred issuers and three thousand
+pins. For each filter and its negation: the processor time of the overview with its chart, of the lists, and of the
+first byte of each export.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.testclient import TestClient
+
+from dynpin import Pin
+from dynpin.middleware.collector import SQLiteStorage, collector
+from dynpin.middleware.collector.app import Collector
+from dynpin.middleware.collector.filters import Filter
+from dynpin.middleware.collector.schema import connect
+from dynpin.middleware.collector.verdicts import VERDICTS
+from tests.middleware.collector.conftest import NOW, vector
+
+REPORTS = int(os.environ.get("REPORTS", "200000"))
+GROUPS, DAYS = max(100, min(20_000, REPORTS // 50)), 90
+ADDED_UP = """
+INSERT INTO rates SELECT group_id, CAST(received_at / 3600 AS INTEGER), count(*) FROM reports GROUP BY 1, 2;
+INSERT INTO totals SELECT hour, mode, verdict, state, token, sum(rates.reports)
+    FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5;
+INSERT INTO agents SELECT group_id, user_agent, count(*) FROM reports GROUP BY 1, 2;
+INSERT INTO samples SELECT id, (SELECT value FROM facts WHERE name = 'body') FROM
+    (SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY received_at DESC) AS place FROM reports)
+    WHERE place <= 5;
+DELETE FROM facts WHERE name = 'body';
+"""
+
+
+def fill(file: Path, judged_with: str, diagnosis: str) -> None:
+    """Write the groups and the reports, and add them up as the collector would have."""
+    chance = random.Random(7469)
+    pins = [str(Pin(number.to_bytes(32, "big"))) for number in range(3_000)]
+    sizes = [0.0, *(1 / number**0.8 for number in range(1, GROUPS + 1))]
+    of_groups = chance.choices(range(GROUPS + 1), sizes, k=REPORTS)
+    times = sorted(NOW - DAYS * 86_400 * chance.random() for _ in range(REPORTS))
+    seen: dict[int, list[float]] = {}
+    for group, moment in zip(of_groups, times, strict=True):
+        known = seen.setdefault(group, [moment, moment, 0])
+        known[1:] = moment, known[2] + 1
+    db = connect(file)
+    db.execute("PRAGMA synchronous=OFF")
+    db.execute("BEGIN")
+    for group, (first, last, number) in seen.items():
+        host = f"h{chance.randrange(2_000)}.example{group % 7}.test"
+        verdict = chance.choice(list(VERDICTS))
+        known_pins, validated = chance.sample(pins, 2), chance.sample(pins, 3)
+        mode, state = chance.choice(["enforce", "report-only"]), chance.choice(["open", "open", "muted", "resolved"])
+        db.execute(
+            "INSERT INTO groups (id, key, host, noted_host, port, mode, token, known_pins, validated_pins, first_seen, "
+            "last_seen, reports, issuer, verdict, severity, state, judged_with, alerted_at) "
+            "VALUES (?, ?, ?, ?, 443, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+            (group, f"{group:032x}", host, host, mode, f"t{group % 5}", json.dumps(known_pins), json.dumps(validated),
+             first, last, number, f"Issuing CA {chance.randrange(200)}", verdict, VERDICTS[verdict].severity, state,
+             judged_with),
+        )  # fmt: skip
+        db.execute("INSERT INTO diagnoses VALUES (?, ?)", (group, diagnosis))
+        places = [(pin, group, "known") for pin in known_pins] + [(pin, group, "validated") for pin in validated]
+        db.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", places)
+    db.executemany(
+        "INSERT INTO reports VALUES (?, ?, ?, ?, ?, 't0', '192.0.2.0/24', ?, '')",
+        (
+            (number, group, moment, moment, moment, f"agent/{number % 15}")
+            for number, (group, moment) in enumerate(zip(of_groups, times, strict=True), start=1)
+        ),
+    )
+    db.execute("INSERT INTO facts VALUES ('body', ?)", (json.dumps(vector("real-chrome-yubico")["body"]),))
+    for statement in ADDED_UP.split(";\n"):
+        db.execute(statement)
+    db.execute("COMMIT")
+    db.close()
+
+
+def a_diagnosis(folder: Path) -> tuple[str, str]:
+    """What triage says of a real report, and what it was judged with."""
+    app = collector(folder / "one.sqlite", tokens=["t0"], open_access=True, clock=lambda: NOW)
+    TestClient(app).post("/r/t0/enforce", json=vector("real-chrome-yubico")["body"])
+    app.desk.settle()
+    (group,) = app.desk.storage.groups(Filter()).entries
+    app.close()
+    db = connect(folder / "one.sqlite")
+    (judged_with,) = db.execute("SELECT judged_with FROM groups").fetchone()
+    db.close()
+    assert group.diagnosis is not None
+    return judged_with, group.diagnosis
+
+
+def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> float:
+    """Processor time until something of a body is sent; the sender then hangs up."""
+    begun = time.process_time()
+    taken: list[float] = []
+
+    async def receive() -> dict[str, object]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message.get("body") and not taken:
+            taken.append(time.process_time() - begun)
+            raise OSError("enough")
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "method": "GET", "path": path, "headers": []}
+    scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(app(scope, receive, send))
+    return taken[0] * 1000
+
+
+def test_pages_over_many_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged_with, diagnosis = a_diagnosis(tmp_path)
+    storage = SQLiteStorage(tmp_path / "r.sqlite", clock=lambda: NOW)
+    fill(storage.path, judged_with, diagnosis)
+    app = collector(storage, tokens=["t0"], open_access=True, clock=lambda: NOW)
+    client = TestClient(app)
+    largest = storage.groups(Filter(), limit=1).entries[0]
+    filters: list[tuple[str, str]] = [
+        ("host", largest.host), ("host", "*.example3.test"), ("noted-host", largest.noted_host), ("mode", "enforce"),
+        ("verdict", "unknown-ca"), ("state", "open"), ("pin", largest.known_pins[0]), ("issuer", "Issuing CA 7"),
+        ("token", "t1"), ("group", largest.key),
+    ]  # fmt: skip
+    wanted = ["", "since=24h", "since=30d", "since=90d", "until=2026-12-01"]
+    wanted += [urlencode([(name + sign, value)], safe="!*") for name, value in filters for sign in ("", "!")]
+
+    def milliseconds(path: str) -> float:
+        begun = time.process_time()
+        assert client.get(path).status_code == 200
+        return (time.process_time() - begun) * 1000
+
+    exports = [f"/export/{what}.{form}" for what in ("reports", "groups") for form in ("csv", "json", "ndjson")]
+    slowest: dict[str, tuple[float, str]] = {}
+    for query in wanted:
+        costs = {path: min(milliseconds(f"{path}?{query}") for _ in range(2)) for path in ("/", "/groups", "/reports")}
+        costs |= {path: milliseconds_to_the_first_byte(app, path, query) for path in exports}
+        for path, cost in costs.items():
+            slowest[path] = max(slowest.get(path, (0.0, "")), (cost, query))
+        with capsys.disabled():
+            print(f"\n  {query or 'no filter':60} " + " ".join(f"{cost:5.0f}" for cost in costs.values()), end="")
+    slowest["/groups/{key}"] = min(milliseconds(f"/groups/{largest.key}") for _ in range(2)), ""
+    with capsys.disabled():
+        print(f"\n{REPORTS:,} reports in {GROUPS:,} groups, {storage.path.stat().st_size >> 20} MB; slowest, in ms:")
+        for path, (cost, query) in slowest.items():
+            print(f"  {path:22} {cost:6.0f}   {query}")
+    app.close()
