@@ -89,7 +89,7 @@ def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
         event = alice.visits(bank)
         assert (event.reason, event.outcome) == ("I have refused", "fooled")
         stage.expect(event, "protected")
-        assert not stage.timeline.ok
+        assert not holds(stage)
 
 
 def test_who_is_served_by_a_server_in_foreign_hands_is_fooled(stage: Stage) -> None:
@@ -171,6 +171,11 @@ def test_a_lost_key_cannot_be_deployed(stage: Stage) -> None:
         bank.deploys(backup)
 
 
+def holds(stage: Stage) -> bool:
+    """Whether everything that was asserted until now holds."""
+    return stage.timeline.ok
+
+
 # -- what is asserted -------------------------------------------------------------------------------------------------
 
 
@@ -183,17 +188,17 @@ def test_expectations_may_differ_by_agent_and_the_last_decides_unless_one_is_mar
     stage.expect(second, "served", decisive=True, firefox="failed")
     stage.expect(third, "served")
     assert stage.timeline.decisive is second
-    assert stage.timeline.ok
+    assert holds(stage)
     stage.expect(third, "protected")
-    assert not stage.timeline.ok
+    assert not holds(stage)
     assert "but was served" in stage.timeline.remarks[-1].text
 
 
 def test_an_attempt_that_is_not_refused_is_noticed(stage: Stage) -> None:
     assert stage.refuses("zero", lambda: 1 // 0, ZeroDivisionError) == "integer division or modulo by zero"
-    assert stage.timeline.ok
+    assert holds(stage)
     assert stage.refuses("one", lambda: 1 // 1, ZeroDivisionError) == ""
-    assert not stage.timeline.ok
+    assert not holds(stage)
 
 
 # -- certificates and servers -----------------------------------------------------------------------------------------
