@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -22,7 +23,7 @@ from dynpin.lab.handout import write_handout
 from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenario, scenarios
 from dynpin.lab.stage import Stage
-from dynpin.lab.timeline import Timeline
+from dynpin.lab.timeline import Event
 from tests.lab import docs_pictures
 from tests.middleware.collector import chromium as browsers
 from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
@@ -332,9 +333,16 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
     assert "with dynpin, firefox" in shared
     second = playings[1].timeline
     assert second is not None
-    other = Timeline(second.scenario, second.agent, second.actors, second.keys, second.events[:-1], second.remarks)
-    apart = write_handout([chosen], [playings[0], Playing("hotspot", "firefox", other)])
-    assert apart.count('role="img"') == 2
+
+    def beside(events: list[Event]) -> str:
+        other = Playing("hotspot", "firefox", replace(second, events=events))
+        return write_handout([chosen], [playings[0], other])
+
+    differently = beside([replace(event, outcome=event.outcome and "failed") for event in second.events])
+    assert differently.count('role="img"') == 2
+    unnoted = beside([replace(event, noting=None) for event in second.events])
+    assert unnoted.count('role="img"') == 1
+    assert "With firefox each visit came to the same; what was noted on the way differs." in unnoted
 
 
 @pytest.fixture(scope="module")

@@ -226,6 +226,29 @@ def test_pins_are_bands_from_the_noting_to_the_expiry() -> None:
     assert len({round(stripe.box.right) for stripe in stripes if stripe.box.right - stripe.box.left > 40}) == 1
 
 
+def test_pins_lapse_without_a_column_where_their_client_is_seen_no_more() -> None:
+    seen = Event(40 * DAY, "Mallory", "waits")
+    told = with_expiries([visit(0, noting="noted", until=30), seen])
+    assert told[-1] == seen
+    assert len(told) == 2
+    (held,) = holdings(told)
+    assert (held.last, held.has_lapsed) == (1, True)
+    # The band ends before what happens ten days after the expiry, and not with it.
+    scene = lay_out(story(*told), "Lapsed")
+    stripes = [mark.box.right for mark in scene.marks if isinstance(mark, Rect) and mark.fill == key_color(0)]
+    (waits,) = [text.box.left for text in scene.texts if text.text.endswith("Mallory waits.")]
+    assert all(right < waits for right in stripes)
+
+
+def test_a_row_of_a_story_with_many_actors_shows_those_who_have_a_part_in_it() -> None:
+    crowd = [Actor(f"client {number}", "client") for number in range(12)]
+    events = [Event(0, one.name, "visits", target="bank.test", outcome="served", host="bank.test") for one in crowd]
+    scene = lay_out(Timeline("crowd", "dynpin", [Actor("bank.test", "site"), *crowd], [], events), "A crowd")
+    names = [text.text for text in scene.texts if text.bold]
+    assert all(names.count(one.name) == 1 for one in crowd)
+    assert names.count("bank.test") == len(scene.cuts) + 1 > 1
+
+
 BANDS = {
     "renewed with the same pins": (
         [visit(0, noting="noted", until=9), visit(5, noting="updated", until=14)],

@@ -43,11 +43,12 @@ class _Visit:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A picture, and the agents with which the story went just so."""
+    """A picture, the agents with which the story went just so, and those with which only the noting differs."""
 
     agents: tuple[str, ...]
     parts: tuple[Markup, ...]
     words: str
+    alike: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +105,19 @@ def _chapter(scenario: Scenario, agents: Sequence[str], playings: Sequence[Playi
 
 
 def _pictures(scenario: Scenario, timelines: dict[str, Timeline]) -> tuple[_Picture, ...]:
-    """One picture for all agents with which the same visits came to the same, noted the same and so on."""
-    alike: dict[tuple[object, ...], list[str]] = {}
+    """A picture for each way in which the visits came out; that an agent noted something else makes no other one."""
+    outcomes: dict[tuple[object, ...], dict[tuple[object, ...], list[str]]] = {}
     for agent, timeline in timelines.items():
-        alike.setdefault(tuple(map(_course, timeline.events)), []).append(agent)
+        came_out = tuple((visit.actor, visit.host, visit.outcome) for visit in timeline.visits)
+        course = tuple(map(_course, timeline.events))
+        outcomes.setdefault(came_out, {}).setdefault(course, []).append(agent)
     pictures: list[_Picture] = []
-    for names in alike.values():
-        parts, words = draw_inline(timelines[names[0]], scenario.title, names)
+    for courses in outcomes.values():
+        agents, *others = courses.values()
+        parts, words = draw_inline(timelines[agents[0]], scenario.title, agents)
         # Elements that ElementTree has written: every text in them is escaped.
-        pictures.append(_Picture(tuple(names), tuple(Markup(part) for part in parts), words))  # noqa: S704
+        drawn = tuple(Markup(part) for part in parts)  # noqa: S704
+        pictures.append(_Picture(tuple(agents), drawn, words, tuple(agent for other in others for agent in other)))
     return tuple(pictures)
 
 
