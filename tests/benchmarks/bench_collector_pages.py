@@ -115,7 +115,13 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> flo
             taken.append(time.process_time() - begun)
             raise OSError("enough")
 
-    scope = {"type": "http", "asgi": {"spec_version": "2.4"}, "method": "GET", "path": path, "headers": []}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"spec_version": "2.4"},
+        "method": "GET",
+        "path": path,
+        "headers": [],
+    }
     scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
     with pytest.raises(ClientDisconnect):
         asyncio.run(app(scope, receive, send))

@@ -317,3 +317,15 @@ def test_mounted_under_a_path(tmp_path: Path) -> None:
             assert client.get(unescape(link)).status_code in (200, 303), link
         assert "/pins/r/demo/enforce" in client.get("/pins/set-up").text
     inner.close()
+
+
+def test_mounted_in_fastapi(tmp_path: Path) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    inner = collector(tmp_path / "mounted.sqlite", tokens=["demo"], open_access=True, clock=Clock())
+    app = fastapi.FastAPI()
+    app.mount("/pins", inner)
+    with serving(app) as url, httpx.Client(base_url=f"{url}/pins", trust_env=False) as client:
+        assert client.post("/r/demo/enforce", json=report()).status_code == 204
+        assert "www.example.com" in client.get("/").text
+        assert client.get("/api/nothing").json()["error"] == "not-found"
+    inner.close()
