@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,8 +128,8 @@ app.command(name="proxy")(proxy.proxy)
 
 def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
     known = _scenarios()
-    if html is not None and not html.parent.is_dir():
-        fail(f"{html.parent}: no such folder")
+    if html is not None:
+        _check_folder(html)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
     if html is not None:
         from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2
@@ -158,9 +159,12 @@ def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | N
         disable=not Console(stderr=True).is_terminal,
     )
     total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
-    with bar:
-        task = bar.add_task("scenarios with agents", total=total)
-        return play_all(chosen, agents, processes=processes, progress=lambda: bar.advance(task))
+    try:
+        with bar:
+            task = bar.add_task("scenarios with agents", total=total)
+            return play_all(chosen, agents, processes=processes, progress=lambda: bar.advance(task))
+    except BrokenExecutor:
+        fail("the system ended a process of the lab, for want of memory as a rule: give --processes 1")
 
 
 def _finish(playings: list[Playing]) -> None:
@@ -210,10 +214,17 @@ def _agents(names: list[str]) -> list[str]:
 
 
 def _form(picture: Path) -> Format:
+    _check_folder(picture)
     suffix = picture.suffix.lower()
     if suffix not in (".svg", ".png"):
         fail(f"{picture}: pictures are .svg or .png")
     return "svg" if suffix == ".svg" else "png"
+
+
+def _check_folder(file: Path) -> None:
+    """Before anything is played for it."""
+    if not file.parent.is_dir():
+        fail(f"{file.parent}: no such folder")
 
 
 def _console() -> Console:
