@@ -196,9 +196,10 @@ class Policy:
             return True
 
     def _locks_out(self, built: Built) -> bool:
-        """Whether whoever noted the header before would refuse what is deployed now, and the new one pins it."""
-        enforces = not built.header.report_only and bool(built.header.max_age)
-        return enforces and self._noted is not None and built.deployed.isdisjoint(self._noted.pins)
+        """Whether whoever noted the header before would refuse a chain that is deployed now and would be pinned."""
+        if self._noted is None or not built.header.max_age:
+            return False
+        return any(chain.isdisjoint(self._noted.pins) for chain in built.chains)
 
     def _read(self) -> Built:
         """The header of the files as they stand at one moment."""

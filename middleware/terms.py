@@ -31,10 +31,10 @@ _MAKE_A_BACKUP = (
 
 
 class Built(NamedTuple):
-    """The header that some terms make, and the pins of the chains that are deployed."""
+    """The header that some terms make, and the pins of each chain that is deployed."""
 
     header: PublicKeyPins
-    deployed: frozenset[Pin]
+    chains: tuple[frozenset[Pin], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class Terms:
             raise PolicyError(f"these terms make no header that clients accept: {error}") from None
         if header.report_uri is not None:
             self._check_report_uri(header.report_uri, chains)
-        return Built(header, frozenset(_deployed(chains)))
+        return Built(header, tuple(frozenset(pin for pin in chain.pins if pin is not None) for chain in chains))
 
     def _seconds(self) -> int:
         """The max-age to send, in seconds (§2.1.2)."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -191,6 +192,17 @@ def test_a_key_that_clients_do_not_expect_is_not_pinned(site: Site, caplog: pyte
     site.chain.write_bytes(chain)
     assert policy.refresh()
     assert str(policy.header) == expected
+
+
+def test_of_two_chains_each_must_be_pinned(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    # Which of them a client is shown depends on the client.
+    second = site.folder / "rsa.pem"
+    second.write_bytes(site.issue(key_type=trustme.KeyType.RSA).cert_chain_pems[0].bytes())
+    policy = Policy(**{**site.options, "keys": [site.chain, second]})
+    second.write_bytes(site.issue(key_type=trustme.KeyType.RSA).cert_chain_pems[0].bytes())
+    assert policy.refresh()
+    assert policy.header is None
+    assert "locked out until their pins expire" in caplog.text
 
 
 def test_where_no_client_holds_a_pin_any_key_may_follow(site: Site, caplog: pytest.LogCaptureFixture) -> None:
