@@ -238,11 +238,15 @@ def connect(path: Path) -> sqlite3.Connection:
         path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
-    # WAL with FULL: NORMAL forgets acknowledged reports when the power fails.
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA foreign_keys=ON")
-    # A checkpoint writes what the log has a second time and syncs twice: after 32 MB, not after 4.
-    connection.execute("PRAGMA wal_autocheckpoint=8000")
+    try:
+        # WAL with FULL: NORMAL forgets acknowledged reports when the power fails.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # A checkpoint writes what the log has a second time and syncs twice: after 32 MB, not after 4.
+        connection.execute("PRAGMA wal_autocheckpoint=8000")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
