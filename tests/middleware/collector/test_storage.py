@@ -220,10 +220,20 @@ def test_datasette_can_read_it(storage: SQLiteStorage) -> None:
 
 def test_prune_by_age(storage: SQLiteStorage) -> None:
     storage.add([arrival("old.test", NOW - 10 * DAY), arrival("new.test")], {Counted(1, "t", "accepted", ""): 1})
+    for group, _, _ in storage.untriaged(9, "x"):
+        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
     pruned = storage.prune(Retention(days=5))
     assert (pruned.reports, pruned.groups, pruned.samples) == (1, 1, 0)
     assert [group.host for group in storage.groups(Filter()).entries] == ["new.test"]
-    for table, rows in (("samples", 1), ("rates", 1), ("totals", 1), ("outcomes", 0), ("pins", 1), ("agents", 1)):
+    for table, rows in (
+        ("samples", 1),
+        ("rates", 1),
+        ("totals", 1),
+        ("outcomes", 0),
+        ("pins", 1),
+        ("agents", 1),
+        ("diagnoses", 1),
+    ):
         assert ask(storage, f"SELECT count(*) FROM {table}") == [(rows,)], table
 
 
