@@ -17,7 +17,7 @@ from dynpin.clientstore.explain import explain_unverified, explain_violation
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
-from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
+from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation
@@ -209,16 +209,17 @@ class Enforcement:
         if not is_ip_literal(host):
             validation, generation, now = self._validate(proof, cause, served)
             if validation.ok and strict and resumed_session is None:
-                self._remember_chain(server_hostname, proof, validation.known_host, generation, now)
+                self._remember_chain(server_hostname, proof, validation, generation, now)
         return proof
 
     def _remember_chain(
-        self, server_hostname: str | None, proof: Proof, known: KnownPinnedHost | None, generation: int, now: float
+        self, server_hostname: str | None, proof: Proof, validation: Validation, generation: int, now: float
     ) -> None:
+        known = validation.known_host
         if known is None:
             passed = _Passed(proof, len(proof.chain), None, generation, now, float("inf"))
         else:
-            depth = 0 if frozenset(known.pins).isdisjoint(_pins(proof.validated[1:])) else 1
+            depth = 1 if validation.matched in _pins(proof.validated[1:]) else 0
             until = float("inf") if known.expires_at is None else known.expires_at
             passed = _Passed(proof, depth, known.host, generation, now, until)
         if len(self._passed) >= _REMEMBERED_NAMES:
