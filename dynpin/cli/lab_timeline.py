@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.holdings import with_expiries
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import Scenario
@@ -17,16 +18,8 @@ from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["show", "show_table"]
 
-# The signs are those of the pictures: an arrow for a request that went out, a bar for one that did not; green where
-# that is well, red where it is not.
-_SIGNS: dict[Outcome | None, tuple[str, str]] = {
-    "served": ("→", "green"),
-    "protected": ("⊣", "green"),
-    "fooled": ("→", "bold red"),
-    "locked-out": ("⊣", "bold red"),
-    "failed": ("✗", "yellow"),
-    None: ("·", "dim"),
-}
+# The colours are those of the pictures: whether it is well.
+_STYLES = {"good": "green", "bad": "bold red", "dull": "yellow"}
 
 
 def show(console: Console, scenario: Scenario, playing: Playing) -> None:
@@ -55,10 +48,15 @@ def _events(timeline: Timeline) -> Padding:
     before = ""
     for event in with_expiries(timeline.events):
         when = day(event.at)
-        sign, style = _SIGNS[event.outcome]
+        sign, style = _sign(event.outcome)
         table.add_row("" if when == before else when, Text(sign, style=style), _told(timeline, event, style))
         before = when
     return Padding(table, (0, 0, 0, 2))
+
+
+def _sign(outcome: Outcome | None) -> tuple[str, str]:
+    """The sign and the style of a visit, or of a deed."""
+    return ("·", "dim") if outcome is None else (FORMS[outcome].sign, _STYLES[FORMS[outcome].color])
 
 
 def _told(timeline: Timeline, event: Event, style: str) -> Text:
@@ -107,5 +105,5 @@ def _cell(playing: Playing | None) -> Text:
         return Text("not here", style="dim")
     if not playing.ok:
         return Text("✗ not so", style="bold red")
-    sign, style = _SIGNS[playing.outcome]
+    sign, style = _sign(playing.outcome)
     return Text(f"{sign} {playing.outcome or 'played'}", style=style)

@@ -176,12 +176,12 @@ def test_no_two_texts_of_any_timeline_meet(timeline: Timeline, title: str, page:
 
 
 def test_refused_is_told_from_read_by_form_and_word_and_colour() -> None:
-    assert {outcome: (form.color, form.passed) for outcome, form in FORMS.items()} == {
-        "served": ("good", True),
-        "protected": ("good", False),
-        "fooled": ("bad", True),
-        "locked-out": ("bad", False),
-        "failed": ("dull", False),
+    assert {outcome: (form.color, form.passed, form.sign) for outcome, form in FORMS.items()} == {
+        "served": ("good", True, "→"),
+        "protected": ("good", False, "⊣"),
+        "fooled": ("bad", True, "→"),
+        "locked-out": ("bad", False, "⊣"),
+        "failed": ("dull", False, "✗"),
     }
     assert len({form.word for form in FORMS.values()}) == len(FORMS)
     for outcome, form in FORMS.items():

@@ -12,21 +12,13 @@ from markupsafe import Markup
 from dynpin import __version__
 from dynpin.lab.agents import AGENTS
 from dynpin.lab.picture import draw_inline
+from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.paper import DARK, LIGHT
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import Scenario
 from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["write_handout"]
-
-# The words of the outcomes, with the sign of their form and whether they are well.
-_OUTCOMES: dict[Outcome, tuple[str, str, str]] = {
-    "served": ("→", "served", "good"),
-    "protected": ("⊣", "protected", "good"),
-    "fooled": ("→", "fooled", "bad"),
-    "locked-out": ("⊣", "locked out", "bad"),
-    "failed": ("✗", "failed", "dull"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +74,7 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) ->
     return environment.get_template("handout.html").render(
         agents=[AGENTS[name] for name in agents],
         chapters=[_chapter(scenario, agents, playings) for scenario in scenarios],
-        outcomes=_OUTCOMES,
+        forms=FORMS,
         light=LIGHT,
         dark=DARK,
         version=__version__,

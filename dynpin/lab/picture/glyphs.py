@@ -21,20 +21,22 @@ class Form:
         meaning: in the legend.
         color: of the connection.
         passed: whether the request went through.
+        sign: the form as a letter, for texts.
     """
 
     word: str
     meaning: str
     color: str
     passed: bool
+    sign: str
 
 
 FORMS: dict[Outcome, Form] = {
-    "served": Form("served", "the request reached the true site", "good", True),
-    "protected": Form("protected", "an impostor was refused before the request", "good", False),
-    "fooled": Form("reads it", "somebody else read the request", "bad", True),
-    "locked-out": Form("locked out", "the true site was refused", "bad", False),
-    "failed": Form("failed", "it failed for another reason than pins", "dull", False),
+    "served": Form("served", "the request reached the true site", "good", True, "→"),
+    "protected": Form("protected", "an impostor was refused before the request", "good", False, "⊣"),
+    "fooled": Form("fooled", "somebody else read the request", "bad", True, "→"),
+    "locked-out": Form("locked out", "the true site was refused", "bad", False, "⊣"),
+    "failed": Form("failed", "it failed for another reason than pins", "dull", False, "✗"),
 }
 
 
