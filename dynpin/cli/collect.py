@@ -68,6 +68,9 @@ def collect(
         typer.Option(help="An Apprise URL to tell of new groups and sudden rises. Repeatable.", envvar="DYNPIN_ALERT"),
     ] = None,
     digest: Annotated[str | None, typer.Option(help="A summary by the same way: daily or weekly.")] = None,
+    public_url: Annotated[
+        str, typer.Option(help="Where people reach the pages, for the links in alerts.", envvar="DYNPIN_PUBLIC_URL")
+    ] = "",
     keep_days: Annotated[float, typer.Option(help="How many days reports are kept.", min=0.01)] = 90,
     tls_certificate: Annotated[
         Path | None, typer.Option(help="The certificate chain, PEM, to serve https with.", exists=True)
@@ -113,7 +116,11 @@ def collect(
                 keys={**own, **{Pin.from_file(file): str(file) for file in key or ()}},
                 roots=b"" if roots is None else roots.read_bytes(),
                 retention=Retention(days=keep_days),
-                alerts=Alerts(apprise(alert), digest="weekly" if digest == "weekly" else "daily" if digest else None)
+                alerts=Alerts(
+                    apprise(alert),
+                    digest="weekly" if digest == "weekly" else "daily" if digest else None,
+                    url=public_url,
+                )
                 if alert
                 else None,
             )

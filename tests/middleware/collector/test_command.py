@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -167,3 +168,25 @@ def write_pair(folder: Path) -> None:
 
 def private_pem(issued: Issued) -> bytes:
     return issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def test_an_alert_leads_to_the_group(tmp_path: Path) -> None:
+    got: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        options = ("--alert", f"json://127.0.0.1:{server.server_port}/", "--public-url", "https://pins.example/")
+        with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
+            assert httpx.post(said["report-uri"], json=report(), trust_env=False).status_code == 204
+            server.handle_request()
+            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
+    assert got[0]["title"] == "dynpin: 1 new group"
+    assert got[0]["message"].endswith(f"https://pins.example/groups/{group['group']}")
