@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -165,20 +166,29 @@ class Roots:
     Args:
         own: the operator's root certificates, PEM, one after the other.
         public: the public ones; None for those of `certifi`.
+        as_of: the day of these stores, in seconds since the epoch, UTC; None for now.
     """
 
-    def __init__(self, own: bytes = b"", public: bytes | None = None) -> None:
+    def __init__(self, own: bytes = b"", public: bytes | None = None, as_of: float | None = None) -> None:
+        self._as_of = time.time() if as_of is None else as_of
         self._own = _by_subject(own)
         self._public = _public_roots() if public is None else _by_subject(public)
 
-    def kind(self, chain: Sequence[Decoded]) -> str:
-        """``"own"``, ``"public"``, ``"retired"`` (once public, by its marks) or ``"unknown"``, of a validated chain."""
+    def kind(self, chain: Sequence[Decoded], before: str | None = None) -> str:
+        """``"own"``, ``"public"``, ``"retired"`` (public once) or ``"unknown"``, of a validated chain.
+
+        `before` is what was found when the chain was judged earlier, if it was: what was unknown while it was valid
+        does not become a public CA's by expiring, nor does a public root become a stranger by leaving the stores.
+        """
         last = chain[-1]
         for kind, roots in (("own", self._own), ("public", self._public)):
             if _ends_in(last, roots):
                 return kind
+        if before in ("public", "unknown"):
+            return "retired" if before == "public" else "unknown"
         # A root that browsers trusted then may be gone today; what a public CA signed still has its marks.
-        expired = last.not_after is not None and any(one.not_after and one.not_after < last.not_after for one in chain)
+        # A chain of today must end in a root of today: anybody can put such marks into a certificate of his own.
+        expired = any(one.not_after is not None and one.not_after < self._as_of for one in chain)
         if expired and chain[0].has_public_marks and all(one.has_public_marks for one in chain[1:-1]):
             return "retired"
         return "unknown"

@@ -28,6 +28,8 @@ __all__ = ["Desk"]
 
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 10.0
+# Raised where the rules of triage change: what was judged by others is judged anew.
+_RULES = b"2"
 
 
 class Desk:
@@ -67,7 +69,7 @@ class Desk:
         self.keys = dict(keys or {})
         self._own_roots = roots
         named = sorted((str(pin), name) for pin, name in self.keys.items())
-        self._judged_with = hashlib.sha256(json.dumps(named).encode() + roots).hexdigest()[:16]
+        self._judged_with = hashlib.sha256(_RULES + json.dumps(named).encode() + roots).hexdigest()[:16]
         self._retention = retention or Retention()
         self._pruned_at = clock()
         self._alerts = alerts
@@ -180,6 +182,7 @@ class Desk:
             roots=self._known_roots(),
             keys=self.keys,
             seen=self._seen(report),
+            root_before=None if group.diagnosis is None else json.loads(group.diagnosis)["root"],
         )
         found = diagnose(case)
         served = [(str(one.pin), "served") for one in found.served if one.pin is not None]
@@ -194,7 +197,7 @@ class Desk:
 
     def _known_roots(self) -> Roots:
         if self._roots is None:
-            self._roots = Roots(self._own_roots)
+            self._roots = Roots(self._own_roots, as_of=self.clock())
         return self._roots
 
     def _seen(self, report: Report) -> dict[Pin, Decoded]:

@@ -39,6 +39,7 @@ class Case:
         roots: the CAs to recognise.
         keys: the operator's own keys, pin to name; empty where no inventory was given.
         seen: certificates of earlier reports by their pin, for the pins that this one knows.
+        root_before: where the validated chain ended when the report was judged earlier; None where it never was.
     """
 
     report: Report
@@ -47,6 +48,7 @@ class Case:
     roots: Roots
     keys: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
     seen: Mapping[Pin, Decoded] = field(default_factory=dict[Pin, Decoded])
+    root_before: str | None = None
 
     @cached_property
     def served(self) -> tuple[Decoded, ...]:
@@ -66,7 +68,7 @@ class Case:
     @cached_property
     def root_kind(self) -> str:
         """Where the validated chain ends; see :meth:`Roots.kind`."""
-        return self.roots.kind(self.validated) if self.validated else "unknown"
+        return self.roots.kind(self.validated, self.root_before) if self.validated else "unknown"
 
     @property
     def is_report_only_by_times(self) -> bool:
@@ -204,14 +206,15 @@ def _too_little(case: Case) -> Found:
     if not readable:
         return "undecided", ["No certificate of the report can be read."]
     if not case.validated or any(one.pin is None or one.certificate is None for one in case.validated):
-        held = case.matched(case.served)
+        held = case.matched(_path(case.served))
         if held is None:
             return "undecided", ["The validated chain is missing or cannot be read, and no served certificate matches."]
     return None
 
 
 def _other_path(case: Case) -> Found:
-    held = case.matched(case.served)
+    # Of a path that the client could have built alone: whoever intercepts may send the site's true certificates along.
+    held = case.matched(_path(case.served))
     if held is None:
         return None
     pinned = next(one for one in case.served if one.pin == held)
@@ -351,6 +354,14 @@ def _notes(case: Case) -> list[str]:
         if one.fault:
             notes.append(f"Certificate {one.pem[:60].strip()!r}…: {one.fault}.")
     return list(dict.fromkeys(notes))[:20]
+
+
+def _path(chain: Sequence[Decoded]) -> tuple[Decoded, ...]:
+    """The leaf and what signed it, and so on up, in whatever order it was sent; nothing that was sent beside."""
+    path = list(chain[:1])
+    for one in path:  # which grows meanwhile
+        path += [above for above in chain if above not in path and is_issued_by(one, above)]
+    return tuple(path)
 
 
 def _links(chain: Sequence[Decoded]) -> tuple[bool | None, ...]:

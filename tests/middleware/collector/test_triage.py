@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AuthorityInformationAccessOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +21,7 @@ from dynpin.middleware.collector.triage import Case, Diagnosis, diagnose
 from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
 from dynpin.report import Report, read_report, rfc3339
 from tests.middleware.collector.chains import Issued, authority
-from tests.middleware.collector.conftest import NOW, Start, vector
+from tests.middleware.collector.conftest import NOW, Clock, Start, vector
 
 DAY = 86_400.0
 OLD = NOW - 200 * DAY
@@ -63,7 +67,17 @@ CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
     ),
     "the pinned root is served and not in the path": (
         "path-variance",
-        lambda: judged(reported([LEAF, MIDDLE, OTHER_ROOT], [LEAF, MIDDLE, ROOT], [OTHER_ROOT.pin, THIRD_PIN])),
+        lambda: judged(
+            reported(
+                [LEAF, MIDDLE, OTHER_ROOT.cross_sign(ROOT), OTHER_ROOT],
+                [LEAF, MIDDLE, ROOT],
+                [OTHER_ROOT.pin, THIRD_PIN],
+            )
+        ),
+    ),
+    "an attacker who sends the true certificate along": (
+        "unknown-ca",
+        lambda: judged(reported([ATTACK, LEAF, MIDDLE], [ATTACK, STRANGER], [LEAF.pin, THIRD_PIN])),
     ),
     "a root that nobody knows": ("unknown-ca", lambda: judged(reported([ATTACK], [ATTACK, STRANGER], PINS))),
     "a root that inspects": (
@@ -146,6 +160,62 @@ def test_the_failing_certificate_is_named() -> None:
     assert judged(reported([ATTACK], [ATTACK, STRANGER], PINS)).failing == 1
     assert judged(reported([ATTACK], [ATTACK, ROOT], PINS)).failing == 0
     assert judged(reported(*SOUND, PINS)).failing == 0
+
+
+def with_marks(sound: Issued, by: Issued) -> Issued:
+    """The certificate with what public CAs put in, which anybody can: policies, and where to ask for revocation."""
+    policy = x509.PolicyInformation(x509.ObjectIdentifier("2.23.140.1.2.1"), None)
+    ocsp = x509.AccessDescription(
+        AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier("http://ocsp.test")
+    )
+    builder = (
+        x509.CertificateBuilder(
+            issuer_name=by.certificate.subject,
+            subject_name=sound.certificate.subject,
+            public_key=sound.certificate.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=datetime.fromtimestamp(NOW - DAY, UTC),
+            not_valid_after=datetime.fromtimestamp(NOW, UTC) + timedelta(days=90),
+        )
+        .add_extension(x509.CertificatePolicies([policy]), critical=False)
+        .add_extension(x509.AuthorityInformationAccess([ocsp]), critical=False)
+    )
+    return Issued(builder.sign(by.key, SHA256()), sound.key)
+
+
+MARKED = with_marks(ATTACK, STRANGER)
+MARKED_REPORT = reported([MARKED], [MARKED, STRANGER], PINS)
+
+
+@pytest.mark.parametrize(
+    ("days", "before", "kind", "verdict"),
+    [
+        (0, None, "unknown", "unknown-ca"),
+        # Whoever sent it while it was valid was a stranger, and stays one.
+        (400, "unknown", "unknown", "unknown-ca"),
+        (400, None, "retired", "renewal-new-key"),
+        (400, "retired", "retired", "renewal-new-key"),
+        # The stores have let the root go since.
+        (0, "public", "retired", "renewal-new-key"),
+    ],
+)
+def test_the_marks_of_a_public_ca_hide_no_stranger(days: int, before: str | None, kind: str, verdict: str) -> None:
+    roots = Roots(public=b"", as_of=NOW + days * DAY)
+    found = judged(MARKED_REPORT, roots=roots, root_before=before)
+    assert (found.root_kind, found.verdict.name) == (kind, verdict)
+
+
+def test_a_root_that_is_known_now_is_known_whatever_it_was() -> None:
+    assert judged(MARKED_REPORT, roots=Roots(STRANGER.pem.encode(), b""), root_before="unknown").root_kind == "own"
+
+
+def test_a_stranger_is_no_public_ca_when_it_is_judged_anew_after_its_end(site: Start) -> None:
+    running = site()
+    running.post(MARKED_REPORT.to_dict())
+    assert [group["verdict"] for group in running.groups()] == ["unknown-ca"]
+    # Another inventory has everything judged anew, when the certificate has long expired.
+    later = site(file=running.file, clock=Clock(NOW + 400 * DAY), roots=ROOT.pem.encode())
+    assert [(group["verdict"], group["diagnosis"]["root"]) for group in later.groups()] == [("unknown-ca", "unknown")]
 
 
 def test_the_real_report_of_chrome_with_the_wrong_pin() -> None:
