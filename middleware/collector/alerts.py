@@ -27,7 +27,8 @@ _WORST_FIRST = list(SEVERITIES)
 class Alerts:
     """Tells somebody of new groups and sudden rises.
 
-    What comes together is one message. A group is told of once, and again when it rises, at most once a day.
+    What comes together is one message. A group is told of once, and again when it rises or comes back after it was
+    resolved, at most once a day.
 
     Args:
         send: takes a subject and a text; :func:`apprise` makes one for its many channels.
@@ -72,6 +73,7 @@ class Alerts:
     def _message(self, storage: Storage, now: float, new: list[Group], rises: list[Rise]) -> bool:
         new.sort(key=lambda group: _WORST_FIRST.index(group.severity or "unclear"))
         lines = [
+            f"{'Resolved, and here again: ' if rise.group.state == 'resolved' else ''}"
             f"{several(rise.reports, 'report')} this hour, {rise.before:.0f} before: {self._line(rise.group)}"
             for rise in rises
         ]

@@ -225,13 +225,17 @@ def unannounced(db: sqlite3.Connection, limit: int) -> list[Group]:
 
 
 def rising(db: sqlite3.Connection, hour: int, factor: float, at_least: int) -> list[Rise]:
-    """Open groups that sent so many more reports in an hour than on average in the day before."""
+    """Groups, but for the muted, that sent so many more reports in an hour than on average in the day before.
+
+    What was resolved and silent for that day counts from its first report on.
+    """
     rows = db.execute(
         f"SELECT {_GROUP_COLUMNS}, groups.alerted_at, rates.reports AS now, "  # noqa: S608
         "(SELECT coalesce(sum(earlier.reports), 0) / 24.0 FROM rates AS earlier WHERE earlier.group_id = groups.id "
         "AND earlier.hour >= ? AND earlier.hour < ?) AS before "
         "FROM rates JOIN groups ON groups.id = rates.group_id "
-        "WHERE rates.hour = ? AND rates.reports >= ? AND groups.state = 'open' AND now >= before * ?",
+        "WHERE rates.hour = ? AND (rates.reports >= ? OR (groups.state = 'resolved' AND before = 0)) "
+        "AND groups.state != 'muted' AND now >= before * ?",
         (hour - 24, hour, hour, at_least, factor),
     ).fetchall()
     return [Rise(_group(row), row["now"], row["before"], row["alerted_at"]) for row in rows]

@@ -237,7 +237,7 @@ class SQLiteStorage:
             return queries.unannounced(db, limit)
 
     def rising(self, hour: int, factor: float, at_least: int) -> list[Rise]:
-        """Open groups that sent so many more reports in this hour than on average in the day before."""
+        """Groups, but for the muted, that sent so many more reports in this hour than on average in the day before."""
         with self.reading() as db:
             return queries.rising(db, hour, factor, at_least)
 

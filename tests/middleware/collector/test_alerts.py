@@ -17,7 +17,9 @@ import pytest
 from dynpin.middleware.collector import Alerts, SQLiteStorage
 from dynpin.middleware.collector.alerts import apprise
 from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.storage import State
 from tests.middleware.collector.conftest import NOW, Clock, report, vector
 
 
@@ -104,6 +106,25 @@ def test_a_muted_group_is_silent(office: Office, post: Post) -> None:
     office.receive(report())
     office.desk.storage.set_state(office.desk.storage.unannounced(1)[0].key, "muted")
     assert not office.tell()
+
+
+@pytest.mark.parametrize(("state", "times", "told"), [("resolved", 1, True), ("open", 1, False), ("muted", 40, False)])
+def test_what_was_resolved_and_comes_again_is_told(
+    state: State, times: int, told: bool, office: Office, post: Post
+) -> None:
+    office.alerts.digest = None
+    office.receive(report())
+    assert office.tell()
+    (group,) = office.desk.storage.groups(Filter()).entries
+    office.desk.storage.set_state(group.key, state)
+    office.clock.forward(7 * 86_400)
+    assert not office.tell()
+    office.receive(report(), times=times)
+    assert office.tell() is told
+    if told:
+        assert post[-1][1].startswith("Resolved, and here again: 1 report this hour, 0 before: www.example.com")
+        office.clock.forward(700)
+        assert not office.tell()
 
 
 def test_a_digest_a_day(office: Office, post: Post) -> None:
