@@ -88,17 +88,27 @@ class _HandshakeGuard:
 
     # More than one where a context is enforced for several stores: each must agree.
     dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
-    dynpin_strict: bool | None = None
+    dynpin_strict: bool = True
     dynpin_error: PinValidationError | None = None
     dynpin_proof: Proof | None = None
+
+    def _dynpin_begin(self, context: ssl.SSLContext) -> None:
+        """Before the handshake: raise again what has failed, and look whether the context is strict.
+
+        SSL_new copies the verify mode, so what counts is what held when the connection was made, which `_create` and
+        `connect` have looked at; a context that was loosened since refuses all the same. It is not looked at behind
+        the handshake, which lasts as long as the other side likes.
+        """
+        _raise_again(self)
+        if self.dynpin_strict:
+            self.dynpin_strict = is_strict(context)
 
     def _dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
         tls = inner(connection)
         if self.dynpin_proof is not None or tls is None:
             return
-        # SSL_new copies the verify mode, so what counts is what held when the connection was made.
-        strict = is_strict(connection.context) if self.dynpin_strict is None else self.dynpin_strict
+        strict = self.dynpin_strict
         name, chain, reused = tls.server_hostname, tls.get_verified_chain(), tls.session_reused
         proof: Proof | None = None
         for enforcement in self.dynpin_enforcements:
@@ -123,11 +133,15 @@ class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
 
     @classmethod
     def _create(cls, *args: object, context: ssl.SSLContext, **options: object) -> ssl.SSLSocket:
-        # CPython's maker of sockets. A handshake inside of it looks at the context itself.
+        # CPython's maker of sockets, which may run the handshake too.
         make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed has it not
+        strict = is_strict(context)
         made = cast("_SocketGuard", make(*args, context=context, **options))
-        if made.dynpin_proof is None:
-            made.dynpin_strict = is_strict(context)
+        passed = made.dynpin_proof is not None
+        if made.dynpin_strict and not (strict and (passed or is_strict(context))):
+            made.dynpin_strict, made.dynpin_proof = False, None
+            if passed:  # made by a loose context, which was strict again when the handshake began
+                made.do_handshake()
         return made
 
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
@@ -139,7 +153,7 @@ class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
         return super().connect_ex(addr)
 
     def do_handshake(self, block: bool = False) -> None:
-        _raise_again(self)
+        self._dynpin_begin(self.context)
         super().do_handshake(block)
         try:
             self._dynpin_check(self)
@@ -163,12 +177,13 @@ class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):
         cls, incoming: object, outgoing: object, *, context: ssl.SSLContext, **options: object
     ) -> ssl.SSLObject:
         make: Callable[..., ssl.SSLObject] = getattr(super(), "_create")  # noqa: B009 - typeshed has it not
+        strict = is_strict(context)
         made = cast("_ObjectGuard", make(incoming, outgoing, context=context, **options))
-        made.dynpin_strict = is_strict(context)
+        made.dynpin_strict = strict and is_strict(context)
         return made
 
     def do_handshake(self) -> None:
-        _raise_again(self)
+        self._dynpin_begin(self.context)
         super().do_handshake()
         self._dynpin_check(self)
 

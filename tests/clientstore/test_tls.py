@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import os
@@ -9,6 +10,7 @@ import pickle
 import socket
 import sqlite3
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -260,6 +262,16 @@ def test_a_socket_that_connects_later_is_checked(world: World) -> None:
     assert_refused_unheard(world, lambda: tls.connect(("127.0.0.1", world.attacker.port)))
 
 
+def _pump(act: Callable[[], object], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, wire: socket.socket) -> None:
+    while True:
+        try:
+            act()
+            return
+        except ssl.SSLWantReadError:
+            wire.sendall(outgoing.read())
+            incoming.write(wire.recv(65_536))
+
+
 @pytest.mark.parametrize("method", ["do_handshake", "write", "read", "unwrap"])
 def test_an_ssl_object_is_checked_whatever_is_called_first(world: World, method: str) -> None:
     world.pin_site()
@@ -267,18 +279,8 @@ def test_an_ssl_object_is_checked_whatever_is_called_first(world: World, method:
     tls = world.context().wrap_bio(incoming, outgoing, server_hostname=HOST)
     arguments = {"write": (REQUEST,), "read": (1,)}.get(method, ())
     with world.connect(world.attacker) as connection:
-
-        def pump() -> None:
-            while True:
-                try:
-                    getattr(tls, method)(*arguments)
-                    return
-                except ssl.SSLWantReadError:
-                    connection.sendall(outgoing.read())
-                    incoming.write(connection.recv(65_536))
-
         with pytest.raises(PinValidationError):
-            pump()
+            _pump(lambda: getattr(tls, method)(*arguments), incoming, outgoing, connection)
         connection.sendall(outgoing.read())  # whatever a careless library would still flush
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
@@ -319,12 +321,7 @@ def test_every_method_that_moves_bytes_is_guarded() -> None:
 def test_a_forged_leaf_cannot_borrow_the_authority_it_names(world: World) -> None:
     # Under CERT_NONE OpenSSL builds a "verified" chain from a forged leaf to the real authority.
     world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
-    key, chain = forged_leaf(world.honest)
-    file = world.folder / "forged.pem"
-    file.write_bytes(key + chain)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(file)
-    world.attacker.use(server)
+    world.attacker.use(_shows_forged_leaf(world))
     context = world.context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -343,6 +340,11 @@ def _no_verification(context: ssl.SSLContext) -> None:
 
 def _optional(context: ssl.SSLContext) -> None:
     context.verify_mode = ssl.CERT_OPTIONAL
+
+
+def _tighten(context: ssl.SSLContext) -> None:
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
 
 
 @pytest.mark.parametrize("loosen", [_no_hostname_check, _no_verification, _optional])
@@ -371,10 +373,92 @@ def test_a_context_tightened_between_wrap_and_handshake_proves_nothing(world: Wo
         tls.connect(("127.0.0.1", world.site.port))
     else:
         tls = context.wrap_socket(world.connect(world.site), server_hostname=HOST, do_handshake_on_connect=False)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.check_hostname = True
+    _tighten(context)
     with pytest.raises(PinValidationError, match="switched off"):
         tls.do_handshake()
+
+
+@pytest.mark.parametrize("loosen", [_no_hostname_check, _no_verification, _optional])
+@pytest.mark.parametrize("kind", ["socket", "object"])
+def test_a_context_loosened_between_wrap_and_handshake_refuses(
+    world: World, kind: str, loosen: Callable[[ssl.SSLContext], None]
+) -> None:
+    world.pin_site()
+    context = world.context()
+    if kind == "socket":
+        connection = world.connect(world.site)
+        tls = context.wrap_socket(connection, server_hostname=HOST, do_handshake_on_connect=False)
+        loosen(context)
+        with pytest.raises(PinValidationError, match="switched off"):
+            tls.do_handshake()
+    else:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls_object = context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+        loosen(context)
+        with world.connect(world.site) as connection, pytest.raises(PinValidationError, match="switched off"):
+            _pump(tls_object.do_handshake, incoming, outgoing, connection)
+
+
+class _TightensWhenMade(ssl.SSLContext):
+    """A context that is loose while a connection is made, and strict again before the handshake begins."""
+
+    armed = False
+
+    def _wrap_socket(self, *args: object, **kwargs: object) -> object:
+        made = getattr(super(), "_wrap_socket")(*args, **kwargs)  # noqa: B009 - typeshed has it not
+        if self.armed:
+            _tighten(self)
+        return made
+
+
+def _shows_forged_leaf(world: World) -> ssl.SSLContext:
+    key, chain = forged_leaf(world.honest)
+    file = world.folder / "forged.pem"
+    file.write_bytes(key + chain)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    return server
+
+
+def test_a_context_that_was_loose_when_the_connection_was_made_refuses_a_chain_nobody_verified(world: World) -> None:
+    world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
+    world.attacker.use(_shows_forged_leaf(world))
+    context = _TightensWhenMade(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=world.honest.cert_pem.bytes().decode())
+    enforce(context, world.store)
+    _no_verification(context)
+    context.armed = True
+    assert "switched off" in str(assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context)))
+
+
+def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_chain_nobody_verified(
+    world: World,
+) -> None:
+    world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
+    forged = _shows_forged_leaf(world)
+    context = world.context()
+    heard = b""
+
+    def serve(listener: socket.socket) -> None:
+        nonlocal heard
+        connection, _ = listener.accept()
+        connection.recv(1, socket.MSG_PEEK)  # the ClientHello is here, and the client waits
+        _tighten(context)
+        with contextlib.suppress(OSError), forged.wrap_socket(connection, server_side=True) as tls:
+            heard = tls.recv(4096)
+
+    _no_verification(context)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with (
+            socket.create_connection(listener.getsockname(), timeout=10) as connection,
+            pytest.raises(PinValidationError, match="switched off"),
+            context.wrap_socket(connection, server_hostname=HOST) as tls,
+        ):
+            tls.sendall(REQUEST)
+        thread.join()
+    assert heard == b""
 
 
 # -- resumed sessions -------------------------------------------------------------------------------------------------
