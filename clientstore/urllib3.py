@@ -47,8 +47,12 @@ def pinned_pool_manager(
         private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
-        options: everything else that :class:`urllib3.PoolManager` takes.
+        options: everything else that :class:`urllib3.PoolManager` takes, but ``use_forwarding_for_https``.
+
+    Raises:
+        UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy.
     """
+    _refuse_forwarding(options.get("use_forwarding_for_https"))
     if ssl_context is None:
         ssl_context = _context(options)
     manager = (
@@ -71,7 +75,12 @@ def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
-    """Have a pool manager note the https responses of its connections; enforcement is its context's matter."""
+    """Have a pool manager note the https responses of its connections; enforcement is its context's matter.
+
+    Raises:
+        UnenforceableContext: where the manager was made with ``use_forwarding_for_https``.
+    """
+    _refuse_forwarding(manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https)
 
     class NotingConnection(_NotingConnection):
         pin_store = store
@@ -80,6 +89,14 @@ def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
         ConnectionCls = NotingConnection  # pyright: ignore[reportAssignmentType] # as its own documentation does
 
     manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": NotingPool}
+
+
+def _refuse_forwarding(asked: bool | None) -> None:
+    if asked:
+        raise UnenforceableContext(
+            "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is held against their "
+            "pins; leave it out, and the proxy tunnels by CONNECT"
+        )
 
 
 class _NotingConnection(HTTPSConnection):

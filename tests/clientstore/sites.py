@@ -76,6 +76,7 @@ class Proxy:
     ) -> None:
         self.headers = headers
         self.tunnels: list[str] = []
+        self.requests = 0
         self._context: ssl.SSLContext | None = None
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -121,6 +122,7 @@ class Proxy:
                 if not data:
                     return
                 head += data
+            self.requests += 1
             method, target = head.split(b" ")[:2]
             fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers)
             if method != b"CONNECT":

@@ -32,10 +32,10 @@ from dynpin.clientstore.httpx2 import PinnedAsyncClient as PinnedAsyncClient2
 from dynpin.clientstore.httpx2 import PinnedClient as PinnedClient2
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.responses import take_in
-from dynpin.clientstore.urllib3 import pinned_pool_manager
+from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 
 from .inbox import Inbox
-from .sites import Site
+from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
 HTTPX = [(httpx, PinnedClient, PinnedAsyncClient), (httpx2, PinnedClient2, PinnedAsyncClient2)]
@@ -378,6 +378,30 @@ def test_urllib3_a_pool_with_another_context_sends_nothing(world: World) -> None
     world.site.wait_idle()
     assert world.site.connections == 1
     assert world.site.application_bytes == 0
+
+
+@pytest.mark.parametrize("way", ["urllib3", "note_responses", "requests"])
+def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
+    world: World, honest: trustme.CA, way: str
+) -> None:
+    world.store.pin(HOST, [leaf_pin(world.backup)])  # whoever speaks with the site must find its key wrong
+    options: dict[str, Any] = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
+    with Proxy(honest.issue_cert("proxy.test")) as proxy:
+        with pytest.raises(UnenforceableContext, match=r"use_forwarding_for_https=True.*leave it out"):
+            if way == "urllib3":
+                with pinned_pool_manager(world.store, proxy_url=proxy.url, **options) as manager:
+                    manager.request("GET", world.site.url(HOST))
+            elif way == "note_responses":
+                with urllib3.ProxyManager(proxy.url, **options) as own:
+                    note_responses(own, world.store)
+                    own.request("GET", world.site.url(HOST))
+            else:
+                adapter: Any = PinnedAdapter(world.store, context=world.plain_context())
+                adapter.proxy_manager_for(proxy.url, **options)
+                with requests.Session() as session:
+                    session.mount("https://", adapter)
+                    session.get(world.site.url(HOST), proxies={"https": proxy.url})
+        assert proxy.requests == 0
 
 
 # -- aiohttp ----------------------------------------------------------------------------------------------------------
