@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
-import threading
 from base64 import b64decode
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from dynpin.middleware.collector.desk import Desk
+from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.limits import truncated
 
 __all__ = ["COOKIE", "Access", "Viewer"]
@@ -55,8 +58,9 @@ class Access:
             self._hash = password if password.startswith("$argon2") else self._hasher.hash(password)
         self._right: str | None = None
         self._wrong: dict[str, tuple[float, int]] = {}
-        self._lock = threading.Lock()
         self._secret = ""
+        self.renew()
+        renew_after_fork(self)
 
     @property
     def has_password(self) -> bool:
@@ -68,8 +72,22 @@ class Access:
         """Whether nobody can ever read."""
         return not (self.open_access or self.user_header or self.has_password)
 
-    def viewer(self, request: Request) -> Viewer | None:
+    def renew(self) -> None:
+        """Begin without a thread."""
+        # Passwords have one thread of their own, so that guesses make nobody wait but who signs in.
+        self._checker = ThreadPoolExecutor(1, "dynpin-collector-passwords")
+
+    async def viewer(self, request: Request) -> Viewer | None:
         """Who asks, or None for somebody who may not read."""
+        viewer = await run_in_threadpool(self._named, request)
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if viewer is not None or scheme.lower() != "basic":
+            return viewer
+        if await self.is_password(_password_of(credentials), _source(request)):
+            return Viewer("program", await run_in_threadpool(self._csrf, f"basic:{credentials}"))
+        return None
+
+    def _named(self, request: Request) -> Viewer | None:
         if self.open_access:
             return Viewer("everyone", self._csrf("open"))
         if self.user_header:
@@ -79,42 +97,50 @@ class Access:
         session = request.cookies.get(COOKIE, "")
         if session and self._desk.storage.has_session(_digest(session)):
             return Viewer("signed in", self._csrf(f"session:{session}"), has_session=True)
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "basic" and self.is_password(_password_of(credentials), _source(request)):
-            return Viewer("program", self._csrf(f"basic:{credentials}"))
         return None
 
-    def is_password(self, text: str, source: str) -> bool:
+    async def is_password(self, text: str, source: str) -> bool:
         """Whether this is the password; after some wrong guesses a network must wait."""
-        if self._hash is None or not text:
+        if self._hash is None or not text or self._must_wait(source):
             return False
-        now = self._desk.clock()
-        with self._lock:
-            since, wrong = self._wrong.get(source, (now, 0))
-            if now - since > _PAUSE_S:
-                since, wrong = now, 0
-            if wrong >= _GUESSES:
-                return False
-            digest = _digest(text)
-            # A program signs in with each request: what argon2 has found right once is not worked out again.
-            if self._right is not None and hmac.compare_digest(self._right, digest):
-                return True
-            try:
-                self._hasher.verify(self._hash, text)
-            except (VerificationError, InvalidHashError):
-                if len(self._wrong) > 10_000:
-                    self._wrong.clear()
-                self._wrong[source] = (since, wrong + 1)
-                return False
-            self._right = digest
+        # A program signs in with each request: what argon2 has found right once is not worked out again.
+        if self._is_known(text):
             return True
+        return await asyncio.get_running_loop().run_in_executor(self._checker, self._try, self._hash, text, source)
 
-    def sign_in(self, password: str, source: str) -> str | None:
+    def _try(self, right: str, text: str, source: str) -> bool:
+        """Work it out, in the one thread that counts wrong guesses; what it found out meanwhile holds."""
+        if self._must_wait(source):
+            return False
+        if self._is_known(text):
+            return True
+        try:
+            self._hasher.verify(right, text)
+        except (VerificationError, InvalidHashError):
+            now = self._desk.clock()
+            since, wrong = self._wrong.get(source, (now, 0))
+            if len(self._wrong) > 10_000:
+                self._wrong.clear()
+            self._wrong[source] = (now, 1) if now - since > _PAUSE_S else (since, wrong + 1)
+            return False
+        self._right = _digest(text)
+        return True
+
+    def _must_wait(self, source: str) -> bool:
+        now = self._desk.clock()
+        since, wrong = self._wrong.get(source, (now, 0))
+        return wrong >= _GUESSES and now - since <= _PAUSE_S
+
+    def _is_known(self, text: str) -> bool:
+        return self._right is not None and hmac.compare_digest(self._right, _digest(text))
+
+    async def sign_in(self, password: str, source: str) -> str | None:
         """The session of a right password: what stands in the cookie; the storage knows its hash alone."""
-        if not self.is_password(password, source):
+        if not await self.is_password(password, source):
             return None
         session = secrets.token_urlsafe(32)
-        self._desk.storage.add_session(_digest(session), self._desk.clock() + SESSION_S)
+        expires_at = self._desk.clock() + SESSION_S
+        await run_in_threadpool(self._desk.storage.add_session, _digest(session), expires_at)
         return session
 
     def sign_out(self, request: Request) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -54,7 +53,7 @@ class Guard:
             scope.setdefault("state", {})["viewer"] = None
             await self.app(scope, receive, send_guarded)
             return
-        viewer = await run_in_threadpool(self.access.viewer, request)
+        viewer = await self.access.viewer(request)
         if viewer is None:
             await self._refusal(request)(scope, receive, send_guarded)
             return

@@ -173,7 +173,7 @@ class Pages:
             return self._page(request, "signin.html", wrong=False)
         form = await _form(request)
         source = truncated(request.client.host if request.client else None)
-        session = await run_in_threadpool(self.access.sign_in, form.get("password", ""), source)
+        session = await self.access.sign_in(form.get("password", ""), source)
         if session is None:
             return self._page(request, "signin.html", status=403, wrong=True)
         answer = RedirectResponse(f"{_base(request)}/", status_code=303)
