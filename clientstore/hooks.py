@@ -12,8 +12,9 @@ from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import InvalidHost, PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+from dynpin.hosts import canonical_host
 
 __all__ = ["PinnedClientBase", "note_response", "tell_site", "with_hooks"]
 
@@ -34,6 +35,8 @@ class _URL(Protocol):
 class _Request(Protocol):
     @property
     def url(self) -> _URL: ...
+    @property
+    def extensions(self) -> Mapping[str, Any]: ...
 
 
 class _Headers(Protocol):
@@ -115,8 +118,27 @@ def with_hooks(given: Hooks | None, on_request: Callable[..., Any], on_response:
 
 
 def tell_site(request: _Request) -> None:
-    """Have a report about what fails now carry the port of this request."""
-    request_site.set((request.url.host, request.url.port or _HTTPS_PORT))
+    """Have a report about what fails now carry the port of this request, whose TLS must be for its URL's own host.
+
+    Raises:
+        UnenforceableContext: with an ``sni_hostname`` of another name.
+    """
+    name, host = request.extensions.get("sni_hostname"), request.url.host
+    # httpcore keeps its connections by the URL's origin: one whose TLS was held against the pins of another name would
+    # serve the next plain request for this host.
+    if name is not None and not _is_same_host(name, host):
+        raise UnenforceableContext(
+            f"sni_hostname={name!r} would have the connection to {host} held against the pins of another name; ask for "
+            "the URL of the name that TLS shall verify, and have that name resolve to the address"
+        )
+    request_site.set((host, request.url.port or _HTTPS_PORT))
+
+
+def _is_same_host(name: str, host: str) -> bool:
+    try:
+        return canonical_host(name) == canonical_host(host)
+    except InvalidHost:
+        return False
 
 
 def note_response(store: PinStore, response: _Response) -> None:

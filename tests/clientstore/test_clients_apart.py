@@ -188,11 +188,36 @@ def other_name(world: World, honest: trustme.CA) -> World:
 
 
 @every_httpx
-def test_httpx_sni_hostname_is_not_noted(other_name: World, library: Any, client_class: Any, async_class: Any) -> None:
-    url, extensions = other_name.site.url(HOST), {"sni_hostname": "other.test"}
+@pytest.mark.parametrize("name", ["other.test", "not a name", "127.0.0.1"])
+def test_httpx_sni_hostname_of_another_name_is_refused(
+    other_name: World, library: Any, client_class: Any, async_class: Any, name: str
+) -> None:
+    # The connection would be the pool's for the URL's host, and carry the requests that come after.
+    other_name.pin_site()
+    url, extensions = other_name.site.url(HOST), {"sni_hostname": name}
+
+    async def main() -> None:
+        async with async_class(other_name.store, verify=other_name.plain_context()) as client:
+            await client.get(url, extensions=extensions)
+
     with client_class(other_name.store, verify=other_name.plain_context()) as client:
-        assert client.get(url, extensions=extensions).status_code == 200
-    assert len(other_name.store) == 0
+        with pytest.raises(UnenforceableContext, match="the URL of the name that TLS shall verify"):
+            client.get(url, extensions=extensions)
+        with pytest.raises(library.ConnectError):
+            client.get(url)
+    with pytest.raises(UnenforceableContext):
+        run(main)
+    other_name.site.wait_idle()
+    assert other_name.site.application_bytes == 0
+
+
+@every_httpx
+def test_httpx_sni_hostname_of_the_same_host_is_taken(
+    world: World, library: Any, client_class: Any, async_class: Any
+) -> None:
+    with client_class(world.store, verify=world.plain_context()) as client:
+        assert client.get(world.site.url(HOST), extensions={"sni_hostname": HOST.upper()}).status_code == 200
+    assert world.store.known_host(HOST) is not None
 
 
 def test_urllib3_server_hostname_is_not_noted(other_name: World) -> None:
