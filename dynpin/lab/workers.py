@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["shared"]
 
@@ -35,8 +36,7 @@ def shared(
     Raises:
         concurrent.futures.BrokenExecutor: where the system killed a worker process.
     """
-    # Not forked: a program with threads may call this.
-    context = multiprocessing.get_context("spawn")
+    context = _Workers()
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,))
     try:
         with _no_interrupt():
@@ -44,9 +44,34 @@ def shared(
             finished = as_completed([pool.submit(work, task) for task in tasks])
         for done in finished:
             yield done.result()
+    except BrokenExecutor:
+        # CPython ends the other workers, but for one that is being started in that moment: it would wait for work, and
+        # the pool for it, for ever.
+        context.end()
+        raise
     finally:
         # After Ctrl-C no more than the tasks that have begun are waited for.
         pool.shutdown(cancel_futures=True)
+
+
+class _Workers(SpawnContext):
+    """Starts processes, and knows which. They are not forked: a program with threads may call this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401 - as there
+        """A process that is about to be started; a class of that name in the base."""
+        process = SpawnProcess(*args, **options)
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End every process at once."""
+        for process in self._started:
+            if process.pid is not None:
+                process.kill()
 
 
 def _begin(prepare: Callable[[], object] | None) -> None:
