@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import ssl
 from collections.abc import Iterable, Mapping
@@ -176,7 +177,7 @@ def load_json(body: bytes | str) -> object:
         InvalidReport: ``not-json`` or ``too-deep``.
     """
     try:
-        loaded: object = json.loads(body, parse_constant=_refuse_constant)
+        loaded: object = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
         # "\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2). Only
         # an escape can write one, so that text without escapes is spared the time.
         if isinstance(body, bytes) or "\\u" in body:
@@ -191,6 +192,13 @@ def load_json(body: bytes | str) -> object:
 def _refuse_constant(name: str) -> object:
     # Python's json reads NaN and Infinity, which RFC 7159 §6 does not permit and no other program reads back.
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):  # 1e999: a JSON number, and written back as Infinity, which is none
+        raise ValueError(f"{text[:20]} is no number that can be kept")
+    return number
 
 
 def unwrap(loaded: object) -> list[object]:

@@ -415,6 +415,9 @@ def nested(depth: int) -> object:
         (body(x=["\udfff"]), "not-json"),
         (b'{"hostname": "\xed\xa0\x80"}', "not-json"),
         (b"1" * 5000, "not-json"),
+        # Python reads them as infinite, and would write what is no JSON.
+        (b'{"hostname": "bank.test", "known-pins": [], "x": 1e999}', "not-json"),
+        (b'{"hostname": "bank.test", "known-pins": [], "x": [-1e400]}', "not-json"),
         (b"[" * 100_000, "too-deep"),
         (body(x=nested(MAX_DEPTH)), "too-deep"),
         (b"null", "not-an-object"),

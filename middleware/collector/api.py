@@ -15,6 +15,7 @@ from dynpin.middleware.collector.export import FORMATS, everything, written
 from dynpin.middleware.collector.filters import BadFilter, Filter
 from dynpin.middleware.collector.metrics import exposition
 from dynpin.middleware.collector.openapi import openapi_document
+from dynpin.middleware.collector.reading import kept
 from dynpin.middleware.collector.storage import Group, Page, StoredReport
 from dynpin.report import rfc3339
 
@@ -126,5 +127,5 @@ def report_object(stored: StoredReport) -> dict[str, object]:
         "source": stored.source or None,
         "user-agent": stored.user_agent or None,
         "flags": list(stored.flags),
-        "report": None if stored.body is None else json.loads(stored.body),
+        "report": None if stored.body is None else kept(stored.body),
     }

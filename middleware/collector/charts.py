@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dynpin.middleware.collector.storage import HOUR
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 __all__ = ["WIDTH", "Bar", "Chart", "chart"]
 
@@ -84,7 +85,7 @@ def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans
 
 
 def _label(hour: int, form: str) -> str:
-    return datetime.fromtimestamp(hour * HOUR, UTC).strftime(form)
+    return datetime.fromtimestamp(min(max(hour * HOUR, FIRST_SECOND), LAST_SECOND), UTC).strftime(form)
 
 
 def _round_up(number: int) -> int:

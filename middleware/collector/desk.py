@@ -18,11 +18,12 @@ from dynpin.middleware.collector.commit import GroupCommit
 from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
+from dynpin.middleware.collector.reading import kept
 from dynpin.middleware.collector.sqlite import SQLiteStorage
 from dynpin.middleware.collector.storage import HOUR, Arrival, Group, Retention, Storage, Token, Triaged
 from dynpin.middleware.collector.triage import Case, diagnose
 from dynpin.pins import Pin
-from dynpin.report import Report, certificate_pin, parse_report
+from dynpin.report import Report, certificate_pin, read_report
 
 __all__ = ["Desk"]
 
@@ -174,7 +175,7 @@ class Desk:
                 _log.error("triage waits: %s", error)
 
     def _judge(self, group: Group, body: str, received_at: float) -> Triaged:
-        report = parse_report(body)
+        report = read_report(kept(body))
         case = Case(
             report=report,
             received_at=received_at,
@@ -205,7 +206,7 @@ class Desk:
         for pin in report.known_pins:
             body = self.storage.sample_with(str(pin))
             if body is not None:
-                earlier = parse_report(body)
+                earlier = read_report(kept(body))
                 for pem in (*earlier.validated_chain, *earlier.served_chain):
                     if certificate_pin(pem) == pin:
                         seen[pin] = decode(pem)

@@ -21,10 +21,11 @@ from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import FIELDS, Filter, Term, seconds
 from dynpin.middleware.collector.limits import truncated
 from dynpin.middleware.collector.picture import picture
+from dynpin.middleware.collector.reading import kept
 from dynpin.middleware.collector.storage import HOUR, Group, State
 from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
 from dynpin.middleware.collector.words import ago, count, when
-from dynpin.report import parse_report
+from dynpin.report import read_report
 
 __all__ = ["page_routes"]
 
@@ -120,7 +121,7 @@ class Pages:
         which = request.path_params["which"]
         if group is None or sample is None or which not in ("served", "validated"):
             return self._not_found(request)
-        report = parse_report(sample)
+        report = read_report(kept(sample))
         pems = report.served_chain if which == "served" else report.validated_chain
         return PlainTextResponse(
             "".join(pem if pem.endswith("\n") else pem + "\n" for pem in pems),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ from dynpin.errors import InvalidReport
 from dynpin.middleware.collector.storage import Mode
 from dynpin.report import Report, certificate_pin, grouping_key, load_json, read_report, read_time, unwrap
 
-__all__ = ["Understood", "decoded", "storable", "understood", "understood_alone"]
+__all__ = ["Understood", "decoded", "kept", "storable", "understood", "understood_alone"]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_NAME = 300
@@ -109,6 +110,16 @@ def decoded(body: bytes) -> str:
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError as error:
         raise InvalidReport("not-json", f"the body is not text: {error}") from None
+
+
+def kept(body: str) -> object:
+    """The JSON of a body that was stored; null for a number that JSON cannot write again, as older versions let in."""
+    return cast("object", json.loads(body, parse_constant=lambda _: None, parse_float=_finite))
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def storable(text: str) -> str:

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -146,10 +148,38 @@ def test_every_answer_forbids_scripts_and_frames(empty: Site, path: str) -> None
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/healthz", "/groups?host=nobody.test", "/?since=30d"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *PAGES, "/healthz", "/groups?host=nobody.test", "/?since=30d", "/?until=9999-12-31T23:59",
+        "/?since=0001-01-01T00:00", "/?since=99999w",
+    ],
+)  # fmt: skip
 def test_every_page_answers_with_and_without_reports(empty: Site, filled: Site, path: str) -> None:
     assert filled.client.get(path).status_code == 200
     assert empty.client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e400", "Infinity", "NaN"])
+def test_a_number_that_an_older_version_let_in_breaks_nothing(site: Start, number: str) -> None:
+    running = site()
+    running.post(report() | {"x": 424_242})
+    running.reports()
+    with closing(sqlite3.connect(running.file)) as db, db:
+        assert db.execute("UPDATE samples SET body = replace(body, '424242', ?)", (number,)).rowcount == 1
+        # As of another version, so that it is judged anew too.
+        db.execute("UPDATE groups SET judged_with = ''")
+
+    def bad(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    (group,) = running.groups()
+    for path in ("/api/reports", "/export/reports.json", "/export/reports.ndjson"):
+        found = json.loads(running.client.get(path).raise_for_status().text, parse_constant=bad)
+        (entry,) = found if isinstance(found, list) else found.get("entries", [found])
+        assert (entry["report"]["hostname"], entry["report"]["x"]) == ("www.example.com", None)
+    for path in ("/", "/reports", "/export/reports.csv", f"/groups/{group['group']}"):
+        assert running.client.get(path).status_code == 200
 
 
 def test_the_empty_overview_says_what_to_do_next(empty: Site) -> None:
