@@ -205,7 +205,10 @@ class Intake:
 
     def overloaded(self, admission: Admission, reports: int, error: BaseException | None = None) -> Answer:
         """The answer where nothing could be stored: the sender may come again."""
-        self._count(admission.now, admission.token.token, "rejected", "not-stored", reports)
+        token = admission.token.token
+        self._count(admission.now, token, "rejected", "not-stored", reports)
+        if error is not None:
+            self._count(admission.now, token, "accepted", "", -reports)  # as which they were counted when handed in
         message = "too many reports wait for the disk" if error is None else "the report could not be stored"
         return _refusal(503, "not-stored", message, ("retry-after", "60"))
 

@@ -425,6 +425,20 @@ def test_no_bytes_lead_to_an_error(desk: Desk, body: bytes) -> None:
     assert desk_answer(desk, body) in (200, 204, 400)
 
 
+def test_what_could_not_be_stored_was_not_accepted(site: Start) -> None:
+    running = site()
+    assert running.post(report()).status_code == 204
+    with sqlite3.connect(running.file, isolation_level=None) as breaker:
+        breaker.execute("ALTER TABLE samples RENAME TO elsewhere")
+        assert [running.post(report()).status_code for _ in range(3)] == [503] * 3
+        breaker.execute("ALTER TABLE elsewhere RENAME TO samples")
+    breaker.close()
+    assert running.post(report()).status_code == 204
+    counted = running.client.get("/metrics").text
+    assert 'reports_total{outcome="accepted",reason=""} 2\n' in counted
+    assert 'reports_total{outcome="rejected",reason="not-stored"} 3\n' in counted
+
+
 def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
     running = site()
     assert running.post(report()).status_code == 204
