@@ -17,6 +17,7 @@ from urllib.request import (
 )
 
 from dynpin._version import __version__
+from dynpin.clientstore.roots import same_roots
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce
 from dynpin.errors import PinValidationError
@@ -72,13 +73,4 @@ def _printable(text: str) -> str:
 
 def reporting_context(context: ssl.SSLContext | None, store: PinStore) -> ssl.SSLContext:
     """A context that trusts what `context` trusts, shows no client certificate, is enforced and reports nothing."""
-    roots = () if context is None else context.get_ca_certs(binary_form=True)
-    if context is None or not roots:
-        # A context that looks its roots up in a folder, as the system's often does, names none of them.
-        fresh = ssl.create_default_context()
-    else:
-        fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        fresh.load_verify_locations(cadata=b"".join(roots))
-        fresh.verify_flags = context.verify_flags
-        fresh.minimum_version = context.minimum_version
-    return enforce(fresh, store, reporter=None)
+    return enforce(same_roots(context), store, reporter=None)

@@ -16,6 +16,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from dynpin.clientstore.enforcement import PrivateRoots, Reporter
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store
+from dynpin.clientstore.roots import same_roots
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce
 from dynpin.clientstore.urllib3 import note_responses
@@ -28,7 +29,8 @@ class PinnedAdapter(HTTPAdapter):
     """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
 
     ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. With
-    ``verify=False`` Known Pinned Hosts are refused and nothing is noted.
+    ``verify=False`` Known Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is held against the
+    pins of the proxy's own name.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
@@ -58,6 +60,7 @@ class PinnedAdapter(HTTPAdapter):
             "reporter": reporter,
         }
         self._pin_contexts: dict[object, ssl.SSLContext] = {}
+        self._pin_proxy_contexts: dict[object, ssl.SSLContext] = {}
         super().__init__(**options)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
@@ -96,6 +99,22 @@ class PinnedAdapter(HTTPAdapter):
         """As requests'; the roots stand in the context already, which urllib3 would otherwise load them into again."""
         super().cert_verify(conn, url, verify, cert)
         conn.ca_certs = conn.ca_cert_dir = None
+        # Here, and not where the proxy's manager is made: that one serves every `verify`, and this pool one of them.
+        if conn.proxy is not None and conn.proxy.scheme == "https":
+            proxy_context = self._pin_proxy_context(conn.proxy_config.ssl_context, verify)
+            conn.conn_kw["proxy_config"] = conn.proxy_config._replace(ssl_context=proxy_context)
+
+    def _pin_proxy_context(
+        self, given: ssl.SSLContext | None, verify: bool | str | os.PathLike[str] | None
+    ) -> ssl.SSLContext:
+        if given in self._pin_proxy_contexts.values():
+            return given
+        key = given or verify
+        if key not in self._pin_proxy_contexts:
+            # One that is made here must not show the site's client certificate to the proxy.
+            own = same_roots(self._pin_own_context) if self._pin_own_context and verify else self._pin_context(verify)
+            self._pin_proxy_contexts[key] = enforce(given or own, self.pin_store, **self._pin_options)
+        return self._pin_proxy_contexts[key]
 
     def _pin_context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
         # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.

@@ -11,6 +11,7 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
+from urllib3.util.url import parse_url
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
@@ -43,7 +44,8 @@ def pinned_pool_manager(
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl_context: a context of your own, which is hardened; None for one with the system's roots.
-        proxy_url: go through this HTTP proxy, by CONNECT.
+        proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is held against the pins of the
+            proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
         private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
@@ -55,13 +57,18 @@ def pinned_pool_manager(
     _refuse_forwarding(options.get("use_forwarding_for_https"))
     if ssl_context is None:
         ssl_context = _context(options)
+    contexts = [ssl_context]
+    if proxy_url is not None and parse_url(proxy_url).scheme == "https":
+        options["proxy_ssl_context"] = options.get("proxy_ssl_context") or _proxy_context(options)
+        contexts.append(options["proxy_ssl_context"])
     manager = (
         urllib3.PoolManager(ssl_context=ssl_context, **options)
         if proxy_url is None
         else urllib3.ProxyManager(proxy_url, ssl_context=ssl_context, **options)
     )
     pins = own_store(store, manager)
-    enforce(ssl_context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
+    for context in contexts:
+        enforce(context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
     note_responses(manager, pins)
     return manager
 
@@ -71,6 +78,19 @@ def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
     context = create_urllib3_context(cert_reqs=resolve_cert_reqs(options.get("cert_reqs")))
     if not any(options.get(name) for name in ("ca_certs", "ca_cert_dir", "ca_cert_data")):
         context.load_default_certs()
+    return context
+
+
+def _proxy_context(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """What urllib3 itself makes for the TLS of a proxy; into a context that it is given it loads no roots there."""
+    context = _context(options)
+    roots = {
+        "cafile": options.get("ca_certs"),
+        "capath": options.get("ca_cert_dir"),
+        "cadata": options.get("ca_cert_data"),
+    }
+    if any(roots.values()):
+        context.load_verify_locations(**roots)
     return context
 
 

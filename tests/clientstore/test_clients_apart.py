@@ -405,6 +405,57 @@ def test_urllib3_a_pool_with_another_context_sends_nothing(world: World) -> None
     assert world.site.application_bytes == 0
 
 
+def _urllib3_by_proxy(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    options: dict[str, Any] = {"proxy_url": proxy, "ca_certs": str(_roots(world)), "retries": False}
+    with pinned_pool_manager(world.store, **options) as manager:
+        return manager.request("GET", world.site.url(HOST)).status
+
+
+def _requests_by_proxies(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    with PinnedSession(world.store) as session:
+        return session.get(world.site.url(HOST), proxies={"https": proxy}, verify=str(_roots(world))).status_code
+
+
+def _requests_by_environment(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(_roots(world)))
+    with PinnedSession(world.store) as session:
+        return session.get(world.site.url(HOST)).status_code
+
+
+def _requests_with_a_context(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    with PinnedSession(world.store, context=world.plain_context()) as session:
+        return session.get(world.site.url(HOST), proxies={"https": proxy}).status_code
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [_urllib3_by_proxy, _requests_by_proxies, _requests_by_environment, _requests_with_a_context],
+    ids=lambda visit: visit.__name__,
+)
+def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
+    world: World, honest: trustme.CA, monkeypatch: pytest.MonkeyPatch, visit: Callable[..., int]
+) -> None:
+    with Proxy(honest.issue_cert("proxy.test")) as proxy:
+        assert visit(world, proxy.url, monkeypatch) == 200
+        world.store.pin("proxy.test", [leaf_pin(world.backup)])
+        with pytest.raises(Exception, match=r"proxy\.test shows none of its pinned keys") as caught:
+            visit(world, proxy.url, monkeypatch)
+        assert pin_violation(caught.value) is not None
+        assert len(proxy.tunnels) == 1
+
+
+def test_requests_trusts_for_a_proxy_what_each_request_trusts(world: World, honest: trustme.CA) -> None:
+    bundle, elsewhere = str(_roots(world)), world.folder / "elsewhere.pem"
+    elsewhere.write_bytes(trustme.CA().cert_pem.bytes())
+    with Proxy(honest.issue_cert("proxy.test")) as proxy, PinnedSession(world.store) as session:
+        options: dict[str, Any] = {"proxies": {"https": proxy.url}}
+        assert session.get(world.site.url(HOST), verify=bundle, **options).status_code == 200
+        with pytest.raises(requests.exceptions.ProxyError, match="CERTIFICATE_VERIFY_FAILED"):
+            session.get(world.site.url(HOST), verify=str(elsewhere), **options)
+        assert len(proxy.tunnels) == 1
+
+
 @pytest.mark.parametrize("way", ["urllib3", "note_responses", "requests"])
 def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
     world: World, honest: trustme.CA, way: str
