@@ -35,7 +35,8 @@ class PinnedAdapter(HTTPAdapter):
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for requests'
-            default roots.
+            default roots. A request with ``cert`` is refused with it by TypeError: the context would show that client
+            certificate to other hosts, too.
         private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
@@ -87,6 +88,12 @@ class PinnedAdapter(HTTPAdapter):
         """
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
+            if cert and verify and self._pin_own_context is not None:
+                raise TypeError(
+                    "cert= together with PinnedAdapter(context=...) would have the context, which serves every host, "
+                    "show the client certificate from then on; load it into the context yourself, by load_cert_chain, "
+                    "or leave context= out and name the roots by verify="
+                )
             key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
             if key not in self._pin_contexts:
                 self._pin_contexts[key] = enforce(self._pin_context(verify), self.pin_store, **self._pin_options)

@@ -360,6 +360,22 @@ def test_requests_client_certificates_and_verify_do_not_leak_into_the_next_reque
         assert session.get(world.site.url(HOST), verify=bundle).status_code == 200
 
 
+def test_requests_client_certificate_for_one_request_does_not_stay_in_the_callers_context(
+    world: World, honest: trustme.CA
+) -> None:
+    pem = world.folder / "client.pem"
+    honest.issue_cert("client@bank.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    with (
+        Site(world.certificate, client_ca=honest.cert_pem.bytes()) as site,
+        PinnedSession(world.store, context=world.plain_context()) as session,
+    ):
+        with pytest.raises(TypeError, match=r"cert=.*load_cert_chain"):
+            session.get(site.url(HOST), cert=str(pem))
+        with pytest.raises(requests.exceptions.ConnectionError):
+            session.get(site.url(HOST))
+        assert site.handshakes == 0
+
+
 def test_requests_adapter_in_a_session_of_ones_own(world: World) -> None:
     with requests.Session() as session:
         session.mount("https://", PinnedAdapter(world.store, context=world.plain_context(), max_retries=2))
@@ -456,27 +472,38 @@ def test_requests_trusts_for_a_proxy_what_each_request_trusts(world: World, hone
         assert len(proxy.tunnels) == 1
 
 
-@pytest.mark.parametrize("way", ["urllib3", "note_responses", "requests"])
+def _forwarded_by_urllib3(world: World, proxy: str, **options: Any) -> None:
+    with pinned_pool_manager(world.store, proxy_url=proxy, **options) as manager:
+        manager.request("GET", world.site.url(HOST))
+
+
+def _forwarded_by_a_manager_of_ones_own(world: World, proxy: str, **options: Any) -> None:
+    with urllib3.ProxyManager(proxy, **options) as manager:
+        note_responses(manager, world.store)
+        manager.request("GET", world.site.url(HOST))
+
+
+def _forwarded_by_requests(world: World, proxy: str, **options: Any) -> None:
+    adapter = PinnedAdapter(world.store, context=world.plain_context())
+    with requests.Session() as session:
+        session.mount("https://", adapter)
+        adapter.proxy_manager_for(proxy, **options)
+        session.get(world.site.url(HOST), proxies={"https": proxy})
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [_forwarded_by_urllib3, _forwarded_by_a_manager_of_ones_own, _forwarded_by_requests],
+    ids=lambda visit: visit.__name__,
+)
 def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
-    world: World, honest: trustme.CA, way: str
+    world: World, honest: trustme.CA, visit: Callable[..., None]
 ) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)])  # whoever speaks with the site must find its key wrong
-    options: dict[str, Any] = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
+    options = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         with pytest.raises(UnenforceableContext, match=r"use_forwarding_for_https=True.*leave it out"):
-            if way == "urllib3":
-                with pinned_pool_manager(world.store, proxy_url=proxy.url, **options) as manager:
-                    manager.request("GET", world.site.url(HOST))
-            elif way == "note_responses":
-                with urllib3.ProxyManager(proxy.url, **options) as own:
-                    note_responses(own, world.store)
-                    own.request("GET", world.site.url(HOST))
-            else:
-                adapter: Any = PinnedAdapter(world.store, context=world.plain_context())
-                adapter.proxy_manager_for(proxy.url, **options)
-                with requests.Session() as session:
-                    session.mount("https://", adapter)
-                    session.get(world.site.url(HOST), proxies={"https": proxy.url})
+            visit(world, proxy.url, **options)
         assert proxy.requests == 0
 
 
