@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -29,9 +30,11 @@ class Issued:
     def pin(self) -> str:
         return str(Pin.from_certificate(self.pem))
 
-    def issue(self, name: str, *, ca: bool = False, since: float = 0, days: float = 365) -> Issued:
-        """A certificate that this one signs, valid from `since` (seconds since the epoch)."""
-        return _issue(name, ec.generate_private_key(ec.SECP256R1()), self, ca=ca, since=since, days=days)
+    def issue(
+        self, name: str, *, ca: bool = False, since: float = 0, days: float = 365, more: Sequence[str] = ()
+    ) -> Issued:
+        """A certificate that this one signs, valid from `since` (seconds since the epoch), for `more` names too."""
+        return _issue(name, ec.generate_private_key(ec.SECP256R1()), self, ca=ca, since=since, days=days, more=more)
 
     def cross_sign(self, other: Issued) -> Issued:
         """The other's key and name, signed by this one: a second path."""
@@ -45,7 +48,14 @@ def authority(name: str) -> Issued:
 
 
 def _issue(
-    name: str, key: ec.EllipticCurvePrivateKey, by: Issued | None, *, ca: bool, since: float, days: float
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    by: Issued | None,
+    *,
+    ca: bool,
+    since: float,
+    days: float,
+    more: Sequence[str] = (),
 ) -> Issued:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime.fromtimestamp(since, UTC)
@@ -59,6 +69,7 @@ def _issue(
         .not_valid_after(start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
-    if not ca:
-        builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    names = [*([] if ca else [name]), *more]
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, names)]), critical=False)
     return Issued(builder.sign(by.key if by else key, SHA256()), key)
