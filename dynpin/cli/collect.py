@@ -104,6 +104,8 @@ def collect(
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            # Of two that start at once both may bind (SO_REUSEADDR), and one may listen. Who comes early waits.
+            listener.listen(2048)
         except OSError as error:
             fail(f"cannot listen on {host} port {port}: {error.strerror}; name others with --host and --port")
         try:
@@ -126,7 +128,6 @@ def collect(
             )
         except ModuleNotFoundError as error:
             fail(error.msg)
-        listener.listen(2048)  # what is printed is true: a client may come from here on
         shown = f"[{host}]" if ":" in host else host
         base = f"{'http' if tls_certificate is None else 'https'}://{shown}:{listener.getsockname()[1]}"
         names = [one.token for one in reports.desk.tokens() if one.revoked_at is None]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -146,6 +147,13 @@ def test_what_cannot_be_served_is_told_before_anything_is_promised(
     told = run(*options, code=2)
     assert said in " ".join(told.split())
     assert "report-uri" not in told
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        told = run("--port", port, "--storage", str(tmp_path / "r.sqlite"), code=2)
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; name others with --host" in told
 
 
 def test_it_serves_https(tmp_path: Path) -> None:
