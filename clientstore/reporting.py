@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
-import json
 import logging
 import os
 import sqlite3
@@ -12,12 +10,22 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from dynpin.clientstore.report_table import (
+    Added,
+    Delivery,
+    QueuedReport,
+    claim,
+    full_since,
+    insert,
+    select,
+    settle,
+    waiting,
+)
 from dynpin.clientstore.schema import IN_MEMORY
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.table import registrable_domain
@@ -33,67 +41,9 @@ __all__ = ["Delivery", "QueuedReport", "ReportMode", "ReportQueue"]
 logger = logging.getLogger("dynpin.clientstore")
 
 ReportMode = Literal["all", "same-domain", "off"]
-Added = Literal["queued", "repeated", "declined"]
-State = Literal["pending", "sent", "given up"]
-
 _HOUR = 3600.0
-# The same report is queued once in this time, and so many reports are sent in it at most (§2.1.4).
-_REPEAT_AFTER = _HOUR
-_RATE_WINDOW = _HOUR
-# The waiting time doubles from the first to the second, and a report is given up at either of the other two.
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 60.0, 6 * _HOUR
-_MAX_ATTEMPTS, _MAX_AGE = 20, 7 * 24 * _HOUR
-# How long a report that was claimed is left to whoever claimed it, who may have died.
-_LEASE = 300.0
-# One attacker can show any number of chains: he fills the share of the host that he attacks, and no other's.
-_MAX_PENDING, _MAX_PENDING_PER_HOST = 1_000, 50
 # How long a process that ends waits for the report that is on its way.
 _GRACE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedReport:
-    """A violation report in the queue. Times are seconds since the epoch, UTC.
-
-    Attributes:
-        id: its number in the store.
-        host: the host that failed Pin Validation.
-        noted_host: the Known Pinned Host whose entry applied.
-        report_uri: where it is to be sent.
-        body: the JSON that is posted (RFC 7469 §3).
-        created_at: when it was queued.
-        attempts: how often it was tried.
-        next_attempt_at: when it is tried next; None where it was sent or given up.
-        sent_at: when it arrived, or None.
-        last_error: why the last attempt failed, or None.
-    """
-
-    id: int
-    host: str
-    noted_host: str | None
-    report_uri: str
-    body: str
-    created_at: float
-    attempts: int
-    next_attempt_at: float | None
-    sent_at: float | None
-    last_error: str | None
-
-    @property
-    def state(self) -> State:
-        """Whether it waits, has arrived, or is tried no more."""
-        if self.sent_at is not None:
-            return "sent"
-        return "given up" if self.next_attempt_at is None else "pending"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What came of one attempt: ``"sent"``, ``"later"`` or ``"given up"``, and why."""
-
-    report: QueuedReport
-    outcome: Literal["sent", "later", "given up"]
-    reason: str
 
 
 class ReportQueue:
@@ -156,7 +106,7 @@ class ReportQueue:
             return "declined"
         now = self.store.clock()
         with self.store.writing() as connection:
-            added = _insert(connection, report, report_uri, now)
+            added = insert(connection, report, report_uri, now)
         if added == "declined":
             logger.warning("a report about %s was dropped: the queue of reports is full", report.hostname)
         if added == "queued" and self.background:
@@ -189,7 +139,7 @@ class ReportQueue:
             StoreError: where the file cannot be read.
         """
         with self.store.reading() as connection:
-            return [QueuedReport(*row) for row in connection.execute(f"{_SELECT} ORDER BY id")]
+            return select(connection)
 
     def pending(self) -> list[QueuedReport]:
         """The reports that wait to be sent, oldest first."""
@@ -235,53 +185,33 @@ class ReportQueue:
         """Take the next report for this process alone: others leave it for as long as the lease lasts."""
         now = self.store.clock()
         with self.store.writing() as connection:
-            if _attempts(connection, now) >= self.max_per_hour:
+            if full_since(connection, now, self.max_per_hour) is not None:
                 return None
-            for row in connection.execute(
-                f"{_SELECT} WHERE next_attempt_at <= ? ORDER BY next_attempt_at, id", (float("inf") if early else now,)
-            ).fetchall():
-                report = QueuedReport(*row)
-                if report.id in tried or self._refusal(report.host, report.noted_host, report.report_uri) is not None:
-                    continue
-                connection.execute(
-                    "UPDATE reports SET attempts = attempts + 1, attempted_at = ?, next_attempt_at = ? WHERE id = ?",
-                    (now, now + _LEASE, report.id),
-                )
-                return report
-        return None
+            until = float("inf") if early else now
+            report_id = next((id_ for id_, _ in self._sendable(connection, until) if id_ not in tried), None)
+            return None if report_id is None else claim(connection, report_id, now)
 
     def _settle(self, report: QueuedReport, failure: str | None) -> Delivery:
-        now = self.store.clock()
-        attempts = report.attempts + 1
-        next_attempt_at: float | None = None
-        if failure is not None and attempts < _MAX_ATTEMPTS and now - report.created_at < _MAX_AGE:
-            next_attempt_at = now + min(_FIRST_BACKOFF * 2.0 ** (attempts - 1), _LONGEST_BACKOFF)
         with self.store.writing() as connection:
-            connection.execute(
-                "UPDATE reports SET next_attempt_at = ?, sent_at = ?, last_error = ? WHERE id = ?",
-                (next_attempt_at, now if failure is None else None, failure, report.id),
-            )
-        if failure is None:
-            return Delivery(report, "sent", f"{report.report_uri} took it")
-        logger.info("the report about %s was not taken by %s: %s", report.host, report.report_uri, failure)
-        return Delivery(report, "given up" if next_attempt_at is None else "later", failure)
+            delivery = settle(connection, report, failure, self.store.clock())
+        if failure is not None:
+            logger.info("the report about %s was not taken by %s: %s", report.host, report.report_uri, failure)
+        return delivery
 
     def _next_attempt_at(self) -> float | None:
         """When there is something to do next, or None while nothing waits."""
-        now = self.store.clock()
         with self.store.reading() as connection:
-            due: float | None = None
-            for row in connection.execute(f"{_SELECT} WHERE next_attempt_at IS NOT NULL ORDER BY next_attempt_at"):
-                report = QueuedReport(*row)
-                if self._refusal(report.host, report.noted_host, report.report_uri) is None:
-                    due = report.next_attempt_at
-                    break
-            if due is not None and _attempts(connection, now) >= self.max_per_hour:
-                (oldest,) = connection.execute(
-                    "SELECT min(attempted_at) FROM reports WHERE attempted_at > ?", (now - _RATE_WINDOW,)
-                ).fetchone()
-                due = max(due, oldest + _RATE_WINDOW)
-            return due
+            due = next((at for _, at in self._sendable(connection, float("inf"))), None)
+            if due is None:
+                return None
+            full = full_since(connection, self.store.clock(), self.max_per_hour)
+            return due if full is None else max(due, full + _HOUR)
+
+    def _sendable(self, connection: sqlite3.Connection, until: float) -> Iterator[tuple[int, float]]:
+        """The number and the time of each report that waits for no later time and may be sent, soonest first."""
+        for report_id, next_attempt_at, host, noted_host, report_uri in waiting(connection, until):
+            if self._refusal(host, noted_host, report_uri) is None:
+                yield report_id, next_attempt_at
 
     # -- the background -----------------------------------------------------------------------------------------
 
@@ -357,47 +287,6 @@ class ReportQueue:
         self._wake = threading.Event()
         self._idle = threading.Event()
         self._thread = None
-
-
-_SELECT = (
-    "SELECT id, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at, sent_at, last_error"
-    " FROM reports"
-)
-
-
-def _insert(connection: sqlite3.Connection, report: Report, report_uri: str, now: float) -> Added:
-    # What is sent twice is counted once: what happened makes the difference, not when (§2.1.4).
-    members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
-    fingerprint = hashlib.sha256(json.dumps([members, report_uri]).encode()).hexdigest()
-    connection.execute("DELETE FROM reports WHERE next_attempt_at IS NULL AND created_at < ?", (now - _MAX_AGE,))
-    earlier = connection.execute(
-        "SELECT created_at, next_attempt_at FROM reports WHERE fingerprint = ?", (fingerprint,)
-    ).fetchone()
-    if earlier is not None:
-        if earlier[1] is not None or 0 <= now - earlier[0] < _REPEAT_AFTER:
-            return "repeated"
-        connection.execute("DELETE FROM reports WHERE fingerprint = ?", (fingerprint,))
-    noted_host = report.noted_hostname
-    of_host, in_all = connection.execute(
-        "SELECT count(*) FILTER (WHERE noted_host IS ?), count(*) FROM reports WHERE next_attempt_at IS NOT NULL",
-        (noted_host,),
-    ).fetchone()
-    if of_host >= _MAX_PENDING_PER_HOST or in_all >= _MAX_PENDING:
-        return "declined"
-    connection.execute(
-        "INSERT INTO reports (fingerprint, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-        (fingerprint, report.hostname, noted_host, report_uri, report.to_json(), now, now),
-    )
-    return "queued"
-
-
-def _attempts(connection: sqlite3.Connection, now: float) -> int:
-    """How many reports were tried within the hour."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM reports WHERE attempted_at > ? AND attempted_at <= ?", (now - _RATE_WINDOW, now)
-    ).fetchone()
-    return int(count)
 
 
 _queues: weakref.WeakSet[ReportQueue] = weakref.WeakSet()

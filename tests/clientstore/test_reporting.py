@@ -261,6 +261,13 @@ def test_no_more_than_so_many_are_sent_an_hour(store: PinStore, clock: Clock, in
     assert len(inbox.requests) == 5
 
 
+def test_where_none_may_be_sent_an_hour_none_is(store: PinStore, inbox: Inbox) -> None:
+    queue = by_hand(store, max_per_hour=0)
+    queue.add(a_report(), URI)
+    assert queue.send(early=True) == []
+    assert inbox.requests == []
+
+
 def test_what_one_process_sends_no_other_sends_meanwhile(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     by_hand(store).add(a_report(), URI)
     with PinStore(store.path, clock=clock) as second:
