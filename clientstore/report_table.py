@@ -11,6 +11,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
+from dynpin.clientstore.table import registrable_domain
 from dynpin.report import Report
 
 __all__ = [
@@ -36,8 +37,9 @@ _FIRST_BACKOFF, _LONGEST_BACKOFF = 60.0, 6 * _HOUR
 _MAX_ATTEMPTS, _MAX_AGE = 20, 7 * 24 * _HOUR
 # How long a report that was claimed is left to whoever claimed it, who may have died.
 _LEASE = 300.0
-# One attacker can show any number of chains: he fills the share of the host that he attacks, and no other's.
-_MAX_PENDING, _MAX_PENDING_PER_HOST = 1_000, 50
+# One attacker can show any number of chains: he fills the share of the host that he attacks, and no other's. Who has
+# a domain has any number of hosts, and fills the share of the domain alone.
+_MAX_PENDING, _MAX_PENDING_PER_DOMAIN, _MAX_PENDING_PER_HOST = 1_000, 200, 50
 
 _SELECT = (
     "SELECT id, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at, sent_at, last_error"
@@ -103,17 +105,20 @@ def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now:
         if earlier[1] is not None or 0 <= now - earlier[0] < _REPEAT_AFTER:
             return "repeated"
         connection.execute("DELETE FROM reports WHERE fingerprint = ?", (fingerprint,))
-    noted_host = report.noted_hostname
-    of_host, in_all = connection.execute(
-        "SELECT count(*) FILTER (WHERE noted_host IS ?), count(*) FROM reports WHERE next_attempt_at IS NOT NULL",
-        (noted_host,),
+    noted_host = report.noted_hostname or report.hostname
+    within = "." + registrable_domain(noted_host)
+    of_host, of_domain, in_all = connection.execute(
+        "SELECT count(*) FILTER (WHERE coalesce(noted_host, host) = ?),"
+        " count(*) FILTER (WHERE substr('.' || coalesce(noted_host, host), ?) = ?), count(*)"
+        " FROM reports WHERE next_attempt_at IS NOT NULL",
+        (noted_host, -len(within), within),
     ).fetchone()
-    if of_host >= _MAX_PENDING_PER_HOST or in_all >= _MAX_PENDING:
+    if of_host >= _MAX_PENDING_PER_HOST or of_domain >= _MAX_PENDING_PER_DOMAIN or in_all >= _MAX_PENDING:
         return "declined"
     connection.execute(
         "INSERT INTO reports (fingerprint, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at)"
         " VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-        (fingerprint, report.hostname, noted_host, report_uri, report.to_json(), now, now),
+        (fingerprint, report.hostname, report.noted_hostname, report_uri, report.to_json(), now, now),
     )
     return "queued"
 

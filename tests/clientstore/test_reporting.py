@@ -177,6 +177,14 @@ def test_one_attacked_host_fills_its_own_share_of_the_queue(store: PinStore) -> 
     assert queue.add(a_report("other.test"), URI) == "queued"
 
 
+def test_one_domain_fills_its_own_share_of_the_queue_however_many_hosts_it_has(store: PinStore) -> None:
+    queue = by_hand(store)
+    added = [queue.add(a_report(f"h{number}.evil.test"), URI) for number in range(220)]
+    assert added == ["queued"] * 200 + ["declined"] * 20
+    assert queue.add(a_report("evil.test"), URI) == "declined"
+    assert [queue.add(a_report(host), URI) for host in (HOST, "notevil.test", "a.test")] == ["queued"] * 3
+
+
 def test_a_full_disk_of_the_queue_does_not_hide_the_violation(world: World, caplog: pytest.LogCaptureFixture) -> None:
     class Full:
         def add(self, report: Report, report_uri: str) -> None:
