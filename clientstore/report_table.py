@@ -5,6 +5,7 @@ When a report is tried again or given up, and how many there may be, is decided 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sqlite3
@@ -41,6 +42,9 @@ _LEASE = 300.0
 # a domain has any number of hosts, and fills the share of the domain alone.
 _MAX_PENDING, _MAX_PENDING_PER_DOMAIN, _MAX_PENDING_PER_HOST = 1_000, 200, 50
 
+# A server may send 100 kB of certificates that no chain needs. What counts is in the validated chain, which stays.
+_MAX_BODY = 65_536
+
 _SELECT = (
     "SELECT id, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at, sent_at, last_error"
     " FROM reports"
@@ -56,7 +60,7 @@ class QueuedReport:
         host: the host that failed Pin Validation.
         noted_host: the Known Pinned Host whose entry applied.
         report_uri: where it is to be sent.
-        body: the JSON that is posted (RFC 7469 §3).
+        body: the JSON that is posted (RFC 7469 §3); empty once it was sent or given up.
         created_at: when it was queued.
         attempts: how often it was tried.
         next_attempt_at: when it is tried next; None where it was sent or given up.
@@ -94,6 +98,7 @@ class Delivery:
 
 def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now: float) -> Added:
     """Queue a report, unless the same one was queued within the hour, or too many wait."""
+    report = _cut(report)
     # What is sent twice is counted once: what happened makes the difference, not when (§2.1.4).
     members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
     fingerprint = hashlib.sha256(json.dumps([members, report_uri]).encode()).hexdigest()
@@ -121,6 +126,16 @@ def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now:
         (fingerprint, report.hostname, report.noted_hostname, report_uri, report.to_json(), now, now),
     )
     return "queued"
+
+
+def _cut(report: Report) -> Report:
+    """The report with no more of the served chain than a body may hold."""
+    left = _MAX_BODY - len(dataclasses.replace(report, served_chain=()).to_json())
+    for number, certificate in enumerate(report.served_chain):
+        left -= len(json.dumps([certificate]))
+        if left < 0:
+            return dataclasses.replace(report, served_chain=report.served_chain[:number])
+    return report
 
 
 def select(connection: sqlite3.Connection) -> list[QueuedReport]:
@@ -166,8 +181,10 @@ def settle(connection: sqlite3.Connection, report: QueuedReport, failure: str | 
     if failure is not None and attempts < _MAX_ATTEMPTS and now - report.created_at < _MAX_AGE:
         next_attempt_at = now + min(_FIRST_BACKOFF * 2.0 ** (attempts - 1), _LONGEST_BACKOFF)
     connection.execute(
-        "UPDATE reports SET next_attempt_at = ?, sent_at = ?, last_error = ? WHERE id = ?",
-        (next_attempt_at, now if failure is None else None, failure, report.id),
+        "UPDATE reports SET next_attempt_at = ?, sent_at = ?, last_error = ?,"
+        # What is done is kept for a week, to be counted and looked at; at 60 an hour the bodies would be gigabytes.
+        " body = CASE WHEN ? IS NULL THEN '' ELSE body END WHERE id = ?",
+        (next_attempt_at, now if failure is None else None, failure, next_attempt_at, report.id),
     )
     if failure is None:
         return Delivery(report, "sent", f"{report.report_uri} took it")

@@ -114,7 +114,7 @@ def _describe(report: QueuedReport) -> dict[str, object]:
         "next_attempt_at": None if report.next_attempt_at is None else rfc3339(report.next_attempt_at),
         "sent_at": None if report.sent_at is None else rfc3339(report.sent_at),
         "last_error": report.last_error,
-        "report": json.loads(report.body),
+        "report": json.loads(report.body) if report.body else None,
     }
 
 

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -195,6 +196,46 @@ def test_a_full_disk_of_the_queue_does_not_hide_the_violation(world: World, capl
     assert "could not be kept" in caplog.text
 
 
+def padded(count: int, *, validated: int = 1) -> Report:
+    certificates = tuple(f"-----BEGIN CERTIFICATE-----\n{n:01000}\n-----END CERTIFICATE-----\n" for n in range(count))
+    return dataclasses.replace(a_report(), served_chain=certificates, validated_chain=certificates[:validated])
+
+
+def test_what_a_server_sends_besides_its_chain_makes_no_report_longer_than_64_kib(store: PinStore) -> None:
+    queue = by_hand(store)
+    for count in (3, 1_000):
+        queue.add(padded(count), URI)
+    short, long = (parse_report(report.body) for report in queue.pending())
+    assert short.served_chain == padded(3).served_chain
+    assert long.validated_chain == padded(3).served_chain[:1]
+    # As much of it as fits, from the leaf on.
+    assert long.served_chain == padded(1_000).served_chain[: len(long.served_chain)]
+    assert 63_000 < len(queue.pending()[1].body) <= 65_536
+
+
+def test_the_validated_chain_is_reported_whole(store: PinStore) -> None:
+    queue = by_hand(store)
+    queue.add(padded(100, validated=80), URI)
+    (kept,) = queue.pending()
+    assert json.loads(kept.body)["validated-certificate-chain"] == list(padded(80).served_chain)
+    assert json.loads(kept.body)["served-certificate-chain"] == []
+
+
+def test_taking_a_report_to_send_reads_no_other(store: PinStore, inbox: Inbox) -> None:
+    queue = by_hand(store, max_per_hour=1)
+    for port in range(40):
+        queue.add(dataclasses.replace(padded(60), port=port), URI)
+    body = len(queue.pending()[0].body)
+    tracemalloc.start()
+    try:
+        queue.send()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(inbox.requests) == 1
+    assert peak < 40 * body / 2
+
+
 # -- sent -------------------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +250,7 @@ def test_it_is_posted_as_json_and_kept_as_sent(store: PinStore, clock: Clock, in
     assert fields["user-agent"].startswith("dynpin/")
     assert parse_report(body) == parse_report(a_report().to_json())
     (kept,) = queue.reports()
-    assert (kept.state, kept.sent_at, kept.attempts) == ("sent", clock.now, 1)
+    assert (kept.state, kept.sent_at, kept.attempts, kept.body) == ("sent", clock.now, 1, "")
     assert not queue.pending()
     assert not queue.send()
 
@@ -243,6 +284,7 @@ def test_a_report_older_than_a_week_is_given_up(store: PinStore, clock: Clock, i
     queue.add(a_report(), URI)
     clock.now += 7 * DAY
     assert outcomes(queue) == ["given up"]
+    assert [report.body for report in queue.reports()] == [""]
 
 
 def test_a_dead_host_is_tried_again_later(store: PinStore, clock: Clock, routes: dict[str, int]) -> None:
