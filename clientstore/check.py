@@ -16,7 +16,7 @@ from typing import cast
 
 from dynpin.clientstore.last_seen import LastSeen
 from dynpin.clientstore.salvage import rows_in_pages
-from dynpin.clientstore.schema import open_database
+from dynpin.clientstore.schema import open_database, put_back
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.table import EVERYWHERE, counted, entry_of, put, recount
 from dynpin.errors import InvalidHost, StoreError
@@ -95,8 +95,8 @@ def repair(path: Path, now: float) -> Repair:
             entries, expected = _salvage(damaged, path.read_bytes())
             if not entries and expected != 0:
                 raise StoreError(
-                    f"nothing of the pin store {path} can be read. Put a copy back, or move it away to start with no "
-                    "pins: each host is then trusted on first use again"
+                    f"nothing of the pin store {path} can be read. To put a backup in its place, {put_back(path)}; or "
+                    "move it away to start with no pins: each host is then trusted on first use again"
                 )
             with PinStore(fresh) as store, store.writing() as connection:
                 for entry in entries.values():

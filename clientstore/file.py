@@ -16,7 +16,15 @@ from typing import Literal, Self
 
 from dynpin.clientstore.last_seen import TICK, LastSeen
 from dynpin.clientstore.past_sqlite import HEAD, commits, wal_index
-from dynpin.clientstore.schema import IN_MEMORY, file_stamp, open_database, store_errors, transaction
+from dynpin.clientstore.schema import (
+    IN_MEMORY,
+    OpenFile,
+    file_stamp,
+    open_database,
+    put_back,
+    store_errors,
+    transaction,
+)
 from dynpin.clientstore.table import select
 from dynpin.clientstore.usage import BATCH, Uses
 from dynpin.errors import StoreError
@@ -28,6 +36,10 @@ logger = logging.getLogger("dynpin.clientstore")
 
 ClockJump = Literal["warn", "refuse"]
 _CACHED_NAMES = 4096
+# By the store's clock: so long goes by at most before another file in its place is noticed.
+_LOOK_EVERY = 1.0
+# How often a file that is replaced while it is opened is opened again.
+_ATTEMPTS = 10
 
 
 class StoreFile:
@@ -52,6 +64,7 @@ class StoreFile:
         self._file: os.stat_result | None = None
         self._index: mmap.mmap | None = None
         self._head = b""
+        self._looked_at = float("-inf")
         self._uses = Uses()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
@@ -110,11 +123,8 @@ class StoreFile:
         if self._connection is not None and not self._connection.in_transaction and not self._is_the_file():
             self._let_go()
         if self._connection is None:  # at first, after a fork, and when another file has taken its place
-            file = open_database(self.path)
+            file = open_database(self.path) if isinstance(self.path, str) else self._open_file(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
-            if isinstance(self.path, Path):
-                self._file = self.path.stat()
-                self._index = None if file.stamp else wal_index(self.path)
             # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
             last = weakref.finalize(self, _close, file.connection, os.getpid())
             # Not at the end of the process, where the thread that sends reports still uses its own.
@@ -122,16 +132,34 @@ class StoreFile:
             self._data_version, self._head = -1, b""
         return self._connection
 
+    def _open_file(self, path: Path) -> OpenFile:
+        for _ in range(_ATTEMPTS):
+            before = _status(path)
+            if before is None and self._file is not None:
+                # To make a new one would be to go on with no pins, between the `rm` and the `cp` of somebody.
+                raise StoreError(
+                    f"the pin store {path} was removed while it was in use. To put it back, {put_back(path)}; "
+                    "or start the program again to begin with no pins"
+                )
+            self._file = before
+            file = open_database(path)
+            index = None if file.stamp else wal_index(path)
+            after = _status(path)
+            if before is not None and after is not None and os.path.samestat(before, after):
+                self._index = index
+                return file
+            # It has just been made; or it was replaced meanwhile, and which of the two SQLite has open is not known.
+            file.connection.close()
+        raise StoreError(f"the pin store {path} is replaced again and again; see what else writes to its folder")
+
     def _is_the_file(self) -> bool:
         """Whether the connection is still that of the file, which may have been repaired, put back or removed."""
         if not isinstance(self.path, Path):
             return True
-        if self._stamp is not None:
-            return file_stamp(self.path) == self._stamp
-        try:
-            return self._file is not None and os.path.samestat(self.path.stat(), self._file)
-        except FileNotFoundError:
+        status = _status(self.path)
+        if self._file is None or status is None or not os.path.samestat(status, self._file):
             return False
+        return self._stamp is None or file_stamp(self.path) == self._stamp
 
     def _let_go(self) -> None:
         self._index = None
@@ -193,9 +221,8 @@ class StoreFile:
             StoreError: where it has jumped and ``on_clock_jump`` is ``"refuse"``.
         """
         now = self.clock()
-        seen_at = self._seen.at
-        if seen_at is None or not 0.0 <= now - seen_at < TICK:
-            self._tell_of_jump(seen_at, now)
+        if not 0.0 <= now - self._looked_at < _LOOK_EVERY:
+            self._look_round(now)
         return now
 
     def now_unless_written(self, generation: int) -> float | None:
@@ -209,10 +236,18 @@ class StoreFile:
         if index is None or index[HEAD] != self._head:
             self.generation()
         now = self.clock()
+        if not 0.0 <= now - self._looked_at < _LOOK_EVERY:
+            self._look_round(now)
+        return now if self._generation == generation else None
+
+    def _look_round(self, now: float) -> None:
+        """What is not looked at each time: whether the file is still the same one, and whether the clock has jumped."""
+        with self._lock, store_errors(self.path):
+            self._look()  # another file is another generation
         seen_at = self._seen.at
         if seen_at is None or not 0.0 <= now - seen_at < TICK:
             self._tell_of_jump(seen_at, now)
-        return now if self._generation == generation else None
+        self._looked_at = now
 
     def _tell_of_jump(self, seen_at: float | None, now: float) -> None:
         with self.reading() as connection:
@@ -262,6 +297,13 @@ class StoreFile:
             _abandoned.append(self._connection)
             self._connection = None
             self._uses = Uses()  # the parent writes those
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _close(connection: sqlite3.Connection, process: int) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "OpenFile",
     "file_stamp",
     "open_database",
+    "put_back",
     "store_error",
     "store_errors",
     "transaction",
@@ -145,17 +146,27 @@ def open_database(path: Path | str) -> OpenFile:
             if orphaned:
                 raise StoreError(
                     f"the pin store {path} is gone, but {path.name}-wal is still there and may hold its last pins: "
-                    "put the store back, or remove that file too to start with no pins"
+                    f"put that very file back; or, for a backup, {put_back(path)}; or remove the -wal too, to start "
+                    "with no pins"
                 )
             _make(path)
         if _is_cut_off(path):
             raise StoreError(
                 f"the pin store {path} was cut off, and pins with it. Run `dynpin hosts check --repair` to save what "
-                "is left, put a copy back, or move the file away to start with no pins"
+                f"is left; or, to put a backup in its place, {put_back(path)}; or move the file away to start with no "
+                "pins"
             )
         if _is_writable(path):
             return OpenFile(_open_for_writing(path))
         return _open_for_reading(path)
+
+
+def put_back(path: Path) -> str:
+    """How a copy of the store is put in its place, in words.
+
+    SQLite reads what a ``-wal`` holds over the file that it finds beside it, whichever that is.
+    """
+    return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:

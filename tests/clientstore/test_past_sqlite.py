@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dynpin import KnownPinnedHost, Pin
-from dynpin.clientstore import PinStore, check, past_sqlite
+from dynpin import KnownPinnedHost, Pin, StoreError
+from dynpin.clientstore import PinStore, check, past_sqlite, schema
 from dynpin.clientstore.table import put
 
 PIN, OTHER = Pin(bytes(32)), Pin(bytes([1]) * 32)
@@ -168,12 +169,98 @@ def test_a_file_that_was_replaced_is_opened_anew(store: PinStore, file: Path, re
         assert {known.host for known in other.hosts()} == {"first.test", "new.test", "late.test"}
 
 
-def test_a_file_that_was_removed_with_all_its_companions_is_made_anew(store: PinStore, file: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink()
-    store.pin("late.test", [PIN])
+def _renamed_away(file: Path) -> None:
+    copy = file.with_name("copy")
+    shutil.copy(file, copy)
+    file.rename(file.with_name("old"))
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    shutil.copy(copy, file)
+
+
+@pytest.mark.parametrize("replace", [_repaired, _put_back, _renamed_away])
+def test_another_file_in_its_place_is_noticed_within_a_second_by_what_asks_no_database(
+    file: Path, replace: Callable[[Path], None]
+) -> None:
+    now = 1e9
+    with PinStore(file, clock=lambda: now) as store:
+        store.pin("first.test", [PIN])
+        generation = store.generation()
+        store.known_host("first.test")  # remembered from here on
+        asked = statements(store)
+        replace(file)
+        assert store.now_unless_written(generation) == now
+        assert asked == []
+        with PinStore(file) as other:
+            other.pin("first.test", [OTHER])
+        now += 1
+        assert store.now_unless_written(generation) is None
+        known = store.known_host("first.test")
+        assert known is not None
+        assert known.pins == (OTHER,)
+
+
+@pytest.mark.parametrize("when", ["at first", "again"])
+def test_a_file_that_is_replaced_while_it_is_opened_is_opened_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    # SQLite has the old one open by then, and every look at the path from now on finds the new one.
+    now = 1e9
+    for path, host in ((file, "old.test"), (file.with_name("next"), "new.test")):
+        with PinStore(path) as made:
+            made.pin(host, [PIN])
+
+    def open_and_replace(path: Path) -> schema.OpenFile:
+        opened = schema.open_database(path)
+        with contextlib.suppress(FileNotFoundError):  # once
+            file.with_name("next").replace(file)
+        return opened
+
+    with contextlib.ExitStack() as stack:
+        if when == "again":
+            store = stack.enter_context(PinStore(file, clock=lambda: now))
+            shutil.copy(file, file.with_name("copy"))
+            file.with_name("copy").replace(file)
+        monkeypatch.setattr("dynpin.clientstore.file.open_database", open_and_replace)
+        if when == "at first":
+            store = stack.enter_context(PinStore(file, clock=lambda: now))
+        assert store.known_host("new.test") is not None
+        store.pin("late.test", [PIN])
+        with PinStore(file) as other:
+            assert {known.host for known in other.hosts()} == {"new.test", "late.test"}
+
+
+@pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm")])
+@pytest.mark.parametrize("act", [lambda store: store.pin("late.test", [PIN]), lambda store: store.known_host("a.test")])
+def test_a_file_that_was_removed_is_missed_until_it_is_put_back(
+    file: Path, suffixes: tuple[str, ...], act: Callable[[PinStore], object]
+) -> None:
+    # A new one in its place would have no pins, and the copy that somebody is about to put there would never be read.
+    now = 1e9
+    with PinStore(file, clock=lambda: now) as store:
+        store.pin("first.test", [PIN])
+        with PinStore(file.with_name("backup")) as backup:
+            backup.pin("first.test", [OTHER])
+        for suffix in suffixes:
+            file.with_name(file.name + suffix).unlink()
+        now += 1
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"was removed while it was in use\. To put it back, stop"):
+                act(store)
+        assert not file.exists()
+        for suffix in ("-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        shutil.copy(file.with_name("backup"), file)
+        known = store.known_host("first.test")
+        assert known is not None
+        assert known.pins == (OTHER,)
+
+
+def test_a_program_that_starts_after_the_file_was_removed_begins_with_no_pins(store: PinStore, file: Path) -> None:
+    store.close()
+    file.unlink()
     with PinStore(file) as other:
-        assert [known.host for known in other.hosts()] == ["late.test"]
+        assert other.hosts() == []
 
 
 # -- where there is no such index, or another one ---------------------------------------------------------------------
