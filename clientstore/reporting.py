@@ -62,7 +62,7 @@ class ReportQueue:
         context: the enforced context, whose CA certificates the connection to an https report-uri trusts. Without
             one, or where it holds none, the system's are trusted. Its client certificate is never shown.
         background: send from a daemon thread, which starts when there is something to send; else :meth:`send` does.
-        timeout: seconds to wait for the report-uri's host.
+        timeout: seconds to wait for each step of the report-uri's host; for all of them, three times as long.
         max_per_hour: how many attempts are made an hour.
     """
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import select
+import socket
 import sqlite3
 import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -356,9 +360,6 @@ def test_redirects_are_not_followed(store: PinStore, inbox: Inbox) -> None:
 
 
 def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStore, routes: dict[str, int]) -> None:
-    import socket
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -375,6 +376,63 @@ def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStor
         (delivery,) = queue.send()
         thread.join()
     assert delivery.reason == "it answered 500 ?[31mred"
+
+
+@contextlib.contextmanager
+def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) -> Iterator[int]:
+    """A server that never ends what it says, and never falls silent; the port."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if certificate is not None:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                certificate.configure_cert(context)
+                connection = stack.enter_context(context.wrap_socket(connection, server_side=True))
+            connection.sendall(first)
+            for _ in range(400):  # so that the test ends in any case
+                connection.sendall(then)
+                while select.select([connection], [], [], 0.05)[0]:
+                    if not connection.recv(65_536):
+                        return
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(30)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "proxied", "first", "then"),
+    [
+        ("http", False, b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        ("http", False, b"HTTP/1.1 503 Busy\r\nX: ", b"a"),
+        ("https", False, b"HTTP/1.1 503 Busy\r\nX: ", b"a"),
+        ("https", True, b"HTTP/1.1 200 Connection established\r\nX: ", b"a"),
+    ],
+    ids=["status", "header", "tls", "connect"],
+)
+def test_a_collector_that_drips_holds_nobody_for_longer_than_three_timeouts(
+    world: World,
+    routes: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    proxied: bool,
+    first: bytes,
+    then: bytes,
+) -> None:
+    certificate = world.honest.issue_cert("report.test") if scheme == "https" and not proxied else None
+    with dripping(first, then, certificate) as port:
+        routes["report.test"] = port
+        if proxied:
+            monkeypatch.setenv("https_proxy", f"http://report.test:{port}")
+            monkeypatch.delenv("no_proxy", raising=False)
+        queue = by_hand(world.store, timeout=0.3, context=world.plain_context())
+        queue.add(a_report(), f"{scheme}://report.test/hpkp")
+        (delivery,) = queue.send()
+    assert (delivery.outcome, delivery.reason) == ("later", "it took longer than 0.9 seconds")
 
 
 def test_the_proxy_of_the_environment_is_used(store: PinStore, monkeypatch: pytest.MonkeyPatch) -> None:
