@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from dynpin.clientstore.chains import Certificate, der
@@ -246,10 +247,9 @@ class Enforcement:
         if cause is not None:
             violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
         else:
-            report = self._report(validation, proof, served(), now)
-            known = validation.known_host
-            explained = known and explain_violation(validation, known, proof.validated, now, path)
-            violation = PinValidationError(str(explained or validation.reason), validation=validation, report=report)
+            report = self._report(validation, proof, served, now)
+            message = _explained(validation, proof, now, path)
+            violation = PinValidationError(message, validation=validation, report=report)
         logger.error("Pin Validation failed: %s", violation, extra={"host": proof.host})
         if self.on_violation is not None:
             try:
@@ -258,23 +258,26 @@ class Enforcement:
                 logger.exception("the on_violation callback failed for %s", proof.host)
         raise violation
 
-    def _report(self, validation: Validation, proof: Proof, served: tuple[bytes, ...], now: float) -> Report | None:
+    def _report(
+        self, validation: Validation, proof: Proof, served: Callable[[], tuple[bytes, ...]], now: float
+    ) -> Report | None:
         known = validation.known_host
         if known is None:
             return None
-        report = build_report(
-            host=proof.host,
-            port=_port(proof.host),
-            known_host=known,
-            served=served,
-            validated=proof.validated,
-            now=now,
-        )
-        if self.reporter is not None and known.report_uri is not None:
-            try:
+        report: Report | None = None
+        try:
+            report = build_report(
+                host=proof.host,
+                port=_port(proof.host),
+                known_host=known,
+                served=served(),
+                validated=proof.validated,
+                now=now,
+            )
+            if self.reporter is not None and known.report_uri is not None:
                 self.reporter.add(report, known.report_uri)
-            except StoreError:
-                logger.exception("the violation report about %s could not be kept", proof.host)
+        except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
+            logger.exception("the violation report about %s could not be kept", proof.host)
         return report
 
     def _bypassed(self, proof: Proof) -> bool:
@@ -283,6 +286,15 @@ class Enforcement:
         if self.private_roots == "enforce" or self.public_roots is None or not proof.validated:
             return False
         return proof.validated[-1] not in self.public_roots
+
+
+def _explained(validation: Validation, proof: Proof, now: float, store: Path | str | None) -> str:
+    if validation.known_host is not None:
+        try:
+            return str(explain_violation(validation, validation.known_host, proof.validated, now, store))
+        except Exception:  # as with the report
+            logger.exception("the violation at %s could not be explained", proof.host)
+    return str(validation.reason)
 
 
 def _port(host: str) -> int | None:

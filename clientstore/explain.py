@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ def _column(label: str, values: Sequence[str]) -> list[str]:
 
 
 def _forget(host: str, store: Path | str | None) -> str:
-    return f"dynpin hosts forget {host}" + (f" --store {store}" if store is not None else "")
+    # To be pasted into a shell: TLS takes a name such as `a;reboot.example.com`, and a folder may have a space.
+    return shlex.join(["dynpin", "hosts", "forget", host, *(() if store is None else ("--store", str(store)))])
 
 
 def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:
@@ -129,7 +131,9 @@ def _common_name(der: bytes) -> str:
     try:
         subject = x509.load_der_x509_certificate(der).subject
         names = subject.get_attributes_for_oid(NameOID.COMMON_NAME) or list(subject)
-    except ValueError:  # a name that cryptography does not read; the pin beside it is what counts
+    # OpenSSL takes what cryptography does not, a version 4 or a name that is a BIT STRING, each with another error.
+    # The pin beside it is what counts.
+    except Exception:  # noqa: BLE001
         return ""
     # The certificate is the other side's, and the text goes to a terminal.
     return "".join(char if char.isprintable() else "?" for char in str(names[-1].value))[:64] if names else ""

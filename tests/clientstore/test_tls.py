@@ -7,6 +7,7 @@ import copy
 import gc
 import os
 import pickle
+import shlex
 import socket
 import sqlite3
 import ssl
@@ -22,9 +23,11 @@ from dynpin.clientstore import PinStore, enforce, peer_of
 from dynpin.clientstore.enforcement import request_site
 from dynpin.clientstore.tls import OBJECT_IO, SOCKET_IO
 from dynpin.lab.network import TLSServer
+from dynpin.report import Report
 
 from ..scenarios import Clock
-from .world import HOST, World, cross_signed, forged_leaf, leaf_pin
+from .test_reporting import by_hand
+from .world import HOST, World, cross_signed, forged_leaf, leaf_pin, odd_leaf
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: bank.test\r\nAuthorization: Bearer secret\r\n\r\n"
 
@@ -321,7 +324,7 @@ def test_every_method_that_moves_bytes_is_guarded() -> None:
 def test_a_forged_leaf_cannot_borrow_the_authority_it_names(world: World) -> None:
     # Under CERT_NONE OpenSSL builds a "verified" chain from a forged leaf to the real authority.
     world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
-    world.attacker.use(_shows_forged_leaf(world))
+    world.attacker.use(_shows(world, forged_leaf(world.honest)))
     context = world.context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -411,10 +414,9 @@ class _TightensWhenMade(ssl.SSLContext):
         return made
 
 
-def _shows_forged_leaf(world: World) -> ssl.SSLContext:
-    key, chain = forged_leaf(world.honest)
-    file = world.folder / "forged.pem"
-    file.write_bytes(key + chain)
+def _shows(world: World, made: tuple[bytes, bytes]) -> ssl.SSLContext:
+    file = world.folder / "shown.pem"
+    file.write_bytes(b"".join(made))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(file)
     return server
@@ -422,7 +424,7 @@ def _shows_forged_leaf(world: World) -> ssl.SSLContext:
 
 def test_a_context_that_was_loose_when_the_connection_was_made_refuses_a_chain_nobody_verified(world: World) -> None:
     world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
-    world.attacker.use(_shows_forged_leaf(world))
+    world.attacker.use(_shows(world, forged_leaf(world.honest)))
     context = _TightensWhenMade(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=world.honest.cert_pem.bytes().decode())
     enforce(context, world.store)
@@ -435,7 +437,7 @@ def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_cha
     world: World,
 ) -> None:
     world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
-    forged = _shows_forged_leaf(world)
+    forged = _shows(world, forged_leaf(world.honest))
     context = world.context()
     heard = b""
 
@@ -654,6 +656,61 @@ def test_the_callback_sees_the_violation_and_cannot_hide_it(world: World) -> Non
     context = enforce(world.plain_context(), world.store, on_violation=broken)
     error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
     assert seen == [error]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),  # X.509 version 4
+        (b"\x0c\x04\0odd", b"\x03\x04\0odd"),  # a common name that is a BIT STRING
+    ],
+    ids=["version 4", "bit string"],
+)
+def test_a_certificate_that_is_hard_to_read_hides_no_violation(
+    world: World, caplog: pytest.LogCaptureFixture, old: bytes, new: bytes
+) -> None:
+    world.store.pin(HOST, world.header.pins, report_uri="https://report.test/r")
+    world.attacker.use(_shows(world, odd_leaf(world.rogue, HOST, old, new)))
+    with open_tls(world, world.attacker, world.plain_context()):
+        pass  # it is valid but for the pins
+    seen: list[PinValidationError] = []
+    kept = by_hand(world.store)
+    context = enforce(world.plain_context(), world.store, on_violation=seen.append, reporter=kept)
+    error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+    assert "none of its pinned keys" in str(error)
+    assert "dynpin hosts forget bank.test" in str(error)
+    assert seen == [error]
+    assert "Pin Validation failed" in caplog.text
+    assert [report.noted_host for report in kept.pending()] == [HOST]
+
+
+class _BrokenReporter:
+    def add(self, report: Report, report_uri: str) -> object:
+        raise RuntimeError(f"{report.hostname} to {report_uri}: the reporter is broken")
+
+
+def test_a_broken_reporter_hides_no_violation(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.store.pin(HOST, world.header.pins, report_uri="https://report.test/r")
+    context = enforce(world.plain_context(), world.store, reporter=_BrokenReporter())
+    error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
+    assert error.report is not None
+    assert "the reporter is broken" in caplog.text
+
+
+def test_the_command_to_paste_is_one_command_whatever_the_names(world: World) -> None:
+    host = "a;id;$(reboot).evil.test"
+    folder = world.folder / "my pins; $(id)"
+    folder.mkdir()
+    world.attacker.use(_shows(world, odd_leaf(world.rogue, host, b"odd", b"odd")))
+    with PinStore(folder / "pins") as store:
+        store.pin(host, world.header.pins)
+        context = enforce(world.plain_context(), store)
+        error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context, host))
+        command = str(error).partition("is right:  ")[2]
+        assert shlex.split(command) == ["dynpin", "hosts", "forget", host, "--store", str(store.path)]
+        context.check_hostname = False
+        error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context, host))
+        assert str(error).endswith(f"give up the pins:  {command}")
 
 
 def test_the_report_has_both_chains_and_the_port_where_the_adapter_told_it(world: World) -> None:

@@ -104,3 +104,44 @@ def cross_signed(intermediate: trustme.CA, other: trustme.CA) -> bytes:
         extension = own.extensions.get_extension_for_class(kind)
         builder = builder.add_extension(extension.value, critical=extension.critical)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def odd_leaf(authority: trustme.CA, host: str, old: bytes, new: bytes) -> tuple[bytes, bytes]:
+    """A leaf of the authority in which `old` is another encoding, as an attacker with an authority may make it.
+
+    OpenSSL takes what cryptography does not. `new` must be as long as `old`. Key and chain, PEM.
+    """
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    signer = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    sound = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "\0odd")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    body = sound.tbs_certificate_bytes
+    assert old in body
+    assert len(old) == len(new)
+    body = body.replace(old, new, 1)
+    rest = sound.public_bytes(serialization.Encoding.DER)[4 + len(body) : -len(sound.signature) - 3]
+    signed = body + rest + _tlv(0x03, b"\0" + signer.sign(body, ec.ECDSA(hashes.SHA256())))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, ssl.DER_cert_to_PEM_cert(_tlv(0x30, signed)).encode() + authority.cert_pem.bytes()
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    if length < 0x80:
+        return bytes([tag, length]) + content
+    size = (length.bit_length() + 7) // 8
+    return bytes([tag, 0x80 | size]) + length.to_bytes(size) + content
