@@ -105,7 +105,7 @@ class _Connection(http.client.HTTPConnection):
             if left <= 0:
                 break
             try:
-                sock = socket.create_connection(found[:2], min(timeout, left), source_address)
+                sock = socket.create_connection((str(found[0]), int(found[1])), min(timeout, left), source_address)
             except OSError as error:
                 failure = error
                 continue

@@ -114,8 +114,6 @@ class PinnedAdapter(HTTPAdapter):
     def _pin_proxy_context(
         self, given: ssl.SSLContext | None, verify: bool | str | os.PathLike[str] | None
     ) -> ssl.SSLContext:
-        if given in self._pin_proxy_contexts.values():
-            return given
         key = given or verify
         if key not in self._pin_proxy_contexts:
             # One that is made here must not show the site's client certificate to the proxy.

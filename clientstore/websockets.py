@@ -11,6 +11,11 @@ from websockets.http11 import Response
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
 
+try:
+    from websockets.proxy import get_proxy
+except ImportError:  # where websockets 15.0 has it
+    from websockets.uri import get_proxy  # type: ignore[no-redef,attr-defined]  # pyright: ignore
+
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
@@ -45,21 +50,16 @@ def pinned_connect(
         private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
-        options: everything else that websockets' ``connect`` takes, but ``create_connection``.
+        options: everything else that websockets' ``connect`` takes, but ``create_connection``. The TLS of an https
+            proxy, by ``proxy`` or the environment, is held against the pins of the proxy's own name.
     """
 
     class Noting(_NotingConnection):
         pass
 
-    Noting.pin_store = own_store(store, Noting)
-    if parse_uri(uri).secure:
-        options["ssl"] = enforce(
-            _default_context() if ssl is None else ssl,
-            Noting.pin_store,
-            private_roots=private_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
+    pins = Noting.pin_store = own_store(store, Noting)
+    how: dict[str, Any] = {"private_roots": private_roots, "on_violation": on_violation, "reporter": reporter}
+    _harden(parse_uri(uri), ssl, options, lambda context: enforce(context, pins, **how))
     made = _Connect(uri, create_connection=Noting, **options)
     judge: Callable[[Exception], Exception | None] = made.process_exception
 
@@ -85,16 +85,10 @@ def pinned_connect_sync(
     class Noting(_NotingSyncConnection):
         pass
 
-    Noting.pin_store = own_store(store, Noting)
+    pins = Noting.pin_store = own_store(store, Noting)
+    how: dict[str, Any] = {"private_roots": private_roots, "on_violation": on_violation, "reporter": reporter}
     parsed = parse_uri(uri)
-    if parsed.secure:
-        options["ssl"] = enforce(
-            _default_context() if ssl is None else ssl,
-            Noting.pin_store,
-            private_roots=private_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
+    _harden(parsed, ssl, options, lambda context: enforce(context, pins, **how))
     token = request_site.set((parsed.host, parsed.port))
     try:
         # websockets' overloads leave it open for options that are passed on.
@@ -168,5 +162,21 @@ def _note(store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Respo
         )
 
 
-def _default_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def _harden(
+    uri: WebSocketURI,
+    context: ssl.SSLContext | None,
+    options: dict[str, Any],
+    hardened: Callable[[ssl.SSLContext], ssl.SSLContext],
+) -> None:
+    """Put hardened contexts into the options of ``connect``: for the server, and for an https proxy on the way."""
+    if uri.secure:
+        options["ssl"] = hardened(context or ssl.create_default_context())
+    proxy: str | bool | None = options.get("proxy", True)
+    if options.get("sock") is not None:
+        proxy = None
+    elif proxy is True:
+        proxy = get_proxy(uri)
+    # websockets refuses the option with any other proxy.
+    if isinstance(proxy, str) and proxy.lower().startswith("https:"):
+        given = options.get("proxy_ssl")
+        options["proxy_ssl"] = hardened(given if isinstance(given, ssl.SSLContext) else ssl.create_default_context())

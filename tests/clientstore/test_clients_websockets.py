@@ -25,7 +25,7 @@ from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 from .inbox import Inbox
 from .libraries import through_a_proxy
 from .sites import Proxy
-from .world import HOST, World
+from .world import HOST, World, leaf_pin
 
 
 def run(main: Callable[[], Awaitable[object]]) -> object:
@@ -135,6 +135,34 @@ def test_the_handshake_is_noted_and_the_attacker_refused(
         violation = refused(world, lambda: library(world, f"wss://{HOST}:{world.attacker.port}/", **options))
     assert violation.report is not None
     assert violation.report.port == world.attacker.port
+
+
+@through_a_proxy
+@pytest.mark.parametrize("way", ["environment", "proxy=", "proxy_ssl="])
+@pytest.mark.parametrize("library", [by_websockets, by_websockets_sync], ids=lambda library: library.__name__)
+def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
+    world: World, port: int, monkeypatch: pytest.MonkeyPatch, library: Callable[..., str], way: str
+) -> None:
+    bundle = world.folder / "roots.pem"
+    bundle.write_bytes(world.honest.cert_pem.bytes())
+    if way != "proxy_ssl=":
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with Proxy(world.honest.issue_cert("proxy.test")) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+
+        def visit() -> str:
+            options: dict[str, Any] = {} if way == "environment" else {"proxy": proxy.url}
+            if way == "proxy_ssl=":
+                options["proxy_ssl"] = world.plain_context()
+            return library(world, f"wss://{HOST}:{port}/", **options)
+
+        assert visit() == "hello"
+        world.store.pin("proxy.test", [leaf_pin(world.backup)])
+        with pytest.raises(Exception, match=r"proxy\.test shows none of its pinned keys") as caught:
+            visit()
+        assert pin_violation(caught.value) is not None
+        assert len(proxy.tunnels) == 1
 
 
 @each
