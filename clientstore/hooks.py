@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any, Protocol
+from urllib.request import getproxies
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
@@ -80,20 +81,44 @@ class PinnedClientBase:
                 context, self.pin_store, private_roots=private_roots, on_violation=on_violation, reporter=reporter
             )
 
-        make_context = self.pin_library.create_ssl_context
-        if options.get("proxy") is not None:
-            given = options["proxy"]
+        def hardened_proxy(given: Any) -> Any:  # noqa: ANN401 - the library's own kinds
             proxy = copy(given) if isinstance(given, self.pin_library.Proxy) else self.pin_library.Proxy(given)
             if proxy.url.scheme == "https":
                 # Its TLS has a context of its own, which must not show the site's client certificate.
                 proxy.ssl_context = hardened(proxy.ssl_context or make_context(trust_env=trust_env))
-            options["proxy"] = proxy
+            return proxy
+
+        make_context = self.pin_library.create_ssl_context
+        context = hardened(make_context(verify=verify, cert=cert, trust_env=trust_env))
+        if options.get("proxy") is not None:
+            options["proxy"] = hardened_proxy(options["proxy"])
+        elif trust_env:
+            # In place of the transports that the library would make for these, by contexts that it shows nobody.
+            asynchronous = isinstance(self, self.pin_library.AsyncClient)
+            transport = self.pin_library.AsyncHTTPTransport if asynchronous else self.pin_library.HTTPTransport
+            how = {name: options[name] for name in ("http1", "http2", "limits") if name in options}
+            options["mounts"] = {
+                pattern: transport(verify=context, trust_env=trust_env, proxy=hardened_proxy(url), **how)
+                for pattern, url in _tls_proxies_of_the_environment().items()
+            }
         options |= {
-            "verify": hardened(make_context(verify=verify, cert=cert, trust_env=trust_env)),
+            "verify": context,
             "trust_env": trust_env,
             "event_hooks": with_hooks(event_hooks, self._pin_tell_site, self._pin_note),
         }
         super().__init__(**options)
+
+
+def _tls_proxies_of_the_environment() -> dict[str, str]:
+    """The https proxies of the environment by the pattern under which httpx mounts them."""
+    proxies = getproxies()
+    if "*" in [name.strip() for name in proxies.get("no", "").split(",")]:
+        return {}
+    return {
+        f"{scheme}://": proxies[scheme]
+        for scheme in ("http", "https", "all")
+        if proxies.get(scheme, "").lower().startswith("https://")
+    }
 
 
 def _refuse_transports(options: Mapping[str, object]) -> None:

@@ -29,7 +29,7 @@ class PinnedClient(PinnedClientBase, httpx2.Client):
         reporter: what becomes of violation reports.
         event_hooks: as httpx2 has it; your hooks run besides the two that are needed here.
         options: everything else that :class:`httpx2.Client` takes, but ``transport`` and ``mounts``. The TLS of
-            an https ``proxy`` is held against the pins of the proxy's own name.
+            an https proxy, by ``proxy`` or the environment, is held against the pins of the proxy's own name.
 
     Raises:
         UnenforceableContext: with ``transport`` or ``mounts``, which would connect without this client's context.

@@ -297,6 +297,41 @@ def test_httpx_concurrent_requests_report_each_its_own_port(
 
 
 @every_httpx
+@pytest.mark.parametrize("variable", ["https_proxy", "all_proxy"])
+def test_httpx_the_tls_of_a_proxy_of_the_environment_is_held_against_its_own_pins(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    library: Any,
+    client_class: Any,
+    async_class: Any,
+    variable: str,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(_roots(world)))
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    def visit() -> int:
+        with client_class(world.store, verify=world.plain_context()) as client:
+            return client.get(world.site.url(HOST)).status_code
+
+    async def visit_async() -> int:
+        async with async_class(world.store, verify=world.plain_context()) as client:
+            return (await client.get(world.site.url(HOST))).status_code
+
+    with Proxy(world.honest.issue_cert("proxy.test")) as proxy:
+        monkeypatch.setenv(variable, proxy.url)
+        assert (visit(), run(visit_async), len(proxy.tunnels)) == (200, 200, 2)
+        world.store.pin("proxy.test", [leaf_pin(world.backup)])
+        for attempt in (visit, lambda: run(visit_async)):
+            with pytest.raises(Exception, match=r"proxy\.test shows none of its pinned keys") as caught:
+                attempt()
+            assert pin_violation(caught.value) is not None
+        assert len(proxy.tunnels) == 2
+        for exempt in ("*", f"elsewhere.test, {HOST}"):
+            monkeypatch.setenv("no_proxy", exempt)
+            assert (visit(), run(visit_async), len(proxy.tunnels)) == (200, 200, 2)
+
+
+@every_httpx
 def test_httpx_streamed_responses_are_noted(world: World, library: Any, client_class: Any, async_class: Any) -> None:
     with (
         client_class(world.store, verify=world.plain_context()) as client,
