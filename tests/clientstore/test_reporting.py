@@ -15,7 +15,7 @@ import sys
 import textwrap
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -379,7 +379,7 @@ def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStor
 
 
 @contextlib.contextmanager
-def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) -> Iterator[int]:
+def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) -> Generator[int]:
     """A server that never ends what it says, and never falls silent; the port."""
 
     def serve() -> None:
