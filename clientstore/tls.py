@@ -6,6 +6,8 @@ the end of the handshake, so every library that takes a context is covered by th
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 import sys
@@ -164,9 +166,10 @@ class _SocketGuard(_HandshakeGuard, ssl.SSLSocket):
     def dynpin_ready(self) -> None:
         """Have the checking handshake pass before any I/O: OpenSSL would run one inside a write, unchecked."""
         _raise_again(self)
-        # No TLS yet (not connected), or no TLS any more (unwrapped): what is sent then is not TLS at all.
-        if inner(self) is not None:
-            self.do_handshake()
+        if inner(self) is None:
+            # Not connected, or shut down before its handshake: ssl would pass the bytes on as they are.
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self.do_handshake()
 
 
 class _ObjectGuard(_HandshakeGuard, ssl.SSLObject):

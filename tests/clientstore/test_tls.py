@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import gc
 import os
 import pickle
@@ -238,6 +239,24 @@ def test_io_before_the_handshake_runs_the_checking_handshake(world: World, name:
         world.connect(world.attacker), server_hostname=HOST, do_handshake_on_connect=False
     )
     assert_refused_unheard(world, lambda: IMPLICIT[name](tls, world))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("name", IMPLICIT)
+def test_a_connection_shut_down_before_its_handshake_sends_nothing_in_the_clear(world: World, name: str) -> None:
+    # ssl drops TLS with any shutdown, and has the socket below send from then on.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = socket.create_connection(listener.getsockname(), timeout=10)
+        peer, _ = listener.accept()
+        with (
+            peer,
+            world.context().wrap_socket(connection, server_hostname=HOST, do_handshake_on_connect=False) as tls,
+        ):
+            tls.shutdown(socket.SHUT_RD)
+            with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+                IMPLICIT[name](tls, world)
+            tls.close()
+            assert peer.recv(4096) == b""
 
 
 REPEATED: dict[str, Callable[[ssl.SSLSocket], object]] = {
