@@ -26,7 +26,7 @@ from dynpin.clientstore.schema import (
     transaction,
 )
 from dynpin.clientstore.table import select
-from dynpin.clientstore.usage import BATCH, Uses
+from dynpin.clientstore.usage import BATCH, MOST, Uses
 from dynpin.errors import StoreError
 from dynpin.hosts import KnownPinnedHost
 
@@ -97,11 +97,15 @@ class StoreFile:
             yield self._open()
 
     @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection]:
-        """The connection inside a transaction that holds the file's write lock, committed durably at the end."""
+    def writing(self, *, wait: bool = True) -> Generator[sqlite3.Connection]:
+        """The connection inside a transaction that holds the file's write lock, committed durably at the end.
+
+        Raises:
+            StoreError: where the file cannot be written; without `wait` at once where somebody else writes.
+        """
         with self._lock, store_errors(self.path):
             connection = self._open()
-            with transaction(connection):
+            with transaction(connection, wait=wait):
                 self._look()  # under the write lock, so that the next to write is this connection
                 changes = connection.total_changes
                 yield connection
@@ -261,21 +265,30 @@ class StoreFile:
     def count_use(self, host: str, now: float) -> None:
         """Count that the pins of a host have let a connection pass."""
         self._uses.append((host, now))
-        if len(self._uses) >= BATCH:
-            self.write_uses()
+        # A handshake waits for it: where the file, or this store, is in use, the next batch is soon enough.
+        if len(self._uses) % BATCH == 0 and self._lock.acquire(blocking=False):
+            try:
+                self._write_uses(wait=False)
+            finally:
+                self._lock.release()
 
     def write_uses(self) -> None:
         """Write how often pins were used, as far as it is collected: for a person to read, so nothing fails for it."""
         with self._lock:
-            if self._closed or not self._uses:
+            self._write_uses(wait=True)
+
+    def _write_uses(self, *, wait: bool) -> None:
+        if self._closed or not self._uses:
+            return
+        try:
+            if not self.read_only:
+                with self.writing(wait=wait):
+                    return  # every transaction writes them
+        except StoreError as error:
+            logger.info("how often pins were used could not be written: %s", error)
+            if len(self._uses) < MOST:
                 return
-            try:
-                if not self.read_only:
-                    with self.writing():
-                        return  # every transaction writes them
-            except StoreError as error:
-                logger.info("how often pins were used could not be written: %s", error)
-            self._uses.forget(len(self._uses))
+        self._uses.forget(len(self._uses))
 
     # -- fork ---------------------------------------------------------------------------------------------------
 

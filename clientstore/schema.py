@@ -301,9 +301,9 @@ def _other_version(path: Path | str, version: int) -> StoreError:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Generator[None]:
+def transaction(connection: sqlite3.Connection, *, wait: bool = True) -> Generator[None]:
     """Hold the write lock of the file from the first read to the commit; roll back on any error."""
-    _begin(connection)
+    _begin(connection, _BUSY_TIMEOUT_MS / 1000 if wait else 0.0)
     try:
         yield
     except BaseException:
@@ -313,16 +313,16 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
     connection.execute("COMMIT")
 
 
-def _begin(connection: sqlite3.Connection) -> None:
+def _begin(connection: sqlite3.Connection, patience: float) -> None:
     # SQLite's own waiting sleeps up to a tenth of a second: with eight writers the file would lie idle half the time.
-    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    deadline = time.monotonic() + patience
     connection.execute("PRAGMA busy_timeout=0")
     try:
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
                     raise
                 time.sleep(_LOOK_AGAIN)
             else:
@@ -356,7 +356,7 @@ def _advice(error: sqlite3.Error) -> str:
     if "full" in text:
         return "The disk is full: nothing was lost, free some space and try again."
     if "locked" in text:
-        return f"Another process has held it for {_BUSY_TIMEOUT_MS // 1000} seconds."
+        return f"Another process holds it; a write waits for that {_BUSY_TIMEOUT_MS // 1000} seconds at most."
     return (
         "Nothing is enforced or sent until it is mended: run `dynpin hosts check`, or move the file away to start "
         "with no pins."

@@ -6,10 +6,12 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass
 
-__all__ = ["BATCH", "Usage", "Uses"]
+__all__ = ["BATCH", "MOST", "Usage", "Uses"]
 
 # How many uses are collected before they are written: a handshake must not wait for the disk.
 BATCH = 1_000
+# How many are kept in memory while they cannot be written; then they are forgotten.
+MOST = 10 * BATCH
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.check import check
+from dynpin.clientstore.usage import BATCH, MOST
 
 from ..scenarios import BASE, Clock
 from .test_store import writes
@@ -100,6 +103,52 @@ def test_counting_never_fails_a_connection(store: PinStore, file: Path, caplog: 
         for _ in range(2_500):
             assert store.validate("a.test", [LEAF]).ok
     assert "could not be written" in caplog.text
+
+
+def test_counting_waits_for_nobody_who_writes(store: PinStore, file: Path) -> None:
+    store.pin("a.test", [LEAF])
+    asked: list[str] = []
+    with store.reading() as connection:
+        connection.set_trace_callback(asked.append)
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2 * BATCH):
+            assert store.validate("a.test", [LEAF]).ok
+        assert asked.count("BEGIN IMMEDIATE") == 2
+        other.execute("ROLLBACK")
+    assert store.usage()["a.test"].count == 2 * BATCH  # written late, and not lost
+
+
+def test_what_cannot_be_written_of_the_counting_is_forgotten_in_the_end(store: PinStore, file: Path) -> None:
+    store.pin("a.test", [LEAF])
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(MOST + 1):
+            assert store.validate("a.test", [LEAF]).ok
+        other.execute("ROLLBACK")
+    assert store.usage()["a.test"].count == 1
+
+
+def test_counting_waits_for_no_thread_that_holds_the_store(store: PinStore) -> None:
+    store.pin("a.test", [LEAF])
+    store.validate("a.test", [LEAF])
+    held, counted = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+
+    def hold() -> None:
+        with store.reading():
+            held.set()
+            in_time.append(counted.wait(10))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    for _ in range(BATCH):
+        store.count_use("a.test", BASE)
+    counted.set()
+    thread.join()
+    assert in_time == [True]
+    assert store.usage()["a.test"].count == BATCH + 1
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------
