@@ -19,6 +19,7 @@ import niquests.adapters
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.roots import same_roots
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
@@ -47,6 +48,8 @@ class _Noting:
     host: str
     port: int | None
     sock: object
+    proxy: Any
+    proxy_config: Any
     proxy_is_forwarding: bool
 
     _pin_peer: Peer | None = None
@@ -61,16 +64,30 @@ class _Noting:
     def _pin_harden(self) -> None:
         verified = self.cert_reqs in (None, "CERT_REQUIRED", ssl.CERT_REQUIRED)
         context = self.pin_adapter.pin_context
+        if self.proxy is not None and self.proxy.scheme == "https":
+            # Its TLS has a context of its own, which must not show the site's client certificate.
+            proxy_context = self.proxy_config.ssl_context or (
+                same_roots(context) if context is not None and verified else self._pin_proxy_context(verified)
+            )
+            enforce(proxy_context, self.pin_adapter.pin_store, **self.pin_adapter.pin_options)
+            self.proxy_config = self.proxy_config._replace(ssl_context=proxy_context)
         if context is not None and verified:
             # niquests would load its default roots into the caller's context.
             self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None
         else:
             # One for each connection, as niquests has it: the roots and the certificate of a request are loaded there.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            if not verified:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
+            context = _bare_context(verified)
         self.ssl_context = enforce(context, self.pin_adapter.pin_store, **self.pin_adapter.pin_options)
+
+    def _pin_proxy_context(self, verified: bool) -> ssl.SSLContext:
+        context = _bare_context(verified)
+        # niquests loads the roots of a request into no context that it is given for a proxy.
+        roots = {"cafile": self.ca_certs, "capath": self.ca_cert_dir, "cadata": self.ca_cert_data}
+        if any(roots.values()):
+            context.load_verify_locations(**roots)
+        elif verified:
+            context.load_default_certs()
+        return context
 
     def _pin_remember(self) -> None:
         # TLS inside TLS, and asynchronous sockets, have an object of their own around the one that counts.
@@ -95,6 +112,14 @@ class _Noting:
                 response.headers.getlist(REPORT_ONLY_NAME),
                 port=port,
             )
+
+
+def _bare_context(verified: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not verified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class _NotingConnection(_Noting):

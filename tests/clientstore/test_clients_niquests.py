@@ -14,7 +14,7 @@ from tests.environments import ROOT
 
 from .inbox import Inbox
 from .sites import HTTP2Site, Proxy
-from .world import HOST, World
+from .world import HOST, World, leaf_pin
 
 both = pytest.mark.parametrize("kind", ["sync", "async"])
 
@@ -75,6 +75,16 @@ def test_http_2_and_connect(world: World, visits: Any, kind: str) -> None:
         assert len(proxy.tunnels) >= 2
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
+
+
+@both
+def test_the_tls_of_a_proxy_is_held_against_its_own_pins(world: World, visits: Any, kind: str) -> None:
+    with Proxy(world.honest.issue_cert("proxy.test")) as proxy:
+        assert visits(f"{kind} {world.site.url(HOST)} {proxy.url}") == [{"status": 200}]
+        world.store.pin("proxy.test", [leaf_pin(world.backup)])
+        (told,) = visits(f"{kind} {world.site.url(HOST)} {proxy.url}")
+        assert "proxy.test shows none of its pinned keys" in told["violation"]
+        assert len(proxy.tunnels) == 1
 
 
 def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Any) -> None:
