@@ -171,7 +171,7 @@ def _harden(
     """Put hardened contexts into the options of ``connect``: for the server, and for an https proxy on the way."""
     if uri.secure:
         options["ssl"] = hardened(context or ssl.create_default_context())
-    proxy: str | bool | None = options.get("proxy", True)
+    proxy: object = options.get("proxy", True)
     if options.get("sock") is not None:
         proxy = None
     elif proxy is True:

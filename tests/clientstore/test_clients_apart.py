@@ -309,11 +309,11 @@ def test_httpx_the_tls_of_a_proxy_of_the_environment_is_held_against_its_own_pin
     monkeypatch.setenv("SSL_CERT_FILE", str(_roots(world)))
     monkeypatch.delenv("no_proxy", raising=False)
 
-    def visit() -> int:
+    def visit() -> object:
         with client_class(world.store, verify=world.plain_context()) as client:
             return client.get(world.site.url(HOST)).status_code
 
-    async def visit_async() -> int:
+    async def visit_async() -> object:
         async with async_class(world.store, verify=world.plain_context()) as client:
             return (await client.get(world.site.url(HOST))).status_code
 
@@ -321,7 +321,8 @@ def test_httpx_the_tls_of_a_proxy_of_the_environment_is_held_against_its_own_pin
         monkeypatch.setenv(variable, proxy.url)
         assert (visit(), run(visit_async), len(proxy.tunnels)) == (200, 200, 2)
         world.store.pin("proxy.test", [leaf_pin(world.backup)])
-        for attempt in (visit, lambda: run(visit_async)):
+        attempts: list[Callable[[], object]] = [visit, lambda: run(visit_async)]
+        for attempt in attempts:
             with pytest.raises(Exception, match=r"proxy\.test shows none of its pinned keys") as caught:
                 attempt()
             assert pin_violation(caught.value) is not None
