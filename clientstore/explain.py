@@ -15,7 +15,7 @@ from dynpin.pins import chain_pins
 from dynpin.report import rfc3339
 from dynpin.validation import Validation
 
-__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation"]
+__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation", "forget_command"]
 
 _DAY = 86_400.0
 
@@ -82,7 +82,7 @@ def explain_violation(
         origin=f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}",
         meaning=meaning,
         way_out=way_out,
-        command=_forget(known.host, store),
+        command=forget_command(known.host, store),
     )
 
 
@@ -94,7 +94,7 @@ def explain_unverified(validation: Validation, cause: str, store: Path | str | N
         f"{validation.host} is pinned, but {cause}.\n"
         "  A chain that was not verified proves nothing, so its pins cannot be checked. Nothing was sent.\n"
         "  Turn certificate and host name verification on again for this connection,\n"
-        f"  or give up the pins:  {_forget(host, store)}"
+        f"  or give up the pins:  {forget_command(host, store)}"
     )
 
 
@@ -112,8 +112,9 @@ def _column(label: str, values: Sequence[str]) -> list[str]:
     return [f"  {label if index == 0 else '':<8}{value}" for index, value in enumerate(values)]
 
 
-def _forget(host: str, store: Path | str | None) -> str:
-    # To be pasted into a shell: TLS takes a name such as `a;reboot.example.com`, and a folder may have a space.
+def forget_command(host: str, store: Path | str | None) -> str:
+    """The command that forgets the pins of a host, as it is pasted into a shell."""
+    # TLS takes a name such as `a;reboot.example.com`, and a folder may have a space.
     return shlex.join(["dynpin", "hosts", "forget", host, *(() if store is None else ("--store", str(store)))])
 
 

@@ -18,7 +18,7 @@ from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.check import check as check_file
 from dynpin.clientstore.check import repair as repair_file
-from dynpin.clientstore.explain import duration
+from dynpin.clientstore.explain import duration, forget_command
 from dynpin.clientstore.formats import describe
 from dynpin.clientstore.formats.fields import certificate_digest
 from dynpin.clientstore.usage import Usage
@@ -232,8 +232,7 @@ def _pin(text: str) -> Pin:
 
 
 def _covered(covering: KnownPinnedHost, store: Path | None) -> str:
-    where = "" if store is None else f" --store {store}"
-    return f": {covering.host} covers its subdomains. To forget that one:  dynpin hosts forget {covering.host}{where}"
+    return f": {covering.host} covers its subdomains. To forget that one:  {forget_command(covering.host, store)}"
 
 
 def _count(entry: KnownPinnedHost) -> str:

@@ -139,8 +139,10 @@ def _read(file: str) -> tuple[str, str]:
         if file == "-":
             return sys.stdin.read(), "stdin"
         return Path(file).read_text(encoding="utf-8-sig"), file
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{file} cannot be read: {error}")
+    except UnicodeDecodeError:
+        fail(f"{file} cannot be read: it is not UTF-8 text. Save it as UTF-8, or name the file that you exported")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}. Check its name and its permissions; - reads stdin")
 
 
 def _entries(text: str, name: str, form: ImportFormat | None, keys: Path | None, now: float) -> list[KnownPinnedHost]:

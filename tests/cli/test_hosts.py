@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import ssl
 import time
@@ -197,6 +198,34 @@ def test_a_bad_file_changes_nothing(dynpin_hosts: Command, file: Path, tmp_path:
     assert "row 3" in err
     with PinStore(file) as store:
         assert store.known_host("new.test") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "cause", "next_step"),
+    [(None, "No such file or directory", "Check its name"), (b"\xff\xfe\0", "not UTF-8 text", "Save it as UTF-8")],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_cause_and_the_next_step(
+    dynpin_hosts: Command, file: Path, tmp_path: Path, content: bytes | None, cause: str, next_step: str
+) -> None:
+    path = tmp_path / "given.txt"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = dynpin_hosts("import", path, "--store", file)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"dynpin: {path} cannot be read: ")
+    assert cause in err
+    assert next_step in err
+    assert "Errno" not in err
+
+
+def test_the_command_to_paste_is_quoted(dynpin_hosts: Command, tmp_path: Path) -> None:
+    path = tmp_path / "my pins"
+    with PinStore(path) as store:
+        store.pin("bank.test", [LEAF, BACKUP], include_subdomains=True)
+        store.pin("shop.bank.test", [OTHER])
+    _, out, _ = dynpin_hosts("forget", "shop.bank.test", "--store", path)
+    command = out.partition("forget that one:")[2]
+    assert shlex.split(command) == ["dynpin", "hosts", "forget", "bank.test", "--store", str(path)]
 
 
 def test_check_finds_and_repairs(dynpin_hosts: Command, file: Path) -> None:
