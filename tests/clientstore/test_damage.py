@@ -201,6 +201,50 @@ def test_a_missing_file_with_its_wal_left_behind_is_not_a_new_store(file: Path, 
     assert not file.exists()
 
 
+ALIVE_THEN_KILLED = """
+import os, sys
+from dynpin import Pin
+from dynpin.clientstore import PinStore
+store = PinStore(sys.argv[1])
+for number in range(60):
+    store.pin(f"late{number}.test", [Pin(bytes(32))])
+os._exit(0)
+"""
+
+
+def test_what_is_said_of_backups_brings_back_all_of_one(file: Path, clock: Clock) -> None:
+    # A program that was killed leaves its -wal, which SQLite would read over the backup that is put beside it.
+    backup = file.with_name("backup")
+    with PinStore(backup, clock=clock) as store:
+        for number in range(100):
+            store.pin(f"kept{number}.test", [LEAF])
+    subprocess.run([sys.executable, "-c", ALIVE_THEN_KILLED, str(file)], check=True)
+    wal = file.with_name(f"{file.name}-wal")
+    assert wal.stat().st_size > 0
+
+    said: list[str] = []
+    file.rename(file.with_name("away"))
+    for empty in (False, True):  # gone, and cut off
+        if empty:
+            file.touch()
+        with pytest.raises(StoreError) as caught:
+            PinStore(file)
+        said.append(str(caught.value))
+    file.write_bytes(b"\0" * 8192)
+    wal.rename(file.with_name("aside"))
+    with pytest.raises(StoreError) as caught:
+        repair(file, BASE)
+    said.append(str(caught.value))
+    file.with_name("aside").rename(wal)
+    way_out = f"stop the programs that use it, remove {file.name}-wal and {file.name}-shm, then copy a backup to {file}"
+    assert [way_out in text for text in said] == [True, True, True]
+
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+    shutil.copy(backup, file)
+    assert names(file, clock) == {f"kept{number}.test" for number in range(100)}
+
+
 def test_pins_that_others_may_change_are_a_finding(filled: Path) -> None:
     assert check(filled, BASE) == []
     filled.chmod(0o666)
