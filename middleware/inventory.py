@@ -79,7 +79,7 @@ class Inventory:
             return built
         from dynpin.middleware.ramp.keeping import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
 
-        position = RampFile(self.ramp.state).read() or self.ramp.begin(0)
+        position = RampFile(self.ramp.state, self.ramp.token).read() or self.ramp.begin(0)
         return built._replace(header=header_at(built.header, position.max_age))
 
     def own_keys(self) -> dict[Pin, str]:
@@ -109,7 +109,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
         top = _Table(str(file), "", tomllib.loads(file.read_text("utf-8")), _TOP)
     except OSError as error:
         raise PolicyError(f"{file} cannot be read ({error.strerror or error})") from None
-    except ValueError as error:  # of TOML, of UTF-8, or of a name that no file has
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has
         raise PolicyError(f"{file} is no TOML: {error}") from None
     policy = top.table("policy", _POLICY)
     hosts = top.texts("hosts", 'the names that the site answers, such as hosts = ["www.example.com"]')
@@ -197,7 +197,10 @@ class _Table:
         match = _DURATION.fullmatch(found.strip().lower()) if isinstance(found, str) else None
         if match is None:
             raise self.wrong(key, 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"')
-        return timedelta(**{match["unit"] + "s": int(match["count"])})
+        try:
+            return timedelta(**{match["unit"] + "s": int(match["count"])})
+        except OverflowError:
+            raise self.wrong(key, "a time that a calendar holds") from None
 
     def seconds(self, key: str) -> int:
         found = self.duration(key)

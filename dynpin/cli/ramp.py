@@ -16,7 +16,7 @@ from dynpin.errors import PolicyError
 from dynpin.middleware.inventory import Inventory, read_inventory
 from dynpin.middleware.ramp.asking import ask, intake_refusal
 from dynpin.middleware.ramp.keeping import RampFile
-from dynpin.middleware.ramp.steps import Position, Ramp, duration, reported, shown
+from dynpin.middleware.ramp.steps import Position, Ramp, duration, reported, shown, unheard
 from dynpin.report import rfc3339
 
 __all__ = ["app"]
@@ -34,7 +34,7 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
     site, ramp = _ramp(inventory)
     at = moment(now)
     kept = _kept(ramp)
-    position = _as_of_now(ramp, kept or ramp.begin(at))
+    position = _as_of_now(ramp, kept or ramp.begin(at), at)
     hindrance = _hindrance(ramp, position)
     above = ramp.above(position.max_age)
     left = 0 if above is None else max(0, ramp.stay(position.max_age) - position.waited)
@@ -73,7 +73,7 @@ def next_command(
     """Move up one step now. Exit code 1 where reports came in, nobody could be asked, or it is early."""
     _, ramp = _ramp(inventory)
     at = moment(now)
-    position = _as_of_now(ramp, _kept(ramp) or ramp.begin(at))
+    position = _as_of_now(ramp, _kept(ramp) or ramp.begin(at), at)
     above = ramp.above(position.max_age)
     if above is None:
         finding(f"the ramp is at its end, {shown(ramp.target)}")
@@ -132,13 +132,14 @@ def _ramp(inventory: InventoryOption) -> tuple[Inventory, Ramp]:
 
 
 def _kept(ramp: Ramp) -> Position | None:
-    return RampFile(ramp.state).read()
+    return RampFile(ramp.state, ramp.token).read()
 
 
-def _as_of_now(ramp: Ramp, position: Position) -> Position:
+def _as_of_now(ramp: Ramp, position: Position, now: float) -> Position:
     """The position with what the collector says now, not at the server's last question."""
-    sight = ask(ramp, position.began_at)
-    return replace(position, open_groups=sight.open_groups, failure=sight.failure)
+    sight = ask(ramp, min(position.began_at, now))
+    failure = unheard(position, sight)
+    return replace(position, open_groups=position.open_groups if failure else sight.open_groups, failure=failure)
 
 
 def _hindrance(ramp: Ramp, position: Position) -> str:
@@ -161,7 +162,7 @@ def _line(ramp: Ramp, position: Position, level: int | None) -> str:
 
 
 def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position]) -> None:
-    before, after = RampFile(ramp.state).change(ramp.begin(at), decide, at)
+    before, after = RampFile(ramp.state, ramp.token).change(ramp.begin(at), decide, at)
     if after.max_age != before.max_age:
         typer.echo(f"{shown(before.max_age)} -> {shown(after.max_age)}; a running server follows within seconds")
     elif after.is_held != before.is_held:

@@ -73,4 +73,4 @@ def sent_on_ramp(path: str | os.PathLike[str]) -> tuple[tuple[int, int | None], 
         PolicyError: where the inventory, or the position on its ramp, cannot be read.
     """
     ramp = read_inventory(path).ramp
-    return () if ramp is None else RampFile(ramp.state).sent()
+    return () if ramp is None else RampFile(ramp.state, ramp.token).sent()

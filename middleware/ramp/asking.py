@@ -22,15 +22,22 @@ _LONGEST = 4 << 20
 
 def ask(ramp: Ramp, since: float) -> Sight:
     """What the collector has of this policy since a time; muted groups are left out, since somebody chose so."""
-    query = urlencode({"token": ramp.token, "state!": "muted", "since": rfc3339(since), "limit": 100})
     try:
-        status, body = _request(f"{ramp.collector}/api/groups?{query}", "GET", _signing_in(ramp))
-        if status != http.HTTPStatus.OK:
-            hint = "; its password stands in [ramp] password_file or DYNPIN_PASSWORD" if status in (401, 403) else ""
-            return Sight(failure=f"{ramp.collector}/api/groups answers {status}{hint}")
-        groups = cast("list[dict[str, str]]", json.loads(body)["entries"])
-        times = [datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups]
-        return Sight(max(times, default=None), sum(group["state"] == "open" for group in groups))
+        found: list[list[float]] = []
+        # Groups come the last seen first, so that one tells the time; the open ones are asked for apart, since they may
+        # stand behind any number of others.
+        for more in ({"state": "open", "limit": "100"}, {"state!": "muted", "limit": "1"}, {"limit": "1"}):
+            query = urlencode({"token": ramp.token, "since": rfc3339(since), **more})
+            status, body = _request(f"{ramp.collector}/api/groups?{query}", "GET", _signing_in(ramp))
+            if status != http.HTTPStatus.OK:
+                hint = (
+                    "; its password stands in [ramp] password_file or DYNPIN_PASSWORD" if status in (401, 403) else ""
+                )
+                return Sight(failure=f"{ramp.collector}/api/groups answers {status}{hint}")
+            groups = cast("list[dict[str, str]]", json.loads(body)["entries"])
+            found.append([datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups])
+        waiting, counted, known = found
+        return Sight(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
     except (OSError, http.client.HTTPException) as error:
         return Sight(failure=f"{ramp.collector} cannot be asked: {error or type(error).__name__}")
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -49,7 +49,7 @@ class Driver(Rounds[Ramped, str]):
         """Ask the collector where it is time, and move; what there is to say is logged when it is new."""
         if member.ramp is None:
             return ""
-        told = self._drive(member.ramp, RampFile(member.ramp.state))
+        told = self._drive(member.ramp, RampFile(member.ramp.state, member.ramp.token))
         if told and told != before:
             logger.error("%s", told)
         return told
@@ -82,7 +82,7 @@ class Driver(Rounds[Ramped, str]):
     def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position], Position]:
         """What to do with the position, all that the network says being known."""
         before = position or ramp.begin(now)
-        sight = ask(ramp, before.began_at)
+        sight = ask(ramp, min(before.began_at, now))
         if decide(before, ramp, sight, now).max_age != before.max_age:
             refusal = intake_refusal(ramp)
             sight = Sight(failure=refusal) if refusal else sight

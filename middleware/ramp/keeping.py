@@ -16,11 +16,15 @@ __all__ = ["RampFile"]
 _TABLES = """
     CREATE TABLE position (
         only INTEGER PRIMARY KEY CHECK (only = 1), began_at INTEGER NOT NULL, max_age INTEGER, waited REAL NOT NULL,
-        asked_at REAL, disturbed_at REAL, open_groups INTEGER NOT NULL, is_held INTEGER NOT NULL, failure TEXT NOT NULL
+        asked_at REAL, disturbed_at REAL, open_groups INTEGER NOT NULL, is_held INTEGER NOT NULL, failure TEXT NOT NULL,
+        token TEXT NOT NULL
     );
     CREATE TABLE sent (at INTEGER NOT NULL, max_age INTEGER);
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 """
+# From each version to the next. Whoever writes to a file of version 1 first makes it his own.
+_MIGRATIONS = {1: "ALTER TABLE position ADD COLUMN token TEXT NOT NULL DEFAULT ''; PRAGMA user_version = 2"}
+_VERSION = 2
 _FIELDS = ("began_at", "max_age", "waited", "asked_at", "disturbed_at", "open_groups", "is_held", "failure")
 
 
@@ -29,21 +33,25 @@ class RampFile:
 
     Every process of the server reads and writes it; a connection lives no longer than one of these calls, so that
     none crosses a fork.
+
+    Args:
+        path: the file.
+        token: that of the report-uri by whose reports this ramp moves; a file is of one alone.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, token: str) -> None:
+        self.path, self.token = path, token
 
     def read(self) -> Position | None:
         """The position, or None where the ramp has not begun.
 
         Raises:
-            PolicyError: where the file is damaged, or of something else.
+            PolicyError: where the file is damaged, or of something else, as the ramp of another policy.
         """
         if not self.path.exists():
             return None
         with self._connection("mode=ro") as db:
-            return None if _is_new(db) else _position(db)
+            return _position(db) if self._version(db) else None
 
     def sent(self) -> tuple[tuple[int, int | None], ...]:
         """Since when which max-age was sent, oldest first; None is report-only.
@@ -54,7 +62,7 @@ class RampFile:
         if not self.path.exists():
             return ()
         with self._connection("mode=ro") as db:
-            return () if _is_new(db) else tuple(db.execute("SELECT at, max_age FROM sent ORDER BY at, rowid"))
+            return tuple(db.execute("SELECT at, max_age FROM sent ORDER BY at, rowid")) if self._version(db) else ()
 
     def change(self, begin: Position, decide: Callable[[Position], Position], now: float) -> tuple[Position, Position]:
         """Decide from the position as it is, while no other process can; the position before and after.
@@ -69,24 +77,41 @@ class RampFile:
         """
         with self._connection("mode=rwc") as db:
             db.execute("BEGIN IMMEDIATE")
-            if _is_new(db):
-                for statement in _TABLES.split(";"):
+            version = self._version(db)
+            while version < _VERSION:
+                for statement in (_MIGRATIONS[version] if version else _TABLES).split(";"):
                     db.execute(statement)
+                version = self._version(db)
             kept = _position(db)
             before = kept or begin
             after = decide(before)
+            # Whatever the clock did: what is sent from now on was sent after all else.
+            (at,) = db.execute("SELECT max(?, coalesce(max(at), 0)) FROM sent", (int(now),)).fetchone()
             marks = ", ".join("?" * len(_FIELDS))
             values = asdict(after)
             db.execute(
-                f"REPLACE INTO position (only, {', '.join(_FIELDS)}) VALUES (1, {marks})",  # noqa: S608 - our own names
-                [values[name] for name in _FIELDS],
+                f"REPLACE INTO position (only, {', '.join(_FIELDS)}, token) VALUES (1, {marks}, ?)",  # noqa: S608 - our own names
+                [*(values[name] for name in _FIELDS), self.token],
             )
             if kept is None:
-                db.execute("INSERT INTO sent VALUES (?, ?)", (int(now), before.max_age))
+                db.execute("INSERT INTO sent VALUES (?, ?)", (at, before.max_age))
             if after.max_age != before.max_age:
-                db.execute("INSERT INTO sent VALUES (?, ?)", (int(now), after.max_age))
+                db.execute("INSERT INTO sent VALUES (?, ?)", (at, after.max_age))
             db.execute("COMMIT")
         return before, after
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        """The version of the tables, 0 where there are none; refused where they are not this ramp's."""
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        if version > _VERSION:
+            raise PolicyError(f"{self.path} was written by a newer version of dynpin: update this one")
+        if version > 1:
+            (other,) = db.execute("SELECT max(token) FROM position WHERE token != ''").fetchone()
+            if other not in (None, self.token):
+                raise PolicyError(
+                    f"{self.path}: this file keeps the ramp of another report-uri; name another with state="
+                )
+        return version
 
     @contextlib.contextmanager
     def _connection(self, mode: str) -> Generator[sqlite3.Connection]:
@@ -101,10 +126,6 @@ class RampFile:
                 f"{self.path}, which keeps the position on the ramp, cannot be used ({error}). The server needs to "
                 "write to it and to its folder; without the file the ramp begins anew"
             ) from None
-
-
-def _is_new(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("PRAGMA user_version").fetchone()[0] == 0)
 
 
 def _position(db: sqlite3.Connection) -> Position | None:

@@ -22,6 +22,7 @@ __all__ = [
     "header_at",
     "reported",
     "shown",
+    "unheard",
 ]
 
 # Seconds between two questions to the collector, and the longest silence between two answers that counts as quiet.
@@ -128,11 +129,15 @@ class Position:
 
 
 class Sight(NamedTuple):
-    """What the collector said: the last report that counts, and the open groups; or why it said nothing."""
+    """What the collector said: the last report that counts, and the open groups; or why it said nothing.
+
+    `newest_at` is the last report of all that it has, muted ones too.
+    """
 
     last_report_at: float | None = None
     open_groups: int = 0
     failure: str = ""
+    newest_at: float | None = None
 
 
 def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position:
@@ -144,8 +149,11 @@ def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position
     the server did not run, counts for nothing; nor does more than a quarter of an hour at once, whatever the clock
     says.
     """
-    if sight.failure:
-        return replace(position, failure=sight.failure)
+    # A clock that stood ahead when the ramp began must not hide what comes in until that time.
+    position = replace(position, began_at=min(position.began_at, int(now)))
+    failure = unheard(position, sight)
+    if failure:
+        return replace(position, failure=failure)
     gap = 0.0 if position.asked_at is None else min(max(0.0, now - position.asked_at), _LONGEST_GAP)
     waited, disturbed_at = position.waited + gap, position.disturbed_at
     if sight.last_report_at is not None and (disturbed_at is None or sight.last_report_at > disturbed_at):
@@ -162,6 +170,19 @@ def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position
     if above is None or seen.is_held or seen.open_groups or waited < ramp.stay(seen.max_age):
         return seen
     return replace(seen, max_age=above, waited=0.0)
+
+
+def unheard(position: Position, sight: Sight) -> str:
+    """Why what the collector said tells nothing of the time until now; empty where it does."""
+    if sight.failure:
+        return sight.failure
+    disturbed_at = position.disturbed_at
+    if position.open_groups and disturbed_at is not None and (sight.newest_at or 0.0) < disturbed_at:
+        return (
+            "the collector has lost reports that nobody had looked at (is its database new, or was it pruned?); "
+            "dynpin ramp restart begins anew"
+        )
+    return ""
 
 
 def header_at(header: PublicKeyPins, max_age: int | None) -> PublicKeyPins:

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,6 +149,106 @@ def test_a_clock_that_jumps_moves_nothing(ground: Ground) -> None:
     assert server.sent() == "report-only"
 
 
+def test_a_clock_that_was_ahead_when_the_ramp_began_hides_no_report(ground: Ground) -> None:
+    ground.clock.forward(365 * DAY)
+    server = ground.server()
+    ground.clock.forward(-365 * DAY)
+    server.look()
+    ground.report()
+    server.run(5 * HOUR)
+    assert server.sent() == "report-only"
+    ground.mark("resolved")
+    server.run(3 * HOUR)
+    # By the file too, by which guard and rotate count, what is sent now was sent last.
+    assert [max_age for _, max_age in RampFile(ground.state, "demo").sent()] == [None, 5 * MINUTE, TARGET]
+    assert server.sent() == TARGET
+
+
+def test_an_open_group_holds_it_behind_any_number_of_others(ground: Ground) -> None:
+    server = ground.server()
+    ground.report()
+    ground.collector.groups()
+    with closing(sqlite3.connect(ground.collector.file)) as db, db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(groups)") if row[1] not in ("id", "key", "state")]
+        for number in range(600):  # more than one answer of the collector holds
+            db.execute(
+                f"INSERT INTO groups (key, state, {', '.join(columns)}) "
+                f"SELECT ?, 'resolved', {', '.join(columns)} FROM groups WHERE state = 'open'",
+                (f"{number:032x}",),
+            )
+        db.execute("UPDATE groups SET last_seen = last_seen + 1 WHERE state = 'resolved'")
+    server.run(5 * HOUR)
+    assert server.sent() == "report-only"
+
+
+def test_a_collector_that_has_lost_an_open_group_moves_nothing(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = ground.server()
+    ground.report()
+    server.run(ASK_EVERY)
+    ground.collect(file=ground.site.folder / "new.sqlite")
+    ground.describe()
+    server.policy.refresh()
+    server.run(5 * HOUR)
+    assert server.sent() == "report-only"
+    assert "has lost reports that nobody had looked at" in caplog.text
+    assert "has lost reports" in ramp(ground, "next", code=1)
+    assert "report-only" in ramp(ground, "restart")
+    server.run(2 * HOUR + ASK_EVERY)
+    assert server.sent() == 5 * MINUTE
+
+
+def test_what_is_muted_is_not_lost(ground: Ground) -> None:
+    server = ground.server()
+    ground.report()
+    server.run(ASK_EVERY)
+    ground.mark("muted")
+    server.run(2 * HOUR)
+    assert server.sent() == 5 * MINUTE
+
+
+def test_two_policies_share_no_file(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    ground.collect(tokens=["demo", "other"], file=ground.site.folder / "both.sqlite")
+    server = ground.server()
+    refusal = "this file keeps the ramp of another report-uri; name another with state="
+    with pytest.raises(PolicyError, match=refusal):
+        Policy.from_inventory(ground.describe(token="other"))
+    with pytest.raises(PolicyError, match=refusal):
+        RampFile(ground.state, "other").sent()
+    with pytest.raises(PolicyError, match=refusal):
+        RampFile(ground.state, "other").change(RAMP.begin(0), lambda position: position, 0)
+    server.policy.refresh()
+    assert "the last good header stays" in caplog.text
+    apart = ground.server(f'state = "other.sqlite"\nsteps = {STEPS}', token="other")
+    assert apart.sent() == "report-only"
+
+
+def test_a_file_of_an_earlier_version_belongs_to_who_writes_to_it_first(ground: Ground) -> None:
+    server = ground.server()
+    server.run(2 * HOUR)
+    with closing(sqlite3.connect(ground.state)) as db, db:
+        db.execute("ALTER TABLE position DROP COLUMN token")
+        db.execute("PRAGMA user_version = 1")
+    kept = RampFile(ground.state, "demo")
+    assert kept.read() == RampFile(ground.state, "other").read()
+    again = ground.server()
+    assert again.sent() == 5 * MINUTE
+    again.run(HOUR)
+    assert again.sent() == TARGET
+    assert [max_age for _, max_age in kept.sent()] == [None, 5 * MINUTE, TARGET]
+    with pytest.raises(PolicyError, match="of another report-uri"):
+        RampFile(ground.state, "other").read()
+
+
+def test_a_file_of_a_later_version_is_left_alone(ground: Ground) -> None:
+    ground.server()
+    with closing(sqlite3.connect(ground.state)) as db, db:
+        db.execute("PRAGMA user_version = 3")
+    with pytest.raises(PolicyError, match="written by a newer version of dynpin"):
+        RampFile(ground.state, "demo").read()
+
+
 def test_a_report_holds_it_until_somebody_has_looked(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
     server = ground.server()
     server.run(2 * HOUR)
@@ -247,7 +347,7 @@ def test_the_workers_of_a_server_agree(ground: Ground) -> None:
     for worker in workers:
         worker.policy.refresh()
     assert [worker.sent() for worker in workers] == [5 * MINUTE] * 3
-    assert [max_age for _, max_age in RampFile(ground.state).sent()] == [None, 5 * MINUTE]
+    assert [max_age for _, max_age in RampFile(ground.state, "demo").sent()] == [None, 5 * MINUTE]
 
 
 def test_the_header_follows_the_file_within_two_looks(ground: Ground) -> None:
@@ -270,7 +370,7 @@ def test_a_policy_that_is_not_enforced_begins_anew(ground: Ground) -> None:
     ground.describe()
     server.policy.refresh()
     assert server.sent() == "report-only"
-    assert [max_age for _, max_age in RampFile(ground.state).sent()] == [None, 5 * MINUTE, None]
+    assert [max_age for _, max_age in RampFile(ground.state, "demo").sent()] == [None, 5 * MINUTE, None]
 
 
 def test_a_ramp_may_come_and_go_while_the_server_runs(ground: Ground) -> None:
