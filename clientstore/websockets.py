@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Generator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio import client as asyncio_client
 from websockets.http11 import Response
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
-
-try:
-    from websockets.proxy import get_proxy
-except ImportError:  # where websockets 15.0 has it
-    from websockets.uri import get_proxy  # type: ignore[no-redef,attr-defined]  # pyright: ignore
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
@@ -24,6 +19,14 @@ from dynpin.clientstore.tls import enforce, peer_of
 from dynpin.clientstore.violations import pin_violation
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+if TYPE_CHECKING:
+    from websockets.proxy import get_proxy
+else:
+    try:
+        from websockets.proxy import get_proxy
+    except ImportError:  # where websockets 15 has it
+        from websockets.uri import get_proxy
 
 __all__ = ["pinned_connect", "pinned_connect_sync"]
 
