@@ -19,7 +19,7 @@ import niquests.adapters
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store, take_in
-from dynpin.clientstore.roots import same_roots
+from dynpin.clientstore.roots import refuse_certificate, same_roots
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce, peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
@@ -45,6 +45,8 @@ class _Noting:
     ca_certs: str | None
     ca_cert_dir: str | None
     ca_cert_data: str | bytes | None
+    cert_file: str | None
+    cert_data: str | bytes | None
     host: str
     port: int | None
     sock: object
@@ -72,6 +74,8 @@ class _Noting:
             enforce(proxy_context, self.pin_adapter.pin_store, **self.pin_adapter.pin_options)
             self.proxy_config = self.proxy_config._replace(ssl_context=proxy_context)
         if context is not None and verified:
+            if self.cert_file or self.cert_data:
+                refuse_certificate()
             # niquests would load its default roots into the caller's context.
             self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None
         else:
@@ -209,7 +213,8 @@ class PinnedAdapter(_Pinned, niquests.adapters.HTTPAdapter):  # type: ignore[mis
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for what
-            niquests makes of ``verify`` and ``cert``.
+            niquests makes of ``verify`` and ``cert``. A request with ``cert`` is refused with it by TypeError: the
+            context would show that client certificate to other hosts, too.
         private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.

@@ -16,7 +16,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from dynpin.clientstore.enforcement import PrivateRoots, Reporter
 from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.responses import own_store
-from dynpin.clientstore.roots import same_roots
+from dynpin.clientstore.roots import refuse_certificate, same_roots
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.tls import enforce
 from dynpin.clientstore.urllib3 import note_responses
@@ -89,11 +89,7 @@ class PinnedAdapter(HTTPAdapter):
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             if cert and verify and self._pin_own_context is not None:
-                raise TypeError(
-                    "cert= together with PinnedAdapter(context=...) would have the context, which serves every host, "
-                    "show the client certificate from then on; load it into the context yourself, by load_cert_chain, "
-                    "or leave context= out and name the roots by verify="
-                )
+                refuse_certificate()
             key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
             if key not in self._pin_contexts:
                 self._pin_contexts[key] = enforce(self._pin_context(verify), self.pin_store, **self._pin_options)

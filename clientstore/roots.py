@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import ssl
+from typing import NoReturn
 
-__all__ = ["same_roots"]
+__all__ = ["refuse_certificate", "same_roots"]
+
+
+def refuse_certificate() -> NoReturn:
+    """Refuse a request's client certificate where the context is the caller's: the library would load it into that one.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        "cert= together with PinnedAdapter(context=...) would have the context, which serves every host, show the "
+        "client certificate from then on; load it into the context yourself, by load_cert_chain, or leave context= out "
+        "and name the roots by verify="
+    )
 
 
 def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:

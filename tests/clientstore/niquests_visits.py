@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import sys
 
 import niquests
@@ -42,6 +43,15 @@ def asynchronous(store: PinStore, url: str, verify: str | bool, proxies: dict[st
     return asyncio.run(visit())
 
 
+def certificate_with_a_context(store: PinStore, url: str, roots: str, pem: str) -> str:
+    with PinnedSession(store, context=ssl.create_default_context(cafile=roots)) as session:
+        try:
+            session.get(url, cert=pem)
+        except TypeError as error:
+            return str(error)
+    return "sent"
+
+
 def refusals(store: PinStore) -> list[str]:
     found: list[str] = []
     session = PinnedSession(store)
@@ -69,6 +79,8 @@ if __name__ == "__main__":
             proxies = {"https": proxy} if proxy else {}
             if kind == "refusals":
                 told.append(refusals(store))
+            elif kind == "certificate":
+                told.append(certificate_with_a_context(store, url, roots, proxy))
             elif kind == "async":
                 told.append(asynchronous(store, url, roots, proxies))
             else:

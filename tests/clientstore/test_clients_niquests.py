@@ -87,6 +87,15 @@ def test_the_tls_of_a_proxy_is_held_against_its_own_pins(world: World, visits: A
         assert len(proxy.tunnels) == 1
 
 
+def test_a_client_certificate_does_not_stay_in_the_callers_context(world: World, visits: Any) -> None:
+    pem = world.folder / "client.pem"
+    world.honest.issue_cert("client@bank.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    (told,) = visits(f"certificate {world.site.url(HOST)} {pem}")
+    assert "load_cert_chain" in told
+    world.site.wait_idle()
+    assert world.site.application_bytes == 0
+
+
 def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Any) -> None:
     world.pin_site()
     refusals, unverified = visits("refusals", f"unverified {world.attacker.url(HOST)}")
