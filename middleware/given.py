@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from dynpin.errors import PolicyError
@@ -9,6 +10,8 @@ from dynpin.middleware.policy import Policy, PolicyOptions
 
 __all__ = ["PolicySource", "given_policies"]
 
+
+logger = logging.getLogger("dynpin.middleware")
 
 PolicySource = Policy | str | os.PathLike[str]
 
@@ -27,6 +30,11 @@ def given_policies(
         raise PolicyError(f"report_only= takes a policy of mode='report-only'; this one has mode={second.mode!r}")
     if first is not None and second is not None and first.mode == "report-only":
         raise PolicyError("two policies are report-only: a response carries one of each kind at most (RFC 7469 §2.2.1)")
+    if second is not None and first is not None and first.header is not None and first.header.report_only:
+        logger.warning(
+            "The ramp stands at report-only, and until it moves up the header of report_only= is not sent: a response "
+            "carries one of each kind at most (RFC 7469 §2.2.1)"
+        )
     policies = tuple(each for each in (first, second) if each is not None)
     for each in policies:
         each.watch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -9,6 +10,8 @@ from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 __all__ = ["Rounds"]
+
+logger = logging.getLogger("dynpin.middleware")
 
 _PATIENCE = 5.0
 
@@ -57,7 +60,12 @@ class Rounds(ABC, Generic[Member, Seen]):
         with self._membership:
             members = list(self._members.items())
         for each, before in members:
-            now = self.look_at(each, before)
+            try:
+                now = self.look_at(each, before)
+            except Exception:
+                # A fault of ours, and one member's: the others are looked at all the same, and this one again.
+                logger.exception("%s could not look at %r", self.name, each)
+                continue
             if now != before:
                 with self._membership:
                     self._members[each] = now

@@ -21,9 +21,9 @@ from dynpin._version import __version__
 from dynpin.clientstore.chains import unverified_chain, verified_chain
 from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sources import HeaderField, fields_of_response
-from dynpin.errors import InvalidHeader
+from dynpin.errors import InvalidHeader, InvalidHost
 from dynpin.header import REPORT_ONLY_NAME, PublicKeyPins
-from dynpin.hosts import superdomains
+from dynpin.hosts import canonical_host, superdomains
 from dynpin.pins import chain_pins
 
 __all__ = ["Look", "Response", "Site", "addresses_of", "look_at"]
@@ -260,7 +260,7 @@ def _subdomains(site: Site, page: Response, say: Callable[[str], None]) -> dict[
             pass
     found: dict[str, tuple[str, ...]] = {}
     for name in list(dict.fromkeys(named))[:MAX_SUBDOMAINS]:
-        if "*" in name or site.host not in superdomains(name):
+        if "*" in name or site.host not in superdomains(name) or not _is_host(name):
             continue
         say(f"subdomain {name}")
         try:
@@ -276,6 +276,15 @@ def _subdomains(site: Site, page: Response, say: Callable[[str], None]) -> dict[
     return found
 
 
+def _is_host(name: str) -> bool:
+    """Whether this can be a host's name; what a certificate names may be none, which sockets refuse in odd ways."""
+    try:
+        canonical_host(name)
+    except InvalidHost:
+        return False
+    return True
+
+
 def _probe(uri: str, site: Site) -> str:
     """An HTTP status, or the failure in words."""
     parts = urlsplit(uri)
@@ -287,7 +296,7 @@ def _probe(uri: str, site: Site) -> str:
                 return str(_exchange(plain, host, port, "HEAD", parts.path or "/")[0])
             with site.context.wrap_socket(plain, server_hostname=host) as tls:
                 return str(_exchange(tls, host, port, "HEAD", parts.path or "/")[0])
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeError, http.client.HTTPException) as error:
         return str(error) or type(error).__name__
 
 

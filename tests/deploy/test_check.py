@@ -14,6 +14,15 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from dynpin import Pin, PublicKeyPins
 from tests.deploy.commands import dynpin
@@ -207,6 +216,43 @@ def test_subdomains_that_the_policy_hits(tmp_path: Path) -> None:
         assert faults(check(site, port, code=0)) == set()
     assert [each["message"].split()[0] for each in seen["findings"]] == [f"shop.{HOST}"]
     assert {each["message"].split()[0] for each in more["findings"]} == {f"shop.{HOST}", f"blog.{HOST}"}
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 70}.{HOST}", f"a..{HOST}", f".{HOST}"])
+def test_a_name_that_no_network_knows_silences_nothing(name: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = x509.load_pem_x509_certificate(authority.issue_cert(HOST).cert_chain_pems[0].bytes())
+    key = trustme_key(authority)
+    own = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(
+        issued.issuer, issued.subject, own.public_key(), 1, issued.not_valid_before_utc, issued.not_valid_after_utc
+    )
+    for extension in issued.extensions:
+        if not isinstance(extension.value, x509.SubjectAlternativeName | x509.SubjectKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
+    # No library makes such a name of its own accord; whoever asks a careless CA may have it.
+    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.DNSName(name)])
+    made = builder.add_extension(names, critical=False).sign(key, SHA256())
+    site = make_site(tmp_path, HOST)
+    authority.cert_pem.write_to_path(site.roots)
+    site.chain.write_bytes(made.public_bytes(Encoding.PEM))
+    site.both.write_bytes(
+        own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
+    )
+    with serving(everywhere(policy(site, NEW, include_subdomains=True)), site) as port:
+        assert faults(check(site, port, code=0)) == set()
+
+
+def trustme_key(authority: trustme.CA) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def test_a_report_uri_that_no_network_knows_silences_nothing(site: Site) -> None:
+    uri = f"https://{'a' * 70}.test/"
+    with serving(everywhere(policy(site, NEW, report_uri=uri)), site) as port:
+        assert faults(check(site, port, code=0)) == set()
 
 
 def test_the_inventory_knows_every_pin(site: Site, tmp_path: Path) -> None:

@@ -236,7 +236,16 @@ def test_a_rotation_is_one_edit(inventory: Path, site: Site, caplog: pytest.LogC
     watcher.before_fork()
 
 
-@pytest.mark.parametrize("text", ["hosts = [", SOUND.replace("backup.pub", "absent.pub")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hosts = [",
+        SOUND.replace("backup.pub", "absent.pub"),
+        SOUND.replace("3600", '"999999999 weeks"'),
+        f"x = {'[' * 5000}{']' * 5000}",
+    ],
+    ids=["no TOML", "a missing file", "longer than a calendar", "nested"],
+)
 def test_a_bad_edit_keeps_the_last_good_header(
     text: str, inventory: Path, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import PolicyError
-from dynpin.middleware import Policy
+from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
 from dynpin.middleware.ramp.driver import Driver
 from dynpin.middleware.ramp.driver import driver as the_driver
 from dynpin.middleware.ramp.keeping import RampFile
@@ -404,6 +404,20 @@ def test_a_folder_that_cannot_be_written_is_told_and_moves_nothing(
     [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "The ramp stays where it is" in told
     assert "needs to write to it and to its folder" in told
+
+
+def test_a_report_only_policy_beside_the_foot_of_the_ramp_is_not_dropped_in_silence(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = Policy(**ground.site.options | {"mode": "report-only", "max_age": None, "report_uri": "https://r.test/"})
+    said = "until it moves up the header of report_only= is not sent"
+    server = ground.server()
+    PublicKeyPinsWSGIMiddleware(lambda environ, start_response: [], server.policy, report_only=trial)
+    assert said in caplog.text
+    caplog.clear()
+    server.run(2 * HOUR)
+    PublicKeyPinsWSGIMiddleware(lambda environ, start_response: [], server.policy, report_only=trial)
+    assert said not in caplog.text
 
 
 def test_the_middleware_drives_it(ground: Ground) -> None:

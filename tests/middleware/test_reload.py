@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware
-from dynpin.middleware.watching import Watcher, signature
+from dynpin.middleware.watching import Signature, Watcher, signature
 from dynpin.middleware.watching import watcher as the_watcher
 from tests.middleware.conftest import Connect, Site, serving_asgi
 
@@ -233,6 +233,30 @@ def test_a_policy_that_nobody_holds_is_watched_no_more(site: Site, watcher: Watc
     del policy
     gc.collect()
     assert gone() is None
+
+
+def test_a_member_that_fails_ends_nothing(site: Site, watcher: Watcher, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        made_from: Signature = ()
+        looks = 0
+
+        def signature(self) -> Signature:
+            self.looks += 1
+            raise RuntimeError("a fault of ours")
+
+        def refresh(self) -> bool:
+            return False
+
+    broken, policy = Broken(), Policy(**site.options)
+    watcher.add(broken)
+    watcher.add(policy)
+    rotate(site)
+    watcher.look()
+    watcher.look()
+    assert str(policy.header) == site.expected()
+    assert broken.looks == 2
+    assert "dynpin-policy-watcher could not look at" in caplog.text
+    assert "a fault of ours" in caplog.text
 
 
 def test_a_policy_of_bare_pins_has_nothing_to_watch(site: Site) -> None:
