@@ -246,8 +246,11 @@ class StoreFile:
 
     def _look_round(self, now: float) -> None:
         """What is not looked at each time: whether the file is still the same one, and whether the clock has jumped."""
-        with self._lock, store_errors(self.path):
-            self._look()  # another file is another generation
+        with store_errors(self.path):
+            # No lock where all is well: a thread that waits to write may hold it for long.
+            if self._index is None or not self._is_the_file():
+                with self._lock:
+                    self._look()  # another file is another generation
         seen_at = self._seen.at
         if seen_at is None or not 0.0 <= now - seen_at < TICK:
             self._tell_of_jump(seen_at, now)

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -198,6 +199,28 @@ def test_another_file_in_its_place_is_noticed_within_a_second_by_what_asks_no_da
         known = store.known_host("first.test")
         assert known is not None
         assert known.pins == (OTHER,)
+
+
+def test_the_look_at_the_file_waits_for_no_thread_that_holds_the_store(file: Path) -> None:
+    now = 1e9
+    held, looked = threading.Event(), threading.Event()
+    in_time: list[bool] = []
+    with PinStore(file, clock=lambda: now) as store:
+        generation = store.generation()
+
+        def hold() -> None:
+            with store.reading():
+                held.set()
+                in_time.append(looked.wait(10))
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(10)
+        now += 1
+        assert store.now_unless_written(generation) == now
+        looked.set()
+        thread.join()
+    assert in_time == [True]
 
 
 @pytest.mark.parametrize("when", ["at first", "again"])
