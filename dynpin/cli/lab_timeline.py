@@ -46,7 +46,7 @@ def _events(timeline: Timeline) -> Padding:
     table.add_column(width=1)
     table.add_column()
     before = ""
-    for event in with_expiries(timeline.events):
+    for event in with_expiries(timeline.events, timeline.hostile_keys):
         when = day(event.at)
         sign, style = _sign(event.outcome)
         table.add_row("" if when == before else when, Text(sign, style=style), _told(timeline, event, style))
@@ -94,7 +94,8 @@ def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequen
     wrong = sum(not playing.ok for playing in playings)
     played = sum(playing.timeline is not None for playing in playings)
     console.print(
-        f"\n{played} playings; {wrong or 'none'} did not go as asserted.", style="bold red" if wrong else "green"
+        f"\n{played} playings; {f'{wrong} did not go' if wrong else 'all went'} as asserted.",
+        style="bold red" if wrong else "green",
     )
 
 

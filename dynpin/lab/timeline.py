@@ -5,12 +5,16 @@ A scenario is played by one user agent (dynpin itself, or the model of another);
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from dynpin.deploy.lint.faults import duration
 from dynpin.pins import Pin
 
 __all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
+
+_SECONDS = re.compile(r"\b([0-9]{2,}) seconds\b")
 
 Role = Literal["authority", "site", "attacker", "client"]
 
@@ -126,10 +130,16 @@ class Timeline:
         return [event for event in self.events if event.outcome is not None]
 
     def named(self, text: str) -> str:
-        """A text with the names of keys in place of their pins, which are others at each playing."""
+        """A text for people: keys by their names in place of their pins, times as ``60 days`` in place of seconds."""
         for key in self.keys:
             text = text.replace(str(key.pin), key.name)
-        return text
+        return _SECONDS.sub(lambda found: duration(int(found[1])), text)
+
+    @property
+    def hostile_keys(self) -> list[Key]:
+        """The keys of attackers."""
+        attackers = {actor.name for actor in self.actors if actor.role == "attacker"}
+        return [key for key in self.keys if key.owner in attackers]
 
     def sentence(self, event: Event) -> str:
         """What happened, with its actor, as a sentence."""

@@ -226,6 +226,13 @@ def test_pins_are_bands_from_the_noting_to_the_expiry() -> None:
     assert len({round(stripe.box.right) for stripe in stripes if stripe.box.right - stripe.box.left > 40}) == 1
 
 
+def test_pins_of_an_attacker_are_told_as_such_when_they_expire() -> None:
+    hostile = [Key("Mallory key 1", HOME, "Mallory")]
+    events = [visit(0, noting="noted", until=30), visit(40)]
+    assert with_expiries(events)[1].text == "holds the pins of bank.test no longer: they have expired"
+    assert with_expiries(events, hostile)[1].text == "holds Mallory's pins for bank.test no longer: they have expired"
+
+
 def test_pins_lapse_without_a_column_where_their_client_is_seen_no_more() -> None:
     seen = Event(40 * DAY, "Mallory", "waits")
     told = with_expiries([visit(0, noting="noted", until=30), seen])

@@ -70,6 +70,7 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) ->
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     agents = [name for name in AGENTS if any(playing.agent == name for playing in playings)]
     return environment.get_template("handout.html").render(
         agents=[AGENTS[name] for name in agents],
@@ -79,6 +80,12 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) ->
         dark=DARK,
         version=__version__,
     )
+
+
+def _code(text: str) -> Markup:
+    """What stands in backticks, as code."""
+    parts = text.split("`")
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 def _chapter(scenario: Scenario, agents: Sequence[str], playings: Sequence[Playing]) -> _Chapter:

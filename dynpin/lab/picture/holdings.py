@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynpin.lab.timeline import Event
+from dynpin.lab.timeline import Event, Key
 from dynpin.pins import Pin
 
 __all__ = ["Holding", "holdings", "with_expiries"]
@@ -36,10 +36,16 @@ class Holding:
     has_lapsed: bool = False
 
 
-def with_expiries(events: Sequence[Event]) -> list[Event]:
-    """The events, and between them one for each entry that expires before its client does something again."""
+def with_expiries(events: Sequence[Event], hostile: Sequence[Key] = ()) -> list[Event]:
+    """The events, and between them one for each entry that expires before its client does something again.
+
+    Args:
+        events: of a story.
+        hostile: the keys of attackers, whose pins are told as theirs.
+    """
     told: list[Event] = []
     until: dict[tuple[str, str], float] = {}
+    pinned: dict[tuple[str, str], tuple[Pin, ...]] = {}
     for index, event in enumerate(events):
         # An expired entry is no entry (RFC 7469 §2.3.3), whether or not its client looks.
         for (client, host), at in sorted(until.items(), key=lambda entry: (entry[1], entry[0])):
@@ -47,7 +53,9 @@ def with_expiries(events: Sequence[Event]) -> list[Event]:
                 del until[client, host]
                 if all(later.actor != client for later in events[index:]):
                     continue
-                text = f"holds the pins of {host} no longer: they have expired"
+                whose = next((key.owner for key in hostile if key.pin in pinned[client, host]), None)
+                what = f"{whose}'s pins for {host}" if whose else f"the pins of {host}"
+                text = f"holds {what} no longer: they have expired"
                 told.append(Event(at, client, text, host=host, noting="removed", section="2.3.3"))
         told.append(event)
         if event.host is None:
@@ -56,6 +64,7 @@ def with_expiries(events: Sequence[Event]) -> list[Event]:
             until.pop((event.actor, event.host), None)
         elif event.noting in _NOTED and event.pinned_until is not None:
             until[event.actor, event.host] = event.pinned_until
+            pinned[event.actor, event.host] = event.pinned
     return told
 
 

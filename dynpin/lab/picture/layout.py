@@ -33,7 +33,7 @@ def lay_out(timeline: Timeline, title: str, agents: Sequence[str] = (), *, page:
         agents: the user agents with which it went so; that of the timeline where none is named.
         page: how wide it is, in pixels; `LEAST_WIDTH` or more.
     """
-    timeline = replace(timeline, events=with_expiries(timeline.events))
+    timeline = replace(timeline, events=with_expiries(timeline.events, timeline.hostile_keys))
     found = moments(timeline)
     cast = Cast(timeline)
     told = " ".join(f"{moment.when}: {moment.sentence}" for moment in found)

@@ -39,6 +39,7 @@ def disagreeing_nodes(stage: Stage) -> None:
     stage.expect(alice.visits("shop.test"), "served")
     stage.leads("shop.test", two)
     stage.expect(bob.visits("shop.test"), "served")
+    stage.later(days(1))
     stage.expect(alice.visits("shop.test"), "locked-out", decisive=True)
     nodes = Circumstances(nodes=(str(one.header), str(two.header)))
     stage.check("dynpin lint finds that the nodes disagree", "header-differs-between-nodes" in one.faults(nodes))

@@ -12,7 +12,7 @@ from dynpin.lab.stage import Stage, days
     title="The certificate changes, the key stays",
     story=(
         "The bank forgets to renew: its certificate expires, and the pinned key alone helps nobody. The next day "
-        "another CA certifies the same key, at a third of the price, and everybody is back. A year later somebody "
+        "another CA certifies the same key, at a third of the price, and everybody is back. Some weeks later somebody "
         "renews by the first CA again, with a key that the tool has made anew."
     ),
     rfc=(
@@ -22,7 +22,7 @@ from dynpin.lab.stage import Stage, days
     browsers="All agree: an expired certificate is refused, pinned or not; the same key under another CA is served.",
     dynpin=(
         "Certificates are verified first, as the SSLContext says, and pins are held against the chain that passed. "
-        "`dynpin keys` makes the CSR for the key that there is; `dynpin guard` refuses the one that the tool has made."
+        "`dynpin keys new` made the backup's CSR with the key; `dynpin guard` refuses the key that the tool has made."
     ),
     sources=(
         "RFC 7469, April 2015, section 2.4 and appendix A.",

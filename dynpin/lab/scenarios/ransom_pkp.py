@@ -47,8 +47,9 @@ def ransom_pkp(stage: Stage) -> None:
     stage.names(hers, spare)
     shop.falls_to("Mallory", "breaks into the shop's server")
     true = shop.certificate
+    year = 31_536_000
     inventory = Circumstances(held_keys=tuple(str(key.pin) for key in shop.keys))
-    shop.sends(str(PublicKeyPins((true.key.pin, hers.pin), 31_536_000)), "now pins Mallory's key as its backup")
+    shop.sends(str(PublicKeyPins((true.key.pin, hers.pin), year)), "now pins Mallory's key as its backup, for a year")
     stage.expect(alice.visits(shop), "fooled")
     stage.check(
         "dynpin lint, with the shop's inventory, alarms at once", "hostile-pinning-ransompkp" in shop.faults(inventory)
@@ -56,7 +57,7 @@ def ransom_pkp(stage: Stage) -> None:
 
     stage.later(minutes(30))
     shop.deploys(shop.certifies(hers), "shows Mallory's key, certified by Honest CA: she answers as the shop")
-    shop.sends(str(PublicKeyPins((hers.pin, spare.pin), 31_536_000)), "now pins Mallory's keys alone")
+    shop.sends(str(PublicKeyPins((hers.pin, spare.pin), year)), "now pins Mallory's keys alone, for a year")
     carol = stage.client("Carol", about="comes for the first time")
     stage.expect(alice.visits(shop), "fooled")
     stage.expect(carol.visits(shop), "fooled")

@@ -64,7 +64,7 @@ def session_resumption(stage: Stage) -> None:
     stage.check("the new server knows no old ticket: Alice has seen its key", not _agent(alice).resumed)
 
     stage.later(minutes(30))
-    mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what he has copied")
+    mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what she has copied")
     mallory.server.use(memory)
     _agent(alice).session = _agent(alice).first
     stage.expect(alice.visits(bank), "protected", decisive=True)
