@@ -1,4 +1,4 @@
-"""The storage on SQLite: one connection writes, each reading thread has its own."""
+"""The storage on SQLite: one connection writes, and each reader has one to itself while it reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 from dynpin.middleware.collector import queries
 from dynpin.middleware.collector.adding import add
@@ -36,6 +35,9 @@ from dynpin.middleware.collector.storage import (
 
 __all__ = ["SQLiteStorage"]
 
+# How many connections are kept for the next reader.
+_IDLE_READERS = 4
+
 
 class SQLiteStorage:
     """The collector's reports in one SQLite file that threads and processes share safely.
@@ -59,8 +61,7 @@ class SQLiteStorage:
         """Begin without connections; those of a parent process are left alone."""
         self._lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
-        self._readers = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -75,34 +76,41 @@ class SQLiteStorage:
         with self._lock, storage_errors(self.path):
             if self._writer is None:
                 self._writer = connect(self.path)
-                self._open.append(self._writer)
             with transaction(self._writer):
                 yield self._writer
 
     @contextmanager
     def reading(self) -> Generator[sqlite3.Connection]:
-        """The connection of the calling thread, for reading."""
+        """A connection for reading, which nobody else has meanwhile."""
+        # Not one for each thread: a server's threads come and go, and each would leave its connection open behind it.
+        idle = self._idle
         with storage_errors(self.path):
-            yield self._reader()
+            try:
+                connection = idle.pop()
+            except IndexError:
+                connection = connect(self.path)
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            if idle is self._idle and len(idle) < _IDLE_READERS:
+                idle.append(connection)
+            else:
+                connection.close()
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
         with self.reading() as db:
             return db.execute(sql, parameters).fetchall()
 
-    def _reader(self) -> sqlite3.Connection:
-        connection = cast("sqlite3.Connection | None", getattr(self._readers, "connection", None))
-        if connection is None:
-            connection = connect(self.path)
-            self._readers.connection = connection
-            self._open.append(connection)
-        return connection
-
     def close(self) -> None:
         """Close every connection; the storage opens new ones when it is used again."""
         with self._lock:
-            for connection in self._open:
+            # Those that are being read from are closed by whoever has them.
+            idle, self._idle = self._idle, []
+            for connection in (*idle, *((self._writer,) if self._writer is not None else ())):
                 connection.close()
-            self._writer, self._readers, self._open = None, threading.local(), []
+            self._writer = None
 
     # -- reading ------------------------------------------------------------------------------------------------
 

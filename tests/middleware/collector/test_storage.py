@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +189,22 @@ CHARTS = {
 }
 
 
-@pytest.mark.parametrize("name", CHARTS)
-def test_no_chart_reads_every_rate(storage: SQLiteStorage, name: str) -> None:
-    wanted, first = CHARTS[name]
+def plans(storage: SQLiteStorage, ask_it: Callable[[], object]) -> list[str]:
+    """How SQLite goes about what is asked of the storage, step by step."""
     asked: list[str] = []
     with storage.reading() as db:
         db.set_trace_callback(asked.append)
-        storage.activity(wanted, 0, 10**6)
+    ask_it()  # by the connection that was given back last
+    with storage.reading() as same:
+        assert same is db
         db.set_trace_callback(None)
-        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+        return [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_chart_reads_every_rate(storage: SQLiteStorage, name: str) -> None:
+    wanted, first = CHARTS[name]
+    plan = plans(storage, lambda: storage.activity(wanted, 0, 10**6))
     assert not [step for step in plan if step.startswith("SCAN")], plan
     assert any(step.startswith(first) for step in plan), plan
 
@@ -271,6 +278,33 @@ def test_threads_write_and_read_together(storage: SQLiteStorage) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_threads_that_come_and_go_leave_no_connection_behind(storage: SQLiteStorage) -> None:
+    def read() -> None:
+        storage.reports(Filter())
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    counts = []
+    for _ in range(40):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        counts.append(open_files())
+    assert counts[-1] == counts[0]
+
+
+def test_readers_beside_each_other_have_connections_of_their_own(storage: SQLiteStorage) -> None:
+    with storage.reading() as one, storage.reading() as other:
+        assert one is not other
+    with storage.reading() as one:
+        storage.close()
+        assert one.execute("SELECT count(*) FROM reports").fetchone()[0] == 0, "it is closed by whoever reads from it"
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        one.execute("SELECT 1")
+
+
 def test_a_storage_survives_a_fork(storage: SQLiteStorage) -> None:
     storage.add([arrival("parent.test")], {})
     child = os.fork()
@@ -328,12 +362,9 @@ def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, nam
     storage.add([arrival("a.test"), arrival("b.test")], {})
     for group, _, _ in storage.untriaged(9, "x"):
         storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
-    asked: list[str] = []
-    with storage.reading() as db:
-        db.set_trace_callback(asked.append)
-        assert getattr(storage, method)(QUESTIONS[name], limit=10).entries
-        db.set_trace_callback(None)
-        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    answered: list[object] = []
+    plan = plans(storage, lambda: answered.extend(getattr(storage, method)(QUESTIONS[name], limit=10).entries))
+    assert answered
     for step in plan:
         assert step.startswith(SEARCHES) or step in IN_ORDER or _sorts_few(step, name), plan
 
@@ -346,10 +377,5 @@ def _sorts_few(step: str, name: str) -> bool:
 @pytest.mark.parametrize("column", ["host", "verdict", "issuer", "state"])
 @pytest.mark.parametrize("wanted", TALLIES, ids=lambda wanted: wanted.query() or "nothing")
 def test_a_tally_of_all_groups_reads_an_index_alone(storage: SQLiteStorage, wanted: Filter, column: Column) -> None:
-    asked: list[str] = []
-    with storage.reading() as db:
-        db.set_trace_callback(asked.append)
-        storage.tally(wanted, column)
-        db.set_trace_callback(None)
-        plan = [str(row["detail"]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    plan = plans(storage, lambda: storage.tally(wanted, column))
     assert "groups USING COVERING INDEX groups_in_short" in plan[0], plan
