@@ -7,10 +7,10 @@ one. So what was opened here stays open, one descriptor for each file, until the
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import sys
+import threading
 from pathlib import Path
 
 __all__ = ["HEAD", "commits", "first_bytes", "wal_index"]
@@ -22,9 +22,10 @@ HEAD = slice(0, 96)
 _VERSION = (3_007_000).to_bytes(4, sys.byteorder)
 
 _Identity = tuple[int, int]
+# Held for all that is done with the two below: a descriptor that another thread closed may be another file's by now.
+_lock = threading.Lock()
 _held: dict[_Identity, int] = {}
-# A list, for two threads may map the same file, and neither mapping may be closed.
-_mapped: list[tuple[_Identity, mmap.mmap]] = []
+_mapped: dict[_Identity, mmap.mmap] = {}
 
 
 def first_bytes(path: Path, count: int) -> bytes:
@@ -36,7 +37,8 @@ def first_bytes(path: Path, count: int) -> bytes:
     if sys.platform == "win32":  # where locks belong to a descriptor, and a file that is open cannot be removed
         with path.open("rb") as file:
             return file.read(count)
-    return os.pread(_hold(path)[1], count, 0)
+    with _lock:
+        return os.pread(_hold(path)[1], count, 0)
 
 
 def wal_index(database: Path) -> mmap.mmap | None:
@@ -49,16 +51,17 @@ def wal_index(database: Path) -> mmap.mmap | None:
     if sys.platform == "win32":
         return None
     path = Path(os.path.realpath(database) + "-shm")  # SQLite follows a symbolic link too
-    try:
-        if path.stat().st_size < HEAD.stop:
+    with _lock:
+        try:
+            if path.stat().st_size < HEAD.stop:
+                return None
+            identity, descriptor = _hold(path)
+        except OSError:  # the journal mode is another than WAL
             return None
-        identity, descriptor = _hold(path)
-    except OSError:  # the journal mode is another than WAL
-        return None
-    memory = next((memory for mapped, memory in tuple(_mapped) if mapped == identity), None)
-    if memory is None:
-        memory = mmap.mmap(descriptor, HEAD.stop, access=mmap.ACCESS_READ)  # has a descriptor of its own
-        _mapped.append((identity, memory))
+        memory = _mapped.get(identity)
+        if memory is None:
+            memory = mmap.mmap(descriptor, HEAD.stop, access=mmap.ACCESS_READ)  # has a descriptor of its own
+            _mapped[identity] = memory
     return memory if memory[:4] == _VERSION else None
 
 
@@ -70,10 +73,9 @@ def commits(head: bytes) -> int:
 def _hold(path: Path) -> tuple[_Identity, int]:
     for identity, descriptor in tuple(_held.items()):
         if os.fstat(descriptor).st_nlink == 0:
-            with contextlib.suppress(KeyError):  # another thread was first
-                del _held[identity]
-                os.close(descriptor)
-                _mapped[:] = [entry for entry in _mapped if entry[0] != identity]
+            del _held[identity]
+            os.close(descriptor)
+            _mapped.pop(identity, None)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if (known := _known(path)) is None else known
     status = os.fstat(descriptor)
     return (status.st_dev, status.st_ino), _held.setdefault((status.st_dev, status.st_ino), descriptor)
@@ -82,3 +84,8 @@ def _hold(path: Path) -> tuple[_Identity, int]:
 def _known(path: Path) -> int | None:
     status = path.stat()
     return _held.get((status.st_dev, status.st_ino))
+
+
+if hasattr(os, "register_at_fork"):
+    # Taken behind those of the stores, which register later: who holds a store may want this one, never the reverse.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

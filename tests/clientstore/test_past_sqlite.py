@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -356,3 +357,18 @@ def test_descriptors_do_not_pile_up(file: Path) -> None:
         with PinStore(file) as store:
             store.generation()
     assert len(list(Path("/dev/fd").iterdir())) <= before + 4 < soft
+
+
+def test_threads_whose_files_come_and_go_stand_in_nobodys_way(tmp_path: Path) -> None:
+    """Each opening looks through what is held for files that are gone, and two threads may find the same one."""
+
+    def come_and_go(name: int) -> None:
+        for number in range(25):
+            folder = tmp_path / f"{name}-{number}"
+            folder.mkdir()
+            with PinStore(folder / "pins") as store:
+                store.pin("a.test", [PIN])
+            shutil.rmtree(folder)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(come_and_go, range(8)))
