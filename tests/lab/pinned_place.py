@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class FallibleSite(TLSServer):
         """Be gone, as a site is whose network is left."""
         with self._lock:
             for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # the other side was first
+                    connection.shutdown(socket.SHUT_RDWR)
         self.wait_idle()
 
 
