@@ -9,6 +9,7 @@ import ssl
 import time
 from dataclasses import asdict
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -182,7 +183,8 @@ def add(
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     hosts = tuple(canonical_host(one) for one in host or ())
-    token = Token(secrets.token_urlsafe(9), name, hosts, time.time())
+    # 71 bits. Letters and digits alone: a token that begins with a hyphen reads as an option on the command line.
+    token = Token("".join(secrets.choice(ascii_letters + digits) for _ in range(12)), name, hosts, time.time())
     kept = _open(storage)
     kept.add_token(token)
     kept.close()
@@ -208,7 +210,8 @@ def list_tokens(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> 
     Console().print(table)
 
 
-@tokens.command("revoke")
+# Tokens of earlier versions, and those of --token, may begin with a hyphen.
+@tokens.command("revoke", context_settings={"ignore_unknown_options": True})
 def revoke(
     token: Annotated[str, typer.Argument(help="The token.")],
     storage: Storage = DEFAULT_STORAGE,

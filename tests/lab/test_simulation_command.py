@@ -149,9 +149,13 @@ import multiprocessing, os, signal, sys, threading
 from dynpin.cli import main
 
 def kill():
-    while not multiprocessing.active_children():
-        pass
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    children = []
+    while not children:
+        try:
+            children = multiprocessing.active_children()
+        except RuntimeError:  # one was being added while they were listed
+            pass
+    os.kill(children[0].pid, signal.SIGKILL)
 
 threading.Thread(target=kill, daemon=True).start()
 sys.exit(main())

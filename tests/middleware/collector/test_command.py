@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from dynpin.cli.collect import app
+from dynpin.middleware.collector import SQLiteStorage, Token
 from tests.middleware.collector.chains import Issued
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
@@ -106,7 +107,7 @@ def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: P
 def test_tokens(tmp_path: Path) -> None:
     file = ("--storage", str(tmp_path / "r.sqlite"))
     token = run("tokens", "add", *file, "--name", "Shop", "--host", "Shop.Example.").strip()
-    assert re.fullmatch(r"[\w-]{12}", token)
+    assert re.fullmatch(r"[A-Za-z0-9]{12}", token)
     listed = json.loads(run("tokens", "list", *file, "--json"))
     assert [(one["token"], one["name"], one["hosts"], one["revoked-at"]) for one in listed] == [
         (token, "Shop", ["shop.example"], None)
@@ -115,6 +116,16 @@ def test_tokens(tmp_path: Path) -> None:
     assert "is revoked" in run("tokens", "revoke", token, *file)
     run("tokens", "revoke", token, *file, code=1)
     assert json.loads(run("tokens", "list", *file, "--json"))[0]["revoked-at"]
+
+
+def test_a_token_that_begins_with_a_hyphen_is_revoked_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "r.sqlite"
+    for token in ("-pV43LG9CMDQ", "--V43LG9CMDQ"):
+        kept = SQLiteStorage(file)
+        kept.add_token(Token(token, "", (), 0.0))
+        kept.close()
+        assert f"{token} is revoked" in run("tokens", "revoke", token, "--storage", str(file))
+    run("tokens", "revoke", "x", "--storagee", str(file), code=2)
 
 
 def test_prune(tmp_path: Path) -> None:
