@@ -10,7 +10,11 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command; the process ends with 0 (fine), 1 (a finding) or 2 (wrong usage, unreadable input)."""
+    """Run the command; the process ends with 0 (fine), 1 (a finding), 2 (wrong usage, unreadable input), 130 (Ctrl-C)."""
+    sys.exit(run(_command))
+
+
+def _command() -> None:
     from dynpin.cli.app import app  # noqa: PLC0415 - `import dynpin.cli` alone must stay cheap
 
-    sys.exit(run(app))
+    app()

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from dynpin.errors import DynpinError
 
-__all__ = ["FINDING", "FINE", "USAGE", "fail", "finding", "in_words", "run"]
+__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "in_words", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
+# By Ctrl-C: 128 and the number of the signal, as shells count.
+STOPPED = 130
 
 
 def fail(message: str) -> NoReturn:
@@ -37,17 +39,20 @@ def in_words(error: Exception) -> str:
 
 
 def run(app: Callable[[], object]) -> int:
-    """Call a Typer app and turn what is left of errors into a message and an exit code."""
+    """Call a Typer app and turn what is left of errors, and Ctrl-C, into a message and an exit code."""
     try:
         app()
     except SystemExit as ended:
+        # Typer makes this of Ctrl-C, and says nothing.
+        if ended.code == STOPPED:
+            _say("stopped")
         return ended.code if isinstance(ended.code, int) else USAGE
     except (DynpinError, OSError, ValueError) as error:
         _say(in_words(error))
         return USAGE
     except KeyboardInterrupt:
         _say("stopped")
-        return 130
+        return STOPPED
     return FINE
 
 

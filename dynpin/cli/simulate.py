@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["simulate"]
 
 _WIDTH = 80
+
+# Of a study that options made, the names that tables have and the names that were typed.
+_TYPED = (
+    (r"^event \d+ \((loss|rotation)\): day = ", r"--\1 "),
+    (r"^event \d+ \(attack\): share = ", "--share "),
+    (r"^event \d+ \(([a-z]+)\): ", r"--\1: "),
+    (r"^policy \d+: max_age = ", "--max-age "),
+    (r"give it an earlier day, or the study more days$", "give an earlier day, or more --days"),
+)
 
 
 def simulate(
@@ -136,7 +146,16 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except InvalidStudy as error:
-        fail(str(error))
+        fail(_as_typed(str(error), size, by_options=file is None))
+
+
+def _as_typed(refusal: str, size: Mapping[str, object], *, by_options: bool) -> str:
+    """What is wrong with a study, by the names of the options that it was given by."""
+    for name in size:
+        refusal = re.sub(rf"^(?:.*: )?study: {name} = ", f"--{name} ", refusal)
+    for named, typed in _TYPED if by_options else ():
+        refusal = re.sub(named, typed, refusal)
+    return refusal
 
 
 def _given(**values: object) -> dict[str, object]:

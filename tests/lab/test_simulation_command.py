@@ -86,7 +86,14 @@ WRONG = {
     "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
     "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "there is no folder nowhere"),
     "bad max-age": (["--max-age", "long"], "such as"),
-    "negative": (["--loss", "-3"], "a number from 0"),
+    "negative loss": (["--loss", "-3"], "dynpin: --loss -3 is not understood: give a number from 0"),
+    "late loss": (["--loss", "400"], "dynpin: --loss: day 400 is after the 365 days of the study: give an earlier"),
+    "no day": (["--rotation", "nan"], "dynpin: --rotation nan is not understood"),
+    "backwards": (["--attack", "5:3"], "dynpin: --attack: until = 3 is not understood: give a day after"),
+    "too many": (["--attack", "3:5", "--share", "2"], "dynpin: --share 2 is not understood: give a number from 0 to 1"),
+    "nobody": (["--loss", "3", "--clients", "0"], "dynpin: --clients 0 is not understood"),
+    "at once": (["--loss", "3", "--days", "-1"], "dynpin: --days -1 is not understood"),
+    "no time": (["--max-age", "0 days"], 'dynpin: --max-age "0 days" is not understood'),
 }
 
 
@@ -97,6 +104,16 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+def test_a_size_that_stands_beside_a_file_is_called_by_its_option(tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text("days = 30\n[[policy]]\nmax_age = '1 day'\n[[event]]\nkind = 'loss'\nday = 90\n")
+    assert "dynpin: --days -2 is not" in run(file, "--days", "-2").stderr
+    # What stands in the file is called as it is there.
+    assert f"dynpin: {file}: event 1 (loss): day 90 is after the 30 days" in run(file).stderr
+    file.write_text(file.read_text().replace("30", "-1"))
+    assert f"dynpin: {file}: study: days = -1 is not" in run(file).stderr
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path) -> None:

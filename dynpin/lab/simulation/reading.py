@@ -109,6 +109,6 @@ class Table:
 
 def _shown(value: object) -> str:
     """A value as it stands in the file, or nearly so; a long one is cut."""
-    # TOML writes inf and nan as Python does.
-    text = str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
+    # TOML writes inf and nan as Python does; a whole number without its .0 was typed, or could have been.
+    text = f"{value:.15g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
