@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
+from dynpin.clientstore.advice import put_back
 from dynpin.clientstore.last_seen import LastSeen
 from dynpin.clientstore.salvage import rows_in_pages
-from dynpin.clientstore.schema import open_database, put_back
+from dynpin.clientstore.schema import OtherFile, open_database
 from dynpin.clientstore.store import PinStore
 from dynpin.clientstore.table import EVERYWHERE, counted, entry_of, put, recount
 from dynpin.errors import InvalidHost, StoreError
@@ -85,8 +86,10 @@ def repair(path: Path, now: float) -> Repair:
     Stop the programs that use the store first: what they write meanwhile is lost.
 
     Raises:
-        StoreError: where nothing can be read; the file is left as it is.
+        StoreError: where nothing can be read, or the file is not damaged but a newer dynpin's or another program's;
+            it is left as it is.
     """
+    _refuse_other_files(path)
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = path.with_name(f"{path.name}.damaged-{moment}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -113,6 +116,16 @@ def repair(path: Path, now: float) -> Repair:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
     return Repair(len(entries), None if expected is None else max(0, expected - len(entries)), aside)
+
+
+def _refuse_other_files(path: Path) -> None:
+    """A file that this dynpin does not know would lose, in the repair, all that it does not know of it."""
+    try:
+        open_database(path).connection.close()
+    except OtherFile:
+        raise
+    except StoreError:
+        pass  # the damage
 
 
 def _faulty_rows(connection: sqlite3.Connection) -> Iterator[str]:

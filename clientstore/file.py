@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
+from dynpin.clientstore.advice import check_command, put_back, store_errors
 from dynpin.clientstore.last_seen import TICK, LastSeen
 from dynpin.clientstore.past_sqlite import HEAD, commits, wal_index
 from dynpin.clientstore.schema import (
@@ -21,8 +22,6 @@ from dynpin.clientstore.schema import (
     OpenFile,
     file_stamp,
     open_database,
-    put_back,
-    store_errors,
     transaction,
 )
 from dynpin.clientstore.table import select
@@ -261,7 +260,7 @@ class StoreFile:
             jump = self._seen.jump(connection, now)
             if jump is not None:
                 if self.on_clock_jump == "refuse" and seen_at is not None and now > seen_at:
-                    raise StoreError(f"{jump}. If it is right: dynpin hosts check --accept-clock")
+                    raise StoreError(f"{jump}. If it is right:  {check_command(self.path, '--accept-clock')}")
                 logger.warning("%s", jump)
             self._seen.at = now
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynpin.clientstore.advice import BUSY_TIMEOUT_MS, check_command, put_back, store_errors
 from dynpin.clientstore.past_sqlite import first_bytes
 from dynpin.errors import StoreError
 
@@ -24,11 +25,9 @@ __all__ = [
     "IN_MEMORY",
     "SCHEMA_VERSION",
     "OpenFile",
+    "OtherFile",
     "file_stamp",
     "open_database",
-    "put_back",
-    "store_error",
-    "store_errors",
     "transaction",
 ]
 
@@ -37,7 +36,6 @@ IN_MEMORY = ":memory:"
 SCHEMA_VERSION = 3
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
-_BUSY_TIMEOUT_MS = 30_000
 _LOOK_AGAIN = 0.0005
 
 
@@ -114,6 +112,10 @@ def _static_pins_and_uses(db: Database) -> None:
     )
 
 
+class OtherFile(StoreError):
+    """The file is sound, and not for this dynpin: of a newer one, or of another program. There is nothing to repair."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenFile:
     """An open pin store.
@@ -152,21 +154,13 @@ def open_database(path: Path | str) -> OpenFile:
             _make(path)
         if _is_cut_off(path):
             raise StoreError(
-                f"the pin store {path} was cut off, and pins with it. Run `dynpin hosts check --repair` to save what "
-                f"is left; or, to put a backup in its place, {put_back(path)}; or move the file away to start with no "
-                "pins"
+                f"the pin store {path} was cut off, and pins with it. To save what is left:  "
+                f"{check_command(path, '--repair')}  or, to put a backup in its place, {put_back(path)}; or move the "
+                "file away to start with no pins"
             )
         if _is_writable(path):
             return OpenFile(_open_for_writing(path))
         return _open_for_reading(path)
-
-
-def put_back(path: Path) -> str:
-    """How a copy of the store is put in its place, in words.
-
-    SQLite reads what a ``-wal`` holds over the file that it finds beside it, whichever that is.
-    """
-    return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
 
 
 def file_stamp(path: Path) -> tuple[int, ...]:
@@ -197,10 +191,13 @@ def _make(path: Path) -> None:
 def _open_for_writing(path: Path | str) -> sqlite3.Connection:
     connection = _connect(path)
     try:
+        current = _version(connection) == SCHEMA_VERSION
+        if not current:
+            _refuse_other_file(connection, path)  # before the next line changes it
         # WAL with FULL: NORMAL forgets acknowledged notings when the power fails.
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA journal_mode=WAL")
-        if _version(connection) != SCHEMA_VERSION:
+        if not current:
             _bring_up_to_date(connection, path)
     except BaseException:
         connection.close()
@@ -238,7 +235,7 @@ def _open_for_reading(path: Path) -> OpenFile:
 def _connect(path: Path | str, *, uri: bool = False) -> sqlite3.Connection:
     return sqlite3.connect(
         path,
-        timeout=_BUSY_TIMEOUT_MS / 1000,
+        timeout=BUSY_TIMEOUT_MS / 1000,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
@@ -270,31 +267,35 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
+def _refuse_other_file(connection: sqlite3.Connection, path: Path | str) -> None:
+    version = _version(connection)
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != _APPLICATION_ID and tables:
+        raise OtherFile(f"{path} is an SQLite database of another program, not a pin store; name another file")
+    if version > SCHEMA_VERSION:
+        raise _other_version(path, version)
+
+
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path | str) -> None:
     from sqlite_utils import Database  # noqa: PLC0415 - see _migrations
 
     with transaction(connection):
-        version = _version(connection)  # again: another process may have been first
-        if version == SCHEMA_VERSION:
+        _refuse_other_file(connection, path)  # again: another process may have been first
+        if _version(connection) == SCHEMA_VERSION:
             return
-        if version > SCHEMA_VERSION:
-            raise _other_version(path, version)
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION_ID and tables:
-            raise StoreError(f"{path} is an SQLite database of another program, not a pin store; name another file")
         _migrations().apply(Database(connection))
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
-def _other_version(path: Path | str, version: int) -> StoreError:
+def _other_version(path: Path | str, version: int) -> OtherFile:
     if version > SCHEMA_VERSION:
-        return StoreError(
+        return OtherFile(
             f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows {SCHEMA_VERSION}); "
             "upgrade dynpin, or use another store file"
         )
-    return StoreError(
+    return OtherFile(
         f"the pin store {path} was written by an older dynpin (schema {version}) and must be brought up to date to "
         f"{SCHEMA_VERSION}, but it cannot be written; make the file and its folder writable once"
     )
@@ -303,7 +304,7 @@ def _other_version(path: Path | str, version: int) -> StoreError:
 @contextmanager
 def transaction(connection: sqlite3.Connection, *, wait: bool = True) -> Generator[None]:
     """Hold the write lock of the file from the first read to the commit; roll back on any error."""
-    _begin(connection, _BUSY_TIMEOUT_MS / 1000 if wait else 0.0)
+    _begin(connection, BUSY_TIMEOUT_MS / 1000 if wait else 0.0)
     try:
         yield
     except BaseException:
@@ -328,36 +329,4 @@ def _begin(connection: sqlite3.Connection, patience: float) -> None:
             else:
                 return
     finally:
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-
-
-@contextmanager
-def store_errors(path: Path | str) -> Generator[None]:
-    """Turn what SQLite and the file system raise into a StoreError that names the file and the way out."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise store_error(path, error) from error
-
-
-def store_error(path: Path | str, error: sqlite3.Error | OSError) -> StoreError:
-    """The StoreError that says what happened to the file, and what to do."""
-    if isinstance(error, OSError):
-        return StoreError(f"the pin store {path} cannot be used: {error}; check the folder and its permissions")
-    return StoreError(f"the pin store {path} cannot be used: {error}. {_advice(error)}")
-
-
-def _advice(error: sqlite3.Error) -> str:
-    text = str(error)
-    if "readonly" in text or "unable to open" in text:
-        return "Check the permissions of the file and of its folder."
-    if "full" in text:
-        return "The disk is full: nothing was lost, free some space and try again."
-    if "locked" in text:
-        return f"Another process holds it; a write waits for that {_BUSY_TIMEOUT_MS // 1000} seconds at most."
-    return (
-        "Nothing is enforced or sent until it is mended: run `dynpin hosts check`, or move the file away to start "
-        "with no pins."
-    )
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")

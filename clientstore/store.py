@@ -85,7 +85,7 @@ class PinStore(StoreFile):
     ) -> None:
         file: Path | str = IN_MEMORY
         if path is None or os.fspath(path) != IN_MEMORY:
-            file = user_data_path("dynpin", appauthor=False) / "pins.sqlite" if path is None else Path(path)
+            file = user_data_path("dynpin", appauthor=False) / "pins.sqlite" if path is None else Path(path).absolute()
             if partition is not None:
                 file = _partition_file(file, partition)
         self.is_default = path is None and partition is None

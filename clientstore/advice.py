@@ -1,0 +1,117 @@
+"""What a person is told to do: the commands to type, and the way out where a store's file cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynpin.errors import StoreError
+
+__all__ = ["BUSY_TIMEOUT_MS", "check_command", "forget_command", "put_back", "store_error", "store_errors"]
+
+# How long a write waits for another process that writes.
+BUSY_TIMEOUT_MS = 30_000
+
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_FILE = (errno.EISDIR, errno.ENOTDIR)
+# A store needs the file, its -wal, its -shm and, while it is made, the folder.
+_DESCRIPTORS = 4
+
+
+def forget_command(host: str, store: Path | str | None) -> str:
+    """The command that forgets the pins of a host, as it is pasted into a shell; None is the default store."""
+    return _command("forget", host, store=store)
+
+
+def check_command(store: Path | str | None, *options: str) -> str:
+    """The command that checks the file of a store, with options such as ``"--repair"``."""
+    return _command("check", *options, store=store)
+
+
+def _command(*words: str, store: Path | str | None) -> str:
+    # TLS takes a name such as `a;reboot.example.com`, and a folder may have a space. The path is whole, since a program
+    # is seldom read where it was started.
+    where = () if store is None else ("--store", str(Path(store).absolute()))
+    return shlex.join(["dynpin", "hosts", *words, *where])
+
+
+def put_back(path: Path) -> str:
+    """How a copy of the store is put in its place, in words.
+
+    SQLite reads what a ``-wal`` holds over the file that it finds beside it, whichever that is.
+    """
+    return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
+
+
+@contextmanager
+def store_errors(path: Path | str) -> Generator[None]:
+    """Turn what SQLite and the file system raise into a StoreError that names the file and the way out."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path | str, error: sqlite3.Error | OSError) -> StoreError:
+    """The StoreError that says what happened to the file, and what to do."""
+    if isinstance(error, OSError):
+        return StoreError(f"the pin store {path} cannot be used: {error.strerror or error}. {_of_the_system(error)}")
+    return StoreError(f"the pin store {path} cannot be used: {error}. {_of_sqlite(path, error)}")
+
+
+def _of_the_system(error: OSError) -> str:
+    if error.errno in _TOO_MANY_FILES:
+        return "Nothing is wrong with the file: this process, or the system, has too many others open (ulimit -n)."
+    if error.errno in _NO_ROOM:
+        return "There is no room on the disk: nothing was lost, free some space and try again."
+    if error.errno in _NO_FILE:
+        return "Name a file in a folder."
+    return "Check the permissions of the file and of its folder."
+
+
+def _of_sqlite(path: Path | str, error: sqlite3.Error) -> str:
+    # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
+    kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
+    if kind == "CANTOPEN":
+        return _of_the_system(_why_nothing_opens() or OSError(errno.EACCES, ""))
+    if kind == "READONLY":
+        return "It can be read, not written: check the permissions of the file and of its folder."
+    if kind == "FULL":
+        return _of_the_system(OSError(errno.ENOSPC, ""))
+    if kind == "IOERR":
+        # What SQLite says where there is no room for the files beside the store, or a limit on its size.
+        return (
+            "Nothing was lost. Mostly the disk is full, or a quota is: free some space and try again. Where it is not: "
+            + check_command(path)
+        )
+    if kind in ("BUSY", "LOCKED"):
+        return f"Another process holds it; a write waits for that {BUSY_TIMEOUT_MS // 1000} seconds at most."
+    return (
+        f"Nothing is enforced or sent until it is mended. To save what can be read:  {check_command(path, '--repair')}"
+        "  or move the file away to start with no pins."
+    )
+
+
+def _why_nothing_opens() -> OSError | None:
+    """Why SQLite has no file open where the reason is the number of open files; it does not say."""
+    opened: list[int] = []
+    try:
+        # Never the store's own: closing a descriptor of it drops the locks of the whole process on it.
+        for _ in range(_DESCRIPTORS):
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error
+    finally:
+        for descriptor in opened:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+    return None

@@ -1,0 +1,160 @@
+"""What a person is told where the file of a store cannot be used: the cause as it is, and a command that helps."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.advice import check_command, forget_command
+from dynpin.clientstore.check import check, repair
+
+NOW = 1_800_000_000.0
+PINS = [Pin(bytes([number]) * 32) for number in (1, 2)]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    file = tmp_path / "pins.sqlite"
+    with PinStore(file) as store:
+        store.pin("bank.test", PINS)
+    return file
+
+
+def _said(file: Path) -> str:
+    with pytest.raises(StoreError) as caught, PinStore(file):
+        pass
+    return str(caught.value)
+
+
+def in_a_process(code: str, *arguments: object) -> str:
+    """What the code prints in a process of its own, whose limits are its own too."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+OUT_OF_DESCRIPTORS = """
+import contextlib, os, resource, sys
+from dynpin.clientstore import PinStore
+from dynpin.errors import StoreError
+PinStore(sys.argv[1]).close()  # whatever is imported and opened once
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = []
+with contextlib.suppress(OSError):
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+said = []
+for spare in range(3):
+    for file in sys.argv[1:]:
+        try:
+            PinStore(file)
+        except StoreError as error:
+            said.append(str(error))
+    os.close(held.pop())
+print("\\n".join(said))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
+def test_too_many_open_files_are_told_from_permissions(filled: Path, tmp_path: Path) -> None:
+    said = in_a_process(OUT_OF_DESCRIPTORS, filled, tmp_path / "new.sqlite").splitlines()
+    assert len(said) >= 4  # an old store and a new one, without a descriptor and with a single one
+    for line in said:
+        assert "too many others open (ulimit -n)" in line
+        assert "permissions" not in line
+
+
+NO_ROOM = """
+import os, resource, signal, sys
+from dynpin.clientstore import PinStore
+from dynpin.errors import StoreError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    PinStore(sys.argv[1])
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
+@pytest.mark.parametrize("limit", [0, 4096, 20_480])
+@pytest.mark.parametrize("name", ["pins.sqlite", "new.sqlite"])
+def test_no_room_for_the_files_is_told_from_damage(filled: Path, name: str, limit: int) -> None:
+    # SQLite calls it a "disk I/O error"; whoever moved the file away for that would lose his pins.
+    said = in_a_process(NO_ROOM, filled.with_name(name), limit)
+    assert "free some space and try again" in said
+    assert "move the file away" not in said
+    with PinStore(filled) as store:
+        assert store.known_host("bank.test") is not None
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    said = _said(tmp_path)
+    assert said == f"the pin store {tmp_path} cannot be used: Is a directory. Name a file in a folder."
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no database"])
+def test_the_command_to_type_repairs_this_very_file(
+    filled: Path, damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = filled.read_bytes()
+    filled.write_bytes(data[:-100] if damage == "cut off" else b"X" * 100 + data[100:])
+    command = check_command(filled, "--repair")
+    assert command in _said(filled)
+    dynpin = shutil.which("dynpin", path=str(Path(sys.executable).parent))
+    assert dynpin is not None
+    done = subprocess.run(
+        [dynpin, *shlex.split(command)[1:]],
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{filled} is sound.\n"), done.stderr
+    with PinStore(filled) as store:
+        assert store.known_host("bank.test") is not None
+
+
+def test_commands_are_whole_wherever_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_command(None) == "dynpin hosts check"
+    assert forget_command("a;b.test", Path("my pins")) == f"dynpin hosts forget 'a;b.test' --store '{tmp_path}/my pins'"
+
+
+@pytest.mark.parametrize("kind", ["newer", "another program's"])
+def test_what_is_not_damaged_is_not_repaired(filled: Path, tmp_path: Path, kind: str) -> None:
+    file = filled if kind == "newer" else tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version=99" if kind == "newer" else "CREATE TABLE theirs (a)")
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match="newer dynpin" if kind == "newer" else "another program"):
+        repair(file, NOW)
+    assert file.read_bytes() == before
+    assert check(file, NOW) != []
+    assert not [name for name in tmp_path.iterdir() if "damaged" in name.name]
+
+
+def test_a_store_named_by_a_relative_path_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clock = [NOW]
+    monkeypatch.chdir(tmp_path)
+    with PinStore("pins.sqlite", clock=lambda: clock[0]) as store:
+        store.pin("bank.test", PINS)
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))  # as a daemon does
+        clock[0] += 10.0
+        assert store.known_host("bank.test") is not None
+        assert store.path == tmp_path / "pins.sqlite"
