@@ -10,7 +10,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command; the process ends with 0 (fine), 1 (a finding), 2 (wrong usage, unreadable input), 130 (Ctrl-C)."""
+    """Run the command; exit codes: 0 fine, 1 a finding, 2 wrong usage or unreadable input, 130 Ctrl-C."""
     sys.exit(run(_command))
 
 

@@ -112,7 +112,7 @@ class Position:
         max_age: what is sent, in seconds; None is report-only.
         waited: seconds of quiet at this step, counted only while the collector answered.
         asked_at: when the collector answered last, or None.
-        disturbed_at: when the last report that counts came in, or None.
+        disturbed_at: when the last report that counts came in, by the collector's clock, or None.
         open_groups: how many groups of reports wait for somebody to look at them.
         is_held: whether a person holds the ramp.
         failure: why the collector could not be asked; empty where it answered.
@@ -155,9 +155,14 @@ def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position
     if failure:
         return replace(position, failure=failure)
     gap = 0.0 if position.asked_at is None else min(max(0.0, now - position.asked_at), _LONGEST_GAP)
-    waited, disturbed_at = position.waited + gap, position.disturbed_at
-    if sight.last_report_at is not None and (disturbed_at is None or sight.last_report_at > disturbed_at):
-        waited, disturbed_at = 0.0, sight.last_report_at
+    waited, disturbed_at, came_at = position.waited + gap, position.disturbed_at, sight.last_report_at
+    # A report of a collector whose clock stood ahead lies in the future. It disturbs once, not until that time; but as
+    # long as it is the last one, it hides when others come in: they are seen by the groups that they open.
+    is_ahead = came_at is not None and came_at > now
+    if disturbed_at is not None and not is_ahead:
+        disturbed_at = min(disturbed_at, now)
+    if came_at is not None and (disturbed_at is None or came_at > disturbed_at or (is_ahead and sight.open_groups)):
+        waited, disturbed_at = 0.0, came_at
     seen = replace(
         position,
         waited=waited,

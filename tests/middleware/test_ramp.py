@@ -455,6 +455,32 @@ def test_it_never_skips_a_step_never_falls_and_never_hurries(course: list[tuple[
         position = after
 
 
+def test_a_report_from_the_future_disturbs_once_and_hides_no_other() -> None:
+    def asked(position: Position, sight: Sight, times: int) -> Position:
+        for _ in range(times):
+            position = decide(position, RAMP, sight, (position.asked_at or 0) + ASK_EVERY)
+        return position
+
+    stay, future = RAMP.stay(None), 365.0 * DAY
+    a_day = DAY // ASK_EVERY
+    quiet = asked(RAMP.begin(0), Sight(), a_day)
+    assert quiet.waited > 0
+    # It counts as a report: the quiet time begins anew.
+    reported = asked(quiet, Sight(future, 1, newest_at=future), 1)
+    assert reported.waited == 0
+    # Looked at, it keeps nothing waiting for a year.
+    resolved = Sight(future, 0, newest_at=future)
+    assert asked(reported, resolved, stay // ASK_EVERY).max_age == 5 * MINUTE
+    # Behind it another comes in, and is told by its open group alone.
+    waiting = asked(reported, resolved, a_day)
+    assert waiting.waited > 0
+    assert asked(waiting, Sight(future, 1, newest_at=future), 1).waited == 0
+    # Muted, it hides nothing any more: what comes in later counts at once, and what came in before does not.
+    muted = asked(waiting, Sight(DAY, 0, newest_at=future), 1)
+    assert muted.waited > waiting.waited
+    assert asked(muted, Sight(muted.asked_at and muted.asked_at + 1, 0, newest_at=future), 1).waited == 0
+
+
 def test_without_trouble_the_usual_steps_take_four_weeks() -> None:
     position, now = RAMP.begin(0), 0
     days: dict[int | None, float] = {}
