@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from dynpin.clientstore.chains import Certificate, der
@@ -243,12 +242,11 @@ class Enforcement:
             ) from error
         if validation.ok or (cause is None and self._bypassed(proof)):
             return validation, generation, now
-        path = None if store.is_default else store.path
         if cause is not None:
-            violation = PinValidationError(explain_unverified(validation, cause, path), validation=validation)
+            violation = PinValidationError(explain_unverified(validation, cause, store), validation=validation)
         else:
             report = self._report(validation, proof, served, now)
-            message = _explained(validation, proof, now, path)
+            message = _explained(validation, proof, now, store)
             violation = PinValidationError(message, validation=validation, report=report)
         logger.error("Pin Validation failed: %s", violation, extra={"host": proof.host})
         if self.on_violation is not None:
@@ -288,7 +286,7 @@ class Enforcement:
         return proof.validated[-1] not in self.public_roots
 
 
-def _explained(validation: Validation, proof: Proof, now: float, store: Path | str | None) -> str:
+def _explained(validation: Validation, proof: Proof, now: float, store: PinStore) -> str:
     if validation.known_host is not None:
         try:
             return str(explain_violation(validation, validation.known_host, proof.validated, now, store))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from dynpin.clientstore.advice import forget_command
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import chain_pins
 from dynpin.report import rfc3339
 from dynpin.validation import Validation
 
-__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation", "forget_command"]
+if TYPE_CHECKING:
+    from dynpin.clientstore.store import PinStore
+
+__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation"]
 
 _DAY = 86_400.0
 
@@ -29,15 +32,17 @@ class Explanation:
         shown: the pins of the validated chain, leaf first, each with whose key it is.
         pinned: the pins of the entry that applied, and the certificates that it names.
         origin: how long ago they were noted, from whom, and until when they hold.
+        place: the file that they are in.
         meaning: what this may be.
         way_out: what to do, in words that lead to `command`.
-        command: the command that forgets the pins.
+        command: the command that forgets the pins, or the call where they are in a program's memory.
     """
 
     headline: str
     shown: tuple[tuple[str, str], ...]
     pinned: tuple[str, ...]
     origin: str
+    place: str
     meaning: str
     way_out: str
     command: str
@@ -46,13 +51,13 @@ class Explanation:
         lines = [self.headline]
         lines += _column("shown", [f"{pin}  ({who})" for pin, who in self.shown] or ["no verified chain"])
         lines += _column("pinned", self.pinned)
-        lines += _column("", [self.origin])
+        lines += _column("", [self.origin, self.place])
         lines += [f"  {self.meaning}", f"  {self.way_out}  {self.command}"]
         return "\n".join(lines)
 
 
 def explain_violation(
-    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: Path | str | None = None
+    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: PinStore
 ) -> Explanation:
     """What a PinValidationError says.
 
@@ -61,32 +66,39 @@ def explain_violation(
         known: the entry that applied.
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
-        store: the file of the pin store where it is not the default one, for the command that forgets the pins.
+        store: the pin store that it is in.
     """
-    origin = "static pins, kept" if known.source == "static" else "noted"
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
+    age = duration(now - known.noted_at)
+    if known.source == "static":
+        of = "" if known.origin is None else f" of {known.origin}"
+        origin = f"static pins{of}, set {age} ago for {by}, {until}"
+    else:
+        origin = f"noted {age} ago from {by}, {until}"
     if known.is_expired(now):
         meaning = "Whoever pinned it chose to refuse it from then on. Nothing was sent."
-        way_out = "Get the new pins, or give these up:"
+        way_out = "Get the new pins, or give these up"
     elif known.certificates:
         meaning = "This is an attack, or the site has renewed its certificate. Nothing was sent."
-        way_out = "If you know that the new certificate is right:"
+        way_out = "If you know that the new certificate is right"
     else:
         meaning = "This is an attack, or the site changed its key without a backup pin. Nothing was sent."
-        way_out = "If you know that the new key is right:"
+        way_out = "If you know that the new key is right"
+    in_memory = isinstance(store.path, str)
     return Explanation(
         headline=f"{validation.reason}.",
         shown=tuple(_named(chain)),
         pinned=(*map(str, known.pins), *(f"certificate {digest.hex()}" for digest in known.certificates)),
-        origin=f"{origin} {duration(now - known.noted_at)} ago from {by}, {until}",
+        origin=origin,
+        place="in the memory of this program" if in_memory else f"in {store.path}",
         meaning=meaning,
-        way_out=way_out,
-        command=forget_command(known.host, store),
+        way_out=f"{way_out}, in the program:" if in_memory else f"{way_out}:",
+        command=_removal(known.host, store),
     )
 
 
-def explain_unverified(validation: Validation, cause: str, store: Path | str | None = None) -> str:
+def explain_unverified(validation: Validation, cause: str, store: PinStore) -> str:
     """The message for a pinned host on a connection that proves nothing about its chain."""
     known = validation.known_host
     host = validation.host if known is None else known.host
@@ -94,8 +106,15 @@ def explain_unverified(validation: Validation, cause: str, store: Path | str | N
         f"{validation.host} is pinned, but {cause}.\n"
         "  A chain that was not verified proves nothing, so its pins cannot be checked. Nothing was sent.\n"
         "  Turn certificate and host name verification on again for this connection,\n"
-        f"  or give up the pins:  {forget_command(host, store)}"
+        f"  or give up the pins:  {_removal(host, store)}"
     )
+
+
+def _removal(host: str, store: PinStore) -> str:
+    """What forgets the pins of a host: a command, or a call where they are in memory, which no command reaches."""
+    if isinstance(store.path, str):
+        return f"store.forget({host!r})"
+    return forget_command(host, None if store.is_default else store.path)
 
 
 def duration(seconds: float) -> str:
@@ -110,12 +129,6 @@ def duration(seconds: float) -> str:
 
 def _column(label: str, values: Sequence[str]) -> list[str]:
     return [f"  {label if index == 0 else '':<8}{value}" for index, value in enumerate(values)]
-
-
-def forget_command(host: str, store: Path | str | None) -> str:
-    """The command that forgets the pins of a host, as it is pasted into a shell."""
-    # TLS takes a name such as `a;reboot.example.com`, and a folder may have a space.
-    return shlex.join(["dynpin", "hosts", "forget", host, *(() if store is None else ("--store", str(store)))])
 
 
 def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:

@@ -94,6 +94,15 @@ class UnenforceableContext(DynpinError, TypeError):
     """An object on which pins cannot be enforced: not a client ``ssl.SSLContext``, or one that verifies elsewhere."""
 
 
+class _Lines(str):
+    """Text whose ``repr`` is the text itself, with its lines, so that it stays legible inside of other errors."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str.__str__(self)
+
+
 class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
     """The host shows none of its pinned keys, and nothing was sent to it (RFC 7469 §2.6).
 
@@ -106,8 +115,9 @@ class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
     """
 
     def __init__(self, message: str, *, validation: Validation | None = None, report: Report | None = None) -> None:
-        # With one argument str() of an SSLError is a tuple; with two it is the second.
-        super().__init__(1, message)
+        # With one argument str() of an SSLError is a tuple; with two it is the second. urllib3, requests and aiohttp
+        # show a person the repr of the error or of its arguments.
+        super().__init__(1, _Lines(message))
         self.validation = validation
         self.report = report
         # What libraries read from an SSLCertVerificationError to tell people what went wrong.

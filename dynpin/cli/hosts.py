@@ -16,9 +16,10 @@ from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.clientstore import PinStore
+from dynpin.clientstore.advice import forget_command
 from dynpin.clientstore.check import check as check_file
 from dynpin.clientstore.check import repair as repair_file
-from dynpin.clientstore.explain import duration, forget_command
+from dynpin.clientstore.explain import duration
 from dynpin.clientstore.formats import describe
 from dynpin.clientstore.formats.fields import certificate_digest
 from dynpin.clientstore.usage import Usage

@@ -135,8 +135,8 @@ class PinningAddon:
         explanation = None
         # Without a report it was no mismatch of a verified chain: the message says what it was.
         if validation is not None and validation.known_host is not None and violation.report is not None:
-            path = None if self.store.is_default else self.store.path
-            explanation = explain_violation(validation, validation.known_host, validated, self.store.clock(), path)
+            now = self.store.clock()
+            explanation = explain_violation(validation, validation.known_host, validated, now, self.store)
         refusal = Refusal(name or address[0], str(violation), explanation)
         self._refusals.setdefault(client, {})[address] = refusal, validation
         if client.alpn is None:
