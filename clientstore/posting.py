@@ -78,9 +78,9 @@ class Post:
         except URLError as error:
             if isinstance(error.reason, PinValidationError):
                 return f"its host fails Pin Validation itself: {str(error.reason).splitlines()[0]}"
-            return _printable(str(error.reason))
+            return _in_words(error.reason)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return _printable(str(error)) or type(error).__name__
+            return _in_words(error)
         return None
 
 
@@ -157,6 +157,11 @@ class _HTTPSHandler(HTTPSHandler):
 def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _in_words(error: str | BaseException) -> str:
+    """What went wrong, without the number that an error of the system begins with."""
+    return _printable(getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 def _printable(text: str) -> str:

@@ -77,7 +77,7 @@ def list_hosts(
         typer.echo(json.dumps([describe(entry) | _used(usage.get(entry.host)) for entry in entries], indent=2))
         return
     if not entries:
-        typer.echo("No host is pinned.")
+        typer.echo(f"No host is pinned in {pins.path}.")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("host", "covers", "expires", "noted", "source", "used", "pins"):
@@ -112,7 +112,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
-        finding(None if as_json else f"{name} is not pinned{ended}")
+        finding(None if as_json else f"{name} is not pinned in {pins.path}{ended}")
 
 
 @app.command()
@@ -129,7 +129,7 @@ def forget(
             covering = pins.known_host(name)
             covered = "" if covering is None else _covered(covering, store)
             if entry is None:
-                missing.append(f"{name} has no pins of its own{covered}")
+                missing.append(f"{name} has no pins of its own in {pins.path}{covered}")
                 continue
             typer.echo(f"{name}: {_count(entry)} forgotten")
             if covering is not None:

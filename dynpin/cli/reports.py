@@ -83,10 +83,10 @@ def drop(
         fail("name the reports to drop, or say --all")
     with PinStore(store) as pins:
         queue = ReportQueue(pins, background=False)
-        if everything:
-            typer.echo(f"{queue.drop()} dropped")
-            return
         missing = [number for number in ids or () if not queue.drop(number)]
+        dropped = queue.drop() if everything else len(ids or ()) - len(missing)
+    if dropped or everything:
+        typer.echo(f"{dropped} dropped")
     if missing:
         finding(f"there is no report {', '.join(map(str, missing))}")
 

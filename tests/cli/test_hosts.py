@@ -97,7 +97,8 @@ def test_show_says_which_entry_applies(dynpin_hosts: Command, file: Path, verb: 
 
 
 def test_show_of_what_is_not_pinned_is_a_finding(dynpin_hosts: Command, file: Path) -> None:
-    assert dynpin_hosts("show", "nobody.test", "--store", file) == (1, "", "dynpin: nobody.test is not pinned\n")
+    said = f"dynpin: nobody.test is not pinned in {file}\n"
+    assert dynpin_hosts("show", "nobody.test", "--store", file) == (1, "", said)
     assert dynpin_hosts("show", "old.test", "--store", file)[2].endswith("its pins expired at 1970-01-01T00:00:05Z\n")
     assert dynpin_hosts("show", "nobody.test", "--json", "--store", file) == (1, "null\n", "")
 
@@ -111,7 +112,7 @@ def test_forget_removes_and_names_what_still_covers_the_host(
     assert "still pinned: bank.test covers its subdomains. To forget that one:" in out
     assert f"dynpin hosts forget bank.test --store {file}" in out
     code, _, err = dynpin_hosts(*verb, "shop.bank.test", "--store", file)
-    assert (code, "has no pins of its own: bank.test covers" in err) == (1, True)
+    assert (code, f"has no pins of its own in {file}: bank.test covers" in err) == (1, True)
     assert dynpin_hosts(*verb, "BANK.test.", "--store", file)[0] == 0
     with PinStore(file) as store:
         assert [entry.host for entry in store.hosts()] == ["noted.test"]
