@@ -35,7 +35,7 @@ from dynpin.pins import Pin
 
 __all__ = ["Inventory", "read_inventory"]
 
-_TOP = ("hosts", "keys", "backups", "pinned", "policy", "ramp")
+_TOP = ("hosts", "keys", "backups", "pinned", "remember", "policy", "ramp")
 _POLICY = ("mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age")
 _RAMP = ("collector", "password_file", "state", "steps")
 
@@ -51,12 +51,14 @@ class Inventory:
         hosts: the names that the site answers.
         terms: its keys, backups and policy; paths in it are absolute.
         ramp: the way up to that policy, or None.
+        remember: the file that keeps the header that was sent last, or None.
     """
 
     path: Path
     hosts: tuple[str, ...]
     terms: Terms
     ramp: Ramp | None
+    remember: Path | None = None
 
     @property
     def mode(self) -> Mode:
@@ -124,7 +126,9 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
         report_uri=policy.text("report_uri"),
         allow_long_max_age=policy.truth("allow_long_max_age"),
     )
-    return Inventory(file, hosts, terms, _ramp(top.table("ramp", _RAMP), terms) if "ramp" in top.values else None)
+    ramp = _ramp(top.table("ramp", _RAMP), terms) if "ramp" in top.values else None
+    remember = top.text("remember")
+    return Inventory(file, hosts, terms, ramp, None if remember is None else file.parent / remember)
 
 
 def _ramp(table: _Table, terms: Terms) -> Ramp:

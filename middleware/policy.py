@@ -15,6 +15,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.middleware.inventory import Inventory, read_inventory
 from dynpin.middleware.keyfiles import KeySource, located
 from dynpin.middleware.ramp.steps import Ramp
+from dynpin.middleware.remembered import recall, remember
 from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
 from dynpin.middleware.watching import Signature, signature, watcher
 
@@ -36,6 +37,7 @@ class PolicyTerms(TypedDict, total=False):
     hosts: str | Iterable[str]
     allow_long_max_age: bool
     on_invalid: OnInvalid
+    remember: str | os.PathLike[str] | None
 
 
 class PolicyOptions(PolicyTerms, total=False):
@@ -68,6 +70,9 @@ class Policy:
         allow_long_max_age: permit more than 60 days (§4.1).
         on_invalid: ``"raise"``; or ``"silence"``, to start without a header where it would raise: for the emergency in
             which the backup is deployed and the next one not made. What clients noted holds on.
+        remember: a file in which the last header is kept that clients may have noted, so that a process that starts
+            later knows it: one that finds a deployed key which that header did not pin sends no header, and logs as
+            critical. Every process of the server must be able to write to it and to its folder.
 
     Raises:
         PolicyError: where the header would lock users out, protect nobody, or could not be sent.
@@ -94,6 +99,7 @@ class Policy:
         hosts: str | Iterable[str] = (),
         allow_long_max_age: bool = False,
         on_invalid: OnInvalid = "raise",
+        remember: str | os.PathLike[str] | None = None,
     ) -> None:
         terms = Terms(
             keys=located(keys),
@@ -106,7 +112,7 @@ class Policy:
             hosts=(hosts,) if isinstance(hosts, str) else tuple(hosts),
             allow_long_max_age=allow_long_max_age,
         )
-        self._begin(lambda: terms, (), on_invalid)
+        self._begin(lambda: terms, (), on_invalid, None if remember is None else Path(remember).absolute())
 
     @classmethod
     def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
@@ -120,7 +126,13 @@ class Policy:
         policy._begin(lambda: read_inventory(file), (file,), on_invalid)
         return policy
 
-    def _begin(self, source: Callable[[], Terms | Inventory], files: tuple[Path, ...], on_invalid: OnInvalid) -> None:
+    def _begin(
+        self,
+        source: Callable[[], Terms | Inventory],
+        files: tuple[Path, ...],
+        on_invalid: OnInvalid,
+        memory: Path | None = None,
+    ) -> None:
         """Read the terms from their source, which itself reads these files, and make the header."""
         one_of("on_invalid", on_invalid, get_args(OnInvalid))
         self._source, self._files = source, files
@@ -133,10 +145,16 @@ class Policy:
         self.made_from: Signature = ()
         self.ramp: Ramp | None = None
         self._is_watched = False
-        # The last header that clients may have noted of this process.
+        # The last header that clients may have noted of this process, or of the one before it.
         self._noted: PublicKeyPins | None = None
+        self._memory = memory
         try:
-            self._take(self._read())
+            built = self._read()
+            if self._locks_out(built):
+                self._fall_silent()
+            else:
+                self._take(built)
+                self._remember()
         except PolicyError as error:
             if on_invalid == "raise":
                 raise
@@ -178,20 +196,15 @@ class Policy:
                 return False
             self._climb()  # the ramp may stand in the file since now
             if self._locks_out(built):
-                # Neither header is right: clients would note the new key, which the mend takes away again, or an old
-                # one that is not shown. Without a header nobody is bound to either, and what was noted still holds.
-                self.header = self.field = self.text_field = None
-                logger.critical(
-                    "The deployed key has changed to one that the header did not pin: clients that noted the header "
-                    "are locked out until their pins expire, and no header is sent any more. Deploy a pinned key "
-                    "again, and the header comes back; if no client can hold the old pins any more (dynpin guard "
-                    "tells), restart the server, which then pins the new key. Clients may hold: %s",
-                    self._noted,
-                )
+                self._fall_silent()
                 return before is not None
             if built.header == before:
                 return False
             self._take(built)
+            try:
+                self._remember()
+            except PolicyError as error:
+                logger.error("The header is sent, but not remembered: %s", error)  # noqa: TRY400 - no traceback
             logger.info("The header is now %s: %s", built.header.name, built.header)
             return True
 
@@ -201,13 +214,34 @@ class Policy:
             return False
         return any(chain.isdisjoint(self._noted.pins) for chain in built.chains)
 
+    def _fall_silent(self) -> None:
+        # Neither header is right: clients would note the new key, which the mend takes away again, or an old one that
+        # is not shown. Without a header nobody is bound to either, and what was noted still holds.
+        self.header = self.field = self.text_field = None
+        first = "" if self._memory is None else f"remove {self._memory} and "
+        logger.critical(
+            "The deployed key has changed to one that the header did not pin: clients that noted the header are locked "
+            "out until their pins expire, and no header is sent any more. Deploy a pinned key again, and the header "
+            "comes back; if no client can hold the old pins any more (dynpin guard tells), %srestart the server, "
+            "which then pins the new key. Clients may hold: %s",
+            first,
+            self._noted,
+        )
+
+    def _remember(self) -> None:
+        if self._memory is not None and self._noted is not None:
+            remember(self._memory, self._noted)
+
     def _read(self) -> Built:
         """The header of the files as they stand at one moment."""
         for _ in range(5):
             self.made_from = self.signature()
             described = self._source()
             self.mode = described.mode
-            self.ramp = described.ramp if isinstance(described, Inventory) else None
+            if isinstance(described, Inventory):
+                self.ramp, self._memory = described.ramp, described.remember
+            if self._noted is None and self._memory is not None:
+                self._noted = recall(self._memory)
             paths = (*self._files, *described.paths)
             if paths != self._paths:
                 # An inventory names other files now: look at them too, before they are read.

@@ -44,6 +44,19 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     assert found.terms.keys == (site.chain,)
 
 
+def test_what_was_sent_is_remembered_beside_it(
+    inventory: Path, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory.write_text('remember = "sent"' + SOUND)
+    monkeypatch.chdir("/")
+    sent = site.expected()
+    assert str(Policy.from_inventory(inventory).header) == sent
+    assert (inventory.parent / "sent").read_text() == f"Public-Key-Pins: {sent}\n"
+    site.deploy(site.issue())
+    assert Policy.from_inventory(inventory).header is None
+    assert "locked out until their pins expire" in caplog.text
+
+
 def test_it_is_followed_when_the_server_leaves_its_folder(
     inventory: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
