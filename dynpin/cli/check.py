@@ -25,7 +25,7 @@ from dynpin.deploy.rotation import History
 from dynpin.deploy.site import SiteInventory
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import canonical_host
+from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
 
 __all__ = ["check"]
@@ -98,12 +98,14 @@ def check(
         typer.echo(f"silent: {printable(line)}", err=True)
     results = _results(look, kept, at)
     lacking = () if described is None else _lacking(look, described)
+    strange = {} if described is None else _strange(look, described)
     if as_sarif:
         typer.echo(json.dumps(sarif(results), indent=2))
     elif as_json:
         answer = _as_json(site, look, results)
         if described is not None:
             answer["lacking"] = list(lacking)
+            answer["not_deployed"] = strange
         typer.echo(json.dumps(answer, indent=2))
     else:
         _show(look, results)
@@ -113,9 +115,15 @@ def check(
             "though the inventory has it: clients that come by now refuse that key on the day it is deployed",
             err=True,
         )
+    for address, pin in strange.items():
+        typer.echo(
+            f"dynpin: {site.host} shows {pin} at {address}, which is no deployed key of the inventory: has the server "
+            "loaded the certificate that stands there? A header about a key that is not served locks clients out",
+            err=True,
+        )
     if not look.fields:
         finding(f"{site.host} sends no pinning header")
-    if lacking or fails([found for _, found in results], fail_on):
+    if lacking or strange or fails([found for _, found in results], fail_on):
         finding()
 
 
@@ -136,6 +144,8 @@ def _site(url: str, addresses: list[str] | None, ca: Path | None, timeout: float
         fail(str(error))
     except ValueError as error:
         fail(f"{url}: {error}")
+    if is_ip_literal(host):
+        fail(f"{host} is an address: pins belong to host names (RFC 7469 §2.3.3). Name the host; --address says where")
     context = _context(ca)
     try:
         found = tuple(addresses) if addresses else addresses_of(host, port)
@@ -193,6 +203,13 @@ def _lacking(look: Look, site: SiteInventory) -> tuple[str, ...]:
     return tuple(map(str, lacking))
 
 
+def _strange(look: Look, site: SiteInventory) -> dict[str, str]:
+    """By address, the leaf of a chain that holds none of the keys that the inventory calls deployed."""
+    deployed = {chain[0] for chain in site.chains}
+    shown = {response.address: chain_pins(response.served) for response in look.responses if response.served}
+    return {address: str(pins[0]) for address, pins in shown.items() if pins and deployed.isdisjoint(pins)}
+
+
 def _pins_in(value: str, report_only: bool) -> tuple[Pin, ...]:
     try:
         return PublicKeyPins.parse(value, report_only=report_only).pins
@@ -231,6 +248,8 @@ def _show(look: Look, results: list[tuple[HeaderField, Finding]]) -> None:
         line = f"{response.address:<16} {response.scheme:<5} {response.status} {response.path}"
         typer.echo(f"{line}  {'header' if has else 'no header'}{chain}")
     typer.echo("")
+    if not look.fields:
+        return
     # Each field once: the first of the nodes that send it speaks for them.
     shown = list({(each.name, each.value): each for each in reversed(look.fields)}.values())[::-1]
     first = {(each.name, each.value): each for each in shown}

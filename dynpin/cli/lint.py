@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,12 +129,24 @@ def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderF
             if found.span and each.value and found.span != (0, len(each.value)):
                 piece = printable(each.value[found.span[0] : found.span[1]])
                 console.print(Text(f"  > {piece if len(piece) < 400 else piece[:397] + '...'}", style="dim"))
-            console.print(Text(f"  {printable(found.message)}"))
-            console.print(Text(f"  Why   RFC 7469 §{found.section}. {found.effect}"))
-            console.print(Text(f"  Mend  {printable(found.mend)}"))
+            console.print(_paragraph(printable(found.message), console.width))
+            console.print(_paragraph(f"RFC 7469 §{found.section}. {found.effect}", console.width, "Why   "))
+            console.print(_paragraph(printable(found.mend), console.width, "Mend  "))
         console.print()
     count = len(results)
     console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
+
+
+def _paragraph(text: str, width: int, label: str = "") -> Text:
+    lines = textwrap.wrap(
+        f"{label}{text}",
+        width,
+        initial_indent="  ",
+        subsequent_indent=" " * (2 + len(label)),
+        break_on_hyphens=False,
+        break_long_words=False,  # what is copied stays whole
+    )
+    return Text("\n".join(lines))
 
 
 def printable(text: str) -> str:

@@ -177,18 +177,24 @@ class _Fields:
     def all(self) -> Iterator[HeaderField]:
         for index, page in enumerate(self.pages):
             # What concerns the whole site is said once, of its first node.
-            for each in _of(page, _circumstances(self.site, page, self.known)):
+            for each in self.of(page, _circumstances(self.site, page, self.known)):
                 yield each if index else self.whole_site(each, page)
         # A header on another response alone is a header too.
-        if not any(_of(page, self.known) for page in self.pages):
+        if not any(self.of(page, self.known) for page in self.pages):
             for response in self.secure:
-                found = _of(response, _circumstances(self.site, response, self.known))
+                found = self.of(response, _circumstances(self.site, response, self.known))
                 if found:
                     yield from (self.whole_site(each, response) for each in found)
                     break
         for response in self.responses:
             if response.scheme == "http":
-                yield from _of(response, replace(self.known, scheme="http", host=self.site.host))
+                yield from self.of(response, replace(self.known, scheme="http", host=self.site.host))
+
+    def of(self, response: Response, circumstances: Circumstances) -> list[HeaderField]:
+        port, usual = (self.site.port, 443) if response.scheme == "https" else (self.site.http_port, 80)
+        name = self.site.host if port == usual else f"{self.site.host}:{port}"
+        source = f"{response.scheme}://{name}{response.path} at {response.address}"
+        return fields_of_response(response.headers, source, circumstances)
 
     def whole_site(self, each: HeaderField, page: Response) -> HeaderField:
         values = [_value(response, each.name) for response in self.pages]
@@ -222,11 +228,6 @@ class _Fields:
 
 def _value(response: Response, name: str) -> str | None:
     return next((value for key, value in response.headers if key.lower() == name.lower()), None)
-
-
-def _of(response: Response, circumstances: Circumstances) -> list[HeaderField]:
-    source = f"{response.scheme}://{circumstances.host or ''}{response.path} at {response.address}"
-    return fields_of_response(response.headers, source, circumstances)
 
 
 def _circumstances(site: Site, page: Response, known: Circumstances) -> Circumstances:

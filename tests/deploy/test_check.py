@@ -132,6 +132,7 @@ def test_a_site_without_pins(site: Site) -> None:
         arguments = ["check", f"https://{HOST}:{port}", "--ca", str(site.roots), "--address", "127.0.0.1"]
         result = dynpin(*arguments)
     assert (result.exit_code, "sends no pinning header" in result.stderr) == (1, True)
+    assert "No fault" not in result.stdout
 
 
 def test_a_chain_that_does_not_verify(site: Site, tmp_path: Path) -> None:
@@ -309,6 +310,7 @@ def test_a_person_sees_the_responses_and_the_findings(site: Site) -> None:
     ("arguments", "said"),
     [
         (("http://a.example/",), "no https URL"),
+        (("https://127.0.0.1:8443/",), "127.0.0.1 is an address"),
         (("https://a.example/", "--ca", "nowhere.pem"), "nowhere.pem"),
         (("https://www.example.com:1/", "--address", "127.0.0.1"), "does not answer"),
         (("https://a.example/", "--address", "127.0.0.1", "--key", "nowhere.pem"), "nowhere.pem"),

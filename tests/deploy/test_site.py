@@ -72,7 +72,7 @@ def test_lint_reads_the_inventory(site: Site) -> None:
 def test_check_holds_the_live_header_against_the_inventory(site: Site) -> None:
     with serving(everywhere(header(site)), site) as port:
         seen = check(site, port, code=0)
-    assert (seen["findings"], seen["lacking"]) == ([], [])
+    assert (seen["findings"], seen["lacking"], seen["not_deployed"]) == ([], [], {})
 
 
 def test_a_live_pin_that_is_not_in_the_inventory_is_an_alarm(site: Site) -> None:
@@ -87,6 +87,22 @@ def test_a_live_header_that_lacks_a_pin_of_the_inventory(site: Site) -> None:
     with serving(everywhere(sent), site) as port:
         seen = check(site, port, "--fail-on", "critical", code=1)
     assert seen["lacking"] == [str(NEW)]
+
+
+def test_a_server_that_has_not_loaded_its_new_certificate(site: Site, tmp_path: Path) -> None:
+    # The inventory deploys the new key and keeps the old one as a backup: by the header alone all is well.
+    new = make_site(tmp_path / "new", HOST)
+    inventory = tmp_path / "dynpin.toml"
+    text = inventory.read_text().replace("tls/chain.pem", "new/chain.pem")
+    inventory.write_text(text.replace(f'{{ pin = "{NEW}" }}', '"tls/chain.pem"'))
+    sent = PublicKeyPins((Pin.from_file(new.chain), Pin.from_file(site.chain)), MAX_AGE)
+    with serving(everywhere(sent), site) as port:
+        seen = check(site, port, code=1)
+        told = dynpin("check", f"https://{HOST}:{port}/", "--ca", str(site.roots), "--address", "127.0.0.1")
+    assert (faults(seen), seen["lacking"]) == (set(), [])
+    assert seen["not_deployed"] == {"127.0.0.1": str(Pin.from_file(site.chain))}
+    assert "has the server loaded the certificate that stands there?" in told.stderr
+    assert f"https://{HOST}:{port}/ at 127.0.0.1" in told.stdout
 
 
 def test_the_guard_knows_from_the_inventory_what_clients_hold(site: Site, tmp_path: Path) -> None:
