@@ -331,14 +331,26 @@ def test_the_timeline_in_the_terminal_and_as_svg() -> None:
     drawn = timeline(kept, START + DAY, steps)
     assert [bar.kind for bar in drawn.bars] == ["key", "key", "policy", "policy", "policy"]
     text = terminal(drawn, 80).plain
-    assert max(len(line) for line in text.splitlines()) <= 100
+    assert max(len(line) for line in text.splitlines()) <= 80
     for piece in ("█", "░", "▲ now 2026-11-25", "▲ deploy 2026-12-25", "▲ retire 2027-01-24"):
         assert piece in text
+    # A narrow window has no room to the right of the last mark, but has it to the left.
+    narrow = terminal(drawn, 60).plain
+    assert max(len(line) for line in narrow.splitlines() if "▲" in line) <= 60
+    assert "retire 2027-01-24 ▲" in narrow
     root = ET.fromstring(svg(drawn))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     texts = [each.text or "" for each in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "deploy 2026-12-25" in texts
     assert all(float(each.attrib["width"]) >= 0 for each in root.iter("{http://www.w3.org/2000/svg}rect"))
+
+
+def test_a_timeline_of_minutes_tells_them() -> None:
+    kept = pinned(OLD, NEW, max_age=300)
+    steps = plan(kept, NEXT, [NEW], START + 60)
+    drawn = timeline(kept, START + 60, steps)
+    assert "▲ now 2026-11-24 00:01Z" in terminal(drawn, 80).plain
+    assert "deploy 2026-11-24 00:06Z" in svg(drawn)
 
 
 # --- the guard ----------------------------------------------------------------------------------------------------

@@ -86,8 +86,10 @@ def _short(pin: Pin) -> str:
     return str(pin)[:5]
 
 
-def _day(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+def _date(at: float, picture: Timeline) -> str:
+    """A day; in a picture of a few days the minute too."""
+    short = picture.end - picture.start < 3 * 86_400
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ" if short else "%Y-%m-%d")
 
 
 def terminal(picture: Timeline, width: int = 80) -> Text:
@@ -112,9 +114,13 @@ def terminal(picture: Timeline, width: int = 80) -> Text:
                 "│" if index == now and character == " " else character, style="bold" if index == now else style
             )
         text.append("\n")
-    text.append(f"{'':<{label_width}} {_day(picture.start)}{_day(picture.end):>{max(1, room - 10)}}\n")
+    first, last = _date(picture.start, picture), _date(picture.end, picture)
+    text.append(f"{'':<{label_width}} {first}{last:>{max(1, room - len(first))}}\n")
     for at, name in picture.marks:
-        text.append(f"{'':<{label_width}} {'':<{column(at)}}▲ {name} {_day(at)}\n")
+        said, place = f"{name} {_date(at, picture)}", column(at)
+        # To the left of its place where there is no room to the right.
+        line = f"{'':<{place}}▲ {said}" if place + 2 + len(said) <= room else f"{said} ▲".rjust(place + 1)
+        text.append(f"{'':<{label_width}} {line}\n")
     text.append("█ deployed, or sent  ░ held by clients that do not come back\n", style="dim")
     return text
 
@@ -156,7 +162,7 @@ def svg(picture: Timeline) -> str:
         beside, anchor = (-5, "end") if x(at) > _WIDTH - 200 else (5, "start")
         parts += [
             f'<line x1="{x(at)}" y1="30" x2="{x(at)}" y2="{y}" stroke="#495057" stroke-dasharray="3 3"/>',
-            f'<text x="{x(at) + beside}" y="{y + 4}" text-anchor="{anchor}">{escape(name)} {_day(at)}</text>',
+            f'<text x="{x(at) + beside}" y="{y + 4}" text-anchor="{anchor}">{escape(name)} {_date(at, picture)}</text>',
         ]
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
