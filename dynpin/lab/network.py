@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TLSServer", "loopback_names", "names_led"]
 
-_TIMEOUT = 10.0
+# Long, since a busy machine is no fault of anybody's; whoever is told to end ends at once.
+_TIMEOUT = 30.0
 
 
 @contextlib.contextmanager
@@ -97,7 +98,8 @@ class TLSServer:
         self.handshakes = 0
         self.received = b""
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._open: set[ssl.SSLSocket] = set()
+        self._closed = False
         self._threads: list[threading.Thread] = []
         self.show(certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -137,10 +139,8 @@ class TLSServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        self._closed = True
+        self._end_connections()
         for thread in self._threads:
             thread.join(_TIMEOUT)
 
@@ -149,6 +149,13 @@ class TLSServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _end_connections(self) -> None:
+        with self._lock:
+            for connection in self._open:
+                # That of a TLS socket takes its TLS away first, under the hands of the thread that reads from it.
+                with contextlib.suppress(OSError):  # the other side was first
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
@@ -165,22 +172,29 @@ class TLSServer:
             self._start(self._serve, connection, self._context)
 
     def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
-        connection.settimeout(_TIMEOUT)
-        # What follows the session tickets would wait for the client to acknowledge them: 40 ms for each connection.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with self._lock:
-            self._open.add(connection)
         # A client that refuses the certificate ends the connection in its own way: that is no error here.
-        with contextlib.suppress(OSError), connection, context.wrap_socket(connection, server_side=True) as tls:
+        with contextlib.suppress(OSError), connection:
+            connection.settimeout(_TIMEOUT)
+            # What follows the session tickets would wait for the client to acknowledge them: 40 ms for each connection.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
+                self._attend(tls)
+
+    def _attend(self, tls: ssl.SSLSocket) -> None:
+        # It can be ended from here on, in the middle of its handshake too.
+        with self._lock:
+            self._open.add(tls)
+            closed = self._closed
+        try:
+            if closed:
+                return
+            tls.do_handshake()
             with self._lock:
-                self._open.discard(connection)
-                self._open.add(tls)
                 self.handshakes += 1
-            try:
-                self._converse(tls)
-            finally:
-                with self._lock:
-                    self._open.discard(tls)
+            self._converse(tls)
+        finally:
+            with self._lock:
+                self._open.discard(tls)
 
     def _converse(self, tls: ssl.SSLSocket) -> None:
         pending = bytearray()

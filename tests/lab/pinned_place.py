@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 from pathlib import Path
 
 import trustme
@@ -26,10 +24,7 @@ class FallibleSite(TLSServer):
 
     def hang_up(self) -> None:
         """Be gone, as a site is whose network is left."""
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):  # the other side was first
-                    connection.shutdown(socket.SHUT_RDWR)
+        self._end_connections()
         self.wait_idle()
 
 
