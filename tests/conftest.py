@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import sys
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A busy machine is no fault of the code: how long an example takes decides nothing.
-settings.register_profile("dynpin", deadline=None)
+# A busy machine is no fault of the code: how long an example takes, or making one, decides nothing. The examples are
+# the same in each run: the suite tells what a change has broken, and `make fuzz` looks for what nobody thought of.
+settings.register_profile(
+    "dynpin", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("dynpin")
 
 
@@ -20,6 +24,14 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """What a test may leave open is closed in that test, not in the one during which the memory happens to be freed."""
+    yield
+    if any("ResourceWarning" in str(mark.args) for mark in item.iter_markers("filterwarnings")):
+        gc.collect()
 
 
 def _loopback_only(event: str, args: tuple[object, ...]) -> None:

@@ -212,17 +212,18 @@ def test_what_passed_is_looked_at_again_when_the_pins_expire_and_when_the_clock_
 # -- the implicit handshake -------------------------------------------------------------------------------------------
 
 
-def _file(world: World) -> Path:
+def _sendfile(tls: ssl.SSLSocket, world: World) -> object:
     file = world.folder / "request"
     file.write_bytes(REQUEST)
-    return file
+    with file.open("rb") as opened:
+        return tls.sendfile(opened)
 
 
 IMPLICIT: dict[str, Callable[[ssl.SSLSocket, World], object]] = {
     "write": lambda tls, world: tls.write(REQUEST),
     "send": lambda tls, world: tls.send(REQUEST),
     "sendall": lambda tls, world: tls.sendall(REQUEST),
-    "sendfile": lambda tls, world: tls.sendfile(_file(world).open("rb")),
+    "sendfile": _sendfile,
     "read": lambda tls, world: tls.read(1),
     "recv": lambda tls, world: tls.recv(1),
     "recv_into": lambda tls, world: tls.recv_into(bytearray(1)),
@@ -246,7 +247,7 @@ def test_io_before_the_handshake_runs_the_checking_handshake(world: World, name:
 def test_a_connection_shut_down_before_its_handshake_sends_nothing_in_the_clear(world: World, name: str) -> None:
     # ssl drops TLS with any shutdown, and has the socket below send from then on.
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        connection = socket.create_connection(listener.getsockname(), timeout=10)
+        connection = socket.create_connection(listener.getsockname(), timeout=60)
         peer, _ = listener.accept()
         with (
             peer,
@@ -473,7 +474,7 @@ def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_cha
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
         with (
-            socket.create_connection(listener.getsockname(), timeout=10) as connection,
+            socket.create_connection(listener.getsockname(), timeout=60) as connection,
             pytest.raises(PinValidationError, match="switched off"),
             context.wrap_socket(connection, server_hostname=HOST) as tls,
         ):
