@@ -35,7 +35,8 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, FencedCod
 
 __all__ = ["Blocks", "examples_of"]
 
-_TIMEOUT = 60.0
+# Long, since a busy machine is no fault of the document's.
+_TIMEOUT = 300.0
 # Directives that hold no code. Code stands in plain fences, where every Markdown renderer shows it.
 _MARKUP = re.compile(r"\{(toctree|include|eval-rst|note|tip|important|warning|admonition|raw|image|figure)\}.*")
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Generator, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sybil import Example
 from dynpin import Pin, PublicKeyPins
 from dynpin.clientstore import PinStore
 from dynpin.lab.network import TLSServer, loopback_names
+from tests.deploy.servers import reserved_port
 from tests.documents import Blocks, examples_of
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +29,8 @@ DOCUMENTS = [
     *sorted(file for file in (ROOT / "docs").rglob("*.md") if not {"_build", "faults"} & set(file.parts)),
 ]
 HOST = "bank.test"
+# Where a command of a document listens.
+LISTENS = re.compile(r"(?:--port |--listen-port |--listen 127\.0\.0\.1:)(\d{4,5})\b")
 
 # Every Python that a console block starts finds the names that this process finds.
 _SITE_CUSTOMIZE = """
@@ -142,11 +146,34 @@ def run(document: Path, blocks: Blocks, namespace: dict[str, object]) -> list[Ex
     return examples
 
 
+@pytest.fixture
+def ports() -> Generator[ExitStack]:
+    """Holds the ports that a document is given for the ones which a reader sees in it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def with_free_ports(document: Path, folder: Path, ports: ExitStack) -> Path:
+    """The document, or a copy that listens on no port which somebody else on this machine may have."""
+    text = document.read_text()
+    fixed = set(LISTENS.findall(text))
+    if not fixed:
+        return document
+    chosen = {number: str(ports.enter_context(reserved_port())) for number in fixed}
+    copy = folder / document.name
+    copy.write_text(re.sub(rf"\b(?:{'|'.join(fixed)})\b", lambda found: chosen[found[0]], text))
+    return copy
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_block_does_what_the_document_says(document: Path, ground: Ground) -> None:
+def test_every_block_does_what_the_document_says(document: Path, ground: Ground, ports: ExitStack) -> None:
     blocks = Blocks(ground.folder, ROOT, dict(os.environ))
     try:
-        run(document, blocks, {"__name__": "__main__", "ground": ground, "environment": blocks.environment})
+        run(
+            with_free_ports(document, ground.base, ports),
+            blocks,
+            {"__name__": "__main__", "ground": ground, "environment": blocks.environment},
+        )
     finally:
         blocks.close()
 

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 import trustme
 
 HOST = "localhost"
+# Generous, since a busy machine is no fault of the server's.
+_PATIENCE = 120.0
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -51,10 +54,18 @@ def make_site(folder: Path, *names: str) -> Site:
     return site
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port of 127.0.0.1 for a server that cannot say which one the system gave it; nobody else is given it meanwhile.
+
+    A socket that is bound and does not listen keeps it: the system chooses no such port for others, and lets a server
+    have it that asks for this one and may share addresses (SO_REUSEADDR or SO_REUSEPORT), as servers do.
+    """
+    with socket.socket() as keeper:
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            keeper.setsockopt(socket.SOL_SOCKET, option, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield int(keeper.getsockname()[1])
 
 
 CONFIGURATIONS = {
@@ -75,9 +86,9 @@ CONFIGURATIONS = {
     "haproxy": """
         defaults
             mode http
-            timeout client 5s
-            timeout connect 5s
-            timeout server 5s
+            timeout client 60s
+            timeout connect 60s
+            timeout server 60s
         frontend tls
             bind 127.0.0.1:{port} ssl crt {both}
             {lines}
@@ -154,16 +165,16 @@ def running(command: Sequence[str], port: int, folder: Path) -> Iterator[None]:
         finally:
             server.terminate()
             try:
-                server.wait(10)
+                server.wait(30)
             except subprocess.TimeoutExpired:
                 server.kill()
 
 
 def _await_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    pause = threading.Event()
-    for _ in range(400):
+    pause, end = threading.Event(), time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
         try:
-            socket.create_connection(("127.0.0.1", port), 5).close()
+            socket.create_connection(("127.0.0.1", port), _PATIENCE).close()
         except OSError:
             assert server.poll() is None, log.read_text()
             pause.wait(0.025)  # a foreign program tells nobody when it listens
@@ -174,7 +185,7 @@ def _await_port(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
 
 def fetch(site: Site, port: int, path: str, name: str) -> tuple[int, list[str]]:
     """The status, and every field of this name."""
-    connection = http.client.HTTPSConnection(HOST, port, context=site.client(), timeout=10)
+    connection = http.client.HTTPSConnection(HOST, port, context=site.client(), timeout=_PATIENCE)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

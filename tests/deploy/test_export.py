@@ -22,9 +22,9 @@ from tests.deploy.servers import (
     Site,
     commands,
     fetch,
-    free_port,
     make_site,
     program,
+    reserved_port,
     running,
     tls_server,
 )
@@ -48,27 +48,27 @@ def test_the_server_takes_the_line_and_sends_the_header(
     if program(binary) is None:
         pytest.skip(f"{binary} is not installed (Debian: apt-get install {binary})")
     header = PublicKeyPins((Pin.from_file(site.chain), BACKUP), 2592000, True, AWKWARD, report_only)
-    port = free_port()
     config = tmp_path / "server.conf"
-    config.write_text(
-        CONFIGURATIONS[name]
-        .format(
-            lines=export_header(name, header),
-            folder=tmp_path,
-            port=port,
-            chain=site.chain,
-            key=site.key,
-            both=site.both,
-            modules=MODULES,
+    with reserved_port() as port:
+        config.write_text(
+            CONFIGURATIONS[name]
+            .format(
+                lines=export_header(name, header),
+                folder=tmp_path,
+                port=port,
+                chain=site.chain,
+                key=site.key,
+                both=site.both,
+                modules=MODULES,
+            )
+            .rstrip(" ")
         )
-        .rstrip(" ")
-    )
-    check, serve = commands(name, config)
-    checked = subprocess.run(check, capture_output=True, text=True, check=False, timeout=60, env=_home(tmp_path))
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    with running(serve, port, tmp_path):
-        for path, status in (("/missing", 404), ("/moved", 302) if name == "apache" else ("/", 200)):
-            assert fetch(site, port, path, header.name) == (status, [str(header)])
+        check, serve = commands(name, config)
+        checked = subprocess.run(check, capture_output=True, text=True, check=False, timeout=300, env=_home(tmp_path))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        with running(serve, port, tmp_path):
+            for path, status in (("/missing", 404), ("/moved", 302) if name == "apache" else ("/", 200)):
+                assert fetch(site, port, path, header.name) == (status, [str(header)])
 
 
 def _home(folder: Path) -> dict[str, str]:
@@ -103,7 +103,7 @@ def test_curl_visits_the_pinned_key_and_no_other(pinned: str, code: int, site: S
     with tls_server(site) as port:
         command = [curl, "-q", "--silent", "--config", str(config), "--cacert", str(site.roots), "--noproxy", "*"]
         command += ["--resolve", f"www.example.com:{port}:127.0.0.1", f"https://www.example.com:{port}/"]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (code, b"ok" if code == 0 else b"")
 
 
@@ -116,10 +116,10 @@ def test_wget2_visits_the_pinned_key_and_no_other(pinned: str, code: int, site: 
     known = tmp_path / "hpkp"
     known.write_text(export_static("wget2", entry(*pins, host="localhost", ends=None)))
     command = [wget2, "--no-config", "--hpkp", f"--hpkp-file={known}", f"--ca-certificate={site.roots}", "--no-hsts"]
-    command += ["--tries=1", "--timeout=10", "--no-ocsp", "-O", str(tmp_path / "page")]
+    command += ["--tries=1", "--timeout=60", "--no-ocsp", "-O", str(tmp_path / "page")]
     with tls_server(site) as port:
         done = subprocess.run(
-            [*command, f"https://localhost:{port}/"], capture_output=True, timeout=60, check=False, env=_home(tmp_path)
+            [*command, f"https://localhost:{port}/"], capture_output=True, timeout=300, check=False, env=_home(tmp_path)
         )
     assert done.returncode == code
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dynpin import Pin, PublicKeyPins
-from tests.deploy.servers import HOST, Site, free_port, make_site, running
+from tests.deploy.servers import HOST, Site, make_site, reserved_port, running
 from tests.deploy.test_rotation import NEW
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -57,7 +57,7 @@ def proxy(site: Site, upstream: int) -> Iterator[int]:
 
     class Forward(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", upstream, timeout=120)
             fields = {"Host": HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
             connection.request(self.command, self.path, headers=fields)
             answer = connection.getresponse()
@@ -103,18 +103,18 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         f'hosts = ["{HOST}"]\nkeys = ["chain.pem"]\nbackups = [{{ pin = "{NEW}" }}]\n[policy]\nmax_age = "30 days"\n'
     )
     (folder / "served.py").write_text(f"from {framework}_app import app\n{AROUND.get(server, '')}")
-    port = free_port()
-    options = [each.format(port=port) for each in command]
-    start = ["env", f"PYTHONPATH={EXAMPLES}:{folder}", sys.executable, "-m", *options, "served:app"]
-    with contextlib.chdir(folder), running(start, port, folder), proxy(site, port) as outside:
-        yield site, outside, port
+    with reserved_port() as port:
+        options = [each.format(port=port) for each in command]
+        start = ["env", f"PYTHONPATH={EXAMPLES}:{folder}", sys.executable, "-m", *options, "served:app"]
+        with contextlib.chdir(folder), running(start, port, folder), proxy(site, port) as outside:
+            yield site, outside, port
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_every_response_over_https_carries_the_header_once(kind: str, served: tuple[Site, int, int]) -> None:
     site, outside, _ = served
     method, path, status = REQUESTS[kind]
-    connection = http.client.HTTPSConnection(HOST, outside, context=site.client(), timeout=20)
+    connection = http.client.HTTPSConnection(HOST, outside, context=site.client(), timeout=120)
     connection.request(method, path)
     response = connection.getresponse()
     response.read()
@@ -124,7 +124,7 @@ def test_every_response_over_https_carries_the_header_once(kind: str, served: tu
 
 
 def test_plain_http_carries_none(served: tuple[Site, int, int]) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", served[2], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", served[2], timeout=120)
     connection.request("GET", "/", headers={"Host": HOST})
     response = connection.getresponse()
     response.read()
