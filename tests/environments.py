@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,11 +25,8 @@ def environment_with(name: str, *asked: str) -> Path:
         name: what the environment is called; there is one for each version of Python.
         asked: the arguments of ``pip install``. Where they have changed, the environment is made anew.
     """
-    folder = ROOT / ".venvs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
-    ready = folder / "ready"
-    folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest-xdist has several processes
+    with _alone_at(name) as folder:
+        ready = folder / "ready"
         if not ready.exists() or ready.read_text().splitlines() != list(asked):
             venv.create(folder, with_pip=False, clear=True)
             install = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
@@ -38,6 +37,16 @@ def environment_with(name: str, *asked: str) -> Path:
                 pytest.skip(f"no environment for {name} can be made: {done.stderr.strip()[-300:]}")
             ready.write_text("".join(f"{one}\n" for one in asked))
     return folder / "bin"
+
+
+@contextmanager
+def _alone_at(name: str) -> Iterator[Path]:
+    """The folder of an environment, in which no other process of pytest-xdist writes meanwhile."""
+    folder = ROOT / ".venvs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 def dependencies(extra: str | None = None) -> list[str]:
@@ -51,13 +60,14 @@ def proxy_environment() -> Path:
     """The `bin` of an environment with mitmproxy, and with the command `dynpin` of this checkout."""
     bin_folder = environment_with("proxy", *dependencies(), *dependencies("proxy"))
     # As an editable installation leaves it, without a build.
-    (packages,) = (bin_folder.parent / "lib").glob("python*/site-packages")
-    command = bin_folder / "dynpin"
-    for file, text in (
-        (packages / "dynpin-checkout.pth", f"{ROOT}\n"),
-        (command, f"#!{bin_folder / 'python'}\nfrom dynpin.cli import main\nmain()\n"),
-    ):
-        if not file.exists() or file.read_text() != text:
-            file.write_text(text)
-    command.chmod(0o755)
+    with _alone_at("proxy"):
+        (packages,) = (bin_folder.parent / "lib").glob("python*/site-packages")
+        command = bin_folder / "dynpin"
+        for file, text in (
+            (packages / "dynpin-checkout.pth", f"{ROOT}\n"),
+            (command, f"#!{bin_folder / 'python'}\nfrom dynpin.cli import main\nmain()\n"),
+        ):
+            if not file.exists() or file.read_text() != text:
+                file.write_text(text)
+                file.chmod(0o755)
     return bin_folder
