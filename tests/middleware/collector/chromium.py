@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# What a browser asks for by itself, once for each site and whenever it comes to it: no page has to do with it.
+_ICON = "/favicon.ico"
 _FLAGS = """
     --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe
+    --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe --disable-dev-shm-usage
 """.split()  # noqa: SIM905 - read as a command line
 
 
@@ -33,6 +35,8 @@ class Chromium:
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
+        self.ask("Page.setLifecycleEventsEnabled", enabled=True)
+        self._loader = str(self.ask("Page.getFrameTree")["frameTree"]["frame"]["loaderId"])
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One command of the DevTools protocol, and its result."""
@@ -58,19 +62,25 @@ class Chromium:
         message: dict[str, Any] = json.loads(line)
         return message
 
-    def _wait(self, method: str) -> None:
+    def _wait_for_another_page(self) -> None:
+        """Until a page is whole that is not the one before: that one's own end may be told late, on a busy machine."""
+        read = 0
         while True:
-            for index, event in enumerate(self._events):
-                if event.get("method") == method:
-                    del self._events[: index + 1]
+            for event in self._events[read:]:
+                told = event.get("params", {})
+                if (event.get("method"), told.get("name")) == ("Page.lifecycleEvent", "load") and (
+                    told["loaderId"] != self._loader
+                ):
+                    self._loader = told["loaderId"]
                     return
+            read = len(self._events)
             self._events.append(self._next())
 
     def visit(self, url: str) -> None:
         """Go there, and wait until the page is whole."""
         self._events.clear()
         self.ask("Page.navigate", url=url)
-        self._wait("Page.loadEventFired")
+        self._wait_for_another_page()
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; the debugger may where the page's policy forbids scripts."""
@@ -82,7 +92,7 @@ class Chromium:
         """Click what leads to another page, and wait for that."""
         self._events.clear()
         self.run(f"document.querySelector({json.dumps(selector)}).click()")
-        self._wait("Page.loadEventFired")
+        self._wait_for_another_page()
 
     def fill(self, selector: str, value: str) -> None:
         """Type into a field, or choose of a list."""
@@ -99,16 +109,18 @@ class Chromium:
             str(event["params"])
             for event in self._events
             if event.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+            and not str(event["params"].get("entry", {}).get("url", "")).endswith(_ICON)
         ]
 
     def requests(self) -> list[str]:
         """The URLs that the page asked for since the last visit."""
         self.run("1")
-        return [
+        urls: list[str] = [
             event["params"]["request"]["url"]
             for event in self._events
             if event.get("method") == "Network.requestWillBeSent"
         ]
+        return [url for url in urls if not url.endswith(_ICON)]
 
     def look(self, *, width: int = 1280, scheme: str = "light") -> None:
         """The size of the window, and the colours that the reader prefers."""
