@@ -81,7 +81,14 @@ def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
         **options: Any,
     ) -> list[int]:
         found: list[int] = []
-        options = {"follow_redirects": True, "proxy": proxy, "http2": http2, "trust_env": False, **options}
+        options = {
+            "follow_redirects": True,
+            "proxy": proxy,
+            "http2": http2,
+            "trust_env": False,
+            "timeout": 60,
+            **options,
+        }
         with client_class(store, verify=context, **options) as client:
             for url in urls:
                 found.append(client.request(method, url).status_code)
@@ -103,7 +110,14 @@ def _httpx_async(client_class: Any, *, http2: bool = False) -> Visit:
         between: Between | None = None,
         **options: Any,
     ) -> list[int]:
-        options = {"follow_redirects": True, "proxy": proxy, "http2": http2, "trust_env": False, **options}
+        options = {
+            "follow_redirects": True,
+            "proxy": proxy,
+            "http2": http2,
+            "trust_env": False,
+            "timeout": 60,
+            **options,
+        }
 
         async def run() -> list[int]:
             found: list[int] = []
@@ -137,7 +151,7 @@ def _requests(
             adapter: Any = session.get_adapter("https://")
             adapter.proxy_manager_for(proxy, proxy_ssl_context=context)
         for url in urls:
-            found.append(session.request(method, url, timeout=10).status_code)
+            found.append(session.request(method, url, timeout=60).status_code)
             if between is not None:
                 between()
     return found
@@ -241,7 +255,7 @@ def _http_client(
     first = urlsplit(urls[0])
     at = first if proxy is None else urlsplit(proxy)
     assert at.hostname is not None
-    connection = PinnedHTTPSConnection(at.hostname, at.port, store=store, context=context, timeout=10, **options)
+    connection = PinnedHTTPSConnection(at.hostname, at.port, store=store, context=context, timeout=60, **options)
     if proxy is not None:
         connection.set_tunnel(str(first.hostname), first.port)
     try:
@@ -271,7 +285,7 @@ def _urllib_request(
     opener = urllib.request.build_opener(PinnedHTTPSHandler(store, context=context, **options), proxies)
     found: list[int] = []
     for url in urls:
-        with opener.open(urllib.request.Request(url, method=method), timeout=10) as response:
+        with opener.open(urllib.request.Request(url, method=method), timeout=60) as response:
             response.read()
             found.append(response.status)
         if between is not None:

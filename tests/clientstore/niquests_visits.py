@@ -25,7 +25,7 @@ def synchronous(store: PinStore, url: str, verify: str | bool, proxies: dict[str
     try:
         with PinnedSession(store) as session:
             session.trust_env = False
-            return {"status": session.get(url, timeout=10, proxies=proxies, verify=verify).status_code}
+            return {"status": session.get(url, timeout=60, proxies=proxies, verify=verify).status_code}
     except niquests.exceptions.RequestException as error:
         return failed(error)
 
@@ -35,7 +35,7 @@ def asynchronous(store: PinStore, url: str, verify: str | bool, proxies: dict[st
         try:
             async with PinnedAsyncSession(store) as session:
                 session.trust_env = False
-                response = await session.get(url, timeout=10, proxies=proxies, verify=verify)
+                response = await session.get(url, timeout=60, proxies=proxies, verify=verify)
                 return {"status": response.status_code}
         except niquests.exceptions.RequestException as error:
             return failed(error)

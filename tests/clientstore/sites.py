@@ -19,7 +19,7 @@ from dynpin.lab.network import TLSServer
 
 __all__ = ["HTTP2Site", "Proxy", "Site"]
 
-_TIMEOUT = 10.0
+_TIMEOUT = 30.0
 
 
 class Site(TLSServer):

@@ -652,7 +652,7 @@ def test_a_process_that_ends_at_once_still_delivers_its_report(world: World) -> 
             # The answer comes when the process is on its way out.
             inbox.on_post = process.stdout.readline
             inbox.next_report()
-            _, told = process.communicate(timeout=60)
+            _, told = process.communicate(timeout=300)
     assert (process.returncode, told) == (0, "")
     assert [report.state for report in ReportQueue(world.store, background=False).reports()] == ["sent"]
 

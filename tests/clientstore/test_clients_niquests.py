@@ -30,7 +30,7 @@ def visits(world: World, niquests_python: Path) -> Any:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
             cwd=ROOT,
             env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"},
         )

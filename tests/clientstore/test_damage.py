@@ -305,7 +305,7 @@ path = sys.argv[1]
 
 def as_nobody(path: Path, script: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", AS_NOBODY + textwrap.dedent(script), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def test_a_reader_of_a_read_only_store_sees_what_its_owner_writes(public: Path, 
         with PinStore(file, clock=clock) as store:
             store.pin("b.test", [LEAF])
         file.chmod(0o444)
-        _, err = reader.communicate("go\n", timeout=30)
+        _, err = reader.communicate("go\n", timeout=300)
     assert reader.returncode == 0, err
 
 

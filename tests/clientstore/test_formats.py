@@ -253,8 +253,8 @@ def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: 
     def wget2(port: int) -> int:
         assert WGET2 is not None
         command = [WGET2, "--no-config", "--hpkp", f"--hpkp-file={file}", f"--ca-certificate={roots}", "--no-hsts"]
-        command += ["--tries=1", "--timeout=10", "--no-ocsp", "--no-tls-resume", "-O", str(tmp_path / "page")]
-        done = subprocess.run([*command, f"https://localhost:{port}/"], capture_output=True, timeout=60, check=False)
+        command += ["--tries=1", "--timeout=60", "--no-ocsp", "--no-tls-resume", "-O", str(tmp_path / "page")]
+        done = subprocess.run([*command, f"https://localhost:{port}/"], capture_output=True, timeout=300, check=False)
         return done.returncode
 
     with TLSServer(site) as server, PinStore(tmp_path / "ours") as ours, PinStore(tmp_path / "theirs") as theirs:

@@ -46,7 +46,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def by_http_client(context: ssl.SSLContext, url: str) -> object:
     host, _, port = url.removeprefix("https://").removesuffix("/").partition(":")
-    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+    connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
     try:
         connection.request("GET", "/", headers={"Authorization": "Bearer secret"})
         return connection.getresponse().read()
@@ -55,7 +55,7 @@ def by_http_client(context: ssl.SSLContext, url: str) -> object:
 
 
 def by_urllib_request(context: ssl.SSLContext, url: str) -> object:
-    with urllib.request.urlopen(url, context=context, timeout=10) as response:
+    with urllib.request.urlopen(url, context=context, timeout=60) as response:
         return response.read()
 
 
@@ -76,18 +76,18 @@ def by_requests(context: ssl.SSLContext, url: str) -> object:
 
     with requests.Session() as session:
         session.mount("https://", Adapter())
-        return session.get(url, timeout=10).content
+        return session.get(url, timeout=60).content
 
 
 def by_httpx(context: ssl.SSLContext, url: str) -> object:
     httpx = pytest.importorskip("httpx")
-    with httpx.Client(verify=context) as client:
+    with httpx.Client(verify=context, timeout=60) as client:
         return client.get(url).content
 
 
 def by_httpx2(context: ssl.SSLContext, url: str) -> object:
     httpx2 = pytest.importorskip("httpx2")
-    with httpx2.Client(verify=context) as client:
+    with httpx2.Client(verify=context, timeout=60) as client:
         return client.get(url).content
 
 
@@ -103,7 +103,7 @@ def by_httpx_async(context: ssl.SSLContext, url: str) -> object:
     httpx = pytest.importorskip("httpx")
 
     async def get() -> object:
-        async with httpx.AsyncClient(verify=context) as client:
+        async with httpx.AsyncClient(verify=context, timeout=60) as client:
             return (await client.get(url)).content
 
     return _run(get)
@@ -113,7 +113,7 @@ def by_httpx2_async(context: ssl.SSLContext, url: str) -> object:
     httpx2 = pytest.importorskip("httpx2")
 
     async def get() -> object:
-        async with httpx2.AsyncClient(verify=context) as client:
+        async with httpx2.AsyncClient(verify=context, timeout=60) as client:
             return (await client.get(url)).content
 
     return _run(get)
@@ -225,9 +225,9 @@ class Adapter(niquests.adapters.HTTPAdapter):
 told = {"forked": hasattr(__import__("urllib3"), "ConnectionInfo")}
 with loopback_names(), niquests.Session(disable_http3=True) as session:
     session.mount("https://", Adapter(disable_http3=True))
-    told["good"] = session.get(good, timeout=10, verify=roots).status_code
+    told["good"] = session.get(good, timeout=60, verify=roots).status_code
     try:
-        session.get(bad, timeout=10, verify=roots)
+        session.get(bad, timeout=60, verify=roots)
         told["violation"] = None
     except niquests.exceptions.RequestException as error:
         told["error"] = type(error).__name__
@@ -248,7 +248,7 @@ def test_niquests_with_http3_switched_off(world: World, niquests_python: Path) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr

@@ -212,11 +212,11 @@ def test_the_look_at_the_file_waits_for_no_thread_that_holds_the_store(file: Pat
         def hold() -> None:
             with store.reading():
                 held.set()
-                in_time.append(looked.wait(10))
+                in_time.append(looked.wait(60))
 
         thread = threading.Thread(target=hold)
         thread.start()
-        assert held.wait(10)
+        assert held.wait(60)
         now += 1
         assert store.now_unless_written(generation) == now
         looked.set()

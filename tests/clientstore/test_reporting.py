@@ -297,7 +297,7 @@ def test_a_dead_host_is_tried_again_later(store: PinStore, clock: Clock, routes:
     queue = by_hand(store)
     queue.add(a_report(), URI)
     assert outcomes(queue) == ["later"]
-    assert "refused" in str(queue.pending()[0].last_error)
+    assert queue.pending()[0].last_error == "Connection refused"
     with Inbox() as back:
         routes["report.test"] = back.port
         assert queue.send() == []
@@ -391,7 +391,7 @@ def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) ->
                 certificate.configure_cert(context)
                 connection = stack.enter_context(context.wrap_socket(connection, server_side=True))
             connection.sendall(first)
-            for _ in range(400):  # so that the test ends in any case
+            for _ in range(1_000):  # so that the test ends in any case
                 connection.sendall(then)
                 while select.select([connection], [], [], 0.05)[0]:
                     if not connection.recv(65_536):
@@ -429,10 +429,10 @@ def test_a_collector_that_drips_holds_nobody_for_longer_than_three_timeouts(
         if proxied:
             monkeypatch.setenv("https_proxy", f"http://report.test:{port}")
             monkeypatch.delenv("no_proxy", raising=False)
-        queue = by_hand(world.store, timeout=0.3, context=world.plain_context())
+        queue = by_hand(world.store, timeout=1.0, context=world.plain_context())
         queue.add(a_report(), f"{scheme}://report.test/hpkp")
         (delivery,) = queue.send()
-    assert (delivery.outcome, delivery.reason) == ("later", "it took longer than 0.9 seconds")
+    assert (delivery.outcome, delivery.reason) == ("later", "it took longer than 3 seconds")
 
 
 def test_the_proxy_of_the_environment_is_used(store: PinStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -529,7 +529,7 @@ def test_the_thread_ends_when_nothing_waits_and_begins_again(store: PinStore, in
     for number in range(3):
         queue.add(a_report(f"h{number}.test"), URI)
         assert inbox.next_report()["hostname"] == f"h{number}.test"
-        assert queue.wait(20)
+        assert queue.wait(60)
     assert [report.state for report in queue.reports()] == ["sent"] * 3
 
 
@@ -544,11 +544,11 @@ def test_a_forked_child_has_a_thread_of_its_own(store: PinStore, inbox: Inbox) -
     queue = ReportQueue(store)
     queue.add(a_report("parent.test"), URI)
     assert inbox.next_report()["hostname"] == "parent.test"
-    assert queue.wait(20)
+    assert queue.wait(60)
     child = os.fork()
     if child == 0:  # pragma: no cover - the child's own process
         queue.add(a_report("child.test"), URI)
-        os._exit(0 if queue.wait(20) and not queue.pending() else 1)
+        os._exit(0 if queue.wait(60) and not queue.pending() else 1)
     assert inbox.next_report()["hostname"] == "child.test"
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
@@ -567,7 +567,9 @@ def test_a_script_that_is_refused_and_ends_has_reported(world: World, inbox: Inb
     roots.write_bytes(world.rogue.cert_pem.bytes())
     world.store.pin(HOST, world.header.pins, report_uri=f"http://localhost:{inbox.port}/hpkp")
     command = [sys.executable, "-W", "ignore", "-c", script, str(world.store.path), str(roots)]
-    done = subprocess.run([*command, str(world.attacker.port)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*command, str(world.attacker.port)], capture_output=True, text=True, timeout=300, check=False
+    )
     assert "shows none of its pinned keys" in done.stderr
     assert inbox.next_report()["hostname"] == HOST
 
@@ -577,7 +579,7 @@ def test_a_store_in_memory_reports_too(inbox: Inbox) -> None:
         queue = ReportQueue(store)
         queue.add(a_report(), URI)
         assert inbox.next_report()["hostname"] == HOST
-        assert queue.wait(20)
+        assert queue.wait(60)
 
 
 # -- dynpin reports ---------------------------------------------------------------------------------------------------
@@ -611,7 +613,7 @@ def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys:
     assert [(entry["host"], entry["state"], entry["attempts"]) for entry in json.loads(out)] == [
         (host, "pending", 1) for host in ("a.test", "b.test", "c.test")
     ]
-    assert dynpin_reports(capsys, "drop", 1, "--store", path)[0] == 0
+    assert dynpin_reports(capsys, "drop", 1, "--store", path)[:2] == (0, "1 dropped\n")
     assert dynpin_reports(capsys, "drop", 1, "--store", path) == (1, "", "dynpin: there is no report 1\n")
     inbox.status = 200
     code, out, _ = dynpin_reports(capsys, "send", "--json", "--store", path)

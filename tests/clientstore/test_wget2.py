@@ -28,9 +28,9 @@ def test_wget2_notes_the_pins_of_the_middleware_and_refuses_another_key(tmp_path
     def wget2(port: int) -> int:
         assert WGET2 is not None
         command = [WGET2, "--no-config", "--hpkp", f"--hpkp-file={pins}", f"--ca-certificate={roots}", "--no-hsts"]
-        command += ["--tries=1", "--timeout=10", "--no-ocsp", "--no-tls-resume", "-O", str(tmp_path / "page")]
+        command += ["--tries=1", "--timeout=60", "--no-ocsp", "--no-tls-resume", "-O", str(tmp_path / "page")]
         done = subprocess.run(
-            [*command, f"https://{HOST}:{port}/balance"], capture_output=True, timeout=60, check=False
+            [*command, f"https://{HOST}:{port}/balance"], capture_output=True, timeout=300, check=False
         )
         return done.returncode
 

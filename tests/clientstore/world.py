@@ -57,7 +57,7 @@ class World:
         return enforce(self.plain_context(), self.store)
 
     def connect(self, server: TLSServer) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", server.port), timeout=60)
 
 
 def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:

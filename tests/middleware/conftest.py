@@ -137,6 +137,6 @@ def connect(trust: ssl.SSLContext) -> Generator[Connect]:
 
         def start(serving: Callable[..., Any], app: object, site: Site | None) -> httpx.Client:
             url = stack.enter_context(serving(app, site))
-            return stack.enter_context(httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=30))
+            return stack.enter_context(httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=120))
 
         yield start

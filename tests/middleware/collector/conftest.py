@@ -87,7 +87,7 @@ def running_site(**options: Any) -> Iterator[Site]:
     options = {"tokens": ["demo"], "open_access": True, **options}
     with (
         serving(collector(file, clock=clock, **options)) as url,
-        httpx.Client(base_url=url, trust_env=False) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=120) as client,
     ):
         yield Site(url, clock, file, client)
 

@@ -172,7 +172,7 @@ def test_apprise_delivers_to_a_webhook() -> None:
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        apprise([f"json://127.0.0.1:{server.server_port}/hook"])("dynpin: 1 new group", "New: a.test")
+        apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])("dynpin: 1 new group", "New: a.test")
         thread.join()
     assert b"dynpin: 1 new group" in got[0]
 
@@ -208,7 +208,7 @@ def test_apprise_delivers_by_mail(tmp_path: Path, digest: Literal["daily", "week
     with MailServer() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        address = f"mailto://127.0.0.1:{server.server_address[1]}?from=dynpin@a.test&to=ops@a.test&mode=insecure"
+        address = f"mailto://127.0.0.1:{server.server_address[1]}?from=dynpin@a.test&to=ops@a.test&mode=insecure&cto=60&rto=60"
         office = Office(tmp_path / "r.sqlite", Alerts(apprise([address]), digest=digest))
         office.receive(report(), times=3)
         assert office.tell()

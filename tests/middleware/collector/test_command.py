@@ -63,11 +63,11 @@ def run(*arguments: str, code: int = 0) -> str:
 def test_it_serves_with_a_password_of_its_own(tmp_path: Path) -> None:
     with collecting(tmp_path / "r.sqlite", "--token", "demo") as (_, said):
         uri = said["report-uri"]
-        assert httpx.post(uri, json=report(), trust_env=False).status_code == 204
+        assert httpx.post(uri, json=report(), trust_env=False, timeout=120).status_code == 204
         password = said["password"].split()[0]
         groups = said["pages"] + "api/groups"
-        assert httpx.get(groups, trust_env=False).status_code == 401
-        listed = httpx.get(groups, auth=("me", password), trust_env=False).json()["entries"]
+        assert httpx.get(groups, trust_env=False, timeout=120).status_code == 401
+        listed = httpx.get(groups, auth=("me", password), trust_env=False, timeout=120).json()["entries"]
         assert [group["host"] for group in listed] == ["www.example.com"]
 
 
@@ -78,13 +78,13 @@ def test_sigkill_loses_no_acknowledged_report(tmp_path: Path, rounds: int) -> No
     for _ in range(rounds):
         with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access") as (process, said):
             uri = said["report-uri"]
-            with httpx.Client(trust_env=False) as client:
+            with httpx.Client(trust_env=False, timeout=120) as client:
                 for _ in range(10):
                     acknowledged += client.post(uri, json=report()).status_code == 204
             process.send_signal(signal.SIGKILL)
             process.wait()
     with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access") as (_, said):
-        (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
+        (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False, timeout=120).json()["entries"]
     assert acknowledged == rounds * 10
     assert group["reports"] == acknowledged
 
@@ -97,9 +97,9 @@ def test_an_inventory_names_the_keys_and_old_groups_are_judged_again(tmp_path: P
     for options, named in (((), False), (("--inventory", str(inventory)), True), ((), False)):
         with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
             if not (tmp_path / "sent").exists():
-                assert httpx.post(said["report-uri"], json=sent, trust_env=False).status_code == 204
+                assert httpx.post(said["report-uri"], json=sent, trust_env=False, timeout=120).status_code == 204
                 (tmp_path / "sent").touch()
-            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
+            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False, timeout=120).json()["entries"]
         assert ("shop.pem (deployed)" in json.dumps(group["diagnosis"])) is named
         assert (group["verdict"] == "stale-policy") is named
 
@@ -174,7 +174,7 @@ def test_it_serves_https(tmp_path: Path) -> None:
         assert said["report-uri"].startswith("https://")
         trusted = ssl.create_default_context(cadata=ROOT.pem)
         address = httpx.URL(said["report-uri"])
-        with httpx.Client(verify=trusted, trust_env=False) as client:
+        with httpx.Client(verify=trusted, trust_env=False, timeout=120) as client:
             sent = client.post(address, json=report(), extensions={"sni_hostname": "api.test"})
     assert sent.status_code == 204
 
@@ -202,10 +202,15 @@ def test_an_alert_leads_to_the_group(tmp_path: Path) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        options = ("--alert", f"json://127.0.0.1:{server.server_port}/", "--public-url", "https://pins.example/")
+        options = (
+            "--alert",
+            f"json://127.0.0.1:{server.server_port}/?cto=60&rto=60",
+            "--public-url",
+            "https://pins.example/",
+        )
         with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
-            assert httpx.post(said["report-uri"], json=report(), trust_env=False).status_code == 204
+            assert httpx.post(said["report-uri"], json=report(), trust_env=False, timeout=120).status_code == 204
             server.handle_request()
-            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False).json()["entries"]
+            (group,) = httpx.get(said["pages"] + "api/groups", trust_env=False, timeout=120).json()["entries"]
     assert got[0]["title"] == "dynpin: 1 new group"
     assert got[0]["message"].endswith(f"https://pins.example/groups/{group['group']}")

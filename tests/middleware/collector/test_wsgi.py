@@ -29,7 +29,7 @@ def flask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Clie
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}/pins", trust_env=False) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}/pins", trust_env=False, timeout=120) as client:
         yield client, file
     server.shutdown()
     thread.join()
