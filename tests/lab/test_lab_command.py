@@ -401,7 +401,18 @@ class TestInABrowser:
         try:
             breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
             grounds = browser.run("getComputedStyle(document.body).getPropertyValue('--picture-ground')")
+            pictures = browser.run(
+                "[...document.querySelectorAll('.chapter')]"
+                ".map(e => [...e.querySelectorAll('.picture')].filter(p => p.checkVisibility()).length)"
+            )
+            lessons, tables = (
+                browser.run(f"[...document.querySelectorAll('{each}')].filter(p => p.checkVisibility()).length")
+                for each in (".chapter .lessons", ".chapter table, .asserted")
+            )
         finally:
             browser.ask("Emulation.setEmulatedMedia", media="")
         assert breaks == ["page"] * len(scenarios())
+        # To hand out: a picture and the lessons. The rest is for the screen.
+        assert pictures == [1] * len(scenarios())
+        assert (lessons, tables) == (len(scenarios()), 0)
         assert grounds.strip() == "#fdfefd", "paper is white, whatever the reader's screen is"
