@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import signal
 import sys
 from collections.abc import Generator
 
@@ -16,6 +17,11 @@ settings.register_profile(
     "dynpin", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("dynpin")
+
+
+# A shell ignores Ctrl-C in what it starts in the background, and the programs that a test starts would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

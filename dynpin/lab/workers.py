@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -38,12 +39,16 @@ def shared(
     """
     context = _Workers()
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,))
+    remaining = iter(tasks)
     try:
-        with _no_interrupt():
-            # Held by nobody else, so that a result is gone once it is used.
-            finished = as_completed([pool.submit(work, task) for task in tasks])
-        for done in finished:
-            yield done.result()
+        # Two for each process, so that none waits. Not all at once: a result is held only until it is used, and when a
+        # process is killed, CPython's pool must not be found taking in tasks: before 3.12 it lists them without a lock.
+        unfinished = _submitted(pool, work, islice(remaining, 2 * processes))
+        while unfinished:
+            done, unfinished = wait(unfinished, return_when=FIRST_COMPLETED)
+            unfinished |= _submitted(pool, work, islice(remaining, len(done)))
+            while done:
+                yield done.pop().result()
     except BrokenExecutor:
         # CPython ends the other workers, but for one that is being started in that moment: it would wait for work, and
         # the pool for it, for ever.
@@ -52,6 +57,13 @@ def shared(
     finally:
         # After Ctrl-C no more than the tasks that have begun are waited for.
         pool.shutdown(cancel_futures=True)
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, work: Callable[[_Task], _Result], tasks: Iterable[_Task]
+) -> set[Future[_Result]]:
+    with _no_interrupt():  # since this starts processes
+        return {pool.submit(work, task) for task in tasks}
 
 
 class _Workers(SpawnContext):
