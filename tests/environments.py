@@ -1,19 +1,19 @@
-"""Environments of their own, for what cannot stand beside the rest: made once a checkout, in `.venvs`."""
+"""What surrounds the tests: their process, and environments for what cannot stand beside the rest, in `.venvs`."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import subprocess
 import sys
 import tomllib
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT", "dependencies", "environment_with", "proxy_environment"]
+__all__ = ["ROOT", "dependencies", "descriptors_of", "environment_with", "proxy_environment"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +39,7 @@ def environment_with(name: str, *asked: str) -> Path:
     return folder / "bin"
 
 
-@contextmanager
+@contextlib.contextmanager
 def _alone_at(name: str) -> Iterator[Path]:
     """The folder of an environment, in which no other process of pytest-xdist writes meanwhile."""
     folder = ROOT / ".venvs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
@@ -71,3 +71,15 @@ def proxy_environment() -> Path:
                 file.write_text(text)
                 file.chmod(0o755)
     return bin_folder
+
+
+def descriptors_of(path: Path) -> int:
+    """How many descriptors this process has of a file and of what stands beside it under a longer name.
+
+    Those of other files come and go: other threads open them, and the garbage of other tests is freed.
+    """
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found += str(descriptor.readlink()).startswith(str(path))
+    return found

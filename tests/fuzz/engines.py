@@ -34,8 +34,18 @@ def mutated(draw: st.DrawFn, seeds: Sequence[bytes]) -> bytes:
     return data
 
 
-def run_hypothesis(check: Callable[[bytes], None], seeds: Sequence[bytes], seconds: float, examples: int = 500) -> int:
-    """Try batches of examples until the time is up; the number that was tried. What `check` raises is raised."""
+def run_hypothesis(
+    check: Callable[[bytes], None],
+    seeds: Sequence[bytes],
+    seconds: float,
+    examples: int = 500,
+    *,
+    repeatable: bool = False,
+) -> int:
+    """Try batches of examples until the time is up; the number that was tried. What `check` raises is raised.
+
+    Where it is to be `repeatable`, each batch has the same examples.
+    """
     tried = 0
 
     def count(data: bytes) -> None:
@@ -46,6 +56,7 @@ def run_hypothesis(check: Callable[[bytes], None], seeds: Sequence[bytes], secon
     inputs = st.one_of(mutated(list(seeds)), st.binary(max_size=200), st.text(max_size=100).map(_encode))
     batch = settings(
         max_examples=examples,
+        derandomize=repeatable,
         deadline=None,
         database=None,
         print_blob=False,

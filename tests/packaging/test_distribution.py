@@ -47,9 +47,9 @@ def make_environment(folder: Path, *requirements: str | Path) -> Path:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a clone holds, so that no build leaves anything in this one."""
+    """What a clone holds, so that no build leaves anything in this one. What others make meanwhile is no part of it."""
     folder = tmp_path_factory.mktemp("checkout") / "dynpin"
-    skipped = shutil.ignore_patterns("__pycache__", "_build", "*.egg-info")
+    skipped = shutil.ignore_patterns("__pycache__", "_build", "faults", "node_modules", "*.egg-info")
     folder.mkdir()
     for name in ("dynpin", "middleware", "clientstore", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=skipped)
