@@ -1,4 +1,4 @@
-"""A program that resumes TLS sessions: httpx never does, so this one speaks HTTP over the ssl module itself."""
+"""Programs that resume TLS sessions: one over the ssl module itself, since httpx never does, and wget2 when told to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dynpin.clientstore import enforce, peer_of, pin_violation
 from dynpin.header import ENFORCE_NAME
 from dynpin.lab.agents.agent import Visit
 from dynpin.lab.agents.library import DynpinAgent, one_line
+from dynpin.lab.agents.wget2 import Wget2Agent
 
-__all__ = ["Resuming"]
+__all__ = ["Resuming", "ResumingWget2"]
 
 
 class Resuming(DynpinAgent):
@@ -59,3 +60,30 @@ class Resuming(DynpinAgent):
             context = ssl.create_default_context(cadata=b"".join(self.machine.public_roots))
             self._context = enforce(context, self.store) if self.machine.pins else context
         return self._context
+
+
+class ResumingWget2(Wget2Agent):
+    """wget2 with its option ``--tls-resume``, under which it keeps sessions in a file.
+
+    Attributes:
+        first: what the file held after its first visit.
+    """
+
+    sessions = ("--tls-resume", "--tls-session-file=sessions", "--debug")
+    first: str | None = None
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`, on the session of before."""
+        visit = super().visit(host, secret=secret, path=path)
+        self.first = self.first or self.session
+        return visit
+
+    @property
+    def session(self) -> str | None:
+        """What the next visit will resume; the newest."""
+        file = self.machine.folder / "sessions"
+        return file.read_text() if file.exists() else None
+
+    @session.setter
+    def session(self, session: str | None) -> None:
+        (self.machine.folder / "sessions").write_text(session or "")

@@ -30,7 +30,7 @@ _TIMEOUT = 60.0
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--")
 _WITH_HOSTS = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 _OPTIONS = (
-    *("--no-config", "--no-hsts", "--no-ocsp", "--no-tls-resume", "--server-response", "--output-document=page"),
+    *("--no-config", "--no-hsts", "--no-ocsp", "--server-response", "--output-document=page"),
     *("--tries=1", "--timeout=20", "--max-redirect=0", "--ca-directory=", "--ca-certificate=roots.pem"),
 )
 # What it prints in the C locale.
@@ -38,6 +38,7 @@ _STATUS = re.compile(r"^\s*HTTP/[0-9.]+ ([0-9]{3})", re.MULTILINE)
 _HEADER = re.compile(r"^\s*public-key-pins:", re.MULTILINE | re.IGNORECASE)
 _ERROR = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
 _MISMATCH = "Pubkey pinning mismatch"
+_RESUMED = "Handshake completed (resumed session)"
 _FAILURES = {4: "the network failed", 5: "TLS failed"}
 # `HOST SUBDOMAINS CREATED MAX-AGE`
 _HOST_LINE = re.compile(r"^([^#*\s]\S* [01] )([0-9]+)( [0-9]+)$", re.MULTILINE)
@@ -69,7 +70,14 @@ class Wget2Agent:
 
     Args:
         machine: what it is installed on.
+
+    Attributes:
+        sessions: what it is told about TLS sessions; its default is to resume none.
+        resumed: whether the last visit resumed one.
     """
+
+    sessions: tuple[str, ...] = ("--no-tls-resume",)
+    resumed = False
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -83,8 +91,9 @@ class Wget2Agent:
             return Visit(host=host, failure=f"no {host} in this network")
         known = self.known_host(host) if self.machine.pins else None
         before = self._own(host)
-        done = self._run(f"https://{host}:{port}{path}", secret)
+        done = self._run([f"https://{host}:{port}{path}"], secret)
         said = done.stdout + done.stderr
+        self.resumed = _RESUMED in said
         if _MISMATCH in said:
             return Visit(host=host, refusal=f"{_MISMATCH} (wget2 exited with 5)", known_host=known, section="2.6")
         status = _STATUS.search(said)
@@ -101,6 +110,10 @@ class Wget2Agent:
             noting=noting,
             section=noting.section if noting else "",
         )
+
+    def load(self, hosts: Sequence[str]) -> None:
+        """GET ``/`` of each host, all by one process, as that of a browser loads what stands in a page."""
+        self._run([f"https://{host}:{self.machine.network[host]}/" for host in hosts], "")
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
         """As :meth:`UserAgent.known_host`."""
@@ -138,26 +151,26 @@ class Wget2Agent:
     def _own(self, host: str) -> KnownPinnedHost | None:
         return next((entry for entry in self.known_hosts() if entry.host == canonical_host(host)), None)
 
-    def _run(self, url: str, secret: str) -> subprocess.CompletedProcess[str]:
-        folder, names = self.machine.folder, " ".join(sorted(self.machine.network))
+    def _run(self, urls: Sequence[str], secret: str) -> subprocess.CompletedProcess[str]:
+        folder, names = self.machine.folder, ("localhost", *sorted(self.machine.network))
         roots = (*self.machine.public_roots, *self.machine.private_roots)
         (folder / "roots.pem").write_text("".join(ssl.DER_cert_to_PEM_cert(root) for root in roots))
-        (folder / "hosts").write_text(f"127.0.0.1 localhost {names}\n")
+        (folder / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
         pinning = "--hpkp" if self.machine.pins else "--no-hpkp"
-        command = [*_NAMESPACE, *_WITH_HOSTS, str(folder / "hosts"), "wget2", *_OPTIONS, pinning, "--hpkp-file=hpkp"]
+        command = [*_NAMESPACE, *_WITH_HOSTS, str(folder / "hosts"), "wget2", *_OPTIONS, *self.sessions]
         # No proxy of the person who plays, none of his settings, and no language but that of the messages above.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LC_ALL": "C"}
         ahead = round(time.time() - self.machine.clock())
         self._move(ahead)
         try:
             return subprocess.run(  # noqa: S603 - a URL and a secret of the lab's own making
-                [*command, f"--header=Authorization: {secret}", url],
+                [*command, pinning, "--hpkp-file=hpkp", f"--header=Authorization: {secret}", *urls],
                 cwd=folder,
                 env=environment,
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_TIMEOUT,
+                timeout=_TIMEOUT + len(urls) / 4,
                 check=False,
             )
         finally:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from dynpin.lab.agents import Machine
 from dynpin.lab.agents.library import DynpinAgent
-from dynpin.lab.agents.resuming import Resuming
+from dynpin.lab.agents.resuming import Resuming, ResumingWget2
+from dynpin.lab.agents.wget2 import Wget2Agent
 from dynpin.lab.clients import Client
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, minutes
@@ -28,8 +29,9 @@ from dynpin.lab.stage import Stage, minutes
         "no chain, the RFC says nothing."
     ),
     browsers=(
-        "Not modelled here: whether anything is verified in a resumed handshake is a matter of each TLS library, which "
-        "may have kept the chain with the session or not."
+        "Not modelled here: whether anything is verified in a resumed handshake is a matter of each TLS library, "
+        "which may have kept the chain with the session or not. wget2 resumes nothing by itself; with `--tls-resume`, as here, "
+        "it holds no resumed session against its pins, and Mallory reads what Alice sends."
     ),
     dynpin=(
         "The chain of the handshake that made the session is held against the pins of now, so what was true then and "
@@ -41,7 +43,7 @@ from dynpin.lab.stage import Stage, minutes
         "RFC 5077, January 2008, and RFC 8446, August 2018, section 2.2: resumption by tickets.",
         "2014-04: Heartbleed lets anybody read the memory of servers, keys and tickets' secrets included.",
     ),
-    agents=("dynpin",),
+    agents=("dynpin", "wget2"),
 )
 def session_resumption(stage: Stage) -> None:
     """The story, within two hours: that is how long OpenSSL's tickets last, by the machine's clock."""
@@ -67,7 +69,7 @@ def session_resumption(stage: Stage) -> None:
     mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what she has copied")
     mallory.server.use(memory)
     _agent(alice).session = _agent(alice).first
-    stage.expect(alice.visits(bank), "protected", decisive=True)
+    stage.expect(alice.visits(bank), "protected", wget2="fooled", decisive=True)
     stage.expect(carol.visits(bank), "fooled")
     stage.expect(bob.visits(bank), "fooled")
     for client in (carol, bob):
@@ -75,10 +77,12 @@ def session_resumption(stage: Stage) -> None:
 
 
 def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
-    def install(machine: Machine) -> Resuming:
+    def install(machine: Machine) -> Resuming | ResumingWget2:
         # On what the agent under test makes of the machine.
         agent = stage.agent.install(machine)
         agent.close()
+        if isinstance(agent, Wget2Agent):
+            return ResumingWget2(agent.machine)
         return Resuming(agent.machine if isinstance(agent, DynpinAgent) else machine)
 
     stage.appears(name, "client", "" if pins else "without pinning")
@@ -86,7 +90,7 @@ def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
     return Client(stage, name, agent, pins=pins, trusts=None, device_of=None, settings={})
 
 
-def _agent(client: Client) -> Resuming:
-    if not isinstance(client.memory, Resuming):
+def _agent(client: Client) -> Resuming | ResumingWget2:
+    if not isinstance(client.memory, Resuming | ResumingWget2):
         raise TypeError(f"{client.name} resumes no sessions")
     return client.memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dynpin.lab.agents.wget2 import Wget2Agent
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, days
 
@@ -25,7 +26,8 @@ TABLE = 1_024
     browsers=(
         "Firefox kept 1,024 entries and drove out the one used on the fewest days: the fund's pins went, and if the "
         "flood was repeated on more days than the bank was visited, the bank's too. Chromium had no limit, and could "
-        "be made to write a file that stopped it."
+        "be made to write a file that stopped it. wget2 has none either, and reads and writes its "
+        "whole file at each run."
     ),
     dynpin=(
         "A bound per registrable domain and one in all refuse what is new and keep what is old; what has expired makes "
@@ -35,7 +37,6 @@ TABLE = 1_024
         "2017-12: ElevenPaths at Black Hat Europe, 'Breaking Out HSTS (and HPKP) on Firefox, IE/Edge and (possibly) "
         "Chrome'.",
     ),
-    agents=("dynpin", "chromium", "firefox"),
 )
 def store_flooding(stage: Stage) -> None:
     """The story."""
@@ -52,11 +53,15 @@ def store_flooding(stage: Stage) -> None:
     names = [f"host{number}.evil.test" for number in range(TABLE)]
     for name in names:
         stage.leads(name, evil)
-        alice.memory.visit(name, secret="")
+    if isinstance(alice.memory, Wget2Agent):
+        alice.memory.load(names)
+    else:
+        for name in names:
+            alice.memory.visit(name, secret="")
     noted = sum(known.host.endswith(".evil.test") for known in alice.memory.known_hosts())
     told = f"opens a page of evil.test, which loads {TABLE} subdomains: {noted} of them are noted"
     stage.tells("Alice", told, target="evil.test")
-    limits = {"dynpin": 1_000, "chromium": TABLE, "firefox": TABLE - 1}
+    limits = {"dynpin": 1_000, "chromium": TABLE, "firefox": TABLE - 1, "wget2": TABLE}
     stage.check(f"the user agent keeps pins of {noted} names of evil.test", noted == limits[stage.agent.name])
 
     stage.later(days(1))
