@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from dynpin.clientstore.enforcement import Enforcement, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.responses import hardener, own_store, take_in
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
@@ -35,7 +35,8 @@ class PinnedConnector(aiohttp.TCPConnector):
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that :class:`aiohttp.TCPConnector` takes.
@@ -47,20 +48,26 @@ class PinnedConnector(aiohttp.TCPConnector):
         *,
         ssl: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - those of TCPConnector
     ) -> None:
         self.pin_store = own_store(store, self)
-        self._pin_options: dict[str, Any] = {
-            "private_roots": private_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        }
+        public_roots = None if public_roots is None else frozenset(public_roots)
+        self._pin_harden = hardener(
+            self.pin_store,
+            private_roots=private_roots,
+            public_roots=public_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
         self._pin_enforced: weakref.WeakSet[object] = weakref.WeakSet()
         context = _default_context() if ssl is None else ssl
         self._pin_enforce(context)
-        self._pin_unverified = Enforcement(self.pin_store, private_roots, on_violation, None, context)
+        self._pin_unverified = Enforcement(
+            self.pin_store, private_roots, on_violation, None, context, public_roots=public_roots
+        )
         super().__init__(ssl=context, **options)  # pyright: ignore[reportUnknownMemberType] - a socket address of any kind
 
     async def connect(
@@ -79,7 +86,7 @@ class PinnedConnector(aiohttp.TCPConnector):
 
     def _pin_enforce(self, context: ssl.SSLContext) -> None:
         if context not in self._pin_enforced:
-            enforce(context, self.pin_store, **self._pin_options)
+            self._pin_harden(context)
             self._pin_enforced.add(context)
 
     def _pin_refuse_unverified(self, req: aiohttp.ClientRequest) -> None:
@@ -127,6 +134,7 @@ def pinned_session(
     *,
     ssl: ssl.SSLContext | None = None,
     private_roots: PrivateRoots = "enforce",
+    public_roots: Iterable[bytes] | None = None,
     on_violation: Callable[[PinValidationError], None] | None = None,
     reporter: Reporter | ReportMode | None = "all",
     connector: aiohttp.BaseConnector | None = None,
@@ -141,7 +149,8 @@ def pinned_session(
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         connector: a :class:`PinnedConnector` of your own, in place of all of the above.
@@ -150,16 +159,25 @@ def pinned_session(
 
     Raises:
         UnenforceableContext: with another connector, which would connect past the pins.
+        TypeError: with a connector and what stands in its place.
     """
+    asked = (store, ssl, private_roots, public_roots, on_violation, reporter)
     if connector is None:
         connector = PinnedConnector(
-            store, ssl=ssl, private_roots=private_roots, on_violation=on_violation, reporter=reporter
+            store,
+            ssl=ssl,
+            private_roots=private_roots,
+            public_roots=public_roots,
+            on_violation=on_violation,
+            reporter=reporter,
         )
     elif not isinstance(connector, PinnedConnector):
         raise UnenforceableContext(
             f"a {type(connector).__name__} connects past the pins; give a dynpin.clientstore.aiohttp.PinnedConnector, "
             "which takes the same options"
         )
+    elif asked != (None, None, "enforce", None, None, "all"):
+        raise TypeError("a connector has its own store and options: give them to PinnedConnector(...), not here too")
     return aiohttp.ClientSession(
         connector=connector, response_class=noting_response_class(connector.pin_store, response_class), **options
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from typing import Any, Protocol
 from urllib.request import getproxies
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.responses import hardener, own_store, take_in
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.errors import InvalidHost, PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host
@@ -68,6 +68,7 @@ class PinnedClientBase:
         cert: Any = None,  # noqa: ANN401 - the library's own kinds
         trust_env: bool = True,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         event_hooks: Hooks | None = None,
@@ -76,20 +77,23 @@ class PinnedClientBase:
         _refuse_transports(options)
         self.pin_store = own_store(store, self)
 
-        def hardened(context: ssl.SSLContext) -> ssl.SSLContext:
-            return enforce(
-                context, self.pin_store, private_roots=private_roots, on_violation=on_violation, reporter=reporter
-            )
+        harden = hardener(
+            self.pin_store,
+            private_roots=private_roots,
+            public_roots=public_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
 
         def hardened_proxy(given: Any) -> Any:  # noqa: ANN401 - the library's own kinds
             proxy = copy(given) if isinstance(given, self.pin_library.Proxy) else self.pin_library.Proxy(given)
             if proxy.url.scheme == "https":
                 # Its TLS has a context of its own, which must not show the site's client certificate.
-                proxy.ssl_context = hardened(proxy.ssl_context or make_context(trust_env=trust_env))
+                proxy.ssl_context = harden(proxy.ssl_context or make_context(trust_env=trust_env))
             return proxy
 
         make_context = self.pin_library.create_ssl_context
-        context = hardened(make_context(verify=verify, cert=cert, trust_env=trust_env))
+        context = harden(make_context(verify=verify, cert=cert, trust_env=trust_env))
         if options.get("proxy") is not None:
             options["proxy"] = hardened_proxy(options["proxy"])
         elif trust_env:

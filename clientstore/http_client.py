@@ -5,15 +5,16 @@ from __future__ import annotations
 import http.client
 import ssl
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.responses import hardener, own_store, take_in
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
@@ -30,7 +31,8 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         port: its port; None for 443, or for what stands in `host`.
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that :class:`http.client.HTTPSConnection` takes.
@@ -48,19 +50,22 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         store: PinStore | None = None,
         context: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - those of http.client
     ) -> None:
         self.pin_store = own_store(store, self)
-        enforced = enforce(
-            ssl.create_default_context() if context is None else context,
+        harden = hardener(
             self.pin_store,
             private_roots=private_roots,
+            public_roots=public_roots,
             on_violation=on_violation,
             reporter=reporter,
         )
-        super().__init__(host, port, context=enforced, **options)
+        super().__init__(
+            host, port, context=harden(ssl.create_default_context() if context is None else context), **options
+        )
 
     def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         """As http.client's: behind a proxy the site is the tunnel's end."""
@@ -105,7 +110,8 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
     """
@@ -116,23 +122,24 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         *,
         context: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
     ) -> None:
         self.pin_store = own_store(store, self)
         self.pin_context = ssl.create_default_context() if context is None else context
-        self._pin_options: dict[str, Any] = {
-            "private_roots": private_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        }
+        self._pin_connection = partial(
+            PinnedHTTPSConnection,
+            store=self.pin_store,
+            context=self.pin_context,
+            private_roots=private_roots,
+            # Once, since each connection looks at them.
+            public_roots=None if public_roots is None else frozenset(public_roots),
+            on_violation=on_violation,
+            reporter=reporter,
+        )
         super().__init__(context=self.pin_context)
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """As urllib's, over connections that note and enforce."""
         return self.do_open(self._pin_connection, req)
-
-    def _pin_connection(self, host: str, **options: Any) -> PinnedHTTPSConnection:  # noqa: ANN401 - those of http.client
-        return PinnedHTTPSConnection(
-            host, store=self.pin_store, context=self.pin_context, **self._pin_options, **options
-        )

@@ -24,7 +24,8 @@ class PinnedClient(PinnedClientBase, httpx2.Client):
             With False, Known Pinned Hosts are refused and nothing is noted.
         cert: as httpx2 has it.
         trust_env: as httpx2 has it.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         event_hooks: as httpx2 has it; your hooks run besides the two that are needed here.

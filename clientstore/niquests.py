@@ -10,7 +10,7 @@ urllib3 itself, so it is in none of dynpin's extras and is tested in an environm
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import niquests
@@ -18,10 +18,10 @@ import niquests.adapters
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
-from dynpin.clientstore.roots import refuse_certificate, same_roots
+from dynpin.clientstore.responses import hardener, own_store, take_in
+from dynpin.clientstore.roots import refuse_certificate, refuse_setting, same_roots
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
@@ -47,6 +47,9 @@ class _Noting:
     ca_cert_data: str | bytes | None
     cert_file: str | None
     cert_data: str | bytes | None
+    ssl_minimum_version: ssl.TLSVersion | None
+    ssl_maximum_version: ssl.TLSVersion | None
+    ciphers: str | None
     host: str
     port: int | None
     sock: object
@@ -71,26 +74,42 @@ class _Noting:
             proxy_context = self.proxy_config.ssl_context or (
                 same_roots(context) if context is not None and verified else self._pin_proxy_context(verified)
             )
-            enforce(proxy_context, self.pin_adapter.pin_store, **self.pin_adapter.pin_options)
+            self.pin_adapter.pin_harden(proxy_context)
             self.proxy_config = self.proxy_config._replace(ssl_context=proxy_context)
         if context is not None and verified:
             if self.cert_file or self.cert_data:
                 refuse_certificate()
+            if self.ssl_minimum_version or self.ssl_maximum_version or self.ciphers:
+                refuse_setting("tls_configuration")
             # niquests would load its default roots into the caller's context.
             self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None
         else:
             # One for each connection, as niquests has it: the roots and the certificate of a request are loaded there.
-            context = _bare_context(verified)
-        self.ssl_context = enforce(context, self.pin_adapter.pin_store, **self.pin_adapter.pin_options)
+            context = self._pin_bare_context(verified)
+        self.ssl_context = self.pin_adapter.pin_harden(context)
 
     def _pin_proxy_context(self, verified: bool) -> ssl.SSLContext:
-        context = _bare_context(verified)
+        context = self._pin_bare_context(verified)
         # niquests loads the roots of a request into no context that it is given for a proxy.
         roots = {"cafile": self.ca_certs, "capath": self.ca_cert_dir, "cadata": self.ca_cert_data}
         if any(roots.values()):
             context.load_verify_locations(**roots)
         elif verified:
             context.load_default_certs()
+        return context
+
+    def _pin_bare_context(self, verified: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not verified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        # niquests sets what its TLSConfiguration says in the contexts that it makes itself.
+        if self.ssl_minimum_version:
+            context.minimum_version = self.ssl_minimum_version
+        if self.ssl_maximum_version:
+            context.maximum_version = self.ssl_maximum_version
+        if self.ciphers:
+            context.set_ciphers(self.ciphers)
         return context
 
     def _pin_remember(self) -> None:
@@ -116,14 +135,6 @@ class _Noting:
                 response.headers.getlist(REPORT_ONLY_NAME),
                 port=port,
             )
-
-
-def _bare_context(verified: bool) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if not verified:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 class _NotingConnection(_Noting):
@@ -173,6 +184,7 @@ class _Pinned:
         *,
         context: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - niquests' own
@@ -181,11 +193,13 @@ class _Pinned:
             raise UnenforceableContext("HTTP/3 does not pass through ssl, so pins cannot be enforced on it")
         self.pin_store = own_store(store, self)
         self.pin_context = context
-        self.pin_options: dict[str, Any] = {
-            "private_roots": private_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        }
+        self.pin_harden = hardener(
+            self.pin_store,
+            private_roots=private_roots,
+            public_roots=public_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - niquests' own
@@ -215,7 +229,8 @@ class PinnedAdapter(_Pinned, niquests.adapters.HTTPAdapter):  # type: ignore[mis
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for what
             niquests makes of ``verify`` and ``cert``. A request with ``cert`` is refused with it by TypeError: the
             context would show that client certificate to other hosts, too.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that niquests' HTTPAdapter takes; ``disable_http3=False`` is refused.
@@ -242,6 +257,7 @@ class _PinnedSession:
         *,
         context: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - niquests' own
@@ -257,6 +273,7 @@ class _PinnedSession:
                 store,
                 context=context,
                 private_roots=private_roots,
+                public_roots=public_roots,
                 on_violation=on_violation,
                 reporter=reporter,
                 max_retries=made.retries,
@@ -285,7 +302,7 @@ class PinnedSession(_PinnedSession, niquests.Session):  # type: ignore[misc, unu
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: see :class:`PinnedAdapter`, as for `private_roots`, `on_violation` and `reporter`.
+        context: see :class:`PinnedAdapter`, as for `private_roots`, `public_roots`, `on_violation` and `reporter`.
         options: everything else that niquests.Session takes; ``disable_http3=False`` is refused.
     """
 

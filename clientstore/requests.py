@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
 from dynpin.clientstore.enforcement import PrivateRoots, Reporter
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store
+from dynpin.clientstore.responses import hardener, own_store
 from dynpin.clientstore.roots import refuse_certificate, same_roots
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce
 from dynpin.clientstore.urllib3 import note_responses
-from dynpin.errors import PinValidationError
+from dynpin.errors import PinValidationError, UnenforceableContext
 
 __all__ = ["PinnedAdapter", "PinnedSession"]
 
@@ -37,7 +36,8 @@ class PinnedAdapter(HTTPAdapter):
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for requests'
             default roots. A request with ``cert`` is refused with it by TypeError: the context would show that client
             certificate to other hosts, too.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that :class:`requests.adapters.HTTPAdapter` takes.
@@ -49,23 +49,36 @@ class PinnedAdapter(HTTPAdapter):
         *,
         context: ssl.SSLContext | None = None,
         private_roots: PrivateRoots = "enforce",
+        public_roots: Iterable[bytes] | None = None,
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - those of HTTPAdapter
     ) -> None:
         self.pin_store = own_store(store, self)
         self._pin_own_context = context
-        self._pin_options: dict[str, Any] = {
-            "private_roots": private_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        }
+        self._pin_harden = hardener(
+            self.pin_store,
+            private_roots=private_roots,
+            public_roots=public_roots,
+            on_violation=on_violation,
+            reporter=reporter,
+        )
         self._pin_contexts: dict[object, ssl.SSLContext] = {}
         self._pin_proxy_contexts: dict[object, ssl.SSLContext] = {}
         super().__init__(**options)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
-        """As requests', with connections that note."""
+        """As requests', with connections that note.
+
+        Raises:
+            TypeError: with ``ssl_context`` and its like, from a class of your own: give ``PinnedAdapter(context=...)``.
+        """
+        for name, value in pool_kwargs.items():
+            if name.startswith("ssl_") and value is not None:
+                raise TypeError(
+                    f"{name}= would have no effect, since each way to verify has an enforced context of its own: set "
+                    "up a context and give it to PinnedAdapter(context=...)"
+                )
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
         note_responses(self.poolmanager, self.pin_store)
 
@@ -92,7 +105,7 @@ class PinnedAdapter(HTTPAdapter):
                 refuse_certificate()
             key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
             if key not in self._pin_contexts:
-                self._pin_contexts[key] = enforce(self._pin_context(verify), self.pin_store, **self._pin_options)
+                self._pin_contexts[key] = self._pin_harden(self._pin_context(verify))
             pool = {**pool, "ssl_context": self._pin_contexts[key]}
             pool.pop("ca_certs", None)
             pool.pop("ca_cert_dir", None)
@@ -114,7 +127,7 @@ class PinnedAdapter(HTTPAdapter):
         if key not in self._pin_proxy_contexts:
             # One that is made here must not show the site's client certificate to the proxy.
             own = same_roots(self._pin_own_context) if self._pin_own_context and verify else self._pin_context(verify)
-            self._pin_proxy_contexts[key] = enforce(given or own, self.pin_store, **self._pin_options)
+            self._pin_proxy_contexts[key] = self._pin_harden(given or own)
         return self._pin_proxy_contexts[key]
 
     def _pin_context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
@@ -138,9 +151,24 @@ class PinnedSession(requests.Session):
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        options: everything else that :class:`PinnedAdapter` takes.
+        options: everything else that :class:`PinnedAdapter` takes, such as ``context`` and ``max_retries``.
     """
 
     def __init__(self, store: PinStore | None = None, **options: Any) -> None:  # noqa: ANN401 - those of PinnedAdapter
         super().__init__()
-        self.mount("https://", PinnedAdapter(store, **options))
+        super().mount("https://", PinnedAdapter(store, **options))
+
+    def mount(self, prefix: str, adapter: BaseAdapter) -> None:
+        """As requests'; an adapter for https that is no :class:`PinnedAdapter` is refused.
+
+        Raises:
+            UnenforceableContext: for such an adapter, which would connect past the pins.
+        """
+        # Its own come first, in __init__.
+        made = isinstance(self.adapters.get("https://"), PinnedAdapter)
+        if made and prefix.lower().startswith("https:") and not isinstance(adapter, PinnedAdapter):
+            raise UnenforceableContext(
+                f"a {type(adapter).__name__} for {prefix} would connect past the pins: mount a PinnedAdapter, which "
+                "takes the same options, such as max_retries="
+            )
+        super().mount(prefix, adapter)

@@ -1,4 +1,4 @@
-"""What every adapter does: the store it stands on, and what becomes of a response.
+"""What every adapter does: the store it stands on, how it hardens contexts, and what becomes of a response.
 
 An adapter finds the host of the URL, the header fields and the TLS connection of a response; the rest is here.
 """
@@ -6,21 +6,56 @@ An adapter finds the host of the URL, the header fields and the TLS connection o
 from __future__ import annotations
 
 import logging
+import ssl
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
-from dynpin.clientstore.enforcement import Peer
+from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter
+from dynpin.clientstore.reporting import ReportMode
 from dynpin.clientstore.store import PinStore
-from dynpin.errors import InvalidHeader, InvalidHost, StoreError
+from dynpin.clientstore.tls import enforce
+from dynpin.errors import InvalidHeader, InvalidHost, PinValidationError, StoreError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.noting import Noting
 from dynpin.report import build_report
 from dynpin.validation import validate
 
-__all__ = ["own_store", "take_in"]
+__all__ = ["Harden", "hardener", "own_store", "take_in"]
 
 logger = logging.getLogger("dynpin.clientstore")
+
+_Context = TypeVar("_Context", bound=ssl.SSLContext)
+
+
+class Harden(Protocol):
+    """:func:`dynpin.clientstore.enforce` with the options of one client."""
+
+    def __call__(self, context: _Context, /) -> _Context:
+        """Harden the context, and return it."""
+        ...
+
+
+def hardener(
+    store: PinStore,
+    *,
+    private_roots: PrivateRoots,
+    public_roots: Iterable[bytes] | None,
+    on_violation: Callable[[PinValidationError], None] | None,
+    reporter: Reporter | ReportMode | None,
+) -> Harden:
+    """How a client hardens its contexts, each in the same way: it may make one for every connection."""
+    return partial(
+        enforce,
+        store=store,
+        private_roots=private_roots,
+        # Once: of an iterator the second context would get no root, and so bypass every one.
+        public_roots=None if public_roots is None else frozenset(public_roots),
+        on_violation=on_violation,
+        reporter=reporter,
+    )
 
 
 def own_store(store: PinStore | None, client: object) -> PinStore:

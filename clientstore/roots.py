@@ -1,11 +1,11 @@
-"""A context that trusts what another one trusts, for connections on which nothing else of that one may be seen."""
+"""Contexts of the caller's own: one that trusts the same and shows nothing else, and what must not touch them."""
 
 from __future__ import annotations
 
 import ssl
 from typing import NoReturn
 
-__all__ = ["refuse_certificate", "same_roots"]
+__all__ = ["refuse_certificate", "refuse_setting", "same_roots"]
 
 
 def refuse_certificate() -> NoReturn:
@@ -18,6 +18,18 @@ def refuse_certificate() -> NoReturn:
         "cert= together with PinnedAdapter(context=...) would have the context, which serves every host, show the "
         "client certificate from then on; load it into the context yourself, by load_cert_chain, or leave context= out "
         "and name the roots by verify="
+    )
+
+
+def refuse_setting(name: str) -> NoReturn:
+    """Refuse an option that a library minds for contexts that it makes, and passes over for the caller's.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(
+        f"{name}= has no effect on a context of your own: set it there, by context.minimum_version, "
+        "context.maximum_version or context.set_ciphers()"
     )
 
 

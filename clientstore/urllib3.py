@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPSConnection
-from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.response import HTTPResponse
-from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs
+from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
 from urllib3.util.url import parse_url
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.responses import hardener, own_store, take_in
+from dynpin.clientstore.roots import refuse_setting
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
 __all__ = ["note_responses", "pinned_pool_manager"]
 
 _HTTPS_PORT = 443
+_VERSIONS = ("ssl_version", "ssl_minimum_version", "ssl_maximum_version")
 
 
 def pinned_pool_manager(
@@ -32,6 +33,7 @@ def pinned_pool_manager(
     ssl_context: ssl.SSLContext | None = None,
     proxy_url: str | None = None,
     private_roots: PrivateRoots = "enforce",
+    public_roots: Iterable[bytes] | None = None,
     on_violation: Callable[[PinValidationError], None] | None = None,
     reporter: Reporter | ReportMode | None = "all",
     **options: Any,  # noqa: ANN401 - urllib3's own
@@ -46,17 +48,23 @@ def pinned_pool_manager(
         ssl_context: a context of your own, which is hardened; None for one with the system's roots.
         proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is held against the pins of the
             proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that :class:`urllib3.PoolManager` takes, but ``use_forwarding_for_https``.
 
     Raises:
         UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy.
+        TypeError: with the ``ssl_…version`` of urllib3 beside an `ssl_context`, on which they would have no effect.
     """
     _refuse_forwarding(options.get("use_forwarding_for_https"))
     if ssl_context is None:
         ssl_context = _context(options)
+    else:
+        for name in _VERSIONS:
+            if options.get(name) is not None:
+                refuse_setting(name)
     contexts = [ssl_context]
     if proxy_url is not None and parse_url(proxy_url).scheme == "https":
         options["proxy_ssl_context"] = options.get("proxy_ssl_context") or _proxy_context(options)
@@ -67,15 +75,28 @@ def pinned_pool_manager(
         else urllib3.ProxyManager(proxy_url, ssl_context=ssl_context, **options)
     )
     pins = own_store(store, manager)
+    harden = hardener(
+        pins,
+        private_roots=private_roots,
+        public_roots=public_roots,
+        on_violation=on_violation,
+        reporter=reporter,
+    )
     for context in contexts:
-        enforce(context, pins, private_roots=private_roots, on_violation=on_violation, reporter=reporter)
+        harden(context)
     note_responses(manager, pins)
     return manager
 
 
 def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
     """What urllib3 itself makes for these options; it loads the roots that they name when it connects."""
-    context = create_urllib3_context(cert_reqs=resolve_cert_reqs(options.get("cert_reqs")))
+    version = options.get("ssl_version")
+    context = create_urllib3_context(
+        ssl_version=None if version is None else resolve_ssl_version(version),
+        ssl_minimum_version=options.get("ssl_minimum_version"),
+        ssl_maximum_version=options.get("ssl_maximum_version"),
+        cert_reqs=resolve_cert_reqs(options.get("cert_reqs")),
+    )
     if not any(options.get(name) for name in ("ca_certs", "ca_cert_dir", "ca_cert_data")):
         context.load_default_certs()
     return context
@@ -102,13 +123,14 @@ def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
     """
     _refuse_forwarding(manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https)
 
-    class NotingConnection(_NotingConnection):
-        pin_store = store
-
-    class NotingPool(HTTPSConnectionPool):
-        ConnectionCls = NotingConnection  # pyright: ignore[reportAssignmentType] # as its own documentation does
-
-    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": NotingPool}
+    # Of the classes that the manager has: a SOCKS proxy's connect in their own way.
+    pool: Any = manager.pool_classes_by_scheme["https"]  # a class whose ConnectionCls type checkers do not know
+    made = pool.ConnectionCls
+    if issubclass(made, _NotingConnection) and made.pin_store is store:
+        return  # requests asks for the manager of a proxy before each request
+    bases = (made,) if issubclass(made, _NotingConnection) else (_NotingConnection, made)
+    noting = type("NotingPool", (pool,), {"ConnectionCls": type("NotingConnection", bases, {"pin_store": store})})
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": noting}
 
 
 def _refuse_forwarding(asked: bool | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio import client as asyncio_client
@@ -13,9 +13,9 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
 from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import own_store, take_in
+from dynpin.clientstore.responses import Harden, hardener, own_store, take_in
 from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
+from dynpin.clientstore.tls import peer_of
 from dynpin.clientstore.violations import pin_violation
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
@@ -37,6 +37,7 @@ def pinned_connect(
     *,
     ssl: ssl.SSLContext | None = None,
     private_roots: PrivateRoots = "enforce",
+    public_roots: Iterable[bytes] | None = None,
     on_violation: Callable[[PinValidationError], None] | None = None,
     reporter: Reporter | ReportMode | None = "all",
     **options: Any,  # noqa: ANN401 - those of websockets
@@ -50,7 +51,8 @@ def pinned_connect(
         uri: the URI of the server; for ``ws://`` there is nothing to enforce.
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for `on_violation` and `reporter`.
+        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
+        public_roots: the public roots of ``private_roots="bypass"``, DER.
         on_violation: called with each error before it is raised.
         reporter: what becomes of violation reports.
         options: everything else that websockets' ``connect`` takes, but ``create_connection``. The TLS of an https
@@ -61,8 +63,14 @@ def pinned_connect(
         pass
 
     pins = Noting.pin_store = own_store(store, Noting)
-    how: dict[str, Any] = {"private_roots": private_roots, "on_violation": on_violation, "reporter": reporter}
-    _harden(parse_uri(uri), ssl, options, lambda context: enforce(context, pins, **how))
+    harden = hardener(
+        pins,
+        private_roots=private_roots,
+        public_roots=public_roots,
+        on_violation=on_violation,
+        reporter=reporter,
+    )
+    _harden(parse_uri(uri), ssl, options, harden)
     made = _Connect(uri, create_connection=Noting, **options)
     judge: Callable[[Exception], Exception | None] = made.process_exception
 
@@ -79,6 +87,7 @@ def pinned_connect_sync(
     *,
     ssl: ssl.SSLContext | None = None,
     private_roots: PrivateRoots = "enforce",
+    public_roots: Iterable[bytes] | None = None,
     on_violation: Callable[[PinValidationError], None] | None = None,
     reporter: Reporter | ReportMode | None = "all",
     **options: Any,  # noqa: ANN401 - those of websockets
@@ -89,9 +98,15 @@ def pinned_connect_sync(
         pass
 
     pins = Noting.pin_store = own_store(store, Noting)
-    how: dict[str, Any] = {"private_roots": private_roots, "on_violation": on_violation, "reporter": reporter}
+    harden = hardener(
+        pins,
+        private_roots=private_roots,
+        public_roots=public_roots,
+        on_violation=on_violation,
+        reporter=reporter,
+    )
     parsed = parse_uri(uri)
-    _harden(parsed, ssl, options, lambda context: enforce(context, pins, **how))
+    _harden(parsed, ssl, options, harden)
     token = request_site.set((parsed.host, parsed.port))
     try:
         # websockets' overloads leave it open for options that are passed on.
@@ -169,11 +184,13 @@ def _harden(
     uri: WebSocketURI,
     context: ssl.SSLContext | None,
     options: dict[str, Any],
-    hardened: Callable[[ssl.SSLContext], ssl.SSLContext],
+    harden: Harden,
 ) -> None:
     """Put hardened contexts into the options of ``connect``: for the server, and for an https proxy on the way."""
     if uri.secure:
-        options["ssl"] = hardened(context or ssl.create_default_context())
+        options["ssl"] = harden(context or ssl.create_default_context())
+    elif context is not None:
+        options["ssl"] = context  # websockets refuses it for ws://
     proxy: object = options.get("proxy", True)
     if options.get("sock") is not None:
         proxy = None
@@ -182,4 +199,4 @@ def _harden(
     # websockets refuses the option with any other proxy.
     if isinstance(proxy, str) and proxy.lower().startswith("https:"):
         given = options.get("proxy_ssl")
-        options["proxy_ssl"] = hardened(given if isinstance(given, ssl.SSLContext) else ssl.create_default_context())
+        options["proxy_ssl"] = harden(given if isinstance(given, ssl.SSLContext) else ssl.create_default_context())

@@ -76,9 +76,13 @@ def port(world: World) -> Iterator[int]:
         yield found
 
 
+def _context(world: World, uri: str) -> ssl.SSLContext | None:
+    return world.plain_context() if uri.startswith("wss:") else None
+
+
 def by_websockets(world: World, uri: str, **options: Any) -> str:
     async def main() -> object:
-        async with pinned_connect(uri, world.store, ssl=world.plain_context(), **options) as connection:
+        async with pinned_connect(uri, world.store, ssl=_context(world, uri), **options) as connection:
             await connection.send("hello")
             return await connection.recv()
 
@@ -86,7 +90,7 @@ def by_websockets(world: World, uri: str, **options: Any) -> str:
 
 
 def by_websockets_sync(world: World, uri: str, **options: Any) -> str:
-    with pinned_connect_sync(uri, world.store, ssl=world.plain_context(), **options) as connection:
+    with pinned_connect_sync(uri, world.store, ssl=_context(world, uri), **options) as connection:
         connection.send("hello")
         return str(connection.recv())
 

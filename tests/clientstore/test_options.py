@@ -1,0 +1,267 @@
+"""Options of a library that could lead past the pins, or be passed over: each works, or is refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from websockets.exceptions import InvalidStatus
+
+from dynpin import PinValidationError
+from dynpin.clientstore import PinStore, pin_violation
+from dynpin.clientstore.aiohttp import PinnedConnector, pinned_session
+from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
+from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
+from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
+from dynpin.errors import UnenforceableContext
+from tests.environments import ROOT
+
+from .libraries import LIBRARIES, Library
+from .sites import Proxy
+from .world import HOST, World
+
+
+def _root(authority: Any) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
+
+
+def _roots(world: World) -> str:
+    file = world.folder / "roots.pem"
+    file.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    return str(file)
+
+
+# -- the options of enforce -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=str)
+def test_private_roots_are_bypassed_by_the_public_roots_that_are_given(world: World, library: Library) -> None:
+    world.pin_site()
+    bypass: dict[str, Any] = {"private_roots": "bypass", "public_roots": iter([_root(world.honest)])}
+    url = world.attacker.url(HOST)
+    assert library.visit(world.store, world.plain_context(), [url], **bypass) == [200]
+
+
+@pytest.mark.parametrize("library", LIBRARIES, ids=str)
+def test_public_roots_hold_for_every_connection_of_a_client(world: World, library: Library) -> None:
+    # An iterator gives them once; a second context without any would take every root for a private one.
+    world.pin_site()
+    bypass: dict[str, Any] = {
+        "private_roots": "bypass",
+        "public_roots": iter([_root(world.honest), _root(world.rogue)]),
+    }
+    urls = [world.site.url(HOST), world.attacker.url(HOST)]
+    if not library.redirects:  # http.client's stay with one host and port
+        urls = urls[1:]
+    with pytest.raises(library.error) as caught:
+        library.visit(world.store, world.plain_context(), urls, **bypass)
+    assert pin_violation(caught.value) is not None
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
+
+
+@pytest.mark.parametrize("way", ["asyncio", "threads"])
+def test_websockets_takes_them_too(world: World, way: str) -> None:
+    world.pin_site()
+    uri = f"wss://{HOST}:{world.attacker.port}/"
+
+    async def connect(**options: Any) -> None:
+        async with pinned_connect(uri, world.store, **options):
+            pass
+
+    def visit(roots: list[bytes]) -> None:
+        options: dict[str, Any] = {"private_roots": "bypass", "public_roots": roots, "proxy": None, "open_timeout": 60}
+        options["ssl"] = world.plain_context()
+        if way == "asyncio":
+            asyncio.run(connect(**options))
+        else:
+            pinned_connect_sync(uri, world.store, **options).close()
+
+    with pytest.raises(PinValidationError):
+        visit([_root(world.rogue)])
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
+    with pytest.raises(InvalidStatus, match="HTTP 200"):  # it is no WebSocket server, and has been asked
+        visit([_root(world.honest)])
+
+
+# -- urllib3 ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
+def test_urllib3_the_tls_versions_are_those_that_were_asked_for(world: World, proxied: bool) -> None:
+    with Proxy() as proxy:
+        for asked, version in (
+            ({"ssl_maximum_version": ssl.TLSVersion.TLSv1_2}, "TLSv1.2"),
+            ({"ssl_minimum_version": ssl.TLSVersion.TLSv1_3}, "TLSv1.3"),
+        ):
+            options: dict[str, Any] = {"ca_certs": _roots(world), "proxy_url": proxy.url if proxied else None, **asked}
+            with pinned_pool_manager(world.store, **options) as manager:
+                response: Any = manager.request("GET", world.site.url(HOST), preload_content=False)
+                assert response.connection.sock.version() == version
+                response.drain_conn()
+
+
+def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> None:
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    world.certificate.configure_cert(old)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    world.site.use(old)
+    options: dict[str, Any] = {"ca_certs": _roots(world), "ssl_minimum_version": ssl.TLSVersion.TLSv1_3}
+    with (
+        pinned_pool_manager(world.store, retries=False, **options) as manager,
+        pytest.raises(urllib3.exceptions.SSLError),
+    ):
+        manager.request("GET", world.site.url(HOST))
+
+
+@pytest.mark.parametrize("name", ["ssl_version", "ssl_minimum_version", "ssl_maximum_version"])
+def test_urllib3_versions_beside_a_context_of_ones_own_are_refused(world: World, name: str) -> None:
+    option: dict[str, Any] = {name: ssl.TLSVersion.TLSv1_2}
+    with pytest.raises(TypeError, match=rf"{name}= has no effect on a context of your own: .*context\.maximum_version"):
+        pinned_pool_manager(world.store, ssl_context=world.plain_context(), **option)
+
+
+class _OwnConnection(HTTPSConnection):
+    """Stands for a SOCKS proxy's: it connects in its own way."""
+
+    made: ClassVar[list[str]]
+
+    def _new_conn(self) -> Any:
+        self.made.append(self.host)
+        return super()._new_conn()
+
+
+def test_urllib3_a_manager_keeps_its_own_way_to_connect(world: World) -> None:
+    class Connection(_OwnConnection):
+        made: ClassVar[list[str]] = []
+
+    class Pool(HTTPSConnectionPool):
+        ConnectionCls = Connection
+
+    manager = urllib3.PoolManager(ssl_context=world.context(), retries=False)
+    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": Pool}
+    note_responses(manager, world.store)
+    classes = manager.pool_classes_by_scheme
+    note_responses(manager, world.store)  # as requests does before each request through a proxy
+    assert manager.pool_classes_by_scheme is classes
+    with manager:
+        assert manager.request("GET", world.site.url(HOST)).status == 200
+        assert Connection.made == [HOST]
+        assert world.store.known_host(HOST) is not None
+        with PinStore.private() as other:
+            note_responses(manager, other)  # the last one counts
+            manager.clear()
+            assert manager.request("GET", world.site.url(HOST)).status == 200
+            assert other.known_host(HOST) is not None
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["https://", f"https://{HOST}", f"HTTPS://{HOST.upper()}"])
+def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str) -> None:
+    world.pin_site()
+    with PinnedSession(world.store, context=world.plain_context()) as session:
+        with pytest.raises(UnenforceableContext, match=r"a HTTPAdapter for .* past the pins: .* max_retries="):
+            session.mount(prefix, HTTPAdapter(max_retries=3))
+        session.mount(prefix, PinnedAdapter(world.store, context=world.plain_context(), max_retries=1))
+        session.mount("http://", HTTPAdapter(max_retries=3))
+        with pytest.raises(requests.exceptions.SSLError) as caught:
+            session.get(world.attacker.url(HOST))
+    assert pin_violation(caught.value) is not None
+
+
+def test_requests_a_context_from_a_class_of_ones_own_is_refused(world: World) -> None:
+    class Adapter(PinnedAdapter):
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=world.plain_context(), **options)
+
+    with pytest.raises(TypeError, match=r"ssl_context= would have no effect.*PinnedAdapter\(context="):
+        Adapter(world.store)
+
+
+# -- aiohttp ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
+        {"private_roots": "bypass"},
+        {"public_roots": []},
+        {"on_violation": print},
+        {"reporter": "off"},
+        {"store": None},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_aiohttp_options_beside_a_connector_are_refused(world: World, option: dict[str, Any]) -> None:
+    async def main() -> None:
+        given = {"store": world.store} if "store" in option else option
+        async with PinnedConnector(world.store) as connector:
+            with pytest.raises(TypeError, match="give them to PinnedConnector"):
+                pinned_session(connector=connector, **given)
+            await pinned_session(connector=connector).close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "option", [{"verify_ssl": False}, {"fingerprint": bytes(32)}], ids=lambda option: next(iter(option))
+)
+def test_aiohttp_the_older_ways_not_to_verify_are_refused(world: World, option: dict[str, Any]) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="mutually exclusive"):
+            PinnedConnector(world.store, **option)
+
+    with pytest.warns(DeprecationWarning, match="is deprecated"):
+        asyncio.run(main())
+
+
+# -- websockets -------------------------------------------------------------------------------------------------------
+
+
+def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -> None:
+    async def connect() -> None:
+        async with pinned_connect(f"ws://{HOST}:1/", world.store, ssl=world.plain_context(), proxy=None):
+            pass
+
+    attempts: list[Callable[[], object]] = [
+        lambda: asyncio.run(connect()),
+        lambda: pinned_connect_sync(f"ws://{HOST}:1/", world.store, ssl=world.plain_context(), proxy=None),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ValueError, match="ssl argument is incompatible"):
+            attempt()
+
+
+# -- niquests ---------------------------------------------------------------------------------------------------------
+
+
+def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
+    done = subprocess.run(
+        [niquests_python, "-m", "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr
+    synchronous, asynchronous, beside = json.loads(done.stdout)
+    assert synchronous == asynchronous == ["TLSv1_2", "ECDHE-ECDSA-CHACHA20-POLY1305"]
+    assert beside.startswith("tls_configuration= has no effect on a context of your own")
