@@ -30,8 +30,8 @@ from dynpin.lab.stage import Stage, minutes
     ),
     browsers=(
         "Not modelled here: whether anything is verified in a resumed handshake is a matter of each TLS library, "
-        "which may have kept the chain with the session or not. wget2 resumes nothing by itself; with `--tls-resume`, as here, "
-        "it holds no resumed session against its pins, and Mallory reads what Alice sends."
+        "which may have kept the chain with the session or not. wget2 resumes nothing by itself; with "
+        "`--tls-resume`, as here, it holds no resumed session against its pins, and Mallory reads what Alice sends."
     ),
     dynpin=(
         "The chain of the handshake that made the session is held against the pins of now, so what was true then and "
