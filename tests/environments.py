@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT", "dependencies", "descriptors_of", "environment_with", "proxy_environment"]
+__all__ = ["ROOT", "dependencies", "descriptors_of", "niquests_environment", "proxy_environment"]
 
 ROOT = Path(__file__).parents[1]
 
 
-def environment_with(name: str, *asked: str) -> Path:
+def _environment_with(name: str, *asked: str) -> Path:
     """The `bin` of an environment into which pip has installed what was asked for; skips where it cannot be made.
 
     Args:
@@ -56,9 +56,14 @@ def dependencies(extra: str | None = None) -> list[str]:
     return found
 
 
+def niquests_environment() -> Path:
+    """The `bin` of an environment with niquests, which puts a fork in the place of urllib3."""
+    return _environment_with("niquests", "niquests>=3.15", *dependencies())
+
+
 def proxy_environment() -> Path:
     """The `bin` of an environment with mitmproxy, and with the command `dynpin` of this checkout."""
-    bin_folder = environment_with("proxy", *dependencies(), *dependencies("proxy"))
+    bin_folder = _environment_with("proxy", *dependencies(), *dependencies("proxy"))
     # As an editable installation leaves it, without a build.
     with _alone_at("proxy"):
         (packages,) = (bin_folder.parent / "lib").glob("python*/site-packages")
@@ -83,3 +88,9 @@ def descriptors_of(path: Path) -> int:
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             found += str(descriptor.readlink()).startswith(str(path))
     return found
+
+
+if __name__ == "__main__":
+    # Ahead of the tests: python -m tests.environments
+    for make in (niquests_environment, proxy_environment):
+        print(make())

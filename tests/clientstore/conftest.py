@@ -10,7 +10,7 @@ import trustme
 
 from dynpin.clientstore import PinStore
 from dynpin.lab.network import loopback_names
-from tests.environments import dependencies, environment_with
+from tests.environments import niquests_environment
 
 from .sites import Site
 from .world import HOST, World
@@ -52,4 +52,4 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
 @pytest.fixture(scope="session")
 def niquests_python() -> Path:
     """The interpreter of an environment with niquests, made once a checkout; skipped where it cannot be made."""
-    return environment_with("niquests", "niquests>=3.15", *dependencies()) / "python"
+    return niquests_environment() / "python"
