@@ -21,7 +21,7 @@ from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, addresses_of, look_at
-from dynpin.deploy.rotation import History
+from dynpin.deploy.rotation import History, Published
 from dynpin.deploy.site import SiteInventory
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
@@ -178,8 +178,13 @@ def _pin_of(path: Path) -> Pin:
 
 def _results(look: Look, kept: History | None, now: float) -> list[tuple[HeaderField, Finding]]:
     results: dict[tuple[str, str, str], tuple[HeaderField, Finding]] = {}
+    recorded = None if kept is None else _recorded_name(kept, now)
+    # A report-only field beside the one that is enforced is no change of the mode.
+    has_changed = recorded is not None and all(each.name.lower() != recorded.lower() for each in look.fields)
     for each in look.fields:
         circumstances = each.circumstances
+        if has_changed:
+            circumstances = replace(circumstances, previous_name=recorded)
         if kept is not None and circumstances.chain:
             shown = [Pin.from_base64(text) for text in circumstances.chain]
             refused = guard(kept, shown, now).locked_out
@@ -191,6 +196,12 @@ def _results(look: Look, kept: History | None, now: float) -> list[tuple[HeaderF
             # Several nodes with one fault are one finding.
             results.setdefault((each.name, found.fault, found.message), (each, found))
     return list(results.values())
+
+
+def _recorded_name(kept: History, now: float) -> str | None:
+    """The name of the field that the site sends by its history; None where it sends none."""
+    sent = [event.header for event in kept.events if isinstance(event, Published) and event.at <= now]
+    return sent[-1].name if sent and sent[-1] is not None else None
 
 
 def _lacking(look: Look, site: SiteInventory) -> tuple[str, ...]:

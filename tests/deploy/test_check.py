@@ -280,6 +280,27 @@ def test_the_history_tells_who_is_locked_out(site: Site, tmp_path: Path) -> None
     assert "rotation-too-early" in faults(seen)
 
 
+def test_the_history_tells_that_the_mode_has_changed(site: Site, tmp_path: Path) -> None:
+    # An upgrade of a library that has another default: by the live header alone nothing is wrong.
+    history = tmp_path / "history.json"
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+    recorded = ("--host", HOST, "--header", str(policy(site)), "--chain", str(site.chain))
+    assert dynpin("rotate", "record", *recorded, "--history", str(history), "--now", yesterday).exit_code == 0
+    kept = ("--history", str(history), "--no-probe")
+    tried = str(PublicKeyPins(policy(site).pins, None, report_uri="https://reports.example.net/r", report_only=True))
+    both = everywhere(policy(site), Public_Key_Pins_Report_Only=tried)
+
+    def flipped(path: str) -> tuple[int, dict[str, str], str]:
+        return 200, {"Public-Key-Pins-Report-Only": tried}, "ok"
+
+    with serving(flipped, site) as port:
+        assert faults(check(site, port, *kept, code=1)) == {"default-mode-flipped-on-upgrade"}
+        assert faults(check(site, port, "--no-probe", code=0)) == set()
+    # A set of pins that is tried out beside it is no change.
+    with serving(both, site) as port:
+        assert "default-mode-flipped-on-upgrade" not in faults(check(site, port, *kept))
+
+
 def test_cookies_and_scripts_of_the_page(site: Site) -> None:
     page = '<script src="https://cdn.example.net/x.js"></script><script src="/own.js"></script>'
     answer = everywhere(policy(site), Content_Type="text/html", Set_Cookie="a=b; Domain=example.com; Secure")
