@@ -90,8 +90,8 @@ def _of_sqlite(path: Path | str, error: sqlite3.Error) -> str:
     if kind == "IOERR":
         # What SQLite says where there is no room for the files beside the store, or a limit on its size.
         return (
-            "Nothing was lost. Mostly the disk is full, or a quota is: free some space and try again. Where it is not: "
-            + check_command(path)
+            "Mostly the disk or a quota is full, and what was noted is in the file still: free some space, try again. "
+            f"Where that is not it:  {check_command(path)}"
         )
     if kind in ("BUSY", "LOCKED"):
         return f"Another process holds it; a write waits for that {BUSY_TIMEOUT_MS // 1000} seconds at most."

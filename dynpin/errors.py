@@ -95,12 +95,13 @@ class UnenforceableContext(DynpinError, TypeError):
 
 
 class _Lines(str):
-    """Text whose ``repr`` is the text itself, with its lines, so that it stays legible inside of other errors."""
+    """Text whose ``repr`` is the text itself, each line on its own, so that it stays legible inside of other errors."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return str.__str__(self)
+        # The command at the end is copied by the line: no bracket must follow it.
+        return f"{self}\n" if "\n" in self else str(self)
 
 
 class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
