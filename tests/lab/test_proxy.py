@@ -9,12 +9,20 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Request, Response
+from websockets.sync.client import connect
+from websockets.sync.server import ServerConnection, serve
 
 from dynpin import PublicKeyPins
 from dynpin.lab.network import TLSServer
@@ -24,7 +32,7 @@ from tests.environments import ROOT
 from tests.middleware.collector.chromium import CHROMIUM
 
 from .pinned_place import PAGE, Place
-from .proxies import RunningProxy, browser, curl, tunnel
+from .proxies import RunningProxy, browser, command, curl, tunnel
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -183,6 +191,59 @@ def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path
                 received += piece
 
 
+@contextmanager
+def websocket_site(certificate: trustme.LeafCert, header: str) -> Generator[tuple[int, list[str | bytes]]]:
+    """A site that answers an upgrade with a header of pins, and says what it is told in capitals: port and messages."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    heard: list[str | bytes] = []
+
+    def upgraded(_: ServerConnection, __: Request, response: Response) -> Response:
+        response.headers["Public-Key-Pins"] = header
+        return response
+
+    def answer(connection: ServerConnection) -> None:
+        for message in connection:
+            heard.append(message)
+            connection.send(message.upper())
+
+    with serve(answer, "127.0.0.1", 0, ssl=context, process_response=upgraded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.socket.getsockname()[1], heard
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_websocket_is_noted_passed_and_refused(place: Place, proxy_bin: Path) -> None:
+    header = str(PublicKeyPins(place.pins, max_age=3600))
+    rogue = place.rogue.issue_cert(HOST)
+    with (
+        websocket_site(place.certificate, header) as (honest, _),
+        websocket_site(rogue, header) as (hostile, heard),
+    ):
+        leads = [option for port in (honest, hostile) for option in ("--resolve", f"{HOST}:{port}:127.0.0.1")]
+        arguments = command(proxy_bin, place.folder, *leads)
+        with RunningProxy(arguments, place.folder / "authority") as proxy:
+            context = ssl.create_default_context(cafile=proxy.authority)
+
+            def visit(port: int) -> str | bytes:
+                url = f"wss://{HOST}:{port}/"
+                with connect(url, ssl=context, proxy=proxy.url, open_timeout=120, close_timeout=120) as connection:
+                    connection.send("the balance")
+                    return connection.recv(timeout=120)
+
+            assert visit(honest) == "THE BALANCE"
+            with place.store() as store:
+                assert store.known_host(HOST) is not None
+            assert visit(honest) == "THE BALANCE"
+            with pytest.raises(InvalidStatus, match="502"):
+                visit(hostile)
+    assert heard == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_how_to_use_it_and_stops_at_a_signal(place: Place, proxy: RunningProxy, number: signal.Signals) -> None:
     proxy.wait_for("^refused")
@@ -197,7 +258,7 @@ def test_it_says_how_to_use_it_and_stops_at_a_signal(place: Place, proxy: Runnin
 
 def refused(arguments: list[str]) -> str:
     """What a proxy that does not start says: one line, and exit code 2."""
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
