@@ -38,6 +38,10 @@ class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where py
 class ShutConnection:
     """A connection that lets nothing through: what stands in for a guarded one until that is made."""
 
+    def __bool__(self) -> bool:
+        """False, by which mitmproxy closes the connection at once; a failing first step it would pass over, and wait."""
+        return False
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is asked for
         raise SSL.Error("this connection could not be held against the pins, so nothing is sent on it")
 
