@@ -315,7 +315,7 @@ class Demo:
     def _visit_from_new_process(self, url: str) -> dict[str, object]:
         command = [sys.executable, "-m", "dynpin.lab.visitor", str(self.store_path), str(self.roots), url]
         done = subprocess.run(  # noqa: S603 - this very interpreter, with arguments made here
-            [*command, str(self.bank.port)], capture_output=True, text=True, timeout=60, check=False
+            [*command, str(self.bank.port)], capture_output=True, text=True, timeout=300, check=False
         )
         if done.returncode != 0:
             return {"process": None, "status": None, "matched": None, "error": done.stderr}

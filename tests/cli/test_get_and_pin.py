@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(tmp_path: Path) -> Run:
     def run_dynpin(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dynpin", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False)
         assert "Traceback" not in done.stderr
         return done
 
@@ -88,7 +88,9 @@ def test_get_notes_then_enforces_and_tells_the_way_out(
     [
         (("get", "http://localhost/"), "no https URL"),
         (("get", "nonsense"), "no https URL"),
-        (("get", "https://localhost:1/"), "gave no answer"),
+        (("get", "https://localhost:1/"), "localhost port 1 gave no answer: "),
+        (("get", "https://localhost:99999/"), "https://localhost:99999/ is no URL: Port out of range 0-65535\n"),
+        (("get", "https://[localhost/"), "https://[localhost/ is no URL"),
         (("get", "https://localhost/", "--ca", "missing.pem"), "missing.pem"),
         (("pin", "missing.pem"), "missing.pem: No such file"),
         (("pin",), "Missing argument"),
@@ -103,6 +105,22 @@ def test_wrong_usage_is_told_without_a_traceback(
     done = run(*arguments, *store)
     assert done.returncode == 2
     assert message in done.stderr
+    assert "[Errno" not in done.stderr
+
+
+def test_a_certificate_that_is_not_valid_is_told_from_a_wrong_key(
+    run: Run, site: TLSServer, authorities: tuple[trustme.CA, trustme.CA], roots: Path, tmp_path: Path
+) -> None:
+    store = ("--store", tmp_path / "pins")
+    unknown = run("get", site.url(HOST), *store)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "shows a certificate that is not valid: unable to get local issuer certificate" in unknown.stderr
+    assert "by --ca" in unknown.stderr
+    site.show(authorities[0].issue_cert("other.test"))
+    other = run("get", site.url(HOST), *store, "--ca", roots)
+    assert other.returncode == 2
+    assert "shows a certificate that is not valid: Hostname mismatch" in other.stderr
+    assert "--ca" not in other.stderr
 
 
 def test_pin_prints_the_pins_of_files(run: Run, authorities: tuple[trustme.CA, trustme.CA], roots: Path) -> None:

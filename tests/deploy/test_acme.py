@@ -51,7 +51,7 @@ def test_the_hook_installs_a_pinned_key_and_no_other(client: str, tmp_path: Path
 
     def run(renewed: Site) -> subprocess.CompletedProcess[str]:
         told = environment(client, renewed, folder)
-        return subprocess.run(["sh", str(hook)], capture_output=True, text=True, check=False, timeout=60, env=told)
+        return subprocess.run(["sh", str(hook)], capture_output=True, text=True, check=False, timeout=300, env=told)
 
     stopped = run(foreign)
     assert (stopped.returncode, "reloaded" in stopped.stdout, "STOP" in stopped.stdout) == (1, False, True)

@@ -53,10 +53,10 @@ def test_openssl_opens_it_and_agrees_about_the_pin(tmp_path: Path) -> None:
     key = new_key("ec-p384", ["a.example"], SECRET)
     files = write_key(key, tmp_path, "backup")
     command = [openssl, "pkey", "-in", str(files["private"]), "-passin", f"pass:{SECRET.decode()}", "-pubout"]
-    done = subprocess.run(command, capture_output=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, check=True, timeout=300)
     assert Pin.from_public_key(done.stdout) == key.pin
     verify = [openssl, "req", "-in", str(files["csr"]), "-verify", "-noout"]
-    assert subprocess.run(verify, capture_output=True, check=False, timeout=30).returncode == 0
+    assert subprocess.run(verify, capture_output=True, check=False, timeout=300).returncode == 0
 
 
 def test_only_the_owner_reads_the_private_half_and_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.middleware.collector.chromium import Chromium, chromium
 
 __all__ = ["Answer", "HTTP1Client", "HTTP2Client", "RunningProxy", "browser", "command", "curl", "tunnel"]
 
-_TIMEOUT = 60.0
+_TIMEOUT = 300.0
 _PORT = re.compile(r"(?:http://|listening at )\S*?:(\d+)")
 
 
@@ -113,7 +113,7 @@ def curl(proxy: RunningProxy, url: str, *options: str) -> Answer:
     """Ask by curl, which trusts the proxy's authority."""
     done = subprocess.run(
         [
-            *("curl", "--silent", "--show-error", "--include", "--suppress-connect-headers", "--max-time", "20"),
+            *("curl", "--silent", "--show-error", "--include", "--suppress-connect-headers", "--max-time", "120"),
             *("--noproxy", "", "--proxy", proxy.url, "--cacert", str(proxy.authority), *options, url),
         ],
         capture_output=True,
@@ -135,7 +135,7 @@ def tunnel(
     proxy: RunningProxy, address: tuple[str, int], server_name: str | None = None, alpn: str = "http/1.1"
 ) -> ssl.SSLSocket:
     """TLS with the proxy inside a CONNECT tunnel, by whatever name the test wants there."""
-    raw = socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
+    raw = socket.create_connection(("127.0.0.1", proxy.port), timeout=120)
     try:
         target = f"{address[0]}:{address[1]}"
         raw.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())

@@ -15,7 +15,7 @@ from dynpin.lab.story import Step
 @pytest.fixture(scope="module")
 def told() -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-m", "dynpin", "demo", "--json"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "dynpin", "demo", "--json"], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     parsed: dict[str, object] = json.loads(done.stdout)
@@ -51,7 +51,7 @@ def test_the_report_that_arrived_is_the_one_of_the_refusal(told: dict[str, objec
 
 def test_for_people_it_fits_80_columns() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "dynpin", "demo"], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "dynpin", "demo"], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()

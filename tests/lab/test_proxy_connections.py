@@ -252,7 +252,7 @@ def test_a_renegotiation_ends_the_connection(place: Place, proxy_bin: Path) -> N
     module = [proxy_bin / "python", "-m", "tests.lab.proxy_renegotiation"]
     files = [place.folder / "roots.pem", chain, key]
     done = subprocess.run(
-        [*map(str, (*module, *files))], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60
+        [*map(str, (*module, *files))], capture_output=True, text=True, check=True, cwd=ROOT, timeout=300
     )
     assert done.stdout.splitlines() == ["plain: answer", "guarded: the end"]
 

@@ -236,7 +236,7 @@ def get(server: TLSServer, root: Authority, method: str = "GET") -> tuple[int, s
     """What a server answers to a client that verifies as strictly as OpenSSL can: status, X-Told and body."""
     context = ssl.create_default_context(cadata=root.pem.decode("ascii"))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
-    connection = HTTPSConnection(HOST, context=context, timeout=10)
+    connection = HTTPSConnection(HOST, context=context, timeout=60)
     with loopback_names({HOST: server.port}), contextlib.closing(connection):
         connection.request(method, "/a%20path?query=1")
         answer = connection.getresponse()

@@ -421,5 +421,5 @@ def test_after_a_fork_parent_and_child_watch_on(site: Site) -> None:
     successor.write_bytes(site.chain.read_bytes())
     site.deploy(site.issue())
     command = [sys.executable, "-W", "error", "-c", FORK, *map(str, (site.chain, site.backup, successor))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.returncode) == ("child 0\nparent 0\n", 0), done.stderr

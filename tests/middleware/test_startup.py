@@ -48,7 +48,7 @@ def test_uvicorn_does_not_start(app: str, site: Site) -> None:
     (site.folder / "bank.py").write_text(HEAD + app)
     command = [sys.executable, "-m", "uvicorn", "bank:app", "--host", "127.0.0.1", "--port", "0"]
     command += ["--ssl-certfile", "fullchain.pem", "--ssl-keyfile", "key.pem"]
-    done = subprocess.run(command, cwd=site.folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=site.folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 3, done.stderr
     # The reason stands where the operator looks: what, which file, and what next.
     assert "no Backup Pin stands outside the deployed chain" in done.stderr

@@ -37,7 +37,7 @@ class _Options(TypedDict):
 
 
 # A new connection for each visit, and nothing of the proxies of the person who plays.
-_OPTIONS = _Options(limits=httpx.Limits(max_keepalive_connections=0), timeout=20.0, trust_env=False)
+_OPTIONS = _Options(limits=httpx.Limits(max_keepalive_connections=0), timeout=60.0, trust_env=False)
 
 
 class NotingStore(PinStore):
