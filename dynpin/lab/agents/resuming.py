@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from pathlib import Path
 
 from dynpin.clientstore import enforce, peer_of, pin_violation
 from dynpin.header import ENFORCE_NAME
@@ -54,6 +55,10 @@ class Resuming(DynpinAgent):
         section = noting.section if noting else ""
         return Visit(host=host, status=200, chain=chain, known_host=known, noting=noting, section=section)
 
+    def resume_the_first(self) -> None:
+        """Have the next visit resume the session of the first."""
+        self.session = self.first
+
     def _enforced(self) -> ssl.SSLContext:
         # One context for all visits: sessions belong to it.
         if self._context is None:
@@ -81,9 +86,12 @@ class ResumingWget2(Wget2Agent):
     @property
     def session(self) -> str | None:
         """What the next visit will resume; the newest."""
-        file = self.machine.folder / "sessions"
-        return file.read_text() if file.exists() else None
+        return self._sessions.read_text() if self._sessions.exists() else None
 
-    @session.setter
-    def session(self, session: str | None) -> None:
-        (self.machine.folder / "sessions").write_text(session or "")
+    def resume_the_first(self) -> None:
+        """As :meth:`Resuming.resume_the_first`."""
+        self._sessions.write_text(self.first or "")
+
+    @property
+    def _sessions(self) -> Path:
+        return self.machine.folder / "sessions"

@@ -68,7 +68,7 @@ def session_resumption(stage: Stage) -> None:
     stage.later(minutes(30))
     mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what she has copied")
     mallory.server.use(memory)
-    _agent(alice).session = _agent(alice).first
+    _agent(alice).resume_the_first()
     stage.expect(alice.visits(bank), "protected", wget2="fooled", decisive=True)
     stage.expect(carol.visits(bank), "fooled")
     stage.expect(bob.visits(bank), "fooled")
