@@ -1,7 +1,7 @@
-"""How a batch of reports is written to the SQLite storage: few statements, however many reports it has.
+"""How a batch of reports is written to the SQLite storage: a statement for each table, however many reports it has.
 
-Between two statements the thread that writes waits for the one that reads reports (Python runs one at a time); so a
-table gets all its rows by a handful of statements, and the counts are added up before.
+With each statement the thread that writes lets go of Python's lock, and waits for the one that reads reports to get it
+back; so a table gets all its rows at once, and the counts are added up before.
 """
 
 from __future__ import annotations
@@ -20,41 +20,46 @@ __all__ = ["add"]
 # So many user agents of one group are told apart; a sender that varies its own fills no table.
 _MAX_AGENTS = 20
 _OTHER_AGENTS = "(others)"
-# A statement for each of so many rows: few enough to be kept prepared, and a batch of any size needs few of them.
-_ROWS_AT_ONCE = (256, 64, 16, 4, 1)
+# A statement has so many rows, and those that are left over are NULL: few statements, which are kept prepared.
+_ROWS_AT_ONCE = (1, 4, 16, 32, 64, 128, 256)
 
 
 def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
     """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
-    together: dict[str, list[Arrival]] = {}
-    for arrival in arrivals:
-        together.setdefault(arrival.key, []).append(arrival)
-    touched = {key: _touch_group(db, same) for key, same in together.items()}
+    touched = _touch_groups(db, arrivals)
     ids = {key: group.id for key, group in touched.items()}
     _add_reports(db, ids, arrivals)
-    _add_rates(db, ids, arrivals)
-    _add_totals(db, touched, arrivals)
-    db.executemany(
-        "INSERT INTO outcomes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
-        [(*counted, number) for counted, number in outcomes.items()],
-    )
+    hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
+    rates = Counter((ids[arrival.cause.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
+    totals = Counter((hour, *touched[arrival.cause.key][1:]) for arrival, hour in zip(arrivals, hours, strict=True))
+    for table, counts in (("rates", rates), ("totals", totals), ("outcomes", outcomes)):
+        column = "count" if table == "outcomes" else "reports"
+        _run(
+            db,
+            f"INSERT INTO {table} SELECT * FROM ({{rows}}) WHERE column1 IS NOT NULL "  # noqa: S608
+            f"ON CONFLICT DO UPDATE SET {column} = {column} + excluded.{column}",
+            [(*counted, number) for counted, number in counts.items()],
+        )
+    _add_agents(db, Counter((ids[arrival.cause.key], arrival.user_agent) for arrival in arrivals))
     return any(not group.verdict for group in touched.values())
 
 
+def _run(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> list[sqlite3.Row]:
+    """Run a statement once for all rows, which stand at its ``{rows}``; what it returns."""
+    found: list[sqlite3.Row] = []
+    for start in range(0, len(rows), _ROWS_AT_ONCE[-1]):
+        part = rows[start : start + _ROWS_AT_ONCE[-1]]
+        number = next(size for size in _ROWS_AT_ONCE if size >= len(part))
+        values = [value for row in part for value in row]
+        values += [None] * (number * len(part[0]) - len(values))
+        found += db.execute(_with_rows(sql, len(part[0]), number), values)
+    return found
+
+
 @cache
-def _insertion(table: str, columns: int, rows: int) -> str:
+def _with_rows(sql: str, columns: int, number: int) -> str:
     row = f"({','.join('?' * columns)})"
-    return f"INSERT INTO {table} VALUES {','.join([row] * rows)}"  # noqa: S608 - names from this page
-
-
-def _insert(db: sqlite3.Connection, table: str, columns: int, values: list[object]) -> None:
-    """Insert rows, whose values follow one another."""
-    start = 0
-    for rows in _ROWS_AT_ONCE:
-        length = rows * columns
-        while len(values) - start >= length:
-            db.execute(_insertion(table, columns, rows), values[start : start + length])
-            start += length
+    return sql.format(rows=f"VALUES {','.join([row] * number)}")
 
 
 class _Touched(NamedTuple):
@@ -67,89 +72,93 @@ class _Touched(NamedTuple):
     token: str
 
 
-def _touch_group(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> _Touched:
-    """The group of these reports, which all have one key; its counts are brought up to date."""
-    arrival, times = arrivals[0], [arrival.received_at for arrival in arrivals]
-    row = db.execute(
-        "UPDATE groups SET reports = reports + ?, first_seen = min(first_seen, ?), last_seen = max(last_seen, ?) "
-        "WHERE key = ? RETURNING id, mode, coalesce(verdict, ''), state, token",
-        (len(times), min(times), max(times), arrival.key),
-    ).fetchone()
-    if row is not None:
-        return _Touched(*row)
-    report = arrival.report
-    known = [str(pin) for pin in report.known_pins]
+def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[str, _Touched]:
+    """The groups of these reports by their keys; their counts are brought up to date."""
+    together: dict[str, list[Arrival]] = {}
+    for arrival in arrivals:
+        together.setdefault(arrival.cause.key, []).append(arrival)
+    counts: list[tuple[str, int, float, float]] = []
+    for key, same in together.items():
+        times = [arrival.received_at for arrival in same]
+        counts.append((key, len(times), min(times), max(times)))
+    known = _run(
+        db,
+        "UPDATE groups SET reports = reports + column2, first_seen = min(first_seen, column3), "
+        "last_seen = max(last_seen, column4) FROM ({rows}) WHERE key = column1 "
+        "RETURNING key, id, mode, coalesce(verdict, ''), state, token",
+        counts,
+    )
+    touched = {key: _Touched(*group) for key, *group in known}
+    for key, *count in counts:
+        if key not in touched:
+            touched[key] = _add_group(db, together[key][0], count)
+    return touched
+
+
+def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) -> _Touched:
+    cause = first.cause
     cursor = db.execute(
-        "INSERT INTO groups (key, host, noted_host, port, mode, token, known_pins, validated_pins, first_seen, "
-        "last_seen, reports) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO groups (key, host, noted_host, port, mode, token, known_pins, validated_pins, reports, "
+        "first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            arrival.key,
-            report.hostname,
-            report.noted_hostname or "",
-            report.port,
-            arrival.mode,
-            arrival.token,
-            json.dumps(known),
-            json.dumps(arrival.validated_pins),
-            min(times),
-            max(times),
-            len(times),
+            cause.key,
+            cause.host,
+            cause.noted_host,
+            cause.port,
+            cause.mode,
+            first.token,
+            json.dumps(cause.known_pins),
+            json.dumps(cause.validated_pins),
+            *count,
         ),
     )
     identity = cast("int", cursor.lastrowid)
-    places = [(pin, identity, "known") for pin in known]
-    places += [(pin, identity, "validated") for pin in arrival.validated_pins]
-    db.executemany("INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", places)
-    return _Touched(identity, arrival.mode, "", "open", arrival.token)
+    places = [(pin, identity, "known") for pin in cause.known_pins]
+    places += [(pin, identity, "validated") for pin in cause.validated_pins]
+    _run(db, "INSERT OR IGNORE INTO pins SELECT * FROM ({rows}) WHERE column1 IS NOT NULL", places)
+    return _Touched(identity, cause.mode, "", "open", first.token)
 
 
 def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
+    texts = _add_texts(db, arrivals)
     # The write lock is held, so that nobody else takes these ids.
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
-    reports: list[object] = []
-    samples: list[object] = []
+    reports: list[tuple[object, ...]] = []
+    samples: list[tuple[object, ...]] = []
     for number, arrival in enumerate(arrivals, start=last + 1):
-        report = arrival.report
-        reports += (
-            number,
-            ids[arrival.key],
-            arrival.received_at,
-            report.date_time,
-            report.effective_expiration_date,
-            arrival.token,
-            arrival.source,
-            arrival.user_agent,
-            " ".join(report.flags),
+        cause, flags, observed_at, expires_at, token, source, agent, received_at, body, shared, dates = arrival
+        reports.append(
+            (number, ids[cause.key], received_at, observed_at, expires_at, token, source, agent, " ".join(flags))
         )
-        samples += (number, arrival.body)
-    _insert(db, "reports", 9, reports)
-    _insert(db, "samples", 2, samples)
+        samples.append(
+            (number, body, None, None, None) if shared is None else (number, "", texts[shared.digest], *dates)
+        )
+    for table, rows in (("reports", reports), ("samples", samples)):
+        _run(db, f"INSERT INTO {table} SELECT * FROM ({{rows}}) WHERE column1 IS NOT NULL", rows)  # noqa: S608
 
 
-def _add_rates(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
-    hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
-    rates = Counter((ids[arrival.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
-    agents = Counter((ids[arrival.key], arrival.user_agent) for arrival in arrivals)
-    db.executemany(
-        "INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-        [(*key, number) for key, number in rates.items()],
+def _add_texts(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[bytes, int]:
+    """The texts that these bodies share, by their digests; those that are new are written."""
+    shared = {arrival.shared.digest: arrival.shared.pieces for arrival in arrivals if arrival.shared is not None}
+    known = _run(db, "SELECT digest, id FROM texts WHERE digest IN ({rows})", [(digest,) for digest in shared])
+    texts: dict[bytes, int] = {row["digest"]: row["id"] for row in known}
+    for digest, pieces in shared.items():
+        if digest not in texts:
+            cursor = db.execute("INSERT INTO texts (digest, head, middle, tail) VALUES (?, ?, ?, ?)", (digest, *pieces))
+            texts[digest] = cast("int", cursor.lastrowid)
+    return texts
+
+
+def _add_agents(db: sqlite3.Connection, agents: Mapping[tuple[int, str], int]) -> None:
+    known = _run(
+        db,
+        "UPDATE agents SET reports = reports + column3 FROM ({rows}) "
+        "WHERE group_id = column1 AND user_agent = column2 RETURNING group_id, user_agent",
+        [(*agent, number) for agent, number in agents.items()],
     )
-    for (group_id, agent), number in agents.items():
-        known = db.execute(
-            "UPDATE agents SET reports = reports + ? WHERE group_id = ? AND user_agent = ? RETURNING 1",
-            (number, group_id, agent),
-        ).fetchone()
-        if known is None:
-            (told_apart,) = db.execute("SELECT count(*) FROM agents WHERE group_id = ?", (group_id,)).fetchone()
-            db.execute(
-                "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-                (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, number),
-            )
-
-
-def _add_totals(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
-    totals = Counter((int(arrival.received_at // HOUR), *touched[arrival.key][1:]) for arrival in arrivals)
-    db.executemany(
-        "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-        [(*key, number) for key, number in totals.items()],
-    )
+    for group_id, agent in agents.keys() - set(map(tuple, known)):
+        (told_apart,) = db.execute("SELECT count(*) FROM agents WHERE group_id = ?", (group_id,)).fetchone()
+        db.execute(
+            "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
+            (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, agents[group_id, agent]),
+        )

@@ -21,7 +21,7 @@ _log = logging.getLogger("dynpin.collector")
 _DAY = 86_400
 _PERIODS: dict[Digest, int] = {"daily": _DAY, "weekly": 7 * _DAY}
 _LISTED = 10
-_WORST_FIRST = list(SEVERITIES)
+_RANKS = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
 class Alerts:
@@ -71,7 +71,7 @@ class Alerts:
         return self._send_digest(storage, now) or sent
 
     def _message(self, storage: Storage, now: float, new: list[Group], rises: list[Rise]) -> bool:
-        new.sort(key=lambda group: _WORST_FIRST.index(group.severity or "unclear"))
+        new.sort(key=lambda group: _RANKS.get(group.severity or "", _RANKS["unclear"]))
         lines = [
             f"{'Resolved, and here again: ' if rise.group.state == 'resolved' else ''}"
             f"{several(rise.reports, 'report')} this hour, {rise.before:.0f} before: {self._line(rise.group)}"

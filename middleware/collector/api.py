@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from itertools import chain
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -45,7 +45,10 @@ def api_routes(desk: Desk) -> list[Route]:
         else:
             rows = map(report_object, everything(lambda at, n: desk.storage.reports(wanted, cursor=at, limit=n)))
         headers = {"content-disposition": f'attachment; filename="dynpin-{what}.{form}"'}
-        return StreamingResponse(written(rows, form), media_type=FORMATS[form], headers=headers)
+        pieces = written(rows, form)
+        # What cannot be read is found out before the answer begins.
+        begun = [next(pieces, "")]
+        return StreamingResponse(chain(begun, pieces), media_type=FORMATS[form], headers=headers)
 
     def described(request: Request) -> Response:
         return JSONResponse(openapi_document(request.scope.get("root_path", ""), max_limit=_MAX_LIMIT))
@@ -108,7 +111,7 @@ def group_object(group: Group) -> dict[str, object]:
         "issuer": group.issuer,
         "verdict": group.verdict,
         "severity": group.severity,
-        "diagnosis": None if group.diagnosis is None else json.loads(group.diagnosis),
+        "diagnosis": kept(group.diagnosis),
     }
 
 
@@ -127,5 +130,5 @@ def report_object(stored: StoredReport) -> dict[str, object]:
         "source": stored.source or None,
         "user-agent": stored.user_agent or None,
         "flags": list(stored.flags),
-        "report": None if stored.body is None else kept(stored.body),
+        "report": kept(stored.body),
     }

@@ -61,8 +61,9 @@ class GroupCommit:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="dynpin-collector-commit", daemon=True)
                 self._thread.start()
+            if not self._batch.arrivals:
+                self._ready.notify()  # the thread waits for the first alone
             self._batch.arrivals.extend(arrivals)
-            self._ready.notify()
             return self._batch.stored
 
     def close(self) -> None:

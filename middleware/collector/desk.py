@@ -18,12 +18,13 @@ from dynpin.middleware.collector.commit import GroupCommit
 from dynpin.middleware.collector.fork import renew_after_fork
 from dynpin.middleware.collector.intake import Intake
 from dynpin.middleware.collector.limits import Ledger, Limits
-from dynpin.middleware.collector.reading import kept
+from dynpin.middleware.collector.picture import shown
+from dynpin.middleware.collector.reading import kept_report
 from dynpin.middleware.collector.sqlite import SQLiteStorage
 from dynpin.middleware.collector.storage import HOUR, Arrival, Group, Retention, Storage, Token, Triaged
 from dynpin.middleware.collector.triage import Case, diagnose
 from dynpin.pins import Pin
-from dynpin.report import Report, certificate_pin, read_report
+from dynpin.report import Report, certificate_pin
 
 __all__ = ["Desk"]
 
@@ -173,9 +174,15 @@ class Desk:
             except DynpinError as error:
                 # The reports are safe; their verdicts come with the next batch.
                 _log.error("triage waits: %s", error)
+            except Exception:  # noqa: BLE001 - one report or row that brings out a fault must not end all verdicts
+                _log.exception("triage waits")
 
     def _judge(self, group: Group, body: str, received_at: float) -> Triaged:
-        report = read_report(kept(body))
+        # A body that was damaged in the file says no more than its group does.
+        report = kept_report(body) or Report(
+            group.host, group.port, group.noted_host or None, None, None, None, (), (), (), ("unreadable",)
+        )
+        before = shown(group.diagnosis)
         case = Case(
             report=report,
             received_at=received_at,
@@ -183,7 +190,7 @@ class Desk:
             roots=self._known_roots(),
             keys=self.keys,
             seen=self._seen(report),
-            root_before=None if group.diagnosis is None else json.loads(group.diagnosis)["root"],
+            root_before=None if before is None else before["root"],
         )
         found = diagnose(case)
         served = [(str(one.pin), "served") for one in found.served if one.pin is not None]
@@ -204,9 +211,8 @@ class Desk:
     def _seen(self, report: Report) -> dict[Pin, Decoded]:
         seen: dict[Pin, Decoded] = {}
         for pin in report.known_pins:
-            body = self.storage.sample_with(str(pin))
-            if body is not None:
-                earlier = read_report(kept(body))
+            earlier = kept_report(self.storage.sample_with(str(pin)))
+            if earlier is not None:
                 for pem in (*earlier.validated_chain, *earlier.served_chain):
                     if certificate_pin(pem) == pin:
                         seen[pin] = decode(pem)

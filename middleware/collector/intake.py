@@ -12,8 +12,8 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.middleware.collector.commit import GroupCommit, Overloaded
@@ -70,8 +70,7 @@ class Answer:
         self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A request whose body may be read."""
 
     token: Token
@@ -81,8 +80,7 @@ class Admission:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a body: the answer, and the reports that must be on the disk before it is given."""
 
     answer: Answer
@@ -215,7 +213,7 @@ class Intake:
     # -- one body -----------------------------------------------------------------------------------------------
 
     def _take_one(self, admission: Admission, only: Understood, body: str) -> Taken:
-        if not admission.token.takes(only.report.hostname):
+        if not admission.token.takes(only.cause.host):
             self._count(admission.now, admission.token.token, "filtered", "other-host")
             return Taken(Answer(200, {"accepted": 0, "declined": [{"report": 0, "error": "other-host"}]}))
         return self._store(admission, (_arrival(admission, only, body),), _STORED)
@@ -234,7 +232,7 @@ class Intake:
                 except InvalidReport as invalid:
                     error = invalid.code
                 else:
-                    if admission.token.takes(one.report.hostname):
+                    if admission.token.takes(one.cause.host):
                         arrivals.append(_arrival(admission, one, json.dumps(entry)))
                     else:
                         error = "other-host"
@@ -300,15 +298,17 @@ _FILTERED = frozenset({"other-report-type", "other-host"})
 
 def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:
     return Arrival(
-        report=one.report,
-        body=body,
-        key=one.key,
-        mode=admission.mode,
+        cause=one.cause,
+        flags=one.flags,
+        observed_at=one.observed_at,
+        expires_at=one.expires_at,
         token=admission.token.token,
         source=admission.source,
         user_agent=admission.user_agent,
         received_at=admission.now,
-        validated_pins=one.validated_pins,
+        body=body,
+        shared=one.shared,
+        dates=one.dates,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -20,12 +19,11 @@ from dynpin.middleware.collector.charts import chart
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import FIELDS, Filter, Term, seconds
 from dynpin.middleware.collector.limits import truncated
-from dynpin.middleware.collector.picture import picture
-from dynpin.middleware.collector.reading import kept
+from dynpin.middleware.collector.picture import picture, shown
+from dynpin.middleware.collector.reading import as_json, kept_report
 from dynpin.middleware.collector.storage import HOUR, Group, State
 from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
 from dynpin.middleware.collector.words import ago, count, when
-from dynpin.report import read_report
 
 __all__ = ["page_routes"]
 
@@ -102,7 +100,7 @@ class Pages:
         last = int(self.desk.clock() // HOUR) + 1
         first = max(int(group.first_seen // HOUR) - 2, last - 90 * 24)
         first = min(first, last - 24)
-        diagnosis = json.loads(group.diagnosis) if group.diagnosis else None
+        diagnosis = shown(group.diagnosis)
         return self._page(
             request,
             "group.html",
@@ -119,9 +117,9 @@ class Pages:
         group = self._group(request)
         sample = self._sample(group)
         which = request.path_params["which"]
-        if group is None or sample is None or which not in ("served", "validated"):
+        report = kept_report(sample)
+        if group is None or report is None or which not in ("served", "validated"):
             return self._not_found(request)
-        report = read_report(kept(sample))
         pems = report.served_chain if which == "served" else report.validated_chain
         return PlainTextResponse(
             "".join(pem if pem.endswith("\n") else pem + "\n" for pem in pems),
@@ -135,7 +133,7 @@ class Pages:
         if sample is None:
             return self._not_found(request)
         return Response(
-            sample, media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
+            as_json(sample), media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
         )
 
     def set_up(self, request: Request) -> Response:

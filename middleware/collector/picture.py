@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, cast
 
-__all__ = ["Card", "CertificateShown", "DiagnosisShown", "Level", "picture"]
+from dynpin.middleware.collector.reading import kept
+from dynpin.middleware.collector.verdicts import SEVERITIES
+
+__all__ = ["Card", "CertificateShown", "DiagnosisShown", "Level", "picture", "shown"]
 
 CertificateShown = TypedDict(
     "CertificateShown",
@@ -29,12 +32,57 @@ CertificateShown = TypedDict(
 )
 
 
-class DiagnosisShown(TypedDict):
-    """What the picture needs of a diagnosis (:meth:`dynpin.middleware.collector.triage.Diagnosis.to_dict`)."""
+class KnownPinShown(TypedDict):
+    """A known pin, and whose key it is where that is known."""
 
-    failing: int | None
-    served: list[CertificateShown]
-    validated: list[CertificateShown]
+    pin: str
+    key: str | None
+
+
+DiagnosisShown = TypedDict(
+    "DiagnosisShown",
+    {
+        "verdict": str,
+        "title": str,
+        "severity": str,
+        "summary": str,
+        "advice": str,
+        "reasons": list[str],
+        "notes": list[str],
+        "failing": int | None,
+        "root": str,
+        "known-pins": list[KnownPinShown],
+        "served": list[CertificateShown],
+        "validated": list[CertificateShown],
+    },
+)
+
+
+_PARTS = {
+    "served": CertificateShown.__required_keys__,
+    "validated": CertificateShown.__required_keys__,
+    "known-pins": KnownPinShown.__required_keys__,
+}
+
+
+def shown(diagnosis: str | None) -> DiagnosisShown | None:
+    """A diagnosis as it is kept (:meth:`dynpin.middleware.collector.triage.Diagnosis.to_dict`).
+
+    None where there is none, or one of another form: of another version, and judged anew soon, or damaged.
+    """
+    found = kept(diagnosis)
+    if not _has(found, DiagnosisShown.__required_keys__):
+        return None
+    told = cast("dict[str, object]", found)
+    is_whole = all(
+        isinstance(told[part], list) and all(_has(one, names) for one in cast("list[object]", told[part]))
+        for part, names in _PARTS.items()
+    )
+    return cast("DiagnosisShown", told) if is_whole and told["severity"] in SEVERITIES else None
+
+
+def _has(value: object, names: frozenset[str]) -> bool:
+    return isinstance(value, dict) and names <= value.keys()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections import Counter
+from typing import cast
 
 from dynpin.middleware.collector.conditions import Where, group_conditions
 from dynpin.middleware.collector.filters import BadFilter, Filter, Term, seconds
+from dynpin.middleware.collector.reading import kept
+from dynpin.middleware.collector.schema import BODY
 from dynpin.middleware.collector.storage import Column, Group, Page, Rise, StoredReport
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "rising",
     "sample_with",
     "tally",
+    "texts",
     "unannounced",
     "untriaged",
 ]
@@ -44,7 +47,7 @@ def reports(db: sqlite3.Connection, wanted: Filter, now: float, cursor: str | No
         where = where.and_(of_groups.sql, *of_groups.parameters)
     rows = db.execute(
         f"SELECT {_REPORT_COLUMNS} FROM reports CROSS JOIN groups ON groups.id = reports.group_id "  # noqa: S608
-        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE {where.sql} {order}",
+        f"{_THEIR_BODIES} WHERE {where.sql} {order}",
         [*where.parameters, limit + 1],
     ).fetchall()
     return _report_page(rows, limit)
@@ -74,7 +77,7 @@ def _merged(db: sqlite3.Connection, ids: list[int], where: Where, limit: int) ->
         return Page()
     rows = db.execute(
         f"SELECT {_REPORT_COLUMNS} FROM reports JOIN groups ON groups.id = reports.group_id "  # noqa: S608
-        f"LEFT JOIN samples ON samples.report_id = reports.id WHERE reports.id IN ({','.join('?' * len(chosen))})",
+        f"{_THEIR_BODIES} WHERE reports.id IN ({','.join('?' * len(chosen))})",
         chosen,
     ).fetchall()
     rows.sort(key=lambda row: (row["received_at"], row["id"]), reverse=True)
@@ -194,9 +197,9 @@ def untriaged(db: sqlite3.Connection, limit: int, judged_with: str) -> list[tupl
         ("(groups.judged_with < ? OR groups.judged_with > ?)", (judged_with, judged_with)),
     ):
         rows = db.execute(
-            f"SELECT {_GROUP_COLUMNS}, samples.body, reports.received_at FROM groups JOIN reports ON reports.id = "  # noqa: S608
+            f"SELECT {_GROUP_COLUMNS}, {BODY} AS body, reports.received_at FROM groups JOIN reports ON reports.id = "  # noqa: S608
             "(SELECT id FROM reports WHERE group_id = groups.id ORDER BY received_at DESC, id DESC LIMIT 1) "
-            f"JOIN samples ON samples.report_id = reports.id WHERE {condition} LIMIT ?",
+            f"{_THEIR_BODIES} WHERE {condition} AND {BODY} IS NOT NULL LIMIT ?",
             (*parameters, limit),
         ).fetchall()
         if rows:
@@ -207,8 +210,8 @@ def untriaged(db: sqlite3.Connection, limit: int, judged_with: str) -> list[tupl
 def sample_with(db: sqlite3.Connection, pin: str) -> str | None:
     """The body of a report in whose chains this pin was seen."""
     row = db.execute(
-        "SELECT samples.body FROM pins JOIN reports ON reports.group_id = pins.group_id "
-        "JOIN samples ON samples.report_id = reports.id WHERE pins.pin = ? AND pins.place != 'known' LIMIT 1",
+        f"SELECT {BODY} AS body FROM pins JOIN reports ON reports.group_id = pins.group_id "  # noqa: S608
+        f"{_THEIR_BODIES} WHERE pins.pin = ? AND pins.place != 'known' AND {BODY} IS NOT NULL LIMIT 1",
         (pin,),
     ).fetchone()
     return None if row is None else str(row["body"])
@@ -249,8 +252,9 @@ _GROUP_COLUMNS = (
 )
 _REPORT_COLUMNS = (
     "reports.id, reports.received_at, reports.observed_at, reports.expires_at, reports.source, reports.user_agent, "
-    f"reports.flags, reports.token AS report_token, samples.body, {_GROUP_COLUMNS}"
+    f"reports.flags, reports.token AS report_token, {BODY} AS body, {_GROUP_COLUMNS}"
 )
+_THEIR_BODIES = "LEFT JOIN samples ON samples.report_id = reports.id LEFT JOIN texts ON texts.id = samples.text_id"
 
 
 def _group(row: sqlite3.Row) -> Group:
@@ -262,8 +266,8 @@ def _group(row: sqlite3.Row) -> Group:
         port=row["port"],
         mode=row["mode"],
         token=row["token"],
-        known_pins=tuple(json.loads(row["known_pins"])),
-        validated_pins=tuple(json.loads(row["validated_pins"])),
+        known_pins=texts(row["known_pins"]),
+        validated_pins=texts(row["validated_pins"]),
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
         reports=row["reports"],
@@ -273,6 +277,12 @@ def _group(row: sqlite3.Row) -> Group:
         diagnosis=row["diagnosis"],
         state=row["state"],
     )
+
+
+def texts(column: str) -> tuple[str, ...]:
+    """The texts of a list that is kept as JSON; none where it is damaged."""
+    found = kept(column)
+    return tuple(map(str, cast("list[object]", found))) if isinstance(found, list) else ()
 
 
 def _stored_report(row: sqlite3.Row) -> StoredReport:

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import cast
+from functools import cached_property, lru_cache
+from typing import NamedTuple, cast
 
 from dynpin.errors import InvalidReport
-from dynpin.middleware.collector.storage import Mode
+from dynpin.middleware.collector.storage import Cause, Mode, Shared
 from dynpin.report import Report, certificate_pin, grouping_key, load_json, read_report, read_time, unwrap
 
-__all__ = ["Understood", "decoded", "kept", "storable", "understood", "understood_alone"]
+__all__ = ["Understood", "as_json", "decoded", "kept", "kept_report", "storable", "understood", "understood_alone"]
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_NAME = 300
-# Longer bodies are read one by one: what is remembered has a bound.
-_REMEMBERED, _MAX_REMEMBERED = 128, 32_768
-# A date as the text has it: member, what leads to the value, and the value, which has nothing to unescape.
-_DATES = re.compile(r'("date-time|"effective-expiration-date)("\s*:\s*")([0-9TZ:.+-]{1,40})(?=")')
-_ANY_DATE = "1970-01-01T00:00:00Z"
-# A member as the text begins it: its name, and what its flags are called.
-_MEMBERS = {
-    '"date-time': ("date-time", "date-time"),
-    '"effective-expiration-date': ("effective-expiration-date", "expiration"),
-}
+# Longer bodies are read one by one: what is remembered has a bound, of 16 million characters here.
+_REMEMBERED, _MAX_REMEMBERED = 1024, 16_384
+# The members that hold a date, as the text has their names, and what follows: a date has nothing to unescape.
+_OBSERVED, _EXPIRES = '"date-time"', '"effective-expiration-date"'
+_DATE = re.compile(r'\s*:\s*"([0-9TZ:.+-]{1,40})"')
+# Two dates to read a text with whose own dates were taken out.
+_STAND_INS = ("1970-01-01T00:00:01Z", "1970-01-01T00:00:02Z")
+# A burst has the same seconds over and over.
+_read_time = lru_cache(maxsize=1024)(read_time)
 
 
-@dataclass(frozen=True, slots=True)
-class Understood:
-    """A report, the key of its group, and the pins of its validated chain, ``""`` where there is none."""
+class Understood(NamedTuple):
+    """What a report says: its cause, what is odd about it, and its dates.
 
-    report: Report
-    key: str
-    validated_pins: tuple[str, ...]
+    `shared` and `dates` are as in :class:`~dynpin.middleware.collector.storage.Arrival`.
+    """
+
+    cause: Cause
+    flags: tuple[str, ...]
+    observed_at: float | None
+    expires_at: float | None
+    shared: Shared | None = None
+    dates: tuple[str, str] = ("", "")
 
 
 def understood(entry: object, mode: Mode) -> Understood:
@@ -45,56 +49,96 @@ def understood(entry: object, mode: Mode) -> Understood:
         InvalidReport: where it is none.
     """
     report = read_report(entry)
+    host, noted = report.hostname, report.noted_hostname or ""
     if report.flags:
         # Only a name that is flagged can hold what is too long to show or cannot be stored.
-        noted = report.noted_hostname
-        report = replace(
-            report,
-            hostname=storable(report.hostname)[:_MAX_NAME],
-            noted_hostname=None if noted is None else storable(noted)[:_MAX_NAME],
-        )
-    pins = (certificate_pin(pem) for pem in report.validated_chain)
-    return Understood(report, grouping_key(report, mode=mode), tuple("" if pin is None else str(pin) for pin in pins))
+        host, noted = storable(host)[:_MAX_NAME], storable(noted)[:_MAX_NAME]
+    pins = map(certificate_pin, report.validated_chain)
+    cause = Cause(
+        key=grouping_key(report, mode=mode),
+        mode=mode,
+        host=host,
+        noted_host=noted,
+        port=report.port,
+        known_pins=tuple(map(str, report.known_pins)),
+        validated_pins=tuple("" if pin is None else str(pin) for pin in pins),
+    )
+    return Understood(cause, report.flags, report.date_time, report.effective_expiration_date)
 
 
 def understood_alone(text: str, mode: Mode) -> Understood | None:
     """The report of a body that was read before but for its dates; None where it must be read by itself."""
     if len(text) > _MAX_REMEMBERED:
         return None
-    rest = _DATES.split(text)
-    dates = rest[3::4]
-    del rest[3::4]
-    common = _common(tuple(rest), mode)
+    (start, end), (later, last) = sorted((_date(text, _OBSERVED), _date(text, _EXPIRES)))
+    common = _common((text[:start], text[end:later], text[last:]), mode)
     if common is None:
         return None
-    report = common.report
-    moments = {"date-time": report.date_time, "expiration": report.effective_expiration_date}
-    for member, date in zip(rest[1::3], dates, strict=True):
-        name = _MEMBERS[member][1]
-        moments[name], flag = read_time(date, name)
-        if flag:
-            return None
-    dated = replace(report, date_time=moments["date-time"], effective_expiration_date=moments["expiration"])
-    return Understood(dated, common.key, common.validated_pins)
+    dates = (text[start:end], text[later:last])
+    cause, flags, observed_at, expires_at, _, _ = common.said
+    flag = ""
+    if common.observed is not None:
+        observed_at, flag = _read_time(dates[common.observed], "date-time")
+    if common.expires is not None and not flag:
+        expires_at, flag = _read_time(dates[common.expires], "expiration")
+    if flag:
+        return None
+    if not common.was_met:
+        # Most texts are met once. What comes again is worth a hash, and a place of its own in the storage.
+        common.was_met = True
+        return Understood(cause, flags, observed_at, expires_at)
+    return Understood(cause, flags, observed_at, expires_at, common.shared, dates)
+
+
+def _date(text: str, member: str) -> tuple[int, int]:
+    """Where the date of a member stands; the end of the text where there is none."""
+    at = text.find(member)
+    found = None if at < 0 else _DATE.match(text, at + len(member))
+    return (len(text), len(text)) if found is None else found.span(1)
+
+
+class _Common:
+    """What all bodies say that have these pieces, and which of the two dates between them is which member's."""
+
+    def __init__(
+        self, pieces: tuple[str, str, str], said: Understood, observed: int | None, expires: int | None
+    ) -> None:
+        self.pieces = pieces
+        self.said = said
+        self.observed = observed
+        self.expires = expires
+        self.was_met = False
+
+    @cached_property
+    def shared(self) -> Shared:
+        # JSON has no NUL, so that no two texts have one hash for being cut at different places.
+        return Shared(hashlib.sha256("\0".join(self.pieces).encode()).digest(), self.pieces)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _common(rest: tuple[str, ...], mode: Mode) -> Understood | None:
-    """What all bodies say that are this text with some date in each gap; None where a gap is no date of the report."""
-    text = "".join(piece + _ANY_DATE if number % 3 == 2 else piece for number, piece in enumerate(rest))
+def _common(pieces: tuple[str, str, str], mode: Mode) -> _Common | None:
+    """What the pieces say with whatever dates between them; None where a gap is no date of the report."""
+    # Where there is a date, a quotation mark follows: a piece that is empty follows none.
+    gaps = _STAND_INS[: bool(pieces[1]) + bool(pieces[2])]
+    text = "".join((pieces[0], *gaps[:1], pieces[1], *gaps[1:], pieces[2]))
+    # A name twice, or spelt with escapes, and the gap may be another one's than the member that is read.
+    if "\\u" in text or text.count(_OBSERVED) > 1 or text.count(_EXPIRES) > 1:
+        return None
     try:
         loaded = load_json(text)
         if not isinstance(loaded, dict) or unwrap(cast("object", loaded))[0] is not loaded:
             return None
         sent = cast("dict[str, object]", loaded)
-        # A gap in a nested object or in a key of another name leaves the member without the date; two gaps of one name
-        # would hide each other.
-        members = [_MEMBERS[member][0] for member in rest[1::3]]
-        if len(set(members)) < len(members) or any(sent.get(member) != _ANY_DATE for member in members):
-            return None
-        return understood(sent, mode)
+        observed, expires = (_place(sent.get(name.strip('"'))) for name in (_OBSERVED, _EXPIRES))
+        if (observed is not None) + (expires is not None) < len(gaps):
+            return None  # it stands in an object within
+        return _Common(pieces, understood(sent, mode), observed, expires)
     except InvalidReport:
         return None
+
+
+def _place(value: object) -> int | None:
+    return _STAND_INS.index(value) if isinstance(value, str) and value in _STAND_INS else None
 
 
 def decoded(body: bytes) -> str:
@@ -112,9 +156,29 @@ def decoded(body: bytes) -> str:
         raise InvalidReport("not-json", f"the body is not text: {error}") from None
 
 
-def kept(body: str) -> object:
-    """The JSON of a body that was stored; null for a number that JSON cannot write again, as older versions let in."""
-    return cast("object", json.loads(body, parse_constant=lambda _: None, parse_float=_finite))
+def kept(text: str | None) -> object:
+    """JSON that was stored; null for a number that JSON cannot write again, as older versions let in, or for a ruin."""
+    try:
+        return cast("object", json.loads(text or "null", parse_constant=lambda _: None, parse_float=_finite))
+    except (ValueError, RecursionError):
+        return None
+
+
+def kept_report(body: str | None) -> Report | None:
+    """The report of a body that was stored; None where it cannot be read any more."""
+    try:
+        return read_report(kept(body))
+    except InvalidReport:
+        return None
+
+
+def as_json(body: str) -> str:
+    """A body that was stored, as it came; written anew where that would not be taken today."""
+    try:
+        load_json(body)
+    except InvalidReport:
+        return json.dumps(kept(body))
+    return body
 
 
 def _finite(text: str) -> float | None:

@@ -38,6 +38,8 @@ def prune(writing: Writing, retention: Retention, now: float) -> Pruned:
             groups += db.execute(
                 "DELETE FROM groups WHERE NOT EXISTS (SELECT 1 FROM reports WHERE reports.group_id = groups.id)"
             ).rowcount
+        _forget_texts(writing)
+    _forget_texts(writing)
     with writing() as db:
         db.execute("DELETE FROM totals WHERE reports = 0")
         db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
@@ -69,6 +71,19 @@ def _trim_samples(writing: Writing, keep: int) -> int:
                 (group_id, keep),
             ).rowcount
     return total
+
+
+def _forget_texts(writing: Writing) -> None:
+    """Delete the texts that no body needs any more."""
+    while True:
+        with writing() as db:
+            number = db.execute(
+                "DELETE FROM texts WHERE id IN (SELECT id FROM texts "
+                "WHERE NOT EXISTS (SELECT 1 FROM samples WHERE samples.text_id = texts.id) LIMIT ?)",
+                (_CHUNK,),
+            ).rowcount
+        if number < _CHUNK:
+            return
 
 
 def _bytes_used(writing: Writing) -> int:

@@ -18,17 +18,23 @@ if TYPE_CHECKING:
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
-__all__ = ["SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
+__all__ = ["BODY", "SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
 
 # The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
 _BUSY_TIMEOUT_S = 30.0
+# The body of a report, of samples and the texts that they share.
+BODY = (
+    "CASE WHEN samples.text_id IS NULL THEN samples.body "
+    "ELSE texts.head || samples.first_date || texts.middle || samples.second_date || texts.tail END"
+)
 
 # groups   one row for each cause (dynpin.report.grouping_key), with its counts and its verdict; diagnoses has the long
 #          text apart, since every batch writes the rows of its groups anew and every count of groups reads them all
-# reports  one row for each report; samples has the bodies apart, so that a scan of the rows stays small
+# reports  one row for each report; samples has the bodies apart, so that a scan of the rows stays small; what several
+#          bodies have in common stands once in texts, and a sample then has its two dates alone (see BODY)
 # rates    reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
 #          common, moved by triggers when a group's verdict or state changes: no page ever counts the reports
 # agents   user agents of a group;  pins: which groups a pin occurs in, and where
@@ -187,11 +193,38 @@ CREATE TABLE diagnoses (
 )
 
 
+# The reports of a burst are one text but for their dates; and each byte of a body is written twice, to the log too.
+_SHARED_TEXTS = (
+    """
+CREATE TABLE texts (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    head TEXT NOT NULL,
+    middle TEXT NOT NULL,
+    tail TEXT NOT NULL
+)""",
+    "ALTER TABLE samples ADD COLUMN text_id INTEGER REFERENCES texts (id)",
+    "ALTER TABLE samples ADD COLUMN first_date TEXT",
+    "ALTER TABLE samples ADD COLUMN second_date TEXT",
+    # Which texts nobody needs any more is asked with every prune.
+    "CREATE INDEX samples_by_text ON samples (text_id) WHERE text_id IS NOT NULL",
+    "DROP VIEW readable_reports",
+    # The columns are from this page.
+    f"""
+CREATE VIEW readable_reports AS
+    SELECT reports.id, datetime(received_at, 'unixepoch') AS received, datetime(observed_at, 'unixepoch') AS observed,
+           groups.host, groups.noted_host, groups.port, groups.mode, groups.verdict, groups.issuer,
+           reports.token, source, user_agent, flags, {BODY} AS body
+    FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id
+    LEFT JOIN texts ON texts.id = samples.text_id""",  # noqa: S608
+)
+
+
 def _migrations() -> Migrations:
     from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - its import costs more than opening the file
 
     migrations = Migrations("dynpin-collector")
-    for number, step in enumerate((_first_form, _totals_and_versions, _small_groups), start=1):
+    for number, step in enumerate((_first_form, _totals_and_versions, _small_groups, _shared_texts), start=1):
         migrations(name=f"{number:03}{step.__name__}")(step)
     return migrations
 
@@ -213,6 +246,11 @@ def _small_groups(db: Database) -> None:
         db.conn.execute(statement)
 
 
+def _shared_texts(db: Database) -> None:
+    for statement in _SHARED_TEXTS:
+        db.conn.execute(statement)
+
+
 def open_database(path: Path) -> None:
     """Make the file (mode 0600) or bring it up to date; safe when several processes start at once.
 
@@ -220,7 +258,12 @@ def open_database(path: Path) -> None:
         StoreError: where the file cannot be opened, is no collector's, is damaged, or was written by a newer dynpin.
     """
     with storage_errors(path):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            # A slip of the pen must not make a new storage somewhere, and leave the reports of before unseen.
+            raise StoreError(
+                f"there is no folder {path.parent} to keep the report storage {path.name} in; make it, or name "
+                "another file"
+            )
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = connect(path)

@@ -161,7 +161,7 @@ class SQLiteStorage:
         """Every token, the revoked ones too, oldest first."""
         rows = self._rows("SELECT * FROM tokens ORDER BY created_at, token")
         return [
-            Token(row["token"], row["name"], tuple(json.loads(row["hosts"])), row["created_at"], row["revoked_at"])
+            Token(row["token"], row["name"], queries.texts(row["hosts"]), row["created_at"], row["revoked_at"])
             for row in rows
         ]
 

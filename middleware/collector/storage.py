@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from dynpin.middleware.collector.filters import Filter
-from dynpin.report import Report
 
 __all__ = [
     "HOUR",
     "Arrival",
+    "Cause",
     "Column",
     "Counted",
     "Group",
@@ -21,6 +21,7 @@ __all__ = [
     "Pruned",
     "Retention",
     "Rise",
+    "Shared",
     "State",
     "Storage",
     "StoredReport",
@@ -45,19 +46,43 @@ class Counted(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A report that the intake accepted, as it is to be stored."""
+class Cause(NamedTuple):
+    """What all reports of one group have in common, and the key that tells it (:func:`dynpin.report.grouping_key`)."""
 
-    report: Report
-    body: str
     key: str
     mode: Mode
+    host: str
+    noted_host: str
+    port: int | None
+    known_pins: tuple[str, ...]
+    validated_pins: tuple[str, ...]
+
+
+class Shared(NamedTuple):
+    """A text that many bodies are, but for their dates: the pieces around two dates, and a hash of the pieces."""
+
+    digest: bytes
+    pieces: tuple[str, str, str]
+
+
+class Arrival(NamedTuple):
+    """A report that the intake accepted, as it is to be stored.
+
+    `body` is what came. Where `shared` is given, it is the three pieces with the two `dates` between them, and a
+    storage may keep the pieces once for all reports that have them.
+    """
+
+    cause: Cause
+    flags: tuple[str, ...]
+    observed_at: float | None
+    expires_at: float | None
     token: str
     source: str
     user_agent: str
     received_at: float
-    validated_pins: tuple[str, ...] = ()
+    body: str
+    shared: Shared | None = None
+    dates: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import Retention, SQLiteStorage, Token, schema
 from dynpin.middleware.collector.filters import Filter, Term
+from dynpin.middleware.collector.reading import understood
 from dynpin.middleware.collector.storage import Arrival, Column, Counted, Triaged
-from dynpin.report import grouping_key, read_report
 from tests.environments import descriptors_of
 from tests.middleware.collector.conftest import NOW, Clock, report
 
@@ -38,8 +38,10 @@ def storage(tmp_path: Path, clock: Clock) -> Iterator[SQLiteStorage]:
 
 
 def arrival(host: str = "a.test", at: float = NOW, **options: Any) -> Arrival:
-    read = read_report(report(hostname=host, noted_hostname=host))
-    return Arrival(read, options.pop("body", "{}"), grouping_key(read), "enforce", "t", "192.0.2.0/24", "ua", at)
+    body = report(hostname=host, noted_hostname=host)
+    read = understood(body, "enforce")
+    given = {"token": "t", "source": "192.0.2.0/24", "user_agent": "ua", "received_at": at, "body": "{}", **options}
+    return Arrival(read.cause, read.flags, read.observed_at, read.expires_at, **given)
 
 
 def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
@@ -51,12 +53,13 @@ def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
 
 def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage) -> None:
     assert storage.path.stat().st_mode & 0o777 == 0o600
-    assert ask(storage, "PRAGMA user_version") == [(3,)]
+    assert ask(storage, "PRAGMA user_version") == [(4,)]
     assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
     assert ask(storage, "SELECT migration_set, name FROM _sqlite_migrations") == [
         ("dynpin-collector", "001_first_form"),
         ("dynpin-collector", "002_totals_and_versions"),
         ("dynpin-collector", "003_small_groups"),
+        ("dynpin-collector", "004_shared_texts"),
     ]
 
 
@@ -80,6 +83,12 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     text.write_text("hello, this is no database at all" * 40)
     with pytest.raises(StoreError, match="not a database"):
         SQLiteStorage(text)
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=rf"no folder {tmp_path}/slip to keep the report storage r\.sqlite in"):
+        SQLiteStorage(tmp_path / "slip" / "r.sqlite")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_counts_and_rates_agree_with_the_rows(storage: SQLiteStorage) -> None:
@@ -134,7 +143,7 @@ def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms
                 for group in storage.groups(Filter((Term("host", first),))).entries:
                     storage.set_verdict(group, Triaged(second, "unclear", "CA", "{}"))
             elif what == "state":
-                storage.set_state(arrival(first).key, second)
+                storage.set_state(arrival(first).cause.key, second)
             else:
                 storage.prune(Retention(days=first, bytes=second))
         wanted = Filter(tuple(terms))
@@ -151,6 +160,7 @@ def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypa
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
     monkeypatch.setattr(schema, "_totals_and_versions", lambda db: None)
     monkeypatch.setattr(schema, "_small_groups", lambda db: None)
+    monkeypatch.setattr(schema, "_shared_texts", lambda db: None)
     path = tmp_path / "old.sqlite"
     schema.open_database(path)
     db = sqlite3.connect(path)
@@ -172,7 +182,7 @@ def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypa
     ]
     (group,) = storage.groups(Filter()).entries
     assert (group.verdict, group.diagnosis) == ("undecided", "{}")
-    assert ask(storage, "PRAGMA user_version") == [(3,)]
+    assert ask(storage, "PRAGMA user_version") == [(4,)]
     storage.close()
 
 
@@ -212,8 +222,7 @@ def test_no_chart_reads_every_rate(storage: SQLiteStorage, name: str) -> None:
 
 def test_a_sender_that_varies_its_user_agent_fills_no_table(storage: SQLiteStorage) -> None:
     for number in range(30):
-        one = arrival()
-        storage.add([Arrival(one.report, "{}", one.key, "enforce", "t", "", f"agent-{number}", NOW)], {})
+        storage.add([arrival(user_agent=f"agent-{number}")], {})
     assert ask(storage, "SELECT count(*), sum(reports) FROM agents") == [(21, 30)]
 
 
@@ -336,7 +345,7 @@ QUESTIONS: dict[str, Filter] = {
     "pin": Filter((Term("pin", PIN),)),
     "verdict": Filter((Term("verdict", "undecided"),)),
     "issuer": Filter((Term("issuer", "CA"),)),
-    "group": Filter((Term("group", arrival("a.test").key),)),
+    "group": Filter((Term("group", arrival("a.test").cause.key),)),
     "time": Filter(since="7d"),
     "host and time": Filter((Term("host", "a.test"),), since="7d"),
 }
