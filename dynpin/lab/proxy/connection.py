@@ -39,7 +39,7 @@ class ShutConnection:
     """A connection that lets nothing through: what stands in for a guarded one until that is made."""
 
     def __bool__(self) -> bool:
-        """False, by which mitmproxy closes the connection at once; a failing first step it would pass over, and wait."""
+        """False: mitmproxy then closes the connection at once. A first step that fails it would pass over, and wait."""
         return False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is asked for
