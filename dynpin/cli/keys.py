@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynpin.cli.errors import fail, finding, in_words
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
 from dynpin.middleware.inventory import Inventory, read_inventory
@@ -108,13 +108,28 @@ def _passphrase(file: Path | None) -> bytes:
 
 @app.command(name="list")
 def list_keys(
-    deployed: Annotated[list[Path], typer.Argument(help="What is deployed: certificate chains or keys.")],
+    deployed: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DEPLOYED]...",
+            help="What is deployed: certificate chains or keys. Without any, the files that the inventory names.",
+            show_default=False,
+        ),
+    ] = None,
     backups: Annotated[
         list[Path] | None, typer.Option("--backup", help="A backup: public key or CSR. May be repeated.")
     ] = None,
+    inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
 ) -> None:
     """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing."""
+    if deployed and inventory is not None:
+        fail("name what is deployed, or give --inventory, not both")
+    site = site_of(inventory, is_named_otherwise=bool(deployed))
+    if site is not None:
+        deployed, backups = list(site.chain_files), [*site.backup_files, *(backups or [])]
+    if not deployed:
+        fail("name what is deployed: a certificate chain or a key, or an --inventory that names files")
     rows: list[dict[str, str]] = []
     for role, files in (("deployed", deployed), ("backup", backups or [])):
         for file in files:

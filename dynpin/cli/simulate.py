@@ -270,6 +270,8 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
             _percent(tally.turned_away / tally.clients),
         )
     console.print(Padding(table, (1, 0)))
+    if not study.events:
+        console.print("Nothing happens in this study: --loss, --rotation and --attack, or events in a file, do.\n")
     console.print(
         "Locked out: the store refuses the site. Fooled: in an attacker's hands until the attack ends. "
         "Turned away: tried, and were refused at least once.",

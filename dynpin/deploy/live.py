@@ -114,7 +114,7 @@ def look_at(site: Site, known: Circumstances, say: Callable[[str], None]) -> Loo
             try:
                 look.responses.append(_fetch(site, address, path))
             except (OSError, http.client.HTTPException) as error:
-                look.silent.append(f"{address} port {site.port}: {error}")
+                look.silent.append(f"{address} port {site.port}: {_in_words(error)}")
                 break
     if site.http_port is not None and site.addresses:
         say(f"http://{site.host}:{site.http_port}{site.path}")
@@ -298,7 +298,12 @@ def _probe(uri: str, site: Site) -> str:
             with site.context.wrap_socket(plain, server_hostname=host) as tls:
                 return str(_exchange(tls, host, port, "HEAD", parts.path or "/")[0])
     except (OSError, UnicodeError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
+        return _in_words(error)
+
+
+def _in_words(error: Exception) -> str:
+    """Without the number that the system gives it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _cookie_domain(page: Response) -> str | None:

@@ -39,7 +39,7 @@ def ask(ramp: Ramp, since: float) -> Sight:
         waiting, counted, known = found
         return Sight(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
     except (OSError, http.client.HTTPException) as error:
-        return Sight(failure=f"{ramp.collector} cannot be asked: {error or type(error).__name__}")
+        return Sight(failure=f"{ramp.collector} cannot be asked: {getattr(error, 'strerror', None) or error}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return Sight(failure=f"{ramp.collector}/api/groups gives no groups: is it the address of a dynpin collector?")
 
@@ -50,7 +50,7 @@ def intake_refusal(ramp: Ramp) -> str:
         # What is no report: whoever knows the token declines it, and whoever does not says 404.
         status, _ = _request(ramp.report_uri, "POST", {"Content-Type": "application/json"}, b"{}")
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return f"report_uri {ramp.report_uri} cannot be reached: {error or type(error).__name__}"
+        return f"report_uri {ramp.report_uri} cannot be reached: {getattr(error, 'strerror', None) or error}"
     if status in (200, 204, 400):
         return ""
     return f"report_uri {ramp.report_uri} answers {status} to a report: is its token known to the collector?"

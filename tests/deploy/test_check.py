@@ -333,7 +333,10 @@ def test_a_person_sees_the_responses_and_the_findings(site: Site) -> None:
         (("http://a.example/",), "no https URL"),
         (("https://127.0.0.1:8443/",), "127.0.0.1 is an address"),
         (("https://a.example/", "--ca", "nowhere.pem"), "nowhere.pem"),
-        (("https://www.example.com:1/", "--address", "127.0.0.1"), "does not answer"),
+        (
+            ("https://www.example.com:1/", "--address", "127.0.0.1"),
+            "does not answer: 127.0.0.1 port 1: Connection refused",
+        ),
         (("https://a.example/", "--address", "127.0.0.1", "--key", "nowhere.pem"), "nowhere.pem"),
     ],
 )

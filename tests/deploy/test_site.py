@@ -61,6 +61,23 @@ def test_keys_that_are_named_go_before_the_file_in_the_folder(site: Site) -> Non
     assert dynpin("export", "nginx", str(OLD), "--inventory", "dynpin.toml").exit_code == 2
 
 
+def test_keys_list_shows_those_of_the_inventory(site: Site, tmp_path: Path) -> None:
+    # A bare pin is a backup, but no file whose type could be told.
+    assert "no backup for" in dynpin("keys", "list").stderr
+    assert dynpin("keys", "new", HOST, "--passphrase-file", "-", stdin="secret\n").exit_code == 0
+    inventory = tmp_path / "dynpin.toml"
+    inventory.write_text(inventory.read_text().replace(f'{{ pin = "{NEW}" }}', '"backup-ec-p256.pub.pem"'))
+    shown = dynpin("keys", "list", "--json")
+    assert shown.exit_code == 0, shown.output
+    keys = json.loads(shown.stdout)["keys"]
+    assert [(key["role"], key["file"]) for key in keys] == [
+        ("deployed", str(site.chain)),
+        ("backup", str(tmp_path / "backup-ec-p256.pub.pem")),
+    ]
+    inventory.unlink()
+    assert "name what is deployed" in dynpin("keys", "list").stderr
+
+
 def test_lint_reads_the_inventory(site: Site) -> None:
     assert dynpin("lint", "--fail-on", "error").exit_code == 0
     foreign = PublicKeyPins((*header(site).pins, OLD), MAX_AGE)

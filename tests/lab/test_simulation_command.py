@@ -77,6 +77,12 @@ def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_study_in_which_nothing_happens_says_what_could() -> None:
+    done = run("--max-age", "30 days", "--clients", "10")
+    assert (done.exit_code, "--loss, --rotation and --attack" in done.stdout) == (0, True)
+    assert "Nothing happens" not in run("--loss", "3", "--clients", "10").stdout
+
+
 WRONG = {
     "nothing": ([], "give a study"),
     "no such file": (["missing.toml"], "missing.toml: No such file"),
