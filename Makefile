@@ -7,6 +7,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 # More for pytest on one run: make test ARGS="-k header"
 ARGS ?=
+# How many processes run the tests: more than there are cores keep these busy while tests wait for programs.
+WORKERS ?= 3
 
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/stamps
@@ -21,7 +23,7 @@ demo: $(STAMPS)/lab ## Pinning as a story, on real TLS sockets on loopback
 	@$(BIN)/dynpin demo $(ARGS)
 
 test: $(STAMPS)/test ## The test suite
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 lint: $(STAMPS)/dev ## Style and types: ruff, mypy, pyright
 	@$(BIN)/ruff check .

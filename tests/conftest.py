@@ -32,6 +32,11 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The documents first, which take longest: at the end no process is left alone with one."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """What a test may leave open is closed in that test, not in the one during which the memory happens to be freed."""
