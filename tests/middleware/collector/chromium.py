@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a browser asks for by itself, once for each site and whenever it comes to it: no page has to do with it.
 _ICON = "/favicon.ico"
+# A browser that hangs is to fail a test, and not to hold the suite for ever.
+_PATIENCE = 300
 _FLAGS = """
     --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe --disable-dev-shm-usage
@@ -55,6 +58,7 @@ class Chromium:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            assert select.select([self._from], [], [], _PATIENCE)[0], "Chromium is silent"
             part = os.read(self._from, 1 << 20)
             assert part, "Chromium went away"
             self._buffer += part
@@ -156,6 +160,10 @@ def chromium(profile: Path, *options: str) -> Iterator[Chromium]:
         yield Chromium(to_browser, from_browser)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         os.close(to_browser)
         os.close(from_browser)
