@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import _ssl
 import ssl
+from collections.abc import Callable
 from typing import Protocol, cast
 
-__all__ = ["Certificate", "Inner", "der", "inner", "is_strict", "session_id", "unverified_chain", "verified_chain"]
+__all__ = [
+    "Certificate",
+    "Inner",
+    "der",
+    "inner",
+    "is_context",
+    "is_strict",
+    "session_id",
+    "unverified_chain",
+    "verified_chain",
+]
 
 _Connection = ssl.SSLSocket | ssl.SSLObject
 _CERT_REQUIRED = int(ssl.CERT_REQUIRED)
 _DER = 2  # _ssl.ENCODING_DER
+# The class of CPython's _ssl under every context: truststore.inject_into_ssl() puts one in the place of ssl.SSLContext.
+_OF_OPENSSL: type = getattr(_ssl, "_SSLContext")  # noqa: B009 - it has no other name
+# The plain number; making an enumeration member of it, as ssl does, takes ten times as long.
+_verify_mode: Callable[[ssl.SSLContext], int] = vars(_OF_OPENSSL)["verify_mode"].__get__
 
 
 class Certificate(Protocol):
@@ -42,11 +58,14 @@ class Inner(Protocol):
         ...
 
 
+def is_context(value: object) -> bool:
+    """Whether it is a context of OpenSSL, whatever stands in the place of ``ssl.SSLContext``."""
+    return isinstance(value, _OF_OPENSSL)
+
+
 def is_strict(context: ssl.SSLContext) -> bool:
     """Whether the context demands a verified chain and the right host name: without both, a chain is no proof."""
-    # The base class gives the plain number; making an enumeration member of it takes ten times as long.
-    mode: int = super(ssl.SSLContext, context).verify_mode
-    return mode == _CERT_REQUIRED and context.check_hostname
+    return _verify_mode(context) == _CERT_REQUIRED and context.check_hostname
 
 
 def inner(connection: _Connection) -> Inner | None:

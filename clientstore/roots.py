@@ -35,7 +35,10 @@ def refuse_setting(name: str) -> NoReturn:
 
 def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:
     """A context that trusts what `context` trusts, or the system's roots, and shows no client certificate."""
-    roots = () if context is None else context.get_ca_certs(binary_form=True)
+    try:
+        roots = [] if context is None else context.get_ca_certs(binary_form=True)
+    except NotImplementedError:
+        roots = []  # truststore's, which trusts the system's
     if context is None or not roots:
         # A context that looks its roots up in a folder, as the system's often does, names none of them.
         return ssl.create_default_context()

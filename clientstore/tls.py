@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypeVar, cast
 
-from dynpin.clientstore.chains import inner, is_strict, session_id, unverified_chain
+from dynpin.clientstore.chains import inner, is_context, is_strict, session_id, unverified_chain
 from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Proof, Reporter
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
@@ -67,7 +67,7 @@ def enforce(
         target.sslsocket_class = _subclass(_SocketGuard, target.sslsocket_class, enforcement)
         target.sslobject_class = _subclass(_ObjectGuard, target.sslobject_class, enforcement)
         # A renegotiation could change the certificate after the check.
-        target.options |= ssl.OP_NO_RENEGOTIATION
+        context.options |= ssl.OP_NO_RENEGOTIATION
     _probe(context)
     if isinstance(enforcement.reporter, ReportQueue):
         enforcement.reporter.resume()
@@ -287,14 +287,14 @@ def _targets(context: ssl.SSLContext) -> list[ssl.SSLContext]:
     # truststore.SSLContext makes its sockets by a context inside, which it does not show; _probe tells whether the
     # classes set there are the ones in use.
     delegate: object = getattr(context, "_ctx", None)
-    if not isinstance(delegate, ssl.SSLContext):
+    if not is_context(delegate):
         return [context]
     if sys.platform in ("darwin", "win32"):
         raise UnenforceableContext(
             f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, and that shows no "
             "chain to hold pins against; use ssl.create_default_context(), with certifi's roots if need be"
         )
-    return [delegate]
+    return [cast("ssl.SSLContext", delegate)]
 
 
 def _probe(context: ssl.SSLContext) -> None:

@@ -55,7 +55,7 @@ def read_json(text: str, *, now: float, origin: str | None = None) -> list[Known
     except (ValueError, RecursionError) as error:
         raise InvalidPinFile(f"the file is not JSON: {error}") from None
     if not isinstance(loaded, list):
-        raise InvalidPinFile("the JSON is no list of pinned hosts")
+        raise InvalidPinFile("the JSON is no list of pinned hosts, such as `dynpin hosts list --json` prints")
     entries: list[KnownPinnedHost] = []
     for number, member in enumerate(cast("list[object]", loaded), start=1):
         if not isinstance(member, dict):

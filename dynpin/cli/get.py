@@ -26,6 +26,9 @@ from dynpin.report import rfc3339
 
 __all__ = ["StoreOption", "get"]
 
+# X509_V_ERR of OpenSSL: the chain ends in a certificate that is no trusted root, or before one.
+_NO_ROOT = (18, 19, 20, 21)
+
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
 ]
@@ -43,11 +46,15 @@ def get(
 
     Exit code 1 where Pin Validation refuses the connection: nothing was sent then.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 443
+    except ValueError as error:
+        fail(f"{url} is no URL: {error}")
     if parts.scheme != "https" or parts.hostname is None:
         fail(f"{url} is no https URL with a host: pins belong to TLS connections")
     with PinStore(store) as pins:
-        visit = _visit(pins, url, parts.hostname, parts.port or 443, _context(ca), timeout)
+        visit = _visit(pins, url, parts.hostname, port, _context(ca), timeout)
         known = pins.known_host(parts.hostname)
     if as_json:
         typer.echo(json.dumps({"url": url, **visit.as_json(), "known_host": known and describe(known)}, indent=2))
@@ -102,8 +109,11 @@ def _visit(pins: PinStore, url: str, host: str, port: int, context: ssl.SSLConte
         return _Visit(
             Noting("ignored", reason, validation.section if validation else "2.6"), chain=chain, refusal=refusal
         )
+    except ssl.SSLCertVerificationError as error:
+        hint = ". Name the roots of an authority of your own by --ca" if error.verify_code in _NO_ROOT else ""
+        fail(f"{host} port {port} shows a certificate that is not valid: {error.verify_message}{hint}")
     except (OSError, http.client.HTTPException) as error:
-        fail(f"{host} port {port} gave no answer: {error}")
+        fail(f"{host} port {port} gave no answer: {getattr(error, 'strerror', None) or error}")
     finally:
         connection.close()
     chain = peer.pins if peer else ()
@@ -115,4 +125,4 @@ def _context(ca: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
-        fail(f"{ca} holds no roots that can be trusted: {error}")
+        fail(f"{ca} holds no roots that can be trusted: {error.strerror or error}")

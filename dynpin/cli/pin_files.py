@@ -177,6 +177,6 @@ def _guess(text: str, name: str, keys: Path | None) -> ImportFormat:
         return "toml"
     if suffix == ".csv":
         return "csv"
-    if start == "[":
+    if start == "[" or (start == "{" and '"pinsets"' not in text):
         return "json"
     return "chromium" if start in ("{", "/") else "wget2"

@@ -191,6 +191,18 @@ def test_import_of_chromiums_list(dynpin_hosts: Command, tmp_path: Path) -> None
     assert dynpin_hosts("import", listed, "--store", path)[0] == 2
 
 
+@pytest.mark.parametrize("content", ["{", '{"host": "bank.test"}'])
+def test_an_object_that_is_not_chromiums_is_not_taken_for_it(
+    dynpin_hosts: Command, tmp_path: Path, content: str
+) -> None:
+    given = tmp_path / "shown.json"
+    given.write_text(content)
+    code, _, err = dynpin_hosts("import", given, "--store", tmp_path / "pins")
+    assert code == 2
+    assert "JSON" in err
+    assert "Chromium" not in err
+
+
 def test_a_bad_file_changes_nothing(dynpin_hosts: Command, file: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text(f"host,pins\nnew.test,{OTHER}\nbank.test,nonsense\n")

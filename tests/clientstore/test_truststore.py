@@ -1,0 +1,62 @@
+"""truststore, on systems where OpenSSL verifies: as a context that is given, and in the place of ssl.SSLContext."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin import PinValidationError
+from dynpin.clientstore import ReportQueue, enforce
+from tests.environments import ROOT
+
+from .libraries import LIBRARIES
+from .sites import Site
+from .world import HOST, World
+
+truststore = pytest.importorskip("truststore")
+pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the operating system verifies here")
+
+
+@pytest.fixture
+def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    bundle = world.folder / "roots.pem"
+    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    return bundle
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_injected_into_ssl_before_or_after_dynpin_is_imported(world: World, roots: Path, order: str) -> None:
+    urls = (world.site.url(HOST), world.attacker.url(HOST))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.clientstore.injected_visits", order, *urls],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.returncode == 0, done.stderr
+    refused = f"{HOST} shows none of its pinned keys."
+    assert json.loads(done.stdout) == {library.name: [[200], [HOST], refused] for library in LIBRARIES}
+    world.attacker.wait_idle()
+    assert world.attacker.application_bytes == 0
+
+
+def test_its_reports_go_by_the_roots_of_the_system(world: World, roots: Path, honest: trustme.CA) -> None:
+    with Site(honest.issue_cert("report.test")) as collector:
+        world.store.pin(HOST, world.header.pins, report_uri=collector.url("report.test"))
+        queue = ReportQueue(world.store, context=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT), background=False)
+        context = enforce(truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT), world.store, reporter=queue)
+        with world.connect(world.attacker) as raw, pytest.raises(PinValidationError):
+            context.wrap_socket(raw, server_hostname=HOST)
+        assert [delivery.outcome for delivery in queue.send()] == ["sent"]
+        assert collector.received.startswith(b"POST /")
