@@ -23,7 +23,7 @@ from dynpin.middleware.collector.picture import picture, shown
 from dynpin.middleware.collector.reading import as_json, kept_report
 from dynpin.middleware.collector.storage import HOUR, Group, State
 from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
-from dynpin.middleware.collector.words import ago, count, when
+from dynpin.middleware.collector.words import ago, count, things, when
 
 __all__ = ["page_routes"]
 
@@ -46,7 +46,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update({"when": when, "count": count, "ago": self._ago})
+        self._templates.filters.update({"when": when, "count": count, "things": things, "ago": self._ago})
 
     def _ago(self, seconds: float) -> str:
         return ago(seconds, self.desk.clock())

@@ -36,8 +36,8 @@ _ALL = (
         "attack",
         "The client accepted a chain that ends in a CA which is neither public nor yours, and which holds none of the "
         "pinned keys. Somebody between the client and the site shows a certificate of their own.",
-        "Find out which network the client was in. If the CA is yours, name it with roots=, and this becomes a fault "
-        "of the policy. Do not change the pins: they did their work.",
+        "Find out which network the client was in. If the CA is yours, name it with --roots (roots= in Python), and "
+        "this becomes a fault of the policy. Do not change the pins: they did their work.",
     ),
     Verdict(
         "foreign-key",

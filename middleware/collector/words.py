@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dynpin.report import rfc3339
 
-__all__ = ["ago", "count", "several", "when"]
+__all__ = ["ago", "count", "several", "things", "when"]
 
 
 def when(seconds: float | None) -> str:
     """A time to the minute, UTC."""
-    return "unknown" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    return "unknown" if seconds is None else rfc3339(seconds)[:16].replace("T", " ")
 
 
 def ago(seconds: float, now: float) -> str:
@@ -25,7 +25,12 @@ def ago(seconds: float, now: float) -> str:
 
 def several(number: int, thing: str) -> str:
     """A number of things: ``1 group``, ``2,000 groups``."""
-    return f"{count(number)} {thing}{'' if number == 1 else 's'}"
+    return f"{count(number)} {things(number, thing)}"
+
+
+def things(number: int, thing: str) -> str:
+    """The word for a number of things, without the number: ``group``, ``groups``."""
+    return thing if number == 1 else f"{thing}s"
 
 
 def count(number: int) -> str:

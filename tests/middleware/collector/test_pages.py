@@ -201,6 +201,13 @@ def test_the_empty_overview_says_what_to_do_next(empty: Site) -> None:
     assert "Copy the header line" in page
 
 
+def test_one_is_not_many(filled: Site) -> None:
+    group = key(filled, "a.test")
+    assert "<b>1</b><span>report</span>" in filled.client.get(f"/groups/{group}").text
+    assert "<b>4</b><span>open groups</span>" in filled.client.get("/").text
+    assert "<b>1</b><span>open group</span>" in filled.client.get("/?host=a.test").text
+
+
 def test_the_group_page_explains_the_false_alarm(filled: Site) -> None:
     page = unescape(filled.client.get(f"/groups/{key(filled, 'demo.yubico.com')}").text)
     for words in ("False alarm", "Path variance", "pinned key", "not in the path", "signed by the one above"):
