@@ -25,6 +25,7 @@ from dynpin import Pin
 from dynpin.middleware.collector import SQLiteStorage, collector
 from dynpin.middleware.collector.app import Collector
 from dynpin.middleware.collector.filters import Filter
+from dynpin.middleware.collector.reading import understood_alone
 from dynpin.middleware.collector.schema import connect
 from dynpin.middleware.collector.verdicts import VERDICTS
 from tests.middleware.collector.conftest import NOW, vector
@@ -36,10 +37,10 @@ INSERT INTO rates SELECT group_id, CAST(received_at / 3600 AS INTEGER), count(*)
 INSERT INTO totals SELECT hour, mode, verdict, state, token, sum(rates.reports)
     FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5;
 INSERT INTO agents SELECT group_id, user_agent, count(*) FROM reports GROUP BY 1, 2;
-INSERT INTO samples SELECT id, (SELECT value FROM facts WHERE name = 'body') FROM
-    (SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY received_at DESC) AS place FROM reports)
-    WHERE place <= 5;
-DELETE FROM facts WHERE name = 'body';
+INSERT INTO samples SELECT id, '', texts.id, facts.value, facts.value FROM
+    (SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY received_at DESC) AS place FROM reports), texts, facts
+    WHERE place <= 5 AND name = 'date';
+DELETE FROM facts WHERE name = 'date';
 """
 
 
@@ -80,7 +81,16 @@ def fill(file: Path, judged_with: str, diagnosis: str) -> None:
             for number, (group, moment) in enumerate(zip(of_groups, times, strict=True), start=1)
         ),
     )
-    db.execute("INSERT INTO facts VALUES ('body', ?)", (json.dumps(vector("real-chrome-yubico")["body"]),))
+    text = json.dumps(vector("real-chrome-yubico")["body"])
+    met, again = (understood_alone(text, "enforce") for _ in range(2))
+    assert met is not None
+    assert again is not None
+    assert again.shared is not None
+    db.execute(
+        "INSERT INTO texts (digest, head, middle, tail) VALUES (?, ?, ?, ?)",
+        (again.shared.digest, *again.shared.pieces),
+    )
+    db.execute("INSERT INTO facts VALUES ('date', ?)", again.dates[:1])
     for statement in ADDED_UP.split(";\n"):
         db.execute(statement)
     db.execute("COMMIT")
