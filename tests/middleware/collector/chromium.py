@@ -117,13 +117,10 @@ class Chromium:
         ]
 
     def requests(self) -> list[str]:
-        """The URLs that the page asked for since the last visit."""
+        """The URLs that the page asked for since the last visit; that of the page itself is none of them."""
         self.run("1")
-        urls: list[str] = [
-            event["params"]["request"]["url"]
-            for event in self._events
-            if event.get("method") == "Network.requestWillBeSent"
-        ]
+        asked = [event["params"] for event in self._events if event.get("method") == "Network.requestWillBeSent"]
+        urls: list[str] = [each["request"]["url"] for each in asked if each["requestId"] != each["loaderId"]]
         return [url for url in urls if not url.endswith(_ICON)]
 
     def look(self, *, width: int = 1280, scheme: str = "light") -> None:
