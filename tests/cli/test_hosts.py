@@ -46,9 +46,9 @@ def dynpin_hosts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "pins"
     with PinStore(path) as store:
-        store.pin("bank.test", [LEAF, BACKUP], include_subdomains=True, expires_at=time.time() + 3 * 86_400 + 60)
+        store.pin("bank.test", [LEAF, BACKUP], include_subdomains=True, expires_at=time.time() + 3 * 86_400 + 1_800)
         store.pin("shop.bank.test", [OTHER], report_uri="https://report.test/")
-        store.note("noted.test", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=7260', [LEAF])
+        store.note("noted.test", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=8700', [LEAF])
         store.pin("old.test", [LEAF], expires_at=5.0)
         store.validate("www.bank.test", [LEAF])
     return path
