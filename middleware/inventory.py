@@ -5,6 +5,7 @@
     hosts = ["www.example.com"]
     keys = ["tls/fullchain.pem"]                     # the deployed chain, as the server shows it
     backups = ["offline/backup.pub", "offline/next.csr"]
+    remember = "dynpin-sent.txt"                     # what was sent last, for processes that start later
 
     [policy]
     max_age = "30 days"

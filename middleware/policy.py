@@ -72,7 +72,7 @@ class Policy:
             which the backup is deployed and the next one not made. What clients noted holds on.
         remember: a file in which the last header is kept that clients may have noted, so that a process that starts
             later knows it: one that finds a deployed key which that header did not pin sends no header, and logs as
-            critical. Every process of the server must be able to write to it and to its folder.
+            critical. A file for each policy; every process of the server must be able to write to it and its folder.
 
     Raises:
         PolicyError: where the header would lock users out, protect nobody, or could not be sent.
