@@ -46,7 +46,7 @@ class Inbox:
 
     def next_report(self) -> dict[str, object]:
         """The next report that arrives."""
-        report: dict[str, object] = json.loads(self._arrived.get(timeout=60))
+        report: dict[str, object] = json.loads(self._arrived.get(timeout=120))
         return report
 
     def __enter__(self) -> Self:
