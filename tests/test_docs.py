@@ -119,6 +119,7 @@ class Ground:
             "SSL_CERT_FILE": roots,
             "TERM": "dumb",
             "VENV": str(self._environment_that_is_set_up()),
+            "WORKERS": "0",
             "XDG_DATA_HOME": str(self.base / "data"),
         }
 
