@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dynpin.cli import pin_files
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
+from dynpin.cli.tables import table_console
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.advice import forget_command
 from dynpin.clientstore.check import check as check_file
@@ -92,7 +92,7 @@ def list_hosts(
             str(usage[entry.host].count) if entry.host in usage else "0",
             str(len(entry.pins) + len(entry.certificates)),
         )
-    _console().print(table)
+    table_console().print(table)
 
 
 @app.command()
@@ -108,7 +108,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
         shown = None if known is None else {"asked": name, **describe(known), **_used(usage)}
         typer.echo(json.dumps(shown, indent=2))
     elif known is not None:
-        _console().print(_details(name, known, usage, now))
+        table_console().print(_details(name, known, usage, now))
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
@@ -173,7 +173,7 @@ def pin(
             expires_at=ends(expires, on_expiry),
             on_expiry=on_expiry or "release",
         )
-        _console().print(_details(entry.host, entry, None, kept.clock()))
+        table_console().print(_details(entry.host, entry, None, kept.clock()))
     if exact:
         typer.echo("The next renewal of the certificate breaks this pin, even with the same key.", err=True)
     elif len(entry.pins) == 1:
@@ -279,7 +279,3 @@ def _lifetime(entry: KnownPinnedHost, now: float) -> str:
     if entry.is_expired(now):
         return f"expired {duration(now - entry.expires_at)} ago"
     return f"in {duration(entry.expires_at - now)}"
-
-
-def _console() -> Console:
-    return Console(markup=False, highlight=False)

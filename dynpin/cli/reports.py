@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
+from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
 from dynpin.clientstore.explain import duration
 from dynpin.report import rfc3339
@@ -43,7 +43,7 @@ def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None
     for report in reports:
         queued = f"{duration(now - report.created_at)} ago"
         table.add_row(str(report.id), report.host, queued, report.report_uri, _state(report, now))
-    Console(markup=False, highlight=False).print(table)
+    table_console().print(table)
 
 
 @app.command()

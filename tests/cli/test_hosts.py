@@ -68,6 +68,14 @@ def test_list_shows_life_cover_source_and_use(dynpin_hosts: Command, file: Path)
     assert "old.test" in dynpin_hosts("list", "--all", "--store", file)[1]
 
 
+def test_a_list_for_another_program_has_a_line_for_each_host(dynpin_hosts: Command, tmp_path: Path) -> None:
+    path, name = tmp_path / "pins", ".".join(["a-very-long-label-of-some-department"] * 4)
+    with PinStore(path) as store:
+        store.pin(name, [OTHER])
+    _, out, _ = dynpin_hosts("list", "--store", path)
+    assert [line.split()[0] for line in out.splitlines()] == ["host", name]
+
+
 def test_list_as_json_is_what_import_reads(dynpin_hosts: Command, file: Path, tmp_path: Path) -> None:
     code, out, _ = dynpin_hosts("list", "--json", "--store", file)
     listed = json.loads(out)
