@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from dynpin.report import rfc3339
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_command import collecting
 
@@ -17,15 +19,23 @@ ROUNDS = 50
 SENDERS = 4
 
 
-def send(uri: str, sender: str, enough: threading.Event, acknowledged: list[str]) -> None:
-    """Post one report after another until the server is gone; keep the names of those that it took."""
+def send(uri: str, sender: int, enough: threading.Event, acknowledged: list[str]) -> None:
+    """Post one report after another until the server is gone; keep what tells those that it took from others.
+
+    In turn a host of its own, and one more second of a burst, whose bodies are kept in parts.
+    """
     with httpx.Client(trust_env=False) as client:
         number = 0
         try:
             while True:
-                name = f"{len(acknowledged)}-{number}.{sender}.test"
                 number += 1
-                if client.post(uri, json=report(hostname=name, noted_hostname=name)).status_code == 204:
+                if number % 2:
+                    name = f"{number}.{sender}.test"
+                    sent = report(hostname=name, noted_hostname=name)
+                else:
+                    name = rfc3339(sender * 100_000 + number)
+                    sent = report(date_time=name)
+                if client.post(uri, json=sent).status_code == 204:
                     acknowledged.append(name)
                 if number >= random.randrange(5, 60):
                     enough.set()
@@ -42,7 +52,7 @@ def test_sigkill_under_load_loses_no_acknowledged_report(tmp_path: Path) -> None
         with collecting(file, "--token", "demo", "--open-access") as (process, said):
             uri = said["report-uri"]
             threads = [
-                threading.Thread(target=send, args=(uri, f"{number}-{sender}", enough, taken[sender]))
+                threading.Thread(target=send, args=(uri, number * SENDERS + sender, enough, taken[sender]))
                 for sender in range(SENDERS)
             ]
             for thread in threads:
@@ -55,11 +65,13 @@ def test_sigkill_under_load_loses_no_acknowledged_report(tmp_path: Path) -> None
         acknowledged = {name for names in taken for name in names}
         assert acknowledged
         db = sqlite3.connect(file)
-        stored = {host for (host,) in db.execute("SELECT groups.host FROM reports JOIN groups ON groups.id = group_id")}
+        rows = db.execute("SELECT host, body FROM readable_reports").fetchall()
+        stored = {host for host, _ in rows} | {json.loads(body)["date-time"] for _, body in rows}
+        (shared,) = db.execute("SELECT count(*) FROM samples WHERE text_id IS NOT NULL").fetchone()
         (counted,) = db.execute("SELECT sum(reports) FROM groups").fetchone()
-        (rows,) = db.execute("SELECT count(*) FROM reports JOIN samples ON samples.report_id = reports.id").fetchone()
         db.close()
         assert acknowledged <= stored
-        assert counted == rows
+        assert counted == len(rows)
+        assert shared
         total += len(acknowledged)
     print(f"{total} acknowledged reports, {ROUNDS} kills, none lost")
