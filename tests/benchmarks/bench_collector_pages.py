@@ -37,8 +37,9 @@ INSERT INTO rates SELECT group_id, CAST(received_at / 3600 AS INTEGER), count(*)
 INSERT INTO totals SELECT hour, mode, verdict, state, token, sum(rates.reports)
     FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5;
 INSERT INTO agents SELECT group_id, user_agent, count(*) FROM reports GROUP BY 1, 2;
-INSERT INTO samples SELECT id, '', texts.id, facts.value, facts.value FROM
-    (SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY received_at DESC) AS place FROM reports), texts, facts
+INSERT INTO samples SELECT ranked.id, '', texts.id, facts.value, facts.value FROM
+    (SELECT id, row_number() OVER (PARTITION BY group_id ORDER BY received_at DESC) AS place FROM reports) AS ranked,
+    texts, facts
     WHERE place <= 5 AND name = 'date';
 DELETE FROM facts WHERE name = 'date';
 """
