@@ -17,10 +17,10 @@ from dynpin.clientstore.explain import explain_unverified, explain_violation
 from dynpin.clientstore.reporting import ReportMode, ReportQueue
 from dynpin.clientstore.store import PinStore
 from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
-from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
-from dynpin.validation import Validation
+from dynpin.validation import Validation, validate
 
 __all__ = ["Enforcement", "Peer", "PrivateRoots", "Proof", "Reporter", "request_site"]
 
@@ -207,41 +207,37 @@ class Enforcement:
             proof = Proof(host, chain)
         # RFC 7469 §2.3.3: IP addresses are never pinned.
         if not is_ip_literal(host):
-            validation, generation, now = self._validate(proof, cause, served)
-            if validation.ok and strict and resumed_session is None:
-                self._remember_chain(server_hostname, proof, validation, generation, now)
+            passed = self._validate(proof, cause, served)
+            if passed is not None and strict and resumed_session is None:
+                self._remember_chain(server_hostname, passed)
         return proof
 
-    def _remember_chain(
-        self, server_hostname: str | None, proof: Proof, validation: Validation, generation: int, now: float
-    ) -> None:
-        known = validation.known_host
-        if known is None:
-            passed = _Passed(proof, len(proof.chain), None, generation, now, float("inf"))
-        else:
-            depth = 1 if validation.matched in _pins(proof.validated[1:]) else 0
-            until = float("inf") if known.expires_at is None else known.expires_at
-            passed = _Passed(proof, depth, known.host, generation, now, until)
+    def _remember_chain(self, server_hostname: str | None, passed: _Passed) -> None:
         if len(self._passed) >= _REMEMBERED_NAMES:
             self._passed.clear()
-        others = (other for other in self._passed.get(server_hostname, ()) if other.generation == generation)
+        earlier = self._passed.get(server_hostname, ())
+        others = [other for other in earlier if other.generation == passed.generation] if earlier else ()
         self._passed[server_hostname] = (passed, *others)[:_REMEMBERED_CHAINS]
 
-    def _validate(
-        self, proof: Proof, cause: str | None, served: Callable[[], tuple[bytes, ...]]
-    ) -> tuple[Validation, int, float]:
+    def _validate(self, proof: Proof, cause: str | None, served: Callable[[], tuple[bytes, ...]]) -> _Passed | None:
+        """What has passed; None where the rule of private roots alone let it through."""
         store = self.store
         try:
-            # Before the look-up: a write in between must not be taken for one that the look-up has seen.
-            generation, now = store.generation(), store.now()
-            validation = store.validate(proof.host, proof.pins, certificates=proof.validated)
+            known, now, generation = store.applies(proof.host)
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
             raise PinValidationError(
                 f"the pins of {proof.host} cannot be read, so nothing was sent: {error}"
             ) from error
-        if validation.ok or (cause is None and self._bypassed(proof)):
-            return validation, generation, now
+        validation, depth = _hold_against(known, proof, now)
+        if validation.ok:
+            if known is None:
+                return _Passed(proof, depth, None, generation, now, float("inf"))
+            store.count_use(known.host, now)
+            until = float("inf") if known.expires_at is None else known.expires_at
+            return _Passed(proof, depth, known.host, generation, now, until)
+        if cause is None and self._bypassed(proof):
+            return None
         if cause is not None:
             violation = PinValidationError(explain_unverified(validation, cause, store), validation=validation)
         else:
@@ -284,6 +280,27 @@ class Enforcement:
         if self.private_roots == "enforce" or self.public_roots is None or not proof.validated:
             return False
         return proof.validated[-1] not in self.public_roots
+
+
+def _hold_against(known: KnownPinnedHost | None, proof: Proof, now: float) -> tuple[Validation, int]:
+    """Pin Validation, and from which certificate on a chain must be the same to pass it too.
+
+    RFC 7469 §2.6 asks for one pin of the chain, so a chain passes where a part of it does: nothing is made of the
+    certificates above the first whose key is pinned. What has none is held against the pins whole, so that no refusal,
+    and nothing that is said of one, ever comes of a part.
+    """
+    if known is None:  # whatever the chain
+        return validate(proof.host, None, (), now=now), len(proof.chain)
+    wanted = frozenset(known.pins)
+    part: tuple[bytes, ...] = ()
+    for number, certificate in enumerate(proof.chain):
+        part += der([certificate])
+        if not wanted.isdisjoint(_certificate_pins(part[-1])):
+            validation = validate(proof.host, known, _pins(part), certificates=part, now=now)
+            if validation.ok:
+                return validation, number
+            break  # expired, for one
+    return validate(proof.host, known, proof.pins, certificates=proof.validated, now=now), 0
 
 
 def _explained(validation: Validation, proof: Proof, now: float, store: PinStore) -> str:

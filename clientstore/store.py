@@ -135,12 +135,21 @@ class PinStore(StoreFile):
             StoreError: where the file cannot be read.
         """
         name = canonical_host(host)
-        now = self.now()
-        known = self._applicable(self._entries(name), name, now)
+        known, now, _ = self.applies(name)
         validation = validate(name, known, chain, certificates=certificates, now=now)
         if known is not None and validation.ok:
             self.count_use(known.host, now)
         return validation
+
+    def applies(self, name: str) -> tuple[KnownPinnedHost | None, float, int]:
+        """What :meth:`known_host` gives for a canonical name, at which time, and of which :meth:`generation`.
+
+        Raises:
+            StoreError: where the file cannot be read.
+        """
+        # Before the look-up: a write in between must not be taken for one that the look-up has seen.
+        generation, now = self.generation(), self.now()
+        return self._applicable(self._entries(name), name, now), now, generation
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """Every Known Pinned Host by name, alive ones alone unless told otherwise."""
