@@ -46,7 +46,8 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update({"when": when, "count": count, "things": things, "ago": self._ago})
+        words: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": things, "ago": self._ago}
+        self._templates.filters.update(words)
 
     def _ago(self, seconds: float) -> str:
         return ago(seconds, self.desk.clock())
