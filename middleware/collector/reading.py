@@ -17,8 +17,8 @@ __all__ = ["Understood", "as_json", "decoded", "kept", "kept_report", "storable"
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_NAME = 300
-# Longer bodies are read one by one: what is remembered has a bound, of 16 million characters here.
-_REMEMBERED, _MAX_REMEMBERED = 1024, 16_384
+# Longer bodies are read one by one: what is remembered has a bound, of 32 million characters here.
+_REMEMBERED, _MAX_REMEMBERED = 2048, 16_384
 # The members that hold a date, as the text has their names, and what follows: a date has nothing to unescape.
 _OBSERVED, _EXPIRES = '"date-time"', '"effective-expiration-date"'
 _DATE = re.compile(r'\s*:\s*"([0-9TZ:.+-]{1,40})"')
