@@ -12,7 +12,7 @@ import httpx
 
 from dynpin.clientstore import Reporter
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import canonical_host, superdomains
+from dynpin.hosts import KnownPinnedHost, superdomains
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
 from dynpin.lab.agents.library import one_line
@@ -20,7 +20,6 @@ from dynpin.lab.network import loopback_names
 from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 from dynpin.report import Report
-from dynpin.validation import Validation
 
 __all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
 
@@ -68,14 +67,14 @@ class ChromiumStore(BrowserStore):
         noted = note(host, None, replace(header, max_age=1), chain, self.now())
         return noted if noted.outcome == "ignored" else None
 
-    def validate(self, host: str, chain: Sequence[Pin], *, certificates: Sequence[bytes] = ()) -> Validation:
-        """As :meth:`PinStore.validate`; an entry that is found to have expired is gone for good."""
-        name, now = canonical_host(host), self.now()
+    def applies(self, name: str) -> tuple[KnownPinnedHost | None, float, int]:
+        """As :meth:`PinStore.applies`; an entry that is found to have expired is gone for good."""
+        now = self.now()
         for each in (name, *superdomains(name)):
             entry = self.entry(each)
             if entry is not None and entry.is_expired(now):
                 self.forget(each)
-        return super().validate(host, chain, certificates=certificates)
+        return super().applies(name)
 
 
 class ChromiumAgent(BrowserAgent):
