@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import shutil
 import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-__all__ = ["ROOT", "dependencies", "descriptors_of", "niquests_environment", "proxy_environment"]
+__all__ = ["ROOT", "dependencies", "descriptors_of", "made_once", "niquests_environment", "proxy_environment"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,9 +45,30 @@ def _alone_at(name: str) -> Iterator[Path]:
     """The folder of an environment, in which no other process of pytest-xdist writes meanwhile."""
     folder = ROOT / ".venvs" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     folder.parent.mkdir(exist_ok=True)
-    with (folder.parent / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(folder):
         yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def made_once(
+    request: pytest.FixtureRequest, factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """A folder that `make` fills: once a run, however many processes pytest-xdist has."""
+    base = factory.getbasetemp()
+    folder = (base.parent if hasattr(request.config, "workerinput") else base) / name
+    with _locked(folder):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / "made").touch()
+    return folder
 
 
 def dependencies(extra: str | None = None) -> list[str]:

@@ -11,11 +11,13 @@ import tarfile
 import venv
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 import dynpin
+from tests.environments import made_once
 
 ROOT = Path(__file__).parents[2]
 NAME = f"dynpin-{dynpin.__version__}"
@@ -37,25 +39,35 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def make_environment(folder: Path, *requirements: str | Path) -> Path:
-    """The Python of a new environment that holds `requirements` and what they need, and not even pip."""
+def make_environment(folder: Path, *requirements: str | Path) -> None:
+    """A new environment that holds `requirements` and what they need, and not even pip."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     run(sys.executable, "-m", "pip", "--quiet", "--python", python, "install", *requirements, cwd=folder)
-    return python
+
+
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Makes a folder of this name once, for all processes that run tests."""
+    return lambda name, make: made_once(request, tmp_path_factory, name, make)
+
+
+@pytest.fixture(scope="module")
+def checkout(once: MakeOnce) -> Path:
     """What a clone holds, so that no build leaves anything in this one. What others make meanwhile is no part of it."""
-    folder = tmp_path_factory.mktemp("checkout") / "dynpin"
+    return once("checkout", lambda folder: copy_checkout(folder / "dynpin")) / "dynpin"
+
+
+def copy_checkout(folder: Path) -> None:
     skipped = shutil.ignore_patterns("__pycache__", "_build", "faults", "node_modules", "*.egg-info")
     folder.mkdir()
     for name in ("dynpin", "middleware", "clientstore", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=skipped)
     for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,28 +82,34 @@ def sources(checkout: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def sdist(checkout: Path) -> Path:
-    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", "dist", cwd=checkout)
-    return checkout / "dist" / f"{NAME}.tar.gz"
+def sdist(checkout: Path, once: MakeOnce) -> Path:
+    command = (sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir")
+    return once("sdist", lambda folder: run(*command, folder, cwd=checkout)) / f"{NAME}.tar.gz"
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path) -> Path:
+def wheel(sdist: Path, once: MakeOnce) -> Path:
     """The wheel that is built from the sdist, as a package index's users would build it."""
-    with tarfile.open(sdist) as archive:
-        archive.extractall(sdist.parent, filter="data")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "..", cwd=sdist.parent / NAME)
-    return sdist.parent / f"{NAME}-py3-none-any.whl"
+
+    def build(folder: Path) -> None:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "..", cwd=folder / NAME)
+
+    return once("wheel", build) / f"{NAME}-py3-none-any.whl"
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_environment(tmp_path_factory.mktemp("installed"), wheel)
+def installed(wheel: Path, once: MakeOnce) -> Path:
+    return once("installed", lambda folder: make_environment(folder, wheel)) / "bin" / "python"
 
 
 @pytest.fixture(scope="module")
-def editable(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_environment(tmp_path_factory.mktemp("editable"), "--no-deps", "--editable", checkout)
+def editable(checkout: Path, sdist: Path, once: MakeOnce) -> Path:
+    # Behind the sdist: the two are built in the same folder.
+    assert sdist.exists()
+    made = once("editable", lambda folder: make_environment(folder, "--no-deps", "--editable", checkout))
+    return made / "bin" / "python"
 
 
 def names_in(distribution: Path) -> list[str]:
