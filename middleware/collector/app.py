@@ -19,7 +19,7 @@ from dynpin.middleware.collector.api import api_routes
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import BadFilter
 from dynpin.middleware.collector.guard import Guard, is_for_programs, path_within
-from dynpin.middleware.collector.intake import Admission, Answer, Head
+from dynpin.middleware.collector.intake import Admission, Answer
 from dynpin.middleware.collector.pages import page_routes
 
 __all__ = ["Collector", "build"]
@@ -38,7 +38,8 @@ class Collector:
         if scope["type"] == "http":
             path = path_within(scope)
             if path.startswith("/r/"):
-                admission = self.desk.intake.admit(_head(scope, path))
+                client, header = scope.get("client"), partial(_header, scope["headers"])
+                admission = self.desk.intake.admit(scope["method"], path, client[0] if client else None, header)
                 answer = admission if isinstance(admission, Answer) else await self._take(admission, receive)
                 await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers})
                 await send({"type": "http.response.body", "body": answer.content})
@@ -109,11 +110,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
-
-
-def _head(scope: Scope, path: str) -> Head:
-    client = scope.get("client")
-    return Head(scope["method"], path, client[0] if client else None, partial(_header, scope["headers"]))
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:

@@ -22,7 +22,7 @@ from dynpin.middleware.collector.reading import Understood, decoded, storable, u
 from dynpin.middleware.collector.storage import HOUR, Arrival, Counted, Mode, Outcome, Token
 from dynpin.report import load_json, unwrap
 
-__all__ = ["Admission", "Answer", "Head", "Intake", "Taken"]
+__all__ = ["Admission", "Answer", "Intake", "Taken"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _MODES: tuple[Mode, ...] = ("enforce", "report-only")
@@ -34,23 +34,6 @@ _TOKENS_FRESH_FOR = 1.0
 
 def _no_header(_: str) -> str:
     return ""
-
-
-class Head:
-    """The head of a request, as both kinds of server give it; `path` begins with ``/r/``.
-
-    `header` gives a header by its name in small letters, or ``""``; it is asked once a request is within the limits.
-    """
-
-    __slots__ = ("client", "header", "method", "path")
-
-    def __init__(
-        self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.client = client
-        self.header = header
 
 
 class Answer:
@@ -143,8 +126,14 @@ class Intake:
         self._policies_until = float("-inf")
         self._policies_read_at = float("inf")
 
-    def admit(self, head: Head) -> Answer | Admission:
-        """Decide by the head of a request whether its body is worth reading."""
+    def admit(
+        self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
+    ) -> Answer | Admission:
+        """Decide by the head of a request, as both kinds of server give it, whether its body is worth reading.
+
+        `path` begins with ``/r/``. `header` gives a header by its name in small letters, or ``""``; it is asked once a
+        request is within the limits.
+        """
         now = self.clock()
         try:
             if not self._policies_read_at <= now < self._policies_until:
@@ -152,27 +141,27 @@ class Intake:
         except StoreError:
             self._count(now, "", "rejected", "not-stored")
             return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
-        policy = self._policies.get(head.path)
+        policy = self._policies.get(path)
         if policy is None:
             self._count(now, "", "rejected", "unknown-token")
             return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
         token, mode = policy
-        if head.method == "OPTIONS":
+        if method == "OPTIONS":
             return _PREFLIGHT
-        if head.method != "POST":
+        if method != "POST":
             self._count(now, token.token, "rejected", "method")
             return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
-        source = truncated(head.client) if self._truncate else (head.client or "")
+        source = truncated(client) if self._truncate else (client or "")
         exceeded = self._meter.exceeded(token.token, source, now)
         if exceeded is not None:
             # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
             self._count(now, token.token, "rejected", exceeded)
             return _too_many(max(1, int(HOUR - now % HOUR)))
-        unfit = self._unfit(head)
+        unfit = self._unfit(header)
         if unfit is not None:
             self._count(now, token.token, "rejected", unfit[1])
             return _refusal(*unfit)
-        return Admission(token, mode, source, storable(head.header("user-agent")[:300]), now)
+        return Admission(token, mode, source, storable(header("user-agent")[:300]), now)
 
     def too_large(self, admission: Admission) -> Answer:
         """The answer to a body that turned out longer than the limit."""
@@ -274,14 +263,14 @@ class Intake:
         }
         self._policies_read_at, self._policies_until = now, now + _TOKENS_FRESH_FOR
 
-    def _unfit(self, head: Head) -> tuple[int, str, str] | None:
-        length = head.header("content-length")
+    def _unfit(self, header: Callable[[str], str]) -> tuple[int, str, str] | None:
+        length = header("content-length")
         if length.isdigit() and int(length[:12]) > self.limits.body:
             return self._size()
-        media_type = _media_type(head.header("content-type")[:300])
+        media_type = _media_type(header("content-type")[:300])
         if not _JSON_LIKE.fullmatch(media_type):
             return 415, "media-type", f"{media_type[:80]!r} is not JSON; a report is application/json"
-        if head.header("content-encoding").strip().lower() not in ("", "identity"):
+        if header("content-encoding").strip().lower() not in ("", "identity"):
             return 415, "content-encoding", "send the report as it is, not compressed"
         return None
 
@@ -289,11 +278,15 @@ class Intake:
         return 413, "too-large", f"a report has at most {self.limits.body} bytes"
 
     def _count(self, now: float, token: str, outcome: Outcome, reason: str, number: int = 1) -> None:
-        self._ledger.count(Counted(int(now // HOUR), token, outcome, reason), number)
+        self._ledger.count(_counted(int(now // HOUR), token, outcome, reason), number)
 
 
 # What is a sound request and not for us; everything else that is not stored was rejected.
 _FILTERED = frozenset({"other-report-type", "other-host"})
+
+
+# A flood is one kind of answer over and over: to make it anew each time was a tenth of what its requests cost.
+_counted = lru_cache(maxsize=256)(Counted)
 
 
 def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector.desk import Desk
-from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.intake import Answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -35,7 +35,7 @@ class WSGIIntake:
 
     def _take(self, environ: WSGIEnvironment) -> Answer:
         intake = self.desk.intake
-        admission = intake.admit(_head(environ))
+        admission = intake.admit(*_head(environ))
         if isinstance(admission, Answer):
             return admission
         body = _read(environ, intake.limits.body)
@@ -50,7 +50,7 @@ class WSGIIntake:
         return taken.answer
 
 
-def _head(environ: WSGIEnvironment) -> Head:
+def _head(environ: WSGIEnvironment) -> tuple[str, str, str | None, Callable[[str], str]]:
     def text(name: str) -> str:
         value = environ.get(name, "")
         return value if isinstance(value, str) else ""
@@ -60,7 +60,7 @@ def _head(environ: WSGIEnvironment) -> Head:
         # PEP 3333: these two stand without HTTP_.
         return text(variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}")
 
-    return Head(text("REQUEST_METHOD"), text("PATH_INFO"), text("REMOTE_ADDR") or None, header)
+    return text("REQUEST_METHOD"), text("PATH_INFO"), text("REMOTE_ADDR") or None, header
 
 
 def _read(environ: WSGIEnvironment, limit: int) -> bytes | None:

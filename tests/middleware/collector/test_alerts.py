@@ -18,7 +18,7 @@ from dynpin.middleware.collector import Alerts, SQLiteStorage
 from dynpin.middleware.collector.alerts import apprise
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.storage import State
 from tests.middleware.collector.conftest import NOW, Clock, report, vector
 
@@ -40,7 +40,7 @@ class Office:
 
     def receive(self, body: object, times: int = 1) -> None:
         for _ in range(times):
-            admission = self.desk.intake.admit(Head("POST", "/r/demo/enforce"))
+            admission = self.desk.intake.admit("POST", "/r/demo/enforce")
             assert not isinstance(admission, Answer)
             stored = self.desk.intake.take(admission, json.dumps(body).encode()).stored
             assert stored is not None

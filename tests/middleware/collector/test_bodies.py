@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dynpin.middleware.collector import Alerts, Limits, Retention, SQLiteStorage, Token
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.reading import decoded, understood_alone
 from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
 from tests.middleware.collector.test_pages import key
@@ -39,7 +39,7 @@ def desk(tmp_path: Path, clock: Clock) -> Iterator[Desk]:
 
 
 def send(desk: Desk, body: bytes) -> int:
-    admission = desk.intake.admit(Head("POST", "/r/demo/enforce", "192.0.2.1"))
+    admission = desk.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
     assert not isinstance(admission, Answer)
     taken = desk.intake.take(admission, body)
     if taken.stored is not None:
@@ -127,7 +127,7 @@ def test_what_a_text_says_of_its_sender_is_not_shared(desk: Desk) -> None:
     """One text for two policies and two modes: two groups, one text."""
     for path in ("/r/demo/enforce", "/r/demo/report-only"):
         for number in range(3):
-            admission = desk.intake.admit(Head("POST", path, "192.0.2.1"))
+            admission = desk.intake.admit("POST", path, "192.0.2.1")
             assert not isinstance(admission, Answer)
             taken = desk.intake.take(admission, dated(number, "both.test"))
             assert taken.stored is not None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dynpin.middleware.collector import Limits, SQLiteStorage, Token, collector
 from dynpin.middleware.collector.desk import Desk
 from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.intake import Answer, Head
+from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.limits import Meter, truncated
 from dynpin.middleware.collector.reading import understood, understood_alone
 from dynpin.middleware.collector.storage import Arrival, Counted, Mode
@@ -390,7 +390,7 @@ def test_a_burst_is_read_once() -> None:
 
 
 def desk_answer(desk: Desk, body: bytes) -> int:
-    admission = desk.intake.admit(Head("POST", "/r/demo/enforce", "192.0.2.1"))
+    admission = desk.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
     if isinstance(admission, Answer):
         return admission.status
     taken = desk.intake.take(admission, body)
