@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 from dynpin.clientstore.advice import check_command, put_back, store_errors
 from dynpin.clientstore.last_seen import TICK, LastSeen
+from dynpin.clientstore.log import Log, log_of
 from dynpin.clientstore.past_sqlite import HEAD, commits, wal_index
 from dynpin.clientstore.schema import (
     IN_MEMORY,
@@ -62,6 +63,7 @@ class StoreFile:
         self._stamp: tuple[int, ...] | None = None
         self._file: os.stat_result | None = None
         self._index: mmap.mmap | None = None
+        self._log: Log | None = None
         self._head = b""
         self._looked_at = float("-inf")
         self._uses = Uses()
@@ -104,6 +106,7 @@ class StoreFile:
         """
         with self._lock, store_errors(self.path):
             connection = self._open()
+            full = self._log is None or not self._log.is_certain  # SQLite waits for the disk
             with transaction(connection, wait=wait):
                 self._look()  # under the write lock, so that the next to write is this connection
                 changes = connection.total_changes
@@ -119,6 +122,38 @@ class StoreFile:
                     self._index = None  # it is the wal-index of another file, so SQLite is asked from now on
                 elif commits(head) == commits(self._head) + 1:
                     self._head = head  # nobody else has written behind it
+                    if full and self._log is not None:
+                        self._log.on_disk = head
+            wait_for_disk = self._waiting()
+        self._wait(wait_for_disk)
+
+    def settle(self) -> None:
+        """Wait until what this store has seen is on the disk: commits of others are seen before they are there.
+
+        Raises:
+            StoreError: where the disk fails.
+        """
+        if self._log is None or self._log.is_settled():
+            return
+        with self._lock, store_errors(self.path):
+            self._look()
+            wait_for_disk = self._waiting()
+        self._wait(wait_for_disk)
+
+    def _waiting(self) -> Callable[[], None] | None:
+        log = self._log
+        if log is None or self._connection is None:
+            return None  # SQLite syncs what this store writes
+        if not log.is_certain:
+            if not log.make_certain():
+                return None
+            self._connection.execute("PRAGMA synchronous=NORMAL")  # from now on the log is synced here
+        return log.waiting()
+
+    def _wait(self, wait_for_disk: Callable[[], None] | None) -> None:
+        if wait_for_disk is not None:
+            with store_errors(self.path):
+                wait_for_disk()
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
@@ -129,7 +164,7 @@ class StoreFile:
             file = open_database(self.path) if isinstance(self.path, str) else self._open_file(self.path)
             self._connection, self.read_only, self._stamp = file.connection, file.read_only, file.stamp
             # A client that makes a store of its own (PinnedClient()) closes none: the last reference to it does.
-            last = weakref.finalize(self, _close, file.connection, os.getpid())
+            last = weakref.finalize(self, _close, file.connection, self._log, os.getpid())
             # Not at the end of the process, where the thread that sends reports still uses its own.
             last.atexit = False
             self._data_version, self._head = -1, b""
@@ -147,12 +182,13 @@ class StoreFile:
             self._file = before
             file = open_database(path)
             index = None if file.stamp else wal_index(path)
+            log = None if file.read_only else log_of(path, index)
             after = _status(path)
             if before is not None and after is not None and os.path.samestat(before, after):
-                self._index = index
+                self._index, self._log = index, log
                 return file
             # It has just been made; or it was replaced meanwhile, and which of the two SQLite has open is not known.
-            file.connection.close()
+            _close(file.connection, log, os.getpid())
         raise StoreError(f"the pin store {path} is replaced again and again; see what else writes to its folder")
 
     def _is_the_file(self) -> bool:
@@ -165,10 +201,9 @@ class StoreFile:
         return self._stamp is None or file_stamp(self.path) == self._stamp
 
     def _let_go(self) -> None:
-        self._index = None
         if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            _close(self._connection, self._log, os.getpid())
+        self._connection = self._index = self._log = None
 
     def generation(self) -> int:
         """A number that changes with every write to the store, whoever writes.
@@ -305,7 +340,7 @@ class StoreFile:
     def after_fork_in_child(self) -> None:
         """Leave the parent its connection, and open another one on the next use."""
         self._lock = threading.RLock()
-        self._data_version, self._index = -1, None
+        self._data_version, self._index, self._log = -1, None, None
         if self.path != IN_MEMORY and self._connection is not None:
             # SQLite's connections must not cross a fork, and closing one in the child would drop the parent's locks:
             # it is left as it is, and the child opens its own.
@@ -321,9 +356,11 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _close(connection: sqlite3.Connection, process: int) -> None:
+def _close(connection: sqlite3.Connection, log: Log | None, process: int) -> None:
     if os.getpid() == process:  # a fork's child leaves the parent's connection as it is
         connection.close()
+    if log is not None:
+        log.close()
 
 
 _stores: weakref.WeakSet[StoreFile] = weakref.WeakSet()

@@ -36,7 +36,8 @@ IN_MEMORY = ":memory:"
 SCHEMA_VERSION = 3
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
-_LOOK_AGAIN = 0.0005
+# How long to wait before the next look whether somebody else still writes, and at most.
+_LOOK_AGAIN, _LOOK_AGAIN_AT_LEAST = 0.0001, 0.001
 
 
 def _migrations() -> Migrations:
@@ -316,7 +317,7 @@ def transaction(connection: sqlite3.Connection, *, wait: bool = True) -> Generat
 
 def _begin(connection: sqlite3.Connection, patience: float) -> None:
     # SQLite's own waiting sleeps up to a tenth of a second: with eight writers the file would lie idle half the time.
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, _LOOK_AGAIN
     connection.execute("PRAGMA busy_timeout=0")
     try:
         while True:
@@ -325,7 +326,8 @@ def _begin(connection: sqlite3.Connection, patience: float) -> None:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() >= deadline:
                     raise
-                time.sleep(_LOOK_AGAIN)
+                time.sleep(pause)
+                pause = min(2 * pause, _LOOK_AGAIN_AT_LEAST)
             else:
                 return
     finally:

@@ -196,7 +196,10 @@ class PinStore(StoreFile):
         entries = self._entries(name)
         known = self._applicable(entries, name, now)
         noting = note(name, known, header, chain, now, max_max_age=self.max_max_age)
-        if noting.outcome == "ignored" or not _worth_writing(known, noting.known_host):
+        if noting.outcome == "ignored":
+            return noting
+        if not _worth_writing(known, noting.known_host):
+            self.settle()  # another process may have noted it a moment ago
             return noting
         if self.read_only:
             reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
