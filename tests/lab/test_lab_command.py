@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenario, scenarios
 from dynpin.lab.stage import Stage
 from dynpin.lab.timeline import Event
+from tests.environments import made_once
 from tests.lab import docs_pictures
 from tests.middleware.collector import chromium as browsers
 from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
@@ -206,9 +208,13 @@ def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
 
 
 @pytest.fixture(scope="module")
-def playings() -> list[Playing]:
-    """Every scenario with every agent, played in two processes."""
-    done = play_all(scenarios().values(), processes=2)
+def playings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Playing]:
+    """Every scenario with every agent, played in two processes, once for all processes that run tests."""
+
+    def play(folder: Path) -> None:
+        (folder / "playings").write_bytes(pickle.dumps(play_all(scenarios().values(), processes=2)))
+
+    done: list[Playing] = pickle.loads((made_once(request, tmp_path_factory, "lab", play) / "playings").read_bytes())
     assert [f"{each.scenario} with {each.agent}" for each in done if not each.ok] == []
     return done
 
