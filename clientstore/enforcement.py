@@ -339,6 +339,9 @@ def _public_roots() -> frozenset[bytes]:
         raise UnenforceableContext(
             'private_roots="bypass" needs the list of public roots: pip install certifi'
         ) from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cafile=certifi.where())
-    return frozenset(context.get_ca_certs(binary_form=True))
+    # Not by a context, which truststore's would not tell.
+    _, *roots = certifi.contents().split(ssl.PEM_HEADER)
+    return frozenset(
+        ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{root.partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}")
+        for root in roots
+    )

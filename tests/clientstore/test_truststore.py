@@ -51,6 +51,27 @@ def test_injected_into_ssl_before_or_after_dynpin_is_imported(world: World, root
     assert world.attacker.application_bytes == 0
 
 
+BYPASS = """
+import ssl, certifi, truststore
+plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+plain.load_verify_locations(cafile=certifi.where())
+truststore.inject_into_ssl()
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.enforcement import Enforcement
+with PinStore.private() as store:
+    rule = Enforcement(store, "bypass", None, None, ssl.create_default_context())
+print(rule.public_roots == frozenset(plain.get_ca_certs(binary_form=True)))
+"""
+
+
+def test_the_public_roots_are_known_where_it_is_injected() -> None:
+    pytest.importorskip("certifi")
+    done = subprocess.run(
+        [sys.executable, "-c", BYPASS], capture_output=True, text=True, check=False, timeout=300, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_its_reports_go_by_the_roots_of_the_system(world: World, roots: Path, honest: trustme.CA) -> None:
     with Site(honest.issue_cert("report.test")) as collector:
         world.store.pin(HOST, world.header.pins, report_uri=collector.url("report.test"))
