@@ -81,6 +81,7 @@ class Proxy:
         if certificate is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.configure_cert(self._context)
+        self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -93,6 +94,9 @@ class Proxy:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for connection in tuple(self._open):
+            with contextlib.suppress(OSError):  # it has ended
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(_TIMEOUT)
 
@@ -116,6 +120,7 @@ class Proxy:
             client = stack.enter_context(raw)
             if self._context is not None:
                 client = stack.enter_context(self._context.wrap_socket(client, server_side=True))
+            self._open.append(client)
             head = b""
             while b"\r\n\r\n" not in head:
                 data = client.recv(4096)
