@@ -203,7 +203,7 @@ def test_notings_beside_append_and_fdatasync(folder: Path, workers: int) -> None
     for turn in range(7):
         store, plain = folder / f"notes-{workers}-{turn}", folder / f"appended-{workers}-{turn}"
         PinStore(store).close()
-        # One process appends: a disk can join the syncs of many, and SQLite has one writer at a time.
+        # One process appends, however many note: that is what the disk can do for somebody who shares no syncs.
         notings, appends = per_second("note", store, workers, count), per_second("append", plain, 1, 400)
         rates.append((notings, appends))
         ratios.append(notings / appends)
