@@ -122,9 +122,10 @@ class StoreFile:
                     self._index = None  # it is the wal-index of another file, so SQLite is asked from now on
                 elif commits(head) == commits(self._head) + 1:
                     self._head = head  # nobody else has written behind it
-                    if full and self._log is not None:
-                        self._log.on_disk = head
-            wait_for_disk = self._waiting()
+                    if full and self._log is not None and self._log.make_certain(head):
+                        # Told by a commit of this connection: it moved this index, which names this log.
+                        connection.execute("PRAGMA synchronous=NORMAL")
+            wait_for_disk = self._log.waiting() if self._log is not None and self._log.is_certain else None
         self._wait(wait_for_disk)
 
     def settle(self) -> None:
@@ -133,22 +134,13 @@ class StoreFile:
         Raises:
             StoreError: where the disk fails.
         """
-        if self._log is None or self._log.is_settled():
+        log = self._log
+        if log is None or log.is_settled():
             return
         with self._lock, store_errors(self.path):
             self._look()
-            wait_for_disk = self._waiting()
+            wait_for_disk = None if self._log is None else self._log.waiting()
         self._wait(wait_for_disk)
-
-    def _waiting(self) -> Callable[[], None] | None:
-        log = self._log
-        if log is None or self._connection is None:
-            return None  # SQLite syncs what this store writes
-        if not log.is_certain:
-            if not log.make_certain():
-                return None
-            self._connection.execute("PRAGMA synchronous=NORMAL")  # from now on the log is synced here
-        return log.waiting()
 
     def _wait(self, wait_for_disk: Callable[[], None] | None) -> None:
         if wait_for_disk is not None:

@@ -40,14 +40,18 @@ class Log:
         self.on_disk = b""
         self.is_certain = False
 
-    def make_certain(self) -> bool:
+    def make_certain(self, head: bytes) -> bool:
         """Whether this is the very file that SQLite writes to, and not another one that was put in its place.
 
         It cannot be told before something is written to it; and once told, it stays, as both hold the file open.
+
+        Args:
+            head: that of the wal-index behind a commit that SQLite has synced.
         """
-        if not self.is_certain:
-            salts = os.pread(self._file.fileno(), 8, _SALTS_AT)
-            self.is_certain = len(salts) == 8 and salts == self._index[_SALTS]
+        salts = os.pread(self._file.fileno(), 8, _SALTS_AT)
+        self.is_certain = len(salts) == 8 and salts == head[_SALTS]
+        if self.is_certain:
+            self.on_disk = head
         return self.is_certain
 
     def is_settled(self) -> bool:
