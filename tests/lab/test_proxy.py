@@ -233,7 +233,9 @@ def test_a_websocket_is_noted_passed_and_refused(place: Place, proxy_bin: Path) 
                 url = f"wss://{HOST}:{port}/"
                 with connect(url, ssl=context, proxy=proxy.url, open_timeout=120, close_timeout=120) as connection:
                     connection.send("the balance")
-                    return connection.recv(timeout=120)
+                    answer = connection.recv(timeout=120)
+                assert connection.close_exc.__cause__ is None, "the proxy ends it, not the client's patience"
+                return answer
 
             assert visit(honest) == "THE BALANCE"
             with place.store() as store:

@@ -113,10 +113,14 @@ class PinningAddon:
         What comes next then has a tunnel of its own, whose handshake is made before there is a request: what is
         refused can be answered with the explanation. For a handshake that a request waits for, mitmproxy answers.
         """
-        if data.server in self._peers and not self._busy[data.client]:
-            handler = ctx.master.addons.get("proxyserver").connections.get(data.client.id)
-            if handler is not None and data.client in handler.transports:
-                handler.close_connection(data.client)
+        if data.server not in self._peers or self._busy[data.client]:
+            return
+        if data.client.state is connection.ConnectionState.CLOSED:
+            # It is being closed, as at the end of a WebSocket: told so twice, mitmproxy leaves its socket open.
+            return
+        handler = ctx.master.addons.get("proxyserver").connections.get(data.client.id)
+        if handler is not None and data.client in handler.transports:
+            handler.close_connection(data.client)
 
     def tls_failed_server(self, data: tls.TlsData) -> None:
         """Let the next request have a handshake of its own: what was refused now may be mended then."""
