@@ -10,6 +10,9 @@ ARGS ?=
 # How many processes run the tests: more than there are cores keep these busy while tests wait for programs.
 WORKERS ?= 3
 
+# A folder, unless ARGS names files of its own.
+within = $(if $(filter tests/%,$(ARGS)),,$(1))
+
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/stamps
 # Silent where all goes well, since build backends warn of this and that; the whole output where it does not.
@@ -36,10 +39,10 @@ format: $(STAMPS)/dev ## Rewrite the code in the project's style
 	@$(BIN)/ruff format .
 
 bench: $(STAMPS)/test ## Measure, as ratios in one run
-	@$(BIN)/python -m pytest tests/benchmarks --override-ini=python_files='bench_*.py' --capture=no $(ARGS)
+	@$(BIN)/python -m pytest $(call within,tests/benchmarks) --override-ini=python_files='bench_*.py' --capture=no $(ARGS)
 
 stress: $(STAMPS)/test ## Many processes and threads on one store
-	@$(BIN)/python -m pytest tests/stress --override-ini=python_files='stress_*.py' $(ARGS)
+	@$(BIN)/python -m pytest $(call within,tests/stress) --override-ini=python_files='stress_*.py' $(ARGS)
 
 fuzz: $(STAMPS)/test ## Random input for every parser, for FUZZ_SECONDS each (60)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
