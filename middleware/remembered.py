@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
+from dynpin.middleware.whole import write_whole
 
 __all__ = ["recall", "remember"]
 
@@ -44,18 +42,7 @@ def remember(path: Path, header: PublicKeyPins) -> None:
     try:
         if path.exists() and path.read_text("ascii") == text:
             return
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)  # it says what every visitor is told
-            Path(name).replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        write_whole(path, text, 0o644)  # it says what every visitor is told
     except (OSError, ValueError) as error:
         raise _unusable(path, "written", error) from None
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -36,6 +34,7 @@ from dynpin.deploy.site import sent_on_ramp
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
+from dynpin.middleware.whole import write_whole
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -285,12 +284,7 @@ def cap_of(days: int | None) -> int | None:
 def _write(path: Path, history: History) -> None:
     # The history decides when a key may be deployed: it is replaced whole, or not at all.
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(history.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
+        write_whole(path, history.to_json() + "\n")
     except OSError as error:
         fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
 
