@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,19 @@ import tomllib
 import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-__all__ = ["ROOT", "dependencies", "descriptors_of", "made_once", "niquests_environment", "proxy_environment"]
+__all__ = [
+    "ROOT",
+    "dependencies",
+    "descriptors_of",
+    "made_once",
+    "niquests_environment",
+    "proxy_environment",
+    "told_by",
+]
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,6 +80,21 @@ def made_once(
             make(folder)
             (folder / "made").touch()
     return folder
+
+
+def told_by(python: str | Path, module: str, *arguments: str | Path) -> Any:
+    """The JSON that a module of the tests prints in a process of its own."""
+    done = subprocess.run(
+        [python, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def dependencies(extra: str | None = None) -> list[str]:

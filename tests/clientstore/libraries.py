@@ -69,6 +69,9 @@ class Library:
         return self.name
 
 
+_HTTPX = {"follow_redirects": True, "trust_env": False, "timeout": 60}
+
+
 def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
     def visit(
         store: PinStore,
@@ -81,14 +84,7 @@ def _httpx(client_class: Any, *, http2: bool = False) -> Visit:
         **options: Any,
     ) -> list[int]:
         found: list[int] = []
-        options = {
-            "follow_redirects": True,
-            "proxy": proxy,
-            "http2": http2,
-            "trust_env": False,
-            "timeout": 60,
-            **options,
-        }
+        options = {**_HTTPX, "proxy": proxy, "http2": http2, **options}
         with client_class(store, verify=context, **options) as client:
             for url in urls:
                 found.append(client.request(method, url).status_code)
@@ -110,14 +106,7 @@ def _httpx_async(client_class: Any, *, http2: bool = False) -> Visit:
         between: Between | None = None,
         **options: Any,
     ) -> list[int]:
-        options = {
-            "follow_redirects": True,
-            "proxy": proxy,
-            "http2": http2,
-            "trust_env": False,
-            "timeout": 60,
-            **options,
-        }
+        options = {**_HTTPX, "proxy": proxy, "http2": http2, **options}
 
         async def run() -> list[int]:
             found: list[int] = []

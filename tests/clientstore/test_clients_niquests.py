@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.environments import ROOT
+from tests.environments import told_by
 
 from .inbox import Inbox
 from .sites import HTTP2Site, Proxy
@@ -25,17 +22,8 @@ def visits(world: World, niquests_python: Path) -> Any:
     roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
 
     def run(*steps: str) -> list[Any]:
-        done = subprocess.run(
-            [niquests_python, "-m", "tests.clientstore.niquests_visits", str(world.folder / "pins"), roots, *steps],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONFAULTHANDLER": "1"},
-        )
-        assert done.returncode == 0, done.stderr
-        told: list[Any] = json.loads(done.stdout)
+        visits = "tests.clientstore.niquests_visits"
+        told: list[Any] = told_by(niquests_python, visits, world.folder / "pins", roots, *steps)
         return told
 
     return run

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,7 +24,7 @@ from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 from dynpin.errors import UnenforceableContext
-from tests.environments import ROOT
+from tests.environments import told_by
 
 from .libraries import LIBRARIES, Library
 from .sites import Proxy
@@ -260,16 +257,8 @@ def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -
 
 
 def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
-    done = subprocess.run(
-        [niquests_python, "-m", "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    synchronous, asynchronous, beside = told_by(
+        niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)
     )
-    assert done.returncode == 0, done.stderr
-    synchronous, asynchronous, beside = json.loads(done.stdout)
     assert synchronous == asynchronous == ["TLSv1_2", "ECDHE-ECDSA-CHACHA20-POLY1305"]
     assert beside.startswith("tls_configuration= has no effect on a context of your own")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import ssl
 import subprocess
 import sys
@@ -14,7 +12,7 @@ import trustme
 
 from dynpin import PinValidationError
 from dynpin.clientstore import ReportQueue, enforce
-from tests.environments import ROOT
+from tests.environments import ROOT, told_by
 
 from .libraries import LIBRARIES
 from .sites import Site
@@ -35,18 +33,9 @@ def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_injected_into_ssl_before_or_after_dynpin_is_imported(world: World, roots: Path, order: str) -> None:
     urls = (world.site.url(HOST), world.attacker.url(HOST))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.clientstore.injected_visits", order, *urls],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    assert done.returncode == 0, done.stderr
+    told = told_by(sys.executable, "tests.clientstore.injected_visits", order, *urls)
     refused = f"{HOST} shows none of its pinned keys."
-    assert json.loads(done.stdout) == {library.name: [[200], [HOST], refused] for library in LIBRARIES}
+    assert told == {library.name: [[200], [HOST], refused] for library in LIBRARIES}
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
 
