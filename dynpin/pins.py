@@ -10,17 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_private_key,
-    load_der_public_key,
-)
-
 from dynpin.errors import UnpinnableKey
 from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
+
+# `cryptography` is imported where a bare key is read. Certificates and CSRs need none of it, and a client sees nothing
+# else; it takes as long to import as the rest of the protocol.
 
 __all__ = ["Pin", "certificates", "chain_pins"]
 
@@ -108,6 +102,12 @@ class Pin:
         der = _der(data, "public key")
         if _tags(der) == [0x02, 0x02]:
             # PKCS #1 holds no SubjectPublicKeyInfo; for rsaEncryption there is exactly one (RFC 3279 §2.3.1).
+            from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+                Encoding,
+                PublicFormat,
+                load_der_public_key,
+            )
+
             try:
                 key = load_der_public_key(der)
             except ValueError as error:
@@ -319,6 +319,14 @@ def _kind(der: bytes) -> str:
 def _private_key_spki(der: bytes) -> bytes:
     if _tags(der) == [0x30, 0x04]:
         raise UnpinnableKey(f"the private key is encrypted; {_ASK_FOR_PUBLIC}")
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        PublicFormat,
+        load_der_private_key,
+    )
+
     parameters = _private_parameters(der)
     try:
         key = load_der_private_key(der, None)
