@@ -1,34 +1,120 @@
-"""The command as a whole: its groups, and what stands above them."""
+"""The command as a whole: the table of its commands, and what stands above them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
+from typer.core import TyperGroup, TyperOption
+from typer.main import get_group
 
 from dynpin._version import __version__
-from dynpin.cli import (
-    check,
-    collect,
-    demo,
-    export,
-    get,
-    guard,
-    hosts,
-    keys,
-    lab,
-    lint,
-    pin,
-    ramp,
-    reports,
-    rotate,
-    simulate,
-)
 
-__all__ = ["app"]
+if TYPE_CHECKING:
+    # Typer 0.29 took click in; before that, these are click's own.
+    from typer._click import Command, Context, Parameter
+
+__all__ = ["COMMANDS", "Row", "app", "command"]
+
+_CLIENT, _SERVER, _STUDY = "For clients", "For servers", "For study"
+
+
+class Row(NamedTuple):
+    """A command before its module is imported: the panel and the words of `dynpin --help`."""
+
+    panel: str
+    help: str
+
+
+# Each stands in the module of its name, as a function of that name or as a group `app`; the words are the beginning of
+# its docstring. So the table is enough for `dynpin --help`, and one module is imported: that of the command called.
+COMMANDS = {
+    "get": Row(
+        _CLIENT,
+        "Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.",
+    ),
+    "hosts": Row(
+        _CLIENT, "The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them."
+    ),
+    "reports": Row(_CLIENT, "The violation reports that wait to be sent (RFC 7469 §3)."),
+    "pin": Row(
+        _SERVER,
+        "Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.",
+    ),
+    "keys": Row(_SERVER, "Make backup keys, and see whether there is one of each type."),
+    "lint": Row(
+        _SERVER,
+        "Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.",
+    ),
+    "check": Row(_SERVER, "Look at a live site from every side, and say what is wrong with its pinning."),
+    "ramp": Row(_SERVER, "See how far max-age has grown, hold it, or move it by hand."),
+    "rotate": Row(_SERVER, "Replace a pinned key without locking anybody out."),
+    "guard": Row(
+        _SERVER, "Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead."
+    ),
+    "export": Row(
+        _SERVER, "Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool."
+    ),
+    "collect": Row(_SERVER, "Take violation reports (RFC 7469 §3), keep them, and say what they mean."),
+    "demo": Row(
+        _STUDY, "Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out."
+    ),
+    "lab": Row(_STUDY, "Every published success and failure of pinning, on real sockets."),
+    "simulate": Row(
+        _STUDY,
+        "Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.",
+    ),
+}
+
+
+def command(name: str) -> Command:
+    """A command of the table itself; its module is imported now."""
+    module = import_module(f"dynpin.cli.{name}")
+    # A group of one, since that is how Typer makes a command of a function or of another app.
+    holder = typer.Typer(rich_markup_mode="rich", add_completion=False)
+    if hasattr(module, "app"):
+        holder.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name].panel)
+    else:
+        holder.command(name=name, rich_help_panel=COMMANDS[name].panel)(getattr(module, name))
+    return get_group(holder).commands[name]
+
+
+class _Table(TyperGroup):
+    """Lists the rows of the table, and resolves a name that is called to the command itself."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        name, row, rest = super().resolve_command(ctx, args)
+        if name is None or row is None:
+            return name, row, rest
+        called = command(name)
+        _hide_types_of_flags(called, ctx)
+        return name, called, rest
+
+    def get_params(self, ctx: Context) -> list[Parameter]:
+        parameters = super().get_params(ctx)
+        _hide_types(parameters)
+        return parameters
+
+
+def _hide_types_of_flags(called: Command, ctx: Context) -> None:
+    _hide_types(called.get_params(ctx))
+    if isinstance(called, TyperGroup):
+        for each in called.commands.values():
+            _hide_types_of_flags(each, ctx)
+
+
+def _hide_types(parameters: Iterable[Parameter]) -> None:
+    """Typer 0.29 prints <bool> behind each flag, though none takes a value."""
+    for parameter in parameters:
+        if isinstance(parameter, TyperOption) and parameter.is_flag:
+            parameter.metavar = ""
+
 
 app = typer.Typer(
     name="dynpin",
+    cls=_Table,
     help="HTTP Public Key Pinning (RFC 7469): pin keys, remember them, refuse everything else.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -52,20 +138,9 @@ def _options(
     """HTTP Public Key Pinning (RFC 7469): pin keys, remember them, refuse everything else."""
 
 
-_CLIENT, _SERVER, _STUDY = "For clients", "For servers", "For study"
+def _row() -> None:
+    """What Typer lists in the place of a command; a call is resolved to the command itself."""
 
-app.command(name="get", rich_help_panel=_CLIENT)(get.get)
-app.add_typer(hosts.app, name="hosts", rich_help_panel=_CLIENT)
-app.add_typer(reports.app, name="reports", rich_help_panel=_CLIENT)
-app.command(name="pin", rich_help_panel=_SERVER)(pin.pin)
-app.add_typer(keys.app, name="keys", rich_help_panel=_SERVER)
-app.command(name="lint", rich_help_panel=_SERVER)(lint.lint)
-app.command(name="check", rich_help_panel=_SERVER)(check.check)
-app.add_typer(ramp.app, name="ramp", rich_help_panel=_SERVER)
-app.add_typer(rotate.app, name="rotate", rich_help_panel=_SERVER)
-app.command(name="guard", rich_help_panel=_SERVER)(guard.guard)
-app.command(name="export", rich_help_panel=_SERVER)(export.export)
-app.add_typer(collect.app, name="collect", rich_help_panel=_SERVER)
-app.command(name="demo", rich_help_panel=_STUDY)(demo.demo)
-app.add_typer(lab.app, name="lab", rich_help_panel=_STUDY)
-app.command(name="simulate", rich_help_panel=_STUDY)(simulate.simulate)
+
+for _name, _listed in COMMANDS.items():
+    app.command(name=_name, help=_listed.help, rich_help_panel=_listed.panel)(_row)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 
+from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
 
 __all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "in_words", "run"]
@@ -33,8 +33,8 @@ def finding(message: str | None = None) -> NoReturn:
 
 def in_words(error: Exception) -> str:
     """An error as a person reads it: of the system's, the file and what is the matter, without a number."""
-    if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror and error.filename:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
@@ -50,6 +50,9 @@ def run(app: Callable[[], object]) -> int:
     except (DynpinError, OSError, ValueError) as error:
         _say(in_words(error))
         return USAGE
+    except RecursionError:
+        _say("the input is nested too deeply to be read")
+        return USAGE
     except KeyboardInterrupt:
         _say("stopped")
         return STOPPED
@@ -57,5 +60,4 @@ def run(app: Callable[[], object]) -> int:
 
 
 def _say(message: str) -> None:
-    # Plain text and no wrapping: what an error names (a path, a pin, a command) must survive copy and paste.
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"dynpin: {message}")
+    say(f"dynpin: {message}", err=True)
