@@ -18,8 +18,9 @@ from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 
 __all__ = ["Pin", "certificates", "chain_pins"]
 
-# RFC 7468 §2: the lines that a PEM block stands between.
-_PEM_BOUNDARY = re.compile(rb"^[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
+# RFC 7468 §2: the lines that a PEM block stands between. Editors on Windows begin a file with a byte order mark, and
+# files are put one behind the other; OpenSSL passes over it too.
+_PEM_BOUNDARY = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 _ASK_FOR_PUBLIC = "give the certificate, the CSR or the public key instead (openssl pkey -in KEY -pubout)"

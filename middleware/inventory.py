@@ -109,7 +109,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
     """
     file = Path(path).absolute()
     try:
-        top = _Table(str(file), "", tomllib.loads(file.read_text("utf-8")), _TOP)
+        top = _Table(str(file), "", tomllib.loads(file.read_text("utf-8-sig")), _TOP)
     except OSError as error:
         raise PolicyError(f"{file} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has

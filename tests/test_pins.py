@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
+import ssl
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +40,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import Pin, UnpinnableKey
-from dynpin.pins import chain_pins
+from dynpin.pins import certificates, chain_pins
 from dynpin.spki import certificate_spki
 
 VECTORS = Path(cryptography_vectors.__file__).parent
@@ -337,6 +339,7 @@ def bundles() -> dict[str, bytes]:
         "indented": b"".join(b"    " + line + b"\n" for line in leaf.splitlines()) + issuer,
         "CRLF": (leaf + issuer).replace(b"\n", b"\r\n"),
         "no newline at the end": leaf.rstrip(),
+        "byte order marks, as of files of Windows put together": codecs.BOM_UTF8 + leaf + codecs.BOM_UTF8 + issuer,
         "one line of base64": re.sub(rb"(?<=[\w+/=])\n(?=[\w+/=])", b"", leaf),
         "headers of RFC 1421": leaf.replace(b"-----\n", b"-----\nComment: a,\n  b\nX-Note: c\n\n", 1) + issuer,
         "X509 label": leaf.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
@@ -351,6 +354,16 @@ def test_a_bundle_gives_its_first_certificate(name: str, tmp_path: Path) -> None
     file.write_bytes(bundles()[name])
     assert Pin.from_file(file) == pin_of(private_key("p-256"))
     assert Pin.from_file(str(file)) == Pin.from_certificate(file.read_bytes())
+
+
+def test_a_bundle_with_byte_order_marks_is_read_as_openssl_reads_it(tmp_path: Path) -> None:
+    bundle = b"".join(codecs.BOM_UTF8 + certificate_pem(algorithm) for algorithm in ("p-256", "ed25519"))
+    file = tmp_path / "bundle.pem"
+    file.write_bytes(bundle)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(file)
+    assert context.cert_store_stats()["x509"] == len(certificates(bundle)) == 2
+    assert Pin.from_certificate(bundle.decode()) == pin_of(private_key("p-256"))
 
 
 def test_without_a_certificate_a_csr_stands_before_a_key() -> None:

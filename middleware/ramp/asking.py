@@ -58,7 +58,7 @@ def intake_refusal(ramp: Ramp) -> str:
 
 def _signing_in(ramp: Ramp) -> dict[str, str]:
     if ramp.password_file is not None:
-        password = ramp.password_file.read_text("utf-8").partition("\n")[0].strip()
+        password = ramp.password_file.read_text("utf-8-sig").partition("\n")[0].strip()
     else:
         password = os.environ.get("DYNPIN_PASSWORD", "")
     return {"Authorization": f"Basic {b64encode(f':{password}'.encode()).decode()}"} if password else {}

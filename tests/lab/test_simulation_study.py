@@ -28,7 +28,7 @@ EVERYTHING = (Path(__file__).parents[1] / "vectors" / "study.toml").read_text("u
 
 def test_a_study_with_everything_in_it(tmp_path: Path) -> None:
     (tmp_path / "visits.csv").write_text("client,second\na,5\na,99\na,77\n")
-    (tmp_path / "study.toml").write_text(EVERYTHING)
+    (tmp_path / "study.toml").write_text(EVERYTHING, encoding="utf-8-sig")  # as editors on Windows do
     study = read_study(tmp_path / "study.toml", {"seed": 8})
     assert (study.days, study.clients, study.seed, study.client_cap, study.least_step) == (100, 50, 8, 45 * DAY, 0.01)
     people, programs, traces = study.population.groups

@@ -44,6 +44,11 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     assert found.terms.keys == (site.chain,)
 
 
+def test_a_byte_order_mark_is_no_part_of_it(inventory: Path, site: Site) -> None:
+    inventory.write_text(SOUND, encoding="utf-8-sig")
+    assert str(Policy.from_inventory(inventory).header) == site.expected()
+
+
 def test_what_was_sent_is_remembered_beside_it(
     inventory: Path, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

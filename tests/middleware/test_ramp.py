@@ -329,7 +329,7 @@ def test_a_collector_that_says_nothing(
 
 def test_it_signs_in(ground: Ground) -> None:
     ground.collect(open_access=False, password="right", file=ground.site.folder / "closed.sqlite")
-    (ground.site.folder.parent / "secret").write_text("right\n")
+    (ground.site.folder.parent / "secret").write_text("right\n", encoding="utf-8-sig")
     server = ground.server(f'password_file = "secret"\nsteps = {STEPS}')
     server.run(2 * HOUR)
     assert server.sent() == 5 * MINUTE

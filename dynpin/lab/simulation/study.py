@@ -120,7 +120,7 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study
         OSError: where the file cannot be read.
     """
     try:
-        return study_of(tomllib.loads(path.read_text("utf-8")) | dict(instead or {}), path.parent)
+        return study_of(tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {}), path.parent)
     except tomllib.TOMLDecodeError as error:
         raise InvalidStudy(f"{path} is no TOML: {error}") from None
     except UnicodeDecodeError:
