@@ -19,6 +19,8 @@ __all__ = ["KnownPinnedHost", "OnExpiry", "applicable", "canonical_host", "is_ip
 # RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
 # networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
 _LABEL = re.compile(r"[a-z0-9_~!$&'()*+,;=-]{1,63}")
+# A name that is canonical as it stands, as nearly all are. A letter in its last label makes it no address.
+_CANONICAL = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*(?=[0-9_-]*[a-z])[a-z0-9_-]{1,63}")
 # RFC 3986 §3.2.2: IPv4address and IPv6address; a zone (RFC 4007 §11.2), in which ipaddress takes any character.
 _LIKE_AN_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[0-9A-Za-z._~-]{1,64})?")
 # IPvFuture, the other form of an IP-literal: "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
@@ -93,6 +95,8 @@ def canonical_host(host: str) -> str:
     Raises:
         InvalidHost: for a name that has no canonical form: empty, too long, or with characters no host has.
     """
+    if _CANONICAL.fullmatch(host):
+        return host
     name = host if host.isascii() else _to_ascii(host)
     name = name.lower().removesuffix(".")
     if is_ip_literal(name):

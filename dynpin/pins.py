@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import os
 import re
@@ -58,7 +59,7 @@ class Pin:
             ValueError: for anything else; the message says what is wrong with the text.
         """
         try:
-            digest = base64.b64decode(text, validate=True)
+            digest = binascii.a2b_base64(text, strict_mode=True)
         except ValueError as error:
             raise ValueError(f"{text[:80]!r} is not padded standard base64: {error}") from None
         if len(digest) != 32 or len(text) != 44:

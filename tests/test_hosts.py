@@ -107,6 +107,16 @@ names = st.one_of(
 )
 
 
+@given(st.from_regex(r"[a-f0-9x_.-]{1,8}(\.[a-f0-9x_-]{1,70}){0,5}\.?", fullmatch=True))
+def test_lower_case_letters_and_digits_stand_as_they_are(name: str) -> None:
+    bare = name.removesuffix(".")
+    if len(bare) <= 253 and all(0 < len(label) <= 63 for label in bare.split(".")):
+        assert canonical_host(name) == bare
+    else:
+        with pytest.raises(InvalidHost):
+            canonical_host(name)
+
+
 @given(names)
 def test_canonical_names_are_fixed_points(name: str) -> None:
     try:
