@@ -1,21 +1,22 @@
 """What a client adds: a persistent store of Known Pinned Hosts, and the one place that enforces them."""
 
-from dynpin.clientstore.enforcement import Peer, Reporter
-from dynpin.clientstore.reporting import Delivery, QueuedReport, ReportQueue
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce, peer_of
-from dynpin.clientstore.usage import Usage
-from dynpin.clientstore.violations import pin_violation
+from .enforcement import Peer, Reporter, peer_of, pin_violation
+from .options import PinOptions, enforce
+from .reports import Delivery, QueuedReport, ReportQueue
+from .responses import note_response, note_response_async
+from .store import PinStore
 
 __all__ = [
     "Delivery",
     "Peer",
+    "PinOptions",
     "PinStore",
     "QueuedReport",
     "ReportQueue",
     "Reporter",
-    "Usage",
     "enforce",
+    "note_response",
+    "note_response_async",
     "peer_of",
     "pin_violation",
 ]

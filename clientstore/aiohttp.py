@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from dynpin.clientstore.enforcement import Enforcement, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store, take_in
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+from .enforcement.decision import Enforcement, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .reports.queue import ReportMode
+from .responses import hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection

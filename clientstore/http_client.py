@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store, take_in
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .reports.queue import ReportMode
+from .responses import hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 __all__ = ["PinnedHTTPSConnection", "PinnedHTTPSHandler"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx2
 
-from dynpin.clientstore.enforcement import request_site
-from dynpin.clientstore.hooks import PinnedClientBase, note_response, tell_site
+from .enforcement.decision import request_site
+from .transports import PinnedClientBase, note_response, tell_site
 
 __all__ = ["PinnedAsyncClient", "PinnedClient"]
 

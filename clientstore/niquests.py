@@ -16,14 +16,15 @@ from typing import Any, ClassVar
 import niquests
 import niquests.adapters
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store, take_in
-from dynpin.clientstore.roots import refuse_certificate, refuse_setting, same_roots
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .enforcement.roots import refuse_certificate, refuse_setting, same_roots
+from .reports.queue import ReportMode
+from .responses import hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 __all__ = ["PinnedAdapter", "PinnedAsyncAdapter", "PinnedAsyncSession", "PinnedSession"]
 

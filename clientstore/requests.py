@@ -13,13 +13,14 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
-from dynpin.clientstore.enforcement import PrivateRoots, Reporter
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store
-from dynpin.clientstore.roots import refuse_certificate, same_roots
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.urllib3 import note_responses
 from dynpin.errors import PinValidationError, UnenforceableContext
+
+from .enforcement.decision import PrivateRoots, Reporter
+from .enforcement.roots import refuse_certificate, same_roots
+from .reports.queue import ReportMode
+from .responses import hardener, own_store
+from .store.pinstore import PinStore
+from .urllib3 import note_responses
 
 __all__ = ["PinnedAdapter", "PinnedSession"]
 

@@ -1,75 +1,42 @@
-"""What every adapter does: the store it stands on, how it hardens contexts, and what becomes of a response.
+"""What every adapter does with a response: note its Public-Key-Pins, evaluate its Public-Key-Pins-Report-Only.
 
 An adapter finds the host of the URL, the header fields and the TLS connection of a response; the rest is here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import ssl
-import weakref
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce
-from dynpin.errors import InvalidHeader, InvalidHost, PinValidationError, StoreError
+from dynpin.errors import InvalidHeader, InvalidHost, StoreError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.noting import Noting
 from dynpin.report import build_report
 from dynpin.validation import validate
 
-__all__ = ["Harden", "hardener", "own_store", "take_in"]
+from .enforcement import Peer, peer_of
+from .store import PinStore
+
+__all__ = ["note_response", "note_response_async"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-_Context = TypeVar("_Context", bound=ssl.SSLContext)
 
+class RunInThread(Protocol):
+    """Runs a function in a thread of its own: :func:`asyncio.to_thread`, or anyio's ``to_thread.run_sync``."""
 
-class Harden(Protocol):
-    """:func:`dynpin.clientstore.enforce` with the options of one client."""
-
-    def __call__(self, context: _Context, /) -> _Context:
-        """Harden the context, and return it."""
+    def __call__(self, function: Callable[[], Noting], /) -> Awaitable[Noting]:
+        """The awaitable result of the function."""
         ...
 
 
-def hardener(
-    store: PinStore,
-    *,
-    private_roots: PrivateRoots,
-    public_roots: Iterable[bytes] | None,
-    on_violation: Callable[[PinValidationError], None] | None,
-    reporter: Reporter | ReportMode | None,
-) -> Harden:
-    """How a client hardens its contexts, each in the same way: it may make one for every connection."""
-    return partial(
-        enforce,
-        store=store,
-        private_roots=private_roots,
-        # Once: of an iterator the second context would get no root, and so bypass every one.
-        public_roots=None if public_roots is None else frozenset(public_roots),
-        on_violation=on_violation,
-        reporter=reporter,
-    )
-
-
-def own_store(store: PinStore | None, client: object) -> PinStore:
-    """The store that a client was given; for None the user's own, which is closed when the client is gone."""
-    if store is None:
-        store = PinStore()
-        weakref.finalize(client, store.close)
-    return store
-
-
-def take_in(
+def note_response(
     store: PinStore,
     url_host: str,
-    peer: Peer | None,
+    connection: object,
     fields: Sequence[str],
     report_only_fields: Sequence[str] = (),
     *,
@@ -77,35 +44,98 @@ def take_in(
 ) -> Noting:
     """Note the Public-Key-Pins of one https response, and evaluate its Public-Key-Pins-Report-Only.
 
-    What goes wrong here never breaks the response, which is sound: it is logged, and the Noting says why.
+    Call it for the final response of an https request alone: never for what a proxy said to CONNECT, for an
+    informational response (103), or for an http:// URL that a proxy forwarded. What goes wrong here never breaks the
+    response, which is sound: it is logged, and the Noting says why.
 
     Args:
         store: the Known Pinned Hosts.
         url_host: the host of the URL that was asked for.
-        peer: what the handshake of the connection proved; None where it was not enforced.
-        fields: every Public-Key-Pins field of the response, in order.
+        connection: the enforced TLS socket or object that the response came over; or what :func:`peer_of` gave for it,
+            where it is closed by now. Anything else means that the connection was not enforced: nothing is noted.
+        fields: every Public-Key-Pins field of the response, in order, as they came: never joined by a comma.
         report_only_fields: every Public-Key-Pins-Report-Only field, in order.
         port: the port of the URL, for the report of a report-only policy that would have failed.
+
+    Returns:
+        the outcome with its reason (RFC 7469 §2.5).
     """
+    peer = connection if isinstance(connection, Peer) else peer_of(connection)
+    host = _host_of(url_host, peer)
+    if isinstance(host, Noting):
+        return host
+    assert peer is not None
+    try:
+        noting = store.note(host, fields, peer.pins, peer.validated)
+    except StoreError as error:
+        noting = _failed(host, error)
+    _finish(store, peer, noting, report_only_fields, port)
+    return noting
+
+
+async def note_response_async(
+    store: PinStore,
+    url_host: str,
+    connection: object,
+    fields: Sequence[str],
+    report_only_fields: Sequence[str] = (),
+    *,
+    port: int | None = None,
+    in_thread: RunInThread = asyncio.to_thread,
+) -> Noting:
+    """:func:`note_response` for an event loop: what must be written is written in a thread, and awaited.
+
+    Args:
+        store: see :func:`note_response`, as for the five below.
+        url_host: the host of the URL.
+        connection: the TLS connection, or its Peer.
+        fields: the Public-Key-Pins fields.
+        report_only_fields: the Public-Key-Pins-Report-Only fields.
+        port: the port of the URL.
+        in_thread: runs a function in a thread; the default is asyncio's.
+    """
+    peer = connection if isinstance(connection, Peer) else peer_of(connection)
+    host = _host_of(url_host, peer)
+    if isinstance(host, Noting):
+        return host
+    assert peer is not None
+    try:
+        noting, must_write = store.preview(host, fields, peer.pins, peer.validated)
+        if must_write:
+            noting = await in_thread(lambda: store.note(host, fields, peer.pins, peer.validated))
+    except StoreError as error:
+        noting = _failed(host, error)
+    _finish(store, peer, noting, report_only_fields, port)
+    return noting
+
+
+def _host_of(url_host: str, peer: Peer | None) -> str | Noting:
+    """The host that the response may be noted for; or why it may not be."""
     try:
         host = canonical_host(url_host)
     except InvalidHost as error:
         return Noting("ignored", str(error), "2.3.3")
-    # Libraries let the name of TLS differ from the URL's; ssl and idna disagree on some names too. What TLS has
-    # verified is its own name, so nothing can be said about another.
+    # Libraries let the name of TLS differ from the URL's; ssl and idna disagree on some names too. TLS has verified
+    # its own name, so nothing can be said about another.
     if peer is None or peer.host != host:
         seen = "was not enforced" if peer is None else f"was verified as {peer.host}"
         return Noting("ignored", f"the TLS connection for {host} {seen}", "2.5")
+    return host
+
+
+def _failed(host: str, error: StoreError) -> Noting:
+    logger.warning("the pins of %s could not be noted: %s", host, error)
+    return Noting("ignored", str(error), "2.5")
+
+
+def _finish(store: PinStore, peer: Peer, noting: Noting, report_only_fields: Sequence[str], port: int | None) -> None:
+    logger.debug("%s: %s", noting.outcome, noting.reason, extra={"host": peer.host})
+    if not report_only_fields:
+        return
     try:
-        if report_only_fields:
-            _evaluate(store, peer, report_only_fields[0], port)
-        noting = store.note(host, fields, peer.pins)
-    except StoreError as error:
-        logger.warning("the pins of %s could not be noted: %s", host, error)
-        return Noting("ignored", str(error), "2.5")
-    if noting.outcome != "ignored" or fields:
-        logger.debug("%s: %s", noting.outcome, noting.reason, extra={"host": host})
-    return noting
+        _evaluate(store, peer, report_only_fields[0], port)
+    except Exception:  # a reporter of the user's own may raise anything, and the response is sound
+        logger.exception("the report-only policy of %s could not be evaluated", peer.host)
 
 
 def _evaluate(store: PinStore, peer: Peer, field: str, port: int | None) -> None:

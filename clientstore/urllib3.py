@@ -12,14 +12,15 @@ from urllib3.response import HTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
 from urllib3.util.url import parse_url
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store, take_in
-from dynpin.clientstore.roots import refuse_setting
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .enforcement.roots import refuse_setting
+from .reports.queue import ReportMode
+from .responses import hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 __all__ = ["note_responses", "pinned_pool_manager"]
 

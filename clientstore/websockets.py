@@ -11,14 +11,15 @@ from websockets.http11 import Response
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import Harden, hardener, own_store, take_in
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
-from dynpin.clientstore.violations import pin_violation
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+
+from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .enforcement.violations import pin_violation
+from .reports.queue import ReportMode
+from .responses import Harden, hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 if TYPE_CHECKING:
     from websockets.proxy import get_proxy

@@ -44,6 +44,7 @@ def note(
     chain: Sequence[Pin],
     now: float,
     *,
+    certificates: Sequence[bytes] = (),
     max_max_age: int = DEFAULT_MAX_MAX_AGE,
 ) -> Noting:
     """Decide what one response means for a host; nothing is stored here.
@@ -55,6 +56,7 @@ def note(
             None where there was none.
         chain: the pins of the validated chain, leaf first; empty where TLS was not free of errors (§2.5).
         now: seconds since the epoch, UTC.
+        certificates: the certificates of that chain, DER; a static entry may name exact ones.
         max_max_age: the cap on max-age, in seconds (§2.3.3, §4.1).
     """
     # §2.3.3: never an IP address.
@@ -71,7 +73,7 @@ def note(
     # §2.5: an error-free TLS connection, Pin Validation included.
     if not chain:
         return Noting("ignored", f"the connection to {host} has no verified certificate chain", "2.5")
-    validation = validate(host, known, chain, now=now)
+    validation = validate(host, known, chain, certificates=certificates, now=now)
     if not validation.ok:
         return Noting("ignored", f"the connection failed Pin Validation: {validation.reason}", "2.5")
     # RFC 7469 §2.3.3: a superdomain's metadata is never modified, so only the host's own entry counts from here on.

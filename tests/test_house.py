@@ -28,6 +28,13 @@ HALVES = {"middleware": "dynpin.clientstore", "clientstore": "dynpin.middleware"
 TOOLS = ("dynpin.deploy", "dynpin.lab", "dynpin.cli")
 
 
+def _absolute(path: Path, level: int) -> str:
+    """What stands for the dots of a relative import, dot included."""
+    rooms = path.relative_to(ROOT).parts[:-1]
+    within = rooms[: len(rooms) - level + 1]
+    return ".".join(within if within[0] == "dynpin" else ("dynpin", *within)) + "."
+
+
 def imported(path: Path) -> set[str]:
     """The names of all modules that a file imports, wherever in it."""
     names: set[str] = set()
@@ -35,8 +42,7 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where a name lives"
-            names.add(node.module or "")
+            names.add(_absolute(path, node.level) + (node.module or "") if node.level else node.module or "")
     return names
 
 

@@ -16,8 +16,8 @@ import typer
 from dynpin._version import __version__
 from dynpin.cli.errors import fail, finding
 from dynpin.clientstore import PinStore, enforce, peer_of
-from dynpin.clientstore.enforcement import request_site
-from dynpin.clientstore.formats import describe
+from dynpin.clientstore.enforcement.decision import request_site
+from dynpin.clientstore.store.formats import describe
 from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME
 from dynpin.noting import Noting

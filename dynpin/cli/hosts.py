@@ -16,13 +16,13 @@ from dynpin.cli.get import StoreOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.cli.tables import table_console
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.advice import forget_command
-from dynpin.clientstore.check import check as check_file
-from dynpin.clientstore.check import repair as repair_file
-from dynpin.clientstore.explain import duration
-from dynpin.clientstore.formats import describe
-from dynpin.clientstore.formats.fields import certificate_digest
-from dynpin.clientstore.usage import Usage
+from dynpin.clientstore.store.advice import forget_command
+from dynpin.clientstore.store.check import check as check_file
+from dynpin.clientstore.store.check import repair as repair_file
+from dynpin.clientstore.enforcement.explain import duration
+from dynpin.clientstore.store.formats import describe
+from dynpin.clientstore.store.formats.fields import certificate_digest
+from dynpin.clientstore.store.usage import Usage
 from dynpin.errors import UnpinnableKey
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.pins import Pin

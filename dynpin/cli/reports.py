@@ -15,7 +15,7 @@ from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
-from dynpin.clientstore.explain import duration
+from dynpin.clientstore.enforcement.explain import duration
 from dynpin.report import rfc3339
 
 __all__ = ["app"]

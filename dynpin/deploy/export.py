@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
-from dynpin.clientstore.formats import write_toml, write_wget2
+from dynpin.clientstore.store.formats import write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 

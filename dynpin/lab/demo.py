@@ -23,7 +23,7 @@ import httpx
 
 from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.httpx import PinnedClient
-from dynpin.clientstore.reporting import ReportQueue
+from dynpin.clientstore.reports.queue import ReportQueue
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.errors import PinValidationError
 from dynpin.hosts import KnownPinnedHost

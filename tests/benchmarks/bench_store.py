@@ -149,7 +149,7 @@ NOTE = """
 import os, sys
 from dynpin import Pin
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.table import registrable_domain
+from dynpin.clientstore.store.table import registrable_domain
 kind, path, worker, count = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 leaf, backup = (Pin(bytes([n]) * 32) for n in (1, 2))
 registrable_domain("warm.example")

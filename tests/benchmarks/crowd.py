@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.table import recount
+from dynpin.clientstore.store.table import recount
 
 PINS = 2
 

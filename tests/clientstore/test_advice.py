@@ -14,8 +14,8 @@ import pytest
 
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.advice import check_command, forget_command
-from dynpin.clientstore.check import check, repair
+from dynpin.clientstore.store.advice import check_command, forget_command
+from dynpin.clientstore.store.check import check, repair
 from tests.environments import ROOT
 
 NOW = 1_800_000_000.0

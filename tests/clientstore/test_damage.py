@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.check import check, repair
-from dynpin.clientstore.salvage import rows_in_pages
+from dynpin.clientstore.store.check import check, repair
+from dynpin.clientstore.store.salvage import rows_in_pages
 
 from ..scenarios import BASE, Clock
 
@@ -42,7 +42,7 @@ def filled(file: Path, clock: Clock) -> Path:
     """A store of many pages, closed."""
     with PinStore(file, clock=clock) as store, store.writing() as connection:
         from dynpin import KnownPinnedHost
-        from dynpin.clientstore.table import put
+        from dynpin.clientstore.store.table import put
 
         for number in range(2_000):
             put(

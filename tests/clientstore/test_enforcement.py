@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from dynpin import KnownPinnedHost, Pin
-from dynpin.clientstore.chains import Certificate, der, inner
-from dynpin.clientstore.enforcement import Proof, _hold_against
+from dynpin.clientstore.enforcement.chains import Certificate, der, inner
+from dynpin.clientstore.enforcement.decision import Proof, _hold_against
 from dynpin.hosts import OnExpiry
 from dynpin.pins import chain_pins
 from dynpin.validation import validate

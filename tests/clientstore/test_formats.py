@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dynpin import InvalidPinFile, KnownPinnedHost, Pin
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.formats import (
+from dynpin.clientstore.store.formats import (
     read_chromium,
     read_csv,
     read_json,

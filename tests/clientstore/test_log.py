@@ -152,7 +152,7 @@ def test_the_log_of_another_file_is_trusted_with_nothing(file: Path, monkeypatch
     with PinStore(aside) as another, monkeypatch.context() as patch:
         another.pin("a.test", [LEAF])
         of = log.log_of
-        patch.setattr("dynpin.clientstore.file.log_of", lambda _, index: of(aside, index))
+        patch.setattr("dynpin.clientstore.store.database.log_of", lambda _, index: of(aside, index))
         with PinStore(file) as misled:
             for name in ("a.test", "b.test"):
                 misled.pin(name, [LEAF])
@@ -161,7 +161,7 @@ def test_the_log_of_another_file_is_trusted_with_nothing(file: Path, monkeypatch
 
 
 def test_a_log_that_cannot_be_opened_is_left_to_sqlite(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynpin.clientstore.file.log_of", lambda *_: None)
+    monkeypatch.setattr("dynpin.clientstore.store.database.log_of", lambda *_: None)
     with PinStore(file) as store:
         store.pin("a.test", [LEAF])
         with store.reading() as connection:

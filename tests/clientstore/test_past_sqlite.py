@@ -16,7 +16,7 @@ import pytest
 
 from dynpin import KnownPinnedHost, Pin, StoreError
 from dynpin.clientstore import PinStore, check, past_sqlite, schema
-from dynpin.clientstore.table import put
+from dynpin.clientstore.store.table import put
 from tests.environments import descriptors_of
 
 PIN, OTHER = Pin(bytes(32)), Pin(bytes([1]) * 32)
@@ -245,7 +245,7 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_opened_again(
             store = stack.enter_context(PinStore(file, clock=lambda: now))
             shutil.copy(file, file.with_name("copy"))
             file.with_name("copy").replace(file)
-        monkeypatch.setattr("dynpin.clientstore.file.open_database", open_and_replace)
+        monkeypatch.setattr("dynpin.clientstore.store.database.open_database", open_and_replace)
         if when == "at first":
             store = stack.enter_context(PinStore(file, clock=lambda: now))
         assert store.known_host("new.test") is not None
@@ -291,7 +291,7 @@ def test_a_program_that_starts_after_the_file_was_removed_begins_with_no_pins(st
 
 
 def test_without_an_index_sqlite_is_asked(store: PinStore, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynpin.clientstore.file.wal_index", lambda _: None)
+    monkeypatch.setattr("dynpin.clientstore.store.database.wal_index", lambda _: None)
     with PinStore(file) as other:
         generation = other.generation()
         asked = statements(other)
@@ -308,7 +308,7 @@ def test_an_index_that_does_not_move_with_a_write_is_trusted_no_more(
     with PinStore(aside) as another, monkeypatch.context() as patch:
         another.pin("a.test", [PIN])
         stranger = past_sqlite.wal_index(aside)
-        patch.setattr("dynpin.clientstore.file.wal_index", lambda _: stranger)
+        patch.setattr("dynpin.clientstore.store.database.wal_index", lambda _: stranger)
         with PinStore(file) as misled:
             misled.pin("b.test", [PIN])
             assert misled.known_host("new.test") is None

@@ -13,8 +13,8 @@ import trustme
 
 from dynpin import KnownPinnedHost, Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce
-from dynpin.clientstore.formats import read_toml
-from dynpin.clientstore.static import static_entry
+from dynpin.clientstore.store.formats import read_toml
+from dynpin.clientstore.store.static import static_entry
 from dynpin.lab.network import TLSServer
 
 from ..scenarios import Clock

@@ -13,8 +13,8 @@ import pytest
 
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.check import check
-from dynpin.clientstore.usage import BATCH, MOST
+from dynpin.clientstore.store.check import check
+from dynpin.clientstore.store.usage import BATCH, MOST
 
 from ..scenarios import BASE, Clock
 from .test_store import writes

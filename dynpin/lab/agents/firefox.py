@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from dynpin.clientstore import Peer
-from dynpin.clientstore.schema import IN_MEMORY
+from dynpin.clientstore.store.schema import IN_MEMORY
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely

@@ -16,8 +16,8 @@ from typing import TypedDict
 import httpx
 
 from dynpin.clientstore import PinStore, Reporter, ReportQueue, enforce, pin_violation
-from dynpin.clientstore.chains import verified_chain
-from dynpin.clientstore.hooks import note_response, tell_site
+from dynpin.clientstore.enforcement.chains import verified_chain
+from dynpin.clientstore.transports import note_response, tell_site
 from dynpin.clientstore.httpx import PinnedClient
 from dynpin.errors import StoreError
 from dynpin.header import ENFORCE_NAME

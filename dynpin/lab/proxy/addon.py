@@ -18,11 +18,11 @@ from mitmproxy import connection, ctx, http, tls
 from mitmproxy.proxy import server_hooks
 from OpenSSL import SSL
 
-from dynpin.clientstore.enforcement import Enforcement, Peer, PrivateRoots, Reporter
-from dynpin.clientstore.explain import explain_violation
-from dynpin.clientstore.reporting import ReportMode, ReportQueue
+from dynpin.clientstore.enforcement.decision import Enforcement, Peer, PrivateRoots, Reporter
+from dynpin.clientstore.enforcement.explain import explain_violation
+from dynpin.clientstore.reports.queue import ReportMode, ReportQueue
 from dynpin.clientstore.responses import take_in
-from dynpin.clientstore.store import PinStore
+from dynpin.clientstore.store.pinstore import PinStore
 from dynpin.errors import InvalidHost, PinValidationError, StoreError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host

@@ -11,7 +11,7 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from dynpin.clientstore.enforcement import Enforcement, Peer, request_site
+from dynpin.clientstore.enforcement.decision import Enforcement, Peer, request_site
 from dynpin.errors import PinValidationError
 
 __all__ = ["GuardedConnection", "PinRefusal", "ShutConnection"]

@@ -21,10 +21,10 @@ from urllib.request import (
 )
 
 from dynpin._version import __version__
-from dynpin.clientstore.roots import same_roots
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import enforce
 from dynpin.errors import PinValidationError
+
+from ..enforcement import Enforcement, guard, same_roots
+from ..store import PinStore
 
 __all__ = ["Post", "reporting_context"]
 
@@ -171,4 +171,6 @@ def _printable(text: str) -> str:
 
 def reporting_context(context: ssl.SSLContext | None, store: PinStore) -> ssl.SSLContext:
     """A context that trusts what `context` trusts, shows no client certificate, is enforced and reports nothing."""
-    return enforce(same_roots(context), store, reporter=None)
+    enforced = same_roots(context)
+    guard(enforced, Enforcement(store))
+    return enforced

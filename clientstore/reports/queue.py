@@ -12,29 +12,29 @@ import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from dynpin.clientstore.report_table import (
-    Added,
-    Delivery,
-    QueuedReport,
-    claim,
-    full_since,
-    insert,
-    select,
-    settle,
-    waiting,
-)
-from dynpin.clientstore.schema import IN_MEMORY
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.table import registrable_domain
 from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import canonical_host
 from dynpin.report import Report
 
+from ..store import IN_MEMORY, PinStore, Select, registrable_domain, selecting
+from .table import (
+    Added,
+    Delivery,
+    QueuedReport,
+    all_reports,
+    claim,
+    full_since,
+    insert,
+    settle,
+    waiting,
+)
+
 if TYPE_CHECKING:
-    from dynpin.clientstore.posting import Post
+    from .posting import Post
 
 __all__ = ["Delivery", "QueuedReport", "ReportMode", "ReportQueue"]
 
@@ -43,7 +43,7 @@ logger = logging.getLogger("dynpin.clientstore")
 ReportMode = Literal["all", "same-domain", "off"]
 _HOUR = 3600.0
 # How long a process that ends waits for the report that is on its way.
-_GRACE = 5.0
+_GRACE = 0.5
 
 
 class ReportQueue:
@@ -100,20 +100,34 @@ class ReportQueue:
         Raises:
             StoreError: where the file cannot be written.
         """
-        refusal = self._refusal(report.hostname, report.noted_hostname, report_uri)
+        refusal = self._refusal(report.hostname, report.noted_hostname or report.hostname, report_uri)
         if refusal is not None:
             logger.info("no report about %s is sent: %s", report.hostname, refusal)
             return "declined"
-        now = self.store.clock()
-        with self.store.writing() as connection:
-            added = insert(connection, report, report_uri, now)
-        if added == "declined":
-            logger.warning("a report about %s was dropped: the queue of reports is full", report.hostname)
+        added = self.store.database.write(partial(self._insert, report, report_uri))
         if added == "queued" and self.background:
             self.start()
         return added
 
-    def _refusal(self, host: str, noted_host: str | None, report_uri: str) -> str | None:
+    def add_soon(self, report: Report, report_uri: str) -> None:
+        """:meth:`add` for an event loop's thread: the report is written in the background, and not waited for."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            try:
+                added = self._insert(report, report_uri, connection)
+            except Exception:
+                logger.exception("the report about %s could not be kept", report.hostname)
+                raise
+            if added == "queued" and self.background:
+                self.start()  # it waits for this transaction
+
+        if self._refusal(report.hostname, report.noted_hostname or report.hostname, report_uri) is None:
+            self.store.database.write_later(job)
+
+    def _insert(self, report: Report, report_uri: str, connection: sqlite3.Connection) -> Added:
+        return insert(connection, report, report_uri, self.store.clock())
+
+    def _refusal(self, host: str, noted_host: str, report_uri: str) -> str | None:
         """Why a report is never sent there, or None."""
         if self.mode == "off":
             return "reports are switched off"
@@ -126,7 +140,7 @@ class ReportQueue:
             return f"its report-uri {report_uri[:200]!r} is neither http nor https"
         if target == host:
             return "its report-uri is the very host that fails Pin Validation"
-        if self.mode == "same-domain" and registrable_domain(target) != registrable_domain(noted_host or host):
+        if self.mode == "same-domain" and registrable_domain(target) != registrable_domain(noted_host):
             return f"its report-uri {target} belongs to another registrable domain"
         return None
 
@@ -138,8 +152,7 @@ class ReportQueue:
         Raises:
             StoreError: where the file cannot be read.
         """
-        with self.store.reading() as connection:
-            return select(connection)
+        return all_reports(self.store.database.select)
 
     def pending(self) -> list[QueuedReport]:
         """The reports that wait to be sent, oldest first."""
@@ -151,10 +164,11 @@ class ReportQueue:
         Raises:
             StoreError: where the file cannot be written.
         """
-        with self.store.writing() as connection:
-            if report_id is None:
-                return connection.execute("DELETE FROM reports").rowcount
-            return connection.execute("DELETE FROM reports WHERE id = ?", (report_id,)).rowcount
+        where = "" if report_id is None else " WHERE id = ?"
+        parameters = () if report_id is None else (report_id,)
+        return self.store.database.write(
+            lambda connection: connection.execute(f"DELETE FROM reports{where}", parameters).rowcount  # noqa: S608
+        )
 
     # -- sending ------------------------------------------------------------------------------------------------
 
@@ -174,7 +188,7 @@ class ReportQueue:
             tried.add(report.id)
             if post is None:
                 # Imported when there is something to send: urllib.request takes longer than a handshake.
-                from dynpin.clientstore.posting import Post  # noqa: PLC0415
+                from .posting import Post  # noqa: PLC0415
 
                 post = Post(self.store, self.context, self.timeout)
             failure = post(report.report_uri, report.body)
@@ -183,33 +197,36 @@ class ReportQueue:
 
     def _claim(self, tried: set[int], early: bool) -> QueuedReport | None:
         """Take the next report for this process alone: others leave it for as long as the lease lasts."""
-        now = self.store.clock()
-        with self.store.writing() as connection:
-            if full_since(connection, now, self.max_per_hour) is not None:
+
+        def job(connection: sqlite3.Connection) -> QueuedReport | None:
+            now = self.store.clock()
+            if full_since(selecting(connection), now, self.max_per_hour) is not None:
                 return None
             until = float("inf") if early else now
-            report_id = next((id_ for id_, _ in self._sendable(connection, until) if id_ not in tried), None)
+            due = (id_ for id_, _ in self._sendable(selecting(connection), until) if id_ not in tried)
+            report_id = next(due, None)
             return None if report_id is None else claim(connection, report_id, now)
 
+        return self.store.database.write(job)
+
     def _settle(self, report: QueuedReport, failure: str | None) -> Delivery:
-        with self.store.writing() as connection:
-            delivery = settle(connection, report, failure, self.store.clock())
+        delivery = self.store.database.write(lambda connection: settle(connection, report, failure, self.store.clock()))
         if failure is not None:
             logger.info("the report about %s was not taken by %s: %s", report.host, report.report_uri, failure)
         return delivery
 
     def _next_attempt_at(self) -> float | None:
         """When there is something to do next, or None while nothing waits."""
-        with self.store.reading() as connection:
-            due = next((at for _, at in self._sendable(connection, float("inf"))), None)
-            if due is None:
-                return None
-            full = full_since(connection, self.store.clock(), self.max_per_hour)
-            return due if full is None else max(due, full + _HOUR)
+        select = self.store.database.select
+        due = min((at for _, at in self._sendable(select, float("inf"))), default=None)
+        if due is None:
+            return None
+        full = full_since(select, self.store.clock(), self.max_per_hour)
+        return due if full is None else max(due, full + _HOUR)
 
-    def _sendable(self, connection: sqlite3.Connection, until: float) -> Iterator[tuple[int, float]]:
-        """The number and the time of each report that waits for no later time and may be sent, soonest first."""
-        for report_id, next_attempt_at, host, noted_host, report_uri in waiting(connection, until):
+    def _sendable(self, select: Select, until: float) -> Iterator[tuple[int, float]]:
+        """The number and the time of each report that is due by then and may be sent, in the order of sending."""
+        for report_id, next_attempt_at, host, noted_host, report_uri in waiting(select, until):
             if self._refusal(host, noted_host, report_uri) is None:
                 yield report_id, next_attempt_at
 
@@ -304,5 +321,6 @@ def _farewell() -> None:
         queue.wait(max(0.0, end - time.monotonic()))
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_farewell)

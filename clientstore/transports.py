@@ -8,14 +8,15 @@ from copy import copy
 from typing import Any, Protocol
 from urllib.request import getproxies
 
-from dynpin.clientstore.enforcement import Peer, PrivateRoots, Reporter, request_site
-from dynpin.clientstore.reporting import ReportMode
-from dynpin.clientstore.responses import hardener, own_store, take_in
-from dynpin.clientstore.store import PinStore
-from dynpin.clientstore.tls import peer_of
 from dynpin.errors import InvalidHost, PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host
+
+from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
+from .enforcement.guards import peer_of
+from .reports.queue import ReportMode
+from .responses import hardener, own_store, take_in
+from .store.pinstore import PinStore
 
 __all__ = ["PinnedClientBase", "note_response", "tell_site", "with_hooks"]
 

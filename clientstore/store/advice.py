@@ -13,10 +13,7 @@ from pathlib import Path
 
 from dynpin.errors import StoreError
 
-__all__ = ["BUSY_TIMEOUT_MS", "check_command", "forget_command", "put_back", "store_error", "store_errors"]
-
-# How long a write waits for another process that writes.
-BUSY_TIMEOUT_MS = 30_000
+__all__ = ["DamagedRow", "check_command", "forget_command", "put_back", "store_error", "store_errors"]
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -50,8 +47,16 @@ def put_back(path: Path) -> str:
     return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
 
 
+class DamagedRow(sqlite3.DatabaseError):
+    """The row of a host is not what was written."""
+
+    def __init__(self, host: object) -> None:
+        super().__init__(f"the entry of {str(host)[:300]!r} is damaged")
+        self.host = str(host)
+
+
 @contextmanager
-def store_errors(path: Path | str) -> Generator[None]:
+def store_errors(path: Path | None) -> Generator[None]:
     """Turn what SQLite and the file system raise into a StoreError that names the file and the way out."""
     try:
         yield
@@ -61,11 +66,14 @@ def store_errors(path: Path | str) -> Generator[None]:
         raise store_error(path, error) from error
 
 
-def store_error(path: Path | str, error: sqlite3.Error | OSError) -> StoreError:
-    """The StoreError that says what happened to the file, and what to do."""
+def store_error(path: Path | None, error: sqlite3.Error | OSError) -> StoreError:
+    """The StoreError that says what happened to the file, and what to do; one that is a StoreError stays as it is."""
+    if isinstance(error, StoreError):
+        return error
+    what = "the pin store in memory" if path is None else f"the pin store {path}"
     if isinstance(error, OSError):
-        return StoreError(f"the pin store {path} cannot be used: {error.strerror or error}. {_of_the_system(error)}")
-    return StoreError(f"the pin store {path} cannot be used: {error}. {_of_sqlite(path, error)}")
+        return StoreError(f"{what} cannot be used: {error.strerror or error}. {_of_the_system(error)}")
+    return StoreError(f"{what} cannot be used: {error}. {_of_sqlite(path, error)}")
 
 
 def _of_the_system(error: OSError) -> str:
@@ -78,7 +86,12 @@ def _of_the_system(error: OSError) -> str:
     return "Check the permissions of the file and of its folder."
 
 
-def _of_sqlite(path: Path | str, error: sqlite3.Error) -> str:
+def _of_sqlite(path: Path | None, error: sqlite3.Error) -> str:
+    if isinstance(error, DamagedRow):
+        return (
+            f"Connections to it are refused. To give up this one entry:  {forget_command(error.host, path)}  or, to "
+            f"save all others:  {check_command(path, '--repair')}"
+        )
     # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
     kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
     if kind == "CANTOPEN":
@@ -94,9 +107,9 @@ def _of_sqlite(path: Path | str, error: sqlite3.Error) -> str:
             f"Where that is not it:  {check_command(path)}"
         )
     if kind in ("BUSY", "LOCKED"):
-        return f"Another process holds it; a write waits for that {BUSY_TIMEOUT_MS // 1000} seconds at most."
+        return "Nothing is wrong with it: another process was writing for longer than a second. Try again."
     return (
-        f"Nothing is enforced or sent until it is mended. To save what can be read:  {check_command(path, '--repair')}"
+        f"Connections are refused until it can be read. To save what can be read:  {check_command(path, '--repair')}"
         "  or move the file away to start with no pins."
     )
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, cast
 
-from dynpin.clientstore.formats.fields import Fields
 from dynpin.errors import InvalidPinFile, UnpinnableKey
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import Pin
 
+from .fields import Fields, shown
+from .json import decode
+from .limits import MOST_ENTRIES, too_many, whole_text
+
 __all__ = ["read_chromium"]
 
+_FORM = "Chromium's JSON"
 # JSON with comments: a string is taken first, so that what looks like a comment within one stays.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _NAME = re.compile(r"[A-Z][A-Za-z0-9_-]*")
 
 
 def read_chromium(
-    text: str, keys: str, *, now: float, origin: str | None = None
+    lines: Iterable[str], keys: Iterable[str], *, now: float, origin: str | None = None
 ) -> tuple[list[KnownPinnedHost], list[str]]:
     """The static pins of Chromium's list; its HSTS and other entries have no pins and are left out.
 
     Args:
-        text: the JSON with its comments.
-        keys: the `.pins` file: a name, then a `sha256/` pin, a certificate or a public key.
+        lines: the JSON with its comments: an open text file, or the lines of a text. It is read as a whole.
+        keys: likewise the `.pins` file: a name, then a `sha256/` pin, a certificate or a public key.
         now: seconds since the epoch, UTC: when the pins are noted.
         origin: the name of the file, for a person to read.
 
@@ -34,35 +37,55 @@ def read_chromium(
         the entries, and the names of the pinsets that also forbid keys, which no pin can express.
 
     Raises:
-        InvalidPinFile: where one of the two is no such file, or a name in the one is missing in the other.
+        InvalidPinFile: where one of the two is no such file, a name in the one is missing in the other, or more than
+            10,000 entries have pins.
     """
-    loaded = _json(text)
-    by_name = dict(_keys(keys))
-    pinsets: dict[str, tuple[list[Pin], str | None]] = {}
-    forbidding: list[str] = []
-    for number, pinset in enumerate(_objects(loaded, "pinsets"), start=1):
-        fields = Fields(pinset, f"pinset {number}")
-        name = fields.text("name") or ""
-        names = fields.texts("static_spki_hashes")
-        missing = [key for key in names if key not in by_name]
-        if missing:
-            raise fields.wrong(f"{name} names keys that the .pins file has not: {', '.join(missing)}")
-        pinsets[name] = ([by_name[key] for key in names], fields.text("report_uri"))
-        if fields.texts("bad_static_spki_hashes"):
-            forbidding.append(name)
+    loaded = _json(whole_text(lines, _FORM))
+    by_name = dict(_keys(whole_text(keys, _FORM)))
+    pinsets: dict[str, _PinSet] = {}
+    for number, members in enumerate(_objects(loaded, "pinsets"), start=1):
+        try:
+            name, pinset = _pinset(Fields(members), by_name)
+        except ValueError as error:
+            raise InvalidPinFile(f"pinset {number}: {error}") from None
+        pinsets[name] = pinset
     entries: list[KnownPinnedHost] = []
-    for number, entry in enumerate(_objects(loaded, "entries"), start=1):
-        fields = Fields(entry, f"entry {number} ({entry.get('name', 'no name')})")
-        pins_of = fields.text("pins")
-        if pins_of is None:
+    for number, members in enumerate(_objects(loaded, "entries"), start=1):
+        if members.get("pins") in (None, ""):
             continue
-        if pins_of not in pinsets:
-            raise fields.wrong(f"there is no pinset {pins_of}")
-        pins, report_uri = pinsets[pins_of]
-        covers = fields.truth("include_subdomains") or fields.truth("include_subdomains_for_pinning")
-        members = {"host": fields.text("name"), "include_subdomains": covers, "report_uri": report_uri}
-        entries.append(Fields(members, f"entry {number}").static(pins, [], now, origin))
-    return entries, forbidding
+        if len(entries) == MOST_ENTRIES:
+            raise too_many(_FORM)
+        try:
+            entries.append(_entry(Fields(members), pinsets, now, origin))
+        except ValueError as error:
+            raise InvalidPinFile(f"entry {number} ({shown(members.get('name', 'no name'))}): {error}") from None
+    return entries, [name for name, pinset in pinsets.items() if pinset.forbids]
+
+
+class _PinSet(NamedTuple):
+    pins: list[Pin]
+    report_uri: str | None
+    forbids: bool
+
+
+def _pinset(fields: Fields, by_name: dict[str, Pin]) -> tuple[str, _PinSet]:
+    name = fields.text("name") or ""
+    names = fields.texts("static_spki_hashes")
+    missing = [key for key in names if key not in by_name]
+    if missing:
+        raise ValueError(f"{name} names keys that the .pins file has not: {', '.join(map(shown, missing[:5]))}")
+    forbids = bool(fields.texts("bad_static_spki_hashes"))
+    return name, _PinSet([by_name[key] for key in names], fields.text("report_uri"), forbids)
+
+
+def _entry(fields: Fields, pinsets: dict[str, _PinSet], now: float, origin: str | None) -> KnownPinnedHost:
+    name = fields.text("pins") or ""
+    if name not in pinsets:
+        raise ValueError(f"there is no pinset {shown(name)}")
+    pinset = pinsets[name]
+    covers = fields.truth("include_subdomains") or fields.truth("include_subdomains_for_pinning")
+    members = {"host": fields.text("name"), "include_subdomains": covers, "report_uri": pinset.report_uri}
+    return Fields(members).static(pinset.pins, [], now, origin)
 
 
 def _json(text: str) -> dict[str, object]:
@@ -70,7 +93,7 @@ def _json(text: str) -> dict[str, object]:
         return found[0] if found[0].startswith('"') else " "
 
     try:
-        loaded: object = json.loads(_STRING_OR_COMMENT.sub(keep_strings, text))
+        loaded = decode(_STRING_OR_COMMENT.sub(keep_strings, text))
     except (ValueError, RecursionError) as error:
         raise InvalidPinFile(f"the file is not JSON with comments: {error}") from None
     if not isinstance(loaded, dict):
@@ -97,7 +120,7 @@ def _keys(text: str) -> Iterator[tuple[str, Pin]]:
             if line.startswith("-----END "):
                 if name is None:
                     raise InvalidPinFile(f"{where}: a key without a name before it")
-                yield name, _pin("\n".join(block) + "\n", where)
+                yield name, _key("\n".join(block) + "\n", where)
                 name, block = None, []
             continue
         if not line or line.startswith("#"):
@@ -105,7 +128,7 @@ def _keys(text: str) -> Iterator[tuple[str, Pin]]:
         if line.startswith("sha256/"):
             if name is None:
                 raise InvalidPinFile(f"{where}: a pin without a name before it")
-            yield name, Fields({"pin": [line]}, where).pins("pin")[0]
+            yield name, _pin(line, where)
             name = None
         elif name == "PinsListTimestamp" and line.isdigit():
             name = None  # when Chromium's own list was made
@@ -117,7 +140,14 @@ def _keys(text: str) -> Iterator[tuple[str, Pin]]:
         raise InvalidPinFile("the .pins file ends in the middle of a key")
 
 
-def _pin(pem: str, where: str) -> Pin:
+def _pin(text: str, where: str) -> Pin:
+    try:
+        return Pin.from_base64(text.removeprefix("sha256/"))
+    except ValueError as error:
+        raise InvalidPinFile(f"{where}: {error}") from None
+
+
+def _key(pem: str, where: str) -> Pin:
     try:
         return Pin.from_bytes(pem.encode())
     except UnpinnableKey as error:

@@ -12,17 +12,18 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
-from dynpin.clientstore.table import registrable_domain
 from dynpin.report import Report
+
+from ..store import Select, registrable_domain
 
 __all__ = [
     "Added",
     "Delivery",
     "QueuedReport",
+    "all_reports",
     "claim",
     "full_since",
     "insert",
-    "select",
     "settle",
     "waiting",
 ]
@@ -38,9 +39,9 @@ _FIRST_BACKOFF, _LONGEST_BACKOFF = 60.0, 6 * _HOUR
 _MAX_ATTEMPTS, _MAX_AGE = 20, 7 * 24 * _HOUR
 # How long a report that was claimed is left to whoever claimed it, who may have died.
 _LEASE = 300.0
-# One attacker can show any number of chains: he fills the share of the host that he attacks, and no other's. Who has
-# a domain has any number of hosts, and fills the share of the domain alone.
-_MAX_PENDING, _MAX_PENDING_PER_DOMAIN, _MAX_PENDING_PER_HOST = 1_000, 200, 50
+# One attacker can show any number of chains, and who has a domain has any number of hosts. So a full share drops the
+# oldest report of whatever has the most, and the newest of each host goes first.
+_MAX_PENDING, _MAX_PENDING_PER_HOST = 1_000, 20
 
 # A server may send 100 kB of certificates that no chain needs. What counts is in the validated chain, which stays.
 _MAX_BODY = 65_536
@@ -70,7 +71,7 @@ class QueuedReport:
 
     id: int
     host: str
-    noted_host: str | None
+    noted_host: str
     report_uri: str
     body: str
     created_at: float
@@ -97,35 +98,45 @@ class Delivery:
 
 
 def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now: float) -> Added:
-    """Queue a report, unless the same one was queued within the hour, or too many wait."""
+    """Queue a report, unless the same one was queued within the hour; where too many wait, older ones are dropped."""
     report = _cut(report)
     # What is sent twice is counted once: what happened makes the difference, not when (§2.1.4).
     members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
     fingerprint = hashlib.sha256(json.dumps([members, report_uri]).encode()).hexdigest()
     connection.execute("DELETE FROM reports WHERE next_attempt_at IS NULL AND created_at < ?", (now - _MAX_AGE,))
-    earlier = connection.execute(
+    for created_at, next_attempt_at in connection.execute(
         "SELECT created_at, next_attempt_at FROM reports WHERE fingerprint = ?", (fingerprint,)
-    ).fetchone()
-    if earlier is not None:
-        if earlier[1] is not None or 0 <= now - earlier[0] < _REPEAT_AFTER:
+    ).fetchall():
+        if next_attempt_at is not None or 0 <= now - created_at < _REPEAT_AFTER:
             return "repeated"
         connection.execute("DELETE FROM reports WHERE fingerprint = ?", (fingerprint,))
     noted_host = report.noted_hostname or report.hostname
-    within = "." + registrable_domain(noted_host)
-    of_host, of_domain, in_all = connection.execute(
-        "SELECT count(*) FILTER (WHERE coalesce(noted_host, host) = ?),"
-        " count(*) FILTER (WHERE substr('.' || coalesce(noted_host, host), ?) = ?), count(*)"
-        " FROM reports WHERE next_attempt_at IS NOT NULL",
-        (noted_host, -len(within), within),
-    ).fetchone()
-    if of_host >= _MAX_PENDING_PER_HOST or of_domain >= _MAX_PENDING_PER_DOMAIN or in_all >= _MAX_PENDING:
-        return "declined"
     connection.execute(
-        "INSERT INTO reports (fingerprint, host, noted_host, report_uri, body, created_at, attempts, next_attempt_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-        (fingerprint, report.hostname, report.noted_hostname, report_uri, report.to_json(), now, now),
+        "INSERT INTO reports (fingerprint, host, noted_host, domain, report_uri, body, created_at, attempts,"
+        " next_attempt_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?)",
+        (
+            *(fingerprint, report.hostname, noted_host, registrable_domain(noted_host), report_uri),
+            *(report.to_json(), now, now),
+        ),
     )
+    _drop_what_is_too_much(connection, noted_host)
     return "queued"
+
+
+def _drop_what_is_too_much(connection: sqlite3.Connection, noted_host: str) -> None:
+    # The newest of a host is never dropped for its own share.
+    connection.execute(
+        "DELETE FROM reports WHERE id IN (SELECT id FROM reports WHERE next_attempt_at IS NOT NULL AND noted_host = ?"
+        " ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        (noted_host, _MAX_PENDING_PER_HOST),
+    )
+    (pending,) = connection.execute("SELECT count(*) FROM reports WHERE next_attempt_at IS NOT NULL").fetchall()[0]
+    if pending > _MAX_PENDING:
+        connection.execute(
+            "DELETE FROM reports WHERE id = (SELECT id FROM (SELECT id,"
+            " count(*) OVER (PARTITION BY noted_host) AS of_host, count(*) OVER (PARTITION BY domain) AS of_domain"
+            " FROM reports WHERE next_attempt_at IS NOT NULL) ORDER BY of_host DESC, of_domain DESC, id LIMIT 1)"
+        )
 
 
 def _cut(report: Report) -> Report:
@@ -138,27 +149,32 @@ def _cut(report: Report) -> Report:
     return report
 
 
-def select(connection: sqlite3.Connection) -> list[QueuedReport]:
+def all_reports(select: Select) -> list[QueuedReport]:
     """Every report, the sent and the given up included, oldest first."""
-    return [QueuedReport(*row) for row in connection.execute(f"{_SELECT} ORDER BY id")]
+    return [QueuedReport(*row) for row in select(f"{_SELECT} ORDER BY id", ())]
 
 
-def waiting(connection: sqlite3.Connection, until: float) -> list[tuple[int, float, str, str | None, str]]:
-    """Id, next attempt, host, noted host and report-uri of each report whose next attempt is due by then, in order."""
-    # Not the bodies: a thousand of them are a hundred megabytes, read inside a transaction.
-    return connection.execute(
-        "SELECT id, next_attempt_at, host, noted_host, report_uri FROM reports WHERE next_attempt_at <= ?"
-        " ORDER BY next_attempt_at, id",
+def waiting(select: Select, until: float) -> list[tuple[int, float, str, str, str]]:
+    """Id, next attempt, host, noted host and report-uri of each report that is due by then, in the order of sending.
+
+    The newest of each host comes first, and of those the newest of each domain, so that noise holds up nobody else.
+    """
+    # Not the bodies: a thousand of them are a hundred megabytes.
+    return select(
+        "SELECT id, next_attempt_at, host, noted_host, report_uri FROM (SELECT *, row_number() OVER"
+        " (PARTITION BY domain, turn ORDER BY id DESC) AS domain_turn FROM (SELECT *, row_number() OVER"
+        " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?))"
+        " ORDER BY turn, domain_turn, id DESC",
         (until,),
-    ).fetchall()
+    )
 
 
-def full_since(connection: sqlite3.Connection, now: float, most: int) -> float | None:
+def full_since(select: Select, now: float, most: int) -> float | None:
     """Where `most` reports or more were tried within the hour: when the first of them was; else None."""
-    count, first = connection.execute(
+    ((count, first),) = select(
         "SELECT count(*), min(attempted_at) FROM reports WHERE attempted_at > ? AND attempted_at <= ?",
         (now - _RATE_WINDOW, now),
-    ).fetchone()
+    )
     if count < most:
         return None
     return now if first is None else float(first)  # none at all, where none may be
@@ -166,7 +182,7 @@ def full_since(connection: sqlite3.Connection, now: float, most: int) -> float |
 
 def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedReport:
     """Take a report: nobody else does for as long as the lease lasts. What is returned is as it was before."""
-    row = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchone()
+    ((*row,),) = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchall()
     connection.execute(
         "UPDATE reports SET attempts = attempts + 1, attempted_at = ?, next_attempt_at = ? WHERE id = ?",
         (now, now + _LEASE, report_id),

@@ -14,7 +14,6 @@ __all__ = [
     "inner",
     "is_context",
     "is_strict",
-    "session_id",
     "unverified_chain",
     "verified_chain",
 ]
@@ -85,12 +84,6 @@ def unverified_chain(connection: _Connection) -> tuple[bytes, ...]:
     """The certificates as the server sent them, DER, leaf first."""
     tls = inner(connection)
     return () if tls is None else der(tls.get_unverified_chain())
-
-
-def session_id(connection: _Connection) -> bytes | None:
-    """The id of the TLS session that the connection has made or resumed."""
-    session = connection.session
-    return None if session is None else bytes(session.id)
 
 
 def der(chain: list[Certificate] | None) -> tuple[bytes, ...]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from dynpin.clientstore.advice import forget_command
+from dynpin.durations import duration
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import chain_pins
 from dynpin.report import rfc3339
 from dynpin.validation import Validation
 
-if TYPE_CHECKING:
-    from dynpin.clientstore.store import PinStore
+from ..store import forget_command
 
-__all__ = ["Explanation", "duration", "explain_unverified", "explain_violation"]
+__all__ = ["Explanation", "explain_unverified", "explain_violation"]
 
-_DAY = 86_400.0
+
+class _Store(Protocol):
+    @property
+    def path(self) -> Path | str: ...
+    @property
+    def is_default(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Explanation:
 
 
 def explain_violation(
-    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: PinStore
+    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: _Store
 ) -> Explanation:
     """What a PinValidationError says.
 
@@ -77,13 +82,13 @@ def explain_violation(
     else:
         origin = f"noted {age} ago from {by}, {until}"
     if known.is_expired(now):
-        meaning = "Whoever pinned it chose to refuse it from then on. Nothing was sent."
+        meaning = "They were set to refuse the host from then on. No request was sent."
         way_out = "Get the new pins, or give these up"
     elif known.certificates:
-        meaning = "This is an attack, or the site has renewed its certificate. Nothing was sent."
+        meaning = "This is an attack, or the site has renewed its certificate. No request was sent."
         way_out = "If you know that the new certificate is right"
     else:
-        meaning = "This is an attack, or the site changed its key without a backup pin. Nothing was sent."
+        meaning = "This is an attack, or the site changed its key without a backup pin. No request was sent."
         way_out = "If you know that the new key is right"
     in_memory = isinstance(store.path, str)
     return Explanation(
@@ -98,33 +103,23 @@ def explain_violation(
     )
 
 
-def explain_unverified(validation: Validation, cause: str, store: PinStore) -> str:
+def explain_unverified(validation: Validation, cause: str, store: _Store) -> str:
     """The message for a pinned host on a connection that proves nothing about its chain."""
     known = validation.known_host
     host = validation.host if known is None else known.host
     return (
         f"{validation.host} is pinned, but {cause}.\n"
-        "  A chain that was not verified proves nothing, so its pins cannot be checked. Nothing was sent.\n"
+        "  A chain that was not verified proves nothing, so its pins cannot be checked. No request was sent.\n"
         "  Turn certificate and host name verification on again for this connection,\n"
         f"  or give up the pins:  {_removal(host, store)}"
     )
 
 
-def _removal(host: str, store: PinStore) -> str:
+def _removal(host: str, store: _Store) -> str:
     """What forgets the pins of a host: a command, or a call where they are in memory, which no command reaches."""
     if isinstance(store.path, str):
         return f"store.forget({host!r})"
     return forget_command(host, None if store.is_default else store.path)
-
-
-def duration(seconds: float) -> str:
-    """A length of time in the unit that a person would choose: ``"3 days"``, ``"1 hour"``, ``"20 seconds"``."""
-    for size, unit in ((_DAY, "day"), (3600.0, "hour"), (60.0, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    count = max(0, int(seconds))
-    return f"{count} second{'s' if count != 1 else ''}"
 
 
 def _column(label: str, values: Sequence[str]) -> list[str]:

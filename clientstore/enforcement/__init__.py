@@ -1,0 +1,33 @@
+"""The guards on ssl's classes, and the one decision behind them."""
+
+from .chains import unverified_chain, verified_chain
+from .contexts import guard
+from .decision import Enforcement, Handshake, OnMismatch, Peer, Pins, PrivateRoots, Proof, Reporter, request_site
+from .explain import Explanation, explain_violation
+from .guards import ObjectGuard, SocketGuard, peer_of
+from .roots import refuse_certificate, refuse_setting, same_roots
+from .violations import pin_violation
+
+__all__ = [
+    "Enforcement",
+    "Explanation",
+    "Handshake",
+    "ObjectGuard",
+    "OnMismatch",
+    "Peer",
+    "Pins",
+    "PrivateRoots",
+    "Proof",
+    "Reporter",
+    "SocketGuard",
+    "explain_violation",
+    "guard",
+    "peer_of",
+    "pin_violation",
+    "refuse_certificate",
+    "refuse_setting",
+    "request_site",
+    "same_roots",
+    "unverified_chain",
+    "verified_chain",
+]

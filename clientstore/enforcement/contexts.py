@@ -1,0 +1,181 @@
+"""Putting the guards into a context, and making sure that they are really in the way."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from typing import cast
+
+from dynpin.errors import UnenforceableContext
+
+from .chains import is_context
+from .decision import Enforcement
+from .guards import ObjectGuard, SocketGuard
+
+__all__ = ["guard"]
+
+_PROBE = "probe.invalid"
+# Ciphers that need no certificate, for the handshake of the probe alone: TLS 1.2 and anonymous.
+_ANONYMOUS = "AECDH:@SECLEVEL=0"
+# The pairs of classes whose handshake was seen to be checked.
+_probed: set[tuple[type, type]] = set()
+
+
+def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
+    """Have every client connection of the context checked by `enforcement`.
+
+    Raises:
+        UnenforceableContext: where that cannot be done, or would not be seen to work.
+    """
+    if not hasattr(context, "sslobject_class") or not hasattr(context, "wrap_bio"):
+        raise UnenforceableContext(
+            f"{type(context).__name__} is no ssl.SSLContext, so pins cannot be enforced on it; "
+            "give ssl.create_default_context() or your library's own SSLContext"
+        )
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise UnenforceableContext("a server's context meets no Pinned Host; enforce pins on the client's context")
+    target = _delegate(context)
+    if not any(enforcement.same_as(earlier) for earlier in _enforcements(target.sslsocket_class)):
+        bases = (target.sslsocket_class, target.sslobject_class)
+        try:
+            # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
+            classes = _subclass(SocketGuard, bases[0], enforcement), _subclass(ObjectGuard, bases[1], enforcement)
+        except TypeError as error:
+            raise _unenforceable(context, f"its sockets cannot be subclassed ({error})") from None
+        target.sslsocket_class, target.sslobject_class = classes
+    if not enforcement.allow_renegotiation:
+        # A renegotiation could change the certificate after the check.
+        context.options |= ssl.OP_NO_RENEGOTIATION
+    _probe(context, target)
+
+
+def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The context whose classes count: the context itself, or the one it hands its work to."""
+    # truststore.SSLContext makes its sockets by a context inside, which it does not show; _probe tells whether the
+    # classes set there are the ones in use.
+    delegate: object = getattr(context, "_ctx", None)
+    if not is_context(delegate):
+        return context
+    if sys.platform in ("darwin", "win32"):
+        raise UnenforceableContext(
+            f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, and that shows no "
+            "chain to hold pins against; use ssl.create_default_context(), with certifi's roots if need be"
+        )
+    return cast("ssl.SSLContext", delegate)
+
+
+def _subclass(guard: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
+    bases: tuple[type, ...] = (guard, base)
+    if issubclass(base, guard) or issubclass(guard, base):
+        bases = (base,) if issubclass(base, guard) else (guard,)
+    return type(
+        f"Enforced{base.__name__.removeprefix('Enforced')}",
+        bases,
+        {"dynpin_enforcements": (*_enforcements(base), enforcement)},
+    )
+
+
+def _enforcements(base: type) -> tuple[Enforcement, ...]:
+    return base.dynpin_enforcements if issubclass(base, SocketGuard | ObjectGuard) else ()
+
+
+def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
+    """Never let a context pass that only looks enforced: make a connection of each kind, and shake hands once."""
+    near, far = socket.socketpair()
+    with near, far:
+        try:
+            made = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=_PROBE)
+            wrapped = context.wrap_socket(near, do_handshake_on_connect=False, server_hostname=_PROBE)
+        except (TypeError, AttributeError, KeyError) as error:
+            raise _unenforceable(context, f"it cannot make a connection ({error})") from None
+        with wrapped:
+            if (
+                not isinstance(made, ObjectGuard)
+                or not isinstance(wrapped, SocketGuard)
+                or wrapped.dynpin_asked is None
+            ):
+                raise _unenforceable(context, "it makes its connections by other means than its classes name")
+    guards = _bare(target.sslsocket_class), _bare(target.sslobject_class)
+    if guards in _probed:
+        return
+    try:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_context(target) else target
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        client.sslsocket_class, client.sslobject_class = target.sslsocket_class, target.sslobject_class
+        if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):
+            raise _unenforceable(context, "its handshake is not seen")
+    except (TypeError, AttributeError, KeyError) as error:
+        raise _unenforceable(context, f"its handshake fails ({error})") from None
+    _probed.add(guards)
+
+
+def _bare(made: type) -> type:
+    """The class behind the guard."""
+    return next((base for base in made.__mro__ if not issubclass(base, SocketGuard | ObjectGuard)), made)
+
+
+def _server() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(_ANONYMOUS)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    return context.wrap_bio(incoming, outgoing, server_side=True), incoming, outgoing
+
+
+def _shakes_hands_as_object(client: ssl.SSLContext) -> bool:
+    client.set_ciphers(_ANONYMOUS)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    server, to_server, to_client = _server()
+    made = client.wrap_bio(to_client, to_server, server_hostname=_PROBE)
+    for _ in range(4):
+        for end in (made, server):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return isinstance(made, ObjectGuard) and made.dynpin_proof is not None
+
+
+def _shakes_hands_as_socket(client: ssl.SSLContext) -> bool:
+    server, to_server, to_client = _server()
+    near, far = socket.socketpair()
+    with near, far:
+        near.setblocking(False)
+        with client.wrap_socket(near, do_handshake_on_connect=False, server_hostname=_PROBE) as made:
+            for _ in range(4):
+                _step(made)
+                _pass_on(far, to_server)
+                _step(server)
+                far.sendall(to_client.read())
+            return isinstance(made, SocketGuard) and made.dynpin_proof is not None
+
+
+def _step(end: ssl.SSLSocket | ssl.SSLObject) -> None:
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
+        return
+
+
+def _pass_on(far: socket.socket, to_server: ssl.MemoryBIO) -> None:
+    far.setblocking(False)
+    try:
+        to_server.write(far.recv(65_536))
+    except BlockingIOError:
+        return
+    finally:
+        far.setblocking(True)
+
+
+def _unenforceable(context: ssl.SSLContext, why: str) -> UnenforceableContext:
+    maker = type(context).__module__.partition(".")[0]
+    if maker in ("gevent", "eventlet") or "gevent" in sys.modules or "eventlet" in sys.modules:
+        return UnenforceableContext(
+            f"pins cannot be enforced on the sockets that gevent or eventlet put in the place of ssl's: {why}. Leave ssl "
+            "unpatched (gevent: monkey.patch_all(ssl=False)), or make the pinned requests in a process of their own"
+        )
+    return UnenforceableContext(
+        f"pins cannot be enforced on {type(context).__module__}.{type(context).__name__}: {why}; use "
+        "ssl.create_default_context()"
+    )

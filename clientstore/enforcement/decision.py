@@ -1,0 +1,390 @@
+"""What happens at the end of a handshake: Pin Validation against the store, and what a failure sets off."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
+from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
+from dynpin.pins import Pin, chain_pins
+from dynpin.report import Report, build_report
+from dynpin.validation import Validation, validate
+
+from .chains import Certificate, der
+from .explain import explain_unverified, explain_violation
+
+__all__ = [
+    "Enforcement",
+    "Handshake",
+    "OnMismatch",
+    "Peer",
+    "Pins",
+    "PrivateRoots",
+    "Proof",
+    "Reporter",
+    "request_site",
+]
+
+# The error says it all to whoever catches it; a record is for programs that ask for one.
+logger = logging.getLogger("dynpin.clientstore")
+logger.addHandler(logging.NullHandler())
+
+PrivateRoots = Literal["enforce", "bypass"]
+OnMismatch = Literal["refuse", "report"]
+_REMEMBERED_NAMES = 256
+
+# Host and port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
+# site's, so only an adapter can tell; where none has, the report says that the port is unknown.
+request_site: ContextVar[tuple[str, int] | None] = ContextVar("dynpin_request_site", default=None)
+
+
+class Looked(Protocol):
+    """What a store says about a host: see :class:`dynpin.clientstore.store.LookUp`."""
+
+    @property
+    def known_host(self) -> KnownPinnedHost | None:
+        """The entry that applies, or None."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    @property
+    def state(self) -> object:
+        """The same object for as long as nobody has written."""
+        ...
+
+
+class Pins(Protocol):
+    """What the decision asks of a store; :class:`dynpin.clientstore.PinStore` is one."""
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is, for a person to read."""
+        ...
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the user's own store."""
+        ...
+
+    def look_up(self, name: str) -> Looked:
+        """What applies to a canonical host now."""
+        ...
+
+    def look(self) -> tuple[object, float]:
+        """The state and the time."""
+        ...
+
+
+class Reporter(Protocol):
+    """Takes violation reports to send (RFC 7469 §3): :class:`dynpin.clientstore.ReportQueue` is one."""
+
+    def add(self, report: Report, report_uri: str) -> object:
+        """Keep the report until it is sent; what fails here must not hide the violation.
+
+        On an event loop's thread a method ``add_soon`` with the same arguments is called instead, where there is one.
+        A method ``resume`` is called at the first handshake of a process, where there is one.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What one TLS handshake proved.
+
+    Attributes:
+        host: the name that TLS verified, canonical.
+        pins: the pins of the validated chain, leaf first; empty where nothing was proved.
+        validated: the chain that was verified, DER, leaf first.
+        served: the certificates that the server sent, DER.
+        reporter: takes reports about this connection, as :func:`~dynpin.clientstore.enforce` was told; those of a
+            report-only policy (RFC 7469 §2.3.2) go there too.
+    """
+
+    host: str
+    pins: tuple[Pin, ...]
+    validated: tuple[bytes, ...]
+    served: Callable[[], tuple[bytes, ...]]
+    reporter: Reporter | None = None
+
+
+class Proof:
+    """What a handshake proved, as OpenSSL holds it: DER and pins are made of it when somebody asks for them."""
+
+    def __init__(self, host: str, chain: list[Certificate] | None = None) -> None:
+        self.host = host
+        self.chain = chain or []
+
+    @cached_property
+    def validated(self) -> tuple[bytes, ...]:
+        """The chain in DER, leaf first."""
+        return der(self.chain)
+
+    @cached_property
+    def pins(self) -> tuple[Pin, ...]:
+        """The pins of the chain, leaf first."""
+        return tuple([pin for certificate in self.validated for pin in _certificate_pins(certificate)])
+
+
+@dataclass(slots=True)
+class Handshake:
+    """One finished handshake.
+
+    Attributes:
+        asked: the name that the caller gave, or None.
+        name: the name that TLS used; CPython writes international names in its own way, so it may differ.
+        strict: whether chain and host name were verified.
+        chain: the verified chain, leaf first; empty where the session was resumed.
+        resumed: whether a session was resumed, so that there is no chain.
+        earlier: what the handshake has proved that made the session which was offered, or None.
+        served: gives the certificates that the server sent, DER, for the report.
+        may_wait: whether the thread may wait for the disk; an event loop's must not.
+    """
+
+    asked: str | None
+    name: str | None
+    strict: bool
+    chain: list[Certificate]
+    resumed: bool
+    earlier: Proof | None
+    served: Callable[[], tuple[bytes, ...]]
+    may_wait: bool
+
+
+class _Passed(NamedTuple):
+    """A chain that has passed, in which state of the store, and from when to when it does."""
+
+    proof: Proof
+    state: object
+    since: float
+    until: float
+
+
+class Enforcement:
+    """The rule of one client: its store and its options. `asked` is what tells it from another one.
+
+    Attributes:
+        reporter: takes the violation reports, or None.
+    """
+
+    def __init__(
+        self,
+        store: Pins,
+        *,
+        on_mismatch: OnMismatch = "refuse",
+        private_roots: PrivateRoots = "enforce",
+        public_roots: frozenset[bytes] | None = None,
+        on_violation: Callable[[PinValidationError], None] | None = None,
+        reporter: Reporter | None = None,
+        allow_renegotiation: bool = False,
+        asked: object = None,
+    ) -> None:
+        if on_mismatch not in ("refuse", "report"):
+            raise ValueError(f'on_mismatch is "refuse" or "report", not {on_mismatch!r}')
+        self.store = store
+        self.on_mismatch: OnMismatch = on_mismatch
+        self.private_roots = private_roots
+        self.public_roots = public_roots
+        self.on_violation = on_violation
+        self.reporter = reporter
+        self.allow_renegotiation = allow_renegotiation
+        self._asked = asked
+        self._passed: dict[str, _Passed] = {}
+        self._pid = 0
+        if private_roots == "bypass" and public_roots is None:
+            self.public_roots = _public_roots()  # its absence is told now, not at the first handshake
+
+    def same_as(self, other: Enforcement) -> bool:
+        """Whether the other one was made for the same store with the same options."""
+        return self is other or (self._asked is not None and self._asked == other._asked)
+
+    def check(self, handshake: Handshake) -> Proof:
+        """Run Pin Validation for one finished handshake (RFC 7469 §2.6).
+
+        Returns:
+            what the handshake has proved, for noting and for a later resumption. Nothing was proved, and so nothing is
+            noted, where verification was off, and where only ``on_mismatch="report"`` let the connection through.
+
+        Raises:
+            PinValidationError: where the host is pinned to other keys, or where that cannot be found out.
+        """
+        passed = self._remembered(handshake)
+        if passed is not None:
+            return passed
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            # Not before: a server that forks its workers must be able to enforce first, and to open nothing.
+            getattr(self.reporter, "resume", lambda: None)()
+        try:
+            return self._check(handshake)
+        except PinValidationError as violation:
+            logger.error("Pin Validation failed: %s", violation, extra={"host": handshake.name})
+            if self.on_violation is not None:
+                try:
+                    self.on_violation(violation)
+                except Exception:
+                    logger.exception("the on_violation callback failed for %s", handshake.name)
+            if self.on_mismatch == "report":
+                return Proof(handshake.name or "")
+            raise
+
+    def _remembered(self, handshake: Handshake) -> Proof | None:
+        """What passed before and does again: same name, same chain, same state of the store, nothing expired."""
+        passed = self._passed.get(handshake.name or "")
+        if passed is None or not handshake.strict or handshake.resumed or handshake.asked != handshake.name:
+            return None
+        # OpenSSL compares certificates by their encodings.
+        if passed.proof.chain != handshake.chain or not handshake.chain:
+            return None
+        try:
+            state, now = self.store.look()
+        except StoreError:
+            return None  # the long way tells why
+        return passed.proof if state is passed.state and passed.since <= now <= passed.until else None
+
+    def _check(self, handshake: Handshake) -> Proof:
+        host = _canonical(handshake.name)
+        asked = host if handshake.asked == handshake.name else _canonical(handshake.asked)
+        if asked != host:
+            return self._check_two_names(host, asked)
+        # RFC 7469 §2.3.3: IP addresses are never pinned.
+        if is_ip_literal(host):
+            return Proof(host, handshake.chain if handshake.strict else None)
+        proof, unproved = Proof(host), None
+        if not handshake.strict:
+            unproved = "certificate or host name verification is switched off for this connection"
+        elif handshake.resumed:
+            # A resumed session has no chain of its own. What counts is that of the handshake which made it, for this
+            # very host, since OpenSSL does not look at the name again.
+            if handshake.earlier is None or handshake.earlier.host != host:
+                unproved = "its TLS session was resumed from a handshake that was not seen here"
+            else:
+                proof = handshake.earlier
+        else:
+            proof = Proof(host, handshake.chain)
+        looked = self._look_up(host)
+        known, now = looked.known_host, looked.now
+        if known is None:
+            self._remember(handshake, proof, looked, float("inf"))
+            return proof
+        if unproved is not None:
+            validation = validate(host, known, (), now=now)
+            raise PinValidationError(explain_unverified(validation, unproved, self.store), validation=validation)
+        validation = validate(host, known, proof.pins, certificates=proof.validated, now=now)
+        if not validation.ok and not self._bypassed(proof):
+            report = self._report(validation, known, proof, handshake, now)
+            raise PinValidationError(self._explained(validation, proof, now), validation=validation, report=report)
+        if validation.ok:
+            self._remember(handshake, proof, looked, float("inf") if known.expires_at is None else known.expires_at)
+        return proof
+
+    def _remember(self, handshake: Handshake, proof: Proof, looked: Looked, until: float) -> None:
+        if not proof.chain or handshake.resumed or handshake.name is None:
+            return
+        if len(self._passed) >= _REMEMBERED_NAMES:
+            self._passed.clear()
+        self._passed[handshake.name] = _Passed(proof, looked.state, looked.now, until)
+
+    def _check_two_names(self, host: str, asked: str) -> Proof:
+        """Ssl writes faß.test as fass.test, which is another host: neither may be pinned, and neither is noted."""
+        for name in (host, asked):
+            if not is_ip_literal(name) and self._look_up(name).known_host is not None:
+                raise PinValidationError(
+                    f"{name} is pinned, but TLS has verified {host} where {asked} was asked for. No request was sent. "
+                    f"Ask for the name that you mean in its ASCII form: {asked} or {host}"
+                )
+        return Proof(host)
+
+    def _look_up(self, host: str) -> Looked:
+        try:
+            return self.store.look_up(host)
+        except StoreError as error:
+            # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
+            raise PinValidationError(f"the pins of {host} cannot be read, so no request was sent: {error}") from error
+
+    def _explained(self, validation: Validation, proof: Proof, now: float) -> str:
+        assert validation.known_host is not None
+        try:
+            return str(explain_violation(validation, validation.known_host, proof.validated, now, self.store))
+        except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
+            logger.exception("the violation at %s could not be explained", proof.host)
+            return validation.reason
+
+    def _report(
+        self, validation: Validation, known: KnownPinnedHost, proof: Proof, handshake: Handshake, now: float
+    ) -> Report | None:
+        report: Report | None = None
+        try:
+            report = build_report(
+                host=validation.host,
+                port=_port(validation.host),
+                known_host=known,
+                served=handshake.served(),
+                validated=proof.validated,
+                now=now,
+            )
+            if self.reporter is not None and known.report_uri is not None:
+                soon = None if handshake.may_wait else getattr(self.reporter, "add_soon", None)
+                (soon or self.reporter.add)(report, known.report_uri)
+        except Exception:  # as above
+            logger.exception("the violation report about %s could not be kept", validation.host)
+        return report
+
+    def _bypassed(self, proof: Proof) -> bool:
+        # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
+        # then sends no report either.
+        if self.private_roots == "enforce" or self.public_roots is None or not proof.validated:
+            return False
+        return proof.validated[-1] not in self.public_roots
+
+
+def _canonical(name: str | None) -> str:
+    try:
+        return canonical_host(name or "")
+    except InvalidHost as error:
+        raise PinValidationError(
+            f"no pins can be looked up for this TLS connection: {error}. No request was sent. Connect by host name, "
+            "with server_hostname set."
+        ) from None
+
+
+def _port(host: str) -> int | None:
+    """The port of the request, where it is this host's: on the way to a site a proxy has a handshake of its own."""
+    site = request_site.get()
+    try:
+        return site[1] if site is not None and canonical_host(site[0]) == host else None
+    except InvalidHost:
+        return None
+
+
+# By certificate: a chain that was never seen has mostly issuers that were.
+@lru_cache(maxsize=1024)
+def _certificate_pins(certificate: bytes) -> tuple[Pin, ...]:
+    return chain_pins((certificate,))
+
+
+@lru_cache(maxsize=1)
+def _public_roots() -> frozenset[bytes]:
+    try:
+        import certifi  # noqa: PLC0415 - needed for this one option
+    except ImportError:
+        raise UnenforceableContext(
+            'private_roots="bypass" needs the list of public roots: pip install certifi'
+        ) from None
+    # Not by a context, which truststore's would not tell.
+    _, *roots = certifi.contents().split(ssl.PEM_HEADER)
+    return frozenset(
+        ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{root.partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}")
+        for root in roots
+    )

@@ -1,0 +1,282 @@
+"""The sockets that check: subclasses of ssl's, which hold the chain against the pins before the first byte.
+
+An ``ssl.SSLContext`` names the classes of its sockets. The two classes here take their place, so every library that
+takes a context is covered by the same few lines.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+from dynpin.errors import PinValidationError
+
+from .chains import inner, is_strict, unverified_chain
+from .decision import Enforcement, Handshake, Peer, Proof
+
+__all__ = ["ObjectGuard", "SocketGuard", "peer_of"]
+
+_REMEMBERED_SESSIONS = 1024
+
+
+def peer_of(connection: object) -> Peer | None:
+    """What the handshake of an enforced TLS socket or object proved, for the adapter that notes its response.
+
+    None where the object is no enforced connection, or its handshake has not passed.
+    """
+    if not isinstance(connection, SocketGuard | ObjectGuard) or connection.dynpin_proof is None:
+        return None
+    proof, reporter = connection.dynpin_proof, connection.dynpin_enforcements[-1].reporter
+    return Peer(proof.host, proof.pins, proof.validated, _served(connection), reporter)
+
+
+class _Guard:
+    """The state of the check on one connection; what the two guards below share."""
+
+    # More than one where a context is enforced for several stores: each must agree.
+    dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
+    # The end of an event loop is an SSLObject: its thread must not wait for the disk.
+    dynpin_may_wait: ClassVar[bool] = True
+    dynpin_server_side = False
+    dynpin_strict = True
+    dynpin_asked: str | None = None
+    dynpin_offered: ssl.SSLSession | None = None
+    dynpin_error: PinValidationError | None = None
+    dynpin_proof: Proof | None = None
+
+    def dynpin_begin(self, context: ssl.SSLContext) -> None:
+        """Before the handshake: raise again what has failed, and look whether the context is strict.
+
+        SSL_new copies the verify mode, so what counts is what held when the connection was made, which `_create` and
+        `connect` have looked at. A context that was loosened since refuses all the same. It is not looked at after
+        the handshake, which lasts as long as the other side likes.
+        """
+        if self.dynpin_error is not None:
+            raise self.dynpin_error
+        if self.dynpin_strict:
+            self.dynpin_strict = is_strict(context)
+
+    def dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
+        tls = inner(connection)
+        if self.dynpin_proof is not None or tls is None:
+            return
+        proof: Proof | None = None
+        handshake = Handshake(
+            asked=self.dynpin_asked,
+            name=tls.server_hostname,
+            strict=self.dynpin_strict,
+            chain=tls.get_verified_chain() or [],
+            resumed=tls.session_reused,
+            earlier=_proof_of(self.dynpin_offered),
+            served=_served(connection),
+            may_wait=self.dynpin_may_wait,
+        )
+        for enforcement in self.dynpin_enforcements:
+            try:
+                proof = enforcement.check(handshake)
+            except PinValidationError as error:
+                self.dynpin_error = error
+                raise
+        self.dynpin_proof = proof
+
+    def dynpin_explain(self, error: ssl.SSLError) -> None:
+        """Say why, where a server asked for a new handshake in the middle of a connection."""
+        if error.reason in ("NO_RENEGOTIATION", "SSLV3_ALERT_HANDSHAKE_FAILURE") and self.dynpin_proof is not None:
+            error.add_note(
+                f"dynpin lets no server renegotiate TLS, and {self.dynpin_proof.host} may have asked for that, for a "
+                "client certificate perhaps. If you want it:  enforce(context, store, allow_renegotiation=True)"
+            )
+
+
+class SocketGuard(_Guard, ssl.SSLSocket):
+    """An SSLSocket that shows nothing and sends nothing before its handshake has passed Pin Validation."""
+
+    @classmethod
+    def _create(
+        cls,
+        *args: Any,  # noqa: ANN401 - CPython's own
+        context: ssl.SSLContext,
+        do_handshake_on_connect: bool = True,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+        **options: Any,  # noqa: ANN401 - CPython's own
+    ) -> ssl.SSLSocket:
+        make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
+        strict = is_strict(context)
+        # The handshake comes below, when the guard knows what it needs.
+        made = cast(
+            "SocketGuard",
+            make(
+                *args,
+                context=context,
+                do_handshake_on_connect=False,
+                server_hostname=server_hostname,
+                session=session,
+                **options,
+            ),
+        )
+        made.dynpin_server_side = made.server_side
+        made.dynpin_strict = strict and is_strict(context)
+        made.dynpin_asked, made.dynpin_offered = server_hostname, session
+        made.do_handshake_on_connect = do_handshake_on_connect
+        if do_handshake_on_connect and inner(made) is not None:
+            try:
+                if made.gettimeout() == 0.0:
+                    raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
+                made.do_handshake()
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
+        self.dynpin_strict = is_strict(self.context)
+        super().connect(addr)
+
+    def connect_ex(self, addr: Any) -> int:  # noqa: ANN401 - an address of any family
+        self.dynpin_strict = is_strict(self.context)
+        return super().connect_ex(addr)
+
+    def do_handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - CPython's own
+        if self.dynpin_server_side:
+            super().do_handshake(*args, **options)
+            return
+        self.dynpin_begin(self.context)
+        super().do_handshake(*args, **options)
+        try:
+            self.dynpin_check(self)
+        except BaseException:
+            self.close()
+            raise
+
+    def dynpin_ready(self) -> None:
+        """Have the checking handshake pass before any I/O: OpenSSL would run one inside a write, unchecked."""
+        if self.dynpin_server_side:
+            return
+        if self.dynpin_error is not None:
+            raise self.dynpin_error
+        if inner(self) is None:
+            # Not connected, or shut down before its handshake: ssl would pass the bytes on as they are.
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        self.do_handshake()
+
+
+class ObjectGuard(_Guard, ssl.SSLObject):
+    """An SSLObject (asyncio, anyio, trio, TLS in TLS) that is guarded in the same way."""
+
+    dynpin_may_wait = False
+
+    @classmethod
+    def _create(
+        cls,
+        *args: Any,  # noqa: ANN401 - CPython's own
+        context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+        **options: Any,  # noqa: ANN401 - CPython's own
+    ) -> ssl.SSLObject:
+        make: Callable[..., ssl.SSLObject] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
+        strict = is_strict(context)
+        made = cast(
+            "ObjectGuard",
+            make(*args, context=context, server_hostname=server_hostname, session=session, **options),
+        )
+        made.dynpin_server_side = made.server_side
+        made.dynpin_strict = strict and is_strict(context)
+        made.dynpin_asked, made.dynpin_offered = server_hostname, session
+        return made
+
+    def do_handshake(self) -> None:
+        if self.dynpin_server_side:
+            super().do_handshake()
+            return
+        self.dynpin_begin(self.context)
+        super().do_handshake()
+        self.dynpin_check(self)
+
+    def dynpin_ready(self) -> None:
+        """As on the socket."""
+        if not self.dynpin_server_side:
+            self.do_handshake()
+
+
+# Every method of ssl.SSLSocket and ssl.SSLObject that moves bytes.
+SOCKET_IO = (
+    *("read", "write", "send", "sendall", "sendto", "sendmsg", "sendfile", "unwrap"),
+    *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
+)
+OBJECT_IO = ("read", "write", "unwrap")
+
+
+def _guarded(guard: type, name: str) -> Callable[..., object]:
+    """The method of the same name of the class behind the guard, run once the handshake has passed."""
+
+    def method(self: SocketGuard | ObjectGuard, *args: object, **kwargs: object) -> object:
+        if self.dynpin_proof is None:
+            self.dynpin_ready()
+        inherited: Callable[..., object] = getattr(super(guard, self), name)  # pyright: ignore[reportUnknownArgumentType]
+        try:
+            return inherited(*args, **kwargs)
+        except ssl.SSLError as error:
+            self.dynpin_explain(error)
+            raise
+
+    method.__name__ = name
+    method.__qualname__ = f"{guard.__qualname__}.{name}"
+    return method
+
+
+# What a handshake has proved, by the SSLSession object that was read from its connection. Never by the id of a session:
+# the server chooses that, and may choose it anew in a resumption, after what was offered has been accepted.
+_proofs: OrderedDict[int, tuple[ssl.SSLSession, Proof]] = OrderedDict()
+
+
+def _proof_of(session: ssl.SSLSession | None) -> Proof | None:
+    found = _proofs.get(id(session))
+    return found[1] if found is not None and found[0] is session else None
+
+
+def _session_property(base: type) -> property:
+    """`session`, which has to be read before a session can be resumed: what its handshake proved is remembered then."""
+    inherited: property = vars(base)["session"]
+
+    def read(self: SocketGuard | ObjectGuard) -> ssl.SSLSession | None:
+        session: ssl.SSLSession | None = inherited.__get__(self)
+        proof = self.dynpin_proof
+        if session is not None and proof is not None and proof.chain:
+            # The session is kept, so that no other object gets its id.
+            _proofs[id(session)] = session, proof
+            if len(_proofs) > _REMEMBERED_SESSIONS:
+                _proofs.popitem(last=False)
+        return session
+
+    def write(self: SocketGuard | ObjectGuard, session: ssl.SSLSession) -> None:
+        self.dynpin_offered = session
+        inherited.__set__(self, session)
+
+    return property(read, write, doc=inherited.__doc__)
+
+
+for _name in SOCKET_IO:
+    setattr(SocketGuard, _name, _guarded(SocketGuard, _name))
+for _name in OBJECT_IO:
+    setattr(ObjectGuard, _name, _guarded(ObjectGuard, _name))
+setattr(SocketGuard, "session", _session_property(ssl.SSLSocket))  # noqa: B010 - mypy has it as an attribute
+setattr(ObjectGuard, "session", _session_property(ssl.SSLObject))  # noqa: B010 - mypy has it as an attribute
+
+
+def _served(connection: ssl.SSLSocket | ssl.SSLObject) -> Callable[[], tuple[bytes, ...]]:
+    # Adapters keep a Peer with the connection. A strong reference back would leave each one to the garbage collector.
+    reference = weakref.ref(connection)
+
+    def served() -> tuple[bytes, ...]:
+        alive = reference()
+        return () if alive is None else unverified_chain(alive)
+
+    return served

@@ -1,0 +1,152 @@
+"""What every client takes besides its library's own options: how pins are enforced, and the store that it stands on."""
+
+from __future__ import annotations
+
+import ssl
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypedDict, TypeVar, Unpack, cast
+
+from dynpin.errors import PinValidationError
+
+from .enforcement import Enforcement, OnMismatch, PrivateRoots, Reporter, guard
+from .reports import ReportMode, ReportQueue
+from .store import PinStore, default_path
+
+__all__ = ["Harden", "Lease", "PinOptions", "enforce", "hardener", "split_options"]
+
+_Context = TypeVar("_Context", bound=ssl.SSLContext)
+
+
+class PinOptions(TypedDict, total=False):
+    """How pins are enforced. :func:`enforce` and every client of this package take these options.
+
+    Attributes:
+        on_mismatch: ``"refuse"`` (the default), or ``"report"`` to let a connection through that fails Pin Validation:
+            it is logged and reported, and its response notes nothing. That protects nobody. It shows what enforcing
+            would refuse, before you enforce.
+        private_roots: ``"enforce"`` (the default), or ``"bypass"`` for the browsers' rule: no Pin Validation for a
+            chain that ends in a root which is not among the public ones (RFC 7469 §2.6).
+        public_roots: the public roots of that rule, DER; None for those of `certifi`.
+        on_violation: called with each :class:`~dynpin.PinValidationError` before it is raised.
+        reporter: what becomes of the violation report where the host has a report-uri (RFC 7469 §3). ``"all"`` (the
+            default) keeps it in the store and sends it in the background; ``"same-domain"`` does so only where the
+            report-uri is within the pinned host's own registrable domain; ``"off"`` or None sends nothing; a
+            :class:`~dynpin.clientstore.Reporter` of your own takes it.
+        allow_renegotiation: True lets a server ask for a client certificate in the middle of a TLS 1.2 connection, as
+            IIS does. The pins are held against the first handshake alone then. The default is False.
+    """
+
+    on_mismatch: OnMismatch
+    private_roots: PrivateRoots
+    public_roots: Iterable[bytes] | None
+    on_violation: Callable[[PinValidationError], None] | None
+    reporter: Reporter | ReportMode | None
+    allow_renegotiation: bool
+
+
+class Harden(Protocol):
+    """:func:`enforce` with the store and the options of one client."""
+
+    def __call__(self, context: _Context, /) -> _Context:
+        """Harden the context, and return it."""
+        ...
+
+
+def enforce(context: _Context, store: PinStore, **options: Unpack[PinOptions]) -> _Context:
+    """Make every connection of this context refuse a wrong key before it sends a request, and return the context.
+
+    Works on any client ``ssl.SSLContext``: your own roots, client certificates and options stay as they are. A refusal
+    raises :class:`~dynpin.PinValidationError` out of the handshake, which each HTTP library treats as the certificate
+    failure that it is.
+
+    Args:
+        context: the context to harden. It must verify certificates and host names. Where it does not, connections to
+            Known Pinned Hosts are refused and nothing is noted.
+        store: the Known Pinned Hosts.
+        options: see :class:`PinOptions`.
+
+    Raises:
+        UnenforceableContext: where pins cannot be enforced: on a server's context, on an object that is no context, or
+            on one that leaves verification to the operating system.
+    """
+    return hardener(store, options)(context)
+
+
+def hardener(store: PinStore, options: PinOptions) -> Harden:
+    """How one client hardens its contexts, each in the same way: a client may make one for every connection.
+
+    Raises:
+        TypeError: for an option that does not exist.
+    """
+    unknown = sorted(options.keys() - PinOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"there is no option {', '.join(unknown)}; there are {', '.join(PinOptions.__annotations__)}")
+    public_roots = options.get("public_roots")
+    public = None if public_roots is None else frozenset(public_roots)
+    enforcement = Enforcement(
+        store,
+        on_mismatch=options.get("on_mismatch", "refuse"),
+        private_roots=options.get("private_roots", "enforce"),
+        public_roots=public,
+        on_violation=options.get("on_violation"),
+        allow_renegotiation=options.get("allow_renegotiation", False),
+        asked=(store, {**options, "public_roots": public}),
+    )
+    reporter = options.get("reporter", "all")
+
+    def harden(context: _Context, /) -> _Context:
+        if enforcement.reporter is None and reporter is not None:
+            # The queue trusts what the first context trusts.
+            enforcement.reporter = (
+                ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
+            )
+        guard(context, enforcement)
+        return context
+
+    return harden
+
+
+def split_options(options: dict[str, object]) -> PinOptions:
+    """Take the options of :class:`PinOptions` out of a client's keyword arguments; the library's own are left."""
+    return cast("PinOptions", {name: options.pop(name) for name in PinOptions.__annotations__ if name in options})
+
+
+class Lease:
+    """The store of one client: the one it was given; or for None the user's own, which all such clients share.
+
+    The connections of the shared one are closed when the last of its clients is closed or gone. A client that is used
+    again afterwards opens them again.
+
+    Args:
+        store: the store that the client was given, or None.
+        client: the client; when it is gone the lease has ended.
+    """
+
+    def __init__(self, store: PinStore | None, client: object) -> None:
+        self.store = _shared(client) if store is None else store
+        self._end = weakref.finalize(client, _let_go, self.store) if store is None else None
+
+    def end(self) -> None:
+        """End the lease: the client is closed. A store that the client was given stays as it is."""
+        if self._end is not None:
+            self._end()
+
+
+_stores: dict[str, PinStore] = {}
+_users: dict[int, int] = {}
+
+
+def _shared(client: object) -> PinStore:
+    path = str(default_path())
+    store = _stores.get(path)
+    if store is None:
+        store = _stores.setdefault(path, PinStore())
+    _users[id(store)] = _users.get(id(store), 0) + 1
+    return store
+
+
+def _let_go(store: PinStore) -> None:
+    _users[id(store)] -= 1
+    if not _users[id(store)]:
+        store.rest()

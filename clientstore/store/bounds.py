@@ -1,0 +1,166 @@
+"""How many hosts a store notes: a stranger fills his own share, and nobody else's (RFC 7469 §4.4).
+
+Firefox evicted entries by a score, so a page that named a thousand hosts pushed the real pins out. Here no pin that is
+alive is ever evicted. What has expired makes room, and then the new host is refused.
+
+Who owns a name can make any number of names below it, and none beside it. So each name from the registrable domain down
+has a bound on the hosts below it, and half of that is kept for the hosts one label below.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from dynpin.hosts import superdomains
+
+from .table import reversed_name
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+__all__ = ["Bounds", "Refusal", "read_refusals", "registrable_domain"]
+
+_EVERYWHERE = ""
+_NOTED = "source = 'header' AND origin IS NULL"
+_MAX_REFUSALS = 100
+# How often a refusal is written down for a scope, and a full store looked through, in seconds.
+_ONCE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A bound that kept a host from being noted.
+
+    Attributes:
+        scope: the name below which the hosts were counted; empty for all hosts of the store.
+        host: the last host that was refused.
+        bound: how many hosts may be noted there.
+        refused_at: when, seconds since the epoch, UTC, to the hour.
+    """
+
+    scope: str
+    host: str
+    bound: int
+    refused_at: float
+
+    def __str__(self) -> str:
+        where = f"below {self.scope}" if self.scope else "in all"
+        return f"{self.host} was not noted: the store notes at most {self.bound} hosts {where}, and evicts none of them"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many hosts a store notes from headers. What a person pins or imports is not counted.
+
+    Attributes:
+        in_all: in all.
+        per_domain: below one registrable domain.
+        per_name: below any other name.
+        own_domains: domains below which only `in_all` counts, since no stranger can make names there.
+    """
+
+    in_all: int
+    per_domain: int
+    per_name: int
+    own_domains: frozenset[str]
+
+    def refusal(self, connection: sqlite3.Connection, host: str, now: float) -> Refusal | None:
+        """Why a host that is new is not noted, or None; inside the transaction that would note it."""
+        for scope, bound in self._scopes(host):
+            if self._is_full(connection, scope, host, bound):
+                _remove_expired(connection, scope, now)
+                if self._is_full(connection, scope, host, bound):
+                    refusal = Refusal(scope, host, bound, now)
+                    _keep(connection, refusal)
+                    return refusal
+        return None
+
+    def _scopes(self, host: str) -> Iterator[tuple[str, int]]:
+        yield _EVERYWHERE, self.in_all
+        domain = registrable_domain(host)
+        above = superdomains(host)
+        if host == domain or not self.own_domains.isdisjoint((host, *above)):
+            return
+        for name in reversed(above[: above.index(domain) + 1] if domain in above else ()):
+            yield name, self.per_domain if name == domain else self.per_name
+
+    @staticmethod
+    def _is_full(connection: sqlite3.Connection, scope: str, host: str, bound: int) -> bool:
+        first, last = _below(scope)
+        # Counted no further than the bound.
+        (found,) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
+            f" WHERE {_NOTED} AND reversed >= ? AND reversed < ? LIMIT ?)",
+            (first, last, bound),
+        ).fetchall()[0]
+        if found >= bound:
+            return True
+        if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < bound // 2:
+            return False
+        (deeper,) = connection.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
+            f" WHERE {_NOTED} AND reversed >= ? AND reversed < ?"
+            # The label next to the scope is not the last one.
+            " AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
+            (first, last, len(first), len(first), bound),
+        ).fetchall()[0]
+        return bool(deeper >= bound // 2)
+
+
+def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> None:
+    if scope == _EVERYWHERE:
+        # This walks over every host, so a flood may cause it once an hour and no more.
+        purged = connection.execute("SELECT value FROM facts WHERE name = 'purged_at'").fetchall()
+        if purged and 0 <= now - float(purged[0][0]) < _ONCE:
+            return
+        connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (now,))
+    connection.execute(
+        f"DELETE FROM hosts WHERE {_NOTED} AND reversed >= ? AND reversed < ? AND expires_at < ?",  # noqa: S608
+        (*_below(scope), now),
+    )
+
+
+def _below(scope: str) -> tuple[str, str]:
+    """The first reversed name below a scope, and the first behind them all."""
+    if scope == _EVERYWHERE:
+        return "", "\U0010ffff"
+    start = reversed_name(scope)
+    return f"{start}\0", f"{start[:-1]}/"  # "/" comes behind "." in ASCII
+
+
+def _keep(connection: sqlite3.Connection, refusal: Refusal) -> None:
+    """Keep it for a person to see, once an hour for each scope, so that a flood does not write all the time."""
+    connection.execute(
+        "INSERT INTO refusals VALUES (?, ?, ?, ?) ON CONFLICT (scope) DO UPDATE"
+        " SET host = excluded.host, bound = excluded.bound, refused_at = excluded.refused_at"
+        " WHERE abs(refused_at - excluded.refused_at) >= ?",
+        (refusal.scope, refusal.host, refusal.bound, refusal.refused_at, _ONCE),
+    )
+    connection.execute(
+        "DELETE FROM refusals WHERE scope NOT IN (SELECT scope FROM refusals ORDER BY refused_at DESC LIMIT ?)",
+        (_MAX_REFUSALS,),
+    )
+
+
+def read_refusals(rows: list[tuple[str, str, int, float]]) -> list[Refusal]:
+    """The refusals of the rows of ``SELECT scope, host, bound, refused_at FROM refusals``."""
+    return [Refusal(*row) for row in rows]
+
+
+_suffixes: PublicSuffixList | None = None
+
+
+@lru_cache(maxsize=1024)
+def registrable_domain(host: str) -> str:
+    """The public suffix of a host and one label more; the host itself where it has none."""
+    # Imported when a host is new: reading the list of public suffixes takes longer than all of a look-up.
+    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
+
+    global _suffixes  # noqa: PLW0603 - read once a process
+    if _suffixes is None:
+        _suffixes = PublicSuffixList()
+    return _suffixes.privatesuffix(host) or host

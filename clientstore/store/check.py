@@ -1,0 +1,175 @@
+"""Whether a store's file is sound, and how what is left of a damaged one is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dynpin.errors import InvalidHost, StoreError
+from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
+
+from .advice import DamagedRow, put_back
+from .database import Database
+from .files import log_of
+from .last_seen import describe_jump, read_seen_at
+from .schema import OtherFile, create, version_of
+from .table import COLUMNS, entry_of, put
+
+__all__ = ["Repair", "check", "repair"]
+
+_MAX_FAULTS = 20
+_PAGE = 1_000
+_OTHER_TABLES = ("overrides", "refusals", "facts", "reports")
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What became of a damaged store.
+
+    Attributes:
+        kept: how many hosts the new file has.
+        aside: where the damaged file is now.
+    """
+
+    kept: int
+    aside: Path
+
+
+def check(path: Path, now: float) -> list[str]:
+    """Every fault of a store's file, in words; an empty list for a sound one. Nothing is changed.
+
+    A row that is missing altogether cannot be seen, by nothing in the file.
+    """
+    path = path.resolve()
+    if not path.exists():
+        return [f"there is no pin store at {path}"]
+    faults: list[str] = []
+    if stat.S_IMODE(path.stat().st_mode) & 0o022:
+        faults.append(f"others may write to {path}, and so change your pins: chmod go-w {path}")
+    try:
+        database = Database(path)
+    except StoreError as error:
+        return [*faults, str(error)]
+    try:
+        found = [line for (line,) in database.select(f"PRAGMA integrity_check({_MAX_FAULTS})") if line != "ok"]
+        faults += [f"SQLite finds: {line}" for line in found]
+        faults += _faulty_rows(database)
+        seen_at = read_seen_at(database)
+        jump = None if seen_at is None else describe_jump(database, seen_at, now)
+        if jump is not None:
+            faults.append(jump)
+    except StoreError as error:
+        faults.append(str(error))
+    finally:
+        database.close()
+    return faults
+
+
+def repair(path: Path, now: float) -> Repair:
+    """Save what can be read of a damaged store into a new file in its place, and keep the damaged one aside.
+
+    Stop the programs that use the store first: those that still have it open refuse every connection from then on.
+
+    Raises:
+        StoreError: where nothing can be read, or the file is not damaged but a newer dynpin's or another program's;
+            it is left as it is.
+    """
+    path = path.resolve()
+    try:
+        version_of(path)
+    except OtherFile:
+        raise
+    except (StoreError, sqlite3.Error):
+        pass  # the damage
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.name}.damaged-{moment}")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        fresh = Path(folder) / path.name
+        create(fresh)
+        kept = _save(path, fresh, Path(folder) / "damaged")
+        if not kept:
+            raise StoreError(
+                f"no host can be read from the pin store {path}. To put a backup in its place, {put_back(path)}; or "
+                "move it away to start with no pins: each host is then trusted on first use again"
+            )
+        for source, target in ((path, aside), (log_of(path), log_of(aside))):
+            if source.exists():
+                shutil.copy2(source, target)
+        # The old log must not be read into the new file. Until that is in place the damaged one is there, so that no
+        # process ever finds nothing and starts without pins.
+        for suffix in ("-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        fresh.replace(path)
+    return Repair(kept, aside)
+
+
+def _faulty_rows(database: Database) -> list[str]:
+    faults: list[str] = []
+    last = ""
+    while len(faults) < _MAX_FAULTS:
+        rows = database.select(f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT {_PAGE}", (last,))  # noqa: S608
+        if not rows:
+            break
+        last = rows[-1][0]
+        faults += [fault for row in rows if (fault := _fault(row)) is not None]
+    return faults[:_MAX_FAULTS]
+
+
+def _fault(row: tuple[object, ...]) -> str | None:
+    """What is wrong with one row, or None."""
+    try:
+        entry = entry_of(row)
+        if canonical_host(entry.host) != entry.host or is_ip_literal(entry.host):
+            return f"{entry.host!r} is not the name of a host"
+    except (DamagedRow, InvalidHost) as error:
+        return str(error)
+    return None
+
+
+def _save(path: Path, fresh: Path, copy: Path) -> int:
+    """Copy every sound row that can be reached into the new file; returns how many hosts there are."""
+    for source, target in ((path, copy), (log_of(path), log_of(copy))):
+        if source.exists():
+            shutil.copyfile(source, target)
+    with (
+        contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as damaged,
+        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as target,
+    ):
+        # Without it, a file that is shorter than its first page says is not read at all.
+        with contextlib.suppress(sqlite3.DatabaseError):
+            damaged.execute("PRAGMA writable_schema=ON")
+        entries = {entry.host: entry for entry in _reachable(damaged)}
+        target.execute("PRAGMA synchronous=FULL")
+        target.execute("BEGIN")
+        put(target, entries.values())
+        for table in _OTHER_TABLES:
+            _copy(damaged, target, table)
+        target.execute("COMMIT")
+    return len(entries)
+
+
+def _reachable(damaged: sqlite3.Connection) -> Iterator[KnownPinnedHost]:
+    # From the first host to the damage, and from the last one back to it.
+    for direction in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for row in damaged.execute(f"SELECT {COLUMNS} FROM hosts ORDER BY host {direction}"):  # noqa: S608
+                if _fault(row) is None:
+                    yield entry_of(row)
+
+
+def _copy(damaged: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        cursor = damaged.execute(f"SELECT * FROM {table}")  # noqa: S608 - one of the above
+        names = [column[0] for column in cursor.description]
+        for row in cursor:
+            target.execute(
+                f"INSERT OR IGNORE INTO {table} ({','.join(names)}) VALUES ({','.join('?' * len(names))})",  # noqa: S608
+                row,
+            )

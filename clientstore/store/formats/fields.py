@@ -1,0 +1,195 @@
+"""One entry of a pin file, field by field: what every format with named fields shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from typing import cast
+
+from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
+from dynpin.pins import Pin
+from dynpin.report import FIRST_SECOND, LAST_SECOND
+
+from ..static import static_entry
+
+__all__ = ["Fields", "certificate_digest", "pinnable_host", "printable", "shown"]
+
+
+class Fields:
+    """The fields of one entry. Every method raises ValueError where a field is wrong; the reader adds the place."""
+
+    __slots__ = ("_get",)
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self._get = fields.get
+
+    def text(self, name: str) -> str | None:
+        """A field of text, or None where it is missing or empty."""
+        value = self._get(name)
+        if value is None or value == "":
+            return None
+        # What is not printable has no place in a name, a URI or a word, and would reach a terminal.
+        if isinstance(value, str) and value.isprintable():
+            return value
+        raise ValueError(f"{name} is {shown(value)}, not a line of text")
+
+    def truth(self, name: str) -> bool:
+        """A field that is true or false; false where it is missing."""
+        value = self._get(name)
+        if value in (None, "", False, "false", "0"):
+            return False
+        if value in (True, "true", "1"):
+            return True
+        raise ValueError(f"{name} is {shown(value)}, not true or false")
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts, or one text in which white space stands between them."""
+        value = self._get(name)
+        if value is None:
+            return []
+        if isinstance(value, str):
+            return value.split()
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is {shown(value)}, no list of texts")  # noqa: TRY004 - as every fault of a file
+        members = cast("list[object]", value)
+        for member in members:
+            if not isinstance(member, str):
+                raise ValueError(f"{name} has {shown(member)}, no text")  # noqa: TRY004 - likewise
+        return cast("list[str]", members)
+
+    def moment(self, name: str) -> float | None:
+        """A time in seconds since the epoch, from RFC 3339 text or a date of TOML; None where it is missing."""
+        value = self._get(name)
+        if value is None or value == "":
+            return None
+        moment = _moment(value)
+        if moment is None:
+            raise ValueError(
+                f"{name} is {shown(value)}, not a time such as 2027-01-31T00:00:00Z in the years 0001 to 9999"
+            )
+        return moment
+
+    def pins(self, name: str) -> list[Pin]:
+        """A list of pins; `sha256/`, as OkHttp and Chromium write it, may stand before each."""
+        return [Pin.from_base64(text.removeprefix("sha256/")) for text in self.texts(name)]
+
+    def certificates(self, name: str) -> list[bytes]:
+        """A list of SHA-256 digests of certificates, as openssl prints them."""
+        return [certificate_digest(text) for text in self.texts(name)]
+
+    def entry(self, now: float, origin: str | None = None) -> KnownPinnedHost:
+        """The entry that the fields describe; ``source`` says whether it is static, which it is where that is missing.
+
+        Args:
+            now: seconds since the epoch, UTC: when an entry without ``noted_at`` was noted.
+            origin: the name of the file; None where the field ``origin`` holds it.
+        """
+        pins, certificates = self.pins("pins"), self.certificates("certificates")
+        source = self.text("source") or "static"
+        origin = origin or self.text("origin")
+        if source == "static":
+            return self.static(pins, certificates, now, origin)
+        if source != "header":
+            raise ValueError(f'source is {shown(source)}, not "header" or "static"')
+        if certificates:
+            raise ValueError("no header names certificates: an entry that does is static")
+        return self._noted(pins, now, origin)
+
+    def static(
+        self, pins: Iterable[Pin], certificates: Iterable[bytes], now: float, origin: str | None = None
+    ) -> KnownPinnedHost:
+        """The static entry that the fields describe."""
+        expires_at = self.moment("expires_at")
+        on_expiry = self.text("on_expiry")
+        if expires_at is not None and on_expiry is None:
+            raise ValueError(
+                'it has expires_at and must say what comes then: on_expiry = "release" (as with no pins) or "refuse"'
+            )
+        noted_at = self.moment("noted_at")
+        return static_entry(
+            self.text("host") or "",
+            pins,
+            certificates=certificates,
+            include_subdomains=self.truth("include_subdomains"),
+            report_uri=self.text("report_uri"),
+            noted_at=now if noted_at is None else noted_at,
+            expires_at=expires_at,
+            on_expiry=cast("OnExpiry", on_expiry or "release"),  # static_entry checks it
+            origin=origin,
+        )
+
+    def _noted(self, pins: Iterable[Pin], now: float, origin: str | None) -> KnownPinnedHost:
+        noted_at, expires_at = self.moment("noted_at"), self.moment("expires_at")
+        if expires_at is None:
+            raise ValueError("it was noted from a header and has no expires_at")
+        if not pins:
+            raise ValueError("it has no pins")
+        return KnownPinnedHost(
+            host=pinnable_host(self.text("host") or ""),
+            pins=tuple(dict.fromkeys(pins)),
+            include_subdomains=self.truth("include_subdomains"),
+            report_uri=self.text("report_uri"),
+            noted_at=now if noted_at is None else noted_at,
+            expires_at=expires_at,
+            origin=origin,
+        )
+
+
+def pinnable_host(text: str) -> str:
+    """The canonical host that the text names.
+
+    Raises:
+        ValueError: where it names none (InvalidHost), or an IP address.
+    """
+    if not text.isprintable():  # idna's errors may quote it
+        raise ValueError(f"{shown(text)} is not a host name")
+    name = canonical_host(text)
+    if is_ip_literal(name):
+        raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
+    return name
+
+
+def certificate_digest(text: str) -> bytes:
+    """The SHA-256 of a certificate from its text: 64 hexadecimal digits, with or without colons.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    digits = text.removeprefix("sha256 Fingerprint=").replace(":", "")
+    try:
+        digest = bytes.fromhex(digits)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32 or len(digits) != 64:
+        raise ValueError(f"{text[:80]!r} is no SHA-256 of a certificate: 64 hexadecimal digits, with colons or without")
+    return digest
+
+
+def shown(value: object) -> str:
+    """A value as an error may show it on a terminal: escaped, and cut."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def printable(text: str) -> str:
+    """The text with a replacement for each character that would do something to a terminal."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    )
+
+
+def _moment(value: object) -> float | None:
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime.combine(value, time.min)
+        if isinstance(value, datetime):
+            seconds = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+            # An offset may lead out of the years that can be written.
+            return seconds if FIRST_SECOND <= seconds <= LAST_SECOND else None
+    except (ValueError, OverflowError):
+        return None
+    return None

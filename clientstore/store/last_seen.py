@@ -1,0 +1,99 @@
+"""The last time that a store has seen: what a clock that jumps is held against (RFC 7469 §2.3.3)."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from dynpin.durations import duration
+from dynpin.errors import StoreError
+from dynpin.report import rfc3339
+
+from .advice import check_command
+from .database import Database
+
+__all__ = ["ClockJump", "LastSeen", "describe_jump", "read_seen_at"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+ClockJump = Literal["warn", "refuse"]
+
+# Less than this is no news; more than that forward is a jump, or a store that nobody has used for long. In seconds.
+_TICK = 3_600.0
+_JUMP = 30 * 86_400.0
+
+
+class LastSeen:
+    """When the store was last used, as its file has it and as this process has seen it.
+
+    Args:
+        database: the store's.
+        on_jump: what becomes of a jump.
+    """
+
+    def __init__(self, database: Database, on_jump: ClockJump) -> None:
+        self._database = database
+        self._on_jump = on_jump
+        self._at: float | None = read_seen_at(database)
+
+    def look(self, now: float) -> None:
+        """Look whether the clock has jumped; a comparison, while it has not.
+
+        Raises:
+            StoreError: where pins have expired by a jump, and the store was told to refuse that.
+        """
+        seen_at = self._at
+        if seen_at is not None and 0.0 <= now - seen_at < _TICK:
+            return
+        jump = None if seen_at is None else describe_jump(self._database, seen_at, now)
+        if jump is not None:
+            if self._on_jump == "refuse" and seen_at is not None and now > seen_at:
+                raise StoreError(f"{jump}. If it is right:  {_acceptance(self._database.path)}")
+            logger.warning("%s", jump)
+        self._at = now
+        if not self._database.read_only:
+            self._database.write_later(self._keep)
+
+    def accept(self, now: float) -> None:
+        """Take `now` for right."""
+        self._at = now
+        self._database.write(self._keep)
+
+    def _keep(self, connection: sqlite3.Connection) -> None:
+        """Write it down, inside a transaction."""
+        connection.execute("INSERT OR REPLACE INTO facts VALUES ('seen_at', ?)", (self._at,))
+
+
+def read_seen_at(database: Database) -> float | None:
+    """When the store was last used, as its file has it: seconds since the epoch, UTC, to the hour."""
+    rows = database.select("SELECT value FROM facts WHERE name = 'seen_at'")
+    return float(rows[0][0]) if rows else None
+
+
+def describe_jump(database: Database, seen_at: float, now: float) -> str | None:
+    """What a person must be told about the clock, or None. Nothing is forgotten: expired rows stay in the file."""
+    moved = now - seen_at
+    if moved < -86_400.0:
+        return (
+            f"the clock reads {rfc3339(now)}, {duration(-moved)} before the last time seen: pins live longer than "
+            "they should until it is right again"
+        )
+    if moved <= _JUMP:
+        return None
+    ((expired,),) = database.select(
+        "SELECT count(*) FROM hosts WHERE expires_at >= ? AND expires_at < ?", (seen_at, now)
+    )
+    if not expired:
+        return None
+    hosts = "1 host" if expired == 1 else f"{expired} hosts"
+    return (
+        f"the clock reads {rfc3339(now)}, {duration(moved)} after the last time seen, and the pins of {hosts} have "
+        "expired meanwhile. If the clock is wrong, set it right and they hold again: dynpin hosts list --all "
+        "shows them"
+    )
+
+
+def _acceptance(path: Path | None) -> str:
+    return check_command(path, "--accept-clock")

@@ -1,0 +1,476 @@
+"""PinStore: the Known Pinned Hosts of a client (RFC 7469 §2.3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from dynpin.errors import InvalidHeader
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import KnownPinnedHost, OnExpiry, applicable, canonical_host
+from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting, note
+from dynpin.pins import Pin
+from dynpin.validation import Validation, validate
+
+from .advice import store_error
+from .bounds import Bounds, Refusal, read_refusals
+from .database import Database, State
+from .last_seen import ClockJump, LastSeen
+from .static import merge, preload, static_entry
+from .table import COLUMNS, delete, entry_of, host_and_superdomains, put
+
+__all__ = ["IN_MEMORY", "LookUp", "PinStore", "default_path"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+IN_MEMORY = ":memory:"
+_CACHED_NAMES = 4096
+_PAGE = 1_000
+# A response that only moves the expiry is written when it moves by more than this share of max-age.
+_WORTH_WRITING = 0.01
+
+
+class LookUp(NamedTuple):
+    """What the store says about a host at one moment.
+
+    Attributes:
+        known_host: the entry that applies, or None.
+        now: the moment, by the store's clock.
+        state: the same object for as long as nobody has written to the store.
+    """
+
+    known_host: KnownPinnedHost | None
+    now: float
+    state: State
+
+
+def default_path() -> Path:
+    """Where the user's own store is: ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder."""
+    named = os.environ.get("DYNPIN_STORE")
+    if named:
+        return Path(named)
+    from platformdirs import user_data_path  # noqa: PLC0415 - needed for this one path
+
+    return user_data_path("dynpin", appauthor=False) / "pins.sqlite"
+
+
+class PinStore:
+    """The Known Pinned Hosts of a client, kept in one SQLite file that threads and processes share safely.
+
+    What :meth:`note` returns as noted, updated or removed is on the disk. What another process has written is seen by
+    the next look-up. A store may be used across :func:`os.fork`.
+
+    Args:
+        path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is made with
+            mode 0600. A symbolic link is followed once, here.
+        clock: gives seconds since the epoch, UTC.
+        max_max_age: the cap on max-age in seconds (RFC 7469 §2.3.3, §4.1).
+        max_hosts: how many hosts are noted at most. A full store refuses new hosts and keeps the old ones.
+        max_hosts_per_domain: how many of them below one registrable domain. Below any other name a tenth of that, and
+            half of each share is kept for the hosts one label below, so that a hostile host fills its own share alone.
+        own_domains: domains of your own, below which only `max_hosts` counts.
+        partition: keeps a world of its own, in a file beside `path`: what is noted in one partition tells nothing in
+            another, against the super-cookie of RFC 7469 §5. A browser would take the site of the address bar.
+        on_clock_jump: ``"warn"``, or ``"refuse"`` to raise StoreError, and so to refuse every connection, where the
+            clock is 30 days past the last time seen and pins have expired by that, until a person decides
+            (``dynpin hosts check --accept-clock``).
+
+    Attributes:
+        path: the file, resolved; ``":memory:"`` for :meth:`private`.
+        is_default: whether it is the user's own store.
+        clock: as given.
+        database: what the store is kept in; for the other parts of this package.
+
+    Raises:
+        StoreError: where the file cannot be opened; the message tells how to recover.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        max_max_age: int = DEFAULT_MAX_MAX_AGE,
+        max_hosts: int = 1_000_000,
+        max_hosts_per_domain: int = 1_000,
+        own_domains: Iterable[str] = (),
+        partition: str | None = None,
+        on_clock_jump: ClockJump = "warn",
+    ) -> None:
+        self.path: Path | str = IN_MEMORY
+        if path is None or os.fspath(path) != IN_MEMORY:
+            file = default_path() if path is None else Path(path)
+            self.path = Path(os.path.realpath(file if partition is None else _partition_file(file, partition)))
+        self.is_default = path is None and partition is None
+        self.clock = clock
+        self.max_max_age = max_max_age
+        self.on_clock_jump: ClockJump = on_clock_jump
+        self._bounds = Bounds(
+            max_hosts,
+            max_hosts_per_domain,
+            max(1, max_hosts_per_domain // 10),
+            frozenset(map(canonical_host, own_domains)),
+        )
+        self.database = Database(self.path if isinstance(self.path, Path) else None)
+        try:
+            self._last_seen = LastSeen(self.database, on_clock_jump)
+            self._last_seen.look(clock())
+        except BaseException:
+            self.database.close()
+            raise
+
+    @classmethod
+    def private(cls, *, clock: Callable[[], float] = time.time, max_max_age: int = DEFAULT_MAX_MAX_AGE) -> Self:
+        """A store in memory, which forgets everything when it is closed: what was noted leaves no trace (§5)."""
+        return cls(IN_MEMORY, clock=clock, max_max_age=max_max_age)
+
+    def close(self) -> None:
+        """Close the file. Using the store afterwards raises StoreError."""
+        self.database.close()
+
+    def rest(self) -> None:
+        """Close the file for now; the next use opens it again."""
+        self.database.rest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def known_host(self, host: str) -> KnownPinnedHost | None:
+        """The entry that applies to a host now: its own, else the nearest superdomain's that covers it, or None.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be read.
+        """
+        return self.look_up(canonical_host(host)).known_host
+
+    def look_up(self, name: str) -> LookUp:
+        """The same for a canonical name, with the moment and the state of the store that it holds for.
+
+        Raises:
+            StoreError: where the file cannot be read.
+        """
+        state, now = self.look()
+        entries: tuple[KnownPinnedHost, ...] | None = state.cached.get(name)
+        if entries is None:
+            entries = self._entries(name)
+            if len(state.cached) >= _CACHED_NAMES:
+                state.cached.clear()
+            # Read after the look, so it is as new as the state or newer.
+            state.cached[name] = entries
+        return LookUp(applicable(entries, name, now), now, state)
+
+    def look(self) -> tuple[State, float]:
+        """The state of the store and the time: what a remembered decision is held against.
+
+        Raises:
+            StoreError: where the file cannot be read; or where the clock has jumped and ``on_clock_jump`` is
+                ``"refuse"``.
+        """
+        state = self.database.state()
+        now = self.clock()
+        self._last_seen.look(now)
+        return state, now
+
+    def validate(self, host: str, chain: Sequence[Pin], certificates: Sequence[bytes] = ()) -> Validation:
+        """Pin Validation of a validated chain, leaf first (RFC 7469 §2.6). A mismatch is returned, not raised.
+
+        Args:
+            host: the host that is connected to.
+            chain: the pins of the chain.
+            certificates: its certificates, DER; static entries may name exact ones.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be read.
+        """
+        name = canonical_host(host)
+        known, now, _ = self.look_up(name)
+        return validate(name, known, chain, certificates=certificates, now=now)
+
+    def entry(self, host: str) -> KnownPinnedHost | None:
+        """The host's own entry, alive or expired, or None: for a person who looks, not for Pin Validation.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be read.
+        """
+        name = canonical_host(host)
+        return next((entry for entry in self._entries(name) if entry.host == name), None)
+
+    def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
+        """Every Known Pinned Host by name, alive ones alone unless told otherwise.
+
+        Raises:
+            StoreError: where the file cannot be read.
+        """
+        return list(self.each(include_expired=include_expired))
+
+    def each(self, *, include_expired: bool = False) -> Iterator[KnownPinnedHost]:
+        """:meth:`hosts`, a thousand at a time: for a store that is too large for memory."""
+        now, last = self.clock(), ""
+        while rows := self.database.select(
+            f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT {_PAGE}",  # noqa: S608 - a constant
+            (last,),
+        ):
+            last = rows[-1][0]
+            for row in rows:
+                entry = self._decoded(row)
+                if include_expired or not entry.is_released(now):
+                    yield entry
+
+    def refusals(self) -> list[Refusal]:
+        """The bounds that kept hosts from being noted, the newest first."""
+        rows = self.database.select("SELECT scope, host, bound, refused_at FROM refusals ORDER BY refused_at DESC")
+        return read_refusals(rows)
+
+    def __len__(self) -> int:
+        ((count,),) = self.database.select(
+            "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse'",
+            (self.clock(),),
+        )
+        return int(count)
+
+    def __bool__(self) -> bool:
+        # An empty store is a store all the same: `store or PinStore()` must not replace it.
+        return True
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file cannot be written, so that nothing is noted."""
+        return self.database.read_only
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def note(
+        self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
+    ) -> Noting:
+        """Take in the Public-Key-Pins of one response, durably before this returns.
+
+        Args:
+            host: the host that responded, as TLS named it.
+            value: the header field value; or all field values of the response, of which only the first counts
+                (RFC 7469 §2.3.1). Never values joined by a comma: that text is malformed.
+            chain: the pins of the validated chain, leaf first; empty where TLS was not free of errors.
+            certificates: the certificates of that chain, DER; a static entry may name exact ones.
+
+        Returns:
+            the outcome with its reason; a malformed or invalid header is ``"ignored"`` and changes nothing.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be written, unless it is read-only: then the outcome is ``"ignored"``.
+        """
+        noting, must_write = self.preview(host, value, chain, certificates)
+        if not must_write:
+            return noting
+        name = canonical_host(host)
+        if self.read_only:
+            reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
+            logger.warning("%s", reason)
+            return Noting("ignored", reason, "2.5")
+        return self.database.write(partial(self._note, name, _first_header(value), chain, certificates))
+
+    def preview(
+        self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
+    ) -> tuple[Noting, bool]:
+        """What :meth:`note` would do, and whether it must write to the disk for that; nothing is written.
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be read.
+        """
+        name = canonical_host(host)
+        known, now, _ = self.look_up(name)
+        header = _first_header(value)
+        noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
+        return noting, noting.outcome != "ignored" and _worth_writing(known, noting.known_host)
+
+    def _note(
+        self,
+        name: str,
+        header: PublicKeyPins | InvalidHeader | None,
+        chain: Sequence[Pin],
+        certificates: Sequence[bytes],
+        connection: sqlite3.Connection,
+    ) -> Noting:
+        """Decide again under the write lock, since another process may have written; and write."""
+        now = self.clock()
+        sql, names = host_and_superdomains(name)
+        entries = [entry_of(row) for row in connection.execute(sql, names).fetchall()]
+        known = applicable(entries, name, now)
+        noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
+        if noting.outcome == "removed":
+            delete(connection, name)
+        if noting.known_host is not None:
+            if all(entry.host != name for entry in entries):
+                refusal = self._bounds.refusal(connection, name, now)
+                if refusal is not None:
+                    logger.warning("%s", refusal)
+                    return Noting("ignored", str(refusal), "2.3.3")
+            put(connection, [noting.known_host])
+        return noting
+
+    def pin(
+        self,
+        host: str,
+        pins: Iterable[Pin] = (),
+        *,
+        certificates: Iterable[bytes] = (),
+        include_subdomains: bool = False,
+        report_uri: str | None = None,
+        expires_at: float | None = None,
+        on_expiry: OnExpiry = "release",
+    ) -> KnownPinnedHost:
+        """Keep a static pin: preloaded, not learnt from a response (RFC 7469 §2.7). It replaces the host's entry.
+
+        A static pin stands until it expires or is forgotten; headers neither change nor remove it.
+
+        Args:
+            host: the name to pin; an IP address cannot be.
+            pins: the pins. A Backup Pin among them is what keeps a key change from locking you out.
+            certificates: SHA-256 digests of exact certificates, any of which is as good as a pin. The next renewal
+                breaks them, and a warning is logged: a pin survives a renewal that keeps the key.
+            include_subdomains: whether every subdomain is covered too.
+            report_uri: where violations are reported.
+            expires_at: seconds since the epoch, UTC; None never expires.
+            on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
+
+        Raises:
+            ValueError: for an IP address, with neither a pin nor a certificate, or for a time that no date can hold.
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be written.
+        """
+        entry = static_entry(
+            host,
+            pins,
+            certificates=certificates,
+            include_subdomains=include_subdomains,
+            report_uri=report_uri,
+            noted_at=self.clock(),
+            expires_at=expires_at,
+            on_expiry=on_expiry,
+        )
+
+        def job(connection: sqlite3.Connection) -> None:
+            put(connection, [entry])
+            connection.execute("DELETE FROM overrides WHERE host = ?", (entry.host,))
+
+        self.database.write(job)
+        return entry
+
+    def preload(self, entries: Iterable[KnownPinnedHost], origin: str) -> int:
+        """Have the store hold exactly these static pins of one origin: those that a program ships, at each start.
+
+        They replace what was noted from headers. What the user pinned by hand stands, and what he has forgotten is
+        not brought back (RFC 7469 §2.7). Entries of this origin that are not among them are removed. Nothing is
+        written where nothing has changed.
+
+        Returns:
+            how many of them are in the store.
+
+        Raises:
+            StoreError: where the file cannot be written.
+        """
+        return preload(self.database, entries, origin)
+
+    def merge(self, entries: Iterable[KnownPinnedHost], *, progress: Callable[[int], None] | None = None) -> int:
+        """Take in entries that a person imports: static ones as :meth:`pin` does, noted ones where they are newer.
+
+        A noted entry gives way to a living static one, and to one that was noted later; its max-age is capped as
+        that of a header is. The bounds on the number of hosts do not hold for what a person imports. Nothing is
+        written before all entries were read. Then they are written in batches, so that other processes can write in
+        between; an import that was stopped can be run again.
+
+        Args:
+            entries: the entries, read once.
+            progress: called with the number of entries that were merged so far.
+
+        Returns:
+            how many entries were taken in.
+
+        Raises:
+            StoreError: where the file cannot be written.
+        """
+        return merge(self.database, entries, now=self.clock(), max_max_age=self.max_max_age, progress=progress)
+
+    def forget(self, host: str) -> bool:
+        """Remove a host's own entry, alive, expired or damaged; True if it was alive (RFC 7469 §2.7).
+
+        Raises:
+            InvalidHost: for a name that cannot be made canonical.
+            StoreError: where the file cannot be written.
+        """
+        name, now = canonical_host(host), self.clock()
+
+        def job(connection: sqlite3.Connection) -> bool:
+            rows = connection.execute(
+                "SELECT origin, expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse' FROM hosts WHERE host = ?",
+                (now, name),
+            ).fetchall()
+            delete(connection, name)
+            if rows and rows[0][0] is not None:
+                connection.execute("INSERT OR IGNORE INTO overrides VALUES (?)", (name,))
+            return bool(rows and rows[0][1])
+
+        return self.database.write(job)
+
+    def accept_clock(self) -> None:
+        """Take the present time for right, after a jump that ``on_clock_jump="refuse"`` has refused."""
+        self._last_seen.accept(self.clock())
+
+    def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
+        return tuple([self._decoded(row) for row in self.database.select(*host_and_superdomains(name))])
+
+    def _decoded(self, row: tuple[object, ...]) -> KnownPinnedHost:
+        try:
+            return entry_of(row)
+        except sqlite3.Error as error:
+            raise store_error(self.database.path, error) from None
+
+
+def _partition_file(path: Path, partition: str) -> Path:
+    # Any text may name a partition, so its hash names the file; the text is kept inside by nobody, on purpose.
+    digest = hashlib.sha256(partition.encode()).hexdigest()[:32]
+    return path.with_name(f"{path.stem}.{digest}{path.suffix}")
+
+
+def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
+    # RFC 7469 §2.3.1: of several fields only the first is processed.
+    first = value if isinstance(value, str) else next(iter(value), None)
+    return None if first is None else _parsed(first)
+
+
+# A site sends the same text with every response.
+@lru_cache(maxsize=256)
+def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
+    try:
+        return PublicKeyPins.parse(value)
+    except InvalidHeader as error:
+        return error.with_traceback(None)
+
+
+def _worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
+    """Whether the disk must change: always, but for an expiry that only moves on a little.
+
+    A busy client does not write on every response, and what is on the disk never expires later than the truth.
+    """
+    if known is None or new is None or known.expires_at is None or new.expires_at is None:
+        return True
+    if replace(known, noted_at=new.noted_at, expires_at=new.expires_at) != new:
+        return True
+    moved = new.expires_at - known.expires_at
+    return not 0 <= moved <= _WORTH_WRITING * (new.expires_at - new.noted_at)

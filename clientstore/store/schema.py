@@ -1,0 +1,135 @@
+"""The tables of a pin store, how a new file is made, and how a file is known to be one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from dynpin.errors import StoreError
+
+from .advice import check_command, put_back
+from .files import log_of, making
+
+__all__ = ["SCHEMA", "OtherFile", "create", "version_of"]
+
+_VERSION = 1
+# "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
+_APPLICATION_ID = 0x64796E70
+
+SCHEMA = f"""
+PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {_VERSION};
+-- Keyed by the host and WITHOUT ROWID: a look-up goes down one tree, at a thousand hosts or a million.
+CREATE TABLE hosts (
+    host TEXT PRIMARY KEY,
+    pins BLOB NOT NULL,                     -- 32 bytes each
+    certificates BLOB NOT NULL,             -- 32 bytes each
+    include_subdomains INTEGER NOT NULL,
+    report_uri TEXT,
+    noted_at REAL NOT NULL,                 -- seconds since the epoch, UTC, as all times
+    expires_at REAL,
+    source TEXT NOT NULL,                   -- "header" or "static"
+    on_expiry TEXT NOT NULL,                -- "release" or "refuse"
+    origin TEXT,
+    reversed TEXT NOT NULL,                 -- the host, its labels from right to left, with a dot behind each
+    digest BLOB NOT NULL                    -- of all the above: SQLite does not see a page in the wrong place
+) WITHOUT ROWID;
+-- What visits have noted, by name: the bounds count it.
+CREATE INDEX noted ON hosts (reversed) WHERE source = 'header' AND origin IS NULL;
+CREATE INDEX hosts_by_origin ON hosts (origin) WHERE origin IS NOT NULL;
+-- Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
+CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Hosts that were not noted because a bound was reached, the last one of each scope.
+CREATE TABLE refusals (
+    scope TEXT PRIMARY KEY, host TEXT NOT NULL, bound INTEGER NOT NULL, refused_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE reports (
+    id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    host TEXT NOT NULL,
+    noted_host TEXT NOT NULL,
+    domain TEXT NOT NULL,                   -- the registrable domain of noted_host
+    report_uri TEXT NOT NULL,
+    body TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    attempted_at REAL,
+    next_attempt_at REAL,
+    sent_at REAL,
+    last_error TEXT
+);
+CREATE INDEX reports_by_attempt ON reports (next_attempt_at);
+"""
+
+
+class OtherFile(StoreError):
+    """The file is of another program, or of a newer dynpin. There is nothing to repair, and it was not changed."""
+
+
+def create(path: Path) -> None:
+    """Make a new store, mode 0600, whole or not at all; nothing where another process was first.
+
+    Raises:
+        StoreError: where a log is there without its store.
+        OSError: where the folder cannot be written.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with making(path):
+        if path.exists():
+            return
+        if log_of(path).exists():
+            raise StoreError(
+                f"the pin store {path} is gone, but {log_of(path).name} is still there and may hold its last pins: "
+                f"put that very file back; or, for a backup, {put_back(path)}; or remove the -wal too, to start "
+                "with no pins"
+            )
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+        os.close(descriptor)
+        try:
+            with contextlib.closing(sqlite3.connect(name, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            Path(name).rename(path)  # on Windows an error where another process was first
+        except FileExistsError:
+            Path(name).unlink()
+        except BaseException:
+            for suffix in ("", "-wal", "-shm"):
+                Path(name + suffix).unlink(missing_ok=True)
+            raise
+
+
+def version_of(path: Path) -> int:
+    """The schema of a pin store. The file is only looked at: with ``immutable`` SQLite makes nothing beside it.
+
+    Raises:
+        OtherFile: where it is no pin store, or a newer dynpin's.
+        StoreError: where it was cut off.
+        sqlite3.Error: where it is no database.
+    """
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    with contextlib.closing(connection):
+        # Its head alone is read, so that a large file is known as fast as a small one.
+        ((application,),) = connection.execute("PRAGMA application_id").fetchall()
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
+    size = path.stat().st_size
+    if size == 0 or (application == _APPLICATION_ID and size % page_size):
+        # SQLite takes an empty file for a new one, and reads zeros for what is missing.
+        raise StoreError(
+            f"the pin store {path} was cut off, and pins with it. To save what is left:  "
+            f"{check_command(path, '--repair')}  or, to put a backup in its place, {put_back(path)}; or move the "
+            "file away to start with no pins"
+        )
+    if application != _APPLICATION_ID:
+        raise OtherFile(f"{path} is an SQLite database of another program, not a pin store; name another file")
+    if version > _VERSION:
+        raise OtherFile(
+            f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows {_VERSION}); "
+            "upgrade dynpin, or use another store file"
+        )
+    return int(version)

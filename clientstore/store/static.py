@@ -1,0 +1,164 @@
+"""Static pins and imported ones: how they meet what was noted from headers (RFC 7469 §2.7).
+
+The rule: a host has one entry. A living static entry stands, and headers neither change nor remove it; once it has
+expired and was set to release, the next Valid Pinning Header takes its place. What a person pins or imports by hand
+replaces what is there; what a program preloads does so too, but for hosts that the user has pinned by hand or
+forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
+from dynpin.pins import Pin
+from dynpin.report import FIRST_SECOND, LAST_SECOND
+
+from .database import Database
+from .table import COLUMNS, Select, delete, entry_of, put, row_of, selecting
+
+__all__ = ["merge", "preload", "static_entry"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+# How many entries are merged in one transaction: it holds the write lock for some hundredths of a second.
+_BATCH = 2_000
+
+
+def static_entry(
+    host: str,
+    pins: Iterable[Pin],
+    *,
+    certificates: Iterable[bytes] = (),
+    include_subdomains: bool = False,
+    report_uri: str | None = None,
+    noted_at: float,
+    expires_at: float | None = None,
+    on_expiry: OnExpiry = "release",
+    origin: str | None = None,
+) -> KnownPinnedHost:
+    """A static entry, checked; see :meth:`dynpin.clientstore.PinStore.pin`.
+
+    Raises:
+        ValueError: for an IP address, with neither a pin nor a certificate, or for a digest that is none.
+        InvalidHost: for a name that cannot be made canonical.
+    """
+    name = canonical_host(host)
+    kept, exact = tuple(dict.fromkeys(pins)), tuple(dict.fromkeys(certificates))
+    if is_ip_literal(name):
+        raise ValueError(f"{name} is an IP address: only host names are pinned (RFC 7469 §2.3.3)")
+    if not kept and not exact:
+        raise ValueError(f"a static pin for {name} needs at least one pin")
+    if any(len(digest) != 32 for digest in exact):
+        raise ValueError(f"a certificate of {name} is named by the 32 bytes of its SHA-256, not by its text")
+    if expires_at is not None and not FIRST_SECOND <= expires_at <= LAST_SECOND:
+        raise ValueError(f"expires_at of {name} is {expires_at!r}, not a time within the years 1 to 9999")
+    if on_expiry not in ("release", "refuse"):
+        raise ValueError(f'on_expiry of {name} is "release" or "refuse", not {on_expiry!r}')
+    if exact:
+        logger.warning(
+            "%s is pinned to an exact certificate: its next renewal breaks the pin, even with the same key; "
+            "`dynpin pin` gives the pin of its key, which survives",
+            name,
+        )
+    return KnownPinnedHost(
+        name, kept, include_subdomains, report_uri, noted_at, expires_at, "static", exact, on_expiry, origin
+    )
+
+
+def preload(database: Database, entries: Iterable[KnownPinnedHost], origin: str) -> int:
+    """See :meth:`dynpin.clientstore.PinStore.preload`."""
+    wanted = {entry.host: replace(entry, origin=origin, source="static") for entry in entries}
+
+    def job(connection: sqlite3.Connection) -> None:
+        changes, gone = _preloading(selecting(connection), wanted, origin)
+        put(connection, changes)
+        for host in gone:
+            delete(connection, host)
+
+    changes, gone = _preloading(database.select, wanted, origin)
+    if changes or gone:
+        database.write(job)  # looks again: another process may have written
+    return len(database.select("SELECT host FROM hosts WHERE origin = ?", (origin,)))
+
+
+def _preloading(
+    select: Select, wanted: dict[str, KnownPinnedHost], origin: str
+) -> tuple[list[KnownPinnedHost], list[str]]:
+    """What must be put, and which hosts deleted, for the store to hold what is wanted."""
+    changes: list[KnownPinnedHost] = []
+    for entry in wanted.values():
+        rows = select(f"SELECT {COLUMNS} FROM hosts WHERE host = ?", (entry.host,))  # noqa: S608
+        own = entry_of(rows[0]) if rows else None
+        if own is not None and own.source == "static" and own.origin is None:
+            continue  # pinned by hand
+        if own is not None and replace(own, noted_at=entry.noted_at) == entry:
+            continue
+        if not select("SELECT 1 FROM overrides WHERE host = ?", (entry.host,)):
+            changes.append(entry)
+    there = [host for (host,) in select("SELECT host FROM hosts WHERE origin = ?", (origin,))]
+    return changes, [host for host in there if host not in wanted]
+
+
+def merge(
+    database: Database,
+    entries: Iterable[KnownPinnedHost],
+    *,
+    now: float,
+    max_max_age: int,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """See :meth:`dynpin.clientstore.PinStore.merge`."""
+    # A table on disk in a file of its own, so that nothing is written where an entry in the middle is bad.
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as aside:
+        aside.execute(f"CREATE TABLE incoming ({COLUMNS})")
+        aside.execute("BEGIN")
+        aside.executemany(
+            f"INSERT INTO incoming VALUES ({','.join('?' * 12)})",  # noqa: S608
+            (row_of(_capped(entry, now, max_max_age)) for entry in entries),
+        )
+        aside.execute("COMMIT")
+        taken = done = 0
+        cursor = aside.execute("SELECT * FROM incoming")
+        while rows := cursor.fetchmany(_BATCH):
+            taken += database.write(partial(_merge_batch, rows=rows, now=now))
+            done += len(rows)
+            if progress is not None:
+                progress(done)
+    return taken
+
+
+def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], now: float) -> int:
+    connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS incoming ({COLUMNS}, PRIMARY KEY (host)) WITHOUT ROWID")
+    connection.execute("DELETE FROM temp.incoming")
+    connection.executemany(f"INSERT OR REPLACE INTO temp.incoming VALUES ({','.join('?' * 12)})", rows)  # noqa: S608
+    connection.execute("DELETE FROM temp.incoming WHERE source <> 'static' AND expires_at < ?", (now,))
+    # A noted entry gives way to a living static one, and to a living one that was noted later.
+    connection.execute(
+        "DELETE FROM temp.incoming WHERE source <> 'static' AND EXISTS (SELECT 1 FROM main.hosts AS own"
+        " WHERE own.host = incoming.host AND (own.expires_at IS NULL OR own.expires_at >= ? OR own.on_expiry = 'refuse')"
+        " AND (own.source = 'static' OR own.noted_at >= incoming.noted_at))",
+        (now,),
+    )
+    connection.execute("DELETE FROM overrides WHERE host IN (SELECT host FROM temp.incoming)")
+    return connection.execute(
+        f"INSERT OR REPLACE INTO main.hosts ({COLUMNS}) SELECT {COLUMNS} FROM temp.incoming"  # noqa: S608
+    ).rowcount
+
+
+def _capped(entry: KnownPinnedHost, now: float, max_max_age: int) -> KnownPinnedHost:
+    # Another client may have noted a year; the cap is this store's (§2.3.3, §4.1).
+    if entry.source == "static":
+        return entry
+    noted_at = min(entry.noted_at, now)
+    latest = noted_at + max_max_age
+    expires_at = latest if entry.expires_at is None else min(entry.expires_at, latest)
+    if (noted_at, expires_at) == (entry.noted_at, entry.expires_at):
+        return entry
+    return replace(entry, noted_at=noted_at, expires_at=expires_at)

@@ -1,0 +1,101 @@
+"""The table of Known Pinned Hosts: how an entry becomes a row and back, and the SQL on it."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.pins import Pin
+
+from .advice import DamagedRow
+
+__all__ = ["COLUMNS", "Select", "delete", "entry_of", "host_and_superdomains", "put", "row_of", "selecting"]
+
+COLUMNS = (
+    "host, pins, certificates, include_subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin,"
+    " reversed, digest"
+)
+_PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({','.join('?' * 12)})"
+
+Row = tuple[Any, ...]
+# Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.
+Select = Callable[[str, tuple[object, ...]], list[Row]]
+
+
+def row_of(entry: KnownPinnedHost) -> Row:
+    """The row of an entry, in the order of :data:`COLUMNS`."""
+    row = (
+        entry.host,
+        b"".join([pin.digest for pin in entry.pins]),
+        b"".join(entry.certificates),
+        int(entry.include_subdomains),
+        entry.report_uri,
+        float(entry.noted_at),
+        None if entry.expires_at is None else float(entry.expires_at),
+        entry.source,
+        entry.on_expiry,
+        entry.origin,
+        reversed_name(entry.host),
+    )
+    return (*row, _digest(row))
+
+
+def entry_of(row: Row) -> KnownPinnedHost:
+    """The entry of a row.
+
+    Raises:
+        DamagedRow: where the row is not what was written. Such a row is damage, and never taken for a host without
+            pins. (A row that is missing altogether cannot be seen.)
+    """
+    host, pins, certificates, subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin, _, digest = row
+    if digest != _digest(row[:-1]):
+        raise DamagedRow(host)
+    return KnownPinnedHost(
+        host,
+        tuple([Pin(pin) for pin in _parts(pins)]),
+        bool(subdomains),
+        report_uri,
+        noted_at,
+        expires_at,
+        source,
+        tuple(_parts(certificates)),
+        on_expiry,
+        origin,
+    )
+
+
+def host_and_superdomains(host: str) -> tuple[str, tuple[str, ...]]:
+    """The SELECT of the rows of a host and of all its superdomains, and its parameters."""
+    names = (host, *superdomains(host))
+    return f"SELECT {COLUMNS} FROM hosts WHERE host IN ({','.join('?' * len(names))})", names  # noqa: S608 - only marks
+
+
+def selecting(connection: sqlite3.Connection) -> Select:
+    """What :meth:`Database.select` does, inside the transaction of a connection."""
+    return lambda sql, parameters: connection.execute(sql, parameters).fetchall()
+
+
+def put(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost]) -> None:
+    """Keep exactly these entries for their hosts."""
+    connection.executemany(_PUT, map(row_of, entries))
+
+
+def delete(connection: sqlite3.Connection, host: str) -> None:
+    """Remove a host's own row, whatever is in it."""
+    connection.execute("DELETE FROM hosts WHERE host = ?", (host,))
+
+
+def reversed_name(host: str) -> str:
+    """The labels from right to left, a dot behind each, so that a domain is the beginning of all names below it."""
+    return ".".join(reversed(host.split("."))) + "."
+
+
+def _digest(row: Row) -> bytes:
+    return hashlib.blake2b(repr(row).encode(), digest_size=16).digest()
+
+
+def _parts(blob: bytes) -> list[bytes]:
+    return [blob[at : at + 32] for at in range(0, len(blob), 32)]
