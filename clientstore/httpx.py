@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from .enforcement.decision import request_site
+from .enforcement import request_site
 from .transports import PinnedClientBase, note_response, tell_site
 
 __all__ = ["PinnedAsyncClient", "PinnedClient"]

@@ -12,11 +12,11 @@ from dynpin.errors import InvalidHost, PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host
 
-from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .reports.queue import ReportMode
-from .responses import hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Peer, PrivateRoots, Reporter, peer_of, request_site
+from .options import Lease, PinOptions, hardener
+from .reports import ReportMode
+from .responses import note_response as take_in
+from .store import PinStore
 
 __all__ = ["PinnedClientBase", "note_response", "tell_site", "with_hooks"]
 
@@ -76,14 +76,14 @@ class PinnedClientBase:
         **options: Any,  # noqa: ANN401 - the library's own
     ) -> None:
         _refuse_transports(options)
-        self.pin_store = own_store(store, self)
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
 
         harden = hardener(
             self.pin_store,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
+            PinOptions(
+                private_roots=private_roots, public_roots=public_roots, on_violation=on_violation, reporter=reporter
+            ),
         )
 
         def hardened_proxy(given: Any) -> Any:  # noqa: ANN401 - the library's own kinds
