@@ -12,11 +12,11 @@ import aiohttp
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement.decision import Enforcement, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .reports.queue import ReportMode
-from .responses import hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Enforcement, Handshake, PrivateRoots, Reporter, peer_of, request_site
+from .options import Lease, hardener
+from .reports import ReportMode
+from .responses import note_response_async
+from .store import PinStore
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -54,21 +54,21 @@ class PinnedConnector(aiohttp.TCPConnector):
         reporter: Reporter | ReportMode | None = "all",
         **options: Any,  # noqa: ANN401 - those of TCPConnector
     ) -> None:
-        self.pin_store = own_store(store, self)
-        public_roots = None if public_roots is None else frozenset(public_roots)
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
         self._pin_harden = hardener(
             self.pin_store,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
+            {
+                "private_roots": private_roots,
+                "public_roots": public_roots,
+                "on_violation": on_violation,
+                "reporter": reporter,
+            },
         )
         self._pin_enforced: weakref.WeakSet[object] = weakref.WeakSet()
         context = _default_context() if ssl is None else ssl
         self._pin_enforce(context)
-        self._pin_unverified = Enforcement(
-            self.pin_store, private_roots, on_violation, None, context, public_roots=public_roots
-        )
+        self._pin_unverified = Enforcement(self.pin_store, on_violation=on_violation)
         super().__init__(ssl=context, **options)  # pyright: ignore[reportUnknownMemberType] - a socket address of any kind
 
     async def connect(
@@ -93,8 +93,18 @@ class PinnedConnector(aiohttp.TCPConnector):
     def _pin_refuse_unverified(self, req: aiohttp.ClientRequest) -> None:
         # aiohttp uses one unverified context for the whole process, which is not ours to harden.
         try:
+            name = req.server_hostname or req.host
             self._pin_unverified.check(
-                req.server_hostname or req.host, strict=False, resumed_session=None, chain=[], served=tuple
+                Handshake(
+                    asked=name,
+                    name=name,
+                    strict=False,
+                    chain=[],
+                    resumed=False,
+                    earlier=None,
+                    served=tuple,
+                    may_wait=False,
+                )
             )
         except PinValidationError as error:
             raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
@@ -112,7 +122,7 @@ class _NotingResponse(aiohttp.ClientResponse):
         response = await super().start(connection)
         # What a proxy says to CONNECT is no word of the site.
         if self.url.scheme in ("https", "wss") and self.method != "CONNECT":
-            take_in(
+            await note_response_async(
                 self.pin_store,
                 self.url.raw_host or "",
                 peer,

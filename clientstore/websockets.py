@@ -14,12 +14,11 @@ from websockets.uri import WebSocketURI, parse_uri
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .enforcement.violations import pin_violation
-from .reports.queue import ReportMode
-from .responses import Harden, hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Peer, PrivateRoots, Reporter, peer_of, pin_violation, request_site
+from .options import Harden, Lease, hardener
+from .reports import ReportMode
+from .responses import note_response, note_response_async
+from .store import PinStore
 
 if TYPE_CHECKING:
     from websockets.proxy import get_proxy
@@ -63,13 +62,15 @@ def pinned_connect(
     class Noting(_NotingConnection):
         pass
 
-    pins = Noting.pin_store = own_store(store, Noting)
+    pins = Noting.pin_store = Lease(store, Noting).store
     harden = hardener(
         pins,
-        private_roots=private_roots,
-        public_roots=public_roots,
-        on_violation=on_violation,
-        reporter=reporter,
+        {
+            "private_roots": private_roots,
+            "public_roots": public_roots,
+            "on_violation": on_violation,
+            "reporter": reporter,
+        },
     )
     _harden(parse_uri(uri), ssl, options, harden)
     made = _Connect(uri, create_connection=Noting, **options)
@@ -98,13 +99,15 @@ def pinned_connect_sync(
     class Noting(_NotingSyncConnection):
         pass
 
-    pins = Noting.pin_store = own_store(store, Noting)
+    pins = Noting.pin_store = Lease(store, Noting).store
     harden = hardener(
         pins,
-        private_roots=private_roots,
-        public_roots=public_roots,
-        on_violation=on_violation,
-        reporter=reporter,
+        {
+            "private_roots": private_roots,
+            "public_roots": public_roots,
+            "on_violation": on_violation,
+            "reporter": reporter,
+        },
     )
     parsed = parse_uri(uri)
     _harden(parsed, ssl, options, harden)
@@ -141,7 +144,9 @@ class _NotingConnection(asyncio_client.ClientConnection):
         try:
             await super().handshake(*args, **options)
         finally:
-            _note(self.pin_store, self.protocol.uri, peer, self.response)
+            noted = _response_to_note(self.pin_store, self.protocol.uri, peer, self.response)
+            if noted is not None:
+                await note_response_async(*noted, port=self.protocol.uri.port)
 
 
 class _NotingSyncConnection(sync_client.ClientConnection):
@@ -157,7 +162,9 @@ class _NotingSyncConnection(sync_client.ClientConnection):
         try:
             super().handshake(*args, **options)
         finally:
-            _note(self.pin_store, self.protocol.uri, peer, self.response)
+            noted = _response_to_note(self.pin_store, self.protocol.uri, peer, self.response)
+            if noted is not None:
+                note_response(*noted, port=self.protocol.uri.port)
 
 
 def _refuse_unenforced(uri: WebSocketURI, peer: Peer | None) -> None:
@@ -169,16 +176,14 @@ def _refuse_unenforced(uri: WebSocketURI, peer: Peer | None) -> None:
         )
 
 
-def _note(store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Response | None) -> None:
-    if uri.secure and response is not None:
-        take_in(
-            store,
-            uri.host,
-            peer,
-            response.headers.get_all(ENFORCE_NAME),
-            response.headers.get_all(REPORT_ONLY_NAME),
-            port=uri.port,
-        )
+def _response_to_note(
+    store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Response | None
+) -> tuple[PinStore, str, Peer | None, list[str], list[str]] | None:
+    """What note_response takes; None where there is nothing to note."""
+    if not uri.secure or response is None:
+        return None
+    headers = response.headers
+    return store, uri.host, peer, headers.get_all(ENFORCE_NAME), headers.get_all(REPORT_ONLY_NAME)
 
 
 def _harden(
