@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
-from dynpin.clientstore.store.formats import write_toml, write_wget2
+from dynpin.clientstore.store.formats import untold, write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 
@@ -37,7 +37,8 @@ def export_static(name: str, entry: KnownPinnedHost) -> str:
     """The static pins of one host for a client, for one of STATIC_FORMATS.
 
     Raises:
-        ValueError: for another format, or an entry without pins, or with too few where the platform wants two.
+        ValueError: for another format, an entry without pins, or with too few where the platform wants two, or a host
+            that the format cannot name.
     """
     if name not in STATIC_FORMATS:
         raise ValueError(f"{name!r} is no client: there are {', '.join(STATIC_FORMATS)}")
@@ -185,11 +186,14 @@ def _curl(entry: KnownPinnedHost) -> str:
 
 
 def _wget2(entry: KnownPinnedHost) -> str:
-    return write_wget2([entry])
+    lost = untold(entry)
+    if lost is not None:
+        raise ValueError(lost)
+    return "".join(write_wget2([entry]))
 
 
 def _dynpin(entry: KnownPinnedHost) -> str:
-    return write_toml([entry])
+    return "".join(write_toml([entry]))
 
 
 _GO = """\

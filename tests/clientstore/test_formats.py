@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
+import itertools
 import json
+import re
 import shutil
+import ssl
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynpin import InvalidPinFile, KnownPinnedHost, Pin
@@ -22,15 +25,19 @@ from dynpin.clientstore.store.formats import (
     read_chromium,
     read_csv,
     read_json,
+    read_jsonl,
     read_toml,
     read_wget2,
+    untold,
     write_csv,
     write_json,
+    write_jsonl,
     write_toml,
     write_wget2,
 )
-from dynpin.hosts import OnExpiry
+from dynpin.hosts import OnExpiry, is_ip_literal
 from dynpin.lab.network import TLSServer
+from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .world import leaf_pin
 
@@ -38,20 +45,34 @@ NOW = 1_800_000_000.0
 ONE, TWO = Pin(bytes(32)), Pin(b"\xfb" * 32)  # the second one's base64 begins with "+"
 WGET2 = shutil.which("wget2")
 
-labels = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
-host_names = st.lists(labels, min_size=1, max_size=3).map(lambda parts: ".".join([*parts, "test"]))
+
+def opened(text: str) -> io.StringIO:
+    """The text as a file that is open."""
+    return io.StringIO(text)
+
+
+# -- what is written is read again ------------------------------------------------------------------------------------
+
+# Every character that a host may have (RFC 3986 §3.2.2, reg-name).
+labels = st.from_regex(r"[a-z0-9_~!$&'()*+,;=-]{1,12}", fullmatch=True)
+host_names = st.lists(labels, min_size=1, max_size=3).map(".".join).filter(lambda name: not is_ip_literal(name))
 pins = st.lists(st.binary(min_size=32, max_size=32).map(Pin), min_size=1, max_size=4, unique=True).map(tuple)
-seconds = st.integers(0, 4_000_000_000).map(float)
-uris = st.none() | st.sampled_from(
-    ["https://r.test/", "=cmd()", "+1", "-1", "@x", "'quoted'", 'a"b,c', "http://ü.test/"]
+seconds = st.integers(FIRST_SECOND, LAST_SECOND).map(float)
+texts = st.text(min_size=1, max_size=20).filter(str.isprintable)
+uris = (
+    st.none()
+    | texts
+    | st.sampled_from(
+        ["https://r.test/", "=cmd()", "+1", "-1", "@x", "'quoted'", 'a"b,c', "http://ü.test/", "\N{PILE OF POO}"]
+    )
 )
 
 
 @st.composite
 def noted(draw: st.DrawFn) -> KnownPinnedHost:
-    at = draw(seconds)
-    expires_at = at + draw(st.integers(0, 10_000_000))
-    return KnownPinnedHost(draw(host_names), draw(pins), draw(st.booleans()), draw(uris), at, expires_at)
+    return KnownPinnedHost(
+        draw(host_names), draw(pins), draw(st.booleans()), draw(uris), draw(seconds), draw(seconds), origin=draw(uris)
+    )
 
 
 @st.composite
@@ -66,29 +87,142 @@ def static(draw: st.DrawFn) -> KnownPinnedHost:
 
 
 @given(st.lists(noted() | static(), max_size=5))
-def test_json_and_csv_hold_everything(entries: list[KnownPinnedHost]) -> None:
-    assert read_json(write_json(entries), now=0.0) == entries
-    assert read_csv(write_csv(entries), now=0.0) == entries
+def test_json_json_lines_and_csv_hold_everything(entries: list[KnownPinnedHost]) -> None:
+    for write, read in ((write_json, read_json), (write_jsonl, read_jsonl), (write_csv, read_csv)):
+        assert list(read(opened("".join(write(entries))), now=0.0)) == entries
 
 
-@given(st.lists(static(), max_size=5))
+@given(st.lists(static(), min_size=1, max_size=5))
 def test_toml_holds_every_static_pin(entries: list[KnownPinnedHost]) -> None:
-    if entries:
-        assert read_toml(write_toml(entries), now=NOW) == entries
+    assert list(read_toml(opened("".join(write_toml(entries))), now=NOW)) == entries
 
 
-@given(st.lists(noted(), max_size=5))
-def test_wget2s_file_holds_all_but_the_report_uri(entries: list[KnownPinnedHost]) -> None:
-    from dataclasses import replace
+@given(st.lists(noted() | static(), max_size=5))
+@example([KnownPinnedHost("*sha256.test", (ONE,), True, None, NOW, NOW + 1)])
+def test_wget2s_file_holds_what_binds_a_client(entries: list[KnownPinnedHost]) -> None:
+    held = [entry for entry in entries if "is left out" not in (untold(entry) or "")]
+    assert list(read_wget2(opened("".join(write_wget2(entries))), now=0.0)) == [
+        KnownPinnedHost(
+            host=entry.host,
+            pins=entry.pins,
+            include_subdomains=entry.include_subdomains,
+            report_uri=None,
+            noted_at=max(0.0, entry.noted_at),
+            expires_at=min(
+                max(0.0, entry.noted_at) + 315_360_000
+                if entry.expires_at is None
+                else max(0.0, entry.noted_at, entry.expires_at),
+                LAST_SECOND,
+            ),
+        )
+        for entry in held
+    ]
 
-    assert read_wget2(write_wget2(entries), now=0.0) == [replace(entry, report_uri=None) for entry in entries]
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (KnownPinnedHost("*.test", (ONE,), False, None, NOW, None), "*.test is left out: wget2 takes a line"),
+        (
+            KnownPinnedHost("a.test", (), False, None, NOW, None, "static", (bytes(32),)),
+            "a.test is left out: it is pinned to certificates",
+        ),
+        (
+            KnownPinnedHost("a.test", (ONE,), False, None, NOW, None, "static", (bytes(32),)),
+            "a.test is also pinned to certificates",
+        ),
+    ],
+    ids=["a star", "certificates alone", "certificates too"],
+)
+def test_what_wget2_cannot_be_told_is_said(entry: KnownPinnedHost, said: str) -> None:
+    told = untold(entry)
+    assert told is not None
+    assert told.startswith(said)
+    written = "".join(write_wget2([entry]))
+    assert ("left out" in said) == (entry.host not in written)
+    assert untold(KnownPinnedHost("a*.test", (ONE,), False, None, NOW, None)) is None
 
 
 @pytest.mark.parametrize("uri", ["=cmd()", "+1", "-1", "@x", "'=1"])
 def test_no_cell_of_the_csv_is_a_formula(uri: str) -> None:
-    text = write_csv([KnownPinnedHost("a.test", (TWO,), False, uri, NOW, NOW + 1)])
+    text = "".join(write_csv([KnownPinnedHost("a.test", (TWO,), False, uri, NOW, NOW + 1)]))
     cells = [cell for line in text.splitlines() for cell in line.split(",")]
     assert not [cell for cell in cells if cell[:1] in set("=+-@")]
+
+
+@pytest.mark.parametrize("write", [write_json, write_jsonl, write_csv, write_toml])
+def test_no_escape_of_a_uri_or_an_origin_reaches_a_terminal(
+    write: Callable[[Iterable[KnownPinnedHost]], Iterator[str]],
+) -> None:
+    entry = KnownPinnedHost("a.test", (ONE,), False, "https://\x1b[2J", NOW, None, "static", origin="\x9b\u202ea")
+    written = "".join(write([entry]))
+    assert written.replace("\n", "").isprintable()
+    read = {write_json: read_json, write_jsonl: read_jsonl, write_csv: read_csv, write_toml: read_toml}[write](
+        opened(written), now=NOW
+    )
+    assert [each.report_uri for each in read] == ["https://\N{REPLACEMENT CHARACTER}[2J"]
+
+
+# -- how a file is read -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["wget2", "jsonl", "csv"])
+def test_a_million_entries_are_read_one_by_one(form: str) -> None:
+    write, read = {
+        "wget2": (write_wget2, read_wget2),
+        "jsonl": (write_jsonl, read_jsonl),
+        "csv": (write_csv, read_csv),
+    }[form]
+    never_ending = (
+        KnownPinnedHost(f"h{number}.test", (ONE, TWO), False, None, NOW, NOW + 1) for number in itertools.count()
+    )
+    lines = (line for piece in write(never_ending) for line in piece.splitlines(keepends=True))
+    entries = read(lines, now=0.0)
+    assert [entry.host for entry in itertools.islice(entries, 3)] == ["h0.test", "h1.test", "h2.test"]
+
+
+def many(count: int) -> list[KnownPinnedHost]:
+    return [KnownPinnedHost(f"h{number}.test", (ONE,), False, None, NOW, None, "static") for number in range(count)]
+
+
+def chromiums(count: int) -> str:
+    entries = [{"name": f"h{number}.test", "pins": "test"} for number in range(count)]
+    hsts = [{"name": f"s{number}.test", "mode": "force-https"} for number in range(20_000)]
+    return json.dumps({"pinsets": [{"name": "test", "static_spki_hashes": ["First"]}], "entries": hsts + entries})
+
+
+WHOLE = {
+    "json": lambda count: json.dumps([{"host": f"h{number}.test", "pins": [str(ONE)]} for number in range(count)]),
+    "toml": lambda count: f'[[static]]\nhost = "a.test"\npins = ["{ONE}"]\n' * count,
+    "toml in one line": lambda count: "static = [" + f'{{host="a.test",pins=["{ONE}"]}},' * count + "]",
+    "chromium": chromiums,
+}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+def test_what_is_read_as_a_whole_is_for_ten_thousand_entries(form: str) -> None:
+    read = READERS[form.partition(" ")[0]]
+    assert len(read(WHOLE[form](10_000))) == 10_000
+    with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and here are more: use JSON lines \(jsonl\)"):
+        read(WHOLE[form](10_001))
+
+
+@pytest.mark.parametrize("read", [read_json, read_toml])
+def test_no_more_is_read_than_ten_thousand_entries_may_take(
+    read: Callable[..., Iterator[KnownPinnedHost]],
+) -> None:
+    with pytest.raises(InvalidPinFile, match="up to 10,000 entries"):
+        list(read(itertools.repeat(" " * 1_000_000), now=NOW))
+
+
+@pytest.mark.parametrize("write", [write_json, write_toml])
+def test_no_more_is_written_than_can_be_read_again(
+    write: Callable[[Iterable[KnownPinnedHost]], Iterator[str]],
+) -> None:
+    assert "".join(write(many(10_000))).count('"h9999.test"') == 1
+    pieces = write(many(10_001))
+    with pytest.raises(InvalidPinFile, match="up to 10,000 entries, and here are more"):
+        next(pieces)  # before a piece of it is written
 
 
 CHROMIUM_KEYS = f"""\
@@ -121,21 +255,26 @@ CHROMIUM = """\
 }
 """
 
-READERS: dict[str, Callable[[str], object]] = {
-    "json": lambda text: read_json(text, now=NOW),
-    "csv": lambda text: read_csv(text, now=NOW),
-    "toml": lambda text: read_toml(text, now=NOW),
-    "wget2": lambda text: read_wget2(text, now=NOW),
-    "chromium": lambda text: read_chromium(text, CHROMIUM_KEYS, now=NOW),
-    "chromium keys": lambda text: read_chromium(CHROMIUM, text, now=NOW),
+READERS: dict[str, Callable[[str], list[KnownPinnedHost]]] = {
+    "json": lambda text: list(read_json(opened(text), now=NOW)),
+    "jsonl": lambda text: list(read_jsonl(opened(text), now=NOW)),
+    "csv": lambda text: list(read_csv(opened(text), now=NOW)),
+    "toml": lambda text: list(read_toml(opened(text), now=NOW)),
+    "wget2": lambda text: list(read_wget2(opened(text), now=NOW)),
+    "chromium": lambda text: read_chromium(opened(text), opened(CHROMIUM_KEYS), now=NOW)[0],
+    "chromium keys": lambda text: read_chromium(opened(CHROMIUM), opened(text), now=NOW)[0],
 }
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS.keys())
 @given(st.text() | st.text(alphabet='[]{}"=,:*# \n\tabsinp01') | st.recursive(st.none(), st.lists).map(json.dumps))
-def test_any_text_is_read_or_refused(reader: Callable[[str], object], text: str) -> None:
-    with contextlib.suppress(InvalidPinFile):
+def test_any_text_is_read_or_refused_in_words_that_a_terminal_may_show(
+    reader: Callable[[str], object], text: str
+) -> None:
+    try:
         reader(text)
+    except InvalidPinFile as error:
+        assert str(error).isprintable()  # noqa: PT017 - either outcome is right
 
 
 WRONG = [
@@ -159,7 +298,7 @@ WRONG = [
     ("toml", "[[static]\n", "not TOML"),
     ("toml", "x = 1\n", "nothing else"),
     ("toml", "static = 1\n", "nothing else"),
-    ("toml", f'[[static]]\nhost = "a.test"\npins = ["{ONE}"]\nsubdomains = true\n', "no field subdomains"),
+    ("toml", f'[[static]]\nhost = "a.test"\npins = ["{ONE}"]\nsubdomains = true\n', "no field 'subdomains'"),
     ("toml", f'[[static]]\nhost = "a.test"\npins = ["{ONE}"]\nexpires_at = 2030-01-01\n', "on_expiry"),
     ("toml", '[[static]]\nhost = "a.test"\nkeys = ["key.pem"]\n', "only a file may name files"),
     ("toml", f'[[static]]\nhost = "a.test"\npins = ["{ONE}"]\ninclude_subdomains = "yes"\n', "not true or false"),
@@ -168,10 +307,38 @@ WRONG = [
     ("wget2", "a.test 0 -5 10\n", "line 1"),
     ("wget2", "# a comment\na.test 0 5 10\n*sha256 nonsense\n", "line 3"),
     ("wget2", "a.test 0 5 10\n", "no pins"),
+    ("wget2", "1.2.3.4 0 5 10\n", "line 1: 1.2.3.4 is an IP address"),
+    ("wget2", "\x1b[2J 0 5 10\n", "line 1: '\\x1b[2J' is not a host name"),
+    ("wget2", "a.test 0 253402300800 10\n", "line 1: 253402300800 seconds since 1970 are beyond the year 9999"),
+    ("wget2", "a.test 0 inf 10\n", "line 1"),
+    ("jsonl", "[]", "line 1: it is no object"),
+    ("jsonl", '\n{"host"\n', "line 2: it is not JSON: Expecting ':' delimiter, at column"),
+    ("jsonl", '{"host": "a.test", "pins": ["PIN"]}\n{"host": "b.test"}\n', "line 2: a static pin for b.test needs"),
+    ("jsonl", '{"host": "a.test", "pins": ["PIN"], "used": NaN}', "line 1: NaN is no number of JSON"),
+    ("json", '[{"host": "a.test", "pins": ["PIN"], "used": -Infinity}]', "-Infinity is no number of JSON"),
+    ("json", '[{"host": "a.test", "pins": ["PIN"], "noted_at": 1e999}]', "noted_at is inf, not a time"),
+    ("json", '[{"host": "a.test", "pins": [1]}]', "pins has 1, no text"),
+    ("json", '[{"host": "a.test", "pins": 0}]', "pins is 0, no list of texts"),
+    ("json", '[{"host": "\\u001b[2J", "pins": ["PIN"]}]', "host is '\\x1b[2J', not a line of text"),
+    ("json", '[{"host": "a.test", "pins": ["PIN"], "origin": "\\u009b2J"}]', "origin is '\\x9b2J', not a line"),
+    ("json", '[{"host": "a.test", "pins": ["\\u001b"]}]', "'\\x1b' is not padded"),
+    ("csv", "host,pins,report_uri\na.test,PIN,https://\x1b[2J\n", "report_uri is 'https://\\x1b[2J', not a line"),
+    ("csv", "host,pins,\x1b,\x1b\n", "the heading has the column '\\x1b' twice"),
+    ("csv", "host,pins,noted_at\na.test,PIN,nan\n", "noted_at is 'nan', not a time"),
+    ("csv", "host,pins,noted_at\na.test,PIN,10000-01-01T00:00:00Z\n", "in the years 0001 to 9999"),
+    ("csv", "host,pins,noted_at\na.test,PIN,9999-12-31T23:59:59-01:00\n", "in the years 0001 to 9999"),
+    ("csv", "host,pins,noted_at\na.test,PIN,0001-01-01T00:00:00+01:00\n", "in the years 0001 to 9999"),
+    ("toml", '[[static]]\nhost = "a.test"\npins = ["PIN"]\nexpires_at = inf\n', "expires_at is inf, not a time"),
+    ("toml", '[[static]]\nhost = "a\\u001b"\npins = ["PIN"]\n', "entry 1 ('a\\x1b'): host is 'a\\x1b'"),
+    ("toml", '[[static]]\nhost = "a.test"\n"\\u001b" = 1\n', "there is no field '\\x1b'"),
+    ("toml", '[[static]]\nhost = "a.test"\nkeys = ["\\u001b.pem"]\n', "'\\x1b.pem' names a file"),
+    ("chromium", '{"pinsets": [], "entries": [{"name": "\\u001b", "pins": "x"}]}', "entry 1 ('\\x1b')"),
+    ("chromium", '{"pinsets": [{"name": "p", "static_spki_hashes": ["\\u001b"]}], "entries": []}', "not: '\\x1b'"),
+    ("chromium", '{"pinsets": [NaN], "entries": []}', "NaN is no number of JSON"),
     ("chromium", "[]", "no object"),
     ("chromium", '{"pinsets": []}', "no list of entries"),
-    ("chromium", '{"pinsets": [], "entries": [{"name": "a.test", "pins": "nobody"}]}', "no pinset nobody"),
-    ("chromium", '{"pinsets": [{"name": "p", "static_spki_hashes": ["Gone"]}], "entries": []}', "has not: Gone"),
+    ("chromium", '{"pinsets": [], "entries": [{"name": "a.test", "pins": "nobody"}]}', "no pinset 'nobody'"),
+    ("chromium", '{"pinsets": [{"name": "p", "static_spki_hashes": ["Gone"]}], "entries": []}', "has not: 'Gone'"),
     ("chromium keys", f"sha256/{ONE}\n", "without a name"),
     ("chromium keys", "One\n", "in the middle"),
     ("chromium keys", "One\n-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "line 4"),
@@ -181,15 +348,16 @@ WRONG = [
 
 @pytest.mark.parametrize(("form", "text", "said"), WRONG, ids=[f"{form}-{said}" for form, _, said in WRONG])
 def test_a_file_that_is_wrong_is_refused_with_the_place(form: str, text: str, said: str) -> None:
-    with pytest.raises(InvalidPinFile, match=said.replace("(", r"\(")):
+    with pytest.raises(InvalidPinFile, match=re.escape(said)) as caught:
         READERS[form](text.replace("PIN", str(ONE)))
+    assert str(caught.value).isprintable()
 
 
 # -- Chromium ---------------------------------------------------------------------------------------------------------
 
 
 def test_chromiums_static_pins_are_read() -> None:
-    entries, forbidding = read_chromium(CHROMIUM, CHROMIUM_KEYS, now=NOW)
+    entries, forbidding = read_chromium(opened(CHROMIUM), opened(CHROMIUM_KEYS), now=NOW)
     assert [
         (entry.host, entry.pins, entry.include_subdomains, entry.report_uri, entry.source) for entry in entries
     ] == [
@@ -210,7 +378,7 @@ def test_chromiums_keys_may_be_certificates_and_public_keys() -> None:
         x509.load_pem_x509_certificate(pem).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
     keys = f"First\n{pem.decode()}\nSecond_2\n{public.decode()}\n"
-    entries, _ = read_chromium(CHROMIUM, keys, now=NOW)
+    entries, _ = read_chromium(opened(CHROMIUM), opened(keys), now=NOW)
     assert entries[0].pins == (leaf_pin(leaf),)
 
 
@@ -222,20 +390,18 @@ def test_static_pins_may_name_key_files_and_certificates(tmp_path: Path) -> None
     chain = tmp_path / "site.pem"
     chain.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
     text = '[[static]]\nhost = "a.test"\nkeys = ["site.pem"]\ncertificates = ["site.pem"]\n'
-    (entry,) = read_toml(text, now=NOW, folder=tmp_path)
-    import ssl
-
+    (entry,) = read_toml(opened(text), now=NOW, folder=tmp_path)
     der = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode())
     assert entry.pins == (leaf_pin(leaf),)
     assert entry.certificates == (hashlib.sha256(der).digest(),)
     for field in ("keys", "certificates"):
         with pytest.raises(InvalidPinFile, match=r"gone\.pem"):
-            read_toml(f'[[static]]\nhost = "a.test"\n{field} = ["gone.pem"]\n', now=NOW, folder=tmp_path)
+            list(read_toml(opened(f'[[static]]\nhost = "a.test"\n{field} = ["gone.pem"]\n'), now=NOW, folder=tmp_path))
 
 
 def test_a_fingerprint_as_openssl_prints_it_is_read() -> None:
     colons = ":".join(["AB"] * 32)
-    (entry,) = read_json(json.dumps([{"host": "a.test", "certificates": [colons]}]), now=NOW)
+    (entry,) = read_json(opened(json.dumps([{"host": "a.test", "certificates": [colons]}])), now=NOW)
     assert entry.certificates == (b"\xab" * 32,)
 
 
@@ -259,7 +425,7 @@ def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: 
 
     with TLSServer(site) as server, PinStore(tmp_path / "ours") as ours, PinStore(tmp_path / "theirs") as theirs:
         ours.note("localhost", header, [leaf_pin(site)])
-        file.write_text(write_wget2(ours.hosts()))
+        file.write_text("".join(write_wget2(ours.hosts())))
         assert wget2(server.port) == 0
         server.show(other)
         assert wget2(server.port) == 5  # ours bind it
@@ -268,7 +434,9 @@ def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: 
         server.show(site)
         server.headers = [("Public-Key-Pins", header)]
         assert wget2(server.port) == 0
-        (taken,) = theirs.merge(read_wget2(file.read_text(), now=theirs.clock()))
+        with file.open() as lines:
+            assert theirs.merge(read_wget2(lines, now=theirs.clock())) == 1
+        (taken,) = theirs.hosts()
         assert taken.pins == (leaf_pin(site), leaf_pin(backup)) or taken.pins == (leaf_pin(backup), leaf_pin(site))
         assert taken.include_subdomains
         assert taken.expires_at == taken.noted_at + 3600
@@ -285,6 +453,6 @@ def test_the_example_of_the_documents_is_read() -> None:
         expires_at = 2027-06-30
         on_expiry = "release"
     """)
-    (entry,) = read_toml(text, now=NOW)
+    (entry,) = read_toml(opened(text), now=NOW)
     assert entry.expires_at == 1_814_313_600.0
     assert (entry.on_expiry, entry.include_subdomains, entry.pins) == ("release", True, (ONE, TWO))

@@ -213,7 +213,8 @@ def test_two_programs_preload_beside_each_other(store: PinStore) -> None:
 def test_a_program_ships_a_toml_file(store: PinStore, tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "pins.toml"
     file.write_text(f'[[static]]\nhost = "api.test"\npins = ["{LEAF}", "{BACKUP}"]\n')
-    assert store.preload(read_toml(file.read_text(), now=clock(), folder=tmp_path), file.name) == 1
+    with file.open() as lines:
+        assert store.preload(read_toml(lines, now=clock(), folder=tmp_path), file.name) == 1
     assert not store.validate("api.test", [OTHER]).ok
 
 

@@ -122,20 +122,21 @@ class Wget2Agent:
     def known_hosts(self) -> list[KnownPinnedHost]:
         """As :meth:`UserAgent.known_hosts`."""
         now = self.machine.clock()
-        entries = read_wget2(self._pins.read_text(), now=now)
+        entries = read_wget2(self._pins.read_text().splitlines(), now=now)
         return sorted((entry for entry in entries if not entry.is_expired(now)), key=lambda entry: entry.host)
 
     def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
         """Write the pins into the pin file; a header changes them as any others."""
         name = canonical_host(host)
         entry = KnownPinnedHost(name, tuple(pins), False, None, self.machine.clock(), expires_at)
-        self._pins.write_text(write_wget2([*(each for each in self.known_hosts() if each.host != name), entry]))
+        kept = [each for each in self.known_hosts() if each.host != name]
+        self._pins.write_text("".join(write_wget2([*kept, entry])))
 
     def forget(self, host: str) -> bool:
         """Take the host out of the pin file, as a user can with an editor."""
         entries, name = self.known_hosts(), canonical_host(host)
         kept = [entry for entry in entries if entry.host != name]
-        self._pins.write_text(write_wget2(kept))
+        self._pins.write_text("".join(write_wget2(kept)))
         return len(kept) < len(entries)
 
     def send_reports(self) -> list[Sent]:

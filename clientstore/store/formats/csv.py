@@ -1,0 +1,89 @@
+"""CSV: every field of every entry, for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+
+from dynpin.errors import InvalidPinFile
+from dynpin.hosts import KnownPinnedHost
+
+from .fields import Fields, shown
+from .json import describe
+
+__all__ = ["read_csv", "write_csv"]
+
+_COLUMNS = (
+    *("host", "pins", "include_subdomains", "report_uri", "noted_at", "expires_at", "source"),
+    *("certificates", "on_expiry", "origin"),
+)
+# What a spreadsheet would take for a formula is written with an apostrophe before it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+# So many rows are written as one piece of text.
+_ROWS = 1_000
+
+
+def write_csv(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
+    """A CSV table with a heading; pins and certificates stand in one cell each, white space between them."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for number, entry in enumerate(entries, start=1):
+        members = describe(entry)
+        members["pins"] = " ".join(f"sha256/{pin}" for pin in entry.pins)
+        members["certificates"] = " ".join(digest.hex() for digest in entry.certificates)
+        writer.writerow([_cell(members[column]) for column in _COLUMNS])
+        if number % _ROWS == 0:
+            yield table.getvalue()
+            table.seek(0)
+            table.truncate()
+    yield table.getvalue()
+
+
+def read_csv(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
+    """The entries of such a table; its columns may stand in any order, and ``host`` and ``pins`` suffice.
+
+    Args:
+        lines: an open text file, or the lines of a text. Only one row is held at a time.
+        now: seconds since the epoch, UTC: when entries that do not say were noted.
+        origin: the name of the file, for a person to read.
+
+    Raises:
+        InvalidPinFile: where it is no such table.
+    """
+    rows = _rows(lines)
+    heading = next(rows, None) or []
+    if "host" not in heading or not {"pins", "certificates"} & set(heading):
+        raise InvalidPinFile("the table has no heading with the columns host and pins")
+    if len(set(heading)) < len(heading):
+        twice = next(name for name in heading if heading.count(name) > 1)
+        raise InvalidPinFile(f"the heading has the column {shown(twice)} twice")
+    for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        if len(row) != len(heading):
+            raise InvalidPinFile(f"row {number}: it has {len(row)} cells, and the heading {len(heading)}")
+        cells = [_content(cell) if cell[:1] == "'" else cell for cell in row]
+        try:
+            entry = Fields(dict(zip(heading, cells, strict=True))).entry(now, origin)
+        except ValueError as error:
+            raise InvalidPinFile(f"row {number}: {error}") from None
+        yield entry
+
+
+def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    reader = csv.reader(lines, strict=True)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InvalidPinFile(f"the file is not CSV: {error}, at line {reader.line_num}") from None
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _content(cell: str) -> str:
+    return cell[1:] if cell[1:].startswith(_FORMULA) else cell

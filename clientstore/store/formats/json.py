@@ -1,0 +1,130 @@
+"""JSON: a list of entries, or JSON lines with an entry each; every field, for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import NoReturn, cast
+
+from dynpin.errors import InvalidPinFile
+from dynpin.hosts import KnownPinnedHost
+from dynpin.report import rfc3339
+
+from .fields import Fields, printable
+from .limits import MOST_ENTRIES, bounded, too_many, whole_text
+
+__all__ = ["decode", "describe", "read_json", "read_jsonl", "write_json", "write_jsonl"]
+
+_FORM = "a JSON list"
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+# Made once: json.loads makes one for each text. Python's own takes NaN and Infinity, which JSON has not (RFC 8259 §6).
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
+_ENCODER = json.JSONEncoder()
+
+
+def describe(known: KnownPinnedHost) -> dict[str, object]:
+    """A Known Pinned Host as JSON; times are RFC 3339 in UTC."""
+    return {
+        "host": known.host,
+        "pins": [str(pin) for pin in known.pins],
+        "include_subdomains": known.include_subdomains,
+        "report_uri": None if known.report_uri is None else printable(known.report_uri),
+        "noted_at": rfc3339(known.noted_at),
+        "expires_at": None if known.expires_at is None else rfc3339(known.expires_at),
+        "source": known.source,
+        "certificates": [digest.hex() for digest in known.certificates],
+        "on_expiry": known.on_expiry,
+        "origin": None if known.origin is None else printable(known.origin),
+    }
+
+
+def decode(text: str) -> object:
+    """What a text of JSON holds.
+
+    Raises:
+        ValueError: where it is none (JSONDecodeError), or has a number that JSON has not: NaN or Infinity.
+        RecursionError: where it is nested too deeply.
+    """
+    loaded: object = _DECODER.decode(text)
+    return loaded
+
+
+def write_json(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
+    """A JSON list with one object for each entry, as ``dynpin hosts list --json`` prints it.
+
+    Raises:
+        InvalidPinFile: for more than 10,000 entries, before anything is written.
+    """
+    yield json.dumps([describe(entry) for entry in bounded(entries, _FORM)], indent=2) + "\n"
+
+
+def write_jsonl(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
+    """JSON lines: an object for each entry on a line of its own, with the members that the JSON list has."""
+    for entry in entries:
+        yield _ENCODER.encode(describe(entry)) + "\n"
+
+
+def read_json(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
+    """The entries of a JSON list; members of other names are ignored.
+
+    Args:
+        lines: an open text file, or the lines of a text. It is read as a whole.
+        now: seconds since the epoch, UTC: when entries that do not say were noted.
+        origin: the name of the file, for a person to read.
+
+    Raises:
+        InvalidPinFile: where it is no such list, or has more than 10,000 entries.
+    """
+    text = whole_text(lines, _FORM)
+    try:
+        loaded = decode(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPinFile(f"the file is not JSON: {error}") from None
+    if not isinstance(loaded, list):
+        raise InvalidPinFile(
+            "the JSON is no list of pinned hosts, such as `dynpin hosts list --json` prints; "
+            "one object a line is the format jsonl"
+        )
+    members = cast("list[object]", loaded)
+    if len(members) > MOST_ENTRIES:
+        raise too_many(_FORM)
+    for number, member in enumerate(members, start=1):
+        try:
+            entry = _entry(member, now, origin)
+        except ValueError as error:
+            raise InvalidPinFile(f"entry {number}: {error}") from None
+        yield entry
+
+
+def read_jsonl(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
+    """The entries of JSON lines: an object on each line, with the members that the JSON list has.
+
+    Args:
+        lines: an open text file, or the lines of a text. Only one line is held at a time.
+        now: seconds since the epoch, UTC: when entries that do not say were noted.
+        origin: the name of the file, for a person to read.
+
+    Raises:
+        InvalidPinFile: at the first line that is no such object; empty lines are passed over.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line or line.isspace():
+            continue
+        try:
+            entry = _entry(decode(line), now, origin)
+        except json.JSONDecodeError as error:
+            raise InvalidPinFile(f"line {number}: it is not JSON: {error.msg}, at column {error.colno}") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidPinFile(f"line {number}: {error}") from None
+        yield entry
+
+
+def _entry(member: object, now: float, origin: str | None) -> KnownPinnedHost:
+    if not isinstance(member, dict):
+        raise ValueError("it is no object")  # noqa: TRY004 - as every fault of a file
+    return Fields(cast("dict[str, object]", member)).entry(now, origin)
