@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import io
+import os
+import secrets
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TextIO, cast
 
 import typer
 from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
+from dynpin.cli.printing import printable, say
+from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.formats import (
+from dynpin.clientstore.store.formats import (
     read_chromium,
     read_csv,
     read_json,
+    read_jsonl,
     read_toml,
     read_wget2,
+    untold,
     write_csv,
     write_json,
+    write_jsonl,
     write_toml,
     write_wget2,
 )
@@ -41,15 +52,27 @@ OnExpiryOption = Annotated[
         "--on-expiry", help="What comes then: release the host, as if it had no pins, or refuse it.", show_default=False
     ),
 ]
-ImportFormat = Literal["wget2", "json", "csv", "toml", "chromium"]
-ExportFormat = Literal["wget2", "json", "csv", "toml"]
+ImportFormat = Literal["wget2", "json", "jsonl", "csv", "toml", "chromium"]
+ExportFormat = Literal["wget2", "json", "jsonl", "csv", "toml"]
 
-_WRITERS: dict[ExportFormat, Callable[[Sequence[KnownPinnedHost]], str]] = {
+_WRITERS: dict[ExportFormat, Callable[[Iterable[KnownPinnedHost]], Iterator[str]]] = {
     "wget2": write_wget2,
     "json": write_json,
+    "jsonl": write_jsonl,
     "csv": write_csv,
     "toml": write_toml,
 }
+_SUFFIXES: dict[str, ImportFormat] = {".toml": "toml", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+# These are read line by line, so that a line must have an end.
+_BY_LINE = ("wget2", "jsonl", "csv")
+_LONGEST_LINE = 1024 * 1024
+# What is looked at to tell the format.
+_BEGINNING = 64 * 1024
+# The bar moves after so many entries.
+_STEP = 1_000
+
+# What is done, how much of it, and of how much in all, which may not be known.
+_Show = Callable[[str, int, int | None], None]
 
 
 def import_pins(
@@ -67,31 +90,24 @@ def import_pins(
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Import pins: wget2's pin file, JSON, CSV, TOML, or Chromium's static list. A bad file changes nothing.
+    """Import pins: wget2's pin file, JSON, JSON lines, CSV, TOML, or Chromium's list. A bad file changes nothing.
 
     Static entries replace what the store has for a host. Noted ones, such as wget2's, give way to a static entry
-    that is alive and to one that was noted later.
+    that is alive and to one that was noted later. wget2's file, JSON lines and CSV may have a million hosts.
     """
-    text, name = _read(file)
-    with PinStore(store) as pins:
-        now = pins.clock()
+    end = ends(expires, on_expiry)
+    with _opened(file) as text:
+        name = "stdin" if file == "-" else file
+        chosen = form or _guess(_beginning(text), name, keys)
         try:
-            entries = _entries(text, name, form, keys, now)
+            entries = _entries(_lines(text, chosen), name, chosen, keys)
+            with PinStore(store) as pins, _bar() as show:
+                reading = _Reading(_ending(entries, end, on_expiry or "release"), text, show)
+                taken = pins.merge(reading, progress=reading.merged)
         except InvalidPinFile as error:
             fail(f"{name}: {error}")
-        end = ends(expires, on_expiry)
-        if end is not None:
-            entries = [
-                replace(entry, expires_at=end, on_expiry=on_expiry or "release")
-                if entry.source == "static" and entry.expires_at is None
-                else entry
-                for entry in entries
-            ]
-        taken = pins.merge(entries)
-    left = len(entries) - len(taken)
-    typer.echo(
-        f"{len(taken)} host{'s' if len(taken) != 1 else ''} imported" + (f", {left} left as they were" if left else "")
-    )
+    left = reading.count - taken
+    typer.echo(f"{taken} host{'s' if taken != 1 else ''} imported" + (f", {left} left as they were" if left else ""))
 
 
 def export_pins(
@@ -100,24 +116,24 @@ def export_pins(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; else stdout.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Write the Known Pinned Hosts that are alive in another program's format."""
+    """Write the Known Pinned Hosts that are alive in another program's format.
+
+    The file is written whole or not at all. JSON and TOML are for up to 10,000 hosts, the others for a million.
+    """
     path = store_path(store)
     if store is not None and not path.exists():
         fail(f"there is no pin store at {store}")
-    with PinStore(store) as pins:
-        entries = pins.hosts()
-    names = [canonical_host(host) for host in hosts or ()]
-    missing = [name for name in names if name not in {entry.host for entry in entries}]
-    entries = [entry for entry in entries if not names or entry.host in names]
-    text = _WRITERS[form](entries)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        output.write_text(text, encoding="utf-8")
-    if form == "wget2":
-        for entry in entries:
-            if entry.certificates:
-                typer.echo(f"{entry.host} is pinned to certificates, which wget2 cannot be told", err=True)
+    names = sorted(map(canonical_host, hosts or ()))
+    missing: list[str] = []
+    with PinStore(store) as pins, _bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
+        entries = _own(pins, names, missing) if names else pins.each()
+        entries = _shown(entries, len(pins) if sys.stderr.isatty() else None, show)
+        pieces = _WRITERS[form](_telling(entries) if form == "wget2" else entries)
+        if output is None:
+            _print(pieces)
+        else:
+            with _replaced(output) as file:
+                file.writelines(pieces)
     if missing:
         finding(f"there are no pins of {', '.join(missing)}")
 
@@ -134,49 +150,194 @@ def store_path(store: Path | None) -> Path:
     return user_data_path("dynpin", appauthor=False) / "pins.sqlite" if store is None else store
 
 
-def _read(file: str) -> tuple[str, str]:
+# -- import -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(file: str) -> Generator[io.TextIOWrapper[io.BufferedReader[io.FileIO]], None, None]:
+    """A file that a person gave, or stdin, as UTF-8 with or without a BOM; where it is none, the command ends."""
     try:
-        if file == "-":
-            return sys.stdin.read(), "stdin"
-        return Path(file).read_text(encoding="utf-8-sig"), file
-    except UnicodeDecodeError:
-        fail(f"{file} cannot be read: it is not UTF-8 text. Save it as UTF-8, or name the file that you exported")
+        binary = io.BufferedReader(io.FileIO(os.dup(0) if file == "-" else file), _BEGINNING)
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}. Check its name and its permissions; - reads stdin")
+    with io.TextIOWrapper(binary, encoding="utf-8-sig") as text:
+        try:
+            yield text
+        except UnicodeDecodeError:
+            fail(f"{file} cannot be read: it is not UTF-8 text. Save it as UTF-8, or name the file that you exported")
 
 
-def _entries(text: str, name: str, form: ImportFormat | None, keys: Path | None, now: float) -> list[KnownPinnedHost]:
-    origin = name if name == "stdin" else Path(name).name
-    match form or _guess(text, name, keys):
+def _beginning(text: io.TextIOWrapper[io.BufferedReader[io.FileIO]]) -> str:
+    """The first lines, which are still to be read."""
+    return text.buffer.peek(_BEGINNING).decode("utf-8-sig", "ignore")
+
+
+def _lines(text: TextIO, form: ImportFormat) -> Iterator[str]:
+    """The lines, of which none fills the memory; JSON, for instance, may stand on one line, and comes in parts."""
+    number = 0
+    while line := text.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE and form in _BY_LINE:
+            raise InvalidPinFile(f"line {number} is longer than a line of {form} may be: {_LONGEST_LINE:,} characters")
+        yield line
+
+
+def _entries(lines: Iterable[str], name: str, form: ImportFormat, keys: Path | None) -> Iterable[KnownPinnedHost]:
+    now = time.time()
+    origin = printable(Path(name).name)
+    match form:
         case "wget2":
-            return read_wget2(text, now=now, origin=origin)
+            return read_wget2(lines, now=now, origin=origin)
+        case "jsonl":
+            return read_jsonl(lines, now=now, origin=origin)
         case "csv":
-            return read_csv(text, now=now, origin=origin)
+            return read_csv(lines, now=now, origin=origin)
         case "toml":
             folder = None if name == "stdin" else Path(name).parent
-            return read_toml(text, now=now, folder=folder, origin=origin)
+            return read_toml(lines, now=now, folder=folder, origin=origin)
+        case "json":
+            return read_json(lines, now=now, origin=origin)
         case "chromium":
             if keys is None:
                 fail(
                     "Chromium's JSON names keys that stand in another file: --keys transport_security_state_static.pins"
                 )
-            entries, forbidding = read_chromium(text, _read(str(keys))[0], now=now, origin=origin)
+            with _opened(str(keys)) as text:
+                named = text.readlines()
+            entries, forbidding = read_chromium(lines, named, now=now, origin=origin)
             if forbidding:
-                typer.echo(f"keys that these pinsets forbid are not imported: {', '.join(forbidding)}", err=True)
+                say(f"keys that these pinsets forbid are not imported: {', '.join(forbidding)}", err=True)
             return entries
-        case _:
-            return read_json(text, now=now, origin=origin)
 
 
-def _guess(text: str, name: str, keys: Path | None) -> ImportFormat:
+def _ending(entries: Iterable[KnownPinnedHost], end: float | None, on_expiry: OnExpiry) -> Iterable[KnownPinnedHost]:
+    """The entries; static ones that do not say when they end, end then."""
+    if end is None:
+        return entries
+    return (
+        replace(entry, expires_at=end, on_expiry=on_expiry)
+        if entry.source == "static" and entry.expires_at is None
+        else entry
+        for entry in entries
+    )
+
+
+class _Reading:
+    """The entries of a file, once: how many they were, and on the bar how far they were read and merged."""
+
+    def __init__(self, entries: Iterable[KnownPinnedHost], text: TextIO, show: _Show) -> None:
+        self.count = 0
+        self._entries, self._binary, self._show = entries, text.buffer, show
+        self._size = os.fstat(text.fileno()).st_size or None  # a pipe has none
+
+    def __iter__(self) -> Iterator[KnownPinnedHost]:
+        for entry in self._entries:
+            self.count += 1
+            if self.count % _STEP == 0:
+                self._show(f"{self.count:,} hosts read", self._binary.tell() if self._size else 0, self._size)
+            yield entry
+
+    def merged(self, count: int) -> None:
+        self._show(f"{count:,} hosts merged", count, self.count)
+
+
+def _guess(beginning: str, name: str, keys: Path | None) -> ImportFormat:
+    suffix = Path(name).suffix.lower()
     if keys is not None:
         return "chromium"
-    suffix = Path(name).suffix
-    start = text.lstrip()[:1]
-    if suffix == ".toml" or text.lstrip().startswith("[[static]]"):
+    if suffix in _SUFFIXES:
+        return _SUFFIXES[suffix]
+    lines = [line.strip() for line in beginning.splitlines()]
+    if "[[static]]" in lines:
         return "toml"
-    if suffix == ".csv":
-        return "csv"
-    if start == "[" or (start == "{" and '"pinsets"' not in text):
+    first = next((line for line in lines if line and not line.startswith("#")), "")
+    if first.startswith("/") or (first.startswith("{") and '"pinsets"' in beginning):
+        return "chromium"
+    if first.startswith("[") or suffix == ".json" or first == "{":
         return "json"
-    return "chromium" if start in ("{", "/") else "wget2"
+    if first.startswith("{"):
+        return "jsonl"
+    return "csv" if "," in first and "host" in first.replace('"', "").split(",") else "wget2"
+
+
+# -- export -----------------------------------------------------------------------------------------------------------
+
+
+def _own(pins: PinStore, names: list[str], missing: list[str]) -> Iterator[KnownPinnedHost]:
+    """The living entries of these hosts themselves; the names of those that have none go to `missing`."""
+    for name in dict.fromkeys(names):
+        known = pins.known_host(name)
+        if known is not None and known.host == name:
+            yield known
+        else:
+            missing.append(name)
+
+
+def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: _Show) -> Iterator[KnownPinnedHost]:
+    for number, entry in enumerate(entries, start=1):
+        if number % _STEP == 0:
+            show(f"{number:,} hosts written", number, total)
+        yield entry
+
+
+def _telling(entries: Iterable[KnownPinnedHost]) -> Iterator[KnownPinnedHost]:
+    """The entries; what wget2 cannot be told of them is said on stderr."""
+    for entry in entries:
+        lost = untold(entry)
+        if lost is not None:
+            say(lost, err=True)
+        yield entry
+
+
+def _print(pieces: Iterable[str]) -> None:
+    if not sys.stdout.isatty():  # then it is a file for another program, and import reads UTF-8
+        cast("io.TextIOWrapper[io.BufferedWriter]", sys.stdout).reconfigure(encoding="utf-8")
+    for piece in pieces:
+        sys.stdout.write(piece)
+        if is_cut_off():
+            return
+
+
+@contextmanager
+def _replaced(output: Path) -> Generator[TextIO, None, None]:
+    """A new file that takes the place of `output` once it is complete; a device or a pipe is written to as it is."""
+    target = Path(os.path.realpath(output))  # a link stays a link
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        return
+    beside = target.with_name(f".dynpin-{secrets.token_hex(8)}")
+    try:
+        new = beside.open("x", encoding="utf-8", newline="\n")
+    except OSError as error:
+        fail(f"{output} cannot be written: {error.strerror}")
+    try:
+        with new:
+            yield new
+            new.flush()
+            os.fsync(new.fileno())
+        if target.exists():
+            shutil.copymode(target, beside)
+        beside.replace(target)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _bar(*, is_wanted: bool = True) -> Generator[_Show, None, None]:
+    """A bar on stderr where that is a terminal, and nothing elsewhere."""
+    if not (is_wanted and sys.stderr.isatty()):
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - for a person who waits
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    # Rich would print what goes to stdout above the bar, and so on stderr.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

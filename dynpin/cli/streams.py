@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["open_streams", "unwritten"]
+__all__ = ["is_cut_off", "open_streams", "unwritten"]
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 # What a stream of another encoding gets in place of the signs whose meaning would be lost with a question mark.
@@ -88,6 +88,12 @@ def unwritten() -> OSError | None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     failure = raw.failure if isinstance(raw, _Outlet) else None
     return None if isinstance(failure, BrokenPipeError) else failure
+
+
+def is_cut_off() -> bool:
+    """Whether what is printed to stdout reaches nobody any more, as behind `head`: a long list may end there."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Outlet) and raw.failure is not None
 
 
 def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
