@@ -5,19 +5,17 @@ from __future__ import annotations
 import http.client
 import ssl
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from dynpin.errors import PinValidationError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .reports.queue import ReportMode
-from .responses import hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Peer, peer_of, request_site
+from .options import Lease, hardener, split_options
+from .responses import note_response
+from .store import PinStore
 
 __all__ = ["PinnedHTTPSConnection", "PinnedHTTPSHandler"]
 
@@ -32,10 +30,6 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         port: its port; None for 443, or for what stands in `host`.
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
         options: everything else that :class:`http.client.HTTPSConnection` takes.
     """
 
@@ -50,20 +44,11 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         *,
         store: PinStore | None = None,
         context: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
-        **options: Any,  # noqa: ANN401 - those of http.client
+        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
     ) -> None:
-        self.pin_store = own_store(store, self)
-        harden = hardener(
-            self.pin_store,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
+        harden = hardener(self.pin_store, split_options(options))
         super().__init__(
             host, port, context=harden(ssl.create_default_context() if context is None else context), **options
         )
@@ -89,7 +74,7 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         """As http.client's, and the response's pins are noted."""
         response = super().getresponse()
         host, port = self._pin_site()
-        take_in(
+        note_response(
             self.pin_store,
             host,
             self._pin_peer,
@@ -111,10 +96,6 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
     """
 
     def __init__(
@@ -122,22 +103,19 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
+        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
     ) -> None:
-        self.pin_store = own_store(store, self)
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
+        pins = split_options(options)
+        if pins.get("public_roots") is not None:
+            pins["public_roots"] = frozenset(pins["public_roots"] or ())  # once, since each connection looks at them
         self.pin_context = ssl.create_default_context() if context is None else context
         self._pin_connection = partial(
             PinnedHTTPSConnection,
             store=self.pin_store,
             context=self.pin_context,
-            private_roots=private_roots,
-            # Once, since each connection looks at them.
-            public_roots=None if public_roots is None else frozenset(public_roots),
-            on_violation=on_violation,
-            reporter=reporter,
+            **pins,
         )
         super().__init__(context=self.pin_context)
 

@@ -10,21 +10,18 @@ urllib3 itself, so it is in none of dynpin's extras and is tested in an environm
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import niquests
 import niquests.adapters
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .enforcement.roots import refuse_certificate, refuse_setting, same_roots
-from .reports.queue import ReportMode
-from .responses import hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Peer, peer_of, refuse_certificate, refuse_setting, request_site, same_roots
+from .options import Lease, hardener, split_options
+from .responses import note_response
+from .store import PinStore
 
 __all__ = ["PinnedAdapter", "PinnedAsyncAdapter", "PinnedAsyncSession", "PinnedSession"]
 
@@ -128,7 +125,7 @@ class _Noting:
     def _pin_note(self, response: Any) -> None:  # noqa: ANN401 - niquests' own
         if not self.proxy_is_forwarding:
             host, port = self._pin_site()
-            take_in(
+            note_response(
                 self.pin_adapter.pin_store,
                 host,
                 self._pin_peer,
@@ -184,23 +181,14 @@ class _Pinned:
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
-        **options: Any,  # noqa: ANN401 - niquests' own
+        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
     ) -> None:
         if not options.setdefault("disable_http3", True):
             raise UnenforceableContext("HTTP/3 does not pass through ssl, so pins cannot be enforced on it")
-        self.pin_store = own_store(store, self)
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
         self.pin_context = context
-        self.pin_harden = hardener(
-            self.pin_store,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
+        self.pin_harden = hardener(self.pin_store, split_options(options))
         super().__init__(**options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - niquests' own
@@ -230,10 +218,6 @@ class PinnedAdapter(_Pinned, niquests.adapters.HTTPAdapter):  # type: ignore[mis
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for what
             niquests makes of ``verify`` and ``cert``. A request with ``cert`` is refused with it by TypeError: the
             context would show that client certificate to other hosts, too.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
         options: everything else that niquests' HTTPAdapter takes; ``disable_http3=False`` is refused.
     """
 
@@ -257,13 +241,10 @@ class _PinnedSession:
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
-        **options: Any,  # noqa: ANN401 - niquests' own
+        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
     ) -> None:
         options.setdefault("disable_http3", True)
+        pins = split_options(options)
         inherited: Any = super()
         inherited.__init__(**options)
         made: Any = self
@@ -273,10 +254,7 @@ class _PinnedSession:
             self.pin_adapter(
                 store,
                 context=context,
-                private_roots=private_roots,
-                public_roots=public_roots,
-                on_violation=on_violation,
-                reporter=reporter,
+                **pins,
                 max_retries=made.retries,
                 resolver=made.resolver,
                 **of_adapter,
@@ -303,7 +281,7 @@ class PinnedSession(_PinnedSession, niquests.Session):  # type: ignore[misc, unu
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: see :class:`PinnedAdapter`, as for `private_roots`, `public_roots`, `on_violation` and `reporter`.
+        context: see :class:`PinnedAdapter`.
         options: everything else that niquests.Session takes; ``disable_http3=False`` is refused.
     """
 

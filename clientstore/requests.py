@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.util.ssl_ import create_urllib3_context
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 
-from .enforcement.decision import PrivateRoots, Reporter
-from .enforcement.roots import refuse_certificate, same_roots
-from .reports.queue import ReportMode
-from .responses import hardener, own_store
-from .store.pinstore import PinStore
+from .enforcement import refuse_certificate, same_roots
+from .options import Lease, hardener, split_options
+from .store import PinStore
 from .urllib3 import note_responses
 
 __all__ = ["PinnedAdapter", "PinnedSession"]
@@ -37,10 +34,6 @@ class PinnedAdapter(HTTPAdapter):
         context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for requests'
             default roots. A request with ``cert`` is refused with it by TypeError: the context would show that client
             certificate to other hosts, too.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
         options: everything else that :class:`requests.adapters.HTTPAdapter` takes.
     """
 
@@ -49,21 +42,12 @@ class PinnedAdapter(HTTPAdapter):
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
-        **options: Any,  # noqa: ANN401 - those of HTTPAdapter
+        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
     ) -> None:
-        self.pin_store = own_store(store, self)
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
         self._pin_own_context = context
-        self._pin_harden = hardener(
-            self.pin_store,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
+        self._pin_harden = hardener(self.pin_store, split_options(options))
         self._pin_contexts: dict[object, ssl.SSLContext] = {}
         self._pin_proxy_contexts: dict[object, ssl.SSLContext] = {}
         super().__init__(**options)

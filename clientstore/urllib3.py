@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import urllib3
@@ -12,15 +12,13 @@ from urllib3.response import HTTPResponse
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
 from urllib3.util.url import parse_url
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement.decision import Peer, PrivateRoots, Reporter, request_site
-from .enforcement.guards import peer_of
-from .enforcement.roots import refuse_setting
-from .reports.queue import ReportMode
-from .responses import hardener, own_store, take_in
-from .store.pinstore import PinStore
+from .enforcement import Peer, peer_of, refuse_setting, request_site
+from .options import Lease, hardener, split_options
+from .responses import note_response
+from .store import PinStore
 
 __all__ = ["note_responses", "pinned_pool_manager"]
 
@@ -33,11 +31,7 @@ def pinned_pool_manager(
     *,
     ssl_context: ssl.SSLContext | None = None,
     proxy_url: str | None = None,
-    private_roots: PrivateRoots = "enforce",
-    public_roots: Iterable[bytes] | None = None,
-    on_violation: Callable[[PinValidationError], None] | None = None,
-    reporter: Reporter | ReportMode | None = "all",
-    **options: Any,  # noqa: ANN401 - urllib3's own
+    **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
 ) -> urllib3.PoolManager:
     """A :class:`urllib3.PoolManager` that notes what responses pin and refuses any other key before a byte is sent.
 
@@ -49,16 +43,13 @@ def pinned_pool_manager(
         ssl_context: a context of your own, which is hardened; None for one with the system's roots.
         proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is held against the pins of the
             proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
         options: everything else that :class:`urllib3.PoolManager` takes, but ``use_forwarding_for_https``.
 
     Raises:
         UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy.
         TypeError: with the ``ssl_…version`` of urllib3 beside an `ssl_context`, on which they would have no effect.
     """
+    how = split_options(options)
     _refuse_forwarding(options.get("use_forwarding_for_https"))
     if ssl_context is None:
         ssl_context = _context(options)
@@ -75,14 +66,8 @@ def pinned_pool_manager(
         if proxy_url is None
         else urllib3.ProxyManager(proxy_url, ssl_context=ssl_context, **options)
     )
-    pins = own_store(store, manager)
-    harden = hardener(
-        pins,
-        private_roots=private_roots,
-        public_roots=public_roots,
-        on_violation=on_violation,
-        reporter=reporter,
-    )
+    pins = Lease(store, manager).store
+    harden = hardener(pins, how)
     for context in contexts:
         harden(context)
     note_responses(manager, pins)
@@ -184,7 +169,7 @@ class _NotingConnection(HTTPSConnection):
         # What a proxy forwards came from an http:// URL, or over TLS that the proxy spoke, not this connection.
         if not self.proxy_is_forwarding:
             host, port = self._pin_site()
-            take_in(
+            note_response(
                 self.pin_store,
                 host,
                 self._pin_peer,
