@@ -6,15 +6,16 @@ import json
 import ssl
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.lint import FailOnOption, as_dict, fails, printable, show_findings
+from dynpin.cli.lint import FailOnOption, as_dict, fails
+from dynpin.cli.printing import say
 from dynpin.cli.rotate import NowOption, moment, read_history
 from dynpin.cli.site import InventoryOption, site_of
+from dynpin.cli.urls import host_name, https_url, request_target
 from dynpin.deploy.guard import guard
 from dynpin.deploy.lint import Circumstances, Finding
 from dynpin.deploy.lint import lint as lint_header
@@ -22,11 +23,13 @@ from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, addresses_of, look_at
 from dynpin.deploy.rotation import History, Published
-from dynpin.deploy.site import SiteInventory
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin, chain_pins
+
+if TYPE_CHECKING:
+    from dynpin.deploy.site import SiteInventory
 
 __all__ = ["check"]
 
@@ -81,21 +84,19 @@ def check(
     site = _site(url or _named_by(described), addresses, ca, timeout)
     site = replace(
         site,
-        paths=(*site.paths, *(paths or [])),
+        paths=(*site.paths, *map(request_target, paths or ())),
         http_port=http_port,
-        subdomains=tuple(subdomains or []),
+        subdomains=tuple(map(host_name, subdomains or ())),
         probes_report_uri=probe,
     )
     held = None if not keys else tuple(str(_pin_of(key)) for key in keys)
     if described is not None:
         held = tuple(map(str, described.pins))
-    look = look_at(
-        site, Circumstances(held_keys=held), lambda step: typer.echo(f"looking at {printable(step)}", err=True)
-    )
+    look = look_at(site, Circumstances(held_keys=held), lambda step: say(f"looking at {step}", err=True))
     if not look.responses:
         fail(f"{site.host} does not answer: {'; '.join(look.silent) or 'no address'}")
     for line in look.silent:
-        typer.echo(f"silent: {printable(line)}", err=True)
+        say(f"silent: {line}", err=True)
     results = _results(look, kept, at)
     lacking = () if described is None else _lacking(look, described)
     strange = {} if described is None else _strange(look, described)
@@ -110,13 +111,13 @@ def check(
     else:
         _show(look, results)
     for pin in lacking:
-        typer.echo(
+        say(
             f"dynpin: {site.host} does not send {pin} in its {described.header.name if described else 'header'}, "
             "though the inventory has it: clients that come by now refuse that key on the day it is deployed",
             err=True,
         )
     for address, pin in strange.items():
-        typer.echo(
+        say(
             f"dynpin: {site.host} shows {pin} at {address}, which is no deployed key of the inventory: has the server "
             "loaded the certificate that stands there? A header about a key that is not served locks clients out",
             err=True,
@@ -134,28 +135,18 @@ def _named_by(described: SiteInventory | None) -> str:
 
 
 def _site(url: str, addresses: list[str] | None, ca: Path | None, timeout: float) -> Site:
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    if parts.scheme != "https" or not parts.hostname:
-        fail(f"{url} is no https URL with a host: pins belong to TLS connections")
-    try:
-        host = canonical_host(parts.hostname)
-        port = parts.port or 443
-    except DynpinError as error:
-        fail(str(error))
-    except ValueError as error:
-        fail(f"{url}: {error}")
+    host, port, target = https_url(url if "://" in url else f"https://{url}")
     if is_ip_literal(host):
         fail(f"{host} is an address: pins belong to host names (RFC 7469 §2.3.3). Name the host; --address says where")
     context = _context(ca)
     try:
-        found = tuple(addresses) if addresses else addresses_of(host, port)
+        found = tuple(map(host_name, addresses)) if addresses else addresses_of(host, port)
     except OSError as error:
         fail(
             f"{host} has no address that is known here: {error.strerror or error}. Is it spelt right, and is there a "
             "network? --address looks at one without asking the DNS"
         )
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Site(host, port, found, context, path, timeout=timeout, by_dns=not addresses)
+    return Site(host, port, found, context, target, timeout=timeout, by_dns=not addresses)
 
 
 def _context(ca: Path | None) -> ssl.SSLContext:
@@ -257,11 +248,13 @@ def _show(look: Look, results: list[tuple[HeaderField, Finding]]) -> None:
         has = any(name.lower().startswith("public-key-pins") for name, _ in response.headers)
         chain = "" if response.is_verified or response.scheme == "http" else "  the chain does not verify"
         line = f"{response.address:<16} {response.scheme:<5} {response.status} {response.path}"
-        typer.echo(f"{line}  {'header' if has else 'no header'}{chain}")
-    typer.echo("")
+        say(f"{line}  {'header' if has else 'no header'}{chain}")
+    say("")
     if not look.fields:
         return
     # Each field once: the first of the nodes that send it speaks for them.
     shown = list({(each.name, each.value): each for each in reversed(look.fields)}.values())[::-1]
     first = {(each.name, each.value): each for each in shown}
+    from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
+
     show_findings(shown, [(first[each.name, each.value], found) for each, found in results])

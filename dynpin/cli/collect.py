@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -165,7 +166,7 @@ def _welcome(base: str, names: list[str], password: str | None, storage: Path) -
         lines.append(f"password    {password}   (made for this run; set DYNPIN_PASSWORD to choose one)")
     lines += [f"storage     {storage}", f"pages       {base}/"]
     for line in lines:
-        typer.echo(line, err=True)
+        say(line, err=True)
 
 
 @tokens.command("add")
@@ -200,14 +201,15 @@ def list_tokens(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> 
     if as_json:
         typer.echo(json.dumps([_token_object(token) for token in found], indent=2))
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from dynpin.cli.tables import table_console  # noqa: PLC0415
 
     table = Table("token", "name", "hosts", "made", "revoked")
     for token in found:
         revoked = "" if token.revoked_at is None else rfc3339(token.revoked_at)
         table.add_row(token.token, token.name, ", ".join(token.hosts) or "any", rfc3339(token.created_at), revoked)
-    Console().print(table)
+    table_console().print(table)
 
 
 # Tokens of earlier versions, and those of --token, may begin with a hyphen.
@@ -222,7 +224,7 @@ def revoke(
     kept.close()
     if not was_there:
         finding(f"{storage} has no token {token} that could be revoked")
-    typer.echo(f"{token} is revoked; reports to it are answered with 404")
+    say(f"{token} is revoked; reports to it are answered with 404")
 
 
 @app.command("prune")
@@ -242,7 +244,7 @@ def prune(
     if as_json:
         typer.echo(json.dumps(asdict(pruned)))
     else:
-        typer.echo(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
+        say(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
 
 
 def _open(storage: Path, *, must_exist: bool = False) -> SQLiteStorage:

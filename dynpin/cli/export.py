@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.printing import say
 from dynpin.cli.site import InventoryOption, site_of
 from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_static
 from dynpin.errors import DynpinError
@@ -99,7 +100,7 @@ def export(
         fail(str(error))
     typer.echo(text, nl=False)
     if len(pins) < 2:
-        typer.echo("dynpin: one pin alone locks its users out when the key is lost; add a backup key's", err=True)
+        say("dynpin: one pin alone locks its users out when the key is lost; add a backup key's", err=True)
 
 
 def _pin(key: str) -> Pin:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
 from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.guard import guard as hold
 from dynpin.deploy.rotation import History, Published
-from dynpin.deploy.site import SiteInventory, sent_on_ramp
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.report import rfc3339
+
+if TYPE_CHECKING:
+    from dynpin.deploy.site import SiteInventory
 
 __all__ = ["guard"]
 
@@ -84,9 +87,9 @@ def guard(
         }
         typer.echo(json.dumps(answer, indent=2))
     else:
-        typer.echo(f"{'fine' if verdict.ok else 'STOP'}: {verdict.reason}.")
+        say(f"{'fine' if verdict.ok else 'STOP'}: {verdict.reason}.")
         for line in verdict.advice:
-            typer.echo(f"  {line}")
+            say(f"  {line}")
     if not verdict.ok:
         finding()
 
@@ -120,6 +123,8 @@ def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> His
                 "hold the new chain against the inventory before it is laid there, or keep a history "
                 "(dynpin rotate record)"
             )
+        from dynpin.deploy.site import sent_on_ramp  # noqa: PLC0415 - read with the inventory
+
         kept = History(site.hosts[0])
         climbed = sent_on_ramp(site.path)
         if climbed:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.printing import say
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
@@ -73,14 +72,14 @@ def new(
             )
         )
         return
-    typer.echo(f"pin      {key.pin}")
+    say(f"pin      {key.pin}")
     for form, path in files.items():
-        typer.echo(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
-    typer.echo(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
+        say(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
+    say(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
     if site is not None:
-        typer.echo(f"\nIn {site.path.name}, so that it is pinned\n  {_backups_line(site, files['public'])}")
+        say(f"\nIn {site.path.name}, so that it is pinned\n  {_backups_line(site, files['public'])}")
     if kind == "ed25519":
-        typer.echo("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
+        say("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
 
 
 def _backups_line(site: Inventory, public: Path) -> str:
@@ -99,7 +98,9 @@ def _passphrase(file: Path | None) -> bytes:
             asked: str = typer.prompt(
                 "Passphrase of the private half", hide_input=True, confirmation_prompt=True, err=True
             )
-        except typer.Abort:
+        except typer.Abort as aborted:
+            if isinstance(aborted.__context__, KeyboardInterrupt):  # Typer makes one of Ctrl-C and the end of input
+                raise KeyboardInterrupt from None
             fail("no passphrase was given; --passphrase-file reads it from a file, or with - from stdin")
         return asked.encode()
     text = sys.stdin.buffer.readline() if str(file) == "-" else file.read_bytes().partition(b"\n")[0]
@@ -152,10 +153,14 @@ def list_keys(
     if as_json:
         typer.echo(json.dumps({"keys": rows, "missing_backups": list(missing)}, indent=2))
     else:
+        from rich.table import Table  # noqa: PLC0415 - beside what is shown
+
+        from dynpin.cli.tables import table_console  # noqa: PLC0415
+
         table = Table("role", "type", "pin", "file", box=None, pad_edge=False)
         for row in rows:
             table.add_row(row["role"], row["type"], row["pin"], row["file"])
-        Console(soft_wrap=True).print(table)
+        table_console().print(table)
     if missing:
         told = " and ".join(missing)
         finding(None if as_json else f"no backup for {told} keys: dynpin keys new HOST --type … makes one")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dynpin.cli import proxy
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
 
 if TYPE_CHECKING:
     from dynpin.lab.picture import Format
@@ -142,7 +143,7 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
 
         show_table(_console(), list(known.values()), playings)
     if html is not None:
-        typer.echo(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
+        say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
     _finish(playings)
 
 

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.site import InventoryOption, site_of
-from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, Severity, field_name
+from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, field_name
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField, fields_of_har, fields_of_lines
 from dynpin.header import ENFORCE_NAME
 
-__all__ = ["FailOnOption", "Threshold", "fails", "lint", "printable", "show_findings"]
+__all__ = ["FailOnOption", "Threshold", "fails", "lint"]
 
 Threshold = Literal["info", "warning", "error", "critical"]
 FailOnOption = Annotated[
     Threshold, typer.Option("--fail-on", help="The least severity that makes the exit code 1.", show_default=True)
 ]
-_STYLES: dict[Severity, str] = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold white on red"}
 
 
 def lint(
@@ -84,6 +80,8 @@ def lint(
     elif as_json:
         typer.echo(json.dumps([as_dict(each, found) for each, found in results], indent=2))
     else:
+        from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
+
         show_findings(fields, results)
     if fails([found for _, found in results], fail_on):
         finding()
@@ -91,8 +89,14 @@ def lint(
 
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
     if header == "-":
+        try:
+            lines = sys.stdin.buffer.read()
+        except OSError as error:
+            fail(f"stdin cannot be read: {error.strerror or error}")
+        if not lines:
+            fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
         # RFC 7230 §3.2.4: bytes beyond ASCII are no text of any certain encoding.
-        return fields_of_lines(sys.stdin.buffer.read().decode("latin-1"), known)
+        return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
         if not (known.paths or known.nodes):
             fail("give the value of a header, - for header lines on stdin, or a HAR file")
@@ -103,6 +107,8 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
             fail(f"{header}: {error.strerror or error}")
         except ValueError as error:
             fail(f"{header}: {error}")
+    elif header.startswith(("http://", "https://")):
+        fail(f"{header} is a URL, and no header: dynpin check {header} looks at what a site sends")
     return [HeaderField("header", name, header, known)]
 
 
@@ -115,52 +121,3 @@ def fails(findings: Sequence[Finding], threshold: Threshold) -> bool:
 def as_dict(each: HeaderField, found: Finding) -> dict[str, object]:
     """A finding as JSON, with the field that it is about."""
     return {**found.to_dict(), "field": each.name, "source": each.source}
-
-
-def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderField, Finding]]) -> None:
-    """Print the findings for a person: each header, its faults marked in it, then reason and mend."""
-    console = Console(highlight=False)
-    for each in fields:
-        mine = [found for other, found in results if other is each]
-        console.print(_marked(each, mine))
-        for found in mine:
-            console.print()
-            console.print(Text.assemble((f" {found.severity} ", _STYLES[found.severity]), " ", (found.fault, "bold")))
-            if found.span and each.value and found.span != (0, len(each.value)):
-                piece = printable(each.value[found.span[0] : found.span[1]])
-                console.print(Text(f"  > {piece if len(piece) < 400 else piece[:397] + '...'}", style="dim"))
-            console.print(_paragraph(printable(found.message), console.width))
-            console.print(_paragraph(f"RFC 7469 §{found.section}. {found.effect}", console.width, "Why   "))
-            console.print(_paragraph(printable(found.mend), console.width, "Mend  "))
-        console.print()
-    count = len(results)
-    console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
-
-
-def _paragraph(text: str, width: int, label: str = "") -> Text:
-    lines = textwrap.wrap(
-        f"{label}{text}",
-        width,
-        initial_indent="  ",
-        subsequent_indent=" " * (2 + len(label)),
-        break_on_hyphens=False,
-        break_long_words=False,  # what is copied stays whole
-    )
-    return Text("\n".join(lines))
-
-
-def printable(text: str) -> str:
-    """The text with a mark for each character that a terminal would obey: a header may be an attacker's.
-
-    Each stands for one, so that positions stay what they are.
-    """
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
-def _marked(each: HeaderField, findings: Sequence[Finding]) -> Text:
-    text = Text.assemble((f"{each.name}: ", "bold"), printable(each.value or ""))
-    start = len(each.name) + 2
-    for found in reversed(findings):
-        if found.span and found.span != (0, len(each.value or "")):
-            text.stylize(f"underline {_STYLES[found.severity]}", start + found.span[0], start + found.span[1])
-    return text if each.source == "header" else Text(f"{printable(each.source)}\n").append_text(text)

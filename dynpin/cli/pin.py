@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.printing import say
 from dynpin.errors import UnpinnableKey
 from dynpin.pins import Pin
 
@@ -39,6 +40,6 @@ def pin(
         typer.echo(json.dumps(pins, indent=2))
     else:
         for entry in pins:
-            typer.echo(entry["pin"] if len(files) == 1 else f"{entry['pin']}  {entry['file']}")
+            say(entry["pin"] if len(files) == 1 else f"{entry['pin']}  {entry['file']}")
     if refused:
         fail("\n        ".join(refused))

@@ -14,6 +14,7 @@ from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail
 from dynpin.cli.get import StoreOption
+from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
 from dynpin.pins import Pin
 
@@ -85,7 +86,7 @@ def proxy(
                     on_listening=on_listening,
                 )
             )
-    typer.echo("stopped", err=True)
+    say("stopped", err=True)
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -126,4 +127,4 @@ def _welcome(address: str, pins: PinStore, authority: Path) -> None:
         ("others", f"export HTTPS_PROXY={url} SSL_CERT_FILE={authority}"),
         ("refused", "keys that are not pinned, unverified chains of pinned hosts, HTTP/3"),
     ):
-        typer.echo(f"{label:<10}{text}", err=True)
+        say(f"{label:<10}{text}", err=True)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
 from dynpin.cli.rotate import NowOption, moment
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.errors import PolicyError
@@ -51,13 +52,13 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
         }
         typer.echo(json.dumps(answer, indent=2))
     else:
-        typer.echo(f"{site.hosts[0]}: {shown(position.max_age)}")
+        say(f"{site.hosts[0]}: {shown(position.max_age)}")
         for level in ramp.levels:
-            typer.echo(f"  {_line(ramp, position, level)}")
+            say(f"  {_line(ramp, position, level)}")
         if kept is None:
-            typer.echo("\nThe ramp has not begun: the server begins it, within a minute of its start.")
+            say("\nThe ramp has not begun: the server begins it, within a minute of its start.")
         elif above is not None and not hindrance:
-            typer.echo(f"\n{shown(above)} follows at {rfc3339(at + left)} or later, if it stays quiet.")
+            say(f"\n{shown(above)} follows at {rfc3339(at + left)} or later, if it stays quiet.")
     if hindrance:
         finding(f"the ramp stays where it is: {hindrance}")
 
@@ -164,8 +165,8 @@ def _line(ramp: Ramp, position: Position, level: int | None) -> str:
 def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position]) -> None:
     before, after = RampFile(ramp.state, ramp.token).change(ramp.begin(at), decide, at)
     if after.max_age != before.max_age:
-        typer.echo(f"{shown(before.max_age)} -> {shown(after.max_age)}; a running server follows within seconds")
+        say(f"{shown(before.max_age)} -> {shown(after.max_age)}; a running server follows within seconds")
     elif after.is_held != before.is_held:
-        typer.echo(f"{shown(after.max_age)}, {'held' if after.is_held else 'moving up after a time of quiet'}")
+        say(f"{shown(after.max_age)}, {'held' if after.is_held else 'moving up after a time of quiet'}")
     else:
-        typer.echo(f"{shown(after.max_age)}, as before")
+        say(f"{shown(after.max_age)}, as before")

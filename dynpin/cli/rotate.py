@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.printing import say
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.guard import chain_of_file
 from dynpin.deploy.rotation import (
@@ -30,11 +30,9 @@ from dynpin.deploy.rotation import (
     status,
 )
 from dynpin.deploy.rotation.picture import svg, terminal, timeline
-from dynpin.deploy.site import sent_on_ramp
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
-from dynpin.middleware.whole import write_whole
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -109,7 +107,7 @@ def record(
     except (DynpinError, ValueError, OSError) as error:
         fail(in_words(error))
     _write(history, kept)
-    typer.echo(f"recorded in {history}: {len(kept.events)} events of {kept.host}")
+    say(f"recorded in {history}: {len(kept.events)} events of {kept.host}")
 
 
 @app.command(name="status")
@@ -131,7 +129,7 @@ def status_command(
     if as_json:
         typer.echo(json.dumps(_status_as_json(kept, stands), indent=2))
     else:
-        typer.echo(f"{kept.host}: {stands.stage}")
+        say(f"{kept.host}: {stands.stage}")
         _show_held(stands.held)
         _show_steps(steps, at)
         _show_picture(kept, at, steps, cap)
@@ -171,10 +169,10 @@ def plan_command(
     if as_json:
         typer.echo(json.dumps([step.to_dict() for step in steps], indent=2))
         return
-    typer.echo(f"{kept.host}: to {target}")
+    say(f"{kept.host}: to {target}")
     _show_steps(steps, at)
     _show_picture(kept, at, steps, cap)
-    typer.echo("Begun: dynpin rotate next says what to do." if start else "Nothing is recorded; --start begins it.")
+    say("Begun: dynpin rotate next says what to do." if start else "Nothing is recorded; --start begins it.")
 
 
 @app.command(name="next")
@@ -209,11 +207,9 @@ def next_command(
     if as_json:
         typer.echo(json.dumps(_status_as_json(kept, stands), indent=2))
     elif stands.step is None:
-        typer.echo(
-            f"{kept.host}: {stands.stage}; nothing is to be done. dynpin rotate plan --to KEY begins a rotation."
-        )
+        say(f"{kept.host}: {stands.stage}; nothing is to be done. dynpin rotate plan --to KEY begins a rotation.")
     else:
-        typer.echo(f"{kept.host}: {stands.stage}")
+        say(f"{kept.host}: {stands.stage}")
         _show_steps([stands.step], at)
     if stands.is_early and not done:
         finding()
@@ -237,7 +233,7 @@ def emergency_command(
     if as_json:
         typer.echo(json.dumps([step.to_dict() for step in steps], indent=2))
         return
-    typer.echo(f"{kept.host}: {kind}")
+    say(f"{kept.host}: {kind}")
     _show_steps(steps, at)
 
 
@@ -251,7 +247,11 @@ def read_history(path: Path, inventory: Path | None = None) -> History:
         inventory = beside
     try:
         kept = History.from_json(path.read_bytes())
-        return kept if inventory is None else kept.on_ramp(sent_on_ramp(inventory))
+        if inventory is None:
+            return kept
+        from dynpin.deploy.site import sent_on_ramp  # noqa: PLC0415 - most histories have no ramp
+
+        return kept.on_ramp(sent_on_ramp(inventory))
     except FileNotFoundError:
         fail(
             f"{path} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME "
@@ -282,6 +282,8 @@ def cap_of(days: int | None) -> int | None:
 
 
 def _write(path: Path, history: History) -> None:
+    from dynpin.middleware.whole import write_whole  # noqa: PLC0415 - it imports the middleware
+
     # The history decides when a key may be deployed: it is replaced whole, or not at all.
     try:
         write_whole(path, history.to_json() + "\n")
@@ -326,22 +328,24 @@ def _held_as_json(policy: Held) -> dict[str, object]:
 def _show_held(policies: Sequence[Held]) -> None:
     for policy in policies:
         ends = "is sent" if policy.last_at is None else f"was sent until {rfc3339(policy.last_at)}"
-        typer.echo(f"  clients may hold until {rfc3339(policy.until)} what {ends}:")
+        say(f"  clients may hold until {rfc3339(policy.until)} what {ends}:")
         for pin in policy.header.pins:
-            typer.echo(f"    {pin}")
+            say(f"    {pin}")
 
 
 def _show_steps(steps: Sequence[Step], now: float) -> None:
     for number, step in enumerate(steps, 1):
         when = "now" if step.at <= now else f"not before {rfc3339(step.at)}"
-        typer.echo(f"\n  {number}. {step.name}: {when}")
-        typer.echo(f"     {step.what}")
+        say(f"\n  {number}. {step.name}: {when}")
+        say(f"     {step.what}")
         if step.header is not None:
-            typer.echo(f"     {step.header.name}: {step.header}")
-        typer.echo(f"     {step.why}")
+            say(f"     {step.header.name}: {step.header}")
+        say(f"     {step.why}")
 
 
 def _show_picture(history: History, now: float, steps: Sequence[Step], cap: int | None) -> None:
+    from rich.console import Console  # noqa: PLC0415 - beside what is shown
+
     console = Console(highlight=False)
     console.print()
     drawn = timeline(history, now, steps, max_max_age=cap_of(cap))

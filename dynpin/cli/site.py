@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dynpin.cli.errors import fail
-from dynpin.deploy.site import SiteInventory, read_site
+from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
+
+if TYPE_CHECKING:
+    from dynpin.deploy.site import SiteInventory
 
 __all__ = ["DEFAULT_INVENTORY", "InventoryOption", "site_of"]
 
@@ -30,7 +33,9 @@ def site_of(inventory: Path | None, *, is_named_otherwise: bool) -> SiteInventor
         if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
             return None
         # Said, since the answer depends on a file that nobody named.
-        typer.echo(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    from dynpin.deploy.site import read_site  # noqa: PLC0415 - most commands are about what was named instead
+
     try:
         return read_site(inventory or DEFAULT_INVENTORY)
     except DynpinError as error:

@@ -85,15 +85,18 @@ def unwritten() -> OSError | None:
             stream.flush()
         except OSError as error:  # a terminal that is gone
             return error
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    failure = raw.failure if isinstance(raw, _Outlet) else None
+    failure = _failure()
     return None if isinstance(failure, BrokenPipeError) else failure
 
 
 def is_cut_off() -> bool:
     """Whether what is printed to stdout reaches nobody any more, as behind `head`: a long list may end there."""
+    return _failure() is not None
+
+
+def _failure() -> OSError | None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, _Outlet) and raw.failure is not None
+    return raw.failure if isinstance(raw, _Outlet) else None
 
 
 def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:

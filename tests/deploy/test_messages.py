@@ -21,7 +21,10 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "an inventory that is a folder": ("export nginx --inventory {folder}", ["cannot be read (Is a directory)"]),
     "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no address", "--address"]),
-    "a port out of range": ("check https://localhost:99999/", ["https://localhost:99999/: Port out of range"]),
+    "a port out of range": (
+        "check https://localhost:99999/",
+        ["https://localhost:99999/ is no URL", "no number from 1 to 65535"],
+    ),
     "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no root certificate", "PEM"]),
     "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),

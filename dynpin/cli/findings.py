@@ -1,0 +1,58 @@
+"""The findings of the linter, as a person reads them in a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from dynpin.cli.printing import printable
+from dynpin.deploy.lint import Finding, Severity
+from dynpin.deploy.lint.sources import HeaderField
+
+__all__ = ["show_findings"]
+
+_STYLES: dict[Severity, str] = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold white on red"}
+
+
+def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderField, Finding]]) -> None:
+    """Print the findings for a person: each header, its faults marked in it, then reason and mend."""
+    console = Console(highlight=False)
+    for each in fields:
+        mine = [found for other, found in results if other is each]
+        console.print(_marked(each, mine))
+        for found in mine:
+            console.print()
+            console.print(Text.assemble((f" {found.severity} ", _STYLES[found.severity]), " ", (found.fault, "bold")))
+            if found.span and each.value and found.span != (0, len(each.value)):
+                piece = printable(each.value[found.span[0] : found.span[1]])
+                console.print(Text(f"  > {piece if len(piece) < 400 else piece[:397] + '...'}", style="dim"))
+            console.print(_paragraph(printable(found.message), console.width))
+            console.print(_paragraph(f"RFC 7469 §{found.section}. {found.effect}", console.width, "Why   "))
+            console.print(_paragraph(printable(found.mend), console.width, "Mend  "))
+        console.print()
+    count = len(results)
+    console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
+
+
+def _paragraph(text: str, width: int, label: str = "") -> Text:
+    lines = textwrap.wrap(
+        f"{label}{text}",
+        width,
+        initial_indent="  ",
+        subsequent_indent=" " * (2 + len(label)),
+        break_on_hyphens=False,
+        break_long_words=False,  # what is copied stays whole
+    )
+    return Text("\n".join(lines))
+
+
+def _marked(each: HeaderField, findings: Sequence[Finding]) -> Text:
+    text = Text.assemble((f"{each.name}: ", "bold"), printable(each.value or ""))
+    start = len(each.name) + 2
+    for found in reversed(findings):
+        if found.span and found.span != (0, len(each.value or "")):
+            text.stylize(f"underline {_STYLES[found.severity]}", start + found.span[0], start + found.span[1])
+    return text if each.source == "header" else Text(f"{printable(each.source)}\n").append_text(text)

@@ -1,0 +1,84 @@
+"""URLs and names that a person typed, or the end of the command with what is wrong with them in plain words."""
+
+from __future__ import annotations
+
+import string
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from dynpin.cli.errors import fail
+from dynpin.errors import InvalidHost
+from dynpin.hosts import canonical_host
+
+__all__ = ["HttpsURL", "host_name", "https_url", "request_target"]
+
+
+class HttpsURL(NamedTuple):
+    """Where a request goes.
+
+    Attributes:
+        host: the canonical name, which the connection is made to, TLS verifies and pins are kept for.
+        port: 443 where the URL names none.
+        target: path and query, as they stand in the request line.
+    """
+
+    host: str
+    port: int
+    target: str
+
+
+def https_url(text: str) -> HttpsURL:
+    """The parts of an https URL; wrong usage ends the command."""
+    _refuse_what_cannot_be_sent(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        fail(f"{_short(text)} is no URL: {error}")
+    if parts.scheme != "https" or not parts.hostname:
+        fail(f"{_short(text)} is no https URL with a host: pins belong to TLS connections")
+    if "@" in parts.netloc:
+        # Left out in silence, https://bank.test@evil.test/ would look like the bank's.
+        fail(f"{_short(text)} has a user name before its host, which is not sent: leave it out, with the @")
+    try:
+        port = 443 if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        fail(f"{_short(text)} is no URL: its port is no number from 1 to 65535")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return HttpsURL(host_name(parts.hostname), port, _percent_encoded(target))
+
+
+def host_name(text: str) -> str:
+    """The canonical form of a host's name or address; wrong usage ends the command."""
+    try:
+        return canonical_host(text)
+    except InvalidHost as error:
+        if text and "" in text.removesuffix(".").split("."):
+            fail(f"{text[:300]!r} is not a host name: it has a dot too many")
+        fail(str(error))
+
+
+def request_target(path: str) -> str:
+    """A path of a site as it stands in the request line; wrong usage ends the command."""
+    _refuse_what_cannot_be_sent(path)
+    if not path.startswith("/"):
+        fail(f"{_short(path)} is no path of a site: it begins with /")
+    return _percent_encoded(path)
+
+
+def _refuse_what_cannot_be_sent(text: str) -> None:
+    for character in text:
+        if character.isspace():
+            fail(f"{text[:300]!r} has a space or a line break in it; in a path, %20 stands for a space")
+        if not character.isprintable():
+            fail(f"{text[:300]!r} has a character in it that cannot be seen, U+{ord(character):04X}")
+
+
+def _percent_encoded(target: str) -> str:
+    """RFC 3987 §3.1: what is not ASCII as UTF-8, percent-encoded, as browsers send it."""
+    return quote(target, safe=string.punctuation)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."
