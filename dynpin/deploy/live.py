@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 
 from dynpin._version import __version__
-from dynpin.clientstore.enforcement.chains import unverified_chain, verified_chain
+from dynpin.clientstore.enforcement import unverified_chain, verified_chain
 from dynpin.deploy.lint import Circumstances
 from dynpin.deploy.lint.sources import HeaderField, fields_of_response
 from dynpin.errors import InvalidHeader, InvalidHost

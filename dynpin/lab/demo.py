@@ -21,9 +21,8 @@ from pathlib import Path
 
 import httpx
 
-from dynpin.clientstore import PinStore, pin_violation
+from dynpin.clientstore import PinStore, ReportQueue, pin_violation
 from dynpin.clientstore.httpx import PinnedClient
-from dynpin.clientstore.reports.queue import ReportQueue
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.errors import PinValidationError
 from dynpin.hosts import KnownPinnedHost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 import sys
 from typing import Any
 
@@ -71,7 +70,7 @@ def plain(roots: str) -> Any:
 
 def guarded(roots: str, store: PinStore) -> GuardedConnection:
     """As the add-on guards it."""
-    rule = Enforcement(store, "enforce", None, None, ssl.create_default_context())
+    rule = Enforcement(store)
     return GuardedConnection(
         plain(roots), rule, name=None, port=443, on_passed=lambda _: None, on_refused=lambda *_: None
     )

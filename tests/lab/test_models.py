@@ -10,9 +10,11 @@ from typing import NotRequired, TypedDict
 import pytest
 
 from dynpin import InvalidHeader, KnownPinnedHost, Noting, Pin, PublicKeyPins, Validation
+from dynpin.hosts import canonical_host
 from dynpin.lab.agents.browser import BrowserStore, Reader
 from dynpin.lab.agents.chromium import ChromiumStore, read_as_chromium
 from dynpin.lab.agents.firefox import MAX_ENTRIES, FirefoxStore, read_as_firefox
+from dynpin.validation import validate
 from tests.scenarios import Clock, Scenario, each_scenario, run
 
 ONE, TWO = (Pin(bytes([number]) * 32) for number in (1, 2))
@@ -35,7 +37,7 @@ STORES: list[Scenario] = json.loads((Path(__file__).parents[1] / "vectors/store.
 
 READ: dict[str, Reader] = {"Chromium": read_as_chromium, "Firefox": read_as_firefox}
 MODELS: dict[str, Callable[[Path, Clock], BrowserStore]] = {
-    "Chromium": lambda folder, clock: ChromiumStore(folder / "pins.sqlite", clock=clock),
+    "Chromium": lambda folder, clock: ChromiumStore(folder / "TransportSecurity", clock=clock),
     "Firefox": lambda folder, clock: FirefoxStore(folder / "SiteSecurityServiceState.txt", clock=clock),
 }
 
@@ -125,6 +127,13 @@ def test_elsewhere_a_model_reads_as_the_rfc_does(agent: str, vector: Vector) -> 
         assert header.report_uri == (rfc["report_uri"] if agent == "Chromium" else None)
 
 
+def met(store: BrowserStore, host: str, chain: Sequence[Pin]) -> Validation:
+    """What comes of a handshake: the guards look the host up, and hold the chain against what they are told."""
+    name = canonical_host(host)
+    found = store.look_up(name)
+    return validate(name, found.known_host, chain, now=found.now)
+
+
 class Kept:
     """A store of a model, as the scenarios of vectors/store.json take it."""
 
@@ -136,7 +145,7 @@ class Kept:
         return self._store.note(host, value, chain)
 
     def validate(self, host: str, chain: Sequence[Pin], /) -> Validation:
-        return self._store.validate(host, chain)
+        return met(self._store, host, chain)
 
     def known_host(self, host: str, /) -> KnownPinnedHost | None:
         return self._store.known_host(host)
@@ -145,7 +154,7 @@ class Kept:
         return self._store.forget(host)
 
     def count(self) -> int:
-        return len(self._store)
+        return len(self._store.hosts())
 
     def reopen(self) -> None:
         self._store.close()
@@ -219,12 +228,12 @@ def test_how_lenient_a_browser_is(agent: str) -> None:
 
 def test_chromium_deletes_what_it_finds_to_have_expired(tmp_path: Path) -> None:
     clock = Clock()
-    with ChromiumStore(tmp_path / "pins.sqlite", clock=clock) as store:
+    with ChromiumStore(tmp_path / "TransportSecurity", clock=clock) as store:
         store.note(HOST, f"{VALID}; max-age=1000", [ONE])
         clock.now += 1001
-        assert store.validate(HOST, [TWO]).known_host is None
+        assert met(store, HOST, [TWO]).known_host is None
         clock.now -= 1001
-        assert store.entry(HOST) is None
+        assert store.known_host(HOST) is None
 
 
 # -- Firefox's table --------------------------------------------------------------------------------------------------
@@ -236,22 +245,22 @@ def test_firefox_evicts_the_least_used_when_its_table_is_full(tmp_path: Path) ->
         for host in ("daily.test", "once.test"):
             store.note(host, f"{VALID}; max-age=5184000", [ONE])
         clock.now += 86_400
-        assert store.validate("daily.test", [ONE]).ok
+        assert met(store, "daily.test", [ONE]).ok
         for number in range(MAX_ENTRIES - 2):
             store.note(f"host{number}.evil.test", f"{VALID}; max-age=5184000", [ONE])
         assert store.known_host("once.test") is not None
-        assert len(store) == MAX_ENTRIES
+        assert len(store.hosts()) == MAX_ENTRIES
         store.note("last-straw.evil.test", f"{VALID}; max-age=5184000", [ONE])
         assert store.known_host("once.test") is None
         assert store.known_host("daily.test") is not None
-        assert len(store) == MAX_ENTRIES
+        assert len(store.hosts()) == MAX_ENTRIES
 
         # The flood comes again on more days than the pins were used: now they are the least used.
         names = [each.host for each in store.hosts() if each.host.endswith(".evil.test")]
         for _ in range(2):
             clock.now += 86_400
             for name in names:
-                assert store.validate(name, [ONE]).ok
+                assert met(store, name, [ONE]).ok
         store.note("one-more.evil.test", f"{VALID}; max-age=5184000", [ONE])
         assert store.known_host("daily.test") is None
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypedDict
 
-from dynpin.clientstore.enforcement.decision import PrivateRoots
-from dynpin.clientstore.store.database import ClockJump
-from dynpin.clientstore.reports.queue import ReportMode
+from dynpin.clientstore.enforcement import PrivateRoots
+from dynpin.clientstore.reports import ReportMode
+from dynpin.clientstore.store import ClockJump
 from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import Noting
 from dynpin.pins import Pin

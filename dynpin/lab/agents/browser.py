@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ClassVar, Protocol, Self, TypeVar
 
 import httpx
 
-from dynpin.clientstore import Peer, Reporter, peer_of
-from dynpin.clientstore.responses import take_in
+from dynpin.clientstore import Peer, Reporter, note_response
+from dynpin.clientstore.enforcement import Enforcement, guard
+from dynpin.clientstore.store import LookUp, State
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, Directive, Malformed, PublicKeyPins, scan
-from dynpin.hosts import KnownPinnedHost, canonical_host, superdomains
-from dynpin.lab.agents.library import LibraryAgent, NotingStore
-from dynpin.noting import Noting
+from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, superdomains
+from dynpin.lab.agents.library import HTTPS_PORT, LibraryAgent
+from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 
 __all__ = ["BrowserAgent", "BrowserStore", "Reader", "loosely", "nearest"]
 
-_HTTPS_PORT = 443
 _QUOTED = r'"(?:\\.|[^"\\])*"'
 _EQUALS_OR_QUOTED = re.compile(rf"{_QUOTED}|[\t ]*=[\t ]*")
 _EQUALS_OR_ANY_QUOTED = re.compile(rf"{_QUOTED}|'[^']*'|[\t ]*=[\t ]*")
@@ -78,60 +78,134 @@ class Reader(Protocol):
         ...
 
 
-class BrowserStore(NotingStore):
-    """A store that reads headers as a browser does.
+class BrowserStore:
+    """What a browser remembers of pins, and how it reads headers: what the guards and the agents ask of a store.
+
+    Args:
+        clock: gives seconds since the epoch, UTC.
 
     Attributes:
         read: parses a field.
+        entries: the entries by host, alive and expired.
+        path: what an error names as the place of the pins.
+        is_default: False, as of every store but the user's own.
     """
 
     read: ClassVar[Reader]
+    path = "the browser's memory"
+    is_default = False
 
-    def ignores(self, host: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.entries: dict[str, KnownPinnedHost] = {}
+
+    def applies(self, name: str, now: float) -> KnownPinnedHost | None:
+        """The entry that applies to a canonical host."""
+        return applicable(self.around(name), name, now)
+
+    def around(self, name: str) -> list[KnownPinnedHost]:
+        """The entries of a canonical host and of its superdomains."""
+        return [self.entries[each] for each in (name, *superdomains(name)) if each in self.entries]
+
+    def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
         """Why this browser ignores what the RFC would act on, or None."""
         return None
 
-    def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
+    def look(self) -> tuple[State, float]:
+        """As :meth:`PinStore.look`, of a state that nobody has seen before: each handshake is looked up."""
+        return State(), self.clock()
+
+    def look_up(self, name: str) -> LookUp:
+        """As :meth:`PinStore.look_up`, at a handshake."""
+        state, now = self.look()
+        return LookUp(self.applies(name, now), now, state)
+
+    def known_host(self, host: str) -> KnownPinnedHost | None:
+        """As :meth:`PinStore.known_host`."""
+        return self.applies(canonical_host(host), self.clock())
+
+    def hosts(self) -> list[KnownPinnedHost]:
+        """As :meth:`PinStore.hosts`."""
+        now = self.clock()
+        return sorted((each for each in self.entries.values() if not each.is_expired(now)), key=lambda each: each.host)
+
+    def note(
+        self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
+    ) -> Noting:
         """As :meth:`PinStore.note`, by this browser's rules."""
+        name, now = canonical_host(host), self.clock()
         # RFC 7469 §2.3.1: of several fields only the first is processed.
         first = value if isinstance(value, str) else next(iter(value), None)
-        if first is None:
-            return super().note(host, value, chain)
-        try:
-            header = self.read(first)
-        except InvalidHeader as error:
-            self.noting = Noting("ignored", f"the Public-Key-Pins header of {host} is malformed: {error}", "2.1")
-            return self.noting
-        self.noting = self.ignores(host, header, chain) or super().note(host, str(header), chain)
-        return self.noting
+        header: PublicKeyPins | InvalidHeader | None = None
+        if first is not None:
+            try:
+                header = self.read(first)
+            except InvalidHeader as error:
+                header = error
+        if isinstance(header, PublicKeyPins):
+            ignored = self.ignores(name, header, chain)
+            if ignored is not None:
+                return ignored
+        noting = note(name, self.applies(name, now), header, chain, now)
+        if noting.outcome == "removed":
+            del self.entries[name]
+        elif noting.known_host is not None:
+            self.entries[name] = noting.known_host
+        return noting
+
+    def pin(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
+        """Have pins built in."""
+        name = canonical_host(host)
+        self.entries[name] = KnownPinnedHost(name, tuple(pins), False, None, self.clock(), expires_at, "static")
+
+    def forget(self, host: str) -> bool:
+        """As :meth:`PinStore.forget`."""
+        entry = self.entries.pop(canonical_host(host), None)
+        return entry is not None and not entry.is_expired(self.clock())
+
+    def close(self) -> None:
+        """End in good order."""
+
+    def crash(self) -> None:
+        """End without that."""
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
-class BrowserAgent(LibraryAgent):
+_Store = TypeVar("_Store", bound=BrowserStore)
+
+
+class BrowserAgent(LibraryAgent[_Store]):
     """A browser: no Pin Validation for a chain that ends in a root that its user installed (RFC 7469 §2.6)."""
-
-    store: BrowserStore
-
-    def connect(self, context: ssl.SSLContext) -> httpx.Client:
-        """As :meth:`LibraryAgent.connect`."""
-        return self.bypassing_client(context, self.reporter, self._on_response)
 
     @property
     def reporter(self) -> Reporter | None:
         """What takes violation reports; None for a browser that sends none."""
         return None
 
-    def take_in(self, host: str, peer: Peer, response: httpx.Response) -> None:
-        """Note what a response pins."""
+    def harden(self, context: ssl.SSLContext) -> None:
+        """By the same guards as dynpin's, with this browser's memory behind them."""
+        public = frozenset(self.machine.public_roots)
+        guard(context, Enforcement(self.store, private_roots="bypass", public_roots=public, reporter=self.reporter))
+
+    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+        """As :meth:`LibraryAgent.note`."""
         report_only: list[str] = []
         for field in response.headers.get_list(REPORT_ONLY_NAME)[:1]:
             try:
                 report_only.append(str(self.store.read(field, report_only=True)))
             except InvalidHeader:
                 continue
-        take_in(self.store, host, peer, response.headers.get_list(ENFORCE_NAME), report_only, port=_HTTPS_PORT)
+        fields = response.headers.get_list(ENFORCE_NAME)
+        return note_response(self.store, host, peer, fields, report_only, port=HTTPS_PORT)
 
-    def _on_response(self, response: httpx.Response) -> None:
-        stream = response.extensions["network_stream"]
-        peer = peer_of(stream.get_extra_info("socket"))
-        if peer is not None:  # a report may go by http
-            self.take_in(canonical_host(response.request.url.host), peer, response)
+    def restart(self, *, crashed: bool = False) -> None:
+        """As :meth:`UserAgent.restart`."""
+        if crashed:
+            self.store.crash()
+        super().restart(crashed=crashed)

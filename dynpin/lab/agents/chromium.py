@@ -6,13 +6,14 @@ import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from dynpin.clientstore import Reporter
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
 from dynpin.lab.agents.library import one_line
@@ -25,7 +26,6 @@ __all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
 
 # The same report goes out once an hour, as far as the last fifty are remembered.
 _REMEMBERED_FOR, _REMEMBERED = 3_600.0, 50
-_NO_LIMIT = 2**31
 
 
 def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
@@ -55,29 +55,58 @@ def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
 
 
 class ChromiumStore(BrowserStore):
-    """Known Pinned Hosts without a limit on their number, 60 days at most."""
+    """Known Pinned Hosts without a limit on their number, 60 days at most, and the JSON file that they are in.
+
+    Chromium writes it within seconds of a change. The clocks of stories stand still for as long, so here it is written
+    at the end, whichever that is.
+
+    Args:
+        path: the file.
+        clock: gives seconds since the epoch, UTC.
+    """
 
     read = staticmethod(read_as_chromium)
-    _applicable = staticmethod(nearest)
 
-    def ignores(self, host: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
+    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._file = path
+        if path.exists():
+            for told in json.loads(path.read_text()):
+                entry = KnownPinnedHost(**told | {"pins": tuple(map(Pin.from_base64, told["pins"]))})
+                self.entries[entry.host] = entry
+
+    def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
         """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not."""
         if header.max_age != 0:
             return None
-        noted = note(host, None, replace(header, max_age=1), chain, self.now())
+        noted = note(name, None, replace(header, max_age=1), chain, self.clock())
         return noted if noted.outcome == "ignored" else None
 
-    def applies(self, name: str) -> tuple[KnownPinnedHost | None, float, int]:
-        """As :meth:`PinStore.applies`; an entry that is found to have expired is gone for good."""
-        now = self.now()
-        for each in (name, *superdomains(name)):
-            entry = self.entry(each)
-            if entry is not None and entry.is_expired(now):
-                self.forget(each)
-        return super().applies(name)
+    def applies(self, name: str, now: float) -> KnownPinnedHost | None:
+        """As :meth:`BrowserStore.applies`; an entry that is found to have expired is gone for good."""
+        for entry in self.around(name):
+            if entry.is_expired(now):
+                del self.entries[entry.host]
+        return nearest(self.around(name), name, now)
+
+    def close(self) -> None:
+        """Write the file."""
+        told = [
+            {
+                "host": entry.host,
+                "pins": [str(pin) for pin in entry.pins],
+                "include_subdomains": entry.include_subdomains,
+                "report_uri": entry.report_uri,
+                "noted_at": entry.noted_at,
+                "expires_at": entry.expires_at,
+                "source": entry.source,
+            }
+            for entry in self.entries.values()
+        ]
+        self._file.write_text(json.dumps(told))
 
 
-class ChromiumAgent(BrowserAgent):
+class ChromiumAgent(BrowserAgent[ChromiumStore]):
     """Chromium with its pins and its reports, which go at once or never."""
 
     def __init__(self, machine: Machine) -> None:
@@ -85,10 +114,9 @@ class ChromiumAgent(BrowserAgent):
         self._sent: list[Sent] = []
         super().__init__(machine)
 
-    def open_store(self) -> BrowserStore:
+    def open_store(self) -> ChromiumStore:
         """A file in the machine's folder."""
-        path, clock = self.machine.folder / "pins.sqlite", self.machine.clock
-        return ChromiumStore(path, clock=clock, max_hosts=_NO_LIMIT, max_hosts_per_domain=_NO_LIMIT)
+        return ChromiumStore(self.machine.folder / "TransportSecurity", clock=self.machine.clock)
 
     @property
     def reporter(self) -> Reporter:

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 
 from dynpin.clientstore import Peer
-from dynpin.clientstore.store.schema import IN_MEMORY
-from dynpin.header import ENFORCE_NAME, PublicKeyPins
+from dynpin.clientstore.store import LookUp
+from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely
 from dynpin.noting import Noting
@@ -24,7 +24,6 @@ _WRITTEN_AFTER = 300.0
 _DAY = 86_400
 _UINT64 = 2**64
 _PIN_TEXT = 44
-_NO_LIMIT = 2**31
 
 
 def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
@@ -81,15 +80,17 @@ class FirefoxStore(BrowserStore):
     read = staticmethod(read_as_firefox)
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
-        super().__init__(IN_MEMORY, clock=clock, max_hosts=_NO_LIMIT, max_hosts_per_domain=_NO_LIMIT)
-        self.file = path
+        super().__init__(clock)
+        self._file = path
         self._scores: dict[str, _Score] = {}
         self._changed_at: float | None = None
         self._load()
 
-    def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
+    def note(
+        self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
+    ) -> Noting:
         """As :meth:`BrowserStore.note`; a new entry drives out an old one where the table is full."""
-        noting, name = super().note(host, value, chain), canonical_host(host)
+        noting, name = super().note(host, value, chain, certificates), canonical_host(host)
         match noting.outcome:
             case "noted":
                 if len(self._scores) >= MAX_ENTRIES:
@@ -107,13 +108,15 @@ class FirefoxStore(BrowserStore):
                 pass
         return noting
 
-    def count_use(self, host: str, now: float) -> None:
-        """As :meth:`PinStore.count_use`; an entry's score grows with the days on which it is used."""
-        super().count_use(host, now)
-        self._touch(host)
+    def look_up(self, name: str) -> LookUp:
+        """As :meth:`BrowserStore.look_up`; the score of the entry that applies grows with the days of its use."""
+        found = super().look_up(name)
+        if found.known_host is not None:
+            self._touch(found.known_host.host)
+        return found
 
     def forget(self, host: str) -> bool:
-        """As :meth:`PinStore.forget`."""
+        """As :meth:`BrowserStore.forget`."""
         self._scores.pop(canonical_host(host), None)
         self._change()
         return super().forget(host)
@@ -121,13 +124,11 @@ class FirefoxStore(BrowserStore):
     def close(self) -> None:
         """End in good order: what has changed is written."""
         self._write()
-        super().close()
 
     def crash(self) -> None:
         """End without that: what was written by now remains."""
-        if self._changed_at is not None and self.clock() - self._changed_at < _WRITTEN_AFTER:
-            self._changed_at = None
-        self.close()
+        if self._changed_at is not None and self.clock() - self._changed_at >= _WRITTEN_AFTER:
+            self._write()
 
     def _today(self) -> int:
         return int(self.clock()) // _DAY
@@ -151,47 +152,35 @@ class FirefoxStore(BrowserStore):
         lines = [
             f"{entry.host}:HPKP\t{self._scores[entry.host].days}\t{self._scores[entry.host].last}\t"
             f"{int((entry.expires_at or 0) * 1000)},1,{int(entry.include_subdomains)},{''.join(map(str, entry.pins))}\n"
-            for entry in self.hosts(include_expired=True)
+            for entry in self.entries.values()
             if entry.host in self._scores
         ]
-        self.file.write_text("".join(lines))
+        self._file.write_text("".join(lines))
         self._changed_at = None
 
     def _load(self) -> None:
-        if not self.file.exists():
+        if not self._file.exists():
             return
         now = self.clock()
-        entries: list[KnownPinnedHost] = []
-        for line in self.file.read_text().splitlines():
+        for line in self._file.read_text().splitlines():
             key, days, last, value = line.split("\t")
             expires, _, subdomains, pins = value.split(",")
             host = key.removesuffix(":HPKP")
             self._scores[host] = _Score(int(days), int(last))
             texts = [pins[at : at + _PIN_TEXT] for at in range(0, len(pins), _PIN_TEXT)]
             found = tuple(map(Pin.from_base64, texts))
-            entries.append(KnownPinnedHost(host, found, subdomains == "1", None, now, int(expires) / 1000))
-        self.merge(entries)
+            self.entries[host] = KnownPinnedHost(host, found, subdomains == "1", None, now, int(expires) / 1000)
 
 
-class FirefoxAgent(BrowserAgent):
+class FirefoxAgent(BrowserAgent[FirefoxStore]):
     """Firefox with its table. It sends no reports, and knows no Public-Key-Pins-Report-Only."""
 
     def open_store(self) -> FirefoxStore:
         """The table, from its file in the machine's folder."""
-        file = self.machine.folder / "SiteSecurityServiceState.txt"
-        self._table = FirefoxStore(file, clock=self.machine.clock)
-        return self._table
+        return FirefoxStore(self.machine.folder / "SiteSecurityServiceState.txt", clock=self.machine.clock)
 
-    def take_in(self, host: str, peer: Peer, response: httpx.Response) -> None:
+    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
         """As of any browser; a chain that ends in a root of the user's pins nothing."""
         if peer.validated and peer.validated[-1] not in self.machine.public_roots:
-            if ENFORCE_NAME in response.headers:
-                self.store.noting = Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
-            return
-        super().take_in(host, peer, response)
-
-    def restart(self, *, crashed: bool = False) -> None:
-        """As :meth:`UserAgent.restart`: a crash takes the changes of the last five minutes."""
-        if crashed:
-            self._table.crash()
-        super().restart(crashed=crashed)
+            return Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
+        return super().note(host, peer, response)

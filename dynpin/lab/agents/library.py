@@ -1,7 +1,6 @@
 """A user agent made of dynpin's client library: dynpin itself, and the base of the models of others.
 
-A model is a store that takes in headers as that agent does, and the way in which it connects: parse, note and validate
-beneath are dynpin's own.
+A model is what that agent remembers, and how it enforces that: parse, note and validate beneath are dynpin's own.
 """
 
 from __future__ import annotations
@@ -10,24 +9,50 @@ import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TypedDict
+from typing import Generic, Protocol, TypedDict, TypeVar
 
 import httpx
 
-from dynpin.clientstore import PinStore, Reporter, ReportQueue, enforce, pin_violation
-from dynpin.clientstore.enforcement.chains import verified_chain
-from dynpin.clientstore.transports import note_response, tell_site
-from dynpin.clientstore.httpx import PinnedClient
+from dynpin.clientstore import Peer, PinOptions, PinStore, ReportQueue, enforce, note_response, peer_of, pin_violation
+from dynpin.clientstore.enforcement import request_site, verified_chain
 from dynpin.errors import StoreError
-from dynpin.header import ENFORCE_NAME
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.network import loopback_names
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting
 from dynpin.pins import Pin, chain_pins
 
-__all__ = ["DynpinAgent", "LibraryAgent", "NotingStore", "one_line"]
+__all__ = ["HTTPS_PORT", "DynpinAgent", "LibraryAgent", "Memory", "one_line"]
+
+HTTPS_PORT = 443
+
+
+class Memory(Protocol):
+    """Where an agent keeps its pins: a PinStore, or what a model has in its place."""
+
+    def known_host(self, host: str) -> KnownPinnedHost | None:
+        """The entry that applies to a host now."""
+        ...
+
+    def hosts(self) -> list[KnownPinnedHost]:
+        """Every entry that is alive, by name."""
+        ...
+
+    def pin(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> object:
+        """Keep static pins."""
+        ...
+
+    def forget(self, host: str) -> bool:
+        """Remove a host's own entry; False where none was alive."""
+        ...
+
+    def close(self) -> None:
+        """End in good order."""
+        ...
+
+
+_Memory = TypeVar("_Memory", bound=Memory)
 
 
 class _Options(TypedDict):
@@ -40,22 +65,14 @@ class _Options(TypedDict):
 _OPTIONS = _Options(limits=httpx.Limits(max_keepalive_connections=0), timeout=60.0, trust_env=False)
 
 
-class NotingStore(PinStore):
-    """A store that keeps its last Noting, which the adapters of the libraries tell nobody but the log."""
-
-    noting: Noting | None = None
-
-    def note(self, host: str, value: str | Sequence[str], chain: Sequence[Pin]) -> Noting:
-        """As :meth:`PinStore.note`."""
-        self.noting = super().note(host, value, chain)
-        return self.noting
-
-
-class LibraryAgent(ABC):
-    """The user agent that a store and an httpx client make.
+class LibraryAgent(ABC, Generic[_Memory]):
+    """The user agent that a memory for pins and an httpx client make.
 
     Args:
         machine: what it is installed on.
+
+    Attributes:
+        store: its memory.
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -63,35 +80,24 @@ class LibraryAgent(ABC):
         self.store = self.open_store()
         self._client: httpx.Client | None = None
         self._trusted: tuple[bytes, ...] = ()
+        self._noting: Noting | None = None
 
     @abstractmethod
-    def open_store(self) -> NotingStore:
+    def open_store(self) -> _Memory:
         """Open what the agent remembers."""
 
     @abstractmethod
-    def connect(self, context: ssl.SSLContext) -> httpx.Client:
-        """A client that notes and enforces by this agent's store; `context` trusts the machine's roots."""
+    def harden(self, context: ssl.SSLContext) -> None:
+        """Have connections of the context refused by what the agent remembers; it trusts the machine's roots."""
 
-    def bypassing_client(
-        self, context: ssl.SSLContext, reporter: Reporter | None, on_response: Callable[[httpx.Response], None]
-    ) -> httpx.Client:
-        """A client by the browsers' rule: no Pin Validation for a chain that ends in a root of the user's (§2.6).
-
-        Args:
-            context: trusts the machine's roots.
-            reporter: takes violation reports.
-            on_response: notes what a response pins.
-        """
-        public = self.machine.public_roots
-        enforced = enforce(context, self.store, private_roots="bypass", public_roots=public, reporter=reporter)
-        return httpx.Client(
-            verify=enforced, event_hooks={"request": [tell_site], "response": [on_response]}, **_OPTIONS
-        )
+    @abstractmethod
+    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+        """Note what a response pins."""
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""
         known = self._known_before(host)
-        self.store.noting = None
+        self._noting = None
         try:
             with (
                 loopback_names(self.machine.network),
@@ -114,7 +120,7 @@ class LibraryAgent(ABC):
                 known_host=validation.known_host,
                 section=validation.section,
             )
-        noting = self.store.noting if ENFORCE_NAME in response.headers else None
+        noting = self._noting if ENFORCE_NAME in response.headers else None
         return Visit(
             host=host,
             status=response.status_code,
@@ -172,9 +178,18 @@ class LibraryAgent(ABC):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             if trusted:
                 context.load_verify_locations(cadata=b"".join(trusted))
-            self._client = self.connect(context) if self.machine.pins else httpx.Client(verify=context, **_OPTIONS)
+            hooks: dict[str, list[Callable[..., None]]] = {}
+            if self.machine.pins:
+                self.harden(context)
+                hooks = {"request": [_tell_site], "response": [self._on_response]}
+            self._client = httpx.Client(verify=context, event_hooks=hooks, **_OPTIONS)
             self._trusted = trusted
         return self._client
+
+    def _on_response(self, response: httpx.Response) -> None:
+        peer = peer_of(response.extensions["network_stream"].get_extra_info("socket"))
+        if peer is not None:  # a report may go by http
+            self._noting = self.note(response.request.url.host, peer, response)
 
     def _disconnect(self) -> None:
         if self._client is not None:
@@ -182,18 +197,18 @@ class LibraryAgent(ABC):
             self._client = None
 
 
-class DynpinAgent(LibraryAgent):
-    """dynpin as its users have it: PinStore, PinnedClient, ReportQueue."""
+class DynpinAgent(LibraryAgent[PinStore]):
+    """dynpin as its users have it: PinStore, enforce, note_response, ReportQueue."""
 
     _queue: ReportQueue | None = None
 
-    def open_store(self) -> NotingStore:
+    def open_store(self) -> PinStore:
         """A store in the machine's folder, or in memory."""
         settings, clock = self.machine.settings, self.machine.clock
         max_max_age = settings.get("max_max_age", DEFAULT_MAX_MAX_AGE)
         if settings.get("private", False):
-            return NotingStore.private(clock=clock, max_max_age=max_max_age)
-        return NotingStore(
+            return PinStore.private(clock=clock, max_max_age=max_max_age)
+        return PinStore(
             self.machine.folder / "pins.sqlite",
             clock=clock,
             max_max_age=max_max_age,
@@ -203,13 +218,19 @@ class DynpinAgent(LibraryAgent):
             on_clock_jump=settings.get("on_clock_jump", "warn"),
         )
 
-    def connect(self, context: ssl.SSLContext) -> httpx.Client:
-        """The client for httpx; its reports wait until :meth:`send_reports`, so that a story says when they go."""
+    def harden(self, context: ssl.SSLContext) -> None:
+        """By :func:`enforce`; its reports wait until :meth:`send_reports`, so that a story says when they go."""
         settings = self.machine.settings
         self._queue = ReportQueue(self.store, mode=settings.get("reports", "all"), context=context, background=False)
+        options = PinOptions(reporter=self._queue)
         if settings.get("private_roots") == "bypass":
-            return self.bypassing_client(context, self._queue, partial(note_response, self.store))
-        return PinnedClient(self.store, verify=context, reporter=self._queue, **_OPTIONS)
+            options |= PinOptions(private_roots="bypass", public_roots=self.machine.public_roots)
+        enforce(context, self.store, **options)
+
+    def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
+        """As every adapter does."""
+        fields = response.headers.get_list
+        return note_response(self.store, host, peer, fields(ENFORCE_NAME), fields(REPORT_ONLY_NAME), port=HTTPS_PORT)
 
     def send_reports(self) -> list[Sent]:
         """As :meth:`UserAgent.send_reports`."""
@@ -219,6 +240,11 @@ class DynpinAgent(LibraryAgent):
         with loopback_names(self.machine.network):
             deliveries = self._queue.send()
         return [Sent(each.report.report_uri, each.outcome == "sent", each.reason) for each in deliveries]
+
+
+def _tell_site(request: httpx.Request) -> None:
+    """Have a report about what fails now carry the port."""
+    request_site.set((request.url.host, request.url.port or HTTPS_PORT))
 
 
 def one_line(error: Exception) -> str:

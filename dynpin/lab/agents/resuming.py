@@ -6,7 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from dynpin.clientstore import enforce, peer_of, pin_violation
+from dynpin.clientstore import enforce, note_response, peer_of, pin_violation
 from dynpin.header import ENFORCE_NAME
 from dynpin.lab.agents.agent import Visit
 from dynpin.lab.agents.library import DynpinAgent, one_line
@@ -49,11 +49,17 @@ class Resuming(DynpinAgent):
                 self.session, self.resumed = tls.session, bool(tls.session_reused)
                 self.first = self.first or self.session
                 peer = peer_of(tls)
-        value = next((line.partition(": ")[2] for line in answer.splitlines() if line.startswith(ENFORCE_NAME)), None)
-        chain = peer.pins if peer else ()
-        noting = self.store.note(host, value, chain) if value is not None and self.machine.pins else None
-        section = noting.section if noting else ""
-        return Visit(host=host, status=200, chain=chain, known_host=known, noting=noting, section=section)
+        name = f"{ENFORCE_NAME}: "
+        fields = [line.removeprefix(name) for line in answer.splitlines() if line.startswith(name)]
+        noting = note_response(self.store, host, peer, fields) if fields and self.machine.pins else None
+        return Visit(
+            host=host,
+            status=200,
+            chain=peer.pins if peer else (),
+            known_host=known,
+            noting=noting,
+            section=noting.section if noting else "",
+        )
 
     def resume_the_first(self) -> None:
         """Have the next visit resume the session of the first."""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from dynpin.clientstore.store.formats.wget2 import read_wget2, write_wget2
+from dynpin.clientstore.store.formats import read_wget2, write_wget2
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import nearest

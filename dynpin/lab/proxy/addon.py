@@ -18,11 +18,9 @@ from mitmproxy import connection, ctx, http, tls
 from mitmproxy.proxy import server_hooks
 from OpenSSL import SSL
 
-from dynpin.clientstore.enforcement.decision import Enforcement, Peer, PrivateRoots, Reporter
-from dynpin.clientstore.enforcement.explain import explain_violation
-from dynpin.clientstore.reports.queue import ReportMode, ReportQueue
-from dynpin.clientstore.responses import take_in
-from dynpin.clientstore.store.pinstore import PinStore
+from dynpin.clientstore import Peer, PinStore, Reporter, ReportQueue, note_response_async
+from dynpin.clientstore.enforcement import Enforcement, PrivateRoots, explain_violation
+from dynpin.clientstore.reports import ReportMode
 from dynpin.errors import InvalidHost, PinValidationError, StoreError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host
@@ -63,9 +61,10 @@ class PinningAddon:
         context: ssl.SSLContext | None = None,
     ) -> None:
         self.store = store
-        self._enforcement = Enforcement(
-            store, private_roots, None, reporter, ssl.create_default_context() if context is None else context
-        )
+        if isinstance(reporter, str):
+            trusting = ssl.create_default_context() if context is None else context
+            reporter = ReportQueue(store, mode=reporter, context=trusting)
+        self._enforcement = Enforcement(store, private_roots=private_roots, reporter=reporter)
         # What each upstream connection has proved; of each client, how many requests are not answered yet, and what was
         # refused.
         self._peers: MutableMapping[connection.Server, Peer] = WeakKeyDictionary()
@@ -159,7 +158,7 @@ class PinningAddon:
             flow.response = http.Response.make(*refusal.response(flow.request.headers.get("accept", "")))
             flow.request.stream = False
 
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
         """Note what the response pins, and take the fields out of it.
 
         They are about the keys of the connection that ends here: a program behind would hold them against the proxy's
@@ -167,7 +166,7 @@ class PinningAddon:
         """
         headers = cast("http.Response", flow.response).headers
         if flow.request.scheme == "https":
-            noting = take_in(
+            noting = await note_response_async(
                 self.store,
                 flow.request.pretty_host,
                 self._peers.get(flow.server_conn),

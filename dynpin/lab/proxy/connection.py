@@ -11,13 +11,10 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 
-from dynpin.clientstore.enforcement.decision import Enforcement, Peer, request_site
+from dynpin.clientstore.enforcement import Enforcement, Handshake, Peer, request_site
 from dynpin.errors import PinValidationError
 
 __all__ = ["GuardedConnection", "PinRefusal", "ShutConnection"]
-
-# An id that no handshake has been remembered by.
-_UNKNOWN_SESSION = b""
 
 
 class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where pyOpenSSL is absent
@@ -137,12 +134,17 @@ class GuardedConnection:
         token = request_site.set((host or "", self._port))
         try:
             proof = self._enforcement.check(
-                host,
-                strict=self._strict and _is_strict(connection),
-                # mitmproxy resumes no session; one that another add-on resumes has no verified chain, and is unknown.
-                resumed_session=None if validated else _UNKNOWN_SESSION,
-                chain=[_Certificate(der) for der in validated],
-                served=served,
+                Handshake(
+                    asked=host if self._name is None else self._name,
+                    name=host,
+                    strict=self._strict and _is_strict(connection),
+                    chain=[_Certificate(der) for der in validated],
+                    # mitmproxy resumes no session; one that another add-on resumes has no verified chain.
+                    resumed=not validated,
+                    earlier=None,
+                    served=served,
+                    may_wait=False,
+                )
             )
         except PinValidationError as violation:
             self._refusal = PinRefusal(violation)

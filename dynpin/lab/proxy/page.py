@@ -10,7 +10,7 @@ from functools import cache
 import jinja2
 from markupsafe import Markup
 
-from dynpin.clientstore.enforcement.explain import Explanation
+from dynpin.clientstore.enforcement import Explanation
 
 __all__ = ["MISDIRECTED", "REFUSED", "Refusal"]
 

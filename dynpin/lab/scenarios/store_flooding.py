@@ -71,4 +71,4 @@ def store_flooding(stage: Stage) -> None:
     stage.expect(alice.visits("bank.test"), "protected")
     last = alice.visits(names[-1])
     if stage.agent.name == "dynpin":
-        stage.check("dynpin says why the last ones are not noted", "limit of 1000 hosts under evil.test" in last.reason)
+        stage.check("dynpin says why the last ones are not noted", "at most 1000 hosts below evil.test" in last.reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dynpin.clientstore.reports.queue import ReportMode
+from dynpin.clientstore.reports import ReportMode
 from dynpin.deploy.lint import Circumstances
 from dynpin.header import PublicKeyPins
 from dynpin.lab.certificates import Authority, KeyPair
