@@ -2,45 +2,220 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, cast
 
 import aiohttp
 
 from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement import Enforcement, Handshake, PrivateRoots, Reporter, peer_of, request_site
-from .options import Lease, hardener
-from .reports import ReportMode
+from .enforcement import ObjectGuard, peer_of, pin_violation, request_site
+from .names import Names, host_of_field, is_for
+from .options import Lease, PinOptions, hardener, split_options
 from .responses import note_response_async
 from .store import PinStore
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractCookieJar, AbstractResolver
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+    from aiohttp.typedefs import LooseCookies, LooseHeaders, StrOrURL
 
-__all__ = ["PinnedConnector", "noting_response_class", "pinned_session"]
+    _Connector = aiohttp.TCPConnector
+else:
+    _Connector = object
+
+__all__ = [
+    "ConnectorOptions",
+    "PinnedConnector",
+    "PinnedConnectorMixin",
+    "SessionOptions",
+    "noting_response_class",
+    "pinned_session",
+]
 
 _HTTPS_PORT = 443
 
 
-class PinnedConnector(aiohttp.TCPConnector):
-    """A :class:`aiohttp.TCPConnector` that refuses, before a byte is sent, any key but the pinned ones.
+class ConnectorOptions(PinOptions, total=False):
+    """What :class:`aiohttp.TCPConnector` takes, and :class:`~dynpin.clientstore.PinOptions`."""
 
-    What a request says by ``ssl=`` cannot escape it: a context is hardened too; ``ssl=False`` and
-    :class:`aiohttp.Fingerprint`, under which aiohttp verifies nothing, are refused for Known Pinned Hosts.
+    resolver: AbstractResolver | None
+    use_dns_cache: bool
+    ttl_dns_cache: int | None
+    dns_cache_max_size: int
+    family: socket.AddressFamily
+    local_addr: tuple[str, int] | None
+    keepalive_timeout: float | None
+    force_close: bool
+    limit: int
+    limit_per_host: int
+    enable_cleanup_closed: bool
+    loop: asyncio.AbstractEventLoop | None
+    timeout_ceil_threshold: float
+    happy_eyeballs_delay: float | None
+    interleave: int | None
+    socket_factory: Callable[..., socket.socket] | None
+
+
+class SessionOptions(PinOptions, total=False):
+    """What :class:`aiohttp.ClientSession` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+
+    base_url: StrOrURL | None
+    cookies: LooseCookies | None
+    headers: LooseHeaders | None
+    proxy: StrOrURL | None
+    proxy_auth: aiohttp.BasicAuth | None
+    skip_auto_headers: Iterable[str] | None
+    auth: aiohttp.BasicAuth | None
+    json_serialize: Callable[[Any], str]
+    json_serialize_bytes: Callable[[Any], bytes] | None
+    request_class: type[aiohttp.ClientRequest]
+    ws_response_class: type[aiohttp.ClientWebSocketResponse]
+    version: aiohttp.HttpVersion
+    cookie_jar: AbstractCookieJar | None
+    connector_owner: bool
+    raise_for_status: bool | Callable[[aiohttp.ClientResponse], Awaitable[None]]
+    timeout: aiohttp.ClientTimeout
+    auto_decompress: bool
+    trust_env: bool
+    requote_redirect_url: bool
+    trace_configs: list[aiohttp.TraceConfig] | None
+    read_bufsize: int
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+    fallback_charset_resolver: Callable[[aiohttp.ClientResponse, bytes], str]
+    middlewares: Sequence[aiohttp.ClientMiddlewareType]
+
+
+class PinnedConnectorMixin(_Connector):
+    """Makes any kind of :class:`aiohttp.TCPConnector` refuse any key but the pinned ones before it sends a request.
+
+    It stands first among the bases: ``class Connector(PinnedConnectorMixin, aiohttp_socks.ProxyConnector): ...``. What
+    a request says by ``ssl=`` cannot escape it: a context is hardened too; ``ssl=False`` and
+    :class:`aiohttp.Fingerprint`, under which aiohttp verifies nothing, are refused for Known Pinned Hosts, proxies
+    included. So is a request that names a Known Pinned Host by its URL, ``server_hostname`` or Host field where TLS
+    verifies another name.
+
+    Args:
+        args: what the connector itself takes.
+        store: the Known Pinned Hosts; None for the user's own store.
+        ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        options: :class:`~dynpin.clientstore.PinOptions`, and what the connector itself takes. Each ``ssl.SSLContext``
+            among them is hardened, as that for a SOCKS proxy behind TLS.
+
+    Raises:
+        UnenforceableContext: where a context cannot be enforced.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - of other bases
+        super().__init_subclass__(**options)
+        if aiohttp.TCPConnector not in cls.__mro__:
+            raise UnenforceableContext(
+                f"{cls.__name__} is no aiohttp.TCPConnector, and aiohttp speaks TLS over no other connector"
+            )
+
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401 - those of the connector
+        store: PinStore | None = None,
+        ssl: ssl.SSLContext | None = None,
+        **options: Any,  # noqa: ANN401 - those of the connector
+    ) -> None:
+        self._pin_owns_store = store is None
+        self._pin_lease = Lease(store, self)
+        self.pin_store = self._pin_lease.store
+        pin_options = split_options(options)
+        self._pin_harden = hardener(self.pin_store, pin_options)
+        self._pin_names = Names(self.pin_store, pin_options)
+        self._pin_enforced: weakref.WeakSet[object] = weakref.WeakSet()
+        self._pin_context = _default_context() if ssl is None else ssl
+        for context in (self._pin_context, *filter(_is_context, options.values())):
+            self._pin_enforce(context)
+        super().__init__(*args, ssl=self._pin_context, **options)  # pyright: ignore[reportUnknownMemberType] - an address
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """As aiohttp's, held against the pins; a report of what fails carries the port of the request."""
+        token = request_site.set((req.host, req.port or _HTTPS_PORT))
+        try:
+            self._pin_prepare(req)
+            connection = await super().connect(req, traces, timeout)
+        except PinValidationError as violation:  # of a connector that does not put it into aiohttp's own errors
+            _refuse(req, violation)
+        except aiohttp.ClientConnectionError as error:
+            behind = pin_violation(error)
+            if behind is None or isinstance(error, aiohttp.ClientConnectorCertificateError):
+                raise
+            # asyncio before Python 3.13 stumbles over what breaks off TLS inside TLS, and aiohttp tells of that.
+            _refuse(req, behind)
+        finally:
+            request_site.reset(token)
+        try:
+            self._pin_check(req, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """As aiohttp's; the user's own store is closed with the last of its clients."""
+        await super().close(abort_ssl=abort_ssl)
+        if self._pin_owns_store:
+            await asyncio.to_thread(self._pin_lease.end)  # which may wait for the disk
+
+    def _pin_enforce(self, context: ssl.SSLContext) -> None:
+        if context not in self._pin_enforced:
+            self._pin_harden(context)
+            self._pin_enforced.add(context)
+
+    def _pin_verifies(self, req: aiohttp.ClientRequest) -> bool:
+        """Whether the request's TLS is by a hardened context, as aiohttp decides it; else it verifies nothing."""
+        context = self._pin_context if req.ssl is True else req.ssl
+        if not _is_context(context):
+            return False
+        self._pin_enforce(cast("ssl.SSLContext", context))
+        return True
+
+    def _pin_prepare(self, req: aiohttp.ClientRequest) -> None:
+        """Before anything is sent: harden the request's own context, or look who would be met unverified."""
+        if not self._pin_verifies(req):
+            # aiohttp uses one unverified context for the whole process, which is not ours to harden. An https proxy
+            # is met by it too, also on the way to an http:// URL.
+            proxy = [] if req.proxy is None or req.proxy.scheme != "https" else [req.proxy.raw_host or ""]
+            self._pin_names.hold([*_asked(req), *proxy], None)
+
+    def _pin_check(self, req: aiohttp.ClientRequest, connection: Connection) -> None:
+        """Before the request is sent: look what the connection, which may be one of the pool, is verified for."""
+        # Without a transport it was lost just now, and aiohttp sends nothing over it.
+        if not req.is_ssl() or not self._pin_verifies(req) or connection.transport is None:
+            return
+        tls = connection.transport.get_extra_info("ssl_object")
+        if not isinstance(tls, ObjectGuard):
+            raise UnenforceableContext(
+                f"{type(self).__name__} connects to {req.host} past the pins: it does not use the context that it gets "
+                "as ssl="
+            )
+        try:
+            self._pin_names.hold(_asked(req), tls.server_hostname)
+        except PinValidationError as violation:
+            _refuse(req, violation)
+
+
+class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):
+    """A :class:`aiohttp.TCPConnector` that is pinned; see :class:`PinnedConnectorMixin` for any other kind.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
-        options: everything else that :class:`aiohttp.TCPConnector` takes.
+        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that :class:`aiohttp.TCPConnector` takes.
     """
 
     def __init__(
@@ -48,66 +223,9 @@ class PinnedConnector(aiohttp.TCPConnector):
         store: PinStore | None = None,
         *,
         ssl: ssl.SSLContext | None = None,
-        private_roots: PrivateRoots = "enforce",
-        public_roots: Iterable[bytes] | None = None,
-        on_violation: Callable[[PinValidationError], None] | None = None,
-        reporter: Reporter | ReportMode | None = "all",
-        **options: Any,  # noqa: ANN401 - those of TCPConnector
+        **options: Unpack[ConnectorOptions],
     ) -> None:
-        self._pin_lease = Lease(store, self)
-        self.pin_store = self._pin_lease.store
-        self._pin_harden = hardener(
-            self.pin_store,
-            {
-                "private_roots": private_roots,
-                "public_roots": public_roots,
-                "on_violation": on_violation,
-                "reporter": reporter,
-            },
-        )
-        self._pin_enforced: weakref.WeakSet[object] = weakref.WeakSet()
-        context = _default_context() if ssl is None else ssl
-        self._pin_enforce(context)
-        self._pin_unverified = Enforcement(self.pin_store, on_violation=on_violation)
-        super().__init__(ssl=context, **options)  # pyright: ignore[reportUnknownMemberType] - a socket address of any kind
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        """As aiohttp's, held against the pins; a report of what fails carries the port of the request."""
-        if isinstance(req.ssl, ssl.SSLContext):
-            self._pin_enforce(req.ssl)
-        elif req.is_ssl() and req.ssl is not True:
-            self._pin_refuse_unverified(req)
-        token = request_site.set((req.host, req.port or _HTTPS_PORT))
-        try:
-            return await super().connect(req, traces, timeout)
-        finally:
-            request_site.reset(token)
-
-    def _pin_enforce(self, context: ssl.SSLContext) -> None:
-        if context not in self._pin_enforced:
-            self._pin_harden(context)
-            self._pin_enforced.add(context)
-
-    def _pin_refuse_unverified(self, req: aiohttp.ClientRequest) -> None:
-        # aiohttp uses one unverified context for the whole process, which is not ours to harden.
-        try:
-            name = req.server_hostname or req.host
-            self._pin_unverified.check(
-                Handshake(
-                    asked=name,
-                    name=name,
-                    strict=False,
-                    chain=[],
-                    resumed=False,
-                    earlier=None,
-                    served=tuple,
-                    may_wait=False,
-                )
-            )
-        except PinValidationError as error:
-            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        super().__init__(store=store, ssl=ssl, **options)
 
 
 class _NotingResponse(aiohttp.ClientResponse):
@@ -120,11 +238,16 @@ class _NotingResponse(aiohttp.ClientResponse):
         transport = connection.transport
         peer = peer_of(None if transport is None else transport.get_extra_info("ssl_object"))
         response = await super().start(connection)
-        # What a proxy says to CONNECT is no word of the site.
-        if self.url.scheme in ("https", "wss") and self.method != "CONNECT":
+        host = self.url.raw_host or ""
+        # What a proxy says to CONNECT is no word of the site; nor is what is answered for a Host field of another name.
+        if (
+            self.url.scheme in ("https", "wss")
+            and self.method != "CONNECT"
+            and is_for(host, self.request_info.headers.get("Host"))
+        ):
             await note_response_async(
                 self.pin_store,
-                self.url.raw_host or "",
+                host,
                 peer,
                 self.headers.getall(ENFORCE_NAME, []),
                 self.headers.getall(REPORT_ONLY_NAME, []),
@@ -144,13 +267,9 @@ def pinned_session(
     store: PinStore | None = None,
     *,
     ssl: ssl.SSLContext | None = None,
-    private_roots: PrivateRoots = "enforce",
-    public_roots: Iterable[bytes] | None = None,
-    on_violation: Callable[[PinValidationError], None] | None = None,
-    reporter: Reporter | ReportMode | None = "all",
     connector: aiohttp.BaseConnector | None = None,
     response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
-    **options: Any,  # noqa: ANN401 - those of ClientSession
+    **options: Unpack[SessionOptions],
 ) -> aiohttp.ClientSession:
     """A :class:`aiohttp.ClientSession` that notes what responses pin and refuses any other key before a byte is sent.
 
@@ -160,38 +279,46 @@ def pinned_session(
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
-        connector: a :class:`PinnedConnector` of your own, in place of all of the above.
+        connector: a :class:`PinnedConnector`, or a connector of another kind with :class:`PinnedConnectorMixin`, in
+            place of `store`, `ssl` and the options of :class:`~dynpin.clientstore.PinOptions`.
         response_class: a class of your own, which learns to note.
-        options: everything else that :class:`aiohttp.ClientSession` takes.
+        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that :class:`aiohttp.ClientSession` takes.
 
     Raises:
         UnenforceableContext: with another connector, which would connect past the pins.
         TypeError: with a connector and what stands in its place.
     """
-    asked = (store, ssl, private_roots, public_roots, on_violation, reporter)
+    own = cast("dict[str, Any]", options)
+    pin_options = split_options(own)
     if connector is None:
-        connector = PinnedConnector(
-            store,
-            ssl=ssl,
-            private_roots=private_roots,
-            public_roots=public_roots,
-            on_violation=on_violation,
-            reporter=reporter,
-        )
-    elif not isinstance(connector, PinnedConnector):
+        connector = PinnedConnector(store, ssl=ssl, **pin_options)
+    elif not isinstance(connector, PinnedConnectorMixin):
+        kind = type(connector).__name__
         raise UnenforceableContext(
-            f"a {type(connector).__name__} connects past the pins; give a dynpin.clientstore.aiohttp.PinnedConnector, "
-            "which takes the same options"
+            f"a {kind} connects past the pins; give a dynpin.clientstore.aiohttp.PinnedConnector, or a connector of "
+            f"your own kind: class Pinned{kind}(PinnedConnectorMixin, {kind})"
         )
-    elif asked != (None, None, "enforce", None, None, "all"):
+    elif store is not None or ssl is not None or pin_options:
         raise TypeError("a connector has its own store and options: give them to PinnedConnector(...), not here too")
     return aiohttp.ClientSession(
-        connector=connector, response_class=noting_response_class(connector.pin_store, response_class), **options
+        connector=connector, response_class=noting_response_class(connector.pin_store, response_class), **own
     )
+
+
+def _is_context(value: object) -> bool:
+    # As aiohttp asks: of truststore.inject_into_ssl() on, an older context is none to it, and it verifies nothing.
+    return isinstance(value, ssl.SSLContext)
+
+
+def _asked(req: aiohttp.ClientRequest) -> list[str]:
+    """The names that a request over TLS is meant for; none for an http:// URL."""
+    if not req.is_ssl():
+        return []
+    return [req.host, host_of_field(req.headers.get("Host", "")), req.server_hostname or ""]
+
+
+def _refuse(req: aiohttp.ClientRequest, violation: PinValidationError) -> NoReturn:
+    raise aiohttp.ClientConnectorCertificateError(req.connection_key, violation) from violation
 
 
 def _default_context() -> ssl.SSLContext:
