@@ -1,73 +1,153 @@
-"""httpx: clients that note and enforce, synchronous and asynchronous, over HTTP/1.1 and HTTP/2."""
+"""httpx: transports and clients that note and enforce, synchronous and asynchronous, over HTTP/1.1 and HTTP/2."""
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 import httpx
 
-from .enforcement import request_site
-from .transports import PinnedClientBase, note_response, tell_site
+from .options import PinOptions
+from .store import PinStore
+from .transports import Pinning, TransportOptions, pinned_client
 
-__all__ = ["PinnedAsyncClient", "PinnedClient"]
+if TYPE_CHECKING:
+    from httpx._types import AuthTypes, CertTypes, CookieTypes, HeaderTypes, QueryParamTypes, TimeoutTypes
+
+__all__ = ["ClientOptions", "PinnedAsyncClient", "PinnedAsyncTransport", "PinnedClient", "PinnedTransport"]
+
+_Proxy = httpx.URL | str | httpx.Proxy | None
+_Transport = TypeVar("_Transport")
 
 
-class PinnedClient(PinnedClientBase, httpx.Client):
-    """An :class:`httpx.Client` that notes what responses pin and refuses, before a byte is sent, any other key.
+class PinnedTransport(httpx.HTTPTransport):
+    """An :class:`httpx.HTTPTransport` that notes what responses pin and refuses any other key before it sends.
+
+    It does so as ``transport=`` and in ``mounts=`` of any client::
+
+        httpx.Client(mounts={"https://bank.test": PinnedTransport(store, retries=3)})
 
     A refusal is an :class:`httpx.ConnectError`; :func:`dynpin.clientstore.pin_violation` finds the
     :class:`~dynpin.PinValidationError` in it.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        verify: as httpx has it: True for its default roots, or an ``ssl.SSLContext`` of your own, which is hardened.
-            With False, Known Pinned Hosts are refused and nothing is noted.
-        cert: as httpx has it.
-        trust_env: as httpx has it.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
-        event_hooks: as httpx has it; your hooks run besides the two that are needed here.
-        options: everything else that :class:`httpx.Client` takes, but ``transport`` and ``mounts``. The TLS of
-            an https proxy, by ``proxy`` or the environment, is held against the pins of the proxy's own name.
+        options: see :class:`~dynpin.clientstore.transports.TransportOptions`.
+
+    Attributes:
+        pin_store: the Known Pinned Hosts.
 
     Raises:
-        UnenforceableContext: with ``transport`` or ``mounts``, which would connect without this client's context.
+        UnenforceableContext: where pins cannot be enforced on the context; at a request whose ``sni_hostname`` is not
+            the URL's host.
     """
 
-    pin_library = httpx
+    def __init__(
+        self, store: PinStore | None = None, **options: Unpack[TransportOptions[httpx.Limits, _Proxy]]
+    ) -> None:
+        self._pinning = Pinning(httpx, self, store, options)
+        self.pin_store = self._pinning.store
+        super().__init__(**self._pinning.options)
 
-    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        """As :meth:`httpx.Client.send`; a report of what fails on the way carries the request's port."""
-        token = request_site.set(None)
-        try:
-            return super().send(request, **options)
-        finally:
-            request_site.reset(token)
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx's, held against the pins; the response is noted."""
+        return self._pinning.send(request, super().handle_request)
 
-    def _pin_tell_site(self, request: httpx.Request) -> None:
-        tell_site(request)
+    def close(self) -> None:
+        """As httpx's."""
+        super().close()
+        self._pinning.end()
 
-    def _pin_note(self, response: httpx.Response) -> None:
-        note_response(self.pin_store, response)
+    def __exit__(self, *exc_info: Any) -> None:  # noqa: ANN401 - httpx's own
+        super().__exit__(*exc_info)
+        self._pinning.end()
 
 
-class PinnedAsyncClient(PinnedClientBase, httpx.AsyncClient):
-    """An :class:`httpx.AsyncClient` that notes and enforces; everything is as in :class:`PinnedClient`."""
+class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
+    """An :class:`httpx.AsyncHTTPTransport` that notes and enforces: see :class:`PinnedTransport`.
 
-    pin_library = httpx
+    It works under asyncio and trio, and never has the event loop's thread wait for the store.
+    """
 
-    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        """As :meth:`httpx.AsyncClient.send`; a report of what fails on the way carries the request's port."""
-        token = request_site.set(None)
-        try:
-            return await super().send(request, **options)
-        finally:
-            request_site.reset(token)
+    def __init__(
+        self, store: PinStore | None = None, **options: Unpack[TransportOptions[httpx.Limits, _Proxy]]
+    ) -> None:
+        self._pinning = Pinning(httpx, self, store, options)
+        self.pin_store = self._pinning.store
+        super().__init__(**self._pinning.options)
 
-    async def _pin_tell_site(self, request: httpx.Request) -> None:
-        tell_site(request)
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """As httpx's, held against the pins; the response is noted."""
+        return await self._pinning.send_async(request, super().handle_async_request)
 
-    async def _pin_note(self, response: httpx.Response) -> None:
-        note_response(self.pin_store, response)
+    async def aclose(self) -> None:
+        """As httpx's."""
+        await super().aclose()
+        await self._pinning.end_async()
+
+    async def __aexit__(self, *exc_info: Any) -> None:  # noqa: ANN401 - httpx's own
+        await super().__aexit__(*exc_info)
+        await self._pinning.end_async()
+
+
+class ClientOptions(PinOptions, Generic[_Transport], total=False):
+    """What :class:`httpx.Client` takes, and :class:`~dynpin.clientstore.PinOptions`.
+
+    ``verify``, ``cert``, ``trust_env``, ``http1``, ``http2``, ``limits`` and ``proxy`` are as in
+    :class:`~dynpin.clientstore.transports.TransportOptions`.
+
+    Attributes:
+        transport: a :class:`PinnedTransport`, with a store and options of its own; or a double for tests, such as
+            :class:`httpx.MockTransport`. One that retries or caches is taken where the one inside it would be. One of
+            another kind reaches all but Known Pinned Hosts.
+        mounts: such transports by the pattern of the URLs that they are for.
+    """
+
+    auth: AuthTypes | None
+    params: QueryParamTypes | None
+    headers: HeaderTypes | None
+    cookies: CookieTypes | None
+    verify: ssl.SSLContext | str | bool
+    cert: CertTypes | None
+    trust_env: bool
+    http1: bool
+    http2: bool
+    proxy: _Proxy
+    mounts: Mapping[str, _Transport | None] | None
+    timeout: TimeoutTypes
+    follow_redirects: bool
+    limits: httpx.Limits
+    max_redirects: int
+    event_hooks: Mapping[str, list[Callable[..., Any]]] | None
+    base_url: httpx.URL | str
+    transport: _Transport | None
+    default_encoding: str | Callable[[bytes], str]
+
+
+class PinnedClient(httpx.Client):
+    """An :class:`httpx.Client` whose transports are pinned: see :class:`PinnedTransport`.
+
+    The proxies of the environment work as they do in httpx; the TLS of an https proxy is held against the pins of the
+    proxy's own name.
+
+    Args:
+        store: the Known Pinned Hosts; None for the user's own store, or that of a :class:`PinnedTransport`.
+        options: see :class:`ClientOptions`.
+
+    Raises:
+        UnenforceableContext: with an :class:`httpx.HTTPTransport` of your own, which would connect past the pins.
+        TypeError: with a :class:`PinnedTransport`, and a store or pin options beside it.
+    """
+
+    def __init__(self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.BaseTransport]]) -> None:
+        super().__init__(**pinned_client(httpx, PinnedTransport, store, options))
+
+
+class PinnedAsyncClient(httpx.AsyncClient):
+    """An :class:`httpx.AsyncClient` whose transports are pinned; everything is as in :class:`PinnedClient`."""
+
+    def __init__(
+        self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.AsyncBaseTransport]]
+    ) -> None:
+        super().__init__(**pinned_client(httpx, PinnedAsyncTransport, store, options))
