@@ -2,33 +2,102 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import ssl
-from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
+from urllib.parse import urlsplit
 
 from websockets.asyncio import client as asyncio_client
-from websockets.http11 import Response
+from websockets.datastructures import Headers, HeadersLike
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
 
-from dynpin.errors import PinValidationError, UnenforceableContext
+from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement import Peer, PrivateRoots, Reporter, peer_of, pin_violation, request_site
-from .options import Harden, Lease, hardener
-from .reports import ReportMode
+from .enforcement import ObjectGuard, Peer, SocketGuard, peer_of, pin_violation, request_site
+from .names import Names, host_of_field, is_for
+from .options import Lease, PinOptions, hardener, split_options
 from .responses import note_response, note_response_async
 from .store import PinStore
 
 if TYPE_CHECKING:
-    from websockets.proxy import get_proxy
+    from websockets.extensions.base import ClientExtensionFactory
+    from websockets.proxy import get_proxy, parse_proxy
+    from websockets.sync.client import reconnect
+    from websockets.sync.utils import Deadline
+    from websockets.typing import LoggerLike, Origin, Subprotocol
 else:
     try:
-        from websockets.proxy import get_proxy
-    except ImportError:  # where websockets 15 has it
-        from websockets.uri import get_proxy
+        from websockets.proxy import get_proxy, parse_proxy
+    except ImportError:  # where websockets 15 has them
+        from websockets.uri import get_proxy, parse_proxy
+    # Since websockets 17.1; older ones follow no redirect here and do not reconnect.
+    reconnect = getattr(sync_client, "reconnect", object)
 
-__all__ = ["pinned_connect", "pinned_connect_sync"]
+__all__ = ["ConnectOptions", "SyncConnectOptions", "pinned_connect", "pinned_connect_sync"]
+
+# What opens one connection, also after a redirect, and the attribute with its options: in websockets 17, in 15 and 16.
+_OPEN, _OPTIONS = (
+    ("open_tcp_connection", "create_connection_kwargs")
+    if hasattr(asyncio_client.connect, "open_tcp_connection")
+    else ("create_connection", "connection_kwargs")
+)
+
+
+class _CommonOptions(PinOptions, total=False):
+    origin: Origin | None
+    extensions: Sequence[ClientExtensionFactory] | None
+    subprotocols: Sequence[Subprotocol] | None
+    compression: str | None
+    additional_headers: HeadersLike | None
+    user_agent_header: str | None
+    proxy: str | Literal[True] | None
+    proxy_ssl: ssl.SSLContext | None
+    proxy_server_hostname: str | None
+    process_exception: Callable[[Exception], Exception | None]
+    open_timeout: float | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    close_timeout: float | None
+    reconnect_delays: Callable[[], Generator[float]]
+    max_size: int | tuple[int | None, int | None] | None
+    max_queue: int | tuple[int | None, int | None] | None
+    logger: LoggerLike | None
+    sock: socket.socket | None
+    server_hostname: str | None
+    unix: bool
+    path: str | os.PathLike[str] | None
+
+
+class ConnectOptions(_CommonOptions, total=False):
+    """What :class:`websockets.asyncio.client.connect` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+
+    write_limit: int | tuple[int, int | None]
+    host: str | None
+    port: int | None
+    family: int
+    proto: int
+    flags: int
+    local_addr: tuple[str, int] | None
+    happy_eyeballs_delay: float | None
+    interleave: int | None
+    ssl_handshake_timeout: float | None
+    ssl_shutdown_timeout: float | None
+    proxy_ssl_handshake_timeout: float | None
+    proxy_ssl_shutdown_timeout: float | None
+
+
+class SyncConnectOptions(_CommonOptions, total=False):
+    """What :func:`websockets.sync.client.connect` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+
+    address: tuple[str, int]
+    timeout: float | None
+    source_address: tuple[str, int] | None
 
 
 def pinned_connect(
@@ -36,51 +105,45 @@ def pinned_connect(
     store: PinStore | None = None,
     *,
     ssl: ssl.SSLContext | None = None,
-    private_roots: PrivateRoots = "enforce",
-    public_roots: Iterable[bytes] | None = None,
-    on_violation: Callable[[PinValidationError], None] | None = None,
-    reporter: Reporter | ReportMode | None = "all",
-    **options: Any,  # noqa: ANN401 - those of websockets
+    **options: Unpack[ConnectOptions],
 ) -> asyncio_client.connect:
     """:class:`websockets.asyncio.client.connect`, held against the pins, with the handshake's response noted.
 
     A refusal is the :class:`~dynpin.PinValidationError` itself. It ends ``async for`` too, where websockets would try
-    again for ever, as it does for every OSError.
+    again for ever, as it does for every OSError. Each connection is decided anew, redirects and reconnections included;
+    the TLS of an https proxy is held against the pins of the proxy's own name.
 
     Args:
         uri: the URI of the server; for ``ws://`` there is nothing to enforce.
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        private_roots: see :func:`dynpin.clientstore.enforce`, as for the three below.
-        public_roots: the public roots of ``private_roots="bypass"``, DER.
-        on_violation: called with each error before it is raised.
-        reporter: what becomes of violation reports.
-        options: everything else that websockets' ``connect`` takes, but ``create_connection``. The TLS of an https
-            proxy, by ``proxy`` or the environment, is held against the pins of the proxy's own name.
+        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that websockets' ``connect`` takes, but
+            ``create_connection``.
     """
+    own = cast("dict[str, Any]", options)
+    return _Connect(uri, _Pins(store, ssl, own), own)
 
-    class Noting(_NotingConnection):
-        pass
 
-    pins = Noting.pin_store = Lease(store, Noting).store
-    harden = hardener(
-        pins,
-        {
-            "private_roots": private_roots,
-            "public_roots": public_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        },
-    )
-    _harden(parse_uri(uri), ssl, options, harden)
-    made = _Connect(uri, create_connection=Noting, **options)
-    judge: Callable[[Exception], Exception | None] = made.process_exception
+@overload
+def pinned_connect_sync(
+    uri: str,
+    store: PinStore | None = ...,
+    *,
+    ssl: ssl.SSLContext | None = ...,
+    legacy: Literal[True] | None = ...,
+    **options: Unpack[SyncConnectOptions],
+) -> sync_client.ClientConnection: ...
 
-    def violations_are_fatal(error: Exception) -> Exception | None:
-        return error if pin_violation(error) is not None else judge(error)
 
-    made.process_exception = violations_are_fatal
-    return made
+@overload
+def pinned_connect_sync(
+    uri: str,
+    store: PinStore | None = ...,
+    *,
+    ssl: ssl.SSLContext | None = ...,
+    legacy: Literal[False],
+    **options: Unpack[SyncConnectOptions],
+) -> reconnect: ...
 
 
 def pinned_connect_sync(
@@ -88,121 +151,249 @@ def pinned_connect_sync(
     store: PinStore | None = None,
     *,
     ssl: ssl.SSLContext | None = None,
-    private_roots: PrivateRoots = "enforce",
-    public_roots: Iterable[bytes] | None = None,
-    on_violation: Callable[[PinValidationError], None] | None = None,
-    reporter: Reporter | ReportMode | None = "all",
-    **options: Any,  # noqa: ANN401 - those of websockets
-) -> sync_client.ClientConnection:
-    """:func:`websockets.sync.client.connect`; everything is as in :func:`pinned_connect`."""
+    legacy: bool | None = None,
+    **options: Unpack[SyncConnectOptions],
+) -> sync_client.ClientConnection | reconnect:
+    """:func:`websockets.sync.client.connect`; everything is as in :func:`pinned_connect`.
 
-    class Noting(_NotingSyncConnection):
-        pass
-
-    pins = Noting.pin_store = Lease(store, Noting).store
-    harden = hardener(
-        pins,
-        {
-            "private_roots": private_roots,
-            "public_roots": public_roots,
-            "on_violation": on_violation,
-            "reporter": reporter,
-        },
-    )
-    parsed = parse_uri(uri)
-    _harden(parsed, ssl, options, harden)
-    token = request_site.set((parsed.host, parsed.port))
-    try:
-        # websockets' overloads leave it open for options that are passed on.
-        return cast("sync_client.ClientConnection", sync_client.connect(uri, create_connection=Noting, **options))
-    finally:
-        request_site.reset(token)
+    Args:
+        uri: the URI of the server.
+        store: the Known Pinned Hosts; None for the user's own store.
+        ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        legacy: as websockets 17.1 has it: False for an iterable that reconnects.
+        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that websockets' ``connect`` takes, but
+            ``create_connection``.
+    """
+    own = cast("dict[str, Any]", options)
+    pins = _Pins(store, ssl, own)
+    if not hasattr(sync_client, "reconnect"):
+        return _connect_once(uri, pins, own)
+    connecter = _Reconnect(uri, pins, own)
+    if legacy is False:
+        return connecter
+    connection = connecter.connect()
+    if legacy:
+        connection.pending_legacy_warning = False
+    return connection
 
 
-class _Connect(asyncio_client.connect):
-    def __await__(self) -> Generator[Any, None, asyncio_client.ClientConnection]:
-        # Each connection that is made on the way, redirects included, tells its port.
-        token = request_site.set(None)
-        try:
-            return (yield from super().__await__())
-        finally:
-            request_site.reset(token)
+class _Pins:
+    """What one call of ``connect`` enforces, connection by connection."""
+
+    def __init__(self, store: PinStore | None, context: ssl.SSLContext | None, options: dict[str, Any]) -> None:
+        self.given = store
+        self._first: Lease | None = Lease(store, self)
+        self.store = self._first.store
+        pin_options = split_options(options)
+        self._harden = hardener(self.store, pin_options)
+        self._names = Names(self.store, pin_options)
+        self._context, self._proxy_context = context, cast("ssl.SSLContext | None", options.pop("proxy_ssl", None))
+        self._own: dict[str, ssl.SSLContext] = {}
+        self._proxy_name: str | None = options.get("proxy_server_hostname")
+        self._direct = options.get("sock") is not None or bool(options.get("unix"))
+        self._host = ""
+
+    def lease(self) -> Lease:
+        """A lease of the store for one attempt to connect; the connection that comes of it has its own."""
+        lease, self._first = self._first, None
+        return lease or Lease(self.given, self)
+
+    def decide(self, uri: str, proxy: str | bool | None) -> tuple[dict[str, ssl.SSLContext], str | None]:
+        """Hardened contexts for the next connection, and the proxy that it goes by.
+
+        Raises:
+            PinValidationError: where the proxy's name is pinned, and its TLS would be verified for another.
+        """
+        parsed = parse_uri(uri)
+        # As the user wrote it: websockets writes international names by IDNA 2003, where faß is fass.
+        self._host = urlsplit(uri).hostname or ""
+        contexts: dict[str, ssl.SSLContext] = {}
+        if parsed.secure:
+            contexts["ssl"] = self._hardened("ssl", self._context)
+        elif self._context is not None:
+            raise ValueError("ssl argument is incompatible with a ws:// URI")  # as websockets says it
+        address = None if self._direct else get_proxy(parsed) if proxy is True else proxy or None
+        if address is not None and address.lower().startswith("https:"):
+            contexts["proxy_ssl"] = self._hardened("proxy_ssl", self._proxy_context)
+            self._names.hold([urlsplit(address).hostname or ""], self._proxy_name or parse_proxy(address).host)
+        elif self._proxy_context is not None:
+            contexts["proxy_ssl"] = self._proxy_context  # websockets refuses it without an https proxy
+        request_site.set((parsed.host, parsed.port))
+        return contexts, address
+
+    def _hardened(self, name: str, given: ssl.SSLContext | None) -> ssl.SSLContext:
+        if name not in self._own:
+            self._own[name] = self._harden(given or ssl.create_default_context())
+        return self._own[name]
+
+    def before_request(self, uri: WebSocketURI, tls: object, fields: Headers) -> Peer | None:
+        """Once TLS has been spoken, and before the request is sent: hold its names against the one of TLS.
+
+        Returns:
+            what TLS has proved about the host that the response speaks for, if it speaks for the URI's.
+
+        Raises:
+            PinValidationError: where a name is pinned that is not the one which TLS has verified.
+            UnenforceableContext: where the connection is not enforced.
+        """
+        if not uri.secure:
+            return None
+        if not isinstance(tls, SocketGuard | ObjectGuard):
+            raise UnenforceableContext(f"the connection to {uri.host} is not held against the pins")
+        hosts = fields.get_all("Host")
+        self._names.hold([self._host, uri.host, *map(host_of_field, hosts)], tls.server_hostname)
+        return peer_of(tls) if all(is_for(uri.host, host) for host in hosts) else None
 
 
 class _NotingConnection(asyncio_client.ClientConnection):
-    pin_store: PinStore
+    def __init__(self, pins: _Pins, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        super().__init__(*args, **options)
+        self._pins = pins
+        self._pin_lease: Lease | None = None
 
-    def __init__(self, protocol: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        super().__init__(protocol, **options)
-        # asyncio asks for this object before it starts TLS.
-        request_site.set((self.protocol.uri.host, self.protocol.uri.port))
-
-    async def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+    async def handshake(
+        self,
+        additional_headers: HeadersLike | None = None,
+        *args: Any,  # noqa: ANN401 - websockets' own
+        **options: Any,  # noqa: ANN401 - websockets' own
+    ) -> None:
         """As websockets'; the response is noted where the handshake fails on it, too."""
-        peer = peer_of(self.transport.get_extra_info("ssl_object"))
-        _refuse_unenforced(self.protocol.uri, peer)
+        uri, fields = self.protocol.uri, Headers(additional_headers or ())
+        peer = self._pins.before_request(uri, self.transport.get_extra_info("ssl_object"), fields)
         try:
-            await super().handshake(*args, **options)
+            await super().handshake(fields, *args, **options)
         finally:
-            noted = _response_to_note(self.pin_store, self.protocol.uri, peer, self.response)
-            if noted is not None:
-                await note_response_async(*noted, port=self.protocol.uri.port)
+            if peer is not None and self.response is not None:
+                await note_response_async(
+                    self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port
+                )
+        self._pin_lease = Lease(self._pins.given, self)
+
+    async def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        """As websockets'; the user's own store is closed with the last of its clients."""
+        await super().close(*args, **options)
+        if self._pins.given is None and self._pin_lease is not None:
+            await asyncio.to_thread(self._pin_lease.end)  # which may wait for the disk
 
 
 class _NotingSyncConnection(sync_client.ClientConnection):
-    pin_store: PinStore
+    def __init__(self, pins: _Pins, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        self._pins = pins
+        self._pin_lease: Lease | None = None
+        super().__init__(*args, **options)  # which starts a thread
 
-    def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+    def handshake(
+        self,
+        additional_headers: HeadersLike | None = None,
+        *args: Any,  # noqa: ANN401 - websockets' own
+        **options: Any,  # noqa: ANN401 - websockets' own
+    ) -> None:
         """As websockets'; the response is noted where the handshake fails on it, too."""
-        # Where a redirect leads is known when TLS has been spoken there: its report has no port.
-        request_site.set(None)
+        uri, fields = self.protocol.uri, Headers(additional_headers or ())
         # TLS inside TLS has an object of its own around the one that counts.
-        peer = peer_of(self.socket) or peer_of(getattr(self.socket, "ssl_object", None))
-        _refuse_unenforced(self.protocol.uri, peer)
+        tls = self.socket if isinstance(self.socket, SocketGuard) else getattr(self.socket, "ssl_object", None)
+        peer = self._pins.before_request(uri, tls, fields)
         try:
-            super().handshake(*args, **options)
+            super().handshake(fields, *args, **options)
         finally:
-            noted = _response_to_note(self.pin_store, self.protocol.uri, peer, self.response)
-            if noted is not None:
-                note_response(*noted, port=self.protocol.uri.port)
+            if peer is not None and self.response is not None:
+                note_response(self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port)
+        self._pin_lease = Lease(self._pins.given, self)
+
+    def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
+        """As websockets'; the user's own store is closed with the last of its clients."""
+        super().close(*args, **options)
+        if self._pin_lease is not None:
+            self._pin_lease.end()
 
 
-def _refuse_unenforced(uri: WebSocketURI, peer: Peer | None) -> None:
-    # Nothing has been sent yet. websockets makes a context of its own for a redirect from ws:// to wss://.
-    if uri.secure and peer is None:
-        raise UnenforceableContext(
-            f"the connection to {uri.host} is not held against the pins: a ws:// URI was redirected to wss://, "
-            "for which websockets makes a context of its own; connect to the wss:// URI"
-        )
+class _Connect(asyncio_client.connect):
+    def __init__(self, uri: str, pins: _Pins, options: dict[str, Any]) -> None:
+        self._pins = pins
+        super().__init__(uri, create_connection=_made_by(pins, _NotingConnection), **options)
+        _end_at_violations(self)
+
+    def __await__(self) -> Generator[Any, None, asyncio_client.ClientConnection]:
+        lease = self._pins.lease()
+        try:
+            connection = yield from super().__await__()
+        except (Exception, asyncio.CancelledError):
+            asyncio.get_running_loop().run_in_executor(None, lease.end)  # which may wait for the disk
+            raise
+        lease.end()  # the connection has one of its own, so nothing is closed
+        return connection
+
+    async def open_tcp_connection(self) -> asyncio_client.ClientConnection:
+        """As websockets', by contexts and a proxy that are decided for this connection."""
+        opened: Callable[[], Any] = getattr(super(), _OPEN)
+        given: dict[str, Any] = getattr(self, _OPTIONS)
+        asked, token = self.proxy, request_site.set(None)
+        try:
+            contexts, self.proxy = self._pins.decide(self.uri, asked)
+            for name in ("ssl", "proxy_ssl"):
+                given.pop(name, None)
+            given.update(contexts)
+            return cast("asyncio_client.ClientConnection", await opened())
+        finally:
+            self.proxy = asked
+            request_site.reset(token)
 
 
-def _response_to_note(
-    store: PinStore, uri: WebSocketURI, peer: Peer | None, response: Response | None
-) -> tuple[PinStore, str, Peer | None, list[str], list[str]] | None:
-    """What note_response takes; None where there is nothing to note."""
-    if not uri.secure or response is None:
-        return None
-    headers = response.headers
-    return store, uri.host, peer, headers.get_all(ENFORCE_NAME), headers.get_all(REPORT_ONLY_NAME)
+if _OPEN != "open_tcp_connection":
+    setattr(_Connect, _OPEN, _Connect.open_tcp_connection)
 
 
-def _harden(
-    uri: WebSocketURI,
-    context: ssl.SSLContext | None,
-    options: dict[str, Any],
-    harden: Harden,
-) -> None:
-    """Put hardened contexts into the options of ``connect``: for the server, and for an https proxy on the way."""
-    if uri.secure:
-        options["ssl"] = harden(context or ssl.create_default_context())
-    elif context is not None:
-        options["ssl"] = context  # websockets refuses it for ws://
-    proxy: object = options.get("proxy", True)
-    if options.get("sock") is not None:
-        proxy = None
-    elif proxy is True:
-        proxy = get_proxy(uri)
-    # websockets refuses the option with any other proxy.
-    if isinstance(proxy, str) and proxy.lower().startswith("https:"):
-        given = options.get("proxy_ssl")
-        options["proxy_ssl"] = harden(given if isinstance(given, ssl.SSLContext) else ssl.create_default_context())
+class _Reconnect(reconnect):
+    def __init__(self, uri: str, pins: _Pins, options: dict[str, Any]) -> None:
+        self._pins = pins
+        super().__init__(uri, create_connection=_made_by(pins, _NotingSyncConnection), **options)
+        _end_at_violations(self)
+
+    def connect(self) -> sync_client.ClientConnection:
+        """As websockets', with the store open for as long as it takes."""
+        lease = self._pins.lease()
+        try:
+            return super().connect()
+        finally:
+            lease.end()
+
+    def open_connection(self, deadline: Deadline) -> sync_client.ClientConnection:
+        """As websockets', by contexts and a proxy that are decided for this connection."""
+        asked, token = self.proxy, request_site.set(None)
+        try:
+            contexts, self.proxy = self._pins.decide(self.uri, asked)
+            self.ssl, self.proxy_ssl = contexts.get("ssl"), contexts.get("proxy_ssl")
+            return super().open_connection(deadline)
+        finally:
+            self.proxy = asked
+            request_site.reset(token)
+
+
+def _connect_once(uri: str, pins: _Pins, options: dict[str, Any]) -> sync_client.ClientConnection:
+    """Before websockets 17.1 the connection of threads follows no redirect and does not connect again."""
+    lease, token = pins.lease(), request_site.set(None)
+    try:
+        contexts, options["proxy"] = pins.decide(uri, options.get("proxy", True))
+        connect = cast("Callable[..., sync_client.ClientConnection]", sync_client.connect)
+        return connect(uri, create_connection=_made_by(pins, _NotingSyncConnection), **options, **contexts)
+    finally:
+        request_site.reset(token)
+        lease.end()
+
+
+def _made_by(pins: _Pins, made: type[_NotingConnection | _NotingSyncConnection]) -> Any:  # noqa: ANN401 - two classes
+    # websockets asks for a class, and calls it. One made for each call would be left to the garbage collector.
+    return partial(made, pins)
+
+
+def _end_at_violations(made: asyncio_client.connect | reconnect) -> None:
+    judge: Callable[[Exception], Exception | None] = made.process_exception
+
+    def violations_are_fatal(error: Exception) -> Exception | None:
+        return error if pin_violation(error) is not None else judge(error)
+
+    made.process_exception = violations_are_fatal
+
+
+def _pin_fields(headers: Headers) -> tuple[Sequence[str], Sequence[str]]:
+    return headers.get_all(ENFORCE_NAME), headers.get_all(REPORT_ONLY_NAME)
