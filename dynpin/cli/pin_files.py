@@ -107,7 +107,10 @@ def import_pins(
         except InvalidPinFile as error:
             fail(f"{name}: {error}")
     left = reading.count - taken
-    typer.echo(f"{taken} host{'s' if taken != 1 else ''} imported" + (f", {left} left as they were" if left else ""))
+    typer.echo(
+        f"{taken} host{'s' if taken != 1 else ''} imported"
+        + (f", {left} not taken: expired, or older than what is there" if left else "")
+    )
 
 
 def export_pins(

@@ -150,17 +150,18 @@ def test_no_cell_of_the_csv_is_a_formula(uri: str) -> None:
     assert not [cell for cell in cells if cell[:1] in set("=+-@")]
 
 
-@pytest.mark.parametrize("write", [write_json, write_jsonl, write_csv, write_toml])
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [(write_json, read_json), (write_jsonl, read_jsonl), (write_csv, read_csv), (write_toml, read_toml)],
+    ids=["json", "jsonl", "csv", "toml"],
+)
 def test_no_escape_of_a_uri_or_an_origin_reaches_a_terminal(
-    write: Callable[[Iterable[KnownPinnedHost]], Iterator[str]],
+    write: Callable[[Iterable[KnownPinnedHost]], Iterator[str]], read: Callable[..., Iterator[KnownPinnedHost]]
 ) -> None:
     entry = KnownPinnedHost("a.test", (ONE,), False, "https://\x1b[2J", NOW, None, "static", origin="\x9b\u202ea")
     written = "".join(write([entry]))
     assert written.replace("\n", "").isprintable()
-    read = {write_json: read_json, write_jsonl: read_jsonl, write_csv: read_csv, write_toml: read_toml}[write](
-        opened(written), now=NOW
-    )
-    assert [each.report_uri for each in read] == ["https://\N{REPLACEMENT CHARACTER}[2J"]
+    assert [each.report_uri for each in read(opened(written), now=NOW)] == ["https://\N{REPLACEMENT CHARACTER}[2J"]
 
 
 # -- how a file is read -----------------------------------------------------------------------------------------------

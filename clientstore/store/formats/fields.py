@@ -62,12 +62,20 @@ class Fields:
         value = self._get(name)
         if value is None or value == "":
             return None
-        moment = _moment(value)
-        if moment is None:
-            raise ValueError(
-                f"{name} is {shown(value)}, not a time such as 2027-01-31T00:00:00Z in the years 0001 to 9999"
-            )
-        return moment
+        try:
+            if isinstance(value, str):
+                value = datetime.fromisoformat(value)
+            elif isinstance(value, date) and not isinstance(value, datetime):
+                value = datetime.combine(value, time.min)
+            if isinstance(value, datetime):
+                moment = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+                if FIRST_SECOND <= moment <= LAST_SECOND:  # an offset may lead out of the years that can be written
+                    return moment
+        except (ValueError, OverflowError):
+            pass
+        raise ValueError(
+            f"{name} is {shown(self._get(name))}, not a time such as 2027-01-31T00:00:00Z in the years 0001 to 9999"
+        )
 
     def pins(self, name: str) -> list[Pin]:
         """A list of pins; `sha256/`, as OkHttp and Chromium write it, may stand before each."""
@@ -173,23 +181,6 @@ def shown(value: object) -> str:
 
 def printable(text: str) -> str:
     """The text with a replacement for each character that would do something to a terminal."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-    )
-
-
-def _moment(value: object) -> float | None:
-    try:
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        elif isinstance(value, date) and not isinstance(value, datetime):
-            value = datetime.combine(value, time.min)
-        if isinstance(value, datetime):
-            seconds = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
-            # An offset may lead out of the years that can be written.
-            return seconds if FIRST_SECOND <= seconds <= LAST_SECOND else None
-    except (ValueError, OverflowError):
-        return None
-    return None
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

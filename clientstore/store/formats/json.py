@@ -50,8 +50,11 @@ def decode(text: str) -> object:
         ValueError: where it is none (JSONDecodeError), or has a number that JSON has not: NaN or Infinity.
         RecursionError: where it is nested too deeply.
     """
-    loaded: object = _DECODER.decode(text)
-    return loaded
+    bare = text.strip(" \t\n\r")
+    loaded, end = _DECODER.raw_decode(bare)
+    if end < len(bare):
+        raise json.JSONDecodeError("Extra data", bare, end)
+    return cast("object", loaded)
 
 
 def write_json(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:

@@ -53,21 +53,19 @@ def read_wget2(lines: Iterable[str], *, now: float, origin: str | None = None) -
     above: _HostLine | None = None
     for number, line in enumerate(lines, start=1):
         words = line.split()
-        if not words or words[0].startswith("#"):
+        if not words or words[0][0] == "#":
             continue
-        if not words[0].startswith("*"):
+        if words[0][0] != "*":
             if above is not None:
                 yield above.entry(origin)
             above = _host_line(words, number)
-            continue
-        if len(words) != 2 or above is None:
+        elif len(words) != 2 or above is None:
             raise InvalidPinFile(f"line {number}: a pin line is `*sha256 PIN`, below the line of its host")
-        if words[0] != "*sha256":
-            continue  # RFC 7469 §2.1.1: pins of unknown algorithms are ignored
-        try:
-            above.pins.append(Pin.from_base64(words[1]))
-        except ValueError as error:
-            raise InvalidPinFile(f"line {number}: {error}") from None
+        elif words[0] == "*sha256":  # RFC 7469 §2.1.1: pins of unknown algorithms are ignored
+            try:
+                above.pins.append(Pin.from_base64(words[1]))
+            except ValueError as error:
+                raise InvalidPinFile(f"line {number}: {error}") from None
     if above is not None:
         yield above.entry(origin)
 
