@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +15,14 @@ from dynpin.cli import pin_files
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
+from dynpin.cli.printing import say
 from dynpin.cli.tables import table_console
-from dynpin.clientstore import PinStore
-from dynpin.clientstore.store.advice import forget_command
-from dynpin.clientstore.store.check import check as check_file
-from dynpin.clientstore.store.check import repair as repair_file
-from dynpin.clientstore.enforcement.explain import duration
-from dynpin.clientstore.store.formats import describe
-from dynpin.clientstore.store.formats.fields import certificate_digest
-from dynpin.clientstore.store.usage import Usage
-from dynpin.errors import UnpinnableKey
+from dynpin.clientstore.store import PinStore, Refusal, forget_command
+from dynpin.clientstore.store import check as check_file
+from dynpin.clientstore.store import repair as repair_file
+from dynpin.clientstore.store.formats import certificate_digest, describe
+from dynpin.durations import duration
+from dynpin.errors import StoreError, UnpinnableKey
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -68,20 +67,28 @@ def list_hosts(
     everything: Annotated[bool, typer.Option("--all", help="List the expired ones too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the Known Pinned Hosts: how long each pin still lives, where it came from, how often it was used."""
+    """List the Known Pinned Hosts: how long each pin still lives, when it was noted, and where it came from.
+
+    Below, on stderr: the hosts that the store did not note since it has too many others there.
+    """
     with _open(store) as pins:
         entries = pins.hosts(include_expired=everything)
-        usage = pins.usage()
+        refusals = pins.refusals()
         now = pins.clock()
     if as_json:
-        typer.echo(json.dumps([describe(entry) | _used(usage.get(entry.host)) for entry in entries], indent=2))
-        return
-    if not entries:
-        typer.echo(f"No host is pinned in {pins.path}.")
-        return
+        typer.echo(json.dumps([describe(entry) for entry in entries], indent=2))
+    elif not entries:
+        say(f"No host is pinned in {pins.path}.")
+    else:
+        _show_list(entries, now)
+    for refusal in refusals:
+        say(_told(refusal, now), err=True)
+
+
+def _show_list(entries: list[KnownPinnedHost], now: float) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("host", "covers", "expires", "noted", "source", "used", "pins"):
-        table.add_column(column, overflow="fold", justify="right" if column in ("used", "pins") else "left")
+    for column in ("host", "covers", "expires", "noted", "source", "pins"):
+        table.add_column(column, overflow="fold", justify="right" if column == "pins" else "left")
     for entry in entries:
         table.add_row(
             entry.host,
@@ -89,7 +96,6 @@ def list_hosts(
             _lifetime(entry, now),
             f"{duration(now - entry.noted_at)} ago",
             entry.source,
-            str(usage[entry.host].count) if entry.host in usage else "0",
             str(len(entry.pins) + len(entry.certificates)),
         )
     table_console().print(table)
@@ -102,13 +108,12 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
     with _open(store) as pins:
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
-        usage = None if known is None else pins.usage().get(known.host)
         now = pins.clock()
     if as_json:
-        shown = None if known is None else {"asked": name, **describe(known), **_used(usage)}
+        shown = None if known is None else {"asked": name, **describe(known)}
         typer.echo(json.dumps(shown, indent=2))
     elif known is not None:
-        table_console().print(_details(name, known, usage, now))
+        table_console().print(_details(name, known, now))
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
@@ -120,22 +125,28 @@ def forget(
     names: Annotated[list[str], typer.Argument(metavar="HOST…", help="Host names.")], store: StoreOption = None
 ) -> None:
     """Forget the pins of each HOST, so that the next visit is a first use again. Exit code 1 where it has none."""
-    missing: list[str] = []
+    left: list[str] = []
     with _open(store) as pins:
         for name in map(canonical_host, names):
-            entry = pins.entry(name)
-            if entry is not None:
-                pins.forget(name)
-            covering = pins.known_host(name)
+            try:
+                entry = pins.entry(name)
+            except StoreError:  # this row is damaged, or that of a superdomain; what else is wrong forget() meets too
+                entry = None
+            was_alive = pins.forget(name)
+            try:
+                covering = pins.known_host(name)
+            except StoreError as error:
+                left.append(str(error))
+                covering = None
             covered = "" if covering is None else _covered(covering, store)
-            if entry is None:
-                missing.append(f"{name} has no pins of its own in {pins.path}{covered}")
+            if entry is None and not was_alive:
+                left.append(f"{name} has no pins of its own in {pins.path}{covered}")
                 continue
-            typer.echo(f"{name}: {_count(entry)} forgotten")
+            say(f"{name}: {'the entry' if entry is None else _count(entry)} forgotten")
             if covering is not None:
-                typer.echo(f"{name} is still pinned{covered}")
-    if missing:
-        finding("\n        ".join(missing))
+                say(f"{name} is still pinned{covered}")
+    if left:
+        finding("\n        ".join(left))
 
 
 @app.command()
@@ -173,11 +184,11 @@ def pin(
             expires_at=ends(expires, on_expiry),
             on_expiry=on_expiry or "release",
         )
-        table_console().print(_details(entry.host, entry, None, kept.clock()))
+        table_console().print(_details(entry.host, entry, kept.clock()))
     if exact:
-        typer.echo("The next renewal of the certificate breaks this pin, even with the same key.", err=True)
+        say("The next renewal of the certificate breaks this pin, even with the same key.", err=True)
     elif len(entry.pins) == 1:
-        typer.echo("There is no Backup Pin: when this key is lost or changed, the host is locked out.", err=True)
+        say("There is no Backup Pin: when this key is lost or changed, the host is locked out.", err=True)
 
 
 app.command("import")(pin_files.import_pins)
@@ -195,9 +206,9 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the file of the store. Exit code 1 where there is a fault that is left.
+    """Check the file of the store, and show the hosts that it did not note since it has too many others there.
 
-    Before --repair, stop the programs that use the store.
+    Exit code 1 where there is a fault that is left. Before --repair, stop the programs that use the store.
     """
     path = pin_files.store_path(store)
     if accept_clock:
@@ -207,15 +218,22 @@ def check(
     faults = check_file(path, now)
     if repair and faults and path.exists():
         done = repair_file(path, now)
-        lost = "" if done.lost is None else f", {done.lost} lost"
-        typer.echo(
-            f"{done.kept} host{'s' if done.kept != 1 else ''} saved{lost}; the damaged file is {done.aside}", err=True
-        )
+        saved = f"{done.kept} host{'' if done.kept == 1 else 's'} saved"
+        say(f"{saved}; the damaged file is {done.aside}", err=True)
         faults = check_file(path, now)
+    refusals: list[Refusal] = []
+    # A store with a fault is not opened: that would take the clock that it complains of for right.
+    if not faults:
+        with PinStore(path) as pins:
+            refusals = pins.refusals()
     if as_json:
-        typer.echo(json.dumps({"store": str(path), "ok": not faults, "faults": faults}, indent=2))
+        not_noted = [asdict(refusal) | {"refused_at": rfc3339(refusal.refused_at)} for refusal in refusals]
+        told = {"store": str(path), "ok": not faults, "faults": faults, "refusals": not_noted}
+        typer.echo(json.dumps(told, indent=2))
     elif not faults:
-        typer.echo(f"{path} is sound.")
+        say(f"{path} is sound.")
+        for refusal in refusals:
+            say(_told(refusal, now))
     if faults:
         finding(None if as_json else "\n        ".join(faults))
 
@@ -241,14 +259,11 @@ def _count(entry: KnownPinnedHost) -> str:
     return f"{number} {entry.source} pin{'s' if number != 1 else ''}"
 
 
-def _used(usage: Usage | None) -> dict[str, object]:
-    return {
-        "used": 0 if usage is None else usage.count,
-        "last_used_at": None if usage is None else rfc3339(usage.last_at),
-    }
+def _told(refusal: Refusal, now: float) -> str:
+    return f"{refusal} ({duration(now - refusal.refused_at)} ago)"
 
 
-def _details(asked: str, known: KnownPinnedHost, usage: Usage | None, now: float) -> Table:
+def _details(asked: str, known: KnownPinnedHost, now: float) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -265,9 +280,6 @@ def _details(asked: str, known: KnownPinnedHost, usage: Usage | None, now: float
     table.add_row("expires", f"{until}{_lifetime(known, now)}{then}")
     origin = "" if known.origin is None else f", from {known.origin}"
     table.add_row("source", f"{'a response header' if known.source == 'header' else 'static'}{origin}")
-    times = "never" if usage is None else "once" if usage.count == 1 else f"{usage.count} times"
-    used = times if usage is None else f"{times}, last {duration(now - usage.last_at)} ago"
-    table.add_row("used", used)
     if known.report_uri is not None:
         table.add_row("report-uri", known.report_uri)
     return table

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
+from dynpin.cli.printing import say
 from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
-from dynpin.clientstore.enforcement.explain import duration
+from dynpin.durations import duration
 from dynpin.report import rfc3339
 
 __all__ = ["app"]
@@ -34,7 +35,7 @@ def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None
         typer.echo(json.dumps([_describe(report) for report in reports], indent=2))
         return
     if not reports:
-        typer.echo("No violation report was queued.")
+        say("No violation report was queued.")
         return
     now = time.time()
     table = Table(box=None, pad_edge=False)
@@ -64,10 +65,10 @@ def send(
     if as_json:
         typer.echo(json.dumps([_outcome(delivery) for delivery in deliveries], indent=2))
     elif not deliveries:
-        typer.echo("No report waits.")
+        say("No report waits.")
     else:
         for delivery in deliveries:
-            typer.echo(f"{delivery.report.id}  {delivery.report.host}: {delivery.outcome}, {delivery.reason}")
+            say(f"{delivery.report.id}  {delivery.report.host}: {delivery.outcome}, {delivery.reason}")
     if any(delivery.outcome != "sent" for delivery in deliveries):
         finding()
 
@@ -86,7 +87,7 @@ def drop(
         missing = [number for number in ids or () if not queue.drop(number)]
         dropped = queue.drop() if everything else len(ids or ()) - len(missing)
     if dropped or everything:
-        typer.echo(f"{dropped} dropped")
+        say(f"{dropped} dropped")
     if missing:
         finding(f"there is no report {', '.join(map(str, missing))}")
 

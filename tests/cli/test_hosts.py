@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import shutil
 import socket
+import sqlite3
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,17 +54,16 @@ def file(tmp_path: Path) -> Path:
         store.pin("shop.bank.test", [OTHER], report_uri="https://report.test/")
         store.note("noted.test", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=8700', [LEAF])
         store.pin("old.test", [LEAF], expires_at=5.0)
-        store.validate("www.bank.test", [LEAF])
     return path
 
 
-def test_list_shows_life_cover_source_and_use(dynpin_hosts: Command, file: Path) -> None:
+def test_list_shows_life_cover_and_source(dynpin_hosts: Command, file: Path) -> None:
     code, out, _ = dynpin_hosts("list", "--store", file)
     lines = [line.split("  ") for line in out.splitlines()]
     cells = {line[0].strip(): [cell.strip() for cell in line[1:] if cell.strip()] for line in lines}
     assert code == 0
     assert cells["bank.test"][:2] == ["with subdomains", "in 3 days"]
-    assert cells["bank.test"][3:] == ["static", "1", "2"]
+    assert cells["bank.test"][3:] == ["static", "2"]
     assert cells["shop.bank.test"][:2] == ["host alone", "never"]
     assert cells["noted.test"][1] == "in 2 hours"
     assert "header" in cells["noted.test"]
@@ -81,7 +84,7 @@ def test_list_as_json_is_what_import_reads(dynpin_hosts: Command, file: Path, tm
     listed = json.loads(out)
     assert code == 0
     assert [entry["host"] for entry in listed] == ["bank.test", "noted.test", "shop.bank.test"]
-    assert (listed[0]["used"], listed[1]["used"], listed[0]["source"]) == (1, 0, "static")
+    assert [entry["source"] for entry in listed] == ["static", "header", "static"]
     copy, other = tmp_path / "copy.json", tmp_path / "other"
     copy.write_text(out)
     assert dynpin_hosts("import", copy, "--store", other)[:2] == (0, "3 hosts imported\n")
@@ -93,7 +96,7 @@ def test_list_as_json_is_what_import_reads(dynpin_hosts: Command, file: Path, tm
 def test_show_says_which_entry_applies(dynpin_hosts: Command, file: Path, verb: list[str]) -> None:
     code, out, _ = dynpin_hosts(*verb, "a.b.bank.test", "--store", file)
     assert code == 0
-    for text in ("nearest superdomain of a.b.bank.test", str(LEAF), str(BACKUP), "static", "once"):
+    for text in ("nearest superdomain of a.b.bank.test", str(LEAF), str(BACKUP), "static"):
         assert text in out
     code, out, _ = dynpin_hosts("show", "shop.bank.test", "--json", "--store", file)
     shown = json.loads(out)
@@ -261,6 +264,69 @@ def test_check_finds_and_repairs(dynpin_hosts: Command, file: Path) -> None:
     assert "hosts saved" in err
     assert "pins.damaged-" in err
     assert dynpin_hosts("show", "bank.test", "--store", file)[0] == 0
+
+
+def damage(file: Path, *hosts: str) -> None:
+    """Change a pin in the rows of hosts, behind the back of the store."""
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        for host in hosts:
+            assert connection.execute("UPDATE hosts SET pins = zeroblob(32) WHERE host = ?", (host,)).rowcount == 1
+
+
+def test_a_damaged_entry_is_named_repaired_and_forgotten(dynpin_hosts: Command, file: Path, tmp_path: Path) -> None:
+    damage(file, "bank.test", "noted.test")
+    copy = tmp_path / "copy"
+    shutil.copy(file, copy)
+    code, out, err = dynpin_hosts("check", "--store", file)
+    assert (code, out) == (1, "")
+    assert "the entry of 'bank.test' is damaged" in err
+    assert "the entry of 'noted.test' is damaged" in err
+
+    # The way out that the error names, for one entry alone.
+    code, _, err = dynpin_hosts("show", "www.bank.test", "--store", file)
+    assert code == 2
+    assert f"dynpin hosts forget bank.test --store {file}" in err
+    code, out, err = dynpin_hosts("forget", "shop.bank.test", "--store", file)
+    assert (code, out) == (1, "shop.bank.test: the entry forgotten\n")
+    assert "the entry of 'bank.test' is damaged" in err
+    said = "bank.test: the entry forgotten\nnoted.test: the entry forgotten\n"
+    assert dynpin_hosts("forget", "bank.test", "noted.test", "--store", file) == (0, said, "")
+    assert dynpin_hosts("check", "--store", file)[0] == 0
+
+    # And for all at once.
+    code, out, err = dynpin_hosts("check", "--repair", "--store", copy)
+    assert (code, out) == (0, f"{copy} is sound.\n")
+    assert err.startswith(f"2 hosts saved; the damaged file is {copy}.damaged-")
+    assert "shop.bank.test" in dynpin_hosts("list", "--store", copy)[1]
+
+
+def test_what_a_full_store_did_not_note_is_shown(dynpin_hosts: Command, tmp_path: Path) -> None:
+    path, header = tmp_path / "pins", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=8700'
+    with PinStore(path, max_hosts_per_domain=1) as store:
+        assert store.note("a.corp.test", header, [LEAF]).outcome == "noted"
+        assert store.note("b.corp.test", header, [LEAF]).outcome == "ignored"
+    told = "b.corp.test was not noted: the store notes at most 1 hosts below corp.test"
+    code, out, err = dynpin_hosts("list", "--store", path)
+    assert (code, told in err, told in out) == (0, True, False)
+    assert err.endswith("seconds ago)\n")
+    code, out, err = dynpin_hosts("list", "--json", "--store", path)
+    assert [entry["host"] for entry in json.loads(out)] == ["a.corp.test"]
+    assert told in err
+    code, out, err = dynpin_hosts("check", "--store", path)
+    assert (code, out.startswith(f"{path} is sound.\n{told}"), err) == (0, True, "")
+    (refusal,) = json.loads(dynpin_hosts("check", "--json", "--store", path)[1])["refusals"]
+    assert (refusal["scope"], refusal["host"], refusal["bound"]) == ("corp.test", "b.corp.test", 1)
+    assert datetime.fromisoformat(refusal["refused_at"]) <= datetime.now(UTC)
+
+
+def test_check_does_not_take_a_clock_that_has_jumped_for_right(dynpin_hosts: Command, tmp_path: Path) -> None:
+    path = tmp_path / "pins"
+    with PinStore(path, clock=lambda: time.time() - 40 * 86_400) as store:
+        store.note("a.test", f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=8700', [LEAF])
+    for _ in range(2):
+        code, _, err = dynpin_hosts("check", "--store", path)
+        assert (code, "the clock reads" in err) == (1, True)
+    assert dynpin_hosts("check", "--accept-clock", "--store", path)[0] == 0
 
 
 @pytest.mark.parametrize(
