@@ -1,0 +1,158 @@
+"""One visit of `dynpin get`: a request by the client for http.client, and what came of it."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from dynpin._version import __version__
+from dynpin.cli.errors import fail
+from dynpin.cli.urls import HttpsURL
+from dynpin.clientstore import PinStore, peer_of
+from dynpin.clientstore.http_client import PinnedHTTPSConnection
+from dynpin.clientstore.store.formats import describe
+from dynpin.errors import PinValidationError
+from dynpin.hosts import KnownPinnedHost
+from dynpin.noting import Noting
+from dynpin.pins import Pin
+
+__all__ = ["Visit", "visit"]
+
+# X509_V_ERR of OpenSSL: the chain ends in a certificate that is no trusted root, or before one.
+_NO_ROOT = (18, 19, 20, 21)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What came of a visit.
+
+    Attributes:
+        host: the canonical host.
+        noting: what the response did to its pins; where Pin Validation failed, why.
+        status: status code and reason phrase, as the server wrote it; empty where the connection was refused.
+        body: of the response, where it was asked for.
+        chain: the pins of the validated chain.
+        known_host: the entry that applies now.
+        violation: why Pin Validation failed.
+    """
+
+    host: str
+    noting: Noting
+    status: str = ""
+    body: bytes = b""
+    chain: tuple[Pin, ...] = ()
+    known_host: KnownPinnedHost | None = None
+    violation: PinValidationError | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """The same for another program."""
+        refused = self.violation is not None and not self.status
+        return {
+            "ok": self.violation is None,
+            "status": self.status or None,
+            "outcome": "refused" if refused else self.noting.outcome,
+            "reason": self.noting.reason,
+            "section": self.noting.section,
+            "chain": [str(pin) for pin in self.chain],
+            "known_host": self.known_host and describe(self.known_host),
+        }
+
+
+def visit(
+    url: HttpsURL, *, store: Path | None, roots: Path | None, audit: bool, with_body: bool, timeout: float
+) -> Visit:
+    """GET a URL; what prevents an answer, other than Pin Validation, ends the command.
+
+    Args:
+        url: what to get.
+        store: the pin store's file, or None for the user's own.
+        roots: the roots to trust (PEM), or None for the system's.
+        audit: whether a connection that fails Pin Validation is let through.
+        with_body: whether the body is read.
+        timeout: how long to wait for each step, in seconds.
+    """
+    violations: list[PinValidationError] = []
+    context = _context(roots)
+    proxy = _proxy(url)
+    with PinStore(store) as pins:
+        connection = PinnedHTTPSConnection(
+            url.host if proxy is None else proxy.host,
+            url.port if proxy is None else proxy.port,
+            store=pins,
+            context=context,
+            timeout=timeout,
+            on_mismatch="report" if audit else "refuse",
+            on_violation=violations.append,
+        )
+        if proxy is not None:
+            connection.set_tunnel(url.host, url.port, headers=proxy.headers)
+        try:
+            connection.connect()
+            peer = peer_of(connection.sock)
+            connection.request("GET", url.target, headers={"User-Agent": f"dynpin/{__version__}"})
+            response = connection.getresponse()
+            body = response.read() if with_body else b""
+        except PinValidationError as refusal:
+            return _failed(url.host, refusal)
+        except ssl.SSLCertVerificationError as error:
+            hint = ". Name the roots of an authority of your own by --ca" if error.verify_code in _NO_ROOT else ""
+            fail(f"{url.host} port {url.port} shows a certificate that is not valid: {error.verify_message}{hint}")
+        except (OSError, http.client.HTTPException) as error:
+            by = "" if proxy is None else f" through the proxy {proxy.host} port {proxy.port}"
+            why = getattr(error, "strerror", None) or error
+            fail(f"{url.host} port {url.port} gave no answer{by}: {why}")
+        finally:
+            connection.close()
+        status = f"{response.status} {response.reason}"
+        if violations:
+            return _failed(url.host, violations[0], status, body)
+        assert connection.noting is not None  # noqa: S101 - there was a response
+        chain = peer.pins if peer else ()
+        return Visit(url.host, connection.noting, status, body, chain, pins.known_host(url.host))
+
+
+def _failed(host: str, violation: PinValidationError, status: str = "", body: bytes = b"") -> Visit:
+    validation = violation.validation
+    if validation is None:
+        return Visit(host, Noting("ignored", str(violation), "2.6"), status, body, violation=violation)
+    noting = Noting("ignored", validation.reason, validation.section)
+    return Visit(host, noting, status, body, validation.chain, validation.known_host, violation)
+
+
+class _Proxy(NamedTuple):
+    host: str
+    port: int
+    headers: dict[str, str]
+
+
+def _proxy(url: HttpsURL) -> _Proxy | None:
+    """The proxy that the environment names for a URL, as curl, requests and httpx read it; or None."""
+    named = urllib.request.getproxies()
+    text = named.get("https") or named.get("all")
+    if not text or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+        return None
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:
+        fail("HTTPS_PROXY is no URL")
+    if parts.scheme != "http" or host is None:
+        fail(f"get goes through proxies of the form http://HOST:PORT, and HTTPS_PROXY begins with {parts.scheme}://")
+    headers: dict[str, str] = {}
+    if parts.username is not None:
+        told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(told.encode()).decode()}"
+    return _Proxy(host, port, headers)
+
+
+def _context(roots: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=roots)
+    except (OSError, ssl.SSLError) as error:
+        fail(f"{roots} holds no roots that can be trusted: {error.strerror or error}")
