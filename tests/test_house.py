@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ INPUT_AND_OUTPUT = {
 }
 HALVES = {"middleware": "dynpin.clientstore", "clientstore": "dynpin.middleware"}
 TOOLS = ("dynpin.deploy", "dynpin.lab", "dynpin.cli")
+CLIENT = "dynpin.clientstore"
+# What a program imports besides the room's own names: one file for each library, and the pins' files of other programs.
+ADAPTERS = {"aiohttp", "http_client", "httpx", "httpx2", "niquests", "requests", "urllib3", "websockets"}
 
 
 def _absolute(path: Path, level: int) -> str:
@@ -63,3 +67,78 @@ def test_the_halves_import_the_protocol_and_never_each_other(half: str) -> None:
     for path in files:
         rooms = {".".join(name.split(".")[:2]) for name in imported(path)}
         assert rooms.isdisjoint({HALVES[half], *TOOLS}), path
+
+
+# -- the rooms of the client -------------------------------------------------------------------------------------------
+
+
+def _name(path: Path) -> str:
+    """The module of a file of the client; of an `__init__` that of its room."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("dynpin", *parts)).removesuffix(".__init__")
+
+
+CLIENT_FILES = {_name(path): path for path in sorted((ROOT / "clientstore").rglob("*.py"))}
+ROOMS = {name for name, path in CLIENT_FILES.items() if path.name == "__init__.py"}
+
+
+def _room(module: str) -> str:
+    return module if module in ROOMS else module.rpartition(".")[0]
+
+
+def _handed_out(module: str) -> list[str]:
+    """The names in `__all__` of a room: one may be that of the file that it comes from."""
+    names: list[str] = []
+    if module in ROOMS:
+        for node in ast.parse(CLIENT_FILES[module].read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                names = ast.literal_eval(node.value)
+    return names
+
+
+def of_the_client(path: Path) -> set[str]:
+    """The modules of the client that a file imports, wherever in it, for its types too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = _absolute(path, node.level) if node.level else ""
+            module = f"{stem}{node.module or ''}".removesuffix(".")
+            files = {f"{module}.{alias.name}" for alias in node.names if alias.name not in _handed_out(module)}
+            found |= files & CLIENT_FILES.keys() or {module}
+    return {name for name in found if f"{name}.".startswith(f"{CLIENT}.")}
+
+
+def test_what_stands_outside_of_the_client_takes_what_its_rooms_hand_out() -> None:
+    outside = [path for part in TOOLS for path in (ROOT / part.replace(".", "/")).rglob("*.py")]
+    assert outside
+    handed_out = ROOMS | {f"{CLIENT}.{adapter}" for adapter in ADAPTERS}
+    reached = {str(path.relative_to(ROOT)): of_the_client(path) - handed_out for path in outside}
+    assert {path: modules for path, modules in reached.items() if modules} == {}
+
+
+@pytest.mark.parametrize("module", CLIENT_FILES)
+def test_a_file_of_the_client_takes_what_other_rooms_hand_out(module: str) -> None:
+    path = CLIENT_FILES[module]
+    assert not {name for name in absolute_imports(path) if f"{name}.".startswith(f"{CLIENT}.")}
+    # Its own room, and those that this one is a part of, are open to it.
+    open_to_it = {other for other in CLIENT_FILES if f"{module}.".startswith(f"{_room(other)}.")}
+    assert of_the_client(path) <= ROOMS | open_to_it
+
+
+def absolute_imports(path: Path) -> set[str]:
+    """What a file imports by its whole name."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+
+
+def test_there_is_no_circle_in_the_client() -> None:
+    graph = {module: of_the_client(path) - {module} for module, path in CLIENT_FILES.items()}
+    # The names of the room as a whole are looked up when somebody asks for them.
+    del graph[CLIENT]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
