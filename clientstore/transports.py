@@ -8,17 +8,16 @@ from contextlib import contextmanager
 from copy import copy
 from ipaddress import ip_address
 from typing import Any, Generic, Protocol, TypeVar
-from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import anyio
 import anyio.to_thread
 
-from dynpin.errors import InvalidHost, PinValidationError, UnenforceableContext
+from dynpin.errors import PinValidationError, UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
-from dynpin.hosts import canonical_host
 
-from .enforcement import Enforcement, Handshake, Peer, peer_of, request_site
+from .enforcement import Peer, peer_of, request_site
+from .names import Names, host_of_field, is_for
 from .options import Lease, PinOptions, hardener, split_options
 from .responses import note_response, note_response_async
 from .store import PinStore
@@ -110,9 +109,9 @@ class Pinning:
         self.options = dict(options)
         pin_options = split_options(self.options)
         self._lease = Lease(store, transport)
-        self._is_own = store is None
         self.store = self._lease.store
-        self._unproved = Unproved(library, self.store, pin_options)
+        self._library = library
+        self._names = Names(self.store, pin_options)
         harden = hardener(self.store, pin_options)
         trust_env: bool = self.options.get("trust_env", True)
         self.options["verify"] = harden(
@@ -161,10 +160,8 @@ class Pinning:
         self._lease.end()
 
     async def end_async(self) -> None:
-        """:meth:`end` for an event loop: closing a database may wait for the disk."""
-        if self._is_own:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._lease.end)
+        """:meth:`end` for an event loop."""
+        await _end(self._lease)
 
     @contextmanager
     def _site(self, request: _Request) -> Generator[bool]:
@@ -172,64 +169,44 @@ class Pinning:
 
         Raises:
             UnenforceableContext: with an ``sni_hostname`` of another name.
-            ConnectError: the library's, where the Host header names a Known Pinned Host that is not the URL's.
+            ConnectError: the library's, where the Host field names a Known Pinned Host that is not the URL's.
         """
         host, is_tls = _host(request), request.url.scheme in _TLS
-        name = request.extensions.get("sni_hostname")
+        name: object = request.extensions.get("sni_hostname")
         if name:
-            _refuse_other_name(name, host)
+            # httpcore keeps its connections by the URL's origin: one whose TLS was held against the pins of another
+            # name would serve the next plain request for this host.
+            if not isinstance(name, str) or not is_for(host, name):
+                raise UnenforceableContext(
+                    f"sni_hostname={name!r} would have the connection to {host} held against the pins of another name; "
+                    "ask for the URL of the name that TLS shall verify, and have that name resolve to the address"
+                )
             # It says nothing new, and httpcore would use it for the TLS of an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}
-        others = _other_hosts(request, host)
-        for other in others if is_tls else ():
-            self._unproved.refuse_pinned(other, f"TLS verifies {host}, and the Host header alone names {other}")
-        token = request_site.set((host, _port(request)))
+        fields: list[str] = request.headers.get_list("host")
+        if is_tls:
+            try:
+                self._names.hold(map(host_of_field, fields), host)
+            except PinValidationError as violation:
+                raise self._library.ConnectError(str(violation)) from violation
+        # What a proxy says to CONNECT, or to a URL in the place of a path, is no word of the site.
+        target: bytes = request.extensions.get("target", b"/")
+        is_of_the_site = is_tls and request.method != "CONNECT" and target.startswith(b"/")
+        token = request_site.set((host, _port(request)) if is_tls else None)
         try:
-            # What a proxy says to CONNECT, and to a URL in the place of a path, is no word of the site.
-            target: bytes = request.extensions.get("target", b"/")
-            yield is_tls and not others and request.method != "CONNECT" and target.startswith(b"/")
+            yield is_of_the_site and all(is_for(host, field) for field in fields)
         finally:
             request_site.reset(token)
-
-
-class Unproved:
-    """Connections that prove nothing about a name: none may be for a Known Pinned Host.
-
-    Args:
-        library: the module, httpx or httpx2.
-        store: the Known Pinned Hosts.
-        options: ``on_mismatch`` and ``on_violation`` count.
-    """
-
-    def __init__(self, library: Any, store: PinStore, options: PinOptions) -> None:  # noqa: ANN401
-        self._library = library
-        self._enforcement = Enforcement(
-            store, on_mismatch=options.get("on_mismatch", "refuse"), on_violation=options.get("on_violation")
-        )
-
-    def refuse_pinned(self, host: str, why: str) -> None:
-        """Refuse a connection for the host if it is pinned.
-
-        Raises:
-            ConnectError: the library's; :func:`~dynpin.clientstore.pin_violation` finds the violation in it.
-        """
-        handshake = Handshake(
-            asked=host, name=host, strict=False, chain=[], resumed=False, earlier=None, served=tuple, may_wait=False
-        )
-        try:
-            self._enforcement.check(handshake)
-        except PinValidationError as error:
-            said = f"{host} is pinned, but {why}, so its pins cannot be checked. No request was sent."
-            raise self._library.ConnectError(said) from PinValidationError(said, validation=error.validation)
 
 
 class OtherTransport:
     """A transport of an unknown kind, which shows no TLS connection: it may reach all but Known Pinned Hosts."""
 
     def __init__(self, library: Any, transport: Any, store: PinStore | None, options: PinOptions) -> None:  # noqa: ANN401
+        self._library = library
         self._transport = transport
         self._lease = Lease(store, self)
-        self._unproved = Unproved(library, self._lease.store, options)
+        self._names = Names(self._lease.store, options)
 
     def handle_request(self, request: _Request) -> Any:  # noqa: ANN401 - the library's response
         """As the transport's own."""
@@ -242,13 +219,28 @@ class OtherTransport:
         return await self._transport.handle_async_request(request)
 
     def _look_at(self, request: _Request) -> None:
-        if request.url.scheme in _TLS:
-            why = (
-                f"a {type(self._transport).__name__} shows no TLS connection. Give a PinnedTransport, by itself or "
-                "within it; or MockTransport, ASGITransport or WSGITransport for a test"
+        if request.url.scheme not in _TLS:
+            return
+        try:
+            self._names.hold([_host(request), *map(host_of_field, request.headers.get_list("host"))], None)
+        except PinValidationError as violation:
+            said = (
+                f"{_host(request)} is pinned, and a {type(self._transport).__name__} shows no TLS connection to check "
+                "that by. No request was sent. Give a PinnedTransport, by itself or inside of it; or, for a test, "
+                "MockTransport, ASGITransport or WSGITransport"
             )
-            for host in {_host(request), *_other_hosts(request, _host(request))}:
-                self._unproved.refuse_pinned(host, why)
+            explained = PinValidationError(said, validation=violation.validation)
+            raise self._library.ConnectError(said) from explained
+
+    def close(self) -> None:
+        """As the transport's own."""
+        self._transport.close()
+        self._lease.end()
+
+    async def aclose(self) -> None:
+        """As the transport's own."""
+        await self._transport.aclose()
+        await _end(self._lease)
 
     def __enter__(self) -> OtherTransport:
         self._transport.__enter__()
@@ -256,6 +248,7 @@ class OtherTransport:
 
     def __exit__(self, *exc_info: object) -> None:
         self._transport.__exit__(*exc_info)
+        self._lease.end()
 
     async def __aenter__(self) -> OtherTransport:
         await self._transport.__aenter__()
@@ -263,9 +256,7 @@ class OtherTransport:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._transport.__aexit__(*exc_info)
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - close, aclose and what else it has
-        return getattr(self._transport, name)
+        await _end(self._lease)
 
 
 def pinned_client(library: Any, made: type[Any], store: PinStore | None, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
@@ -296,7 +287,7 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
     trust_env: bool = options.get("trust_env", True)
     proxies = {"all://": options.pop("proxy", None)}
     if proxies["all://"] is None:
-        proxies = _proxies_of_the_environment() if trust_env and transport is None else {}
+        proxies = proxies_of_the_environment() if trust_env and transport is None else {}
     how = {name: options[name] for name in ("http1", "http2", "limits", "trust_env") if name in options} | pin_options
     verify, cert = options.pop("verify", True), options.pop("cert", None)
     if transport is None or any(proxies.values()):
@@ -314,8 +305,8 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
                 f"{made.__module__}.{made.__name__}, which takes the same options"
             )
         # One that retries or caches has another one inside.
-        kinds = (library.BaseTransport, library.AsyncBaseTransport)
-        inside = [value for value in getattr(given, "__dict__", {}).values() if isinstance(value, kinds)]
+        kind = library.BaseTransport if issubclass(made, library.BaseTransport) else library.AsyncBaseTransport
+        inside = [value for value in getattr(given, "__dict__", {}).values() if isinstance(value, kind)]
         if inside and all(admitted(option, value) is value for value in inside):
             return given
         return OtherTransport(library, given, store, pin_options)
@@ -327,7 +318,7 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
     return options
 
 
-def _proxies_of_the_environment() -> dict[str, str | None]:
+def proxies_of_the_environment() -> dict[str, str | None]:
     """The proxies of the environment by the pattern under which the library mounts them; None for no proxy."""
     found = getproxies()
     exempt = [name for name in map(str.strip, found.get("no", "").split(",")) if name]
@@ -344,12 +335,12 @@ def _proxies_of_the_environment() -> dict[str, str | None]:
 def _exempt(name: str) -> str:
     if "://" in name:
         return name
+    address, slash, prefix = name.partition("/")  # of a network the first address counts alone
     try:
-        # "10.0.0.0/8" is looked at by its address, as the library does.
-        address = ip_address(name.partition("/")[0])
+        version = ip_address(address).version
     except ValueError:
         return f"all://{name}" if name.lower() == "localhost" else f"all://*{name}"
-    return f"all://{name}" if address.version == 4 else f"all://[{name}]"
+    return f"all://{name}" if version == 4 else f"all://[{address}]{slash}{prefix}"
 
 
 def _seen(request: _Request, response: _Response) -> tuple[str, Peer | None, list[str], list[str]]:
@@ -379,34 +370,10 @@ def _port(request: _Request) -> int:
     return port or _HTTPS_PORT
 
 
-def _other_hosts(request: _Request, host: str) -> list[str]:
-    """The hosts that the Host header names beside the URL's own."""
-    values: list[str] = request.headers.get_list("host")
-    return [name for value in values if not _is_same_host(name := _without_port(value), host)]
-
-
-def _without_port(value: str) -> str:
-    try:
-        return urlsplit(f"//{value}").hostname or ""
-    except ValueError:
-        return value
-
-
-def _refuse_other_name(name: object, host: str) -> None:
-    # httpcore keeps its connections by the URL's origin: one whose TLS was held against the pins of another name would
-    # serve the next plain request for this host.
-    if not isinstance(name, str) or not _is_same_host(name, host):
-        raise UnenforceableContext(
-            f"sni_hostname={name!r} would have the connection to {host} held against the pins of another name; ask for "
-            "the URL of the name that TLS shall verify, and have that name resolve to the address"
-        )
-
-
-def _is_same_host(name: str, host: str) -> bool:
-    try:
-        return name == host or canonical_host(name) == canonical_host(host)
-    except InvalidHost:
-        return False
+async def _end(lease: Lease) -> None:
+    """End the lease off the event loop's thread: closing a database may wait for the disk."""
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(lease.end)
 
 
 def _in_thread(function: Callable[[], _Value], /) -> Awaitable[_Value]:

@@ -17,7 +17,7 @@ import trustme
 
 from dynpin.lab.network import TLSServer
 
-__all__ = ["HTTP2Site", "Proxy", "Site"]
+__all__ = ["HTTP2Site", "Proxy", "Site", "relay"]
 
 _TIMEOUT = 30.0
 
@@ -137,10 +137,10 @@ class Proxy:
             port = int(target.rpartition(b":")[2])
             site = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT))
             client.sendall(f"HTTP/1.1 200 Connection established\r\n{fields}\r\n".encode())
-            _relay(client, site)
+            relay(client, site)
 
 
-def _relay(client: socket.socket, site: socket.socket) -> None:
+def relay(client: socket.socket, site: socket.socket) -> None:
     """Pass bytes both ways until either side ends, in one thread: OpenSSL lets no two threads use one connection."""
     other = {client: site, site: client}
     with selectors.DefaultSelector() as selector:
