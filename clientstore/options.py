@@ -13,7 +13,7 @@ from .enforcement import Enforcement, OnMismatch, PrivateRoots, Reporter, guard
 from .reports import ReportMode, ReportQueue
 from .store import PinStore, default_path
 
-__all__ = ["Harden", "Lease", "PinOptions", "enforce", "hardener", "split_options"]
+__all__ = ["Harden", "Lease", "PinOptions", "enforce", "enforcement_of", "hardener", "split_options"]
 
 _Context = TypeVar("_Context", bound=ssl.SSLContext)
 
@@ -79,32 +79,41 @@ def hardener(store: PinStore, options: PinOptions) -> Harden:
     Raises:
         TypeError: for an option that does not exist.
     """
+    enforcement = enforcement_of(store, options)
+    reporter = options.get("reporter", "all")
+
+    def harden(context: _Context, /) -> _Context:
+        if enforcement.reporter is None and isinstance(reporter, str):
+            # The queue trusts what the first context trusts.
+            enforcement.reporter = ReportQueue(store, mode=reporter, context=context)
+        guard(context, enforcement)
+        return context
+
+    return harden
+
+
+def enforcement_of(store: PinStore, options: PinOptions) -> Enforcement:
+    """The rule of one client. Its reporter is the one that was given; for a word of :class:`PinOptions`, none yet.
+
+    Raises:
+        TypeError: for an option that does not exist.
+    """
     unknown = sorted(options.keys() - PinOptions.__annotations__.keys())
     if unknown:
         raise TypeError(f"there is no option {', '.join(unknown)}; there are {', '.join(PinOptions.__annotations__)}")
     public_roots = options.get("public_roots")
     public = None if public_roots is None else frozenset(public_roots)
-    enforcement = Enforcement(
+    reporter = options.get("reporter", "all")
+    return Enforcement(
         store,
         on_mismatch=options.get("on_mismatch", "refuse"),
         private_roots=options.get("private_roots", "enforce"),
         public_roots=public,
         on_violation=options.get("on_violation"),
+        reporter=None if isinstance(reporter, str) else reporter,
         allow_renegotiation=options.get("allow_renegotiation", False),
         asked=(store, {**options, "public_roots": public}),
     )
-    reporter = options.get("reporter", "all")
-
-    def harden(context: _Context, /) -> _Context:
-        if enforcement.reporter is None and reporter is not None:
-            # The queue trusts what the first context trusts.
-            enforcement.reporter = (
-                ReportQueue(store, mode=reporter, context=context) if isinstance(reporter, str) else reporter
-            )
-        guard(context, enforcement)
-        return context
-
-    return harden
 
 
 def split_options(options: dict[str, object]) -> PinOptions:
@@ -128,9 +137,13 @@ class Lease:
         self._end = weakref.finalize(client, _let_go, self.store) if store is None else None
 
     def end(self) -> None:
-        """End the lease: the client is closed. A store that the client was given stays as it is."""
+        """End the lease: the client is closed. A store that the client was given stays as it is.
+
+        A client that was used again after its end ends it once more.
+        """
         if self._end is not None:
             self._end()
+            _rest_unused(self.store)
 
 
 _stores: dict[str, PinStore] = {}
@@ -148,5 +161,9 @@ def _shared(client: object) -> PinStore:
 
 def _let_go(store: PinStore) -> None:
     _users[id(store)] -= 1
+    _rest_unused(store)
+
+
+def _rest_unused(store: PinStore) -> None:
     if not _users[id(store)]:
         store.rest()

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from dynpin.durations import duration
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import chain_pins
@@ -137,7 +134,12 @@ def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:
 
 
 def _common_name(der: bytes) -> str:
+    # Imported when a person is told of a violation: no other step of a client needs it, and a program that `dynpin run`
+    # starts in an environment of its own may not have it.
     try:
+        from cryptography import x509  # noqa: PLC0415
+        from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
         subject = x509.load_der_x509_certificate(der).subject
         names = subject.get_attributes_for_oid(NameOID.COMMON_NAME) or list(subject)
     # OpenSSL takes what cryptography does not, a version 4 or a name that is a BIT STRING, each with another error.

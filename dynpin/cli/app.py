@@ -35,6 +35,10 @@ COMMANDS = {
         _CLIENT,
         "Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.",
     ),
+    "run": Row(
+        _CLIENT,
+        "Start a Python program whose TLS connections, and those of the Pythons it starts, are held against the pins.",
+    ),
     "hosts": Row(
         _CLIENT, "The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them."
     ),
@@ -77,7 +81,10 @@ def command(name: str) -> Command:
     if hasattr(module, "app"):
         holder.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name].panel)
     else:
-        holder.command(name=name, rich_help_panel=COMMANDS[name].panel)(getattr(module, name))
+        settings = getattr(module, "SETTINGS", None)
+        holder.command(name=name, rich_help_panel=COMMANDS[name].panel, context_settings=settings)(
+            getattr(module, name)
+        )
     return get_group(holder).commands[name]
 
 

@@ -1,0 +1,102 @@
+"""What has been injected into this process: stores with their options, each made when the first connection asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from ..enforcement import Enforcement
+    from ..options import PinOptions
+    from ..store import PinStore
+
+__all__ = ["Rule", "add_later", "add_rule", "is_injected", "made_rules", "rules"]
+
+
+class Rule(NamedTuple):
+    """One store and its options, as they hold for every context.
+
+    Attributes:
+        store: the Known Pinned Hosts.
+        enforcement: what decides by it, and by the options.
+    """
+
+    store: PinStore
+    enforcement: Enforcement
+
+    @classmethod
+    def of(cls, store: PinStore | None, options: PinOptions) -> Rule:
+        """Open the store.
+
+        Raises:
+            StoreError: where it cannot be opened.
+            TypeError: for an option that does not exist.
+        """
+        # Here, since they take longer than Python itself to start.
+        from ..options import Lease, enforcement_of  # noqa: PLC0415
+        from ..reports import ReportQueue  # noqa: PLC0415
+
+        opened = Lease(store, cls).store
+        enforcement = enforcement_of(opened, options)
+        reporter = options.get("reporter", "all")
+        if isinstance(reporter, str):
+            # It trusts the roots of the system: the program's first context may trust anything.
+            enforcement.reporter = ReportQueue(opened, mode=reporter)
+        return cls(opened, enforcement)
+
+    def holds(self, *classes: type) -> bool:
+        """Whether connections of these classes are held against the pins."""
+        return all(self.enforcement in getattr(one, "dynpin_enforcements", ()) for one in classes)
+
+    def harden(self, context: ssl.SSLContext) -> None:
+        """Have it hold for the context.
+
+        Raises:
+            UnenforceableContext: where that cannot be done, or would not be seen to work.
+        """
+        from ..enforcement import guard  # noqa: PLC0415 - as above
+
+        guard(context, self.enforcement)
+
+
+# A rule by its number. No lock: of two threads that make the same one at once, both use that of the first.
+_makers: list[Callable[[], Rule]] = []
+_made: dict[int, Rule] = {}
+
+
+def add_rule(rule: Rule) -> None:
+    """Have a rule hold for every context from now on, unless the same one does already."""
+    if not any(rule.enforcement.same_as(other.enforcement) for other in rules()):
+        _makers.append(lambda: rule)
+
+
+def add_later(path: str, options: PinOptions) -> None:
+    """Have a store hold for every context from now on; its file is opened at the first client connection."""
+
+    def make() -> Rule:
+        from ..store import PinStore  # noqa: PLC0415 - as above
+
+        return Rule.of(PinStore(path), options)
+
+    _makers.append(make)
+
+
+def rules() -> list[Rule]:
+    """All rules, made now where they were not.
+
+    Raises:
+        StoreError: where a store cannot be opened.
+    """
+    return [_made.get(number) or _made.setdefault(number, make()) for number, make in enumerate(_makers)]
+
+
+def made_rules() -> list[Rule]:
+    """The rules that a connection has asked for."""
+    return list(_made.values())
+
+
+def is_injected() -> bool:
+    """Whether any rule holds in this process."""
+    return bool(_makers)

@@ -1,0 +1,138 @@
+"""`dynpin run -- COMMAND`: start a Python program with pins enforced, without a change to its code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from dynpin.cli.errors import fail
+from dynpin.cli.get import StoreOption
+from dynpin.cli.printing import say
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.injection.environment import environment_for
+
+__all__ = ["SETTINGS", "run"]
+
+# What stands behind COMMAND is the program's, with or without `--` before it.
+SETTINGS = {"allow_interspersed_args": False}
+
+_PYTHON = re.compile(r"python[\d.]*[a-z]?")
+_SHELLS = {"ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"}
+# Options of Python that take a value, in the same argument or the next; those that the program's own follow.
+_VALUE, _LONG_WITH_VALUE, _PROGRAM = "WX", "--check-hash-based-pycs", "cm"
+_DEAF = {
+    "I": "is isolated from the environment",
+    "E": "does not see the environment",
+    "S": "starts without its site module",
+}
+# Exit code 0 where the bootstrap has run.
+_SEEN = "import sys; from dynpin.clientstore.injection import is_injected; sys.exit(not is_injected())"
+_INSTEAD = "Call dynpin.clientstore.inject() in the program, or use the proxy of `dynpin lab proxy`"
+
+
+class _Program(NamedTuple):
+    """What a command starts: the Python that runs it and the options of that, or None for a shell."""
+
+    python: str | None
+    options: list[str]
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The program and its arguments.")],
+    store: StoreOption = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Refuse nothing: tell on stderr what would have been refused.")
+    ] = False,
+    no_reports: Annotated[bool, typer.Option("--no-reports", help="Send no violation reports.")] = False,
+) -> None:
+    """Start a Python program whose TLS connections, and those of the Pythons it starts, are held against the pins.
+
+    COMMAND is Python with its arguments, or a program that is written in it: pip, for one. What does not go through
+    Python's ssl module is not covered.
+    """
+    path = shutil.which(command[0])
+    if path is None:
+        hint = f"; try: dynpin run -- python {command[0]}" if Path(command[0]).is_file() else ""
+        fail(f"{command[0]} is no command that can be executed{hint}")
+    program = _program(path, command)
+    with PinStore(store) as pins:  # opened once before the program begins, so that it can be
+        environment = environment_for(Path(pins.path), audit=audit, reports=not no_reports)
+    if program.python is None:
+        say(f"dynpin: {command[0]} is no Python: only the Pythons that it starts are held against the pins", err=True)
+    else:
+        _see(program.python, program.options, environment)
+    # Python ignores it, and what it becomes would go on ignoring it.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execve(path, command, environment)  # noqa: S606 - it becomes the program: signals, exit code and terminal
+
+
+def _program(path: str, command: list[str]) -> _Program:
+    name = Path(path).name
+    if _PYTHON.fullmatch(name) or _PYTHON.fullmatch(Path(path).resolve().name):
+        return _Program(path, _options(name, command[1:]))
+    if name in _SHELLS:
+        return _Program(None, [])
+    with Path(path).open("rb") as file:
+        first, second = (file.readline(4096).decode(errors="replace").strip() for _ in range(2))
+    line = first.removeprefix("#!").split() if first.startswith("#!") else []
+    if line and Path(line[0]).name == "env":
+        line = line[2:] if line[1:2] == ["-S"] else line[1:]
+    elif line and Path(line[0]).name in _SHELLS and second.startswith("'''exec' "):
+        # Where the path of Python is long or has a space, pip writes scripts that a shell reads this far.
+        line = [word for word in shlex.split(second)[1:] if not word.startswith("$")]
+    if line and _PYTHON.fullmatch(Path(line[0]).name):
+        python = shutil.which(line[0])
+        if python is None:
+            fail(f"{path} is to be run by {line[0]}, which is not there")
+        return _Program(python, _options(path, line[1:]))
+    if line and Path(line[0]).name in _SHELLS:
+        return _Program(None, [])
+    fail(f"{command[0]} is no Python program, so its connections cannot be held against the pins. {_INSTEAD}")
+
+
+def _options(name: str, arguments: list[str]) -> list[str]:
+    """The options of Python itself, before what it runs; those by which it would not see the environment are refused."""
+    options: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-", "--") or not argument.startswith("-"):
+            break
+        if argument.startswith("--"):
+            options += [argument, next(rest, "")] if argument == _LONG_WITH_VALUE else [argument]
+            continue
+        for index, letter in enumerate(argument):
+            if letter in _DEAF:
+                fail(f"{name} -{letter} {_DEAF[letter]}, by which pins are enforced; leave it out. {_INSTEAD}")
+            if letter in _PROGRAM:
+                return options if index == 1 else [*options, argument[:index]]
+            if letter in _VALUE:
+                options += [argument] if argument[index + 1 :] else [argument, next(rest, "")]
+                break
+        else:
+            options.append(argument)
+    return options
+
+
+def _see(python: str, options: list[str], environment: dict[str, str]) -> None:
+    """Start the same Python once and see that the bootstrap runs in it: what a command line says can be wrong."""
+    seen = subprocess.run(  # noqa: S603 - the user's own command
+        [python, *options, "-c", _SEEN],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if seen.returncode != 0:
+        told = seen.stderr.strip().rpartition("\n")[2]
+        own = told.startswith("dynpin: ")
+        fail(told.removeprefix("dynpin: ") if own else f"{python} does not run what enforces pins: {told}. {_INSTEAD}")
