@@ -181,9 +181,8 @@ class _Pins:
     """What one call of ``connect`` enforces, connection by connection."""
 
     def __init__(self, store: PinStore | None, context: ssl.SSLContext | None, options: dict[str, Any]) -> None:
-        self.given = store
-        self._first: Lease | None = Lease(store, self)
-        self.store = self._first.store
+        self.lease = Lease(store, self)
+        self.store, self.owns_store = self.lease.store, store is None
         pin_options = split_options(options)
         self._harden = hardener(self.store, pin_options)
         self._names = Names(self.store, pin_options)
@@ -192,11 +191,6 @@ class _Pins:
         self._proxy_name: str | None = options.get("proxy_server_hostname")
         self._direct = options.get("sock") is not None or bool(options.get("unix"))
         self._host = ""
-
-    def lease(self) -> Lease:
-        """A lease of the store for one attempt to connect; the connection that comes of it has its own."""
-        lease, self._first = self._first, None
-        return lease or Lease(self.given, self)
 
     def decide(self, uri: str, proxy: str | bool | None) -> tuple[dict[str, ssl.SSLContext], str | None]:
         """Hardened contexts for the next connection, and the proxy that it goes by.
@@ -249,7 +243,6 @@ class _NotingConnection(asyncio_client.ClientConnection):
     def __init__(self, pins: _Pins, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         super().__init__(*args, **options)
         self._pins = pins
-        self._pin_lease: Lease | None = None
 
     async def handshake(
         self,
@@ -267,19 +260,17 @@ class _NotingConnection(asyncio_client.ClientConnection):
                 await note_response_async(
                     self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port
                 )
-        self._pin_lease = Lease(self._pins.given, self)
 
     async def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the user's own store is closed with the last of its clients."""
         await super().close(*args, **options)
-        if self._pins.given is None and self._pin_lease is not None:
-            await asyncio.to_thread(self._pin_lease.end)  # which may wait for the disk
+        if self._pins.owns_store:
+            await asyncio.to_thread(self._pins.lease.end)  # which may wait for the disk
 
 
 class _NotingSyncConnection(sync_client.ClientConnection):
     def __init__(self, pins: _Pins, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         self._pins = pins
-        self._pin_lease: Lease | None = None
         super().__init__(*args, **options)  # which starts a thread
 
     def handshake(
@@ -298,44 +289,40 @@ class _NotingSyncConnection(sync_client.ClientConnection):
         finally:
             if peer is not None and self.response is not None:
                 note_response(self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port)
-        self._pin_lease = Lease(self._pins.given, self)
 
     def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the user's own store is closed with the last of its clients."""
         super().close(*args, **options)
-        if self._pin_lease is not None:
-            self._pin_lease.end()
+        self._pins.lease.end()
 
 
 class _Connect(asyncio_client.connect):
     def __init__(self, uri: str, pins: _Pins, options: dict[str, Any]) -> None:
         self._pins = pins
         super().__init__(uri, create_connection=_made_by(pins, _NotingConnection), **options)
+        self._pin_proxy: str | bool | None = self.proxy
         _end_at_violations(self)
 
     def __await__(self) -> Generator[Any, None, asyncio_client.ClientConnection]:
-        lease = self._pins.lease()
         try:
-            connection = yield from super().__await__()
+            return (yield from super().__await__())
         except (Exception, asyncio.CancelledError):
-            asyncio.get_running_loop().run_in_executor(None, lease.end)  # which may wait for the disk
+            if self._pins.owns_store:
+                asyncio.get_running_loop().run_in_executor(None, self._pins.lease.end)  # which may wait for the disk
             raise
-        lease.end()  # the connection has one of its own, so nothing is closed
-        return connection
 
     async def open_tcp_connection(self) -> asyncio_client.ClientConnection:
         """As websockets', by contexts and a proxy that are decided for this connection."""
         opened: Callable[[], Any] = getattr(super(), _OPEN)
         given: dict[str, Any] = getattr(self, _OPTIONS)
-        asked, token = self.proxy, request_site.set(None)
+        token = request_site.set(None)
         try:
-            contexts, self.proxy = self._pins.decide(self.uri, asked)
+            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy)
             for name in ("ssl", "proxy_ssl"):
                 given.pop(name, None)
             given.update(contexts)
             return cast("asyncio_client.ClientConnection", await opened())
         finally:
-            self.proxy = asked
             request_site.reset(token)
 
 
@@ -347,38 +334,40 @@ class _Reconnect(reconnect):
     def __init__(self, uri: str, pins: _Pins, options: dict[str, Any]) -> None:
         self._pins = pins
         super().__init__(uri, create_connection=_made_by(pins, _NotingSyncConnection), **options)
+        self._pin_proxy: str | bool | None = self.proxy
         _end_at_violations(self)
 
     def connect(self) -> sync_client.ClientConnection:
-        """As websockets', with the store open for as long as it takes."""
-        lease = self._pins.lease()
+        """As websockets'; the user's own store is closed where it fails."""
         try:
             return super().connect()
-        finally:
-            lease.end()
+        except BaseException:
+            self._pins.lease.end()
+            raise
 
     def open_connection(self, deadline: Deadline) -> sync_client.ClientConnection:
         """As websockets', by contexts and a proxy that are decided for this connection."""
-        asked, token = self.proxy, request_site.set(None)
+        token = request_site.set(None)
         try:
-            contexts, self.proxy = self._pins.decide(self.uri, asked)
+            contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy)
             self.ssl, self.proxy_ssl = contexts.get("ssl"), contexts.get("proxy_ssl")
             return super().open_connection(deadline)
         finally:
-            self.proxy = asked
             request_site.reset(token)
 
 
 def _connect_once(uri: str, pins: _Pins, options: dict[str, Any]) -> sync_client.ClientConnection:
     """Before websockets 17.1 the connection of threads follows no redirect and does not connect again."""
-    lease, token = pins.lease(), request_site.set(None)
+    token = request_site.set(None)
     try:
         contexts, options["proxy"] = pins.decide(uri, options.get("proxy", True))
         connect = cast("Callable[..., sync_client.ClientConnection]", sync_client.connect)
         return connect(uri, create_connection=_made_by(pins, _NotingSyncConnection), **options, **contexts)
+    except BaseException:
+        pins.lease.end()
+        raise
     finally:
         request_site.reset(token)
-        lease.end()
 
 
 def _made_by(pins: _Pins, made: type[_NotingConnection | _NotingSyncConnection]) -> Any:  # noqa: ANN401 - two classes
