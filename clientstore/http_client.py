@@ -3,24 +3,233 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import urlsplit
 
+from dynpin.errors import UnenforceableContext
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+from dynpin.noting import Noting
 
+from .doubles import is_socket
 from .enforcement import Peer, peer_of, request_site
-from .options import Lease, hardener, split_options
+from .names import Names, host_of_field, is_for
+from .options import Lease, PinOptions, hardener, split_options
 from .responses import note_response
 from .store import PinStore
 
-__all__ = ["PinnedHTTPSConnection", "PinnedHTTPSHandler"]
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+__all__ = ["ConnectionOptions", "NotedConnection", "PinnedHTTPSConnection", "PinnedHTTPSHandler"]
+
+# RFC 9112 §5.2: a recipient replaces each obs-fold by a space.
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
-class PinnedHTTPSConnection(http.client.HTTPSConnection):
+class ConnectionOptions(PinOptions, total=False):
+    """What :class:`http.client.HTTPSConnection` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+
+    timeout: float | None
+    source_address: tuple[str, int] | None
+    blocksize: int
+
+
+class _Lines:
+    """Reads the lines of a header section, and looks whether a bare CR stands in one.
+
+    RFC 9112 §2.2 wants such an element taken for invalid. The parser of http.client ends a line there, so that whatever
+    follows in a value which a stranger chose would be a field of its own.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bare_cr = False
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._file.readline(limit)
+        self.bare_cr |= b"\r" in line.removesuffix(b"\n").removesuffix(b"\r")
+        return line
+
+    def close(self) -> None:
+        # http.client ends the connection itself where there is no status line.
+        self._file.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Knows besides whether its header section can be trusted to have the fields that it seems to have."""
+
+    pin_bare_cr = False
+
+    def begin(self) -> None:
+        file = self.fp
+        lines = _Lines(file)
+        setattr(self, "fp", lines)  # noqa: B010 - http.client asks for no more until the section has ended
+        try:
+            super().begin()
+        finally:
+            self.fp = file
+            self.pin_bare_cr = lines.bare_cr
+
+
+class NotedConnection(http.client.HTTPConnection):
+    """What an https connection of http.client, or of a library that stands on it, does besides its own.
+
+    It holds the names of each request against the one that TLS has verified, and notes what answers a request for that
+    very https origin. Its context, which another place hardens, enforces.
+
+    Attributes:
+        pin_store: the Known Pinned Hosts.
+        pin_names: holds the names.
+        noting: what the last response did to the pins of its host; None before there was one.
+    """
+
+    pin_store: PinStore
+    pin_names: Names
+    noting: Noting | None = None
+    # Named so that no private name of the base class is hit.
+    _pin_peer: Peer | None = None
+    _pin_tunnel: tuple[str, int] | None = None
+    _pin_asked: frozenset[str] = frozenset()
+    _pin_elsewhere = False
+    _pin_forwarded = False
+    _pin_response: _Response | None = None
+
+    def set_tunnel(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,  # noqa: ANN401 - those of a library
+    ) -> None:
+        """As http.client's: behind CONNECT the site is the tunnel's end."""
+        super().set_tunnel(host, port, dict(headers or {}), **options)
+        parts = urlsplit(f"//{host}")
+        self._pin_tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
+
+    def connect(self) -> None:
+        """As http.client's; a report of what fails carries the port of the site, also behind a proxy.
+
+        Raises:
+            PinValidationError: where the host is pinned to other keys, or TLS has verified another name than the site's
+                and either is pinned.
+            UnenforceableContext: where the connection did not pass through a hardened context; nothing was sent.
+        """
+        self._pin_peer = None
+        token = request_site.set(self._pin_site())
+        try:
+            super().connect()
+        finally:
+            request_site.reset(token)
+        if self.sock is None or is_socket(self.sock):
+            return  # a test double, which replays: vcrpy has no socket at all
+        try:
+            peer = self._pin_proved()
+        except BaseException:
+            self.sock.close()
+            raise
+        # Kept here: with `Connection: close` the socket is gone when the response is read.
+        self._pin_peer = peer
+
+    def _pin_proved(self) -> Peer:
+        site = self._pin_site()[0]
+        # TLS inside TLS has an object of its own around the one that counts.
+        peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
+        if peer is None:
+            raise UnenforceableContext(
+                f"the connection to {site} is not held against the pins, since another context made it than the one "
+                "that is enforced; give the client that context"
+            )
+        self.pin_names.hold([site], peer.host)
+        return peer
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
+        """As http.client's."""
+        self._pin_asked, self._pin_elsewhere, self._pin_forwarded = frozenset(), False, False
+        if not url.startswith("/"):
+            self._pin_see_target(method, url)
+        super().putrequest(method, url, *args, **options)
+
+    def _pin_see_target(self, method: str, url: str) -> None:
+        """A request in absolute form may be one that a proxy passes on (RFC 9112 §3.2.2)."""
+        host, port = self._pin_site()
+        try:
+            target = urlsplit(url)
+            same = target.scheme == "https" and is_for(host, target.netloc) and (target.port or 443) == port
+        except ValueError:
+            target, same = urlsplit(""), False
+        self._pin_forwarded = target.scheme == "http"
+        self._pin_elsewhere = not same and bool(target.scheme or target.netloc or method.upper() == "CONNECT")
+        if self._pin_elsewhere and not self._pin_forwarded and target.hostname:
+            self._pin_asked = frozenset([target.hostname])
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:  # noqa: ANN401 - http.client's own
+        """As http.client's."""
+        super().putheader(header, *values)
+        name = header if isinstance(header, str) else header.decode("latin-1")
+        if name.lower() == "host" and not self._pin_forwarded:
+            host = self._pin_site()[0]
+            for value in values:
+                named = host_of_field(value.decode("latin-1") if isinstance(value, bytes) else str(value))
+                if named and named != host and not is_for(host, named):
+                    self._pin_asked |= {named}
+                    self._pin_elsewhere = True
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own
+        """As http.client's, once the names of the request are held against that of the connection."""
+        if self._pin_asked:
+            if self.sock is None and self.auto_open:
+                self.connect()
+            if self._pin_peer is not None:  # not in the middle of connect(), which sends CONNECT
+                self.pin_names.hold(self._pin_asked, self._pin_peer.host)
+        super().send(data)
+
+    def response_class(  # type: ignore[override] # it is called as the class is
+        self,
+        *args: Any,  # noqa: ANN401 - those of the class
+        **options: Any,  # noqa: ANN401 - those of the class
+    ) -> _Response:
+        """Makes the response."""
+        self._pin_response = _Response(*args, **options)
+        return self._pin_response
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """As http.client's, and the response's pins are noted."""
+        self._pin_response = None
+        response = super().getresponse()
+        self.noting = self._pin_note(self._pin_response or response)
+        return response
+
+    def _pin_note(self, response: http.client.HTTPResponse) -> Noting:
+        host, port = self._pin_site()
+        if self._pin_elsewhere:
+            return Noting("ignored", f"the request was for another origin than https://{host}", "2.5")
+        # http.client skips 100 alone.
+        if 100 <= response.status < 200 and response.status != http.client.SWITCHING_PROTOCOLS:
+            return Noting("ignored", f"{response.status} is no final response", "2.5")
+        if getattr(response, "pin_bare_cr", False):
+            return Noting("ignored", "a bare CR stands in the header section (RFC 9112 §2.2)", "2.5")
+        fields, report_only = (_fields(response.headers, name) for name in (ENFORCE_NAME, REPORT_ONLY_NAME))
+        return note_response(self.pin_store, host, self._pin_peer, fields, report_only, port=port)
+
+    def _pin_site(self) -> tuple[str, int]:
+        return self._pin_tunnel or (self.host, self.port or http.client.HTTPS_PORT)
+
+
+def _fields(headers: Any, name: str) -> list[str]:  # noqa: ANN401 - of http.client or of urllib3
+    # The list: headers["…"] may join several fields by a comma.
+    values = headers.get_all(name, []) if hasattr(headers, "get_all") else headers.getlist(name)
+    return [_FOLD.sub(" ", value) for value in values]
+
+
+class _Connection(NotedConnection, http.client.HTTPSConnection):  # pyright: ignore[reportIncompatibleVariableOverride] # see response_class
+    pass
+
+
+class PinnedHTTPSConnection(_Connection):
     """An :class:`http.client.HTTPSConnection` that notes what responses pin and refuses any other key before a byte.
 
     A refusal is the :class:`~dynpin.PinValidationError` itself.
@@ -30,12 +239,13 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         port: its port; None for 443, or for what stands in `host`.
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        options: everything else that :class:`http.client.HTTPSConnection` takes.
+        options: see :class:`ConnectionOptions`.
+
+    Attributes:
+        noting: what the last response did to the pins of its host; None before there was one.
     """
 
-    # Named so that no private name of the base class is hit.
-    _pin_peer: Peer | None = None
-    _pin_tunnel: tuple[str, int] | None = None
+    _pin_reading = False
 
     def __init__(
         self,
@@ -44,48 +254,41 @@ class PinnedHTTPSConnection(http.client.HTTPSConnection):
         *,
         store: PinStore | None = None,
         context: ssl.SSLContext | None = None,
-        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
+        **options: Unpack[ConnectionOptions],
     ) -> None:
+        given: dict[str, Any] = {**options}
+        pin_options = split_options(given)
         self._pin_lease = Lease(store, self)
         self.pin_store = self._pin_lease.store
-        harden = hardener(self.pin_store, split_options(options))
+        self.pin_names = Names(self.pin_store, pin_options)
+        harden = hardener(self.pin_store, pin_options)
         super().__init__(
-            host, port, context=harden(ssl.create_default_context() if context is None else context), **options
+            host, port, context=harden(ssl.create_default_context() if context is None else context), **given
         )
 
-    def set_tunnel(self, host: str, port: int | None = None, headers: Mapping[str, str] | None = None) -> None:
-        """As http.client's: behind a proxy the site is the tunnel's end."""
-        super().set_tunnel(host, port, dict(headers or {}))
-        parts = urlsplit(f"//{host}")
-        self._pin_tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
-
     def connect(self) -> None:
-        """As http.client's; a report of what fails carries the port of the site, also behind a proxy."""
-        self._pin_peer = None
-        token = request_site.set(self._pin_site())
+        """As http.client's; after a refusal the connection is closed, and can be used again."""
         try:
             super().connect()
-        finally:
-            request_site.reset(token)
-        # Kept here: with `Connection: close` the socket is gone when the response is read.
-        self._pin_peer = peer_of(self.sock)
+        except BaseException:
+            self.close()
+            raise
 
     def getresponse(self) -> http.client.HTTPResponse:
         """As http.client's, and the response's pins are noted."""
-        response = super().getresponse()
-        host, port = self._pin_site()
-        note_response(
-            self.pin_store,
-            host,
-            self._pin_peer,
-            response.headers.get_all(ENFORCE_NAME, []),
-            response.headers.get_all(REPORT_ONLY_NAME, []),
-            port=port,
-        )
-        return response
+        self._pin_reading = True
+        try:
+            return super().getresponse()
+        finally:
+            self._pin_reading = False
+            if self.sock is None:  # http.client has closed it, before the response was noted
+                self._pin_lease.end()
 
-    def _pin_site(self) -> tuple[str, int]:
-        return self._pin_tunnel or (self.host, self.port)
+    def close(self) -> None:
+        """As http.client's; the user's own store is closed with the last of its clients."""
+        super().close()
+        if not self._pin_reading:
+            self._pin_lease.end()
 
 
 class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
@@ -96,6 +299,7 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
+        options: see :class:`~dynpin.clientstore.PinOptions`.
     """
 
     def __init__(
@@ -103,22 +307,26 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
+        **options: Unpack[PinOptions],
     ) -> None:
+        pin_options = split_options({**options})
         self._pin_lease = Lease(store, self)
         self.pin_store = self._pin_lease.store
-        pins = split_options(options)
-        if pins.get("public_roots") is not None:
-            pins["public_roots"] = frozenset(pins["public_roots"] or ())  # once, since each connection looks at them
-        self.pin_context = ssl.create_default_context() if context is None else context
-        self._pin_connection = partial(
-            PinnedHTTPSConnection,
-            store=self.pin_store,
-            context=self.pin_context,
-            **pins,
-        )
+        harden = hardener(self.pin_store, pin_options)
+        self._pin_names = Names(self.pin_store, pin_options)
+        self.pin_context = harden(ssl.create_default_context() if context is None else context)
         super().__init__(context=self.pin_context)
+
+    def _pin_connection(self, host: str, **options: Any) -> _Connection:  # noqa: ANN401 - urllib's own
+        connection = _Connection(host, context=self.pin_context, **options)
+        connection.pin_store, connection.pin_names = self.pin_store, self._pin_names
+        return connection
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         """As urllib's, over connections that note and enforce."""
         return self.do_open(self._pin_connection, req)
+
+    def close(self) -> None:
+        """As urllib's; the user's own store is closed with the last of its clients."""
+        super().close()
+        self._pin_lease.end()

@@ -5,36 +5,48 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, Unpack
 
 import requests
+import urllib3
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
+from requests.utils import prepend_scheme_if_needed, resolve_proxies, select_proxy
 
 from dynpin.errors import UnenforceableContext
 
+from .doubles import is_adapter
 from .enforcement import refuse_certificate, same_roots
-from .options import Lease, hardener, split_options
+from .names import Names
+from .options import Lease, PinOptions, hardener, split_options
 from .store import PinStore
-from .urllib3 import note_responses
+from .urllib3 import PinnedPools
 
-__all__ = ["PinnedAdapter", "PinnedSession"]
+__all__ = ["AdapterOptions", "PinnedAdapter", "PinnedSession"]
+
+
+class AdapterOptions(PinOptions, total=False):
+    """What :class:`requests.adapters.HTTPAdapter` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+
+    pool_connections: int
+    pool_maxsize: int
+    max_retries: int | urllib3.Retry
+    pool_block: bool
 
 
 class PinnedAdapter(HTTPAdapter):
     """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
 
-    ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. With
-    ``verify=False`` Known Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is held against the
-    pins of the proxy's own name.
+    ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. Each way to
+    verify has a context of its own, so that nothing of one request is left for the next. With ``verify=False`` Known
+    Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is held against the pins of the proxy's own
+    name; mount the adapter on ``http://`` too where http:// URLs go through one.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: a context of your own, which is hardened and used whatever bundle ``verify`` names; None for requests'
-            default roots. A request with ``cert`` is refused with it by TypeError: the context would show that client
-            certificate to other hosts, too.
-        options: everything else that :class:`requests.adapters.HTTPAdapter` takes.
+        context: a context of your own, which is hardened and used in the place of requests' default roots, and of those
+            that ``REQUESTS_CA_BUNDLE`` names. A request with ``verify="bundle.pem"`` or ``cert`` is refused with it by
+            TypeError: the context would trust that bundle, or show that client certificate, for other hosts, too.
+        options: see :class:`AdapterOptions`.
     """
 
     def __init__(
@@ -42,15 +54,16 @@ class PinnedAdapter(HTTPAdapter):
         store: PinStore | None = None,
         *,
         context: ssl.SSLContext | None = None,
-        **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
+        **options: Unpack[AdapterOptions],
     ) -> None:
+        given: dict[str, Any] = {**options}
+        pin_options = split_options(given)
         self._pin_lease = Lease(store, self)
         self.pin_store = self._pin_lease.store
-        self._pin_own_context = context
-        self._pin_harden = hardener(self.pin_store, split_options(options))
-        self._pin_contexts: dict[object, ssl.SSLContext] = {}
-        self._pin_proxy_contexts: dict[object, ssl.SSLContext] = {}
-        super().__init__(**options)
+        self._pin_context = context
+        harden = hardener(self.pin_store, pin_options)
+        self._pin_pools = PinnedPools(self.pin_store, Names(self.pin_store, pin_options), harden)
+        super().__init__(**given)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
         """As requests', with connections that note.
@@ -65,12 +78,15 @@ class PinnedAdapter(HTTPAdapter):
                     "up a context and give it to PinnedAdapter(context=...)"
                 )
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
-        note_responses(self.poolmanager, self.pin_store)
+        self._pin_pools.take(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401 - requests' own
         """As requests', with connections that note."""
+        if self._pin_context is not None and proxy.lower().startswith("https:") and proxy not in self.proxy_manager:
+            # One that is made here must not show the site's client certificate to the proxy.
+            proxy_kwargs.setdefault("proxy_ssl_context", same_roots(self._pin_context))
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)
-        note_responses(manager, self.pin_store)
+        self._pin_pools.take(manager)
         return manager
 
     def build_connection_pool_key_attributes(
@@ -79,81 +95,105 @@ class PinnedAdapter(HTTPAdapter):
         verify: Any,  # noqa: ANN401 - requests' own
         cert: Any = None,  # noqa: ANN401 - requests' own
     ) -> Any:  # noqa: ANN401 - requests' own
-        """As requests', with an enforced context for each way to verify.
+        """As requests'.
 
-        One context for all would carry what one request asked for, an unverified connection or a client certificate,
-        into the next.
+        Raises:
+            TypeError: with a bundle or a client certificate of one request beside a context of the caller's own.
         """
+        # requests tells pools apart by strings alone.
+        verify = str(verify) if isinstance(verify, Path) else verify
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
-        if host["scheme"] == "https":
-            if cert and verify and self._pin_own_context is not None:
+        if host["scheme"] == "https" and verify and self._pin_context is not None:
+            if cert:
                 refuse_certificate()
-            key = (verify, cert if isinstance(cert, str) or cert is None else tuple(cert))
-            if key not in self._pin_contexts:
-                self._pin_contexts[key] = self._pin_harden(self._pin_context(verify))
-            pool = {**pool, "ssl_context": self._pin_contexts[key]}
-            pool.pop("ca_certs", None)
-            pool.pop("ca_cert_dir", None)
+            if isinstance(verify, str) and verify not in map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
+                _refuse_bundle(verify)
+            pool = {"ssl_context": self._pin_context}
         return host, pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401 - requests' own
-        """As requests'; the roots stand in the context already, which urllib3 would otherwise load them into again."""
-        super().cert_verify(conn, url, verify, cert)
-        conn.ca_certs = conn.ca_cert_dir = None
-        # Here, and not where the proxy's manager is made: that one serves every `verify`, and this pool one of them.
-        if conn.proxy is not None and conn.proxy.scheme == "https":
-            proxy_context = self._pin_proxy_context(conn.proxy_config.ssl_context, verify)
-            conn.conn_kw["proxy_config"] = conn.proxy_config._replace(ssl_context=proxy_context)
+        """As requests', and an https proxy is verified on the way to an http:// URL, too."""
+        tls = conn.proxy is not None and conn.proxy.scheme == "https"
+        super().cert_verify(conn, "https:" if tls else url, verify, cert)
+        if self._pin_context is not None and verify:
+            # urllib3 would load requests' default roots into the caller's context.
+            conn.cert_reqs = conn.ca_certs = conn.ca_cert_dir = None
 
-    def _pin_proxy_context(
-        self, given: ssl.SSLContext | None, verify: bool | str | os.PathLike[str] | None
-    ) -> ssl.SSLContext:
-        key = given or verify
-        if key not in self._pin_proxy_contexts:
-            # One that is made here must not show the site's client certificate to the proxy.
-            own = same_roots(self._pin_own_context) if self._pin_own_context and verify else self._pin_context(verify)
-            self._pin_proxy_contexts[key] = self._pin_harden(given or own)
-        return self._pin_proxy_contexts[key]
+    def close(self) -> None:
+        """As requests'; the user's own store is closed with the last of its clients."""
+        super().close()
+        self._pin_lease.end()
 
-    def _pin_context(self, verify: bool | str | os.PathLike[str] | None) -> ssl.SSLContext:
-        # Whatever bundle `verify` names: requests takes it from the environment too, past the caller's own roots.
-        if self._pin_own_context is not None and verify:
-            return self._pin_own_context
-        if not verify:
-            return create_urllib3_context(cert_reqs=ssl.CERT_NONE)
-        context = create_urllib3_context()
-        roots = Path(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
-        folder = roots.is_dir()
-        context.load_verify_locations(capath=roots if folder else None, cafile=None if folder else roots)
-        return context
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be pickled or copied, since its contexts and its store belong to this "
+            "process: make another one where you need it"
+        )
 
 
 class PinnedSession(requests.Session):
     """A :class:`requests.Session` that notes what responses pin and refuses any other key before a byte is sent.
 
     A refusal is a :class:`requests.exceptions.SSLError`; :func:`dynpin.clientstore.pin_violation` finds the
-    :class:`~dynpin.PinValidationError` in it. For a session of another class, mount :class:`PinnedAdapter`.
+    :class:`~dynpin.PinValidationError` in it. For a session of another class, mount :class:`PinnedAdapter`. A session
+    cannot be pickled: make one in each process.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        options: everything else that :class:`PinnedAdapter` takes, such as ``context`` and ``max_retries``.
+        context: a context of your own; see :class:`PinnedAdapter`.
+        options: see :class:`AdapterOptions`.
     """
 
-    def __init__(self, store: PinStore | None = None, **options: Any) -> None:  # noqa: ANN401 - those of PinnedAdapter
+    def __init__(
+        self,
+        store: PinStore | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        **options: Unpack[AdapterOptions],
+    ) -> None:
         super().__init__()
-        super().mount("https://", PinnedAdapter(store, **options))
+        adapter = PinnedAdapter(store, context=context, **options)
+        super().mount("https://", adapter)
+        super().mount("http://", adapter)  # whose way may lead through an https proxy
 
     def mount(self, prefix: str, adapter: BaseAdapter) -> None:
         """As requests'; an adapter for https that is no :class:`PinnedAdapter` is refused.
 
         Raises:
-            UnenforceableContext: for such an adapter, which would connect past the pins.
+            UnenforceableContext: for such an adapter, which would connect past the pins. That of requests-mock, which
+                never connects, is taken.
         """
         # Its own come first, in __init__.
         made = isinstance(self.adapters.get("https://"), PinnedAdapter)
-        if made and prefix.lower().startswith("https:") and not isinstance(adapter, PinnedAdapter):
+        pinned = isinstance(adapter, PinnedAdapter) or is_adapter(adapter)
+        if made and prefix.lower().startswith("https:") and not pinned:
             raise UnenforceableContext(
                 f"a {type(adapter).__name__} for {prefix} would connect past the pins: mount a PinnedAdapter, which "
                 "takes the same options, such as max_retries="
             )
         super().mount(prefix, adapter)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - requests' own
+        """As requests'.
+
+        Raises:
+            UnenforceableContext: where an adapter for http:// that is no :class:`PinnedAdapter` would meet an https
+                proxy past the pins.
+        """
+        adapter = self.get_adapter(request.url or "")
+        if isinstance(adapter, HTTPAdapter) and not isinstance(adapter, PinnedAdapter):
+            proxies = kwargs.get("proxies") or resolve_proxies(request, self.proxies, self.trust_env)
+            proxy = select_proxy(request.url or "", proxies)
+            if proxy and prepend_scheme_if_needed(proxy, "http").lower().startswith("https:"):
+                raise UnenforceableContext(
+                    f"a {type(adapter).__name__} would meet the proxy {proxy} past the pins: mount a PinnedAdapter "
+                    "for http:// too"
+                )
+        return super().send(request, **kwargs)
+
+
+def _refuse_bundle(verify: str) -> NoReturn:
+    raise TypeError(
+        f"verify={verify!r} together with PinnedAdapter(context=...) would have no effect: load the bundle into the "
+        "context yourself, by load_verify_locations, or leave context= out"
+    )

@@ -4,26 +4,66 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Unpack
+from weakref import WeakSet
 
 import urllib3
+import urllib3.util.ssl_ as urllib3_ssl
 from urllib3.connection import HTTPSConnection
-from urllib3.response import HTTPResponse
+from urllib3.exceptions import SSLError
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
 from urllib3.util.url import parse_url
 
 from dynpin.errors import UnenforceableContext
-from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-from .enforcement import Peer, peer_of, refuse_setting, request_site
-from .options import Lease, hardener, split_options
-from .responses import note_response
+from .doubles import sockets_are_doubles
+from .enforcement import refuse_setting
+from .http_client import NotedConnection
+from .names import Names, is_for
+from .options import Harden, Lease, PinOptions, hardener, split_options
 from .store import PinStore
 
-__all__ = ["note_responses", "pinned_pool_manager"]
+__all__ = ["ManagerOptions", "PinnedPools", "note_responses", "pinned_pool_manager"]
 
-_HTTPS_PORT = 443
 _VERSIONS = ("ssl_version", "ssl_minimum_version", "ssl_maximum_version")
+# What urllib3 loads into the context of a connection when it connects, whoever else uses that context.
+_LOADED = ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file", "key_file", "key_password")
+_OF_A_SITE = ("cert_file", "key_file", "key_password")
+# A program may ask with many client certificates, or renew them: the contexts that were used last are kept.
+_CONTEXTS = 32
+
+
+class ManagerOptions(PinOptions, total=False):
+    """What :class:`urllib3.PoolManager` takes, and :class:`~dynpin.clientstore.PinOptions`.
+
+    ``assert_hostname`` and ``assert_fingerprint`` are not among them: urllib3 switches the verification of TLS off for
+    these. Give ``server_hostname``, or pin the certificate.
+    """
+
+    num_pools: int
+    headers: Mapping[str, str] | None
+    timeout: urllib3.Timeout | float | None
+    maxsize: int
+    block: bool
+    retries: urllib3.Retry | bool | int | None
+    blocksize: int | None
+    source_address: tuple[str, int] | None
+    socket_options: list[tuple[int, int, int | bytes]] | None
+    ca_certs: str | None
+    ca_cert_dir: str | None
+    ca_cert_data: str | bytes | None
+    cert_file: str | None
+    key_file: str | None
+    key_password: str | None
+    cert_reqs: int | str | None
+    ssl_version: int | str | None
+    ssl_minimum_version: ssl.TLSVersion | None
+    ssl_maximum_version: ssl.TLSVersion | None
+    server_hostname: str | None
+    proxy_headers: Mapping[str, str] | None
+    proxy_ssl_context: ssl.SSLContext | None
 
 
 def pinned_pool_manager(
@@ -31,154 +71,321 @@ def pinned_pool_manager(
     *,
     ssl_context: ssl.SSLContext | None = None,
     proxy_url: str | None = None,
-    **options: Any,  # noqa: ANN401 - PinOptions, and the library's own
+    **options: Unpack[ManagerOptions],
 ) -> urllib3.PoolManager:
     """A :class:`urllib3.PoolManager` that notes what responses pin and refuses any other key before a byte is sent.
 
     A refusal is a :class:`urllib3.exceptions.MaxRetryError` around an ``SSLError``, or the ``SSLError`` itself without
     retries; :func:`dynpin.clientstore.pin_violation` finds the :class:`~dynpin.PinValidationError` in it.
 
+    Options of TLS that are given for one pool have a context of their own, and change nothing for another pool. Beside
+    an `ssl_context` of the caller's own, into which urllib3 would load them, they are refused by TypeError.
+
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        ssl_context: a context of your own, which is hardened; None for one with the system's roots.
+        ssl_context: a context of your own, which is hardened; the roots and the client certificate that `options` name
+            are loaded into it. None for one with the system's roots, or those that `options` name.
         proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is held against the pins of the
             proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
-        options: everything else that :class:`urllib3.PoolManager` takes, but ``use_forwarding_for_https``.
+        options: see :class:`ManagerOptions`.
 
     Raises:
-        UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy.
+        UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy; with
+            ``assert_hostname=False`` or ``assert_fingerprint``, here or for a pool; where pyOpenSSL was injected.
         TypeError: with the ``ssl_…version`` of urllib3 beside an `ssl_context`, on which they would have no effect.
     """
-    how = split_options(options)
-    _refuse_forwarding(options.get("use_forwarding_for_https"))
-    if ssl_context is None:
-        ssl_context = _context(options)
-    else:
-        for name in _VERSIONS:
-            if options.get(name) is not None:
-                refuse_setting(name)
-    contexts = [ssl_context]
-    if proxy_url is not None and parse_url(proxy_url).scheme == "https":
-        options["proxy_ssl_context"] = options.get("proxy_ssl_context") or _proxy_context(options)
-        contexts.append(options["proxy_ssl_context"])
+    given: dict[str, Any] = {**options}
+    pin_options = split_options(given)
+    _refuse_what_is_not_tls(given.get("assert_hostname"), given.get("assert_fingerprint"))
+    roots = _TLS.of(given)
+    if ssl_context is not None:
+        _load_once(ssl_context, given)
+    if proxy_url is not None and parse_url(proxy_url).scheme == "https" and ssl_context is not None:
+        given["proxy_ssl_context"] = given.get("proxy_ssl_context") or roots.for_a_proxy().context()
     manager = (
-        urllib3.PoolManager(ssl_context=ssl_context, **options)
+        _PoolManager(ssl_context=ssl_context, **given)
         if proxy_url is None
-        else urllib3.ProxyManager(proxy_url, ssl_context=ssl_context, **options)
+        else _ProxyManager(proxy_url, ssl_context=ssl_context, **given)
     )
-    pins = Lease(store, manager).store
-    harden = hardener(pins, how)
-    for context in contexts:
-        harden(context)
-    note_responses(manager, pins)
+    manager.pin_lease = Lease(store, manager)
+    pins = manager.pin_lease.store
+    PinnedPools(pins, Names(pins, pin_options), hardener(pins, pin_options)).take(manager)
     return manager
 
 
-def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """What urllib3 itself makes for these options; it loads the roots that they name when it connects."""
-    version = options.get("ssl_version")
-    context = create_urllib3_context(
-        ssl_version=None if version is None else resolve_ssl_version(version),
-        ssl_minimum_version=options.get("ssl_minimum_version"),
-        ssl_maximum_version=options.get("ssl_maximum_version"),
-        cert_reqs=resolve_cert_reqs(options.get("cert_reqs")),
-    )
-    if not any(options.get(name) for name in ("ca_certs", "ca_cert_dir", "ca_cert_data")):
-        context.load_default_certs()
-    return context
-
-
-def _proxy_context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """What urllib3 itself makes for the TLS of a proxy; into a context that it is given it loads no roots there."""
-    context = _context(options)
-    roots = {
-        "cafile": options.get("ca_certs"),
-        "capath": options.get("ca_cert_dir"),
-        "cadata": options.get("ca_cert_data"),
-    }
-    if any(roots.values()):
-        context.load_verify_locations(**roots)
-    return context
-
-
 def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
-    """Have a pool manager note the https responses of its connections; enforcement is its context's matter.
+    """Have a pool manager of your own note the https responses of its connections: a SOCKS proxy's, for one.
+
+    Enforcement is its context's matter: give it ``ssl_context=enforce(context, store)``.
 
     Raises:
         UnenforceableContext: where the manager was made with ``use_forwarding_for_https``.
     """
-    _refuse_forwarding(manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https)
-
-    # Of the classes that the manager has: a SOCKS proxy's connect in their own way.
-    pool: Any = manager.pool_classes_by_scheme["https"]  # a class whose ConnectionCls type checkers do not know
-    made = pool.ConnectionCls
-    if issubclass(made, _NotingConnection) and made.pin_store is store:
-        return  # requests asks for the manager of a proxy before each request
-    bases = (made,) if issubclass(made, _NotingConnection) else (_NotingConnection, made)
-    noting = type("NotingPool", (pool,), {"ConnectionCls": type("NotingConnection", bases, {"pin_store": store})})
-    manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": noting}
+    PinnedPools(store, Names(store, {})).take(manager)
 
 
-def _refuse_forwarding(asked: bool | None) -> None:
-    if asked:
+class PinnedPools:
+    """Has the pools of one client's managers note and enforce.
+
+    Args:
+        store: the Known Pinned Hosts.
+        names: holds the names of requests.
+        harden: hardens each context; None where the client's user has done that.
+    """
+
+    def __init__(self, store: PinStore, names: Names, harden: Harden | None = None) -> None:
+        self.store = store
+        self.names = names
+        self._harden = harden
+        self._hardened: WeakSet[ssl.SSLContext] = WeakSet()
+        self._made = lru_cache(_CONTEXTS)(self._make)
+        # vcrpy, for one, puts another class there for the time of a test.
+        self.connection_class = lru_cache(8)(self._connection_class)
+
+    def take(self, manager: urllib3.PoolManager) -> None:
+        """Have the https pools of a manager note and enforce.
+
+        Raises:
+            UnenforceableContext: where the manager was made with ``use_forwarding_for_https``.
+        """
+        _refuse_pyopenssl()
+        if manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https:
+            raise UnenforceableContext(
+                "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is held against "
+                "their pins; leave it out, and the proxy tunnels by CONNECT"
+            )
+        # Of the class that the manager has: a SOCKS proxy's pools connect in their own way.
+        pool: Any = manager.pool_classes_by_scheme["https"]
+        if issubclass(pool, _Pool):
+            if pool.pin_pools is self:
+                return  # requests asks for the manager of a proxy before each request
+            pool = pool.__mro__[2]
+        made: Any = type("PinnedPool", (_Pool, pool), {"pin_pools": self})
+        manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": made}
+
+    def _connection_class(self, made: type[HTTPSConnection]) -> type[HTTPSConnection]:
+        if issubclass(made, _Connection):
+            return made
+        return type("PinnedConnection", (_Connection, made), {"pin_pools": self})
+
+    def context(self, asked: _TLS) -> ssl.SSLContext | None:
+        """The enforced context for what a connection asks of TLS; None for urllib3's own, for a test double."""
+        _refuse_pyopenssl()
+        if sockets_are_doubles():
+            return asked.ssl_context
+        if asked.ssl_context is not None:
+            asked.refuse_beside_a_context()
+            return self._enforced(asked.ssl_context)
+        # Without `harden` urllib3 makes one by itself, which is refused when it has connected.
+        return None if self._harden is None else self._made(asked, asked.stamps())
+
+    def _make(self, asked: _TLS, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
+        return self._enforced(asked.context())
+
+    def _enforced(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        if self._harden is not None and context not in self._hardened:
+            self._harden(context)
+            self._hardened.add(context)
+        return context
+
+
+class _TLS(NamedTuple):
+    """What a connection asks of TLS, by urllib3's options."""
+
+    ssl_context: ssl.SSLContext | None
+    cert_reqs: int | str | None
+    ca_certs: str | None
+    ca_cert_dir: str | None
+    ca_cert_data: str | bytes | None
+    cert_file: str | None
+    key_file: str | None
+    key_password: str | None
+    ssl_version: int | str | None
+    ssl_minimum_version: ssl.TLSVersion | None
+    ssl_maximum_version: ssl.TLSVersion | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> _TLS:
+        asked = cls(*(options.get(name) for name in cls._fields))
+        return asked._replace(ca_certs=_expanded(asked.ca_certs), ca_cert_dir=_expanded(asked.ca_cert_dir))
+
+    def for_a_proxy(self) -> _TLS:
+        """Its TLS has a context of its own, which must not show the site's client certificate."""
+        return self._replace(ssl_context=None, **dict.fromkeys(_OF_A_SITE))
+
+    def stamps(self) -> tuple[int | None, ...]:
+        """When its files were changed: one that is renewed counts from the next connection on, as with urllib3."""
+        return tuple(map(_changed_at, (self.ca_certs, self.cert_file, self.key_file)))
+
+    def context(self) -> ssl.SSLContext:
+        """What urllib3 itself makes for these options."""
+        context = create_urllib3_context(
+            ssl_version=None if self.ssl_version is None else resolve_ssl_version(self.ssl_version),
+            ssl_minimum_version=self.ssl_minimum_version,
+            ssl_maximum_version=self.ssl_maximum_version,
+            cert_reqs=resolve_cert_reqs(self.cert_reqs),
+        )
+        if not self.load(context):
+            context.load_default_certs()
+        return context
+
+    def load(self, context: ssl.SSLContext) -> bool:
+        """Load roots and client certificate; whether any roots were named."""
+        if self.cert_file:
+            context.load_cert_chain(self.cert_file, self.key_file, self.key_password or _no_password)
+        if not (self.ca_certs or self.ca_cert_dir or self.ca_cert_data):
+            return False
+        try:
+            context.load_verify_locations(self.ca_certs, self.ca_cert_dir, self.ca_cert_data)
+        except OSError as error:
+            raise SSLError(error) from error
+        return True
+
+    def refuse_beside_a_context(self) -> None:
+        """Refuse what urllib3 would change for good in a context of the caller's own, which serves every pool."""
+        context = self.ssl_context
+        named = [name for name in _LOADED if getattr(self, name)]
+        if context is not None and resolve_cert_reqs(self.cert_reqs) != context.verify_mode:
+            named.append("cert_reqs")
+        if named:
+            raise TypeError(
+                f"{named[0]}= for one pool would change the context of your own, which serves every host: set it there "
+                "yourself, or make another client for these requests"
+            )
+
+
+class _Pool:
+    """Stands before the class of a pool: its connections note, whichever class they are of at the time."""
+
+    pin_pools: PinnedPools
+
+    @property
+    def ConnectionCls(self) -> type[HTTPSConnection]:
+        """The class of the pool's connections."""
+        inherited: Any = super()
+        return self.pin_pools.connection_class(vars(self).get("ConnectionCls") or inherited.ConnectionCls)
+
+    @ConnectionCls.setter
+    def ConnectionCls(self, made: type[HTTPSConnection]) -> None:
+        vars(self)["ConnectionCls"] = made
+
+
+class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # urllib3 answers with a response of its own
+    """Has an enforced context, which none of its options can change for another connection."""
+
+    pin_pools: PinnedPools
+    _pin_tls: _TLS
+    _pin_asserted: tuple[str | bool | None, str | None]
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - urllib3's own
+        # Here, and not when it connects: vcrpy makes a connection of its own with these options, and may let it
+        # connect later. urllib3 would load into the context what they name, and loosen it to compare a name by itself.
+        asked = _TLS.of(options)
+        asserted = options.pop("assert_hostname", None), options.pop("assert_fingerprint", None)
+        context = self.pin_pools.context(asked)
+        if context is not None:
+            for name in _TLS._fields:
+                options.pop(name, None)
+            options["ssl_context"] = context
+        super().__init__(*args, **options)  # pyright: ignore[reportUnknownMemberType] # urllib3's ssl may be None
+        self._pin_tls, self._pin_asserted = asked, asserted
+        self.pin_store, self.pin_names = self.pin_pools.store, self.pin_pools.names
+
+    def connect(self) -> None:
+        """As urllib3's, with an enforced context for the site and for an https proxy.
+
+        Raises:
+            UnenforceableContext: where urllib3 would verify by other means than TLS.
+            TypeError: with options that would change a context of the caller's own.
+        """
+        _refuse_what_tls_does_not_verify(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
+        context = self.pin_pools.context(self._pin_tls)  # anew, since its files may have been renewed
+        if self.proxy is not None and self.proxy.scheme == "https":
+            config: Any = self.proxy_config
+            asked = _TLS.of({"ssl_context": config.ssl_context}) if config.ssl_context else self._pin_tls.for_a_proxy()
+            proxy_context = self.pin_pools.context(asked)
+            _refuse_what_tls_does_not_verify(config.assert_hostname, config.assert_fingerprint, self.host)
+            self.proxy_config = config._replace(ssl_context=proxy_context, assert_hostname=None)
+            if self.proxy_is_forwarding:
+                context = proxy_context
+        if context is not None:
+            self.ssl_context, self.cert_reqs = context, context.verify_mode
+        super().connect()
+
+
+class _Closing:
+    """Stands before the class of a manager: the user's own store is closed with the last of its clients."""
+
+    pin_lease: Lease
+
+    def clear(self) -> None:
+        """As urllib3's."""
+        inherited: Any = super()
+        inherited.clear()
+        self.pin_lease.end()
+
+
+class _PoolManager(_Closing, urllib3.PoolManager):
+    pass
+
+
+class _ProxyManager(_Closing, urllib3.ProxyManager):
+    pass
+
+
+def _load_once(context: ssl.SSLContext, options: dict[str, Any]) -> None:
+    """What urllib3 would do to the manager's context at each connection."""
+    for name in _VERSIONS:
+        if options.get(name) is not None:
+            refuse_setting(name)
+    if options.get("cert_reqs") is not None:
+        context.verify_mode = resolve_cert_reqs(options["cert_reqs"])
+    _TLS.of(options).load(context)
+    for name in ("cert_reqs", *_LOADED):
+        options.pop(name, None)
+
+
+def _refuse_what_tls_does_not_verify(name: str | bool | None, fingerprint: str | None, verified: str) -> None:
+    _refuse_what_is_not_tls(name, fingerprint)
+    if isinstance(name, str) and name and not is_for(verified, name):
         raise UnenforceableContext(
-            "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is held against their "
-            "pins; leave it out, and the proxy tunnels by CONNECT"
+            f"assert_hostname={name!r} has urllib3 look at the certificate by itself, when TLS has verified nothing; "
+            f"give server_hostname={name!r} instead"
         )
 
 
-class _NotingConnection(HTTPSConnection):
-    """Remembers what its handshake proved: with ``Connection: close`` the socket is gone when a response is read."""
+def _refuse_what_is_not_tls(name: object, fingerprint: object) -> None:
+    if name is False:
+        raise UnenforceableContext(
+            "assert_hostname=False leaves the name unverified, and pins hold for a name; give server_hostname=, the "
+            "name that the certificate is for"
+        )
+    if fingerprint:
+        raise UnenforceableContext(
+            "assert_fingerprint= has urllib3 switch the verification of TLS off; pin the certificate itself instead:  "
+            "dynpin hosts pin HOST --certificate FILE"
+        )
 
-    pin_store: PinStore
-    # Named so that no private name of the base class is hit.
-    _pin_peer: Peer | None = None
-    _pin_tunnel: tuple[str, int] | None = None
 
-    def set_tunnel(
-        self,
-        host: str,
-        port: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        scheme: str = "http",
-    ) -> None:
-        """As urllib3's: behind CONNECT the site is the tunnel's end."""
-        super().set_tunnel(host, port, headers, scheme)
-        self._pin_tunnel = host, port or _HTTPS_PORT
+def _refuse_pyopenssl() -> None:
+    if urllib3_ssl.IS_PYOPENSSL:
+        raise UnenforceableContext(
+            "pins cannot be enforced on pyOpenSSL, which urllib3.contrib.pyopenssl.inject_into_urllib3() has put in "
+            "the place of ssl; take it out again:  urllib3.contrib.pyopenssl.extract_from_urllib3()"
+        )
 
-    def connect(self) -> None:
-        """As urllib3's; a report of what fails carries the port of the site, also behind a proxy."""
-        token = request_site.set(self._pin_site())
-        try:
-            super().connect()
-        finally:
-            request_site.reset(token)
-        # TLS inside TLS has an object of its own around the one that counts.
-        self._pin_peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
-        # No request has been sent yet: a pool may have been given another context, or an old requests none at all.
-        if self._pin_peer is None and not self.proxy_is_forwarding:
-            self.close()
-            raise UnenforceableContext(
-                f"the connection to {self._pin_site()[0]} is not held against the pins, since its ssl_context is not "
-                "that of its pool manager; give the context to pinned_pool_manager, or to PinnedSession(context=...)"
-            )
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 itself has it
-        """As urllib3's, and the response's pins are noted."""
-        response = super().getresponse()
-        # What a proxy forwards came from an http:// URL, or over TLS that the proxy spoke, not this connection.
-        if not self.proxy_is_forwarding:
-            host, port = self._pin_site()
-            note_response(
-                self.pin_store,
-                host,
-                self._pin_peer,
-                # The list: headers["…"] would join several fields by a comma.
-                response.headers.getlist(ENFORCE_NAME),
-                response.headers.getlist(REPORT_ONLY_NAME),
-                port=port,
-            )
-        return response
+def _no_password() -> NoReturn:
+    # As urllib3 says it, where OpenSSL would ask on the terminal.
+    raise SSLError("Client private key is encrypted, password is required")
 
-    def _pin_site(self) -> tuple[str, int]:
-        return self._pin_tunnel or (self.host, self.port or _HTTPS_PORT)
+
+def _expanded(path: str | None) -> str | None:
+    return path and str(Path(path).expanduser())
+
+
+def _changed_at(path: str | None) -> int | None:
+    try:
+        return Path(path).stat().st_mtime_ns if path else None
+    except OSError:
+        return None  # urllib3's own error tells of it when it is loaded

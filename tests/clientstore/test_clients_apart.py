@@ -91,13 +91,7 @@ def _by_requests_with_a_context(world: World, url: str) -> object:
 
 
 def _by_urllib3(world: World, url: str) -> object:
-    with pinned_pool_manager(world.store, cert_reqs="CERT_NONE", assert_hostname=False, retries=False) as manager:
-        return manager.request("GET", url)
-
-
-def _by_urllib3_without_the_name(world: World, url: str) -> object:
-    context = world.plain_context()
-    with pinned_pool_manager(world.store, ssl_context=context, assert_hostname=False, retries=False) as manager:
+    with pinned_pool_manager(world.store, cert_reqs="CERT_NONE", retries=False) as manager:
         return manager.request("GET", url)
 
 
@@ -152,7 +146,6 @@ UNVERIFIED: dict[str, Callable[[World, str], object]] = {
     "requests": _by_requests,
     "requests-with-a-context": _by_requests_with_a_context,
     "urllib3": _by_urllib3,
-    "urllib3-assert-hostname": _by_urllib3_without_the_name,
     "http.client": _by_http_client,
     "urllib.request": _by_urllib_request,
     "aiohttp-ssl-false": _by_aiohttp(lambda world: False),
@@ -437,11 +430,11 @@ def test_urllib3_trusts_the_roots_that_it_is_given_and_no_others(world: World, m
     assert world.store.known_host(HOST) is not None
 
 
-def test_urllib3_a_pool_with_another_context_sends_nothing(world: World) -> None:
-    with pinned_pool_manager(world.store, ssl_context=world.plain_context()) as manager:
-        pool = manager.connection_from_url(world.site.url(HOST), pool_kwargs={"ssl_context": world.plain_context()})
+def test_urllib3_a_manager_of_ones_own_with_another_context_sends_nothing(world: World) -> None:
+    with urllib3.PoolManager(ssl_context=world.plain_context()) as manager:
+        note_responses(manager, world.store)
         with pytest.raises(UnenforceableContext, match="not held against the pins"):
-            pool.request("GET", "/")
+            manager.request("GET", world.site.url(HOST))
     world.site.wait_idle()
     assert world.site.connections == 1
     assert world.site.application_bytes == 0
