@@ -121,7 +121,7 @@ def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: 
     ):
         status, body = client.ask(HOST)
         assert status == 502
-        assert "dynpin refused it: bank.test shows none of its pinned keys. Nothing was sent." in body
+        assert "dynpin refused it: bank.test shows none of its pinned keys. No request was sent." in body
         # Now there is a page to answer with, and a new attempt is made after it.
         status, body = client.ask(HOST)
         assert (status, body.splitlines()[0]) == (502, "bank.test shows none of its pinned keys.")
@@ -240,7 +240,7 @@ def test_a_resumed_session_proves_nothing(
     place.site.received = b""
     refused = curl(proxy, url)
     assert refused.status == 502
-    assert "its TLS session was resumed from a handshake not seen here" in refused.body
+    assert "its TLS session was resumed from a handshake that was not seen here" in refused.body
     assert_nothing_read(place.site)
 
 
@@ -283,7 +283,7 @@ def test_a_store_that_cannot_be_read_lets_nothing_through(place: Place, mitmdump
         file.write_bytes(b"no database" * 400)
     refused = curl(proxy, place.site.url(HOST))
     assert refused.status == 502
-    assert "the pins of bank.test cannot be read, so nothing was sent" in refused.body
+    assert "the pins of bank.test cannot be read, so no request was sent" in refused.body
     assert_nothing_read(place.site)
 
 

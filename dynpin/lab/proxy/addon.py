@@ -216,18 +216,20 @@ class PinningAddon:
         host, tls_name = flow.request.pretty_host, _tls_name(flow)
         server = flow.server_conn
         if server.tls_established and server.address == _destination(flow) and server not in self._peers:
-            return Refusal(tls_name, f"The connection to {tls_name} was not held against the pins.\nNothing was sent.")
+            return Refusal(
+                tls_name, f"The connection to {tls_name} was not held against the pins.\nNo request was sent."
+            )
         try:
             if canonical_host(host) == canonical_host(tls_name):
                 return None
             known = self.store.known_host(host)
         except (InvalidHost, StoreError) as error:
-            return Refusal(host, f"No pins can be looked up for {host}.\n{error}\nNothing was sent.")
+            return Refusal(host, f"No pins can be looked up for {host}.\n{error}\nNo request was sent.")
         if known is None:
             return None
         message = (
             f"{host} is pinned, but this request for it came on a connection to {tls_name}.\n"
-            f"The certificate was verified for {tls_name} and proves nothing about {host}, so nothing was sent.\n"
+            f"The certificate was verified for {tls_name} and proves nothing about {host}, so no request was sent.\n"
             f"Ask for {host} on a connection of its own."
         )
         logger.warning("refused: %s", message.splitlines()[0])

@@ -28,7 +28,7 @@ class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where py
         # mitmproxy's own error page has it, after the word "OpenSSL".
         return (
             f"finished the handshake, and dynpin refused it: {str(self.violation).splitlines()[0]} "
-            "Nothing was sent. Open the page again to read more."
+            "No request was sent. Open the page again to read more."
         )
 
 
