@@ -5,11 +5,12 @@ from __future__ import annotations
 import _ssl
 import ssl
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 __all__ = [
     "Certificate",
     "Inner",
+    "add_option",
     "der",
     "inner",
     "is_context",
@@ -25,6 +26,7 @@ _DER = 2  # _ssl.ENCODING_DER
 _OF_OPENSSL: type = getattr(_ssl, "_SSLContext")  # noqa: B009 - it has no other name
 # The plain number; making an enumeration member of it, as ssl does, takes ten times as long.
 _verify_mode: Callable[[ssl.SSLContext], int] = vars(_OF_OPENSSL)["verify_mode"].__get__
+_options: Any = vars(_OF_OPENSSL)["options"]
 
 
 class Certificate(Protocol):
@@ -65,6 +67,15 @@ def is_context(value: object) -> bool:
 def is_strict(context: ssl.SSLContext) -> bool:
     """Whether the context demands a verified chain and the right host name: without both, a chain is no proof."""
     return _verify_mode(context) == _CERT_REQUIRED and context.check_hostname
+
+
+def add_option(context: ssl.SSLContext, option: int) -> None:
+    """Set an option besides those that the context has."""
+    if is_context(context):
+        # Not `context.options`: after truststore.inject_into_ssl() ssl's own setter calls itself without end.
+        _options.__set__(context, _options.__get__(context) | option)
+    else:
+        context.options |= option
 
 
 def inner(connection: _Connection) -> Inner | None:

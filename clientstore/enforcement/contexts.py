@@ -9,7 +9,7 @@ from typing import cast
 
 from dynpin.errors import UnenforceableContext
 
-from .chains import is_context
+from .chains import add_option, is_context
 from .decision import Enforcement
 from .guards import ObjectGuard, SocketGuard
 
@@ -19,7 +19,7 @@ _PROBE = "probe.invalid"
 # Ciphers that need no certificate, for the handshake of the probe alone: TLS 1.2 and anonymous.
 _ANONYMOUS = "AECDH:@SECLEVEL=0"
 # The pairs of classes whose handshake was seen to be checked.
-_probed: set[tuple[type, type]] = set()
+_probed: set[tuple[str, str]] = set()
 
 
 def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
@@ -36,17 +36,15 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
     if context.protocol is ssl.PROTOCOL_TLS_SERVER:
         raise UnenforceableContext("a server's context meets no Pinned Host; enforce pins on the client's context")
     target = _delegate(context)
-    if not any(enforcement.same_as(earlier) for earlier in _enforcements(target.sslsocket_class)):
-        bases = (target.sslsocket_class, target.sslobject_class)
-        try:
-            # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
-            classes = _subclass(SocketGuard, bases[0], enforcement), _subclass(ObjectGuard, bases[1], enforcement)
-        except TypeError as error:
-            raise _unenforceable(context, f"its sockets cannot be subclassed ({error})") from None
-        target.sslsocket_class, target.sslobject_class = classes
+    try:
+        # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
+        target.sslsocket_class = _subclass(SocketGuard, target.sslsocket_class, enforcement)
+        target.sslobject_class = _subclass(ObjectGuard, target.sslobject_class, enforcement)
+    except TypeError as error:
+        raise _unenforceable(context, f"its sockets cannot be subclassed ({error})") from None
     if not enforcement.allow_renegotiation:
         # A renegotiation could change the certificate after the check.
-        context.options |= ssl.OP_NO_RENEGOTIATION
+        add_option(target, ssl.OP_NO_RENEGOTIATION)
     _probe(context, target)
 
 
@@ -66,6 +64,8 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _subclass(guard: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
+    if any(enforcement.same_as(earlier) for earlier in _enforcements(base)):
+        return base
     bases: tuple[type, ...] = (guard, base)
     if issubclass(base, guard) or issubclass(guard, base):
         bases = (base,) if issubclass(base, guard) else (guard,)
@@ -102,7 +102,8 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
     try:
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_context(target) else target
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        client.sslsocket_class, client.sslobject_class = target.sslsocket_class, target.sslobject_class
+        inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
+        inside.sslsocket_class, inside.sslobject_class = target.sslsocket_class, target.sslobject_class
         if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):
             raise _unenforceable(context, "its handshake is not seen")
     except (TypeError, AttributeError, KeyError) as error:
@@ -110,9 +111,10 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
     _probed.add(guards)
 
 
-def _bare(made: type) -> type:
-    """The class behind the guard."""
-    return next((base for base in made.__mro__ if not issubclass(base, SocketGuard | ObjectGuard)), made)
+def _bare(made: type) -> str:
+    """The class behind the guard, by its name: truststore makes another one for each context."""
+    bare = next(base for base in made.__mro__ if not hasattr(base, "dynpin_enforcements"))
+    return f"{bare.__module__}.{bare.__qualname__}"
 
 
 def _server() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
@@ -172,8 +174,8 @@ def _unenforceable(context: ssl.SSLContext, why: str) -> UnenforceableContext:
     maker = type(context).__module__.partition(".")[0]
     if maker in ("gevent", "eventlet") or "gevent" in sys.modules or "eventlet" in sys.modules:
         return UnenforceableContext(
-            f"pins cannot be enforced on the sockets that gevent or eventlet put in the place of ssl's: {why}. Leave ssl "
-            "unpatched (gevent: monkey.patch_all(ssl=False)), or make the pinned requests in a process of their own"
+            f"pins cannot be enforced on the sockets that gevent or eventlet put in the place of ssl's: {why}. Leave "
+            "ssl unpatched (gevent: monkey.patch_all(ssl=False)), or make the pinned requests in a process of their own"
         )
     return UnenforceableContext(
         f"pins cannot be enforced on {type(context).__module__}.{type(context).__name__}: {why}; use "

@@ -34,7 +34,7 @@ def pin(ground: Ground) -> None:
 
 def unheard(world: World) -> bool:
     world.attacker.wait_idle()
-    return world.attacker.handshakes > 0 and world.attacker.application_bytes == 0
+    return world.attacker.connections > 0 and world.attacker.application_bytes == 0
 
 
 @pytest.mark.parametrize("program", NOTING)

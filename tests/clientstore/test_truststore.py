@@ -46,9 +46,9 @@ plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 plain.load_verify_locations(cafile=certifi.where())
 truststore.inject_into_ssl()
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.enforcement.decision import Enforcement
+from dynpin.clientstore.enforcement import Enforcement
 with PinStore.private() as store:
-    rule = Enforcement(store, "bypass", None, None, ssl.create_default_context())
+    rule = Enforcement(store, private_roots="bypass")
 print(rule.public_roots == frozenset(plain.get_ca_certs(binary_form=True)))
 """
 
