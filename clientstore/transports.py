@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 from ipaddress import ip_address
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import anyio
@@ -184,14 +185,18 @@ class Pinning:
             # It says nothing new, and httpcore would use it for the TLS of an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}
         fields: list[str] = request.headers.get_list("host")
+        # What a proxy says to CONNECT, or to the URL of another origin in the place of a path, is no word of the site.
+        is_of_the_site = is_tls and request.method != "CONNECT"
+        target: bytes = request.extensions.get("target", b"/")
+        if not target.startswith(b"/"):
+            parts = urlsplit(target.decode("latin-1"))
+            fields = [*fields, parts.netloc]
+            is_of_the_site &= parts.scheme == "https" and (parts.port or _HTTPS_PORT) == _port(request)
         if is_tls:
             try:
                 self._names.hold(map(host_of_field, fields), host)
             except PinValidationError as violation:
                 raise self._library.ConnectError(str(violation)) from violation
-        # What a proxy says to CONNECT, or to a URL in the place of a path, is no word of the site.
-        target: bytes = request.extensions.get("target", b"/")
-        is_of_the_site = is_tls and request.method != "CONNECT" and target.startswith(b"/")
         token = request_site.set((host, _port(request)) if is_tls else None)
         try:
             yield is_of_the_site and all(is_for(host, field) for field in fields)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import socket
-import subprocess
-import sys
+import ssl
 import threading
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,13 +21,15 @@ import respx
 import trustme
 from pytest_httpx import HTTPXMock
 
-from dynpin import PinValidationError, UnenforceableContext
+from dynpin import PinValidationError, PublicKeyPins, UnenforceableContext
 from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore import httpx as pinned_httpx
 from dynpin.clientstore import httpx2 as pinned_httpx2
-from dynpin.clientstore.options import Lease
 
+from .held import open_files, write_lock_held
+from .inbox import Inbox
 from .sites import Proxy, relay
+from .socks import SocksServer
 from .world import HOST, World, leaf_pin
 
 # It has no types.
@@ -249,27 +249,14 @@ def test_local_address_and_socket_options(world: World, way: Way) -> None:
     assert world.store.known_host(HOST) is not None
 
 
-def _socks(client: socket.socket, number: int) -> bool:
-    """The server's part of SOCKS5 without a password, for one name (RFC 1928)."""
-    methods = client.recv(2)[1]
-    client.recv(methods)
-    client.sendall(b"\x05\x00")
-    length = client.recv(5)[4]
-    client.recv(length + 2)
-    client.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
-    return True
-
-
 @every_way
 def test_through_socks(world: World, way: Way) -> None:
-    for server in (world.site, world.attacker):
-        with Door(socket.create_server(("127.0.0.1", 0)), server.port, _socks) as door:
-            client = way.client(world, proxy=f"socks5://127.0.0.1:{door.listener.getsockname()[1]}")
-            if server is world.site:
-                assert way.visit(client, server.url(HOST)) == [200]
-                assert world.store.known_host(HOST) is not None
-            else:
-                refused(world, way, client, server.url(HOST))
+    with SocksServer() as proxy:
+        address = f"socks5://127.0.0.1:{proxy.port}"
+        assert way.visit(way.client(world, proxy=address), world.site.url(HOST)) == [200]
+        assert world.store.known_host(HOST) is not None
+        refused(world, way, way.client(world, proxy=address), world.attacker.url(HOST))
+        assert proxy.asked == [HOST, HOST]
 
 
 @every_way
@@ -315,6 +302,16 @@ def test_the_proxies_of_the_environment_are_those_that_the_library_sees(
     assert proxies_of_the_environment() == own.get_environment_proxies()
 
 
+@every_way
+def test_public_roots_hold_for_the_transport_of_a_proxy_too(world: World, way: Way) -> None:
+    # An iterator gives them once; a second transport without any would take every root for a private one.
+    world.pin_site()
+    roots = (ssl.PEM_cert_to_DER_cert(ca.cert_pem.bytes().decode()) for ca in (world.honest, world.rogue))
+    with Proxy() as proxy:
+        client = way.client(world, proxy=proxy.url, private_roots="bypass", public_roots=roots)
+        refused(world, way, client, world.attacker.url(HOST))
+
+
 # -- the names of a request -------------------------------------------------------------------------------------------
 
 
@@ -330,26 +327,16 @@ def test_sni_hostname_does_not_reach_the_tls_of_a_proxy(world: World, way: Way, 
 
 
 @every_way
-def test_a_host_field_that_names_a_pinned_host_is_refused(world: World, way: Way, rogue: trustme.CA) -> None:
-    world.pin_site()
-    for host in ("other.test", "127.0.0.1"):
-        world.attacker.show(rogue.issue_cert(host))
-        violation = refused(
-            world, way, way.client(world), world.attacker.url(host), headers={"Host": f"{HOST.upper()}:443"}
-        )
-        assert f"{HOST} is pinned" in str(violation)
-    assert world.attacker.connections == 0
-
-
-@every_way
 @pytest.mark.parametrize(
     "options",
     [
         {"headers": {"Host": "other.test"}},
-        {"method": "CONNECT", "extensions": {"target": b"other.test:443"}},
+        {"method": "CONNECT", "extensions": {"target": b"bank.test:443"}},
         {"extensions": {"target": b"https://other.test/"}},
+        {"extensions": {"target": b"https://bank.test:1/"}},
+        {"extensions": {"target": b"http://bank.test/"}},
     ],
-    ids=["host", "connect", "target"],
+    ids=["host", "connect", "target of another name", "of another port", "of another scheme"],
 )
 def test_what_is_asked_for_another_name_notes_nothing(world: World, way: Way, options: dict[str, Any]) -> None:
     assert way.visit(way.client(world), world.site.url(HOST), **options) == [200]
@@ -553,49 +540,21 @@ def test_vcrpy_records_and_replays(world: World, way: Way) -> None:
 
 # -- the event loop ---------------------------------------------------------------------------------------------------
 
-_HOLD = """
-import sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("held", flush=True)
-sys.stdin.readline()
-connection.execute("ROLLBACK")
-connection.close()
-"""
 # More steps of the event loop than a request takes between its response and the end of its noting.
 _STEPS = 500
 
 
-@contextlib.contextmanager
-def _write_lock_held(path: object) -> Generator[Callable[[], None]]:
-    """Another process holds the store's write lock, until what is given here is called."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        assert process.stdout.readline() == b"held\n"
-        stdin = process.stdin
-
-        def release() -> None:
-            if not stdin.closed:
-                stdin.close()
-
-        try:
-            yield release
-        finally:
-            release()
-
-
-async def _steps_then(release: Callable[[], None], begin: anyio.Event) -> None:
-    await begin.wait()
+async def _steps_then(release: Callable[[], None], begin: anyio.Event | None = None) -> None:
+    if begin is not None:
+        await begin.wait()
     for _ in range(_STEPS):
         await anyio.lowlevel.checkpoint()
     release()
 
 
-@every_loop
-def test_a_noting_that_waits_for_the_lock_does_not_stop_the_loop(world: World, way: Way) -> None:
+def _get_while_the_lock_is_held(world: World, way: Way) -> None:
+    """The lock is held from before the request until the loop has gone on for a while after the response."""
+
     async def main() -> None:
         answered = anyio.Event()
 
@@ -605,27 +564,41 @@ def test_a_noting_that_waits_for_the_lock_does_not_stop_the_loop(world: World, w
 
         async with way.client(world) as client, anyio.create_task_group() as group:
             group.start_soon(_steps_then, release, answered)
-            response = await client.get(world.site.url(HOST), extensions={"trace": trace})
-            assert response.status_code == 200
+            assert (await client.get(world.site.url(HOST), extensions={"trace": trace})).status_code == 200
 
-    with _write_lock_held(world.store.path) as release:
+    with write_lock_held(world.store.path) as release:
         way.run(main)
+
+
+@every_loop
+def test_a_noting_that_waits_for_the_lock_does_not_stop_the_loop(world: World, way: Way) -> None:
+    _get_while_the_lock_is_held(world, way)
     # If the loop had stood still, nobody would have let go of the lock, and the noting would have been given up.
     assert world.store.known_host(HOST) is not None
 
 
 @every_loop
-def test_a_request_that_is_cancelled_does_not_wait_for_its_noting(world: World, way: Way) -> None:
+def test_a_report_that_waits_for_the_lock_does_not_stop_the_loop(world: World, way: Way) -> None:
+    with Inbox() as inbox:
+        report_uri, pins = f"http://reports.test:{inbox.port}/", (leaf_pin(world.stolen_name), leaf_pin(world.backup))
+        policy = PublicKeyPins(pins, max_age=None, report_uri=report_uri, report_only=True)
+        world.site.headers = [("Public-Key-Pins-Report-Only", str(policy))]
+        _get_while_the_lock_is_held(world, way)
+        assert inbox.next_report()["hostname"] == HOST
+
+
+@every_loop
+def test_a_request_that_is_cancelled_does_not_wait_for_its_noting(
+    world: World, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         async with way.client(world, limits=way.library.Limits(max_connections=1)) as client:
             with anyio.CancelScope() as scope:
 
                 async def trace(event: str, info: object) -> None:
                     if event == "http11.receive_response_headers.complete":
-                        group.start_soon(_steps_then, scope.cancel, begun)
+                        group.start_soon(_steps_then, scope.cancel)
 
-                begun = anyio.Event()
-                begun.set()
                 async with anyio.create_task_group() as group:
                     await client.get(world.site.url(HOST), extensions={"trace": trace})
             assert scope.cancelled_caught
@@ -634,50 +607,44 @@ def test_a_request_that_is_cancelled_does_not_wait_for_its_noting(world: World, 
             # The one connection of the pool is free again.
             assert (await client.get(world.site.url(HOST), timeout=_TIMEOUT)).status_code == 200
 
-    with _write_lock_held(world.store.path) as release:
+    with write_lock_held(world.store.path) as release:
         way.run(main)
     assert world.store.known_host(HOST) is not None
+    assert "could not be noted" not in caplog.text  # nobody has waited until it was given up
 
 
 @every_loop
-def test_a_client_that_is_closed_does_not_stop_the_loop(
+def test_a_transport_that_is_closed_does_not_stop_the_loop(
     world: World, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DYNPIN_STORE", str(world.folder / "own.sqlite"))
-    outcomes: list[str] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def job(connection: object) -> None:
+        begun.set()
+        release.wait(_TIMEOUT)
 
     async def main() -> None:
-        client = way.client(world, store=None)
-        store = Lease(None, client).store
-        pins = [leaf_pin(world.certificate)]
-        begun = anyio.Event()
-        with _write_lock_held(store.path) as release:
-
-            def note() -> None:
-                anyio.from_thread.run_sync(begun.set)
-                outcomes.append(store.note(HOST, str(world.header), pins).outcome)
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(anyio.to_thread.run_sync, note)
-                group.start_soon(_steps_then, release, begun)
-                await begun.wait()
-                await client.aclose()
+        transport = way.transport(world, store=None)
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, transport.pin_store.database.write, job)
+            while not begun.is_set():
+                await anyio.lowlevel.checkpoint()
+            group.start_soon(_steps_then, release.set)
+            await transport.aclose()  # which waits for the job
+            assert release.is_set()
 
     way.run(main)
-    assert outcomes == ["noted"]
+    assert open_files("own.sqlite") == []
 
 
 @every_way
 def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNPIN_STORE", str(world.folder / "own.sqlite"))
 
-    def open_files() -> list[str]:
-        links = list(Path("/proc/self/fd").iterdir())
-        return [str(link.readlink()) for link in links if link.is_symlink() and "own.sqlite" in str(link.readlink())]
-
     clients = [way.client(world, store=None) for _ in range(30)]
     assert way.visit(clients[0], world.site.url(HOST)) == [200]
-    assert open_files()
+    assert open_files("own.sqlite")
 
     async def close() -> None:
         for client in clients[1:]:
@@ -688,6 +655,6 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
             client.close()
     else:
         way.run(close)
-    assert open_files() == []
+    assert open_files("own.sqlite") == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None
