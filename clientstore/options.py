@@ -92,8 +92,13 @@ def hardener(store: PinStore, options: PinOptions) -> Harden:
     return harden
 
 
-def enforcement_of(store: PinStore, options: PinOptions) -> Enforcement:
+def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool = False) -> Enforcement:
     """The rule of one client. Its reporter is the one that was given; for a word of :class:`PinOptions`, none yet.
+
+    Args:
+        store: the Known Pinned Hosts.
+        options: how they are enforced.
+        matches_names: see :class:`~dynpin.clientstore.enforcement.Enforcement`.
 
     Raises:
         TypeError: for an option that does not exist.
@@ -112,6 +117,7 @@ def enforcement_of(store: PinStore, options: PinOptions) -> Enforcement:
         on_violation=options.get("on_violation"),
         reporter=None if isinstance(reporter, str) else reporter,
         allow_renegotiation=options.get("allow_renegotiation", False),
+        matches_names=matches_names,
         asked=(store, {**options, "public_roots": public}),
     )
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 __all__ = [
+    "CHAIN",
+    "NAME",
     "Certificate",
     "Inner",
     "add_option",
     "der",
     "inner",
     "is_context",
-    "is_strict",
+    "strictness",
     "unverified_chain",
     "verified_chain",
 ]
@@ -22,6 +24,7 @@ __all__ = [
 _Connection = ssl.SSLSocket | ssl.SSLObject
 _CERT_REQUIRED = int(ssl.CERT_REQUIRED)
 _DER = 2  # _ssl.ENCODING_DER
+CHAIN, NAME = 1, 2
 # The class of CPython's _ssl under every context: truststore.inject_into_ssl() puts one in the place of ssl.SSLContext.
 _OF_OPENSSL: type = getattr(_ssl, "_SSLContext")  # noqa: B009 - it has no other name
 # The plain number; making an enumeration member of it, as ssl does, takes ten times as long.
@@ -50,6 +53,10 @@ class Inner(Protocol):
         """Whether the handshake resumed a session, and so has no chain of its own."""
         ...
 
+    def getpeercert(self) -> dict[str, object] | None:
+        """What the certificate says, where its chain was verified."""
+        ...
+
     def get_verified_chain(self) -> list[Certificate] | None:
         """The chain that OpenSSL built and verified."""
         ...
@@ -64,9 +71,14 @@ def is_context(value: object) -> bool:
     return isinstance(value, _OF_OPENSSL)
 
 
-def is_strict(context: ssl.SSLContext) -> bool:
-    """Whether the context demands a verified chain and the right host name: without both, a chain is no proof."""
-    return _verify_mode(context) == _CERT_REQUIRED and context.check_hostname
+def strictness(context: ssl.SSLContext) -> int:
+    """How much the context demands: nothing, a verified CHAIN, or the right host NAME besides.
+
+    Without both a chain is no proof.
+    """
+    if _verify_mode(context) != _CERT_REQUIRED:
+        return 0
+    return NAME if context.check_hostname else CHAIN
 
 
 def add_option(context: ssl.SSLContext, option: int) -> None:

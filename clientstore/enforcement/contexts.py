@@ -64,7 +64,8 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
 
 
 def _subclass(guard: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
-    if any(enforcement.same_as(earlier) for earlier in _enforcements(base)):
+    earlier = _enforcements(base)
+    if any(enforcement.same_as(other) for other in earlier):
         return base
     bases: tuple[type, ...] = (guard, base)
     if issubclass(base, guard) or issubclass(guard, base):
@@ -72,12 +73,12 @@ def _subclass(guard: type[SocketGuard | ObjectGuard], base: type, enforcement: E
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,
-        {"dynpin_enforcements": (*_enforcements(base), enforcement)},
+        {"dynpin_enforcements": (*earlier, enforcement)},
     )
 
 
 def _enforcements(base: type) -> tuple[Enforcement, ...]:
-    return base.dynpin_enforcements if issubclass(base, SocketGuard | ObjectGuard) else ()
+    return getattr(base, "dynpin_enforcements", ())
 
 
 def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:

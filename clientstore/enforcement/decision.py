@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from dynpin.errors import InvalidHost, PinValidationError, StoreError, UnenforceableContext
+from dynpin.errors import InvalidHost, PinValidationError, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation, validate
 
+from .certified import hosts_named, proves
 from .chains import Certificate, der
 from .explain import explain_unverified, explain_violation
+from .roots import public_roots_of_certifi
 
 __all__ = [
     "Enforcement",
@@ -39,6 +40,7 @@ logger.addHandler(logging.NullHandler())
 
 PrivateRoots = Literal["enforce", "bypass"]
 OnMismatch = Literal["refuse", "report"]
+_Read = TypeVar("_Read")
 _REMEMBERED_NAMES = 256
 
 # Host and port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
@@ -84,6 +86,10 @@ class Pins(Protocol):
 
     def look(self) -> tuple[object, float]:
         """The state and the time."""
+        ...
+
+    def hosts(self) -> Iterable[KnownPinnedHost]:
+        """Every Known Pinned Host."""
         ...
 
 
@@ -150,6 +156,7 @@ class Handshake:
         earlier: what the handshake has proved that made the session which was offered, or None.
         served: gives the certificates that the server sent, DER, for the report.
         may_wait: whether the thread may wait for the disk; an event loop's must not.
+        names: those of the certificate, where the chain was verified and the host name was not.
     """
 
     asked: str | None
@@ -160,6 +167,7 @@ class Handshake:
     earlier: Proof | None
     served: Callable[[], tuple[bytes, ...]]
     may_wait: bool
+    names: tuple[str, ...] = ()
 
 
 class _Passed(NamedTuple):
@@ -173,6 +181,10 @@ class _Passed(NamedTuple):
 
 class Enforcement:
     """The rule of one client: its store and its options. `asked` is what tells it from another one.
+
+    Args:
+        matches_names: where TLS verifies the chain alone, a program may look for a name in the certificate afterwards:
+            hold the chain against all names in it, and take it for proved where the host's is among them.
 
     Attributes:
         reporter: takes the violation reports, or None.
@@ -188,6 +200,7 @@ class Enforcement:
         on_violation: Callable[[PinValidationError], None] | None = None,
         reporter: Reporter | None = None,
         allow_renegotiation: bool = False,
+        matches_names: bool = False,
         asked: object = None,
     ) -> None:
         if on_mismatch not in ("refuse", "report"):
@@ -199,11 +212,12 @@ class Enforcement:
         self.on_violation = on_violation
         self.reporter = reporter
         self.allow_renegotiation = allow_renegotiation
+        self._matches_names = matches_names
         self._asked = asked
         self._passed: dict[str, _Passed] = {}
         self._pid = 0
         if private_roots == "bypass" and public_roots is None:
-            self.public_roots = _public_roots()  # its absence is told now, not at the first handshake
+            self.public_roots = public_roots_of_certifi()  # its absence is told now, not at the first handshake
 
     def same_as(self, other: Enforcement) -> bool:
         """Whether the other one was made for the same store with the same options."""
@@ -229,7 +243,7 @@ class Enforcement:
         try:
             return self._check(handshake)
         except PinValidationError as violation:
-            logger.error("Pin Validation failed: %s", violation, extra={"host": handshake.name})
+            logger.error("Pin Validation failed: %s", violation, extra={"host": handshake.name})  # noqa: TRY400 - it is raised
             if self.on_violation is not None:
                 try:
                     self.on_violation(violation)
@@ -255,6 +269,8 @@ class Enforcement:
 
     def _check(self, handshake: Handshake) -> Proof:
         host = _canonical(handshake.name)
+        if handshake.names and self._matches_names:
+            handshake = self._match(handshake, host)
         asked = host if handshake.asked == handshake.name else _canonical(handshake.asked)
         if asked != host:
             return self._check_two_names(host, asked)
@@ -284,7 +300,9 @@ class Enforcement:
         validation = validate(host, known, proof.pins, certificates=proof.validated, now=now)
         if not validation.ok and not self._bypassed(proof):
             report = self._report(validation, known, proof, handshake, now)
-            raise PinValidationError(self._explained(validation, proof, now), validation=validation, report=report)
+            raise PinValidationError(
+                self._explained(validation, known, proof, now), validation=validation, report=report
+            )
         if validation.ok:
             self._remember(handshake, proof, looked, float("inf") if known.expires_at is None else known.expires_at)
         return proof
@@ -306,17 +324,25 @@ class Enforcement:
                 )
         return Proof(host)
 
+    def _match(self, handshake: Handshake, host: str) -> Handshake:
+        """Hold the chain against every other name that it may be taken for; strict where it proves the host's own."""
+        for other in self._read(host, lambda: set(hosts_named(handshake.names, self.store.hosts))) - {host}:
+            self._check(replace(handshake, asked=other, name=other, strict=True, names=()))
+        return replace(handshake, strict=any(proves(name, host) for name in handshake.names))
+
     def _look_up(self, host: str) -> Looked:
+        return self._read(host, lambda: self.store.look_up(host))
+
+    def _read(self, host: str, read: Callable[[], _Read]) -> _Read:
         try:
-            return self.store.look_up(host)
+            return read()
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
             raise PinValidationError(f"the pins of {host} cannot be read, so no request was sent: {error}") from error
 
-    def _explained(self, validation: Validation, proof: Proof, now: float) -> str:
-        assert validation.known_host is not None
+    def _explained(self, validation: Validation, known: KnownPinnedHost, proof: Proof, now: float) -> str:
         try:
-            return str(explain_violation(validation, validation.known_host, proof.validated, now, self.store))
+            return str(explain_violation(validation, known, proof.validated, now, self.store))
         except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
             logger.exception("the violation at %s could not be explained", proof.host)
             return validation.reason
@@ -372,19 +398,3 @@ def _port(host: str) -> int | None:
 @lru_cache(maxsize=1024)
 def _certificate_pins(certificate: bytes) -> tuple[Pin, ...]:
     return chain_pins((certificate,))
-
-
-@lru_cache(maxsize=1)
-def _public_roots() -> frozenset[bytes]:
-    try:
-        import certifi  # noqa: PLC0415 - needed for this one option
-    except ImportError:
-        raise UnenforceableContext(
-            'private_roots="bypass" needs the list of public roots: pip install certifi'
-        ) from None
-    # Not by a context, which truststore's would not tell.
-    _, *roots = certifi.contents().split(ssl.PEM_HEADER)
-    return frozenset(
-        ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{root.partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}")
-        for root in roots
-    )

@@ -16,7 +16,8 @@ from typing import Any, ClassVar, cast
 
 from dynpin.errors import PinValidationError
 
-from .chains import inner, is_strict, unverified_chain
+from .certified import certified_names
+from .chains import CHAIN, NAME, inner, strictness, unverified_chain
 from .decision import Enforcement, Handshake, Peer, Proof
 
 __all__ = ["ObjectGuard", "SocketGuard", "peer_of"]
@@ -43,7 +44,7 @@ class _Guard:
     # The end of an event loop is an SSLObject: its thread must not wait for the disk.
     dynpin_may_wait: ClassVar[bool] = True
     dynpin_server_side = False
-    dynpin_strict = True
+    dynpin_strict = NAME
     dynpin_asked: str | None = None
     dynpin_offered: ssl.SSLSession | None = None
     dynpin_error: PinValidationError | None = None
@@ -58,8 +59,7 @@ class _Guard:
         """
         if self.dynpin_error is not None:
             raise self.dynpin_error
-        if self.dynpin_strict:
-            self.dynpin_strict = is_strict(context)
+        self.dynpin_strict = min(self.dynpin_strict, strictness(context))
 
     def dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
@@ -70,7 +70,8 @@ class _Guard:
         handshake = Handshake(
             asked=self.dynpin_asked,
             name=tls.server_hostname,
-            strict=self.dynpin_strict,
+            strict=self.dynpin_strict == NAME,
+            names=certified_names(tls.getpeercert() or {}) if self.dynpin_strict == CHAIN else (),
             chain=tls.get_verified_chain() or [],
             resumed=tls.session_reused,
             earlier=_proof_of(self.dynpin_offered),
@@ -108,7 +109,7 @@ class SocketGuard(_Guard, ssl.SSLSocket):
         **options: Any,  # noqa: ANN401 - CPython's own
     ) -> ssl.SSLSocket:
         make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
-        strict = is_strict(context)
+        strict = strictness(context)
         # The handshake comes below, when the guard knows what it needs.
         made = cast(
             "SocketGuard",
@@ -122,28 +123,36 @@ class SocketGuard(_Guard, ssl.SSLSocket):
             ),
         )
         made.dynpin_server_side = made.server_side
-        made.dynpin_strict = strict and is_strict(context)
+        made.dynpin_strict = min(strict, strictness(context))
         made.dynpin_asked, made.dynpin_offered = server_hostname, session
-        made.do_handshake_on_connect = do_handshake_on_connect
+        setattr(made, "do_handshake_on_connect", do_handshake_on_connect)  # noqa: B010 - typeshed does not have it
         if do_handshake_on_connect and inner(made) is not None:
-            try:
-                if made.gettimeout() == 0.0:
-                    raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
-                made.do_handshake()
-            except BaseException:
-                made.close()
-                raise
+            made.dynpin_handshake_on_connect()
         return made
 
+    def dynpin_handshake_on_connect(self) -> None:
+        """What CPython does where it is given a connected socket."""
+        if self.gettimeout() == 0.0:
+            self.close()
+            raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
+        try:
+            self.do_handshake()
+        except BaseException:
+            self.close()
+            raise
+
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
-        self.dynpin_strict = is_strict(self.context)
+        """As ssl's."""
+        self.dynpin_strict = strictness(self.context)
         super().connect(addr)
 
     def connect_ex(self, addr: Any) -> int:  # noqa: ANN401 - an address of any family
-        self.dynpin_strict = is_strict(self.context)
+        """As ssl's."""
+        self.dynpin_strict = strictness(self.context)
         return super().connect_ex(addr)
 
     def do_handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - CPython's own
+        """As ssl's, and Pin Validation."""
         if self.dynpin_server_side:
             super().do_handshake(*args, **options)
             return
@@ -182,17 +191,18 @@ class ObjectGuard(_Guard, ssl.SSLObject):
         **options: Any,  # noqa: ANN401 - CPython's own
     ) -> ssl.SSLObject:
         make: Callable[..., ssl.SSLObject] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
-        strict = is_strict(context)
+        strict = strictness(context)
         made = cast(
             "ObjectGuard",
             make(*args, context=context, server_hostname=server_hostname, session=session, **options),
         )
         made.dynpin_server_side = made.server_side
-        made.dynpin_strict = strict and is_strict(context)
+        made.dynpin_strict = min(strict, strictness(context))
         made.dynpin_asked, made.dynpin_offered = server_hostname, session
         return made
 
     def do_handshake(self) -> None:
+        """As ssl's, and Pin Validation."""
         if self.dynpin_server_side:
             super().do_handshake()
             return

@@ -1,11 +1,17 @@
-"""Contexts of the caller's own: one that trusts the same and shows nothing else, and what must not touch them."""
+"""Contexts of the caller's own: one that trusts the same and shows nothing else, and what must not touch them.
+
+And the public roots of ``private_roots="bypass"``.
+"""
 
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 from typing import NoReturn
 
-__all__ = ["refuse_certificate", "refuse_setting", "same_roots"]
+from dynpin.errors import UnenforceableContext
+
+__all__ = ["public_roots_of_certifi", "refuse_certificate", "refuse_setting", "same_roots"]
 
 
 def refuse_certificate() -> NoReturn:
@@ -47,3 +53,24 @@ def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:
     fresh.verify_flags = context.verify_flags
     fresh.minimum_version = context.minimum_version
     return fresh
+
+
+@lru_cache(maxsize=1)
+def public_roots_of_certifi() -> frozenset[bytes]:
+    """The public roots of certifi, DER.
+
+    Raises:
+        UnenforceableContext: where certifi is not installed.
+    """
+    try:
+        import certifi  # noqa: PLC0415 - needed for this one option
+    except ImportError:
+        raise UnenforceableContext(
+            'private_roots="bypass" needs the list of public roots: pip install certifi'
+        ) from None
+    # Not by a context, which truststore's would not tell.
+    _, *roots = certifi.contents().split(ssl.PEM_HEADER)
+    return frozenset(
+        ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{root.partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}")
+        for root in roots
+    )

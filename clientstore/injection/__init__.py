@@ -21,7 +21,7 @@ __all__ = ["begin", "inject", "is_injected"]
 
 
 def inject(store: PinStore | None = None, **options: Unpack[PinOptions]) -> None:
-    """Enforce pins on every client connection of this process that Python's ``ssl`` makes, whatever library asks for it.
+    """Enforce pins on every client connection that Python's ``ssl`` makes in this process, for whatever library.
 
     It holds for the contexts that exist and for those to come, of whatever class: truststore's too. Connections that
     were made before, those that accept (``server_side``), and TLS that is not Python's ``ssl`` are left alone: curl,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
 from .start import AUDIT, ENFORCE, FOLDERS, MODES, NEEDED, NO_REPORTS, STORE
@@ -38,7 +38,5 @@ def environment_for(
 
 def _folders() -> Iterator[str]:
     for name in NEEDED:
-        spec = find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
-        yield str(Path(spec.origin).parent.parent)
+        module = import_module(name)
+        yield str(Path(str(module.__file__)).parent.parent)

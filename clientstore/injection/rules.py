@@ -39,7 +39,8 @@ class Rule(NamedTuple):
         from ..reports import ReportQueue  # noqa: PLC0415
 
         opened = Lease(store, cls).store
-        enforcement = enforcement_of(opened, options)
+        # botocore switches the check of the name off, and does it after the handshake; urllib3's assert_hostname too.
+        enforcement = enforcement_of(opened, options, matches_names=True)
         reporter = options.get("reporter", "all")
         if isinstance(reporter, str):
             # It trusts the roots of the system: the program's first context may trust anything.

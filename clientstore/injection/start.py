@@ -47,7 +47,8 @@ def begin() -> None:
     for name in NEEDED:
         if not any(finder.find_spec(name, None) for finder in sys.meta_path):
             raise ImportError(
-                f"{name} is not in {' or '.join(folders)}. Install dynpin for it: {sys.executable} -m pip install dynpin"
+                f"there is no {name} for it, also not in {' or '.join(folders)}; install dynpin there: "
+                f"{sys.executable} -m pip install dynpin"
             )
     options: PinOptions = {}
     if AUDIT in modes:

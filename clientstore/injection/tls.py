@@ -77,8 +77,8 @@ def _harden(context: ssl.SSLContext, _args: tuple[Any, ...], _options: dict[str,
 
 
 def _refuse_unguarded(context: ssl.SSLContext, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-    owner = options.get("owner")
-    made = type(args[0] if owner is None and args else owner)
+    owner: object = options.get("owner") or args[0]
+    made: type = type(owner)
     if not all(rule.holds(made) for rule in rules()):
         raise UnenforceableContext(
             f"{made.__module__}.{made.__name__} goes past the classes of {type(context).__name__}, so pins cannot be "

@@ -24,8 +24,7 @@ __all__ = ["SETTINGS", "run"]
 # What stands behind COMMAND is the program's, with or without `--` before it.
 SETTINGS = {"allow_interspersed_args": False}
 
-_PYTHON = re.compile(r"python[\d.]*[a-z]?")
-_SHELLS = {"ash", "bash", "dash", "fish", "ksh", "mksh", "sh", "zsh"}
+_PYTHON, _SHELL = re.compile(r"python[\d.]*[a-z]?"), re.compile(r"(a|ba|da|fi|k|mk|z)?sh")
 # Options of Python that take a value, in the same argument or the next; those that the program's own follow.
 _VALUE, _LONG_WITH_VALUE, _PROGRAM = "WX", "--check-hash-based-pycs", "cm"
 _DEAF = {
@@ -76,30 +75,38 @@ def run(
 
 def _program(path: str, command: list[str]) -> _Program:
     name = Path(path).name
-    if _PYTHON.fullmatch(name) or _PYTHON.fullmatch(Path(path).resolve().name):
+    if _is(_PYTHON, path) or _is(_PYTHON, str(Path(path).resolve())):
         return _Program(path, _options(name, command[1:]))
-    if name in _SHELLS:
-        return _Program(None, [])
+    line = [path] if _is(_SHELL, path) else _first_line(path)
+    if line and _is(_PYTHON, line[0]):
+        python = shutil.which(line[0])
+        if python is None:
+            fail(f"{path} is to be run by {line[0]}, which is not there")
+        return _Program(python, _options(name, line[1:]))
+    if not line or not _is(_SHELL, line[0]):
+        fail(f"{command[0]} is no Python program, so its connections cannot be held against the pins. {_INSTEAD}")
+    return _Program(None, [])
+
+
+def _is(kind: re.Pattern[str], program: str) -> bool:
+    return kind.fullmatch(Path(program).name) is not None
+
+
+def _first_line(path: str) -> list[str]:
+    """What a script is run by and the options of that, as its first line has it; empty where it is no script."""
     with Path(path).open("rb") as file:
         first, second = (file.readline(4096).decode(errors="replace").strip() for _ in range(2))
     line = first.removeprefix("#!").split() if first.startswith("#!") else []
     if line and Path(line[0]).name == "env":
-        line = line[2:] if line[1:2] == ["-S"] else line[1:]
-    elif line and Path(line[0]).name in _SHELLS and second.startswith("'''exec' "):
+        return line[2:] if line[1:2] == ["-S"] else line[1:]
+    if line and second.startswith("'''exec' "):
         # Where the path of Python is long or has a space, pip writes scripts that a shell reads this far.
-        line = [word for word in shlex.split(second)[1:] if not word.startswith("$")]
-    if line and _PYTHON.fullmatch(Path(line[0]).name):
-        python = shutil.which(line[0])
-        if python is None:
-            fail(f"{path} is to be run by {line[0]}, which is not there")
-        return _Program(python, _options(path, line[1:]))
-    if line and Path(line[0]).name in _SHELLS:
-        return _Program(None, [])
-    fail(f"{command[0]} is no Python program, so its connections cannot be held against the pins. {_INSTEAD}")
+        return [word for word in shlex.split(second)[1:] if not word.startswith("$")]
+    return line
 
 
 def _options(name: str, arguments: list[str]) -> list[str]:
-    """The options of Python itself, before what it runs; those by which it would not see the environment are refused."""
+    """The options of Python itself, before what it runs; those that shut the environment out are refused."""
     options: list[str] = []
     rest = iter(arguments)
     for argument in rest:

@@ -37,7 +37,8 @@ print(manager.request("GET", sys.argv[1], retries=False).status)
 import sys, botocore.config, botocore.session
 config = botocore.config.Config(retries={"total_max_attempts": 1})
 secrets = {"aws_access_key_id": "id", "aws_secret_access_key": "secret"}
-client = botocore.session.Session().create_client("sqs", "eu-west-1", endpoint_url=sys.argv[1], config=config, **secrets)
+session = botocore.session.Session()
+client = session.create_client("sqs", "eu-west-1", endpoint_url=sys.argv[1], config=config, **secrets)
 print(client.list_queues()["ResponseMetadata"]["HTTPStatusCode"])
 """,
     "truststore": f"import truststore; truststore.inject_into_ssl()\n{URLLIB}",

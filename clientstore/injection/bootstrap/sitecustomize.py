@@ -2,7 +2,7 @@
 
 Whatever Python it is reads this file first, so it is written in what all of them can read: Python 2 too.
 """
-# ruff: noqa: PTH, UP031, UP036
+# ruff: noqa: PTH100, PTH120, TRY301, UP031
 
 import os
 import sys
