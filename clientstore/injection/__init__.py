@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
+from .environment import environment_for
 from .http import hook_http_client
 from .rules import Rule, add_rule, is_injected
 from .start import begin
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..options import PinOptions
     from ..store import PinStore
 
-__all__ = ["begin", "inject", "is_injected"]
+__all__ = ["begin", "environment_for", "inject", "is_injected"]
 
 
 def inject(store: PinStore | None = None, **options: Unpack[PinOptions]) -> None:

@@ -17,7 +17,7 @@ from dynpin.cli.errors import fail
 from dynpin.cli.get import StoreOption
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.injection.environment import environment_for
+from dynpin.clientstore.injection import environment_for
 
 __all__ = ["SETTINGS", "run"]
 
