@@ -3,9 +3,10 @@
 from .advice import check_command, forget_command
 from .bounds import Refusal, registrable_domain
 from .check import Repair, check, repair
-from .database import Database, State
+from .database import Database
 from .last_seen import ClockJump
 from .pinstore import IN_MEMORY, LookUp, PinStore, default_path
+from .state import State
 from .table import Select, selecting
 
 __all__ = [

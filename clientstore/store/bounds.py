@@ -26,6 +26,9 @@ __all__ = ["Bounds", "Refusal", "read_refusals", "registrable_domain"]
 
 _EVERYWHERE = ""
 _NOTED = "source = 'header' AND origin IS NULL"
+# Counted no further than the bound.
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
+_WITHIN = f"WHERE {_NOTED} AND reversed >= ? AND reversed < ?"
 _MAX_REFUSALS = 100
 # How often a refusal is written down for a scope, and a full store looked through, in seconds.
 _ONCE = 3600.0
@@ -58,14 +61,12 @@ class Bounds:
 
     Attributes:
         in_all: in all.
-        per_domain: below one registrable domain.
-        per_name: below any other name.
+        per_domain: below one registrable domain. Below any other name it is a tenth of that.
         own_domains: domains below which only `in_all` counts, since no stranger can make names there.
     """
 
     in_all: int
     per_domain: int
-    per_name: int
     own_domains: frozenset[str]
 
     def refusal(self, connection: sqlite3.Connection, host: str, now: float) -> Refusal | None:
@@ -86,28 +87,21 @@ class Bounds:
         if host == domain or not self.own_domains.isdisjoint((host, *above)):
             return
         for name in reversed(above[: above.index(domain) + 1] if domain in above else ()):
-            yield name, self.per_domain if name == domain else self.per_name
+            yield name, self.per_domain if name == domain else max(1, self.per_domain // 10)
 
     @staticmethod
     def _is_full(connection: sqlite3.Connection, scope: str, host: str, bound: int) -> bool:
         first, last = _below(scope)
-        # Counted no further than the bound.
-        (found,) = connection.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
-            f" WHERE {_NOTED} AND reversed >= ? AND reversed < ? LIMIT ?)",
-            (first, last, bound),
-        ).fetchall()[0]
+        ((found,),) = connection.execute(f"{_COUNT} {_WITHIN} LIMIT ?)", (first, last, bound)).fetchall()
         if found >= bound:
             return True
         if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < bound // 2:
             return False
-        (deeper,) = connection.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
-            f" WHERE {_NOTED} AND reversed >= ? AND reversed < ?"
-            # The label next to the scope is not the last one.
-            " AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
+        # Of those that are not one label below, the label next to the scope is not the last one.
+        ((deeper,),) = connection.execute(
+            f"{_COUNT} {_WITHIN} AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
             (first, last, len(first), len(first), bound),
-        ).fetchall()[0]
+        ).fetchall()
         return bool(deeper >= bound // 2)
 
 
@@ -119,7 +113,7 @@ def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> N
             return
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (now,))
     connection.execute(
-        f"DELETE FROM hosts WHERE {_NOTED} AND reversed >= ? AND reversed < ? AND expires_at < ?",  # noqa: S608
+        f"DELETE FROM hosts {_WITHIN} AND expires_at < ?",  # noqa: S608 - a constant
         (*_below(scope), now),
     )
 

@@ -140,18 +140,18 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
             shutil.copyfile(source, target)
     with (
         contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as damaged,
-        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as target,
+        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as kept,
     ):
         # Without it, a file that is shorter than its first page says is not read at all.
         with contextlib.suppress(sqlite3.DatabaseError):
             damaged.execute("PRAGMA writable_schema=ON")
         entries = {entry.host: entry for entry in _reachable(damaged)}
-        target.execute("PRAGMA synchronous=FULL")
-        target.execute("BEGIN")
-        put(target, entries.values())
+        kept.execute("PRAGMA synchronous=FULL")
+        kept.execute("BEGIN")
+        put(kept, entries.values())
         for table in _OTHER_TABLES:
-            _copy(damaged, target, table)
-        target.execute("COMMIT")
+            _copy(damaged, kept, table)
+        kept.execute("COMMIT")
     return len(entries)
 
 

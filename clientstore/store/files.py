@@ -8,11 +8,14 @@ a fork bypasses Python's hooks while a connection was open, the child refuses.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import sqlite3
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,8 +39,8 @@ __all__ = [
     "log_of",
     "making",
     "open_file",
-    "register",
     "regular_file",
+    "track",
     "wait_for_forks",
 ]
 
@@ -166,8 +169,8 @@ class OpenFile:
         regular_file(self.path)  # a second name has an error of its own
         what = "its -wal" if self.log_is_lost else "it"
         raise StoreError(
-            f"the pin store {self.path} cannot be trusted any more: {what} was removed or replaced while it was in use. "
-            "Stop the programs that use it, and start them again; or, to restore a backup, " + put_back(self.path)
+            f"the pin store {self.path} cannot be trusted any more: {what} was removed or replaced while it was in "
+            f"use. Stop the programs that use it, and start them again; or, to restore a backup, {put_back(self.path)}"
         )
 
     @property
@@ -200,25 +203,22 @@ class _Resting(Protocol):
     def renew(self) -> None: ...
 
 
+_databases: dict[int, weakref.ref[_Resting]] = {}
 # The threads that are about to fork. A set, since adding to it and looking at it are one step each.
 _forking: set[int] = set()
-_each: list[Callable[[], Iterator[_Resting]]] = []
 
 
-def wait_for_forks(name: str) -> bool:
-    """Wait while a fork is under way; True where one was, so that the caller looks again.
+def track(database: _Resting) -> None:
+    """Have a database closed before each fork, and at the end of the process, for as long as it is alive."""
+    key = id(database)
+    _databases[key] = weakref.ref(database, lambda _: _databases.pop(key, None))
 
-    Raises:
-        StoreError: where it takes longer than :data:`PATIENCE`.
-    """
-    if not _forking:
-        return False
-    deadline = time.monotonic() + PATIENCE
-    while _forking:
-        if time.monotonic() > deadline:
-            raise StoreError(f"{name} cannot be opened while a fork is under way; try again")
-        time.sleep(_PAUSE)
-    return True
+
+def _alive() -> Iterator[_Resting]:
+    for reference in tuple(_databases.values()):
+        database = reference()
+        if database is not None:
+            yield database
 
 
 def fork_under_way() -> bool:
@@ -226,17 +226,22 @@ def fork_under_way() -> bool:
     return bool(_forking)
 
 
-def register(databases: Callable[[], Iterator[_Resting]]) -> None:
-    """Name what must be closed before a fork."""
-    _each.append(databases)
+def wait_for_forks(name: str) -> None:
+    """Wait while a fork is under way.
+
+    Raises:
+        StoreError: where it takes longer than :data:`PATIENCE`.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while _forking:
+        if time.monotonic() > deadline:
+            raise StoreError(f"{name} cannot be opened while a fork is under way; try again")
+        time.sleep(_PAUSE)
 
 
 def _before_fork() -> None:
     _forking.add(threading.get_ident())
-    for databases in _each:
-        for database in databases():
-            with contextlib.suppress(StoreError, OSError):
-                database.rest()
+    _rest_all()
 
 
 def _after_in_parent() -> None:
@@ -245,9 +250,16 @@ def _after_in_parent() -> None:
 
 def _after_in_child() -> None:
     _forking.clear()
-    for databases in _each:
-        for database in databases():
-            database.renew()
+    for database in _alive():
+        database.renew()
+
+
+@atexit.register
+def _rest_all() -> None:
+    """Close what is open: before a fork, and at the end, so that no log is left beside a file."""
+    for database in _alive():
+        with contextlib.suppress(OSError, sqlite3.Error):
+            database.rest()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ from dynpin.report import rfc3339
 
 from .advice import check_command
 from .database import Database
+from .memory import MemoryDatabase
 
 __all__ = ["ClockJump", "LastSeen", "describe_jump", "read_seen_at"]
 
@@ -33,13 +34,17 @@ class LastSeen:
         on_jump: what becomes of a jump.
     """
 
-    def __init__(self, database: Database, on_jump: ClockJump) -> None:
+    def __init__(self, database: Database | MemoryDatabase, on_jump: ClockJump) -> None:
         self._database = database
         self._on_jump = on_jump
         self._at: float | None = read_seen_at(database)
 
-    def look(self, now: float) -> None:
+    def look(self, now: float, *, wait: bool = False) -> None:
         """Look whether the clock has jumped; a comparison, while it has not.
+
+        Args:
+            now: seconds since the epoch, UTC.
+            wait: whether to wait until it is written down, which happens once an hour.
 
         Raises:
             StoreError: where pins have expired by a jump, and the store was told to refuse that.
@@ -53,8 +58,16 @@ class LastSeen:
                 raise StoreError(f"{jump}. If it is right:  {_acceptance(self._database.path)}")
             logger.warning("%s", jump)
         self._at = now
-        if not self._database.read_only:
+        # A jump is not written down by one who looks: the next process must be able to refuse it.
+        if jump is not None or self._database.read_only:
+            return
+        if not wait:
             self._database.write_later(self._keep)
+            return
+        try:
+            self._database.write(self._keep)
+        except StoreError as error:
+            logger.info("the time could not be written down: %s", error)
 
     def accept(self, now: float) -> None:
         """Take `now` for right."""
@@ -66,13 +79,13 @@ class LastSeen:
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('seen_at', ?)", (self._at,))
 
 
-def read_seen_at(database: Database) -> float | None:
+def read_seen_at(database: Database | MemoryDatabase) -> float | None:
     """When the store was last used, as its file has it: seconds since the epoch, UTC, to the hour."""
     rows = database.select("SELECT value FROM facts WHERE name = 'seen_at'")
     return float(rows[0][0]) if rows else None
 
 
-def describe_jump(database: Database, seen_at: float, now: float) -> str | None:
+def describe_jump(database: Database | MemoryDatabase, seen_at: float, now: float) -> str | None:
     """What a person must be told about the clock, or None. Nothing is forgotten: expired rows stay in the file."""
     moved = now - seen_at
     if moved < -86_400.0:

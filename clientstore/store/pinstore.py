@@ -22,8 +22,10 @@ from dynpin.validation import Validation, validate
 
 from .advice import store_error
 from .bounds import Bounds, Refusal, read_refusals
-from .database import Database, State
+from .database import Database
 from .last_seen import ClockJump, LastSeen
+from .memory import MemoryDatabase
+from .state import State
 from .static import merge, preload, static_entry
 from .table import COLUMNS, delete, entry_of, host_and_superdomains, put
 
@@ -113,16 +115,12 @@ class PinStore:
         self.clock = clock
         self.max_max_age = max_max_age
         self.on_clock_jump: ClockJump = on_clock_jump
-        self._bounds = Bounds(
-            max_hosts,
-            max_hosts_per_domain,
-            max(1, max_hosts_per_domain // 10),
-            frozenset(map(canonical_host, own_domains)),
-        )
-        self.database = Database(self.path if isinstance(self.path, Path) else None)
+        self._bounds = Bounds(max_hosts, max_hosts_per_domain, frozenset(map(canonical_host, own_domains)))
+        self.database = Database(self.path) if isinstance(self.path, Path) else MemoryDatabase()
         try:
             self._last_seen = LastSeen(self.database, on_clock_jump)
-            self._last_seen.look(clock())
+            self._last_seen.look(clock(), wait=True)
+            self.database.rest()  # so that a server can fork its workers after this in any way
         except BaseException:
             self.database.close()
             raise
@@ -418,7 +416,8 @@ class PinStore:
 
         def job(connection: sqlite3.Connection) -> bool:
             rows = connection.execute(
-                "SELECT origin, expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse' FROM hosts WHERE host = ?",
+                "SELECT origin, expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse' FROM hosts"
+                " WHERE host = ?",
                 (now, name),
             ).fetchall()
             delete(connection, name)

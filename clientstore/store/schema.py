@@ -81,12 +81,14 @@ def create(path: Path) -> None:
     with making(path):
         if path.exists():
             return
-        if log_of(path).exists():
+        log = log_of(path)
+        if log.exists() and log.stat().st_size:
             raise StoreError(
-                f"the pin store {path} is gone, but {log_of(path).name} is still there and may hold its last pins: "
+                f"the pin store {path} is gone, but {log.name} is still there and may hold its last pins: "
                 f"put that very file back; or, for a backup, {put_back(path)}; or remove the -wal too, to start "
                 "with no pins"
             )
+        log.unlink(missing_ok=True)  # an empty one, which says nothing
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         os.close(descriptor)
         try:

@@ -21,6 +21,7 @@ from dynpin.pins import Pin
 from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .database import Database
+from .memory import MemoryDatabase
 from .table import COLUMNS, Select, delete, entry_of, put, row_of, selecting
 
 __all__ = ["merge", "preload", "static_entry"]
@@ -72,7 +73,7 @@ def static_entry(
     )
 
 
-def preload(database: Database, entries: Iterable[KnownPinnedHost], origin: str) -> int:
+def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHost], origin: str) -> int:
     """See :meth:`dynpin.clientstore.PinStore.preload`."""
     wanted = {entry.host: replace(entry, origin=origin, source="static") for entry in entries}
 
@@ -107,7 +108,7 @@ def _preloading(
 
 
 def merge(
-    database: Database,
+    database: Database | MemoryDatabase,
     entries: Iterable[KnownPinnedHost],
     *,
     now: float,
@@ -142,7 +143,8 @@ def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], no
     # A noted entry gives way to a living static one, and to a living one that was noted later.
     connection.execute(
         "DELETE FROM temp.incoming WHERE source <> 'static' AND EXISTS (SELECT 1 FROM main.hosts AS own"
-        " WHERE own.host = incoming.host AND (own.expires_at IS NULL OR own.expires_at >= ? OR own.on_expiry = 'refuse')"
+        " WHERE own.host = incoming.host"
+        " AND (own.expires_at IS NULL OR own.expires_at >= ? OR own.on_expiry = 'refuse')"
         " AND (own.source = 'static' OR own.noted_at >= incoming.noted_at))",
         (now,),
     )

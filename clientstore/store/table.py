@@ -18,7 +18,7 @@ COLUMNS = (
     "host, pins, certificates, include_subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin,"
     " reversed, digest"
 )
-_PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({','.join('?' * 12)})"
+_PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({','.join('?' * 12)})"  # noqa: S608 - a constant
 
 Row = tuple[Any, ...]
 # Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.

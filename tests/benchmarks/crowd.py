@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+from dynpin import KnownPinnedHost, Pin
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.store.table import recount
 
 PINS = 2
 
@@ -26,19 +25,13 @@ def pins(number: int) -> bytes:
 def fill_store(path: Path, count: int) -> None:
     """A store with so many Known Pinned Hosts that live for a month."""
     now = float(int(time.time()))
+    with PinStore(path) as store:
+        store.merge(KnownPinnedHost(host(n), pins_of(n), False, None, now, now + 2_592_000.0) for n in range(count))
 
-    def rows() -> Iterator[tuple[object, ...]]:
-        for number in range(count):
-            name = host(number)
-            yield name, pins(number), 0, None, now, now + 2_592_000.0, "header", name.partition(".")[2]
 
-    with PinStore(path) as store, store.writing() as connection:
-        connection.executemany(
-            "INSERT OR IGNORE INTO hosts (host, pins, include_subdomains, report_uri, noted_at, expires_at, source,"
-            " domain) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            rows(),
-        )
-        recount(connection)
+def pins_of(number: int) -> tuple[Pin, ...]:
+    blob = pins(number)
+    return tuple(Pin(blob[at : at + 32]) for at in range(0, len(blob), 32))
 
 
 def fill_wget2(path: Path, count: int) -> None:

@@ -102,15 +102,11 @@ def test_no_room_for_the_files_is_told_from_damage(filled: Path, name: str, limi
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     said = _said(tmp_path)
-    assert said == f"the pin store {tmp_path} cannot be used: Is a directory. Name a file in a folder."
+    assert said == f"the pin store {tmp_path} is not a file but a folder; name a file"
 
 
-@pytest.mark.parametrize("damage", ["cut off", "no database"])
-def test_the_command_to_type_repairs_this_very_file(
-    filled: Path, damage: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    data = filled.read_bytes()
-    filled.write_bytes(data[:-100] if damage == "cut off" else b"X" * 100 + data[100:])
+def test_the_command_to_type_repairs_this_very_file(filled: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.truncate(filled, filled.stat().st_size - 100)
     command = check_command(filled, "--repair")
     assert command in _said(filled)
     done = subprocess.run(

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
@@ -175,19 +176,35 @@ def test_what_another_mode_has_queued_is_not_sent_against_this_one(store: PinSto
     assert len(inbox.requests) == 1
 
 
-def test_one_attacked_host_fills_its_own_share_of_the_queue(store: PinStore) -> None:
-    queue = by_hand(store)
-    added = [queue.add(dataclasses.replace(a_report(), port=port), URI) for port in range(1, 70)]
-    assert added == ["queued"] * 50 + ["declined"] * 19
-    assert queue.add(a_report("other.test"), URI) == "queued"
+def waiting_hosts(queue: ReportQueue) -> Counter[str]:
+    return Counter(report.host for report in queue.pending())
 
 
-def test_one_domain_fills_its_own_share_of_the_queue_however_many_hosts_it_has(store: PinStore) -> None:
+def test_one_attacked_host_fills_its_own_share_of_the_queue_and_its_newest_stays(store: PinStore) -> None:
     queue = by_hand(store)
-    added = [queue.add(a_report(f"h{number}.evil.test"), URI) for number in range(220)]
-    assert added == ["queued"] * 200 + ["declined"] * 20
-    assert queue.add(a_report("evil.test"), URI) == "declined"
-    assert [queue.add(a_report(host), URI) for host in (HOST, "notevil.test", "a.test")] == ["queued"] * 3
+    queue.add(a_report("other.test"), URI)
+    for port in range(1, 70):
+        assert queue.add(dataclasses.replace(a_report(), port=port), URI) == "queued"
+    assert waiting_hosts(queue) == {HOST: 20, "other.test": 1}
+    assert [json.loads(report.body)["port"] for report in queue.pending()][1:] == list(range(50, 70))
+
+
+def test_noise_of_five_domains_neither_declines_nor_delays_the_report_of_a_bank(store: PinStore, inbox: Inbox) -> None:
+    queue = by_hand(store, max_per_hour=6)
+    queue.add(a_report("old-bank.test"), URI)
+    for number in range(200):
+        for domain in range(5):
+            queue.add(a_report(f"h{number}.evil{domain}.test"), URI)
+    assert queue.add(a_report(), URI) == "queued"
+    pending = waiting_hosts(queue)
+    assert pending[HOST] == pending["old-bank.test"] == 1
+    assert sum(pending.values()) == 1_000
+    sent = [delivery.report.host for delivery in queue.send()]
+    # The newest of each domain goes first, so both banks are among the first attempts of the hour.
+    assert HOST in sent
+    assert len(sent) == 6
+    noisy = {host.rpartition(".evil")[2] for host in sent if "evil" in host}
+    assert len(noisy) == len([host for host in sent if "evil" in host])
 
 
 def test_a_full_disk_of_the_queue_does_not_hide_the_violation(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -337,7 +354,7 @@ def test_what_a_process_took_and_did_not_finish_is_sent_by_another(store: PinSto
     queue.add(a_report(), URI)
     child = os.fork()
     if child == 0:  # pragma: no cover - the child's own process
-        from dynpin.clientstore import posting
+        from dynpin.clientstore.reports import posting
 
         posting.Post.__call__ = lambda *_: os._exit(7)  # type: ignore[method-assign] # dies while it sends
         queue.send()
@@ -534,9 +551,11 @@ def test_the_thread_ends_when_nothing_waits_and_begins_again(store: PinStore, in
 
 
 def test_what_an_earlier_process_left_is_sent_by_the_next(world: World, inbox: Inbox) -> None:
-    by_hand(world.store).add(a_report(), URI)
-    enforce(world.plain_context(), world.store)
-    assert inbox.next_report()["hostname"] == HOST
+    by_hand(world.store).add(a_report("earlier.test"), URI)
+    context = enforce(world.plain_context(), world.store)
+    with context.wrap_socket(world.connect(world.site), server_hostname=HOST):
+        pass
+    assert inbox.next_report()["hostname"] == "earlier.test"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -556,8 +575,9 @@ def test_a_forked_child_has_a_thread_of_its_own(store: PinStore, inbox: Inbox) -
 def test_a_script_that_is_refused_and_ends_has_reported(world: World, inbox: Inbox) -> None:
     script = textwrap.dedent("""
         import socket, ssl, sys
-        from dynpin.clientstore import PinStore, enforce, reporting
-        reporting._GRACE = 120.0  # a busy machine may need longer than a person would wait
+        from dynpin.clientstore import PinStore, enforce
+        from dynpin.clientstore.reports import queue
+        queue._GRACE = 120.0  # a busy machine may need longer than a person would wait
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(sys.argv[2])
         with PinStore(sys.argv[1]) as store:
@@ -619,7 +639,7 @@ def test_the_command_lists_sends_and_drops(tmp_path: Path, inbox: Inbox, capsys:
     inbox.status = 200
     code, out, _ = dynpin_reports(capsys, "send", "--json", "--store", path)
     assert code == 0
-    assert [(entry["id"], entry["outcome"]) for entry in json.loads(out)] == [(2, "sent"), (3, "sent")]
+    assert [(entry["id"], entry["outcome"]) for entry in json.loads(out)] == [(3, "sent"), (2, "sent")]
     assert dynpin_reports(capsys, "drop", "--all", "--store", path)[:2] == (0, "2 dropped\n")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dynpin import Pin
 from dynpin.clientstore import PinStore
 
 from ..benchmarks.crowd import fill_store, host
@@ -21,7 +20,7 @@ from dynpin.clientstore import PinStore
 def resident_kib():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-with PinStore(":memory:") as warm:
+with PinStore(sys.argv[3]) as warm:
     warm.known_host("warm.test")  # what Python and SQLite take once, whatever the store
 before, begun = resident_kib(), time.perf_counter()
 tracemalloc.start()
@@ -36,7 +35,10 @@ print(json.dumps({"kib": resident_kib() - before, "traced": tracemalloc.get_trac
 
 def opened(path: Path, name: str) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-c", OPEN_AND_LOOK_UP, str(path), name], capture_output=True, text=True, check=True
+        [sys.executable, "-c", OPEN_AND_LOOK_UP, str(path), name, str(path.with_name("warm"))],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     measured: dict[str, float] = json.loads(done.stdout)
     return measured
@@ -56,25 +58,16 @@ def test_memory_does_not_grow_with_the_number_of_hosts(tmp_path: Path) -> None:
 def test_a_look_up_among_many_descends_one_tree(tmp_path: Path) -> None:
     path = tmp_path / "pins"
     fill_store(path, 2_000)
-    with PinStore(path) as store, store.reading() as connection:
+    with PinStore(path) as store:
         for statement, key in (
             ("SELECT * FROM hosts WHERE host IN ('a.b', 'b')", "PRIMARY KEY (host=?)"),
             ("SELECT * FROM hosts WHERE origin = 'x'", "hosts_by_origin (origin=?)"),
-            ("DELETE FROM hosts WHERE domain = 'x' AND expires_at < 5", "hosts_by_domain (domain=?)"),
+            (
+                "SELECT 1 FROM hosts WHERE source = 'header' AND origin IS NULL AND reversed >= 'a' AND reversed < 'b'",
+                "noted (reversed>? AND reversed<?)",
+            ),
             ("SELECT * FROM reports WHERE next_attempt_at <= 5", "next_attempt_at<?"),
         ):
-            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            plan = [row[3] for row in store.database.select(f"EXPLAIN QUERY PLAN {statement}")]
             assert plan[0].startswith("SEARCH")
             assert key in plan[0]
-
-
-def test_a_flood_of_subdomains_fills_its_own_share_and_evicts_nothing() -> None:
-    leaf, backup, other = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
-    header = f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age=100000; includeSubDomains'
-    with PinStore.private() as store:
-        assert store.note("bank.example", header, [leaf]).outcome == "noted"
-        outcomes = [store.note(f"n{number}.hostile.co.uk", header, [leaf]).outcome for number in range(1_500)]
-        assert outcomes == ["noted"] * 1_000 + ["ignored"] * 500
-        assert len(store) == 1_001
-        assert not store.validate("www.bank.example", [other]).ok
-        assert store.note("honest.co.uk", header, [leaf]).outcome == "noted"

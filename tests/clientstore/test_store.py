@@ -91,16 +91,16 @@ def test_without_a_path_it_stands_in_the_users_data_folder(tmp_path: Path, monke
 
 
 def test_it_writes_ahead_and_waits_for_the_disk(store: PinStore) -> None:
-    with store.reading() as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    def ask(connection: sqlite3.Connection) -> list[object]:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    assert store.database.write(ask) == ["wal", 2]  # FULL
 
 
 def test_the_hosts_table_has_no_rowid_and_a_lookup_searches_by_key(store: PinStore) -> None:
-    with store.reading() as connection:
-        with pytest.raises(sqlite3.OperationalError, match="rowid"):
-            connection.execute("SELECT rowid FROM hosts")
-        plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM hosts WHERE host IN ('a', 'b')").fetchall()
+    with pytest.raises(StoreError, match="rowid"):
+        store.database.select("SELECT rowid FROM hosts")
+    plan = store.database.select("EXPLAIN QUERY PLAN SELECT * FROM hosts WHERE host IN ('a', 'b')")
     assert [row[3] for row in plan] == ["SEARCH hosts USING PRIMARY KEY (host=?)"]
 
 
@@ -137,9 +137,9 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_not_touched(store: PinStore, file: Path) -> None:
-    with store.reading() as connection:
-        connection.execute("PRAGMA user_version = 999")
     store.close()
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 999")
     with pytest.raises(StoreError, match="newer dynpin"):
         PinStore(file)
 
@@ -221,40 +221,6 @@ def test_a_static_pin_stands_against_headers_until_it_expires(store: PinStore, c
 def test_a_static_pin_needs_a_name_and_a_pin(store: PinStore, host: str, pins: list[Pin]) -> None:
     with pytest.raises(ValueError, match=host):
         store.pin(host, pins)
-
-
-# -- bounds -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_flood_fills_its_own_domain_and_evicts_nobody(file: Path, clock: Clock) -> None:
-    with PinStore(file, clock=clock, max_hosts_per_domain=5, max_hosts=8) as store:
-        store.note("bank.example", header(LEAF, BACKUP), [LEAF])
-        outcomes = [store.note(f"h{n}.evil.co.uk", header(OTHER, BACKUP), [OTHER]).outcome for n in range(20)]
-        assert outcomes == ["noted"] * 5 + ["ignored"] * 15
-        refused = store.note("h6.evil.co.uk", header(OTHER, BACKUP), [OTHER])
-        assert "limit of 5 hosts under evil.co.uk" in refused.reason
-        assert store.note("h1.evil.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "updated"
-        assert store.note("h1.neighbour.co.uk", header(OTHER, LEAF), [OTHER]).outcome == "noted"
-        assert store.note("another.example", header(OTHER, LEAF), [OTHER]).outcome == "noted"
-        assert "in all" in store.note("one.more.example", header(OTHER, LEAF), [OTHER]).reason
-        assert not store.validate("bank.example", [OTHER]).ok
-
-
-def test_what_has_expired_makes_room(file: Path, clock: Clock) -> None:
-    with PinStore(file, clock=clock, max_hosts_per_domain=2, max_hosts=3) as store:
-        for name in ("a.one.example", "b.one.example", "c.two.example"):
-            assert store.note(name, header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-        assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "ignored"
-        clock.now += 4000
-        assert len(store) == 0
-        assert len(store.hosts(include_expired=True)) == 3  # kept for inspection until the room is needed
-        assert store.note("d.one.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-        assert store.note("e.three.example", header(LEAF, BACKUP), [LEAF]).outcome == "noted"
-        assert [known.host for known in store.hosts(include_expired=True)] == [
-            "c.two.example",
-            "d.one.example",
-            "e.three.example",
-        ]
 
 
 # -- threads, processes, forks ----------------------------------------------------------------------------------------

@@ -1,11 +1,7 @@
-"""Private stores, partitions, use counts, and a clock that jumps."""
+"""Private stores, partitions, and a clock that jumps."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +9,9 @@ import pytest
 
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.store.check import check
-from dynpin.clientstore.store.usage import BATCH, MOST
+from dynpin.clientstore.store import check
 
 from ..scenarios import BASE, Clock
-from .test_store import writes
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 DAY = 86_400.0
@@ -66,89 +60,6 @@ def test_what_is_noted_in_one_partition_is_unknown_in_another(file: Path, clock:
     with PinStore(file, clock=clock, partition=names[0]) as again:
         assert again.known_host("tracker.test") is not None
         assert not again.is_default
-
-
-# -- uses -------------------------------------------------------------------------------------------------------------
-
-
-def test_uses_are_counted_and_written_in_batches(store: PinStore, file: Path, clock: Clock) -> None:
-    store.pin("a.test", [LEAF], include_subdomains=True)
-    store.pin("b.test", [LEAF])
-
-    def connect(times: int = 100) -> None:
-        for _ in range(times):
-            clock.now += 1
-            assert store.validate("www.a.test", [LEAF]).ok
-            assert not store.validate("b.test", [OTHER]).ok
-            assert store.validate("unknown.test", [OTHER]).ok
-
-    assert writes(store, connect) == 0
-    usage = store.usage()
-    assert list(usage) == ["a.test"]
-    assert (usage["a.test"].count, usage["a.test"].last_at) == (100, BASE + 100)
-    assert 1 <= writes(store, lambda: connect(1_500)) <= 2
-    store.close()
-    with PinStore(file, clock=clock) as again:
-        assert again.usage()["a.test"].count == 1_600
-        again.forget("a.test")
-        assert again.usage() == {}
-
-
-def test_counting_never_fails_a_connection(store: PinStore, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store.pin("a.test", [LEAF])
-    with sqlite3.connect(file) as other:
-        other.execute("DROP TABLE uses")
-    other.close()
-    with caplog.at_level(logging.INFO):
-        for _ in range(2_500):
-            assert store.validate("a.test", [LEAF]).ok
-    assert "could not be written" in caplog.text
-
-
-def test_counting_waits_for_nobody_who_writes(store: PinStore, file: Path) -> None:
-    store.pin("a.test", [LEAF])
-    asked: list[str] = []
-    with store.reading() as connection:
-        connection.set_trace_callback(asked.append)
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        for _ in range(2 * BATCH):
-            assert store.validate("a.test", [LEAF]).ok
-        assert asked.count("BEGIN IMMEDIATE") == 2
-        other.execute("ROLLBACK")
-    assert store.usage()["a.test"].count == 2 * BATCH  # written late, and not lost
-
-
-def test_what_cannot_be_written_of_the_counting_is_forgotten_in_the_end(store: PinStore, file: Path) -> None:
-    store.pin("a.test", [LEAF])
-    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        for _ in range(MOST + 1):
-            assert store.validate("a.test", [LEAF]).ok
-        other.execute("ROLLBACK")
-    assert store.usage()["a.test"].count == 1
-
-
-def test_counting_waits_for_no_thread_that_holds_the_store(store: PinStore) -> None:
-    store.pin("a.test", [LEAF])
-    store.validate("a.test", [LEAF])
-    held, counted = threading.Event(), threading.Event()
-    in_time: list[bool] = []
-
-    def hold() -> None:
-        with store.reading():
-            held.set()
-            in_time.append(counted.wait(60))
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(60)
-    for _ in range(BATCH):
-        store.count_use("a.test", BASE)
-    counted.set()
-    thread.join()
-    assert in_time == [True]
-    assert store.usage()["a.test"].count == BATCH + 1
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------

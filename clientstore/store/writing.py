@@ -1,0 +1,133 @@
+"""The thread that writes.
+
+Python runs signal handlers on the main thread alone. So nothing that a handler raises can interrupt what runs here: a
+transaction has happened whole or not at all, whatever becomes of the one who waits for it.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from dynpin.errors import StoreError
+
+from .files import PATIENCE, fork_under_way
+
+__all__ = ["WritingThread"]
+
+_Value = TypeVar("_Value")
+
+# How long a caller waits for the disk, in seconds; for a lock it is PATIENCE.
+_LONGEST = 10.0
+_PAUSE = 0.001
+
+
+class _Task(Generic[_Value]):
+    """One thing to do, and what came of it."""
+
+    def __init__(self, act: Callable[[], _Value]) -> None:
+        self.act = act
+        self.due = time.monotonic() + PATIENCE
+        # A plain lock is taken and released in one step each. Event and Future hold a lock of their own for a while,
+        # and what a signal handler raises then would leave it locked.
+        self.done = threading.Lock()
+        self.done.acquire()
+        self.result: list[_Value] = []
+        self.error: BaseException | None = None
+
+    def do(self, name: str) -> None:
+        """Do it, and tell the one who waits."""
+        try:
+            if time.monotonic() > self.due:
+                self.error = StoreError(f"{name} is busy: another write has held it for {PATIENCE:g} s; try again")
+            else:
+                self.result.append(self.act())
+        except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
+            self.error = error
+        finally:
+            self.done.release()
+
+
+class WritingThread:
+    """Does what it is given, one task after the other. The thread ends when nothing waits, and starts again.
+
+    Args:
+        name: whose it is, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pid = 0
+        self._tasks: queue.SimpleQueue[_Task[Any]]
+        self._urgent: queue.SimpleQueue[_Task[Any]]
+        self._working: threading.Lock
+        self._renew()
+
+    def _renew(self) -> None:
+        """In the child of a fork the thread, its tasks and its lock are the parent's."""
+        if self._pid != os.getpid():
+            self._tasks, self._urgent, self._working = queue.SimpleQueue(), queue.SimpleQueue(), threading.Lock()
+            self._pid = os.getpid()
+
+    def do(self, act: Callable[[], _Value], *, before_fork: bool = False) -> _Value:
+        """Have it done, and return what it returns, or raise what it raises.
+
+        Args:
+            act: what to do.
+            before_fork: do it before all that waits, and while a fork is under way; nothing else is done then.
+
+        Raises:
+            StoreError: where it is not done within ten seconds; or not begun within one, as other tasks take long.
+        """
+        self._renew()
+        task = _Task(act)
+        self._give(task, self._urgent if before_fork else self._tasks)
+        if not task.done.acquire(timeout=_LONGEST):
+            raise StoreError(f"{self._name}: the disk did not answer for {_LONGEST:g} s; see what holds it up")
+        if task.error is not None:
+            raise task.error
+        return task.result[0]
+
+    def do_later(self, act: Callable[[], object]) -> None:
+        """Have it done, and do not wait. What it raises is lost, so it must tell of it."""
+        self._renew()
+        self._give(_Task(act), self._tasks)
+
+    def _give(self, task: _Task[Any], waiting: queue.SimpleQueue[_Task[Any]]) -> None:
+        waiting.put(task)
+        # Who holds the lock looks for tasks again after it has released it.
+        if not self._working.locked():
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            _thread.start_new_thread(self._work, ())
+        except RuntimeError:  # the interpreter is going down
+            self._work()
+
+    def _work(self) -> None:
+        while not (self._urgent.empty() and self._tasks.empty()):
+            if not self._working.acquire(blocking=False):
+                return
+            try:
+                while (task := self._next()) is not None:
+                    task.do(self._name)
+            finally:
+                self._working.release()
+            if fork_under_way():
+                time.sleep(_PAUSE)
+
+    def _next(self) -> _Task[Any] | None:
+        try:
+            return self._urgent.get_nowait()
+        except queue.Empty:
+            pass
+        try:
+            return None if fork_under_way() else self._tasks.get_nowait()
+        except queue.Empty:
+            return None

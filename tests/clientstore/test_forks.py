@@ -1,0 +1,265 @@
+"""Forks in every shape: what was acknowledged is there, what others write is seen, or the child refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from dynpin import Pin
+from dynpin.clientstore import PinStore
+
+LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
+
+# What each script has at hand. A process writes `count` hosts under its own name, one noting each, and counts what was
+# acknowledged; at the end another program looks what is there.
+PRELUDE = """
+import ctypes, json, multiprocessing, os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+path, folder = sys.argv[1], sys.argv[2]
+LEAF = Pin(bytes([1]) * 32)
+
+def work(store, name, count=40):
+    # The names that were acknowledged, on the disk before the next one is pinned.
+    with open(f"{folder}/{name}", "w") as log:
+        for number in range(count):
+            store.pin(f"h{number}.{name}.test", [LEAF])
+            assert store.known_host(f"h{number}.{name}.test") is not None
+            log.write(f"h{number}.{name}.test\\n")
+            log.flush()
+
+def told(descriptor):
+    return os.read(descriptor, 1)
+
+def child_of(fork, act):
+    child = fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException as error:
+            with open(f"{folder}/refused", "a") as log:
+                log.write(f"{type(error).__name__}: {error}\\n")
+            os._exit(1)
+        os._exit(0)
+    return child
+
+bypassing = ctypes.CDLL(None).fork
+store = PinStore(path)
+"""
+
+SHAPES = {
+    "both write at once": """
+        work(store, "before", 5)
+        child = child_of(os.fork, lambda: work(store, "child"))
+        work(store, "parent")
+        os.waitpid(child, 0)
+    """,
+    "the parent closes the store first": """
+        work(store, "before", 5)
+        ready, go = os.pipe()
+        child = child_of(os.fork, lambda: (work(store, "child-a"), told(ready), work(store, "child-b")))
+        store.close()
+        os.write(go, b"x")
+        os.waitpid(child, 0)
+    """,
+    "the parent exits first": """
+        work(store, "before", 5)
+        ready, go = os.pipe()
+        if os.fork() == 0:
+            told(ready)  # the end of the parent closes the pipe or tells
+            work(store, "child")
+            os._exit(0)
+        os.write(go, b"x")
+        os._exit(0)
+    """,
+    "the parent is killed": """
+        work(store, "before", 5)
+        ready, go = os.pipe()
+        if os.fork() == 0:
+            work(store, "child-a")
+            os.kill(os.getppid(), signal.SIGKILL)
+            work(store, "child-b")
+            os._exit(0)
+        work(store, "parent", 100_000)
+    """,
+    "the child closes and ends first": """
+        work(store, "before", 5)
+        child = child_of(os.fork, lambda: (work(store, "child"), store.close()))
+        os.waitpid(child, 0)
+        work(store, "parent")
+    """,
+    "a daemon, by a double fork": """
+        work(store, "before", 5)
+        ready, go = os.pipe()
+        middle = os.fork()
+        if middle == 0:
+            os.setsid()
+            if os.fork() == 0:
+                work(store, "daemon")
+                os.write(go, b"x")
+                os._exit(0)
+            os._exit(0)
+        os.waitpid(middle, 0)
+        told(ready)
+        work(store, "parent")
+    """,
+    "multiprocessing": """
+        work(store, "before", 5)
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=work, args=(store, f"child{number}")) for number in range(3)]
+        for child in children:
+            child.start()
+        work(store, "parent")
+        for child in children:
+            child.join()
+            assert child.exitcode == 0
+    """,
+    "a prefork server whose master is killed": """
+        work(store, "before", 5)
+        workers = [child_of(os.fork, lambda n=n: work(store, f"worker{n}", 60)) for n in range(3)]
+        if os.fork() == 0:  # somebody who watches, and goes on
+            os._exit(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """,
+    "forks while threads read and write": """
+        stop = threading.Event()
+        def loop(number):
+            turn = 0
+            while not stop.is_set():
+                store.pin(f"loop{number}.test", [LEAF])
+                for _ in range(50):
+                    assert store.known_host(f"loop{number}.test") is not None
+                turn += 1
+        threads = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        children = [child_of(os.fork, lambda n=n: work(store, f"child{n}", 5)) for n in range(15)]
+        for child in children:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+    """,
+    "past Python's hooks, before the first use": """
+        child = child_of(bypassing, lambda: work(store, "child"))
+        work(store, "parent")
+        os.waitpid(child, 0)
+    """,
+}
+REFUSING = {
+    "past Python's hooks, with an open connection": """
+        work(store, "before", 5)
+        child = child_of(bypassing, lambda: work(store, "child"))
+        work(store, "parent-a")
+        os.waitpid(child, 0)
+        work(store, "parent-b")
+    """,
+    "past Python's hooks, and the parent is killed": """
+        work(store, "before", 5)
+        ready, go = os.pipe()
+        if bypassing() == 0:
+            os.kill(os.getppid(), signal.SIGKILL)
+            try:
+                work(store, "child")
+            except StoreError as error:
+                open(f"{folder}/refused", "a").write(f"StoreError: {error}\\n")
+            os._exit(0)
+        work(store, "parent", 100_000)
+    """,
+    "past Python's hooks, and a new store in the child": """
+        work(store, "before", 5)
+        child = child_of(bypassing, lambda: PinStore(path))
+        os.waitpid(child, 0)
+        work(store, "parent")
+    """,
+}
+
+
+def run(tmp_path: Path, shape: str) -> tuple[set[str], Path]:
+    """Play a shape; what its processes were told is there, and the store."""
+    folder, path = tmp_path / "said", tmp_path / "pins.sqlite"
+    folder.mkdir()
+    PinStore(path).close()
+    script = PRELUDE + textwrap.dedent(shape)
+    # The output is a pipe that every child has: the end of it is the end of the last process.
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), str(folder)], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.stderr == ""
+    acknowledged = {line for log in folder.iterdir() if log.name != "refused" for line in log.read_text().split()}
+    return acknowledged, path
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_nothing_that_was_acknowledged_is_lost(tmp_path: Path, shape: str) -> None:
+    acknowledged, path = run(tmp_path, SHAPES[shape])
+    assert acknowledged
+    assert not (tmp_path / "said" / "refused").exists(), (tmp_path / "said" / "refused").read_text()
+    with PinStore(path) as store:
+        assert acknowledged <= {known.host for known in store.hosts()}
+        ((found,),) = store.database.select("PRAGMA integrity_check")
+        assert found == "ok"
+
+
+@pytest.mark.parametrize("shape", list(REFUSING))
+def test_a_child_that_inherits_an_open_connection_refuses(tmp_path: Path, shape: str) -> None:
+    acknowledged, path = run(tmp_path, REFUSING[shape])
+    refused = (tmp_path / "said" / "refused").read_text()
+    assert refused.startswith("StoreError: ")
+    assert "was forked past Python's own os.fork" in refused
+    assert "Open the PinStore after the fork (in uWSGI: lazy-apps = true)" in refused
+    assert not any("child" in host for host in acknowledged)
+    with PinStore(path) as store:
+        assert acknowledged <= {known.host for known in store.hosts()}
+
+
+def test_each_side_sees_what_the_other_writes(tmp_path: Path) -> None:
+    seen, path = tmp_path / "seen.json", tmp_path / "pins.sqlite"
+    script = PRELUDE + textwrap.dedent(
+        """
+        store.pin("first.test", [LEAF])
+        there, here = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            found = []
+            for number in range(50):
+                told(there[0])
+                found.append(store.known_host(f"p{number}.test") is not None)
+                store.pin(f"c{number}.test", [LEAF])
+                os.write(here[1], b"x")
+            json.dump(found, open(folder, "w"))
+            os._exit(0)
+        for number in range(50):
+            store.pin(f"p{number}.test", [LEAF])
+            os.write(there[1], b"x")
+            told(here[0])
+            assert store.known_host(f"c{number}.test") is not None
+        os.waitpid(child, 0)
+        """
+    )
+    subprocess.run([sys.executable, "-c", script, str(path), str(seen)], check=True, timeout=240)
+    assert json.loads(seen.read_text()) == [True] * 50
+
+
+def test_a_platform_without_fork_and_fcntl(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import os, sys
+        del os.register_at_fork, os.fork
+        sys.modules["fcntl"] = None
+        from dynpin import Pin
+        from dynpin.clientstore import PinStore, ReportQueue, enforce
+        with PinStore(sys.argv[1]) as store:
+            store.pin("a.test", [Pin(bytes(32))])
+            assert not store.validate("a.test", [Pin(bytes([1]) * 32)]).ok
+            import ssl
+            enforce(ssl.create_default_context(), store)
+        """
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "pins.sqlite")], check=True, timeout=240)

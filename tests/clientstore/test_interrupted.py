@@ -1,0 +1,269 @@
+"""Exceptions out of signal handlers, at any instruction: nothing acknowledged is lost, nothing locked, nothing stale."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from dynpin import Pin
+from dynpin.clientstore import PinStore
+
+LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
+HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=100000'
+NOW = 1_800_000_000.0
+ROOM = str(Path("clientstore", "store"))
+
+# In Python 3.13 a connection that an exception has orphaned warns when it is freed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*unclosed database")
+
+
+class Stop(BaseException):
+    """What the handler of a signal raises."""
+
+
+class StopAt:
+    """A trace function that raises before one instruction of the store's room, by its number."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> StopAt | None:
+        if ROOM not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            self.left -= 1
+            if self.left == 0:
+                sys.settrace(None)
+                raise Stop
+        return self
+
+
+def stopped(call: Callable[[], object], number: int) -> Stop | None:
+    """Call it, with an exception at one instruction; the exception, or None where it had fewer."""
+    sys.settrace(StopAt(number))
+    try:
+        call()
+    except Stop as stop:
+        return stop
+    finally:
+        sys.settrace(None)
+    return None
+
+
+class Both:
+    """The store under test, and another process's view of the same file."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = PinStore(path, clock=lambda: NOW)
+        self.other = PinStore(path, clock=lambda: NOW)
+        # What a REPL keeps: the exceptions, and by them the frames and what these refer to.
+        self.kept: list[BaseException] = []
+
+    def is_sound(self) -> None:
+        """Each side writes, and the other one sees it at once."""
+        for writer, reader in ((self.store, self.other), (self.other, self.store)):
+            writer.pin("probe.test", [LEAF])
+            assert not reader.validate("probe.test", [OTHER]).ok
+            writer.forget("probe.test")
+            assert reader.validate("probe.test", [OTHER]).ok
+
+
+@pytest.fixture
+def both() -> Iterator[Both]:
+    # In memory where there is such a folder: the tests write some ten thousand times, and wait for no disk.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        made = Both(Path(folder) / "pins.sqlite")
+        yield made
+        made.kept.clear()
+        made.store.close()
+        made.other.close()
+
+
+CALLS: dict[str, Callable[[PinStore], object]] = {
+    "known_host": lambda store: store.known_host("bank.test"),
+    "hosts": lambda store: store.hosts(),
+    "note": lambda store: store.note("new.test", HEADER, [LEAF]),
+    "unpin": lambda store: store.note("bank.test", "max-age=0", [LEAF]),
+    "pin": lambda store: store.pin("new.test", [LEAF]),
+    "forget": lambda store: store.forget("bank.test"),
+    "rest": lambda store: store.rest(),
+}
+
+
+@pytest.mark.parametrize("call", list(CALLS))
+@pytest.mark.parametrize("opened", [False, True], ids=["closed", "open"])
+def test_an_exception_at_each_instruction_in_turn(both: Both, call: str, opened: bool) -> None:
+    both.other.pin("bank.test", [LEAF])
+    number, descriptors = 0, count_descriptors()
+    while True:
+        number += 1
+        if both.other.entry("bank.test") is None:
+            both.other.pin("bank.test", [LEAF])
+        if both.other.entry("new.test") is not None:
+            both.other.forget("new.test")
+        if opened:
+            both.store.known_host("bank.test")
+        else:
+            both.store.rest()
+        stop = stopped(lambda: CALLS[call](both.store), number)
+        if stop is None:
+            break
+        both.kept = [stop]
+        both.store.database.write(lambda _: None)  # behind what may be under way
+        # Whatever has become of the call: both see the same, and a pin that another one sets is enforced.
+        assert states(both.store) == states(both.other), number
+        if number % 50 == 0:
+            both.is_sound()
+    assert number > 50
+    both.kept.clear()
+    both.is_sound()
+    both.store.rest()
+    both.other.rest()
+    assert count_descriptors() <= descriptors
+
+
+def states(store: PinStore) -> list[object]:
+    return [(known.host, known.pins) for known in store.hosts()] + [
+        store.validate(name, [OTHER]).ok for name in ("bank.test", "new.test")
+    ]
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_what_a_stopped_noting_has_written_is_enforced_here_too(both: Both) -> None:
+    outcomes: set[bool] = set()
+    for number in range(1, 100_000):
+        stop = stopped(lambda: both.store.note("new.test", HEADER, [LEAF]), number)
+        if stop is None:
+            break
+        both.store.database.rest()  # which waits for the write that may be under way
+        written = both.other.known_host("new.test") is not None
+        outcomes.add(written)
+        assert (both.store.known_host("new.test") is not None) == written
+        assert both.store.validate("new.test", [OTHER]).ok is not written
+        both.other.forget("new.test")
+    assert outcomes == {True, False}
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
+def test_a_signal_that_raises_every_few_hundred_microseconds(both: Both) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, stop)
+    acknowledged = stopped_calls = 0
+    try:
+        for turn in range(1_500):
+            host = f"h{turn}.test"
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + turn % 40 * 0.00005)
+                both.store.note(host, HEADER, [LEAF])
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                acknowledged += 1
+            except Stop as error:
+                stopped_calls += 1
+                both.kept = [error]
+            finally:
+                with contextlib.suppress(Stop):
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            if turn % 50 == 0:
+                both.is_sound()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    both.is_sound()
+    assert states(both.store) == states(both.other)
+    assert acknowledged <= len(both.other) <= acknowledged + stopped_calls
+    assert stopped_calls
+
+
+def test_a_select_that_was_left_holds_no_old_snapshot(both: Both) -> None:
+    both.store.merge(KNOWN)
+
+    class Kept(Exception):
+        pass
+
+    walk = both.store.each()
+    next(walk)  # a generator in the middle, kept as a REPL keeps it
+    both.other.pin("bank.test", [LEAF])
+    assert not both.store.validate("bank.test", [OTHER]).ok
+    assert sum(1 for _ in walk) == len(KNOWN) - 1
+
+
+def _known() -> list[Any]:
+    from dynpin import KnownPinnedHost
+
+    return [KnownPinnedHost(f"z{n:05}.test", (LEAF,), False, None, NOW, NOW + 1000) for n in range(3_000)]
+
+
+KNOWN = _known()
+
+
+def test_a_signal_handler_may_use_the_store_itself(both: Both) -> None:
+    seen: list[object] = []
+
+    def look(number: int, frame: FrameType | None) -> None:
+        seen.append(both.store.known_host("bank.test"))
+        both.store.pin(f"h{len(seen)}.test", [LEAF])
+
+    both.other.pin("bank.test", [LEAF])
+    before = signal.signal(signal.SIGALRM, look)
+    try:
+        for turn in range(200):
+            signal.setitimer(signal.ITIMER_REAL, 0.0001 + turn % 20 * 0.0001)
+            both.store.known_host("bank.test")
+            both.store.pin("main.test", [LEAF])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert seen
+    assert None not in seen
+    assert len(both.other) == 2 + len(seen)
+
+
+def test_a_lock_that_another_process_holds_is_said_and_costs_no_pin(both: Both) -> None:
+    with contextlib.closing(sqlite3.connect(both.store.path, isolation_level=None)) as third:
+        third.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match="another process was writing for longer than a second. Try again") as caught:
+            both.store.pin("bank.test", [LEAF])
+        assert "--repair" not in str(caught.value)
+        assert "move" not in str(caught.value)
+        assert both.store.known_host("bank.test") is None  # reading goes on
+        third.execute("ROLLBACK")
+    both.store.pin("bank.test", [LEAF])
+    both.is_sound()
+
+
+def test_many_threads_read_and_write_one_store(both: Both) -> None:
+    start = threading.Barrier(6)
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        start.wait()
+        for turn in range(30):
+            host = f"h{turn}.t{number}.test"
+            both.store.pin(host, [LEAF])
+            if both.store.validate(host, [OTHER]).ok:
+                wrong.append(host)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(both.other) == 180
