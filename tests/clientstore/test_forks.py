@@ -130,16 +130,14 @@ SHAPES = {
     "forks while threads read and write": """
         stop = threading.Event()
         def loop(number):
-            turn = 0
             while not stop.is_set():
                 store.pin(f"loop{number}.test", [LEAF])
-                for _ in range(50):
+                for _ in range(2_000):
                     assert store.known_host(f"loop{number}.test") is not None
-                turn += 1
         threads = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(3)]
         for thread in threads:
             thread.start()
-        children = [child_of(os.fork, lambda n=n: work(store, f"child{n}", 5)) for n in range(15)]
+        children = [child_of(os.fork, lambda n=n: work(store, f"child{n}", 5)) for n in range(8)]
         for child in children:
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         stop.set()
