@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from .environment import environment_for
+from .environment import begin, environment_for
 from .http import hook_http_client
 from .rules import Rule, add_rule, is_injected
-from .start import begin
 from .tls import hook_ssl
 
 if TYPE_CHECKING:

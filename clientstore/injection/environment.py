@@ -1,22 +1,42 @@
-"""What `dynpin run` passes on to the Pythons that it starts: the names of it, and how it is made."""
+"""What `dynpin run` passes on to the Pythons that it starts, and how each takes it up before its program begins.
+
+Every Python below `dynpin run` imports this, so it imports little: no pathlib, for one.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import sys
 from importlib import import_module
-from pathlib import Path
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING
 
-from .start import AUDIT, ENFORCE, FOLDERS, MODES, NEEDED, NO_REPORTS, STORE
+from .http import hook_http_client
+from .rules import add_later
+from .tls import hook_ssl
 
-__all__ = ["environment_for"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from dynpin.errors import PinValidationError
+
+    from ..options import PinOptions
+
+__all__ = ["begin", "environment_for"]
 
 # Its sitecustomize.py is what Python runs first, where the folder stands on PYTHONPATH.
-_BOOTSTRAP = Path(__file__).parent / "bootstrap"
+_BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")  # noqa: PTH100, PTH118, PTH120
+_STORE, _MODES, _FOLDERS = "DYNPIN_STORE", "DYNPIN_RUN", "DYNPIN_RUN_PATH"
+_ENFORCE, _AUDIT, _NO_REPORTS = "enforce", "audit", "no-reports"
+# What a client needs besides the standard library. All of it is Python, so that another version of Python can import
+# it too. `cryptography` only names certificates in messages, and they are done without it.
+_NEEDED = ("dynpin", "idna", "platformdirs", "publicsuffixlist")
 
 
 def environment_for(
-    store: Path, *, audit: bool = False, reports: bool = True, environment: Mapping[str, str] = os.environ
+    store: str, *, audit: bool = False, reports: bool = True, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """The environment in which every Python enforces, and every Python that it starts in turn.
 
@@ -26,17 +46,62 @@ def environment_for(
         reports: whether violation reports are sent.
         environment: what it is added to.
     """
-    others = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder != str(_BOOTSTRAP)]
+    path = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder not in ("", _BOOTSTRAP)]
+    files = [str(import_module(name).__file__) for name in _NEEDED]
+    folders = dict.fromkeys(os.path.dirname(os.path.dirname(file)) for file in files)  # noqa: PTH120
     return {
         **environment,
-        STORE: str(store.absolute()),
-        MODES: " ".join([AUDIT if audit else ENFORCE, *([] if reports else [NO_REPORTS])]),
-        FOLDERS: os.pathsep.join(dict.fromkeys(_folders())),
-        "PYTHONPATH": os.pathsep.join([str(_BOOTSTRAP), *others] if any(others) else [str(_BOOTSTRAP)]),
+        _STORE: os.path.abspath(store),  # noqa: PTH100
+        _MODES: " ".join([_AUDIT if audit else _ENFORCE, *([] if reports else [_NO_REPORTS])]),
+        _FOLDERS: os.pathsep.join(folders),
+        "PYTHONPATH": os.pathsep.join([_BOOTSTRAP, *path]),
     }
 
 
-def _folders() -> Iterator[str]:
-    for name in NEEDED:
-        module = import_module(name)
-        yield str(Path(str(module.__file__)).parent.parent)
+def begin() -> None:
+    """Have the store that the environment names hold for this process; the bootstrap calls it.
+
+    Raises:
+        ImportError: where what a client needs cannot be found.
+        LookupError: where some of the environment is missing.
+    """
+    for name in (_STORE, _MODES, _FOLDERS):
+        if not os.environ.get(name):
+            raise LookupError(f"{name} of `dynpin run` is missing from its environment")
+    modes, folders = os.environ[_MODES].split(), os.environ[_FOLDERS].split(os.pathsep)
+    sys.meta_path.append(_Needed(folders))
+    for name in _NEEDED:
+        if not any(finder.find_spec(name, None) for finder in sys.meta_path):
+            raise ImportError(
+                f"there is no {name} for it, also not in {' or '.join(folders)}; install dynpin there: "
+                f"{sys.executable} -m pip install dynpin"
+            )
+    options: PinOptions = {}
+    if _AUDIT in modes:
+        options = {"on_mismatch": "report", "on_violation": _tell}
+    if _NO_REPORTS in modes:
+        options["reporter"] = "off"
+    add_later(os.environ[_STORE], options)
+    hook_ssl()
+    hook_http_client()
+
+
+class _Needed:
+    """Finds what a client needs where the program's own environment does not have it.
+
+    The folders do not go on sys.path, where pip would take their packages for installed, and a program for its own.
+    """
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        self._folders = folders
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        return PathFinder.find_spec(fullname, self._folders, target) if fullname in _NEEDED else None
+
+
+def _tell(violation: PinValidationError) -> None:
+    # Not by logging alone: a program may have switched that off, and an audit that nobody sees is none.
+    if sys.stderr is not None:
+        print(f"dynpin: audit: this would have been refused: {violation}", file=sys.stderr, flush=True)

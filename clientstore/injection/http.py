@@ -6,19 +6,22 @@ import sys
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from .rules import made_rules
+from .rules import rules
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from http.client import HTTPConnection, HTTPResponse
+    from collections.abc import Callable, Iterable, Sequence
+    from http.client import HTTPConnection
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+
+    from dynpin.noting import Noting
 
 __all__ = ["hook_http_client"]
 
 _MODULE = "http.client"
-# What the connection asks for, kept with it until the response comes.
-_TARGET = "_dynpin_target"
+_hooked: list[type] = []
+# The class of a connection, and the one that notes besides.
+_noted: dict[type, type] = {}
 
 
 def hook_http_client() -> None:
@@ -55,48 +58,52 @@ class _AfterImport:
 
 def _hook(module: ModuleType) -> None:
     connection_class: type[HTTPConnection] = module.HTTPConnection
-    if hasattr(connection_class, _TARGET):
+    made = connection_class.__init__
+    if connection_class in _hooked:
         return
-    setattr(connection_class, _TARGET, None)
-    put, get = connection_class.putrequest, connection_class.getresponse
+    _hooked.append(connection_class)
 
-    @wraps(put)
-    def putrequest(self: HTTPConnection, method: str, url: str, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        setattr(self, _TARGET, url)
-        put(self, method, url, *args, **options)
+    @wraps(made)
+    def init(self: HTTPConnection, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
+        made(self, *args, **options)
+        # So it is with http.client's and urllib3's own class for https, which have no other base in common.
+        if self.default_port == module.HTTPS_PORT:
+            _have_it_note(self)
 
-    @wraps(get)
-    def getresponse(self: HTTPConnection, *args: Any, **options: Any) -> HTTPResponse:  # noqa: ANN401
-        # Before: with `Connection: close` the socket is gone when the response has been read.
-        sock = self.sock
-        response = get(self, *args, **options)
-        _note(self, sock, response)
-        return response
-
-    setattr(connection_class, "putrequest", putrequest)  # noqa: B010 - a method is put in the place of another
-    setattr(connection_class, "getresponse", getresponse)  # noqa: B010
+    setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in the place of another
 
 
-def _note(connection: HTTPConnection, sock: object, response: HTTPResponse) -> None:
-    """Note what a final response pins that came from the origin itself, over a connection of ours."""
-    found = made_rules()
-    if not found or sock is None or response.status < 200:
-        return  # no client connection has been made; or an informational response: 103 is handed out as a response
-    # What a proxy is asked for in absolute form comes from elsewhere, also over TLS with the proxy.
-    if not str(getattr(connection, _TARGET) or "/").startswith("/"):
-        return
-    # Here, since they take longer than Python itself to start, and a connection has imported them.
-    from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME  # noqa: PLC0415
+def _have_it_note(connection: HTTPConnection) -> None:
+    """Put what dynpin's own adapters do to a connection before what its class does."""
+    # Here, since they take longer than Python itself to start, and a connection by TLS is to come.
+    from ..http_client import NotedConnection  # noqa: PLC0415
 
-    from ..enforcement import peer_of  # noqa: PLC0415
-    from ..responses import note_response  # noqa: PLC0415
+    if isinstance(connection, NotedConnection):
+        return  # the program's own
+    made = type(connection)
+    noted = _noted.get(made)
+    if noted is None:
+        noted = _noted.setdefault(made, type(made.__name__, (NotedConnection, made), {"__module__": made.__module__}))
+    connection.__class__ = noted
+    setattr(connection, "pin_store", _Stores())  # noqa: B010 - of the class that it has now
+    setattr(connection, "pin_names", _Names())  # noqa: B010
 
-    # TLS inside TLS has an object of its own around the one that counts (urllib3).
-    peer = peer_of(sock) or peer_of(getattr(sock, "sslobj", None))
-    if peer is None:
-        return
-    tunnel: str | None = getattr(connection, "_tunnel_host", None)
-    port: int | None = connection.port if tunnel is None else getattr(connection, "_tunnel_port", None)
-    fields = [response.headers.get_all(name, []) for name in (ENFORCE_NAME, REPORT_ONLY_NAME)]
-    for rule in found:
-        note_response(rule.store, tunnel or connection.host, peer, *fields, port=port)
+
+class _Stores:
+    """All stores as one, in which a response is noted."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return rules()[0].store.clock
+
+    def note(self, *args: Any) -> Noting:  # noqa: ANN401 - those of PinStore
+        first, *_ = [rule.store.note(*args) for rule in rules()]
+        return first
+
+
+class _Names:
+    """All rules as one, against which the names of a request are held."""
+
+    def hold(self, asked: Iterable[str], verified: str | None) -> None:
+        for rule in rules():
+            rule.names.hold(asked, verified)

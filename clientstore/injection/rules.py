@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..enforcement import Enforcement
+    from ..names import Names
     from ..options import PinOptions
     from ..store import PinStore
 
-__all__ = ["Rule", "add_later", "add_rule", "is_injected", "made_rules", "rules"]
+__all__ = ["Rule", "add_later", "add_rule", "is_injected", "rules"]
 
 
 class Rule(NamedTuple):
@@ -21,10 +22,12 @@ class Rule(NamedTuple):
     Attributes:
         store: the Known Pinned Hosts.
         enforcement: what decides by it, and by the options.
+        names: what holds the names of a request against that of TLS.
     """
 
     store: PinStore
     enforcement: Enforcement
+    names: Names
 
     @classmethod
     def of(cls, store: PinStore | None, options: PinOptions) -> Rule:
@@ -35,6 +38,7 @@ class Rule(NamedTuple):
             TypeError: for an option that does not exist.
         """
         # Here, since they take longer than Python itself to start.
+        from ..names import Names  # noqa: PLC0415
         from ..options import Lease, enforcement_of  # noqa: PLC0415
         from ..reports import ReportQueue  # noqa: PLC0415
 
@@ -45,7 +49,7 @@ class Rule(NamedTuple):
         if isinstance(reporter, str):
             # It trusts the roots of the system: the program's first context may trust anything.
             enforcement.reporter = ReportQueue(opened, mode=reporter)
-        return cls(opened, enforcement)
+        return cls(opened, enforcement, Names(opened, options))
 
     def holds(self, *classes: type) -> bool:
         """Whether connections of these classes are held against the pins."""
@@ -91,11 +95,6 @@ def rules() -> list[Rule]:
         StoreError: where a store cannot be opened.
     """
     return [_made.get(number) or _made.setdefault(number, make()) for number, make in enumerate(_makers)]
-
-
-def made_rules() -> list[Rule]:
-    """The rules that a connection has asked for."""
-    return list(_made.values())
 
 
 def is_injected() -> bool:

@@ -63,7 +63,7 @@ def run(
         fail(f"{command[0]} is no command that can be executed{hint}")
     program = _program(path, command)
     with PinStore(store) as pins:  # opened once before the program begins, so that it can be
-        environment = environment_for(Path(pins.path), audit=audit, reports=not no_reports)
+        environment = environment_for(str(pins.path), audit=audit, reports=not no_reports)
     if program.python is None:
         say(f"dynpin: {command[0]} is no Python: only the Pythons that it starts are held against the pins", err=True)
     else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dynpin.clientstore.injection.environment import environment_for
+from dynpin.clientstore.injection import environment_for
 
 from .world import World
 
@@ -158,11 +158,11 @@ class Ground:
         return self.folder / "run.sqlite"
 
     def start(
-        self, *arguments: str, audit: bool = False, reports: bool = False, **more: str
+        self, *arguments: str, audit: bool = False, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run Python as `dynpin run` has it, to its end."""
-        environment = environment_for(self.store, audit=audit, reports=reports, environment=self.environment)
-        return self.plainly([str(self.python), *arguments], {**environment, **more})
+        environment = environment_for(str(self.store), audit=audit, reports=False, environment=self.environment)
+        return self.plainly([str(self.python), *arguments], {**environment, **(more or {})})
 
     def script(self, code: str, *arguments: str, audit: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a script; multiprocessing needs it to be a file."""

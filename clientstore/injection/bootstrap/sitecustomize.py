@@ -15,10 +15,10 @@ try:
     _path = sys.path[:]
     sys.path += os.environ.get("DYNPIN_RUN_PATH", "").split(os.pathsep)
     try:
-        _start = import_module("dynpin.clientstore.injection.start")
+        _injection = import_module("dynpin.clientstore.injection")
     finally:
         sys.path[:] = _path
-    _start.begin()
+    _injection.begin()
 except BaseException as _error:  # noqa: BLE001 - Python would go on after any error here, without pins
     if sys.stderr is not None:
         sys.stderr.write(
