@@ -14,6 +14,7 @@ from dynpin.errors import InvalidHeader, InvalidHost, StoreError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.noting import Noting
+from dynpin.pins import Pin
 from dynpin.report import build_report
 from dynpin.validation import validate
 
@@ -25,6 +26,19 @@ __all__ = ["note_response", "note_response_async"]
 logger = logging.getLogger("dynpin.clientstore")
 
 
+class Notes(Protocol):
+    """What the pins of a response are noted in; :class:`dynpin.clientstore.PinStore` is one."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives seconds since the epoch, UTC."""
+        ...
+
+    def note(self, host: str, value: Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()) -> Noting:
+        """Take in the Public-Key-Pins fields of one response."""
+        ...
+
+
 class RunInThread(Protocol):
     """Runs a function in a thread of its own: :func:`asyncio.to_thread`, or anyio's ``to_thread.run_sync``."""
 
@@ -34,7 +48,7 @@ class RunInThread(Protocol):
 
 
 def note_response(
-    store: PinStore,
+    store: Notes,
     url_host: str,
     connection: object,
     fields: Sequence[str],
@@ -60,11 +74,10 @@ def note_response(
     Returns:
         the outcome with its reason (RFC 7469 §2.5).
     """
-    peer = connection if isinstance(connection, Peer) else peer_of(connection)
-    host = _host_of(url_host, peer)
-    if isinstance(host, Noting):
-        return host
-    assert peer is not None
+    peer = _peer_for(url_host, connection)
+    if isinstance(peer, Noting):
+        return peer
+    host = peer.host
     try:
         noting = store.note(host, fields, peer.pins, peer.validated)
     except StoreError as error:
@@ -94,23 +107,23 @@ async def note_response_async(
         port: the port of the URL.
         in_thread: runs a function in a thread; the default is asyncio's.
     """
-    peer = connection if isinstance(connection, Peer) else peer_of(connection)
-    host = _host_of(url_host, peer)
-    if isinstance(host, Noting):
-        return host
-    assert peer is not None
+    peer = _peer_for(url_host, connection)
+    if isinstance(peer, Noting):
+        return peer
+    host = peer.host
     try:
         noting, must_write = store.preview(host, fields, peer.pins, peer.validated)
         if must_write:
             noting = await in_thread(lambda: store.note(host, fields, peer.pins, peer.validated))
     except StoreError as error:
         noting = _failed(host, error)
-    _finish(store, peer, noting, report_only_fields, port)
+    _finish(store, peer, noting, report_only_fields, port, may_wait=False)
     return noting
 
 
-def _host_of(url_host: str, peer: Peer | None) -> str | Noting:
-    """The host that the response may be noted for; or why it may not be."""
+def _peer_for(url_host: str, connection: object) -> Peer | Noting:
+    """What the connection has proved about the host of the URL; or why nothing may be noted."""
+    peer = connection if isinstance(connection, Peer) else peer_of(connection)
     try:
         host = canonical_host(url_host)
     except InvalidHost as error:
@@ -120,7 +133,7 @@ def _host_of(url_host: str, peer: Peer | None) -> str | Noting:
     if peer is None or peer.host != host:
         seen = "was not enforced" if peer is None else f"was verified as {peer.host}"
         return Noting("ignored", f"the TLS connection for {host} {seen}", "2.5")
-    return host
+    return peer
 
 
 def _failed(host: str, error: StoreError) -> Noting:
@@ -128,17 +141,25 @@ def _failed(host: str, error: StoreError) -> Noting:
     return Noting("ignored", str(error), "2.5")
 
 
-def _finish(store: PinStore, peer: Peer, noting: Noting, report_only_fields: Sequence[str], port: int | None) -> None:
+def _finish(
+    store: Notes,
+    peer: Peer,
+    noting: Noting,
+    report_only_fields: Sequence[str],
+    port: int | None,
+    *,
+    may_wait: bool = True,
+) -> None:
     logger.debug("%s: %s", noting.outcome, noting.reason, extra={"host": peer.host})
     if not report_only_fields:
         return
     try:
-        _evaluate(store, peer, report_only_fields[0], port)
+        _evaluate(store, peer, report_only_fields[0], port, may_wait=may_wait)
     except Exception:  # a reporter of the user's own may raise anything, and the response is sound
         logger.exception("the report-only policy of %s could not be evaluated", peer.host)
 
 
-def _evaluate(store: PinStore, peer: Peer, field: str, port: int | None) -> None:
+def _evaluate(store: Notes, peer: Peer, field: str, port: int | None, *, may_wait: bool) -> None:
     """RFC 7469 §2.3.2: a report-only policy is held against the connection it came on, reported, never cached."""
     try:
         header = PublicKeyPins.parse(field, report_only=True)
@@ -154,4 +175,5 @@ def _evaluate(store: PinStore, peer: Peer, field: str, port: int | None) -> None
     report = build_report(
         host=peer.host, port=port, known_host=policy, served=peer.served(), validated=peer.validated, now=now
     )
-    peer.reporter.add(report, header.report_uri)
+    soon = None if may_wait else getattr(peer.reporter, "add_soon", None)
+    (soon or peer.reporter.add)(report, header.report_uri)

@@ -269,7 +269,7 @@ class Database:
         return value
 
     def _open_writer(self) -> _Connection:
-        # Behind a reader, so that _close_writer finds one. No fork comes between, since it waits for this thread.
+        # Behind a reader, which looks at the file first. No fork comes between, since it waits for this thread.
         self._idle.append(self._pop() or self._open_reader())
         writer = self._opened("mode=rw")
         # FULL, since NORMAL forgets acknowledged commits when the power fails (sqlite.org/pragma.html).
@@ -283,14 +283,13 @@ class Database:
         """Close the connection that writes.
 
         The last connection to a file merges the log into it. Where the log was replaced, that would overwrite what
-        others have written. So such a connection stays open for the life of the process, beside a reader: SQLite merges
-        nothing while another connection of the process is open.
+        others have written, so such a connection is never closed.
         """
         writer, self._writer = self._writer, None
         if writer is None:
             return
         if self._file.log_is_lost:
-            _left_open.extend((self._opened("mode=ro"), writer))
+            _never_close(writer)
         else:
             writer.close()
 
@@ -344,10 +343,11 @@ class Database:
     def renew(self) -> None:
         """Begin anew in the child of a fork: the pool is the parent's."""
         self._pid = os.getpid()
-        # What was open all the same is never closed here, and refused: see OpenFile.enter.
-        _left_open.extend(self._idle)
-        if self._writer is not None:
-            _left_open.append(self._writer)
+        # What was open all the same is the parent's, and refused: see OpenFile.enter.
+        for reference in self._made:
+            connection = reference()
+            if connection is not None:
+                _never_close(connection)
         self._state = State()
         self._idle, self._made, self._opening, self._writer = [], [], {}, None
 
@@ -358,4 +358,12 @@ class Database:
             self.renew()
 
 
-_left_open: list[_Connection] = []
+def _never_close(connection: _Connection) -> None:
+    """Keep SQLite from ending a connection in its own way, at the end of the process too; the system closes its files.
+
+    Python 3.12 has a setting of SQLite's for that (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), and 3.11 has not.
+    """
+    import ctypes  # noqa: PLC0415 - for this alone
+
+    connection.is_open = False
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

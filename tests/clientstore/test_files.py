@@ -1,0 +1,341 @@
+"""What stands at the path: links, other kinds of files, a log or a file that is gone, a copy made by the program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+from tests.environments import ROOT
+
+LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "pins.sqlite"
+
+
+def beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+IN_ANOTHER_PROCESS = """
+import sys
+from dynpin import Pin
+from dynpin.clientstore import PinStore
+with PinStore(sys.argv[1]) as store:
+    store.pin(sys.argv[2], [Pin(bytes([1]) * 32)])
+"""
+
+
+def pin_elsewhere(file: Path, host: str) -> None:
+    """Another process pins a host, and closes the store as the last one that has it open, for all it knows."""
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, str(file), host], check=True, timeout=240)
+
+
+# -- in use -----------------------------------------------------------------------------------------------------------
+
+
+def remove_log(file: Path) -> None:
+    beside(file, "-wal").unlink()
+
+
+def replace_log(file: Path) -> None:
+    shutil.copy(beside(file, "-wal"), beside(file, "-copy"))
+    beside(file, "-copy").replace(beside(file, "-wal"))
+
+
+def remove_file(file: Path) -> None:
+    file.unlink()
+
+
+def replace_file(file: Path) -> None:
+    """By an empty store, as a program does that finds none."""
+    other = file.with_name("other.sqlite")
+    PinStore(other).close()
+    other.replace(file)
+
+
+def link_file(file: Path) -> None:
+    os.link(file, file.with_name("second.sqlite"))
+
+
+def copy_by_the_program(file: Path) -> None:
+    """Closing a descriptor of the file drops SQLite's locks; then another process takes itself for the last one."""
+    file.read_bytes()
+    pin_elsewhere(file, "other.test")
+
+
+CHANGES = [remove_log, replace_log, remove_file, replace_file, link_file, copy_by_the_program]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("write", [False, True], ids=["look-up", "write"])
+def test_what_becomes_of_the_files_is_noticed_at_the_next_use(
+    file: Path, change: Callable[[Path], None], write: bool
+) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+        store.known_host("unknown.test")
+        change(file)
+        with pytest.raises(StoreError) as caught:
+            store.pin("late.test", [LEAF]) if write else store.known_host("unknown.test")
+    said = str(caught.value)
+    assert str(file) in said
+    assert any(words in said for words in ("was removed or replaced", "2 names", "was removed while it was in use"))
+    if change is remove_file:
+        assert not file.exists()  # nothing was made in its place
+
+
+LOSES_ITS_LOG = """
+import sys
+from pathlib import Path
+from dynpin import Pin, StoreError
+from dynpin.clientstore import PinStore
+from tests.clientstore import test_files
+file = Path(sys.argv[1])
+store = PinStore(file)
+for number in range(300):
+    store.pin(f"h{number}.test", [Pin(bytes([1]) * 32)])
+getattr(test_files, sys.argv[2])(file)
+if sys.argv[2] != "remove_log":  # where others cannot read the file either, until this process ends
+    test_files.pin_elsewhere(file, "after.test")
+for _ in range(2):
+    try:
+        store.pin("late.test", [Pin(bytes([1]) * 32)])
+    except StoreError:
+        continue
+    raise AssertionError("it was acknowledged")
+if sys.argv[3] == "close":
+    store.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "leave"])
+@pytest.mark.parametrize("change", [remove_log, replace_log, copy_by_the_program])
+def test_a_process_without_its_log_writes_nothing_over_what_others_have_written(
+    file: Path, change: Callable[[Path], None], end: str
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", LOSES_ITS_LOG, str(file), change.__name__, end]
+    subprocess.run(command, check=True, timeout=240, cwd=ROOT)
+    with PinStore(file) as store:
+        hosts = {known.host for known in store.hosts()}
+        assert store.database.select("PRAGMA integrity_check") == [("ok",)]
+    assert "late.test" not in hosts
+    assert change is remove_log or "after.test" in hosts
+
+
+def test_a_checkpoint_and_vacuum_by_others_change_nothing(file: Path) -> None:
+    with PinStore(file) as store:
+        for number in range(50):
+            store.pin(f"h{number}.test", [LEAF])
+            with contextlib.closing(sqlite3.connect(file)) as other:
+                other.execute(("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)")[number % 2])
+            assert store.known_host(f"h{number}.test") is not None
+        assert len(store) == 50
+
+
+def test_a_store_that_is_put_back_goes_on(file: Path) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+        file.rename(file.with_name("away"))
+        with pytest.raises(StoreError):
+            store.known_host("bank.test")
+        file.with_name("away").rename(file)
+        assert not store.validate("bank.test", [OTHER]).ok
+
+
+# -- at the start -----------------------------------------------------------------------------------------------------
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "folder": (Path.mkdir, "a folder"),
+    "pipe": (os.mkfifo, "a named pipe"),
+    "socket": (make_socket, "a socket"),
+    "device": (lambda path: path.symlink_to("/dev/null"), "a device"),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    make, said = KINDS[kind]
+    path = tmp_path / "p"
+    make(path)
+    with pytest.raises(StoreError, match=f"is not a file but {said}"):
+        PinStore(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["p"]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_another_programs_database_is_refused_and_untouched(file: Path, mode: str, version: int) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute(f"PRAGMA journal_mode={mode}")
+        other.execute(f"PRAGMA user_version={version}")
+        other.execute("CREATE TABLE theirs (x)")
+        other.commit()
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match="of another program"):
+        PinStore(file)
+    assert file.read_bytes() == before
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def test_a_hard_link_is_refused_and_a_symbolic_one_followed(file: Path) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+    link = file.with_name("link.sqlite")
+    link.symlink_to(file)
+    with PinStore(link) as store:
+        assert store.path == file
+        assert not store.validate("bank.test", [OTHER]).ok
+    link.unlink()
+    os.link(file, link)
+    for path in (file, link):
+        with pytest.raises(StoreError, match="has 2 names"):
+            PinStore(path)
+
+
+def test_a_link_into_another_folder_is_judged_by_that_folder(tmp_path: Path) -> None:
+    real, links = tmp_path / "real", tmp_path / "links"
+    real.mkdir()
+    links.mkdir()
+    (links / "pins.sqlite").symlink_to(real / "pins.sqlite")  # which is not there yet
+    with PinStore(links / "pins.sqlite") as store:
+        store.pin("bank.test", [LEAF])
+        assert sorted(path.name for path in links.iterdir()) == ["pins.sqlite"]
+        # The last pins are in the log beside the real file, and are seen by whichever name.
+        with PinStore(real / "pins.sqlite") as other, PinStore(links / "pins.sqlite") as again:
+            assert not other.validate("bank.test", [OTHER]).ok
+            assert not again.validate("bank.test", [OTHER]).ok
+
+
+@pytest.fixture
+def read_only_medium(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that is mounted read-only; filled by the test before it is sealed."""
+    if os.getuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting needs root")
+    folder = tmp_path / "medium"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("this machine mounts nothing")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def seal(medium: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", medium], check=True)
+
+
+@pytest.mark.parametrize("by_link", [False, True], ids=["path", "link"])
+@pytest.mark.parametrize("merged", [False, True], ids=["log", "merged"])
+def test_a_read_only_medium(read_only_medium: Path, tmp_path: Path, by_link: bool, merged: bool) -> None:
+    source = tmp_path / "source.sqlite"
+    with PinStore(source) as store:
+        store.pin("bank.test", [LEAF])
+        if not merged:
+            for suffix in ("", "-wal"):
+                shutil.copy(beside(source, suffix), read_only_medium / f"pins.sqlite{suffix}")
+    if merged:
+        shutil.copy(source, read_only_medium / "pins.sqlite")
+    seal(read_only_medium)
+    path = read_only_medium / "pins.sqlite"
+    if by_link:
+        (tmp_path / "link.sqlite").symlink_to(path)
+        path = tmp_path / "link.sqlite"
+    if not merged:
+        with pytest.raises(StoreError, match="holds pins that are not merged yet"):
+            PinStore(path)
+        return
+    with PinStore(path) as store:
+        assert store.read_only
+        assert not store.validate("bank.test", [OTHER]).ok
+
+
+# -- making one -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_hard_links_and_locks(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As exFAT and some network mounts are; SQLite works there."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+        assert not store.validate("bank.test", [OTHER]).ok
+
+
+def test_many_make_one_store_at_once_and_each_keeps_its_pins(file: Path) -> None:
+    start = threading.Barrier(8)
+
+    def make(number: int) -> None:
+        start.wait()
+        with PinStore(file) as store:
+            store.pin(f"h{number}.test", [LEAF])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+    with PinStore(file) as store:
+        assert len(store) == 8
+    assert not [path for path in file.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_an_empty_log_without_a_store_is_no_hindrance(file: Path) -> None:
+    beside(file, "-wal").touch()
+    with PinStore(file) as store:
+        assert len(store) == 0
+
+
+def test_descriptors_are_given_back(file: Path) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with PinStore(file) as warm:
+        warm.pin("bank.test", [LEAF])
+    before = count()
+    for number in range(40):
+        with PinStore(file, partition=str(number)) as store:
+            store.pin("bank.test", [LEAF])
+    assert count() == before
+    stores = [PinStore(file, partition=str(number)) for number in range(40)]
+    assert count() == before  # nothing is open before the first use
+    for store in stores:
+        store.close()
+
+
+def test_the_environment_names_the_users_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNPIN_STORE", str(tmp_path / "named.sqlite"))
+    with PinStore() as store:
+        assert store.path == tmp_path / "named.sqlite"
+        assert store.is_default
+
+
+@pytest.mark.parametrize("moment", [float("inf"), float("nan"), 1e300, -1e300])
+def test_a_time_that_no_date_can_hold_is_refused(file: Path, moment: float) -> None:
+    with PinStore(file) as store:
+        with pytest.raises(ValueError, match="not a time"):
+            store.pin("bank.test", [LEAF], expires_at=moment)
+        assert store.hosts() == []
