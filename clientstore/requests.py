@@ -63,6 +63,8 @@ class PinnedAdapter(HTTPAdapter):
         self._pin_context = context
         harden = hardener(self.pin_store, pin_options)
         self._pin_pools = PinnedPools(self.pin_store, Names(self.pin_store, pin_options), harden)
+        if context is not None:
+            self._pin_pools.enforced(context)
         super().__init__(**given)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own

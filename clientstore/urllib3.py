@@ -109,7 +109,11 @@ def pinned_pool_manager(
     )
     manager.pin_lease = Lease(store, manager)
     pins = manager.pin_lease.store
-    PinnedPools(pins, Names(pins, pin_options), hardener(pins, pin_options)).take(manager)
+    pools = PinnedPools(pins, Names(pins, pin_options), hardener(pins, pin_options))
+    for context in (ssl_context, given.get("proxy_ssl_context")):
+        if context is not None:
+            pools.enforced(context)
+    pools.take(manager)
     return manager
 
 
@@ -170,20 +174,23 @@ class PinnedPools:
 
     def context(self, asked: _TLS) -> ssl.SSLContext | None:
         """The enforced context for what a connection asks of TLS; None for urllib3's own, for a test double."""
-        _refuse_pyopenssl()
-        if sockets_are_doubles():
-            return asked.ssl_context
         if asked.ssl_context is not None:
             asked.refuse_beside_a_context()
-            return self._enforced(asked.ssl_context)
+            return self.enforced(asked.ssl_context)
         # Without `harden` urllib3 makes one by itself, which is refused when it has connected.
-        return None if self._harden is None else self._made(asked, asked.stamps())
+        return None if self._harden is None or sockets_are_doubles() else self._made(asked, asked.stamps())
 
     def _make(self, asked: _TLS, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
-        return self._enforced(asked.context())
+        return self.enforced(asked.context())
 
-    def _enforced(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        if self._harden is not None and context not in self._hardened:
+    def enforced(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """Harden a context, once; not while test doubles stand in for sockets, which it could not be probed with.
+
+        Raises:
+            UnenforceableContext: where that cannot be done.
+        """
+        _refuse_pyopenssl()
+        if self._harden is not None and context not in self._hardened and not sockets_are_doubles():
             self._harden(context)
             self._hardened.add(context)
         return context
@@ -245,8 +252,11 @@ class _TLS(NamedTuple):
         """Refuse what urllib3 would change for good in a context of the caller's own, which serves every pool."""
         context = self.ssl_context
         named = [name for name in _LOADED if getattr(self, name)]
-        if context is not None and resolve_cert_reqs(self.cert_reqs) != context.verify_mode:
-            named.append("cert_reqs")
+        if context is not None and self.cert_reqs is not None:
+            named += ["cert_reqs"] if resolve_cert_reqs(self.cert_reqs) != context.verify_mode else []
+        for name in _VERSIONS:
+            if getattr(self, name) is not None:
+                refuse_setting(name)
         if named:
             raise TypeError(
                 f"{named[0]}= for one pool would change the context of your own, which serves every host: set it there "
@@ -335,12 +345,11 @@ class _ProxyManager(_Closing, urllib3.ProxyManager):
 
 def _load_once(context: ssl.SSLContext, options: dict[str, Any]) -> None:
     """What urllib3 would do to the manager's context at each connection."""
-    for name in _VERSIONS:
-        if options.get(name) is not None:
-            refuse_setting(name)
+    asked = _TLS.of(options)
+    asked._replace(**dict.fromkeys(("cert_reqs", *_LOADED))).refuse_beside_a_context()
     if options.get("cert_reqs") is not None:
         context.verify_mode = resolve_cert_reqs(options["cert_reqs"])
-    _TLS.of(options).load(context)
+    asked.load(context)
     for name in ("cert_reqs", *_LOADED):
         options.pop(name, None)
 
