@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Annotated, Literal, TextIO, cast
 
 import typer
-from platformdirs import user_data_path
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.printing import printable, say
 from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
+from dynpin.clientstore.store import default_path
 from dynpin.clientstore.store.formats import (
     read_chromium,
     read_csv,
@@ -123,8 +123,7 @@ def export_pins(
 
     The file is written whole or not at all. JSON and TOML are for up to 10,000 hosts, the others for a million.
     """
-    path = store_path(store)
-    if store is not None and not path.exists():
+    if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
     names = sorted(map(canonical_host, hosts or ()))
     missing: list[str] = []
@@ -150,7 +149,7 @@ def ends(expires: datetime | None, on_expiry: OnExpiry | None) -> float | None:
 
 def store_path(store: Path | None) -> Path:
     """The file of the store that is meant."""
-    return user_data_path("dynpin", appauthor=False) / "pins.sqlite" if store is None else store
+    return default_path() if store is None else store
 
 
 # -- import -----------------------------------------------------------------------------------------------------------
