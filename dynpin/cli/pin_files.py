@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -308,7 +307,7 @@ def _replaced(output: Path) -> Generator[TextIO, None, None]:
         with target.open("w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    beside = target.with_name(f".dynpin-{secrets.token_hex(8)}")
+    beside = target.with_name(f".dynpin-{os.urandom(8).hex()}")
     try:
         new = beside.open("x", encoding="utf-8", newline="\n")
     except OSError as error:
@@ -319,7 +318,7 @@ def _replaced(output: Path) -> Generator[TextIO, None, None]:
             new.flush()
             os.fsync(new.fileno())
         if target.exists():
-            shutil.copymode(target, beside)
+            beside.chmod(stat.S_IMODE(target.stat().st_mode))
         beside.replace(target)
     except BaseException:
         beside.unlink(missing_ok=True)
