@@ -11,7 +11,7 @@ from dynpin.errors import UnenforceableContext
 
 from .chains import add_option, is_context
 from .decision import Enforcement
-from .guards import ObjectGuard, SocketGuard
+from .guards import ObjectGuard, SocketGuard, listen_for_names
 
 __all__ = ["guard"]
 
@@ -40,6 +40,7 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
         # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
         target.sslsocket_class = _subclass(SocketGuard, target.sslsocket_class, enforcement)
         target.sslobject_class = _subclass(ObjectGuard, target.sslobject_class, enforcement)
+        listen_for_names(target)
     except TypeError as error:
         raise _unenforceable(context, f"its sockets cannot be subclassed ({error})") from None
     if not enforcement.allow_renegotiation:

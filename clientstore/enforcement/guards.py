@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import ssl
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,9 +21,35 @@ from .certified import certified_names
 from .chains import CHAIN, NAME, inner, strictness, unverified_chain
 from .decision import Enforcement, Handshake, Peer, Proof
 
-__all__ = ["ObjectGuard", "SocketGuard", "peer_of"]
+__all__ = ["ObjectGuard", "SocketGuard", "listen_for_names", "peer_of"]
 
 _REMEMBERED_SESSIONS = 1024
+# By thread: the name that the last caller of wrap_bio gave, and the form of it that TLS uses.
+_asked = threading.local()
+
+
+def listen_for_names(context: ssl.SSLContext) -> None:
+    """Have the guards know the name that a caller gives, before ssl writes it in its own way.
+
+    ``wrap_bio`` hands out the written form alone, so asyncio's faß.test would be taken for fass.test.
+    """
+    # The context must not refer to itself: it would stay until the garbage collector comes.
+    reference = weakref.ref(context)
+    encode: Callable[[ssl.SSLContext | None, str | None], str | None] = getattr(type(context), "_encode_hostname")  # noqa: B009 - typeshed does not have it
+
+    def encode_hostname(name: str | None) -> str | None:
+        written = encode(reference(), name)
+        _asked.names = (name, written)
+        return written
+
+    setattr(context, "_encode_hostname", encode_hostname)  # noqa: B010 - typeshed does not have it
+
+
+def _name_asked(written: str | None) -> str | None:
+    """The name behind a written one."""
+    names: tuple[str | None, str | None] = getattr(_asked, "names", (None, None))
+    _asked.names = (None, None)
+    return names[0] if names[1] == written else written
 
 
 def peer_of(connection: object) -> Peer | None:
