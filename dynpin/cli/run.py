@@ -68,8 +68,10 @@ def run(
         say(f"dynpin: {command[0]} is no Python: only the Pythons that it starts are held against the pins", err=True)
     else:
         _see(program.python, program.options, environment)
-    # Python ignores it, and what it becomes would go on ignoring it.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        # Python ignores them where the system has them, and what it becomes would go on to ignore them.
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execve(path, command, environment)  # noqa: S606 - it becomes the program: signals, exit code and terminal
 
 

@@ -55,7 +55,8 @@ def test_it_becomes_the_program(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks the kernel of Linux")
 def test_no_signal_is_left_ignored(tmp_path: Path) -> None:
     done = run(tmp_path, "sh", "-c", "grep SigIgn /proc/self/status")
-    assert int(done.stdout.split()[1], 16) & 1 << signal.SIGPIPE - 1 == 0
+    ignored = int(done.stdout.split()[1], 16)
+    assert [number for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored & 1 << number - 1] == []
 
 
 PYTHONS = {

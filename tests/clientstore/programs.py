@@ -77,7 +77,8 @@ if __name__ == "__main__":
     },
     # The parent's connection has opened the store, and the child must not use what is open there.
     "fork-after-a-visit": f"""
-import os, ssl, sys
+import os, ssl, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of each fork where a thread has been
 ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="other.test")
 if (child := os.fork()) == 0:
     {URLLIB}
@@ -158,10 +159,10 @@ class Ground:
         return self.folder / "run.sqlite"
 
     def start(
-        self, *arguments: str, audit: bool = False, more: Mapping[str, str] | None = None
+        self, *arguments: str, audit: bool = False, reports: bool = False, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run Python as `dynpin run` has it, to its end."""
-        environment = environment_for(str(self.store), audit=audit, reports=False, environment=self.environment)
+        environment = environment_for(str(self.store), audit=audit, reports=reports, environment=self.environment)
         return self.plainly([str(self.python), *arguments], {**environment, **(more or {})})
 
     def script(self, code: str, *arguments: str, audit: bool = False) -> subprocess.CompletedProcess[str]:

@@ -340,6 +340,24 @@ def test_a_store_that_cannot_be_opened_lets_nothing_through(ground: Ground) -> N
     assert ground.world.site.application_bytes == 0
 
 
+@pytest.mark.parametrize("audit", [False, True], ids=["enforce", "audit"])
+def test_a_violation_is_reported(ground: Ground, audit: bool) -> None:
+    visit = f"""
+try:
+    {URLLIB}
+except OSError:
+    pass
+from dynpin.clientstore.injection.rules import rules
+rules()[0].enforcement.reporter.wait(60)
+"""
+    with TLSServer(ground.world.honest.issue_cert("report.test")) as collector:
+        with PinStore(ground.store) as store:
+            store.pin(HOST, ground.world.header.pins, report_uri=collector.url("report.test"))
+        ground.start("-c", visit, ground.world.attacker.url(HOST), audit=audit, reports=True)
+        assert collector.received.startswith(b"POST /")
+        assert f'"hostname": "{HOST}"'.encode() in collector.received
+
+
 def test_little_is_imported_before_the_first_connection(ground: Ground) -> None:
     heavy = "{'cryptography', 'http.client', 'idna', 'json', 'sqlite3', 'dynpin.clientstore.store'}"
     assert ground.start("-c", f"import sys; print({heavy} & set(sys.modules))").stdout == "set()\n"
