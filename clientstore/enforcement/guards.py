@@ -225,7 +225,7 @@ class ObjectGuard(_Guard, ssl.SSLObject):
         )
         made.dynpin_server_side = made.server_side
         made.dynpin_strict = min(strict, strictness(context))
-        made.dynpin_asked, made.dynpin_offered = server_hostname, session
+        made.dynpin_asked, made.dynpin_offered = _name_asked(server_hostname), session
         return made
 
     def do_handshake(self) -> None:
