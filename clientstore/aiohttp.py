@@ -160,7 +160,10 @@ class PinnedConnectorMixin(_Connector):
             request_site.reset(token)
         try:
             self._pin_check(req, connection)
-        except BaseException:
+        except PinValidationError as violation:
+            connection.release()  # it is sound, for a request that means the name which it is verified for
+            _refuse(req, violation)
+        except UnenforceableContext:
             connection.close()
             raise
         return connection
@@ -203,10 +206,7 @@ class PinnedConnectorMixin(_Connector):
                 f"{type(self).__name__} connects to {req.host} past the pins: it does not use the context that it gets "
                 "as ssl="
             )
-        try:
-            self._pin_names.hold(_asked(req), tls.server_hostname)
-        except PinValidationError as violation:
-            _refuse(req, violation)
+        self._pin_names.hold(_asked(req), tls.server_hostname)
 
 
 class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):

@@ -30,7 +30,7 @@ from dynpin.clientstore.httpx2 import PinnedClient as PinnedClient2
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
-__all__ = ["LIBRARIES", "Library", "through_a_proxy"]
+__all__ = ["LIBRARIES", "Library", "Loopback", "through_a_proxy"]
 
 # When TLS inside a tunnel is refused, aiohttp leaves the transport below to the event loop, which may end first.
 through_a_proxy = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -167,7 +167,7 @@ def _urllib3(
     return found
 
 
-class _Loopback(aiohttp.abc.AbstractResolver):
+class Loopback(aiohttp.abc.AbstractResolver):
     """uvloop asks its own resolver, not socket.getaddrinfo."""
 
     async def resolve(
@@ -198,7 +198,7 @@ def _aiohttp(loop: Callable[[], asyncio.AbstractEventLoop] | None) -> Visit:
             from dynpin.clientstore.aiohttp import PinnedConnector
 
             found: list[int] = []
-            connector = PinnedConnector(store, ssl=context, resolver=_Loopback(), **options)
+            connector = PinnedConnector(store, ssl=context, resolver=Loopback(), **options)
             async with pinned_session(connector=connector) as session:
                 for url in urls:
                     async with session.request(method, url, proxy=proxy) as response:
