@@ -5,8 +5,9 @@ from .bounds import Refusal, registrable_domain
 from .check import Repair, check, repair
 from .database import Database
 from .last_seen import ClockJump
-from .pinstore import IN_MEMORY, LookUp, PinStore, default_path
-from .state import State
+from .paths import IN_MEMORY, default_path
+from .pinstore import PinStore
+from .state import LookUp, State
 from .table import Select, selecting
 
 __all__ = [

@@ -22,7 +22,7 @@ from .table import reversed_name
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
-__all__ = ["Bounds", "Refusal", "read_refusals", "registrable_domain"]
+__all__ = ["Bounds", "Refusal", "registrable_domain"]
 
 _EVERYWHERE = ""
 _NOTED = "source = 'header' AND origin IS NULL"
@@ -138,11 +138,6 @@ def _keep(connection: sqlite3.Connection, refusal: Refusal) -> None:
         "DELETE FROM refusals WHERE scope NOT IN (SELECT scope FROM refusals ORDER BY refused_at DESC LIMIT ?)",
         (_MAX_REFUSALS,),
     )
-
-
-def read_refusals(rows: list[tuple[str, str, int, float]]) -> list[Refusal]:
-    """The refusals of the rows of ``SELECT scope, host, bound, refused_at FROM refusals``."""
-    return [Refusal(*row) for row in rows]
 
 
 _suffixes: PublicSuffixList | None = None

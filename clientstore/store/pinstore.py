@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
@@ -21,47 +19,22 @@ from dynpin.pins import Pin
 from dynpin.validation import Validation, validate
 
 from .advice import store_error
-from .bounds import Bounds, Refusal, read_refusals
+from .bounds import Bounds, Refusal
 from .database import Database
 from .last_seen import ClockJump, LastSeen
 from .memory import MemoryDatabase
-from .state import State
+from .paths import IN_MEMORY, store_path
+from .state import LookUp, State
 from .static import merge, preload, static_entry
 from .table import COLUMNS, delete, entry_of, host_and_superdomains, put
+from .worth import first_header, worth_writing
 
-__all__ = ["IN_MEMORY", "LookUp", "PinStore", "default_path"]
+__all__ = ["PinStore"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-IN_MEMORY = ":memory:"
 _CACHED_NAMES = 4096
 _PAGE = 1_000
-# A response that only moves the expiry is written when it moves by more than this share of max-age.
-_WORTH_WRITING = 0.01
-
-
-class LookUp(NamedTuple):
-    """What the store says about a host at one moment.
-
-    Attributes:
-        known_host: the entry that applies, or None.
-        now: the moment, by the store's clock.
-        state: the same object for as long as nobody has written to the store.
-    """
-
-    known_host: KnownPinnedHost | None
-    now: float
-    state: State
-
-
-def default_path() -> Path:
-    """Where the user's own store is: ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder."""
-    named = os.environ.get("DYNPIN_STORE")
-    if named:
-        return Path(named)
-    from platformdirs import user_data_path  # noqa: PLC0415 - needed for this one path
-
-    return user_data_path("dynpin", appauthor=False) / "pins.sqlite"
 
 
 class PinStore:
@@ -107,16 +80,14 @@ class PinStore:
         partition: str | None = None,
         on_clock_jump: ClockJump = "warn",
     ) -> None:
-        self.path: Path | str = IN_MEMORY
-        if path is None or os.fspath(path) != IN_MEMORY:
-            file = default_path() if path is None else Path(path)
-            self.path = Path(os.path.realpath(file if partition is None else _partition_file(file, partition)))
+        file = store_path(path, partition)
+        self.path: Path | str = IN_MEMORY if file is None else file
         self.is_default = path is None and partition is None
         self.clock = clock
         self.max_max_age = max_max_age
         self.on_clock_jump: ClockJump = on_clock_jump
         self._bounds = Bounds(max_hosts, max_hosts_per_domain, frozenset(map(canonical_host, own_domains)))
-        self.database = Database(self.path) if isinstance(self.path, Path) else MemoryDatabase()
+        self.database = MemoryDatabase() if file is None else Database(file)
         try:
             self._last_seen = LastSeen(self.database, on_clock_jump)
             self._last_seen.look(clock(), wait=True)
@@ -200,21 +171,12 @@ class PinStore:
         return validate(name, known, chain, certificates=certificates, now=now)
 
     def entry(self, host: str) -> KnownPinnedHost | None:
-        """The host's own entry, alive or expired, or None: for a person who looks, not for Pin Validation.
-
-        Raises:
-            InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be read.
-        """
+        """The host's own entry, alive or expired, or None: for a person who looks. Raises as :meth:`known_host`."""
         name = canonical_host(host)
         return next((entry for entry in self._entries(name) if entry.host == name), None)
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
-        """Every Known Pinned Host by name, alive ones alone unless told otherwise.
-
-        Raises:
-            StoreError: where the file cannot be read.
-        """
+        """Every Known Pinned Host by name, alive ones alone unless told otherwise. Raises StoreError."""
         return list(self.each(include_expired=include_expired))
 
     def each(self, *, include_expired: bool = False) -> Iterator[KnownPinnedHost]:
@@ -233,7 +195,7 @@ class PinStore:
     def refusals(self) -> list[Refusal]:
         """The bounds that kept hosts from being noted, the newest first."""
         rows = self.database.select("SELECT scope, host, bound, refused_at FROM refusals ORDER BY refused_at DESC")
-        return read_refusals(rows)
+        return [Refusal(*row) for row in rows]
 
     def __len__(self) -> int:
         ((count,),) = self.database.select(
@@ -280,22 +242,17 @@ class PinStore:
             reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
             logger.warning("%s", reason)
             return Noting("ignored", reason, "2.5")
-        return self.database.write(partial(self._note, name, _first_header(value), chain, certificates))
+        return self.database.write(partial(self._note, name, first_header(value), chain, certificates))
 
     def preview(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> tuple[Noting, bool]:
-        """What :meth:`note` would do, and whether it must write to the disk for that; nothing is written.
-
-        Raises:
-            InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be read.
-        """
+        """What :meth:`note` would do, and whether it must write to the disk for that. Raises as :meth:`known_host`."""
         name = canonical_host(host)
         known, now, _ = self.look_up(name)
-        header = _first_header(value)
+        header = first_header(value)
         noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
-        return noting, noting.outcome != "ignored" and _worth_writing(known, noting.known_host)
+        return noting, noting.outcome != "ignored" and worth_writing(known, noting.known_host)
 
     def _note(
         self,
@@ -439,37 +396,3 @@ class PinStore:
             return entry_of(row)
         except sqlite3.Error as error:
             raise store_error(self.database.path, error) from None
-
-
-def _partition_file(path: Path, partition: str) -> Path:
-    # Any text may name a partition, so its hash names the file; the text is kept inside by nobody, on purpose.
-    digest = hashlib.sha256(partition.encode()).hexdigest()[:32]
-    return path.with_name(f"{path.stem}.{digest}{path.suffix}")
-
-
-def _first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
-    # RFC 7469 §2.3.1: of several fields only the first is processed.
-    first = value if isinstance(value, str) else next(iter(value), None)
-    return None if first is None else _parsed(first)
-
-
-# A site sends the same text with every response.
-@lru_cache(maxsize=256)
-def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
-    try:
-        return PublicKeyPins.parse(value)
-    except InvalidHeader as error:
-        return error.with_traceback(None)
-
-
-def _worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
-    """Whether the disk must change: always, but for an expiry that only moves on a little.
-
-    A busy client does not write on every response, and what is on the disk never expires later than the truth.
-    """
-    if known is None or new is None or known.expires_at is None or new.expires_at is None:
-        return True
-    if replace(known, noted_at=new.noted_at, expires_at=new.expires_at) != new:
-        return True
-    moved = new.expires_at - known.expires_at
-    return not 0 <= moved <= _WORTH_WRITING * (new.expires_at - new.noted_at)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["State"]
+from dynpin.hosts import KnownPinnedHost
+
+__all__ = ["LookUp", "State"]
 
 
 class State:
@@ -18,3 +20,17 @@ class State:
 
     def __init__(self) -> None:
         self.cached: dict[str, Any] = {}
+
+
+class LookUp(NamedTuple):
+    """What the store says about a host at one moment.
+
+    Attributes:
+        known_host: the entry that applies, or None.
+        now: the moment, by the store's clock.
+        state: the same object for as long as nobody has written to the store.
+    """
+
+    known_host: KnownPinnedHost | None
+    now: float
+    state: State

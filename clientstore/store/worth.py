@@ -1,0 +1,44 @@
+"""What of a response is looked at, and when it is worth a write to the disk (RFC 7469 §2.3.1, §2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from dynpin.errors import InvalidHeader
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import KnownPinnedHost
+
+__all__ = ["first_header", "worth_writing"]
+
+# A response that only moves the expiry is written when it moves by more than this share of max-age.
+_WORTH_WRITING = 0.01
+
+
+def first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
+    """The first of the fields, parsed, or what is wrong with it: the others are not processed (RFC 7469 §2.3.1)."""
+    first = value if isinstance(value, str) else next(iter(value), None)
+    return None if first is None else _parsed(first)
+
+
+# A site sends the same text with every response.
+@lru_cache(maxsize=256)
+def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
+    try:
+        return PublicKeyPins.parse(value)
+    except InvalidHeader as error:
+        return error.with_traceback(None)
+
+
+def worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
+    """Whether the disk must change: always, but for an expiry that only moves on a little.
+
+    A busy client does not write on every response, and what is on the disk never expires later than the truth.
+    """
+    if known is None or new is None or known.expires_at is None or new.expires_at is None:
+        return True
+    if replace(known, noted_at=new.noted_at, expires_at=new.expires_at) != new:
+        return True
+    moved = new.expires_at - known.expires_at
+    return not 0 <= moved <= _WORTH_WRITING * (new.expires_at - new.noted_at)
