@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from dynpin.errors import InvalidHost, StoreError
+from dynpin.errors import InvalidHost, StoreError, UnenforceableContext
 from dynpin.hosts import canonical_host, is_ip_literal
 
 from .enforcement import Enforcement, Handshake
 from .options import PinOptions
 from .store import PinStore
 
-__all__ = ["Names", "host_of_field", "is_for"]
+__all__ = ["Names", "host_of_field", "is_for", "refuse_assert_hostname"]
 
 
 def host_of_field(value: str) -> str:
@@ -26,6 +26,28 @@ def host_of_field(value: str) -> str:
 def is_for(host: str, field: str | None) -> bool:
     """Whether a request with this Host field is one for `host`, as it is without a field."""
     return field is None or _canonical(host_of_field(field)) == _canonical(host)
+
+
+def refuse_assert_hostname(name: object, verified: str | None = None) -> None:
+    """Refuse that urllib3 compares the name by itself, for which it switches off that TLS does.
+
+    Args:
+        name: urllib3's ``assert_hostname``.
+        verified: the name that TLS would verify, which may be asserted besides; None where that is not known yet.
+
+    Raises:
+        UnenforceableContext: for False and for another name.
+    """
+    if name is False:
+        raise UnenforceableContext(
+            "assert_hostname=False leaves the name unverified, and pins hold for a name; give server_hostname=, the "
+            "name that the certificate is for"
+        )
+    if isinstance(name, str) and name and verified is not None and not is_for(verified, name):
+        raise UnenforceableContext(
+            f"assert_hostname={name!r} has urllib3 look at the certificate by itself, when TLS has verified nothing; "
+            f"give server_hostname={name!r} instead"
+        )
 
 
 class Names:

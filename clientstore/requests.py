@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 from typing import Any, NoReturn, Unpack
@@ -15,7 +14,7 @@ from requests.utils import prepend_scheme_if_needed, resolve_proxies, select_pro
 from dynpin.errors import UnenforceableContext
 
 from .doubles import is_adapter
-from .enforcement import refuse_certificate, same_roots
+from .enforcement import refuse_bundle, refuse_certificate, same_roots
 from .names import Names
 from .options import Lease, PinOptions, hardener, split_options
 from .store import PinStore
@@ -108,8 +107,7 @@ class PinnedAdapter(HTTPAdapter):
         if host["scheme"] == "https" and verify and self._pin_context is not None:
             if cert:
                 refuse_certificate()
-            if isinstance(verify, str) and verify not in map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")):
-                _refuse_bundle(verify)
+            refuse_bundle(verify)
             pool = {"ssl_context": self._pin_context}
         return host, pool
 
@@ -192,10 +190,3 @@ class PinnedSession(requests.Session):
                     "for http:// too"
                 )
         return super().send(request, **kwargs)
-
-
-def _refuse_bundle(verify: str) -> NoReturn:
-    raise TypeError(
-        f"verify={verify!r} together with PinnedAdapter(context=...) would have no effect: load the bundle into the "
-        "context yourself, by load_verify_locations, or leave context= out"
-    )

@@ -21,7 +21,7 @@ from dynpin.errors import UnenforceableContext
 from .doubles import sockets_are_doubles
 from .enforcement import refuse_setting
 from .http_client import NotedConnection
-from .names import Names, is_for
+from .names import Names, refuse_assert_hostname
 from .options import Harden, Lease, PinOptions, hardener, split_options
 from .store import PinStore
 
@@ -96,7 +96,7 @@ def pinned_pool_manager(
     """
     given: dict[str, Any] = {**options}
     pin_options = split_options(given)
-    _refuse_what_is_not_tls(given.get("assert_hostname"), given.get("assert_fingerprint"))
+    _refuse_assertions(given.get("assert_hostname"), given.get("assert_fingerprint"))
     roots = _TLS.of(given)
     if ssl_context is not None:
         _load_once(ssl_context, given)
@@ -308,13 +308,13 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
             UnenforceableContext: where urllib3 would verify by other means than TLS.
             TypeError: with options that would change a context of the caller's own.
         """
-        _refuse_what_tls_does_not_verify(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
+        _refuse_assertions(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
         context = self.pin_pools.context(self._pin_tls)  # anew, since its files may have been renewed
         if self.proxy is not None and self.proxy.scheme == "https":
             config: Any = self.proxy_config
             asked = _TLS.of({"ssl_context": config.ssl_context}) if config.ssl_context else self._pin_tls.for_a_proxy()
             proxy_context = self.pin_pools.context(asked)
-            _refuse_what_tls_does_not_verify(config.assert_hostname, config.assert_fingerprint, self.host)
+            _refuse_assertions(config.assert_hostname, config.assert_fingerprint, self.host)
             self.proxy_config = config._replace(ssl_context=proxy_context, assert_hostname=None)
             if self.proxy_is_forwarding:
                 context = proxy_context
@@ -354,25 +354,12 @@ def _load_once(context: ssl.SSLContext, options: dict[str, Any]) -> None:
         options.pop(name, None)
 
 
-def _refuse_what_tls_does_not_verify(name: str | bool | None, fingerprint: str | None, verified: str) -> None:
-    _refuse_what_is_not_tls(name, fingerprint)
-    if isinstance(name, str) and name and not is_for(verified, name):
-        raise UnenforceableContext(
-            f"assert_hostname={name!r} has urllib3 look at the certificate by itself, when TLS has verified nothing; "
-            f"give server_hostname={name!r} instead"
-        )
-
-
-def _refuse_what_is_not_tls(name: object, fingerprint: object) -> None:
-    if name is False:
-        raise UnenforceableContext(
-            "assert_hostname=False leaves the name unverified, and pins hold for a name; give server_hostname=, the "
-            "name that the certificate is for"
-        )
+def _refuse_assertions(name: object, fingerprint: object, verified: str | None = None) -> None:
+    refuse_assert_hostname(name, verified)
     if fingerprint:
         raise UnenforceableContext(
             "assert_fingerprint= has urllib3 switch the verification of TLS off; pin the certificate itself instead:  "
-            "dynpin hosts pin HOST --certificate FILE"
+            "dynpin hosts pin HOST --certificate FINGERPRINT"
         )
 
 

@@ -5,7 +5,7 @@ from .contexts import guard
 from .decision import Enforcement, Handshake, OnMismatch, Peer, Pins, PrivateRoots, Proof, Reporter, request_site
 from .explain import Explanation, explain_violation
 from .guards import ObjectGuard, SocketGuard, peer_of
-from .roots import refuse_certificate, refuse_setting, same_roots
+from .roots import refuse_bundle, refuse_certificate, refuse_setting, same_roots
 from .violations import pin_violation
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "guard",
     "peer_of",
     "pin_violation",
+    "refuse_bundle",
     "refuse_certificate",
     "refuse_setting",
     "request_site",

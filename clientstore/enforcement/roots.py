@@ -5,13 +5,14 @@ And the public roots of ``private_roots="bypass"``.
 
 from __future__ import annotations
 
+import os
 import ssl
 from functools import lru_cache
 from typing import NoReturn
 
 from dynpin.errors import UnenforceableContext
 
-__all__ = ["public_roots_of_certifi", "refuse_certificate", "refuse_setting", "same_roots"]
+__all__ = ["public_roots_of_certifi", "refuse_bundle", "refuse_certificate", "refuse_setting", "same_roots"]
 
 
 def refuse_certificate() -> NoReturn:
@@ -25,6 +26,22 @@ def refuse_certificate() -> NoReturn:
         "client certificate from then on; load it into the context yourself, by load_cert_chain, or leave context= out "
         "and name the roots by verify="
     )
+
+
+def refuse_bundle(verify: object) -> None:
+    """Refuse a request's own bundle of roots where the context is the caller's.
+
+    A bundle that the environment names is passed over, as the roots are that a library has by default.
+
+    Raises:
+        TypeError: for a path, the certificates themselves or their digest.
+    """
+    of_environment = [os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
+    if not isinstance(verify, bool | None) and verify not in of_environment:
+        raise TypeError(
+            "verify= of a bundle together with PinnedAdapter(context=...) would have no effect: load the bundle into "
+            "the context yourself, by load_verify_locations, or leave context= out"
+        )
 
 
 def refuse_setting(name: str) -> NoReturn:
