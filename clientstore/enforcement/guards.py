@@ -39,7 +39,8 @@ def listen_for_names(context: ssl.SSLContext) -> None:
 
     def encode_hostname(name: str | None) -> str | None:
         written = encode(reference(), name)
-        _asked.names = (name, written)
+        # anyio gives the bytes of the written form.
+        _asked.names = (name if isinstance(name, str) else written, written)
         return written
 
     setattr(context, "_encode_hostname", encode_hostname)  # noqa: B010 - typeshed does not have it
@@ -151,7 +152,9 @@ class SocketGuard(_Guard, ssl.SSLSocket):
         )
         made.dynpin_server_side = made.server_side
         made.dynpin_strict = min(strict, strictness(context))
-        made.dynpin_asked, made.dynpin_offered = server_hostname, session
+        is_written = isinstance(server_hostname, bytes)  # ssl takes those too
+        made.dynpin_asked = made.server_hostname if is_written else server_hostname
+        made.dynpin_offered = session
         setattr(made, "do_handshake_on_connect", do_handshake_on_connect)  # noqa: B010 - typeshed does not have it
         if do_handshake_on_connect and inner(made) is not None:
             made.dynpin_handshake_on_connect()

@@ -115,6 +115,15 @@ async def main():
     writer.close()
 asyncio.run(main())
 """,
+    # ssl takes the bytes of a name too.
+    "sockets": """
+import socket, ssl, sys, urllib.parse
+parts = urllib.parse.urlsplit(sys.argv[1])
+with socket.create_connection((parts.hostname, parts.port)) as raw:
+    tls = ssl.create_default_context().wrap_socket(raw, server_hostname=parts.hostname.encode())
+    tls.sendall(b"GET / HTTP/1.1\\r\\nConnection: close\\r\\n\\r\\n")
+    print(tls.recv(12).split()[1].decode())
+""",
     "websockets": """
 import sys, websockets.sync.client
 try:
