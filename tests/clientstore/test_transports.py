@@ -305,11 +305,15 @@ def test_the_proxies_of_the_environment_are_those_that_the_library_sees(
 @every_way
 def test_public_roots_hold_for_the_transport_of_a_proxy_too(world: World, way: Way) -> None:
     # An iterator gives them once; a second transport without any would take every root for a private one.
-    world.pin_site()
+    world.store.pin("proxy.test", [leaf_pin(world.backup)])
     roots = (ssl.PEM_cert_to_DER_cert(ca.cert_pem.bytes().decode()) for ca in (world.honest, world.rogue))
-    with Proxy() as proxy:
-        client = way.client(world, proxy=proxy.url, private_roots="bypass", public_roots=roots)
-        refused(world, way, client, world.attacker.url(HOST))
+    with Proxy(world.honest.issue_cert("proxy.test")) as proxy:
+        address = way.library.Proxy(proxy.url, ssl_context=world.plain_context())
+        client = way.client(world, proxy=address, private_roots="bypass", public_roots=roots)
+        with pytest.raises(way.library.ConnectError) as caught:
+            way.visit(client, world.site.url(HOST))
+        assert str(pin_violation(caught.value)).startswith("proxy.test shows none of its pinned keys")
+        assert proxy.tunnels == []
 
 
 # -- the names of a request -------------------------------------------------------------------------------------------
@@ -648,6 +652,9 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
     monkeypatch.setenv("DYNPIN_STORE", str(world.folder / "own.sqlite"))
 
     clients = [way.client(world, store=None) for _ in range(30)]
+    others = [way.client(world, store=None, transport=_custom(way)) for _ in range(2)]
+    clients.append(others[0])
+    assert way.visit(others[1], "https://other.test/") == [204]
     assert way.visit(clients[0], world.site.url(HOST)) == [200]
     assert open_files("own.sqlite")
 
