@@ -115,12 +115,14 @@ class Database:
         return self._read(sql, parameters, compare=False)
 
     def _read(self, sql: str, parameters: tuple[object, ...], *, compare: bool) -> list[Row]:
+        if self._closed or self._pid != os.getpid():
+            self._check_usable()
         try:
             connection = self._take()
             ended = False
             try:
                 rows: list[Row] = connection.execute(sql, parameters).fetchall()
-                self._file.check()
+                self._file.check_at_times()
                 if compare and rows[0][0] != connection.data_version:
                     # In this order: whatever is raised in between, the connection looks again.
                     self._state = State()
@@ -139,7 +141,6 @@ class Database:
 
     def _take(self) -> _Connection:
         """A connection that nobody else uses, out of the pool or new; not while a fork is under way."""
-        self._check_usable()
         while True:
             connection = self._pop() or self._connect()
             connection.thread = threading.get_ident()
@@ -149,14 +150,15 @@ class Database:
             wait_for_forks(self._name)
 
     def _pop(self) -> _Connection | None:
-        while True:
+        while self._idle:
             try:
                 connection = self._idle.pop()
-            except IndexError:
+            except IndexError:  # another thread was first
                 return None
             if connection.is_open and (not connection.stamp or connection.stamp == self._stamp()):
                 return connection
             connection.close()
+        return None
 
     def _connect(self) -> _Connection:
         """A new connection for reading, once no fork is under way."""
@@ -302,9 +304,14 @@ class Database:
 
     def rest(self) -> None:
         """Close every connection; the next use opens them again. Waits for reads and writes that are under way."""
-        if self._pid == os.getpid():
-            caller = threading.get_ident()
-            self._writing.do(lambda: self._close_connections(caller), before_fork=fork_under_way())
+        caller = threading.get_ident()
+        if self._pid != os.getpid():
+            return
+        if not fork_under_way():
+            self._writing.do(lambda: self._close_connections(caller))
+        elif self._writing.rests():
+            # Here, since Python warns of a fork while another thread is alive.
+            self._close_connections(caller)
 
     def _close_connections(self, caller: int) -> None:
         """What stays open, as somebody uses it for longer than a second, is refused in the child of a fork."""

@@ -46,6 +46,8 @@ __all__ = [
 
 # How long anything here waits for a lock, in seconds.
 PATIENCE = 1.0
+# How often look-ups look whether the file is still the one that is open, in seconds.
+LOOK_EVERY = 0.5
 _PAUSE = 0.002
 
 
@@ -125,6 +127,7 @@ class OpenFile:
         # Device, inode and number of names of the file; device and inode of its log.
         self._seen: tuple[int, ...] = ()
         self._seen_log: tuple[int, ...] = ()
+        self._checked_at = 0.0
 
     def enter(self, user: int) -> None:
         """Announce that a database is about to open the file.
@@ -157,6 +160,17 @@ class OpenFile:
         if not self._seen_log:
             self._seen_log = _identity(self._log)[:2]
         self.check()
+
+    def check_at_times(self) -> None:
+        """:meth:`check`, where it was not done for half a second: what a look-up waits for each time.
+
+        Raises:
+            StoreError: as :meth:`check` does.
+        """
+        now = time.monotonic()
+        if now - self._checked_at > LOOK_EVERY:
+            self.check()
+            self._checked_at = now
 
     def check(self) -> None:
         """Look whether the path still leads to the files that are open; two calls of :func:`os.stat`.

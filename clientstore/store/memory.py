@@ -75,7 +75,10 @@ class MemoryDatabase:
 
     def rest(self) -> None:
         """Wait for a write that is under way. Memory stays: a fork copies it."""
-        self._writing.do(lambda: None, before_fork=fork_under_way())
+        if fork_under_way():
+            self._writing.rests()
+        else:
+            self._writing.do(lambda: None)
 
     def close(self) -> None:
         """See :meth:`Database.close`."""

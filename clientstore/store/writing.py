@@ -64,29 +64,23 @@ class WritingThread:
         self._name = name
         self._pid = 0
         self._tasks: queue.SimpleQueue[_Task[Any]]
-        self._urgent: queue.SimpleQueue[_Task[Any]]
         self._working: threading.Lock
         self._renew()
 
     def _renew(self) -> None:
         """In the child of a fork the thread, its tasks and its lock are the parent's."""
         if self._pid != os.getpid():
-            self._tasks, self._urgent, self._working = queue.SimpleQueue(), queue.SimpleQueue(), threading.Lock()
+            self._tasks, self._working = queue.SimpleQueue(), threading.Lock()
             self._pid = os.getpid()
 
-    def do(self, act: Callable[[], _Value], *, before_fork: bool = False) -> _Value:
+    def do(self, act: Callable[[], _Value]) -> _Value:
         """Have it done, and return what it returns, or raise what it raises.
-
-        Args:
-            act: what to do.
-            before_fork: do it before all that waits, and while a fork is under way; nothing else is done then.
 
         Raises:
             StoreError: where it is not done within ten seconds; or not begun within one, as other tasks take long.
         """
-        self._renew()
         task = _Task(act)
-        self._give(task, self._urgent if before_fork else self._tasks)
+        self._give(task)
         if not task.done.acquire(timeout=_LONGEST):
             raise StoreError(f"{self._name}: the disk did not answer for {_LONGEST:g} s; see what holds it up")
         if task.error is not None:
@@ -95,11 +89,20 @@ class WritingThread:
 
     def do_later(self, act: Callable[[], object]) -> None:
         """Have it done, and do not wait. What it raises is lost, so it must tell of it."""
-        self._renew()
-        self._give(_Task(act), self._tasks)
+        self._give(_Task(act))
 
-    def _give(self, task: _Task[Any], waiting: queue.SimpleQueue[_Task[Any]]) -> None:
-        waiting.put(task)
+    def rests(self) -> bool:
+        """Wait, while a fork is under way, until the thread does nothing; False where that takes five seconds."""
+        deadline = time.monotonic() + 5 * PATIENCE
+        while self._working.locked():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE)
+        return True
+
+    def _give(self, task: _Task[Any]) -> None:
+        self._renew()
+        self._tasks.put(task)
         # Who holds the lock looks for tasks again after it has released it.
         if not self._working.locked():
             self._start()
@@ -111,23 +114,18 @@ class WritingThread:
             self._work()
 
     def _work(self) -> None:
-        while not (self._urgent.empty() and self._tasks.empty()):
+        while not self._tasks.empty():
             if not self._working.acquire(blocking=False):
                 return
             try:
-                while (task := self._next()) is not None:
+                # Looked at while the lock is held: a thread that forks says so first, and then waits for the lock.
+                while not fork_under_way():
+                    try:
+                        task = self._tasks.get_nowait()
+                    except queue.Empty:
+                        break
                     task.do(self._name)
             finally:
                 self._working.release()
             if fork_under_way():
                 time.sleep(_PAUSE)
-
-    def _next(self) -> _Task[Any] | None:
-        try:
-            return self._urgent.get_nowait()
-        except queue.Empty:
-            pass
-        try:
-            return None if fork_under_way() else self._tasks.get_nowait()
-        except queue.Empty:
-            return None

@@ -28,6 +28,12 @@ def rogue() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture(autouse=True)
+def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test waits for the half second that may go by before a look-up notices another file."""
+    monkeypatch.setattr("dynpin.clientstore.store.files.LOOK_EVERY", 0.0)
+
+
 @pytest.fixture
 def clock() -> list[float]:
     """The time that the store sees; a test moves it."""
