@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost
+from dynpin.report import rfc3339
 
-from .fields import Fields, shown
-from .json import describe
+from .fields import Fields, printable, shown
 
 __all__ = ["read_csv", "write_csv"]
 
@@ -30,10 +30,7 @@ def write_csv(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for number, entry in enumerate(entries, start=1):
-        members = describe(entry)
-        members["pins"] = " ".join(f"sha256/{pin}" for pin in entry.pins)
-        members["certificates"] = " ".join(digest.hex() for digest in entry.certificates)
-        writer.writerow([_cell(members[column]) for column in _COLUMNS])
+        writer.writerow(_row(entry))
         if number % _ROWS == 0:
             yield table.getvalue()
             table.seek(0)
@@ -80,8 +77,24 @@ def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
         raise InvalidPinFile(f"the file is not CSV: {error}, at line {reader.line_num}") from None
 
 
-def _cell(value: object) -> str:
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+def _row(entry: KnownPinnedHost) -> tuple[str | None, ...]:
+    """The cells of an entry, in the order of the columns; csv writes None as an empty one."""
+    return (
+        _cell(entry.host),
+        " ".join([f"sha256/{pin}" for pin in entry.pins]),
+        "true" if entry.include_subdomains else "false",
+        _cell(entry.report_uri),
+        rfc3339(entry.noted_at),
+        None if entry.expires_at is None else rfc3339(entry.expires_at),
+        entry.source,
+        " ".join([digest.hex() for digest in entry.certificates]),
+        entry.on_expiry,
+        _cell(entry.origin),
+    )
+
+
+def _cell(text: str | None) -> str:
+    text = printable(text or "")
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
