@@ -3,87 +3,169 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import pickle
 import ssl
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import niquests
 
-from dynpin.clientstore import PinStore, pin_violation, reporting
+from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.niquests import PinnedAdapter, PinnedAsyncSession, PinnedSession
+from dynpin.clientstore.reports import queue
 from dynpin.errors import UnenforceableContext
-from dynpin.lab.network import loopback_names
+from dynpin.lab.network import names_led
+
+Step = dict[str, Any]
 
 
-def failed(error: Exception) -> dict[str, object]:
+def failed(error: BaseException) -> dict[str, object]:
     violation = pin_violation(error)
     port = violation.report.port if violation is not None and violation.report is not None else None
-    return {"error": type(error).__name__, "violation": str(violation) if violation else None, "port": port}
+    told: dict[str, object] = {"error": type(error).__name__, "text": str(error), "port": port}
+    return {**told, "violation": None if violation is None else str(violation)}
 
 
-def synchronous(store: PinStore, url: str, verify: str | bool, proxies: dict[str, str]) -> dict[str, object]:
+def _made(store: PinStore, step: Step, made: Callable[..., Any]) -> Any:
+    context = ssl.create_default_context(cafile=step["roots"]) if step.get("context") else None
+    session = made(store, context=context, **step.get("options", {}))
+    session.trust_env = False
+    for adapter in session.adapters.values():
+        # What no option of a session leads to, an adapter of somebody's own may set.
+        adapter.poolmanager.connection_pool_kw.update(step.get("pool", {}))
+    return session
+
+
+def _asked(step: Step) -> dict[str, Any]:
+    proxies = {"https": step["proxy"], "http": step["proxy"]} if step.get("proxy") else {}
+    ways: dict[str, Any] = {"timeout": 60, "proxies": proxies, "headers": step.get("headers", {})}
+    if not step.get("context") or "verify" in step:
+        ways["verify"] = step.get("verify", step["roots"])
+    return {**ways, "cert": step["cert"]} if "cert" in step else ways
+
+
+def synchronous(store: PinStore, step: Step) -> dict[str, object]:
     try:
-        with PinnedSession(store) as session:
-            session.trust_env = False
-            return {"status": session.get(url, timeout=60, proxies=proxies, verify=verify).status_code}
-    except niquests.exceptions.RequestException as error:
+        with _made(store, step, PinnedSession) as session:
+            statuses = [session.get(url, **_asked(step)).status_code for url in step["urls"]]
+    except (niquests.exceptions.RequestException, UnenforceableContext, TypeError) as error:
         return failed(error)
+    return {"statuses": statuses}
 
 
-def asynchronous(store: PinStore, url: str, verify: str | bool, proxies: dict[str, str]) -> dict[str, object]:
+def asynchronous(store: PinStore, step: Step) -> dict[str, object]:
     async def visit() -> dict[str, object]:
         try:
-            async with PinnedAsyncSession(store) as session:
-                session.trust_env = False
-                response = await session.get(url, timeout=60, proxies=proxies, verify=verify)
-                return {"status": response.status_code}
-        except niquests.exceptions.RequestException as error:
+            async with _made(store, step, PinnedAsyncSession) as session:
+                return {"statuses": [(await session.get(url, **_asked(step))).status_code for url in step["urls"]]}
+        except (niquests.exceptions.RequestException, UnenforceableContext, TypeError) as error:
             return failed(error)
 
     return asyncio.run(visit())
 
 
-def certificate_with_a_context(store: PinStore, url: str, roots: str, pem: str) -> str:
-    with PinnedSession(store, context=ssl.create_default_context(cafile=roots)) as session:
-        try:
-            session.get(url, cert=pem)
-        except TypeError as error:
-            return str(error)
-    return "sent"
+def multiplexed(store: PinStore, step: Step) -> dict[str, object]:
+    """All requests go out, the responses are gathered afterwards; the headers are those of the first request."""
+    with _made(store, {**step, "options": {"multiplexed": True}}, PinnedSession) as session:
+        first = session.get(step["urls"][0], **_asked(step))
+        others = [session.get(url, **_asked({**step, "headers": {}})) for url in step["urls"][1:]]
+        session.gather()
+        return {"statuses": [response.status_code for response in (first, *others)]}
 
 
-def refusals(store: PinStore) -> list[str]:
+def refusals(store: PinStore, step: Step) -> list[str]:
     found: list[str] = []
     session = PinnedSession(store)
-    for attempt in (
+    plain = niquests.adapters.HTTPAdapter
+    attempts: list[Callable[[], object]] = [
         lambda: PinnedSession(store, disable_http3=False),
         lambda: PinnedAdapter(store, disable_http3=False),
-        lambda: session.mount("https://bank.test", niquests.adapters.HTTPAdapter()),
+        lambda: session.mount("https://bank.test", plain()),
         # What a session does by itself when it is used after its resolver was closed.
-        lambda: session.mount("https://", niquests.adapters.HTTPAdapter()),
-    ):
+        lambda: session.mount("https://", plain()),
+    ]
+    attempts += [partial(session.mount, prefix, plain()) for prefix in step["prefixes"]]
+    for attempt in attempts:
         try:
             attempt()
         except UnenforceableContext as error:
             found.append(str(error))
+    session.mount("https://", PinnedAdapter(store))
+    session.mount("http+unix://", niquests.adapters.HTTPAdapter())
     return found
 
 
+def resolvers(store: PinStore, step: Step) -> list[str]:
+    found: list[str] = []
+    for resolver in step["resolvers"]:
+        for made in (PinnedSession, PinnedAsyncSession):
+            try:
+                made(store, resolver=resolver)
+                found.append("taken")
+            except UnenforceableContext as error:
+                found.append(str(error))
+    return found
+
+
+def copies(store: PinStore, step: Step) -> list[str]:
+    found: list[str] = []
+    for copied in (pickle.dumps, copy.deepcopy):
+        for made in (PinnedSession(store), PinnedAsyncSession(store)):
+            try:
+                copied(made)
+            except TypeError as error:
+                found.append(str(error))
+    return found
+
+
+def descriptors(store: PinStore, step: Step) -> list[int]:
+    """How many descriptors of the user's own store are open, before and after 30 clients of each kind."""
+    path = step["users_own"]
+    sessions = [_made(None, step, PinnedSession) for _ in range(30)]  # type: ignore[arg-type]
+    for session in sessions:
+        session.get(step["urls"][0], **_asked(step))
+    before = _open(path)
+    for session in sessions:
+        session.close()
+
+    async def visit() -> None:
+        made = [_made(None, step, PinnedAsyncSession) for _ in range(30)]  # type: ignore[arg-type]
+        for session in made:
+            await session.get(step["urls"][0], **_asked(step))
+        for session in made:
+            await session.close()
+
+    between = _open(path)
+    asyncio.run(visit())
+    return [before, between, _open(path)]
+
+
+def _open(path: str) -> int:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(str(link.readlink()).startswith(path) for link in links)
+
+
+KINDS: dict[str, Callable[[PinStore, Step], object]] = {
+    "sync": synchronous,
+    "async": asynchronous,
+    "multiplexed": multiplexed,
+    "refusals": refusals,
+    "resolvers": resolvers,
+    "copies": copies,
+    "descriptors": descriptors,
+}
+
 if __name__ == "__main__":
     store_path, roots, *steps = sys.argv[1:]
-    reporting._GRACE = 120.0  # a busy machine may need longer than a person would wait
+    queue._GRACE = 120.0  # a busy machine may need longer than a person would wait
     told: list[object] = []
-    with loopback_names(), PinStore(store_path) as store:
-        for step in steps:
-            kind, _, rest = step.partition(" ")
-            url, _, proxy = rest.partition(" ")
-            proxies = {"https": proxy} if proxy else {}
-            if kind == "refusals":
-                told.append(refusals(store))
-            elif kind == "certificate":
-                told.append(certificate_with_a_context(store, url, roots, proxy))
-            elif kind == "async":
-                told.append(asynchronous(store, url, roots, proxies))
-            else:
-                told.append(synchronous(store, url, False if kind == "unverified" else roots, proxies))
+    with names_led(lambda name, port: ("127.0.0.1", port)), PinStore(store_path) as pins:
+        for text in steps:
+            asked: Step = {"roots": roots, **json.loads(text)}
+            told.append(KINDS[asked["kind"]](pins, asked))
     print(json.dumps(told))
