@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from dynpin.errors import PinValidationError
@@ -102,8 +103,8 @@ class _Guard:
             names=certified_names(tls.getpeercert() or {}) if self.dynpin_strict == CHAIN else (),
             chain=tls.get_verified_chain() or [],
             resumed=tls.session_reused,
-            earlier=_proof_of(self.dynpin_offered),
-            served=_served(connection),
+            earlier=None if self.dynpin_offered is None else _proof_of(self.dynpin_offered),
+            served=partial(unverified_chain, connection),
             may_wait=self.dynpin_may_wait,
         )
         for enforcement in self.dynpin_enforcements:
@@ -277,7 +278,7 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
 _proofs: OrderedDict[int, tuple[ssl.SSLSession, Proof]] = OrderedDict()
 
 
-def _proof_of(session: ssl.SSLSession | None) -> Proof | None:
+def _proof_of(session: ssl.SSLSession) -> Proof | None:
     found = _proofs.get(id(session))
     return found[1] if found is not None and found[0] is session else None
 
