@@ -74,7 +74,8 @@ def looks(context: ssl.SSLContext | None) -> object:
     if context is None:
         return None
     versions = context.minimum_version, context.maximum_version
-    return context.verify_mode, context.check_hostname, context.options, versions, context.get_ca_certs()
+    roots = sorted(context.get_ca_certs(binary_form=True))  # OpenSSL sorts them when it first looks one up
+    return context.verify_mode, context.check_hostname, context.options, versions, roots
 
 
 def assert_as_new(ground: Ground, get: Callable[[str], int]) -> None:
