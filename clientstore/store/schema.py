@@ -39,7 +39,8 @@ CREATE TABLE hosts (
 ) WITHOUT ROWID;
 -- What visits have noted, by name: the bounds count it.
 CREATE INDEX noted ON hosts (reversed) WHERE source = 'header' AND origin IS NULL;
-CREATE INDEX hosts_by_origin ON hosts (origin) WHERE origin IS NOT NULL;
+-- What programs preload, by the file that they ship.
+CREATE INDEX preloaded ON hosts (origin) WHERE source = 'static' AND origin IS NOT NULL;
 -- Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
 CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Hosts that were not noted because a bound was reached, the last one of each scope.

@@ -29,7 +29,8 @@ __all__ = ["merge", "preload", "static_entry"]
 logger = logging.getLogger("dynpin.clientstore")
 
 # How many entries are merged in one transaction: it holds the write lock for some hundredths of a second.
-_BATCH = 2_000
+_BATCH = 5_000
+_PRELOADED = "SELECT host FROM hosts WHERE source = 'static' AND origin = ?"
 
 
 def static_entry(
@@ -86,7 +87,7 @@ def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHo
     changes, gone = _preloading(database.select, wanted, origin)
     if changes or gone:
         database.write(job)  # looks again: another process may have written
-    return len(database.select("SELECT host FROM hosts WHERE origin = ?", (origin,)))
+    return len(database.select(_PRELOADED, (origin,)))
 
 
 def _preloading(
@@ -103,7 +104,7 @@ def _preloading(
             continue
         if not select("SELECT 1 FROM overrides WHERE host = ?", (entry.host,)):
             changes.append(entry)
-    there = [host for (host,) in select("SELECT host FROM hosts WHERE origin = ?", (origin,))]
+    there = [host for (host,) in select(_PRELOADED, (origin,))]
     return changes, [host for host in there if host not in wanted]
 
 
@@ -118,6 +119,7 @@ def merge(
     """See :meth:`dynpin.clientstore.PinStore.merge`."""
     # A table on disk in a file of its own, so that nothing is written where an entry in the middle is bad.
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as aside:
+        aside.execute("PRAGMA journal_mode=OFF")
         aside.execute(f"CREATE TABLE incoming ({COLUMNS})")
         aside.execute("BEGIN")
         aside.executemany(
@@ -126,7 +128,9 @@ def merge(
         )
         aside.execute("COMMIT")
         taken = done = 0
-        cursor = aside.execute("SELECT * FROM incoming")
+        # By name, so that each batch changes few pages of the store. Of two entries for a host the static one counts,
+        # else the one that was noted last.
+        cursor = aside.execute("SELECT * FROM incoming ORDER BY host, source = 'static', noted_at, rowid")
         while rows := cursor.fetchmany(_BATCH):
             taken += database.write(partial(_merge_batch, rows=rows, now=now))
             done += len(rows)

@@ -61,7 +61,7 @@ def test_a_look_up_among_many_descends_one_tree(tmp_path: Path) -> None:
     with PinStore(path) as store:
         for statement, key in (
             ("SELECT * FROM hosts WHERE host IN ('a.b', 'b')", "PRIMARY KEY (host=?)"),
-            ("SELECT * FROM hosts WHERE origin = 'x'", "hosts_by_origin (origin=?)"),
+            ("SELECT host FROM hosts WHERE source = 'static' AND origin = 'x'", "preloaded (origin=?)"),
             (
                 "SELECT 1 FROM hosts WHERE source = 'header' AND origin IS NULL AND reversed >= 'a' AND reversed < 'b'",
                 "noted (reversed>? AND reversed<?)",

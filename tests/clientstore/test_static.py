@@ -237,6 +237,29 @@ def test_merging_takes_the_newer_noting_and_leaves_static_pins(store: PinStore, 
     assert store.merge([noted("older.test", OTHER, clock.now, 100)]) == 1
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_of_two_entries_for_a_host_the_newest_counts_and_a_static_one_before_all(
+    store: PinStore, clock: Clock, newest_first: bool
+) -> None:
+    entries = [
+        *(noted("a.test", pin, clock.now - age, 100) for pin, age in ((OTHER, 9), (BACKUP, 5), (LEAF, 1))),
+        *(noted("b.test", OTHER, clock.now - 1, 100), shipped("b.test", LEAF)),
+    ]
+    store.merge(reversed(entries) if newest_first else entries)
+    assert [(known.host, known.pins) for known in store.hosts()] == [("a.test", (LEAF,)), ("b.test", (LEAF,))]
+
+
+def test_a_bad_entry_in_the_middle_changes_nothing(store: PinStore, clock: Clock) -> None:
+    def entries() -> Iterator[KnownPinnedHost]:
+        for number in range(20_000):
+            yield noted(f"h{number}.test", LEAF, clock.now, 100)
+        raise ValueError("the last line")
+
+    with pytest.raises(ValueError, match="the last line"):
+        store.merge(entries())
+    assert store.hosts() == []
+
+
 def test_what_another_client_noted_for_a_year_is_capped(store: PinStore, clock: Clock) -> None:
     assert store.merge([noted("a.test", LEAF, clock.now, 31_536_000), noted("b.test", LEAF, clock.now + 1e9, 10)]) == 2
     taken, future = store.hosts()
