@@ -139,8 +139,9 @@ class Lease:
     """
 
     def __init__(self, store: PinStore | None, client: object) -> None:
-        self.store = _shared(client) if store is None else store
-        self._end = weakref.finalize(client, _let_go, self.store) if store is None else None
+        token = object()
+        self.store = _shared(token) if store is None else store
+        self._end = weakref.finalize(client, _let_go, self.store, token) if store is None else None
 
     def end(self) -> None:
         """End the lease: the client is closed. A store that the client was given stays as it is.
@@ -153,23 +154,24 @@ class Lease:
 
 
 _stores: dict[str, PinStore] = {}
-_users: dict[int, int] = {}
+# A token for each lease of a shared store: any thread may add one or let go of it.
+_leases: dict[int, set[object]] = {}
 
 
-def _shared(client: object) -> PinStore:
+def _shared(token: object) -> PinStore:
     path = str(default_path())
     store = _stores.get(path)
     if store is None:
         store = _stores.setdefault(path, PinStore())
-    _users[id(store)] = _users.get(id(store), 0) + 1
+    _leases.setdefault(id(store), set()).add(token)
     return store
 
 
-def _let_go(store: PinStore) -> None:
-    _users[id(store)] -= 1
+def _let_go(store: PinStore, token: object) -> None:
+    _leases[id(store)].discard(token)
     _rest_unused(store)
 
 
 def _rest_unused(store: PinStore) -> None:
-    if not _users[id(store)]:
+    if not _leases[id(store)]:
         store.rest()

@@ -9,8 +9,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ class Stop(BaseException):
 
 
 class StopAt:
-    """A trace function that raises before one instruction of the store's room, by its number."""
+    """A trace function that raises before one instruction of the store's room, by its number, in this thread."""
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -51,6 +52,8 @@ class StopAt:
 
 def stopped(call: Callable[[], object], number: int) -> Stop | None:
     """Call it, with an exception at one instruction; the exception, or None where it had fewer."""
+    if sys.version_info >= (3, 12):
+        return stopped_by_monitoring(call, number)
     sys.settrace(StopAt(number))
     try:
         call()
@@ -59,6 +62,53 @@ def stopped(call: Callable[[], object], number: int) -> Stop | None:
     finally:
         sys.settrace(None)
     return None
+
+
+if sys.version_info >= (3, 12):
+    # Python 3.13.0 does not tell a trace function of the instructions of a function that was traced before.
+    TOOL, INSTRUCTION = 4, sys.monitoring.events.INSTRUCTION
+
+    def stopped_by_monitoring(call: Callable[[], object], number: int) -> Stop | None:
+        """The same by the means behind trace functions (PEP 669)."""
+        left, thread = number, threading.get_ident()
+
+        def before(code: CodeType, offset: int) -> None:
+            nonlocal left
+            if threading.get_ident() == thread:
+                left -= 1
+                if left == 0:
+                    raise Stop
+
+        sys.monitoring.use_tool_id(TOOL, "dynpin")
+        try:
+            sys.monitoring.register_callback(TOOL, INSTRUCTION, before)
+            for code in room():
+                sys.monitoring.set_local_events(TOOL, code, INSTRUCTION)
+            call()
+        except Stop as stop:
+            return stop
+        finally:
+            left = -1
+            sys.monitoring.free_tool_id(TOOL)
+        return None
+
+    @lru_cache(maxsize=1)
+    def room() -> tuple[CodeType, ...]:
+        """All code of the store's room."""
+        modules = [module for name, module in sys.modules.items() if name.startswith("dynpin.clientstore.store")]
+        holders = [held for module in modules for held in (module, *vars(module).values()) if hasattr(held, "__dict__")]
+        values = [value for holder in holders for value in vars(holder).values()]
+        values += [
+            part for value in values for part in (getattr(value, "fget", None), getattr(value, "__func__", None))
+        ]
+        waiting = [code for value in values if isinstance(code := getattr(value, "__code__", None), CodeType)]
+        found: set[CodeType] = set()
+        while waiting:
+            code = waiting.pop()
+            if ROOM in code.co_filename:
+                found.add(code)
+                waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        return tuple(found)
 
 
 class Both:
