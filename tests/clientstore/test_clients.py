@@ -381,3 +381,21 @@ def test_after_the_pins_expire_another_key_is_a_first_use(world: World, library:
     refused(world, library, world.attacker.url(HOST))
     clock[0] += 3601
     assert visit(world, library, world.attacker.url(HOST)) == [200]
+
+
+@every_library
+def test_a_new_connection_of_the_same_client_is_decided_anew(world: World, library: Library) -> None:
+    world.site.headers.append(("Connection", "close"))
+    read: list[int] = []
+
+    def change() -> None:
+        world.site.show(world.stolen_name)
+        read.append(world.site.application_bytes)
+
+    with pytest.raises(library.error) as caught:
+        visit(world, library, *[world.site.url(HOST)] * 2, between=change)
+    assert pin_violation(caught.value) is not None
+    caught.value.__traceback__ = None
+    gc.collect()
+    world.site.wait_idle()
+    assert read == [world.site.application_bytes]

@@ -52,6 +52,31 @@ def test_private_roots_are_bypassed_by_the_public_roots_that_are_given(world: Wo
     assert library.visit(world.store, world.plain_context(), [url], **bypass) == [200]
 
 
+@pytest.mark.parametrize("library", LIBRARIES, ids=str)
+def test_the_audit_lets_through_and_tells_and_notes_nothing(world: World, library: Library) -> None:
+    world.pin_site()
+    world.attacker.headers = [("Public-Key-Pins", "max-age=0")]
+    told: list[PinValidationError] = []
+    audit: dict[str, Any] = {"on_mismatch": "report", "on_violation": told.append}
+    assert library.visit(world.store, world.plain_context(), [world.attacker.url(HOST)], **audit) == [200]
+    assert ["shows none of its pinned keys" in str(violation) for violation in told] == [True]
+    known = world.store.known_host(HOST)
+    assert known is not None
+    assert known.pins == world.header.pins
+
+
+@pytest.mark.parametrize("option", [{"server_hostname": "other.test"}, {"headers": {"Host": HOST}}], ids=str)
+def test_urllib3_the_audit_tells_of_names_too(world: World, rogue: Any, option: dict[str, Any]) -> None:
+    world.pin_site()
+    world.attacker.show(rogue.issue_cert("other.test"))
+    host = HOST if "server_hostname" in option else "other.test"
+    told: list[PinValidationError] = []
+    audit: dict[str, Any] = {"on_mismatch": "report", "on_violation": told.append, **option}
+    with pinned_pool_manager(world.store, ssl_context=world.plain_context(), **audit) as manager:
+        assert manager.request("GET", world.attacker.url(host)).status == 200
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("library", ["requests", "aiohttp"])
 def test_public_roots_hold_for_every_context_of_a_client(world: World, library: str) -> None:
     # An iterator gives them once; a second context without any would take every root for a private one.
