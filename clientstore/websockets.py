@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast, overload
 from urllib.parse import urlsplit
 
 from websockets.asyncio import client as asyncio_client
-from websockets.datastructures import Headers, HeadersLike
+from websockets.datastructures import Headers
 from websockets.sync import client as sync_client
 from websockets.uri import WebSocketURI, parse_uri
 
@@ -26,6 +26,8 @@ from .responses import note_response, note_response_async
 from .store import PinStore
 
 if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.datastructures import HeadersLike
     from websockets.extensions.base import ClientExtensionFactory
     from websockets.proxy import get_proxy, parse_proxy
     from websockets.sync.client import reconnect
@@ -189,6 +191,8 @@ class _Pins:
         self._context, self._proxy_context = context, cast("ssl.SSLContext | None", options.pop("proxy_ssl", None))
         self._own: dict[str, ssl.SSLContext] = {}
         self._proxy_name: str | None = options.get("proxy_server_hostname")
+        fields = options["additional_headers"] = Headers(options.get("additional_headers") or ())
+        self._hosts = fields.get_all("Host")
         self._direct = options.get("sock") is not None or bool(options.get("unix"))
         self._host = ""
 
@@ -220,7 +224,7 @@ class _Pins:
             self._own[name] = self._harden(given or ssl.create_default_context())
         return self._own[name]
 
-    def before_request(self, uri: WebSocketURI, tls: object, fields: Headers) -> Peer | None:
+    def before_request(self, uri: WebSocketURI, tls: object) -> Peer | None:
         """Once TLS has been spoken, and before the request is sent: hold its names against the one of TLS.
 
         Returns:
@@ -234,9 +238,8 @@ class _Pins:
             return None
         if not isinstance(tls, SocketGuard | ObjectGuard):
             raise UnenforceableContext(f"the connection to {uri.host} is not held against the pins")
-        hosts = fields.get_all("Host")
-        self._names.hold([self._host, uri.host, *map(host_of_field, hosts)], tls.server_hostname)
-        return peer_of(tls) if all(is_for(uri.host, host) for host in hosts) else None
+        self._names.hold([self._host, uri.host, *map(host_of_field, self._hosts)], tls.server_hostname)
+        return peer_of(tls) if all(is_for(uri.host, host) for host in self._hosts) else None
 
 
 class _NotingConnection(asyncio_client.ClientConnection):
@@ -244,17 +247,12 @@ class _NotingConnection(asyncio_client.ClientConnection):
         super().__init__(*args, **options)
         self._pins = pins
 
-    async def handshake(
-        self,
-        additional_headers: HeadersLike | None = None,
-        *args: Any,  # noqa: ANN401 - websockets' own
-        **options: Any,  # noqa: ANN401 - websockets' own
-    ) -> None:
+    async def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the response is noted where the handshake fails on it, too."""
-        uri, fields = self.protocol.uri, Headers(additional_headers or ())
-        peer = self._pins.before_request(uri, self.transport.get_extra_info("ssl_object"), fields)
+        uri = self.protocol.uri
+        peer = self._pins.before_request(uri, self.transport.get_extra_info("ssl_object"))
         try:
-            await super().handshake(fields, *args, **options)
+            await super().handshake(*args, **options)
         finally:
             if peer is not None and self.response is not None:
                 await note_response_async(
@@ -269,26 +267,28 @@ class _NotingConnection(asyncio_client.ClientConnection):
 
 
 class _NotingSyncConnection(sync_client.ClientConnection):
-    def __init__(self, pins: _Pins, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        self._pins = pins
-        super().__init__(*args, **options)  # which starts a thread
-
-    def handshake(
+    def __init__(
         self,
-        additional_headers: HeadersLike | None = None,
-        *args: Any,  # noqa: ANN401 - websockets' own
+        pins: _Pins,
+        sock: socket.socket,
+        protocol: ClientProtocol,
         **options: Any,  # noqa: ANN401 - websockets' own
     ) -> None:
+        self._pins = pins
+        # TLS inside TLS has an object of its own around the one that counts. It is looked at now: the thread that is
+        # started next may wait for data that never comes, and websockets waits for its end where the handshake fails.
+        tls = sock if isinstance(sock, SocketGuard) else getattr(sock, "ssl_object", None)
+        self._pin_peer = pins.before_request(protocol.uri, tls)
+        super().__init__(sock, protocol, **options)
+
+    def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the response is noted where the handshake fails on it, too."""
-        uri, fields = self.protocol.uri, Headers(additional_headers or ())
-        # TLS inside TLS has an object of its own around the one that counts.
-        tls = self.socket if isinstance(self.socket, SocketGuard) else getattr(self.socket, "ssl_object", None)
-        peer = self._pins.before_request(uri, tls, fields)
         try:
-            super().handshake(fields, *args, **options)
+            super().handshake(*args, **options)
         finally:
-            if peer is not None and self.response is not None:
-                note_response(self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port)
+            if self._pin_peer is not None and self.response is not None:
+                uri, fields = self.protocol.uri, _pin_fields(self.response.headers)
+                note_response(self._pins.store, uri.host, self._pin_peer, *fields, port=uri.port)
 
     def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
         """As websockets'; the user's own store is closed with the last of its clients."""
