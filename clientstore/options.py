@@ -168,8 +168,10 @@ def _shared(token: object) -> PinStore:
 
 
 def _let_go(store: PinStore, token: object) -> None:
+    """A finalizer runs wherever the garbage collector does, so it waits for nothing."""
     _leases[id(store)].discard(token)
-    _rest_unused(store)
+    if not _leases[id(store)]:
+        store.database.rest_later()
 
 
 def _rest_unused(store: PinStore) -> None:

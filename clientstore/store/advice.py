@@ -7,13 +7,11 @@ import errno
 import os
 import shlex
 import sqlite3
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 from dynpin.errors import StoreError
 
-__all__ = ["DamagedRow", "check_command", "forget_command", "put_back", "store_error", "store_errors"]
+__all__ = ["DamagedRow", "check_command", "forget_command", "put_back", "store_error"]
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -55,18 +53,7 @@ class DamagedRow(sqlite3.DatabaseError):
         self.host = str(host)
 
 
-@contextmanager
-def store_errors(path: Path | None) -> Generator[None]:
-    """Turn what SQLite and the file system raise into a StoreError that names the file and the way out."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise store_error(path, error) from error
-
-
-def store_error(path: Path | None, error: sqlite3.Error | OSError) -> StoreError:
+def store_error(path: Path | None, error: Exception) -> StoreError:
     """The StoreError that says what happened to the file, and what to do; one that is a StoreError stays as it is."""
     if isinstance(error, StoreError):
         return error
@@ -86,12 +73,14 @@ def _of_the_system(error: OSError) -> str:
     return "Check the permissions of the file and of its folder."
 
 
-def _of_sqlite(path: Path | None, error: sqlite3.Error) -> str:
+def _of_sqlite(path: Path | None, error: Exception) -> str:
     if isinstance(error, DamagedRow):
         return (
             f"Connections to it are refused. To give up this one entry:  {forget_command(error.host, path)}  or, to "
             f"save all others:  {check_command(path, '--repair')}"
         )
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        return "Nothing is wrong with the file: the call was wrong, or came while the store was being closed."
     # SQLITE_IOERR_SHMSIZE, for one, is a kind of SQLITE_IOERR; an error of the module's own has no name.
     kind = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_").partition("_")[0]
     if kind == "CANTOPEN":

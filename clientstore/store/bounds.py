@@ -95,14 +95,15 @@ class Bounds:
         ((found,),) = connection.execute(f"{_COUNT} {_WITHIN} LIMIT ?)", (first, last, bound)).fetchall()
         if found >= bound:
             return True
-        if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < bound // 2:
+        half = max(1, bound // 2)
+        if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < half:
             return False
         # Of those that are not one label below, the label next to the scope is not the last one.
         ((deeper,),) = connection.execute(
             f"{_COUNT} {_WITHIN} AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
             (first, last, len(first), len(first), bound),
         ).fetchall()
-        return bool(deeper >= bound // 2)
+        return bool(deeper >= half)
 
 
 def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> None:
@@ -119,7 +120,10 @@ def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> N
 
 
 def _below(scope: str) -> tuple[str, str]:
-    """The first reversed name below a scope, and the first behind them all."""
+    """The first reversed name below a scope, and the first behind them all; the scope itself is not among them.
+
+    The first one is longer than the scope by a character, on which :meth:`Bounds._is_full` counts.
+    """
     if scope == _EVERYWHERE:
         return "", "\U0010ffff"
     start = reversed_name(scope)

@@ -13,6 +13,7 @@ Forks. Every connection is closed before a fork and opened again on the next use
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -32,36 +33,40 @@ from .writing import WritingThread
 
 __all__ = ["Database"]
 
+logger = logging.getLogger("dynpin.clientstore")
+
 _Value = TypeVar("_Value")
 Row = tuple[Any, ...]
 
 _PAUSE = 0.001
+# How long closing may wait behind writes, in seconds; and how often a write is tried that nobody waits for.
+_CLOSING, _ATTEMPTS = 10.0, 5
 _FIRST_READ = "SELECT 1 FROM facts"
+# What a damaged file sets off: SQLite quotes its letters, which need not be letters any more.
+_FAULTS = (sqlite3.Error, OSError, UnicodeError)
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that is known to its database from the moment on at which it may be open, and what it has seen.
+    """A connection, and what it has seen. It registers itself before it opens, so that a fork can find it."""
 
-    Args:
-        uri: the file, and how to open it.
-        made: the connections of the database.
-    """
-
-    def __init__(self, uri: str, made: list[weakref.ref[_Connection]]) -> None:
+    def __init__(self, uri: str, connections: list[weakref.ref[Any]]) -> None:
         self.is_open = True
+        self.pid = os.getpid()
         # The thread that has taken it out of the pool last.
         self.thread = threading.get_ident()
         self.data_version = -1
+        self.files: tuple[int, ...] = ()
+        self.checked_at = 0.0
         # What a file without a log looked like when it was opened: SQLite does not tell when such a file changes.
         self.stamp: tuple[int, ...] = ()
-        made.append(weakref.ref(self))
+        connections.append(weakref.ref(self))
         super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
 
     def close(self) -> None:
         """As sqlite3's, and no error where an exception kept it from being opened."""
-        self.is_open = False
         with contextlib.suppress(sqlite3.ProgrammingError):
             super().close()
+        self.is_open = False
 
 
 class Database:
@@ -79,13 +84,9 @@ class Database:
         self._name = f"the pin store {path}"
         self._uri = path.as_uri()
         self._file = open_file(path)
-        # Not at exit: a report that is on its way still uses the file then.
-        weakref.finalize(self, self._file.leave, id(self)).atexit = False
         self._state = State()
         self._idle: list[_Connection] = []
         self._made: list[weakref.ref[_Connection]] = []
-        # The threads that are opening a connection, by a token for each time.
-        self._opening: dict[object, int] = {}
         self._writer: _Connection | None = None
         self._writing = WritingThread(self._name)
         self._pid = os.getpid()
@@ -115,14 +116,14 @@ class Database:
         return self._read(sql, parameters, compare=False)
 
     def _read(self, sql: str, parameters: tuple[object, ...], *, compare: bool) -> list[Row]:
-        if self._closed or self._pid != os.getpid():
-            self._check_usable()
+        self._check_usable()
         try:
             connection = self._take()
             ended = False
             try:
                 rows: list[Row] = connection.execute(sql, parameters).fetchall()
-                self._file.check_at_times()
+                if not connection.stamp:
+                    self._file.check_at_times(connection)
                 if compare and rows[0][0] != connection.data_version:
                     # In this order: whatever is raised in between, the connection looks again.
                     self._state = State()
@@ -133,20 +134,18 @@ class Database:
                     self._idle.append(connection)
                 else:
                     connection.close()
-        except StoreError:
-            raise
-        except (sqlite3.Error, OSError) as error:
-            raise store_error(self.path, error) from error
+        except _FAULTS as error:
+            raise store_error(self.path, error) from None
         return rows
 
     def _take(self) -> _Connection:
         """A connection that nobody else uses, out of the pool or new; not while a fork is under way."""
         while True:
-            connection = self._pop() or self._connect()
-            connection.thread = threading.get_ident()
+            connection = self._pop() or self._open_reader()
+            # Looked at when the connection can be found: a thread that forks says so first, and then waits for it.
             if not fork_under_way():
                 return connection
-            self._idle.append(connection)
+            connection.close()
             wait_for_forks(self._name)
 
     def _pop(self) -> _Connection | None:
@@ -155,72 +154,61 @@ class Database:
                 connection = self._idle.pop()
             except IndexError:  # another thread was first
                 return None
-            if connection.is_open and (not connection.stamp or connection.stamp == self._stamp()):
+            connection.thread = threading.get_ident()
+            if not connection.stamp or connection.stamp == self._stamp():
                 return connection
             connection.close()
         return None
 
-    def _connect(self) -> _Connection:
-        """A new connection for reading, once no fork is under way."""
-        token = object()
-        while True:
-            # Announced before the look: a thread that forks says so first, and then waits for these.
-            self._opening[token] = threading.get_ident()
-            if not fork_under_way():
-                break
-            self._opening.pop(token, None)
-            wait_for_forks(self._name)
-        try:
-            return self._open_reader()
-        finally:
-            self._opening.pop(token, None)
-
     def _open_reader(self) -> _Connection:
         """Open the file for reading. Such a connection can neither change it nor merge its log into it."""
-        if regular_file(self.path) is None:
-            raise StoreError(
-                f"{self._name} was removed while it was in use. Put it back, or start the program again to begin with "
-                "no pins"
-            )
-        self._file.enter(id(self))
-        stamp: tuple[int, ...] = ()
         try:
-            connection = self._opened("mode=ro")
+            return self._opened("mode=ro")
         except sqlite3.OperationalError:
             # Reading a file in WAL mode makes a -shm beside it, which cannot be made on a read-only medium.
             if os.access(self.path.parent, os.W_OK):
                 raise
-            self._refuse_log()
-            stamp = self._stamp()
-            connection = self._opened("mode=ro&immutable=1")
+        stamp = self._stamp()
+        if stamp[3]:
+            raise StoreError(
+                f"{self._name} cannot be read: {log_of(self.path).name} holds pins that are not merged yet, and the "
+                "folder cannot be written. Make it writable, or copy both files to a folder that is"
+            )
+        connection = self._opened("mode=ro&immutable=1")
         connection.stamp = stamp
-        self._file.opened()
         return connection
 
     def _opened(self, how: str) -> _Connection:
-        for reference in tuple(self._made):
-            if reference() is None:
-                with contextlib.suppress(ValueError):  # another thread was first
-                    self._made.remove(reference)
-        connection = _Connection(f"{self._uri}?{how}", self._made)
-        try:
-            connection.execute(_FIRST_READ).fetchall()  # SQLite opens the log now
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _refuse_log(self) -> None:
-        log = log_of(self.path)
-        if log.exists() and log.stat().st_size:
-            raise StoreError(
-                f"{self._name} cannot be read: {log.name} holds pins that are not merged yet, and the folder cannot be "
-                "written. Make it writable, or copy both files to a folder that is"
-            )
+        """A connection to the very file at the path, which may be moved while it is opened."""
+        for _ in range(_ATTEMPTS):
+            before = regular_file(self.path)
+            if before is None:
+                raise StoreError(
+                    f"{self._name} was removed while it was in use. Put it back, or start the program again to begin "
+                    "with no pins"
+                )
+            self._file.refuse_inherited()
+            connection = _Connection(f"{self._uri}?{how}", self._file.connections)
+            self._made = [reference for reference in self._made if reference() is not None]
+            self._made.append(weakref.ref(connection))
+            try:
+                connection.execute(_FIRST_READ).fetchall()  # SQLite opens the log now
+                if os.path.samestat(before, self.path.stat()):
+                    self._file.opened(connection)
+                    return connection
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
+        raise StoreError(f"{self._name} is replaced again and again; see what else writes to its folder")
 
     def _stamp(self) -> tuple[int, ...]:
-        status = self.path.stat()
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        file = self.path.stat()
+        log = log_of(self.path).stat() if log_of(self.path).exists() else None
+        return (
+            *(file.st_ino, file.st_size, file.st_mtime_ns),
+            *((0, 0, 0) if log is None else (log.st_size, log.st_ino, log.st_mtime_ns)),
+        )
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -241,23 +229,35 @@ class Database:
         return self._on_thread(lambda: self._transact(job))
 
     def write_later(self, job: Callable[[sqlite3.Connection], object]) -> None:
-        """Run `job` like :meth:`write`, and do not wait for it. What it raises is lost: the job must tell of it."""
+        """Run `job` like :meth:`write`, and do not wait for it. What keeps it from being written is logged."""
         self._check_usable()
-        self._writing.do_later(lambda: self._transact(job))
+        self._writing.do_later(lambda: self._transact_patiently(job))
 
-    def _on_thread(self, act: Callable[[], _Value]) -> _Value:
+    def _transact_patiently(self, job: Callable[[sqlite3.Connection], object]) -> None:
+        failure: Exception | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                self._transact(job)
+            except sqlite3.OperationalError as error:  # another process writes
+                failure = error
+            except Exception as error:  # noqa: BLE001 - nobody waits for it
+                failure = error
+                break
+            else:
+                return
+        logger.warning("%s: a write in the background failed: %s", self._name, failure)
+
+    def _on_thread(self, act: Callable[[], _Value], *, patience: float = PATIENCE) -> _Value:
         self._check_usable()
         try:
-            return self._writing.do(act)
-        except StoreError:
-            raise
-        except (sqlite3.Error, OSError) as error:
-            raise store_error(self.path, error) from error
+            return self._writing.do(act, patience=patience)
+        except _FAULTS as error:
+            raise store_error(self.path, error) from None
 
     def _transact(self, job: Callable[[sqlite3.Connection], _Value]) -> _Value:
         self._check_usable()
         writer = self._writer or self._open_writer()
-        self._file.check()
+        self._file.check(writer)
         ended = False
         try:
             writer.execute("BEGIN IMMEDIATE")
@@ -267,18 +267,15 @@ class Database:
         finally:
             if not ended:
                 self._close_writer()  # which rolls back
-        self._file.check()  # nothing is acknowledged that went to a file which is not the store any more
+        self._file.check(writer)  # nothing is acknowledged that went to a file which is not the store any more
         return value
 
     def _open_writer(self) -> _Connection:
-        # Behind a reader, which looks at the file first. No fork comes between, since it waits for this thread.
-        self._idle.append(self._pop() or self._open_reader())
         writer = self._opened("mode=rw")
         # FULL, since NORMAL forgets acknowledged commits when the power fails (sqlite.org/pragma.html).
         writer.execute("PRAGMA synchronous=FULL")
         writer.execute("PRAGMA temp_store=MEMORY")
         self._writer = writer
-        self._file.opened()
         return writer
 
     def _close_writer(self) -> None:
@@ -290,7 +287,7 @@ class Database:
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        if self._file.log_is_lost:
+        if self._file.has_lost(writer):
             _never_close(writer)
         else:
             writer.close()
@@ -299,6 +296,10 @@ class Database:
         if regular_file(self.path) is None:
             create(self.path)
         version_of(self.path)
+        if not self.read_only:
+            # A backup by VACUUM INTO is not in WAL mode; one whose program was killed has a journal to roll back.
+            with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", PATIENCE, uri=True)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
     # -- closing ----------------------------------------------------------------------------------------------------
 
@@ -308,55 +309,54 @@ class Database:
         if self._pid != os.getpid():
             return
         if not fork_under_way():
-            self._writing.do(lambda: self._close_connections(caller))
+            self._on_thread(lambda: self._close_connections(caller), patience=_CLOSING)
         elif self._writing.rests():
             # Here, since Python warns of a fork while another thread is alive.
             self._close_connections(caller)
 
-    def _close_connections(self, caller: int) -> None:
-        """What stays open, as somebody uses it for longer than a second, is refused in the child of a fork."""
-        lost = self._writer is not None and self._file.log_is_lost
-        if lost:
-            self._close_writer()
-        if self._close_readers(caller) and not lost:
-            self._close_writer()
-            self._file.leave(id(self))
+    def rest_later(self) -> None:
+        """:meth:`rest`, at some time: for a finalizer, which may run anywhere and must wait for nothing."""
+        if self._pid == os.getpid() and not self._closed:
+            self._writing.do_later(lambda: self._close_connections(0))
 
-    def _close_readers(self, caller: int) -> bool:
-        """Close the readers once nobody uses them; False where somebody uses one for longer than a second."""
+    def _close_connections(self, caller: int) -> None:
+        """Readers first, so that the writer merges the log. What somebody uses for longer than a second stays open.
+
+        The child of a fork refuses then. No connection is closed under the one who uses it: that is a crash of SQLite.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
             while (connection := self._pop()) is not None:
                 connection.close()
-            alive = [connection for reference in tuple(self._made) if (connection := reference()) is not None]
-            left = [connection for connection in alive if connection.is_open and connection is not self._writer]
-            # The caller waits, so what it has taken was lost: an exception kept it from going back.
-            for connection in left:
-                if connection.thread == caller:
-                    connection.close()
-            opening = any(thread != caller for thread in tuple(self._opening.values()))
-            if not opening and not any(connection.is_open for connection in left):
-                self._opening.clear()
-                return True
-            if time.monotonic() > deadline:
-                return False
+            # The caller waits here, so waiting for his own would be in vain: a finalizer, or the handler of a signal,
+            # has interrupted a look-up.
+            used = [connection for connection in self._open_readers() if connection.thread != caller]
+            if not used or time.monotonic() > deadline:
+                break
             time.sleep(_PAUSE)
+        self._close_writer()
+
+    def _open_readers(self) -> list[_Connection]:
+        found = [reference() for reference in tuple(self._made)]
+        return [each for each in found if each is not None and each.is_open and each is not self._writer]
 
     def close(self) -> None:
         """Close the database for good; what uses it afterwards gets a StoreError."""
-        self.rest()
-        self._closed = True
+        if not self._closed:
+            try:
+                self.rest()
+            finally:
+                self._closed = True
 
     def renew(self) -> None:
         """Begin anew in the child of a fork: the pool is the parent's."""
         self._pid = os.getpid()
-        # What was open all the same is the parent's, and refused: see OpenFile.enter.
-        for reference in self._made:
-            connection = reference()
-            if connection is not None:
-                _never_close(connection)
+        # What was open all the same is the parent's: it is not closed here, and so refused (OpenFile).
+        for connection in (*self._open_readers(), *filter(None, [self._writer])):
+            _never_close(connection)
         self._state = State()
-        self._idle, self._made, self._opening, self._writer = [], [], {}, None
+        self._idle, self._made, self._writer = [], [], None
+        self._writing = WritingThread(self._name)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -366,11 +366,11 @@ class Database:
 
 
 def _never_close(connection: _Connection) -> None:
-    """Keep SQLite from ending a connection in its own way, at the end of the process too; the system closes its files.
+    """Keep a connection open to the end of the process and beyond its finalizers: the system closes the files.
 
-    Python 3.12 has a setting of SQLite's for that (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), and 3.11 has not.
+    Closing the last connection merges the log; see ``_close_writer``. Python 3.12 has a setting of SQLite's against
+    that (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), and 3.11 has not. So the object is never freed.
     """
     import ctypes  # noqa: PLC0415 - for this alone
 
-    connection.is_open = False
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

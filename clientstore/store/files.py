@@ -13,11 +13,11 @@ import contextlib
 import os
 import sqlite3
 import stat
-import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -112,93 +112,113 @@ def making(path: Path) -> Generator[None]:
         os.close(folder)
 
 
+class Connection(Protocol):
+    """What is looked at of a connection to the file.
+
+    Attributes:
+        is_open: whether it is open, or about to be.
+        pid: the process that opened it.
+        files: which files it has open, as :meth:`OpenFile.identity` told when it was opened; empty before that.
+        checked_at: when that was compared last, by :func:`time.monotonic`.
+    """
+
+    is_open: bool
+    pid: int
+    files: tuple[int, ...]
+    checked_at: float
+
+
 class OpenFile:
-    """One file of this process: which databases have it open, and which file that was.
+    """One file of this process, and its connections, whichever database has them.
 
     Attributes:
         path: the file.
-        users: the process that opened it, for each database of this process that has it open, by the database's id.
+        connections: every connection of this process, from before it is open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.users: dict[int, int] = {}
-        self._path, self._log = str(path), str(log_of(path))
-        # Device, inode and number of names of the file; device and inode of its log.
-        self._seen: tuple[int, ...] = ()
-        self._seen_log: tuple[int, ...] = ()
-        self._checked_at = 0.0
+        self.connections: list[weakref.ref[Connection]] = []
+        self._paths = tuple(str(path) + suffix for suffix in ("", "-wal", "-shm"))
 
-    def enter(self, user: int) -> None:
-        """Announce that a database is about to open the file.
+    def identity(self) -> tuple[int, ...]:
+        """Which files the path leads to: device, inode and number of names of the file, of its -wal and its -shm."""
+        found: tuple[int, ...] = ()
+        for path in self._paths:
+            try:
+                status = os.stat(path)  # noqa: PTH116 - look-ups wait for it
+            except FileNotFoundError:
+                found += (0, 0, 0)
+            else:
+                found += (status.st_dev, status.st_ino, status.st_nlink)
+        return found
+
+    def open_connections(self) -> list[Connection]:
+        """Those that are open, or about to be."""
+        for reference in tuple(self.connections):
+            if reference() is None:
+                with contextlib.suppress(ValueError):  # another thread was first
+                    self.connections.remove(reference)
+        found = [reference() for reference in tuple(self.connections)]
+        return [connection for connection in found if connection is not None and connection.is_open]
+
+    def refuse_inherited(self) -> None:
+        """Refuse to open the file in a process that has inherited a connection to it.
 
         Raises:
-            StoreError: where this process has inherited an open connection to it.
+            StoreError: where it has.
         """
         pid = os.getpid()
-        self.users.setdefault(user, pid)
-        if any(opened_by != pid for opened_by in tuple(self.users.values())):
+        if any(connection.pid != pid for connection in self.open_connections()):
             raise StoreError(
                 f"the pin store {self.path} was open when this process was forked past Python's own os.fork, so SQLite "
                 "cannot lock it here. Open the PinStore after the fork (in uWSGI: lazy-apps = true)"
             )
 
-    def leave(self, user: int) -> None:
-        """Announce that a database has closed the file."""
-        self.users.pop(user, None)
-        if not self.users:
-            self._seen = self._seen_log = ()
-
-    def opened(self) -> None:
-        """Remember which files were opened, where this is the first connection to them; else :meth:`check`.
+    def opened(self, connection: Connection) -> None:
+        """Remember which files a connection has opened. All connections of a process have the same ones.
 
         Raises:
-            StoreError: where they are others than those that this process has open.
+            StoreError: where another connection has others: what one of them writes the other does not read.
         """
-        if not self._seen:
-            self._seen = _identity(self._path)[:3]
-        if not self._seen_log:
-            self._seen_log = _identity(self._log)[:2]
-        self.check()
+        connection.files = self.identity()
+        for other in self.open_connections():
+            if other.files not in ((), connection.files):
+                self._refuse(other.files, connection.files)
 
-    def check_at_times(self) -> None:
+    def check_at_times(self, connection: Connection) -> None:
         """:meth:`check`, where it was not done for half a second: what a look-up waits for each time.
 
         Raises:
             StoreError: as :meth:`check` does.
         """
         now = time.monotonic()
-        if now - self._checked_at > LOOK_EVERY:
-            self.check()
-            self._checked_at = now
+        if now - connection.checked_at > LOOK_EVERY:
+            self.check(connection)
+            connection.checked_at = now
 
-    def check(self) -> None:
-        """Look whether the path still leads to the files that are open; two calls of :func:`os.stat`.
+    def check(self, connection: Connection) -> None:
+        """Look whether the path still leads to the files that the connection has open.
 
         Raises:
-            StoreError: where the file or its log was removed or replaced, or has another name by now.
+            StoreError: where one of them was removed or replaced, or has another name by now.
         """
-        if _identity(self._path)[:3] == self._seen and not self.log_is_lost:
-            return
+        now = self.identity()
+        if now != connection.files:
+            self._refuse(connection.files, now)
+
+    def has_lost(self, connection: Connection) -> bool:
+        """Whether the file is the same and its log is not: what the connection writes nobody else reads."""
+        now = self.identity()
+        return now[:3] == connection.files[:3] and now != connection.files
+
+    def _refuse(self, before: tuple[int, ...], now: tuple[int, ...]) -> None:
         regular_file(self.path)  # a second name has an error of its own
-        what = "its -wal" if self.log_is_lost else "it"
+        what = "it" if before[:3] != now[:3] else "its -wal" if before[3:6] != now[3:6] else "its -shm"
         raise StoreError(
             f"the pin store {self.path} cannot be trusted any more: {what} was removed or replaced while it was in "
             f"use. Stop the programs that use it, and start them again; or, to restore a backup, {put_back(self.path)}"
         )
-
-    @property
-    def log_is_lost(self) -> bool:
-        """Whether the log of the open file was removed or replaced: what SQLite writes then, nobody else reads."""
-        return bool(self._seen_log) and _identity(self._log)[:2] != self._seen_log
-
-
-def _identity(path: str) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - each look-up waits for it
-    except FileNotFoundError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_nlink
 
 
 _files: dict[Path, OpenFile] = {}
@@ -218,8 +238,9 @@ class _Resting(Protocol):
 
 
 _databases: dict[int, weakref.ref[_Resting]] = {}
-# The threads that are about to fork. A set, since adding to it and looking at it are one step each.
-_forking: set[int] = set()
+# One element for each fork that is under way. What changes it is one step of the interpreter each, which no exception
+# of a signal handler can divide.
+_forking: list[None] = []
 
 
 def track(database: _Resting) -> None:
@@ -228,7 +249,7 @@ def track(database: _Resting) -> None:
     _databases[key] = weakref.ref(database, lambda _: _databases.pop(key, None))
 
 
-def _alive() -> Iterator[_Resting]:
+def _open_databases() -> Iterator[_Resting]:
     for reference in tuple(_databases.values()):
         database = reference()
         if database is not None:
@@ -253,28 +274,22 @@ def wait_for_forks(name: str) -> None:
         time.sleep(_PAUSE)
 
 
-def _before_fork() -> None:
-    _forking.add(threading.get_ident())
-    _rest_all()
-
-
-def _after_in_parent() -> None:
-    _forking.discard(threading.get_ident())
-
-
-def _after_in_child() -> None:
-    _forking.clear()
-    for database in _alive():
-        database.renew()
-
-
 @atexit.register
 def _rest_all() -> None:
     """Close what is open: before a fork, and at the end, so that no log is left beside a file."""
-    for database in _alive():
+    for database in _open_databases():
         with contextlib.suppress(OSError, sqlite3.Error):
             database.rest()
 
 
+def _renew_all() -> None:
+    for database in _open_databases():
+        database.renew()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+    # Before a fork the last one that was registered comes first: a fork is announced, and then all is closed.
+    os.register_at_fork(before=_rest_all, after_in_child=_renew_all)
+    os.register_at_fork(
+        before=partial(_forking.append, None), after_in_parent=_forking.pop, after_in_child=_forking.clear
+    )

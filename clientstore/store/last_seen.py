@@ -9,7 +9,7 @@ from typing import Literal
 
 from dynpin.durations import duration
 from dynpin.errors import StoreError
-from dynpin.report import rfc3339
+from dynpin.report import FIRST_SECOND, LAST_SECOND, rfc3339
 
 from .advice import check_command
 from .database import Database
@@ -53,6 +53,8 @@ class LastSeen:
         if seen_at is not None and 0.0 <= now - seen_at < _TICK:
             return
         jump = None if seen_at is None else describe_jump(self._database, seen_at, now)
+        if jump is not None and self._accepted(now):
+            jump = None
         if jump is not None:
             if self._on_jump == "refuse" and seen_at is not None and now > seen_at:
                 raise StoreError(f"{jump}. If it is right:  {_acceptance(self._database.path)}")
@@ -69,6 +71,11 @@ class LastSeen:
         except StoreError as error:
             logger.info("the time could not be written down: %s", error)
 
+    def _accepted(self, now: float) -> bool:
+        """Whether a person has taken this time for right meanwhile, by another process."""
+        kept = read_seen_at(self._database)
+        return kept is not None and 0.0 <= now - kept < _JUMP
+
     def accept(self, now: float) -> None:
         """Take `now` for right."""
         self._at = now
@@ -76,13 +83,17 @@ class LastSeen:
 
     def _keep(self, connection: sqlite3.Connection) -> None:
         """Write it down, inside a transaction."""
-        connection.execute("INSERT OR REPLACE INTO facts VALUES ('seen_at', ?)", (self._at,))
+        connection.execute(
+            "INSERT OR REPLACE INTO facts VALUES ('seen_at', ?)", (None if self._at is None else float(self._at),)
+        )
 
 
 def read_seen_at(database: Database | MemoryDatabase) -> float | None:
     """When the store was last used, as its file has it: seconds since the epoch, UTC, to the hour."""
     rows = database.select("SELECT value FROM facts WHERE name = 'seen_at'")
-    return float(rows[0][0]) if rows else None
+    value = rows[0][0] if rows else None
+    # Anything else is damage, and no reason to refuse.
+    return value if isinstance(value, float) and FIRST_SECOND <= value <= LAST_SECOND else None
 
 
 def describe_jump(database: Database | MemoryDatabase, seen_at: float, now: float) -> str | None:

@@ -22,8 +22,9 @@ _Value = TypeVar("_Value")
 class MemoryDatabase:
     """The same as :class:`~dynpin.clientstore.store.Database`, in the memory of this process.
 
-    One connection reads and writes. It sees its own writes at once; `data_version` does not tell of them, so each write
-    makes a new state.
+    One connection reads and writes. `data_version` does not tell it of its own writes, so each write makes a new state.
+    A look-up may see what is being written, and even what is rolled back then: for as long as the write takes, since
+    the new state has nothing of it.
     """
 
     path = None
@@ -80,6 +81,9 @@ class MemoryDatabase:
         else:
             self._writing.do(lambda: None)
 
+    def rest_later(self) -> None:
+        """Memory stays."""
+
     def close(self) -> None:
         """See :meth:`Database.close`."""
         if not self._closed:
@@ -88,7 +92,8 @@ class MemoryDatabase:
         self._connection.close()
 
     def renew(self) -> None:
-        """In the child of a fork there is nothing to do."""
+        """In the child of a fork the thread is the parent's."""
+        self._writing = WritingThread("the pin store in memory")
 
     def _check_open(self) -> None:
         if self._closed:

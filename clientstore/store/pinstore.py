@@ -40,7 +40,8 @@ _PAGE = 1_000
 class PinStore:
     """The Known Pinned Hosts of a client, kept in one SQLite file that threads and processes share safely.
 
-    What :meth:`note` returns as noted, updated or removed is on the disk. What another process has written is seen by
+    What :meth:`note` returns as noted, updated or removed is on the disk, but for a move of the expiry by less than 1 %
+    of max-age. What another process has written is seen by
     the next look-up. A store may be used across :func:`os.fork`.
 
     Args:
@@ -242,7 +243,10 @@ class PinStore:
             reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
             logger.warning("%s", reason)
             return Noting("ignored", reason, "2.5")
-        return self.database.write(partial(self._note, name, first_header(value), chain, certificates))
+        noting = self.database.write(partial(self._note, name, first_header(value), chain, certificates))
+        if noting.section == "2.3.3":  # a bound was reached; not logged inside the transaction
+            logger.warning("%s", noting.reason)
+        return noting
 
     def preview(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
@@ -274,7 +278,6 @@ class PinStore:
             if all(entry.host != name for entry in entries):
                 refusal = self._bounds.refusal(connection, name, now)
                 if refusal is not None:
-                    logger.warning("%s", refusal)
                     return Noting("ignored", str(refusal), "2.3.3")
             put(connection, [noting.known_host])
         return noting

@@ -63,6 +63,8 @@ def static_entry(
         raise ValueError(f"expires_at of {name} is {expires_at!r}, not a time within the years 1 to 9999")
     if on_expiry not in ("release", "refuse"):
         raise ValueError(f'on_expiry of {name} is "release" or "refuse", not {on_expiry!r}')
+    if report_uri is not None and not isinstance(report_uri, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"the report-uri of {name} is {report_uri!r}, not a text")
     if exact:
         logger.warning(
             "%s is pinned to an exact certificate: its next renewal breaks the pin, even with the same key; "
@@ -76,7 +78,7 @@ def static_entry(
 
 def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHost], origin: str) -> int:
     """See :meth:`dynpin.clientstore.PinStore.preload`."""
-    wanted = {entry.host: replace(entry, origin=origin, source="static") for entry in entries}
+    wanted = {entry.host: replace(_checked(entry), origin=origin, source="static") for entry in entries}
 
     def job(connection: sqlite3.Connection) -> None:
         changes, gone = _preloading(selecting(connection), wanted, origin)
@@ -124,7 +126,7 @@ def merge(
         aside.execute("BEGIN")
         aside.executemany(
             f"INSERT INTO incoming VALUES ({','.join('?' * 12)})",  # noqa: S608
-            (row_of(_capped(entry, now, max_max_age)) for entry in entries),
+            (row_of(_capped(_checked(entry), now, max_max_age)) for entry in entries),
         )
         aside.execute("COMMIT")
         taken = done = 0
@@ -156,6 +158,28 @@ def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], no
     return connection.execute(
         f"INSERT OR REPLACE INTO main.hosts ({COLUMNS}) SELECT {COLUMNS} FROM temp.incoming"  # noqa: S608
     ).rowcount
+
+
+def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
+    """An entry that can be looked up and read again.
+
+    Raises:
+        ValueError: where it cannot be.
+    """
+    times = [entry.noted_at] if entry.expires_at is None else [entry.noted_at, entry.expires_at]
+    sound = (  # whatever the types promise
+        canonical_host(entry.host) == entry.host
+        and not is_ip_literal(entry.host)
+        and type(entry.source) is str
+        and entry.source in ("header", "static")
+        and str(entry.on_expiry) in ("release", "refuse")
+        and all(FIRST_SECOND <= moment <= LAST_SECOND for moment in times)
+        and bool(entry.pins or entry.certificates)
+        and all(len(digest) == 32 for digest in entry.certificates)
+    )
+    if not sound:
+        raise ValueError(f"{entry!r} is not an entry that a store can hold")
+    return entry
 
 
 def _capped(entry: KnownPinnedHost, now: float, max_max_age: int) -> KnownPinnedHost:

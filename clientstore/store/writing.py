@@ -7,8 +7,8 @@ transaction has happened whole or not at all, whatever becomes of the one who wa
 from __future__ import annotations
 
 import _thread
-import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,9 +30,9 @@ _PAUSE = 0.001
 class _Task(Generic[_Value]):
     """One thing to do, and what came of it."""
 
-    def __init__(self, act: Callable[[], _Value]) -> None:
+    def __init__(self, act: Callable[[], _Value], patience: float) -> None:
         self.act = act
-        self.due = time.monotonic() + PATIENCE
+        self.due = time.monotonic() + patience
         # A plain lock is taken and released in one step each. Event and Future hold a lock of their own for a while,
         # and what a signal handler raises then would leave it locked.
         self.done = threading.Lock()
@@ -44,7 +44,7 @@ class _Task(Generic[_Value]):
         """Do it, and tell the one who waits."""
         try:
             if time.monotonic() > self.due:
-                self.error = StoreError(f"{name} is busy: another write has held it for {PATIENCE:g} s; try again")
+                self.error = StoreError(f"{name} is busy: other writes are taking long; try again")
             else:
                 self.result.append(self.act())
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
@@ -62,24 +62,23 @@ class WritingThread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._pid = 0
-        self._tasks: queue.SimpleQueue[_Task[Any]]
-        self._working: threading.Lock
-        self._renew()
+        self._tasks: queue.SimpleQueue[_Task[Any]] = queue.SimpleQueue()
+        self._working = threading.Lock()
+        self._thread = 0
 
-    def _renew(self) -> None:
-        """In the child of a fork the thread, its tasks and its lock are the parent's."""
-        if self._pid != os.getpid():
-            self._tasks, self._working = queue.SimpleQueue(), threading.Lock()
-            self._pid = os.getpid()
-
-    def do(self, act: Callable[[], _Value]) -> _Value:
+    def do(self, act: Callable[[], _Value], *, patience: float = PATIENCE) -> _Value:
         """Have it done, and return what it returns, or raise what it raises.
 
+        Args:
+            act: what to do.
+            patience: how long it may wait behind other tasks, in seconds.
+
         Raises:
-            StoreError: where it is not done within ten seconds; or not begun within one, as other tasks take long.
+            StoreError: where it is not done within ten seconds; or not begun in time, as other tasks take long.
         """
-        task = _Task(act)
+        if self._thread == threading.get_ident():
+            raise StoreError(f"{self._name} cannot be used out of its own transaction, by a log handler for example")
+        task = _Task(act, patience)
         self._give(task)
         if not task.done.acquire(timeout=_LONGEST):
             raise StoreError(f"{self._name}: the disk did not answer for {_LONGEST:g} s; see what holds it up")
@@ -89,7 +88,7 @@ class WritingThread:
 
     def do_later(self, act: Callable[[], object]) -> None:
         """Have it done, and do not wait. What it raises is lost, so it must tell of it."""
-        self._give(_Task(act))
+        self._give(_Task(act, float("inf")))
 
     def rests(self) -> bool:
         """Wait, while a fork is under way, until the thread does nothing; False where that takes five seconds."""
@@ -101,16 +100,18 @@ class WritingThread:
         return True
 
     def _give(self, task: _Task[Any]) -> None:
-        self._renew()
         self._tasks.put(task)
         # Who holds the lock looks for tasks again after it has released it.
         if not self._working.locked():
             self._start()
 
     def _start(self) -> None:
+        if sys.is_finalizing():  # a thread would not run any more
+            self._work()
+            return
         try:
             _thread.start_new_thread(self._work, ())
-        except RuntimeError:  # the interpreter is going down
+        except RuntimeError:  # the interpreter is going down, or the system has no thread to give
             self._work()
 
     def _work(self) -> None:
@@ -118,6 +119,7 @@ class WritingThread:
             if not self._working.acquire(blocking=False):
                 return
             try:
+                self._thread = threading.get_ident()
                 # Looked at while the lock is held: a thread that forks says so first, and then waits for the lock.
                 while not fork_under_way():
                     try:
@@ -126,6 +128,7 @@ class WritingThread:
                         break
                     task.do(self._name)
             finally:
+                self._thread = 0
                 self._working.release()
             if fork_under_way():
                 time.sleep(_PAUSE)
