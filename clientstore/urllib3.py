@@ -28,7 +28,7 @@ from .store import PinStore
 __all__ = ["ManagerOptions", "PinnedPools", "note_responses", "pinned_pool_manager"]
 
 _VERSIONS = ("ssl_version", "ssl_minimum_version", "ssl_maximum_version")
-# What urllib3 loads into the context of a connection when it connects, whoever else uses that context.
+# What urllib3 loads into the context of a connection when it connects, even where others use that context.
 _LOADED = ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file", "key_file", "key_password")
 _OF_A_SITE = ("cert_file", "key_file", "key_password")
 # A program may ask with many client certificates, or renew them: the contexts that were used last are kept.

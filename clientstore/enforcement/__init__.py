@@ -2,10 +2,11 @@
 
 from .chains import unverified_chain, verified_chain
 from .contexts import guard
-from .decision import Enforcement, Handshake, OnMismatch, Peer, Pins, PrivateRoots, Proof, Reporter, request_site
+from .decision import Enforcement, Handshake, OnMismatch, Peer, Pins, PrivateRoots, Proof, Reporter
 from .explain import Explanation, explain_violation
 from .guards import ObjectGuard, SocketGuard, peer_of
 from .roots import refuse_bundle, refuse_certificate, refuse_setting, same_roots
+from .site import request_site
 from .violations import pin_violation
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import cast
 from dynpin.errors import UnenforceableContext
 
 from .chains import add_option, is_context
-from .decision import Enforcement
+from .decision import Enforcement, Handshake, Proof
 from .guards import ObjectGuard, SocketGuard, listen_for_names
 
 __all__ = ["guard"]
@@ -105,12 +105,24 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_context(target) else target
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
-        inside.sslsocket_class, inside.sslobject_class = target.sslsocket_class, target.sslobject_class
+        # Not by the caller's own decision, which opens the store: a server must be able to enforce before it forks.
+        seen = {"dynpin_enforcements": (_Seen(),)}
+        inside.sslsocket_class = type("Probe", (target.sslsocket_class,), seen)
+        inside.sslobject_class = type("Probe", (target.sslobject_class,), seen)
         if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):
             raise _unenforceable(context, "its handshake is not seen")
     except (TypeError, AttributeError, KeyError) as error:
         raise _unenforceable(context, f"its handshake fails ({error})") from None
     _probed.add(guards)
+
+
+class _Seen:
+    """A decision that lets all pass, and by that is seen to be asked."""
+
+    reporter = None
+
+    def check(self, handshake: Handshake) -> Proof:
+        return Proof(handshake.name or "")
 
 
 def _bare(made: type) -> str:

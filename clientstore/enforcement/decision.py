@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from .certified import hosts_named, proves
 from .chains import Certificate, der
 from .explain import explain_unverified, explain_violation
 from .roots import public_roots_of_certifi
+from .site import port_of_request
 
 __all__ = [
     "Enforcement",
@@ -31,10 +31,9 @@ __all__ = [
     "PrivateRoots",
     "Proof",
     "Reporter",
-    "request_site",
 ]
 
-# The error says it all to whoever catches it; a record is for programs that ask for one.
+# The error says it all to the one who catches it; a record is for programs that ask for one.
 logger = logging.getLogger("dynpin.clientstore")
 logger.addHandler(logging.NullHandler())
 
@@ -42,10 +41,6 @@ PrivateRoots = Literal["enforce", "bypass"]
 OnMismatch = Literal["refuse", "report"]
 _Read = TypeVar("_Read")
 _REMEMBERED_NAMES = 256
-
-# Host and port of the request that is being sent. Behind CONNECT, and for an SSLObject, the peer's address is not the
-# site's, so only an adapter can tell; where none has, the report says that the port is unknown.
-request_site: ContextVar[tuple[str, int] | None] = ContextVar("dynpin_request_site", default=None)
 
 
 class Looked(Protocol):
@@ -239,7 +234,7 @@ class Enforcement:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             # Not before: a server that forks its workers must be able to enforce first, and to open nothing.
-            getattr(self.reporter, "resume", lambda: None)()
+            self._resume_reports()
         try:
             return self._check(handshake)
         except PinValidationError as violation:
@@ -252,6 +247,12 @@ class Enforcement:
             if self.on_mismatch == "report":
                 return Proof(handshake.name or "")
             raise
+
+    def _resume_reports(self) -> None:
+        try:
+            getattr(self.reporter, "resume", lambda: None)()
+        except Exception:  # nothing of a report may reach the caller
+            logger.exception("reports of earlier violations cannot be sent")
 
     def _remembered(self, handshake: Handshake) -> Proof | None:
         """What passed before and does again: same name, same chain, same state of the store, nothing expired."""
@@ -354,7 +355,7 @@ class Enforcement:
         try:
             report = build_report(
                 host=validation.host,
-                port=_port(validation.host),
+                port=port_of_request(validation.host),
                 known_host=known,
                 served=handshake.served(),
                 validated=proof.validated,
@@ -383,15 +384,6 @@ def _canonical(name: str | None) -> str:
             f"no pins can be looked up for this TLS connection: {error}. No request was sent. Connect by host name, "
             "with server_hostname set."
         ) from None
-
-
-def _port(host: str) -> int | None:
-    """The port of the request, where it is this host's: on the way to a site a proxy has a handshake of its own."""
-    site = request_site.get()
-    try:
-        return site[1] if site is not None and canonical_host(site[0]) == host else None
-    except InvalidHost:
-        return None
 
 
 # By certificate: a chain that was never seen has mostly issuers that were.

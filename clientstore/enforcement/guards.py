@@ -92,9 +92,11 @@ class _Guard:
 
     def dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
         """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
-        tls = inner(connection)
-        if self.dynpin_proof is not None or tls is None:
+        if self.dynpin_proof is not None:
             return
+        tls = inner(connection)
+        if tls is None:  # shut down by another thread meanwhile: ssl would pass bytes on as they are
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         proof: Proof | None = None
         handshake = Handshake(
             asked=self.dynpin_asked,

@@ -57,7 +57,10 @@ def refuse_setting(name: str) -> NoReturn:
 
 
 def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context that trusts what `context` trusts, or the system's roots, and shows no client certificate."""
+    """A context with the roots that `context` has loaded, or the system's, and with no client certificate.
+
+    Roots that a context looks up in a folder are not among them, and neither are lists of revoked certificates.
+    """
     try:
         roots = [] if context is None else context.get_ca_certs(binary_form=True)
     except NotImplementedError:
@@ -67,7 +70,7 @@ def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:
         return ssl.create_default_context()
     fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     fresh.load_verify_locations(cadata=b"".join(roots))
-    fresh.verify_flags = context.verify_flags
+    fresh.verify_flags = context.verify_flags & ~(ssl.VERIFY_CRL_CHECK_LEAF | ssl.VERIFY_CRL_CHECK_CHAIN)
     fresh.minimum_version = context.minimum_version
     return fresh
 

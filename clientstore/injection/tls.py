@@ -1,6 +1,6 @@
 """The hooks on ``ssl.SSLContext``: a context is hardened at the moment at which it makes a client connection.
 
-Then its classes are what they are, whoever has set them and wherever: on the context, on a subclass, on the context
+Then its classes are what they are, wherever they were set: on the context, on a subclass, on the context
 inside of truststore's. A class attribute of ``ssl.SSLContext`` would be passed over by all of these, and would change
 the connections that a server accepts; a hook on construction would miss the contexts that exist.
 """

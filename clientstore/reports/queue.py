@@ -29,7 +29,7 @@ from .table import (
     claim,
     full_since,
     insert,
-    settle,
+    record_attempt,
     waiting,
 )
 
@@ -104,28 +104,18 @@ class ReportQueue:
         if refusal is not None:
             logger.info("no report about %s is sent: %s", report.hostname, refusal)
             return "declined"
-        added = self.store.database.write(partial(self._insert, report, report_uri))
-        if added == "queued" and self.background:
-            self.start()
-        return added
+        return self.store.database.write(partial(self._insert, report, report_uri))
 
     def add_soon(self, report: Report, report_uri: str) -> None:
         """:meth:`add` for an event loop's thread: the report is written in the background, and not waited for."""
-
-        def job(connection: sqlite3.Connection) -> None:
-            try:
-                added = self._insert(report, report_uri, connection)
-            except Exception:
-                logger.exception("the report about %s could not be kept", report.hostname)
-                raise
-            if added == "queued" and self.background:
-                self.start()  # it waits for this transaction
-
         if self._refusal(report.hostname, report.noted_hostname or report.hostname, report_uri) is None:
-            self.store.database.write_later(job)
+            self.store.database.write_later(partial(self._insert, report, report_uri))
 
     def _insert(self, report: Report, report_uri: str, connection: sqlite3.Connection) -> Added:
-        return insert(connection, report, report_uri, self.store.clock())
+        added = insert(connection, report, report_uri, self.store.clock())
+        if added == "queued" and self.background:
+            self._begin()  # it waits for this transaction
+        return added
 
     def _refusal(self, host: str, noted_host: str, report_uri: str) -> str | None:
         """Why a report is never sent there, or None."""
@@ -192,7 +182,7 @@ class ReportQueue:
 
                 post = Post(self.store, self.context, self.timeout)
             failure = post(report.report_uri, report.body)
-            deliveries.append(self._settle(report, failure))
+            deliveries.append(self._record(report, failure))
         return deliveries
 
     def _claim(self, tried: set[int], early: bool) -> QueuedReport | None:
@@ -209,8 +199,10 @@ class ReportQueue:
 
         return self.store.database.write(job)
 
-    def _settle(self, report: QueuedReport, failure: str | None) -> Delivery:
-        delivery = self.store.database.write(lambda connection: settle(connection, report, failure, self.store.clock()))
+    def _record(self, report: QueuedReport, failure: str | None) -> Delivery:
+        delivery = self.store.database.write(
+            lambda connection: record_attempt(connection, report, failure, self.store.clock())
+        )
         if failure is not None:
             logger.info("the report about %s was not taken by %s: %s", report.host, report.report_uri, failure)
         return delivery
@@ -226,7 +218,7 @@ class ReportQueue:
 
     def _sendable(self, select: Select, until: float) -> Iterator[tuple[int, float]]:
         """The number and the time of each report that is due by then and may be sent, in the order of sending."""
-        for report_id, next_attempt_at, host, noted_host, report_uri in waiting(select, until):
+        for report_id, next_attempt_at, host, noted_host, report_uri in waiting(select, until, self.store.clock()):
             if self._refusal(host, noted_host, report_uri) is None:
                 yield report_id, next_attempt_at
 
@@ -234,6 +226,10 @@ class ReportQueue:
 
     def start(self) -> None:
         """Have a daemon thread of this process send what is in the queue; it ends when nothing waits any more."""
+        # On the store's thread, where no signal handler raises: a lock that is left locked would hang a handshake.
+        self.store.database.write_later(lambda _: self._begin())
+
+    def _begin(self) -> None:
         with self._lock:
             self._wake.set()
             if self._thread is not None and self._thread.is_alive():

@@ -24,7 +24,7 @@ __all__ = [
     "claim",
     "full_since",
     "insert",
-    "settle",
+    "record_attempt",
     "waiting",
 ]
 
@@ -37,7 +37,7 @@ _REPEAT_AFTER = _RATE_WINDOW = _HOUR
 # The waiting time doubles from the first to the second, and a report is given up at either of the other two.
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 60.0, 6 * _HOUR
 _MAX_ATTEMPTS, _MAX_AGE = 20, 7 * 24 * _HOUR
-# How long a report that was claimed is left to whoever claimed it, who may have died.
+# How long a claim lasts: the process that made it may have died.
 _LEASE = 300.0
 # One attacker can show any number of chains, and who has a domain has any number of hosts. So a full share drops the
 # oldest report of whatever has the most, and the newest of each host goes first.
@@ -154,7 +154,7 @@ def all_reports(select: Select) -> list[QueuedReport]:
     return [QueuedReport(*row) for row in select(f"{_SELECT} ORDER BY id", ())]
 
 
-def waiting(select: Select, until: float) -> list[tuple[int, float, str, str, str]]:
+def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, str, str, str]]:
     """Id, next attempt, host, noted host and report-uri of each report that is due by then, in the order of sending.
 
     The newest of each host comes first, and of those the newest of each domain, so that noise holds up nobody else.
@@ -163,9 +163,10 @@ def waiting(select: Select, until: float) -> list[tuple[int, float, str, str, st
     return select(
         "SELECT id, next_attempt_at, host, noted_host, report_uri FROM (SELECT *, row_number() OVER"
         " (PARTITION BY domain, turn ORDER BY id DESC) AS domain_turn FROM (SELECT *, row_number() OVER"
-        " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?))"
-        " ORDER BY turn, domain_turn, id DESC",
-        (until,),
+        " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?"
+        # Further away than any wait is a time that was set by a clock which was wrong.
+        " OR next_attempt_at > ?)) ORDER BY turn, domain_turn, id DESC",
+        (until, now + _LONGEST_BACKOFF),
     )
 
 
@@ -190,7 +191,7 @@ def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedR
     return QueuedReport(*row)
 
 
-def settle(connection: sqlite3.Connection, report: QueuedReport, failure: str | None, now: float) -> Delivery:
+def record_attempt(connection: sqlite3.Connection, report: QueuedReport, failure: str | None, now: float) -> Delivery:
     """Keep what came of the attempt for which a report was claimed; `failure` is None where it was taken."""
     attempts = report.attempts + 1
     next_attempt_at: float | None = None

@@ -193,8 +193,7 @@ class Database:
             self._made.append(weakref.ref(connection))
             try:
                 connection.execute(_FIRST_READ).fetchall()  # SQLite opens the log now
-                if os.path.samestat(before, self.path.stat()):
-                    self._file.opened(connection)
+                if self._file.opened(connection, before):
                     return connection
                 connection.close()
             except BaseException:

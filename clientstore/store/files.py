@@ -175,16 +175,19 @@ class OpenFile:
                 "cannot lock it here. Open the PinStore after the fork (in uWSGI: lazy-apps = true)"
             )
 
-    def opened(self, connection: Connection) -> None:
-        """Remember which files a connection has opened. All connections of a process have the same ones.
+    def opened(self, connection: Connection, before: os.stat_result) -> bool:
+        """Remember which files a connection has opened; False where the file was replaced since `before`.
 
         Raises:
             StoreError: where another connection has others: what one of them writes the other does not read.
         """
         connection.files = self.identity()
+        if connection.files[:2] != (before.st_dev, before.st_ino):
+            return False
         for other in self.open_connections():
             if other.files not in ((), connection.files):
                 self._refuse(other.files, connection.files)
+        return True
 
     def check_at_times(self, connection: Connection) -> None:
         """:meth:`check`, where it was not done for half a second: what a look-up waits for each time.

@@ -33,8 +33,7 @@ __all__ = ["PinStore"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-_CACHED_NAMES = 4096
-_PAGE = 1_000
+_CACHED_NAMES, _PAGE = 4096, 1_000
 
 
 class PinStore:

@@ -21,7 +21,7 @@ import trustme
 
 from dynpin import Pin, PinValidationError, UnenforceableContext
 from dynpin.clientstore import PinStore, enforce, peer_of
-from dynpin.clientstore.enforcement.decision import request_site
+from dynpin.clientstore.enforcement import request_site
 from dynpin.clientstore.enforcement.guards import OBJECT_IO, SOCKET_IO
 from dynpin.lab.network import TLSServer
 from dynpin.report import Report
