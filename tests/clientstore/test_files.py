@@ -7,17 +7,21 @@ import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dynpin import Pin, StoreError
-from dynpin.clientstore import PinStore
+from dynpin import KnownPinnedHost, Pin, StoreError
+from dynpin.clientstore import PinStore, enforce
+from dynpin.clientstore.store import check
 from tests.environments import ROOT
 
 LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
@@ -53,6 +57,10 @@ def remove_log(file: Path) -> None:
     beside(file, "-wal").unlink()
 
 
+def remove_index(file: Path) -> None:
+    beside(file, "-shm").unlink()
+
+
 def replace_log(file: Path) -> None:
     shutil.copy(beside(file, "-wal"), beside(file, "-copy"))
     beside(file, "-copy").replace(beside(file, "-wal"))
@@ -79,7 +87,7 @@ def copy_by_the_program(file: Path) -> None:
     pin_elsewhere(file, "other.test")
 
 
-CHANGES = [remove_log, replace_log, remove_file, replace_file, link_file, copy_by_the_program]
+CHANGES = [remove_log, remove_index, replace_log, remove_file, replace_file, link_file, copy_by_the_program]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -197,6 +205,66 @@ def test_another_programs_database_is_refused_and_untouched(file: Path, mode: st
         PinStore(file)
     assert file.read_bytes() == before
     assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def test_a_backup_that_is_not_in_wal_mode_is_taken_and_survives_a_kill(file: Path) -> None:
+    with PinStore(file.with_name("old.sqlite")) as store:
+        store.pin("bank.test", [LEAF])
+        with contextlib.closing(sqlite3.connect(store.path)) as other:
+            other.execute(f"VACUUM INTO '{file}'")
+    script = IN_ANOTHER_PROCESS.replace("store.pin(", "__import__('threading').get_ident(); store.pin(")
+    subprocess.run([sys.executable, "-c", script + "    __import__('os')._exit(0)", str(file), "b.test"], check=True)
+    with PinStore(file) as store:
+        assert {known.host for known in store.hosts()} == {"bank.test", "b.test"}
+        assert store.database.select("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_enforcing_opens_nothing_so_that_a_server_can_fork_its_workers(file: Path) -> None:
+    with PinStore(file) as store:
+        before = sorted(path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists())
+        enforce(ssl.create_default_context(), store)
+        after = sorted(path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists())
+    assert not [path for path in after if path.parent == file.parent]
+    assert after == before
+
+
+@pytest.mark.parametrize("value", ["NULL", "'yesterday'", "x'00'", "1e300", "9e999"])
+def test_a_last_time_that_is_damaged_refuses_nothing(file: Path, value: str) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+        store.database.write(lambda connection: connection.execute(f"UPDATE facts SET value = {value}"))
+    with PinStore(file) as store:
+        assert not store.validate("bank.test", [OTHER]).ok
+    assert check(file, 1_800_000_000.0) == []
+
+
+def test_a_file_whose_schema_has_a_damaged_letter_is_damage(file: Path) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"CREATE TABLE facts", b"CREATE TABLE f\xffcts"))
+    with pytest.raises(StoreError, match="--repair"):
+        PinStore(file)
+    assert check(file, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "BANK.Test"},
+        {"host": "127.0.0.1"},
+        {"expires_at": float("nan")},
+        {"noted_at": float("inf")},
+        {"source": "elsewhere"},
+        {"pins": ()},
+    ],
+)
+def test_what_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
+    entry = replace(KnownPinnedHost("bank.test", (LEAF,), False, None, 1e9, 2e9), **change)
+    with PinStore(file) as store:
+        with pytest.raises(ValueError, match="not an entry that a store can hold"):
+            store.merge([entry])
+        assert store.hosts() == []
 
 
 def test_a_hard_link_is_refused_and_a_symbolic_one_followed(file: Path) -> None:

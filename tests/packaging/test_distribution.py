@@ -77,7 +77,7 @@ def sources(checkout: Path) -> set[str]:
     for package in (checkout / "dynpin", *(checkout / folder for folder in LINKS.values())):
         prefix = next((link for link, folder in LINKS.items() if folder == package.name), "dynpin")
         wanted |= {f"{prefix}/{file.relative_to(package)}" for file in package.rglob("*") if file.is_file()}
-    assert {"dynpin/pins.py", "dynpin/clientstore/store.py"} <= wanted
+    assert {"dynpin/pins.py", "dynpin/clientstore/store/pinstore.py"} <= wanted
     return wanted
 
 
