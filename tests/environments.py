@@ -21,6 +21,7 @@ __all__ = [
     "ROOT",
     "dependencies",
     "descriptors_of",
+    "green_environment",
     "made_once",
     "niquests_environment",
     "proxy_environment",
@@ -109,6 +110,11 @@ def niquests_environment() -> Path:
     return _environment_with("niquests", "niquests>=3.15", *dependencies())
 
 
+def green_environment() -> Path:
+    """The `bin` of an environment with gevent and eventlet: what patches sockets patches eventlet's wherever it is."""
+    return _environment_with("green", "gevent>=24", "eventlet>=0.36", *dependencies())
+
+
 def proxy_environment() -> Path:
     """The `bin` of an environment with mitmproxy, and with the command `dynpin` of this checkout."""
     bin_folder = _environment_with("proxy", *dependencies(), *dependencies("proxy"))
@@ -140,5 +146,5 @@ def descriptors_of(path: Path) -> int:
 
 if __name__ == "__main__":
     # Ahead of the tests: python -m tests.environments
-    for make in (niquests_environment, proxy_environment):
+    for make in (niquests_environment, green_environment, proxy_environment):
         print(make())

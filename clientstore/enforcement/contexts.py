@@ -18,6 +18,12 @@ __all__ = ["guard"]
 _PROBE = "probe.invalid"
 # Ciphers that need no certificate, for the handshake of the probe alone: TLS 1.2 and anonymous.
 _ANONYMOUS = "AECDH:@SECLEVEL=0"
+# What replaces the classes of ssl and socket, and how it leaves them. gevent's sockets under ssl's own classes do not
+# work, pins or not, so ssl must be there before they are.
+_GREEN = {
+    "gevent": "import ssl, and then call gevent.monkey.patch_all(ssl=False)",
+    "eventlet": "call eventlet.monkey_patch(socket=False)",
+}
 # The pairs of classes whose handshake was seen to be checked.
 _probed: set[tuple[str, str]] = set()
 
@@ -185,12 +191,15 @@ def _pass_on(far: socket.socket, to_server: ssl.MemoryBIO) -> None:
 
 
 def _unenforceable(context: ssl.SSLContext, why: str) -> UnenforceableContext:
-    maker = type(context).__module__.partition(".")[0]
-    if maker in ("gevent", "eventlet") or "gevent" in sys.modules or "eventlet" in sys.modules:
-        return UnenforceableContext(
-            f"pins cannot be enforced on the sockets that gevent or eventlet put in the place of ssl's: {why}. Leave "
-            "ssl unpatched (gevent: monkey.patch_all(ssl=False)), or make the pinned requests in a process of their own"
-        )
+    kinds = (type(context), ssl.SSLContext, ssl.SSLSocket, socket.socket)
+    for kind in kinds:
+        name = kind.__module__.partition(".")[0]
+        if name in _GREEN:
+            return UnenforceableContext(
+                f"pins cannot be enforced on the sockets that {name} puts in the place of ssl's: {why}. What works: "
+                f"{_GREEN[name]} (a TLS connection then has its whole thread wait); or make the pinned requests in a "
+                "process of their own"
+            )
     return UnenforceableContext(
         f"pins cannot be enforced on {type(context).__module__}.{type(context).__name__}: {why}; use "
         "ssl.create_default_context()"

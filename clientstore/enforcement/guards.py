@@ -287,7 +287,7 @@ def _proof_of(session: ssl.SSLSession) -> Proof | None:
 
 def _session_property(base: type) -> property:
     """`session`, which has to be read before a session can be resumed: what its handshake proved is remembered then."""
-    inherited: property = vars(base)["session"]
+    inherited: property = getattr(base, "session")  # noqa: B009 - eventlet's class inherits it
 
     def read(self: SocketGuard | ObjectGuard) -> ssl.SSLSession | None:
         session: ssl.SSLSession | None = inherited.__get__(self)
