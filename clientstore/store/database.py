@@ -297,7 +297,7 @@ class Database:
         version_of(self.path)
         if not self.read_only:
             # A backup by VACUUM INTO is not in WAL mode; one whose program was killed has a journal to roll back.
-            with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", PATIENCE, uri=True)) as connection:
+            with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", timeout=PATIENCE, uri=True)) as connection:
                 connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
     # -- closing ----------------------------------------------------------------------------------------------------
