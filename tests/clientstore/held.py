@@ -74,7 +74,7 @@ class WatchedStore(PinStore):
         return steps
 
 
-def open_files(name: str) -> list[str]:
-    """The open descriptors of this process whose files have this in their path."""
+def open_files(path: str) -> list[str]:
+    """The open descriptors of this process of this file, and of those beside it whose names begin alike."""
     found = [link.readlink() for link in list(Path("/proc/self/fd").iterdir()) if link.is_symlink()]
-    return [str(target) for target in found if name in str(target)]
+    return [str(target) for target in found if str(target).startswith(path)]

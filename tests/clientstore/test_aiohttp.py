@@ -533,8 +533,8 @@ def test_sessions_that_are_closed_leave_no_file_open(world: World, monkeypatch: 
         for connector in connectors:
             async with pinned_session(connector=connector) as session:
                 assert await get(session, world.site.url(HOST)) == 200
-                assert open_files("own.sqlite")
-        assert open_files("own.sqlite") == []
+                assert open_files(str(world.folder / "own.sqlite"))
+        assert open_files(str(world.folder / "own.sqlite")) == []
 
     asyncio.run(main())
     with PinStore() as store:
