@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from dynpin.errors import InvalidHost, StoreError, UnenforceableContext
@@ -15,6 +16,7 @@ from .store import PinStore
 __all__ = ["Names", "host_of_field", "is_for", "refuse_assert_hostname"]
 
 
+@lru_cache(maxsize=256)
 def host_of_field(value: str) -> str:
     """The host that a Host field names, without its port (RFC 9110 §7.2); empty where it names none."""
     try:
@@ -77,8 +79,11 @@ class Names:
         Raises:
             PinValidationError: nothing may be sent; or in the ``on_mismatch="report"`` mode nothing is raised.
         """
+        others = {_canonical(name) for name in asked if name and name != verified}  # mostly none
+        if not others:
+            return
         proved = _canonical(verified or "")
-        for name in {_canonical(name) for name in asked} - {proved, ""}:
+        for name in others - {proved, ""}:
             if self._may_be_pinned(name):
                 self._enforcement.check(
                     Handshake(
