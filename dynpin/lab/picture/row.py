@@ -164,8 +164,10 @@ class Row:
             yield Rect(Box(start, top + 0.5, end, top + each - 0.5), fill=self._cast.sign(pin).color)
         if held.last is not None and held.last <= self._columns[-1].index:
             yield Line(((end, y - BAND / 2 - 2), (end, y + BAND / 2 + 2)), stroke="ink", width=2.5)
+        # The words of the next column begin there.
+        room = min([end, *(column.x + 14 for column in self._columns if column.x > start)])
         for number, pin in enumerate(held.pins):
-            if start + _BADGE * (number + 1) < end:
+            if start + _BADGE * (number + 1) < room:
                 yield from badge(self._cast.sign(pin), start + 14 + number * _BADGE, y, 8)
 
     def _visit(self, column: Column, event: Event) -> Iterator[Mark]:
