@@ -45,6 +45,15 @@ class PinOptions(TypedDict, total=False):
     allow_renegotiation: bool
 
 
+# The first one is the default. A misspelt word must not mean the opposite.
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "on_mismatch": ("refuse", "report"),
+    "private_roots": ("enforce", "bypass"),
+    "reporter": ("all", "same-domain", "off"),
+    "allow_renegotiation": (False, True),
+}
+
+
 class Harden(Protocol):
     """:func:`enforce` with the store and the options of one client."""
 
@@ -106,6 +115,14 @@ def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool 
     unknown = sorted(options.keys() - PinOptions.__annotations__.keys())
     if unknown:
         raise TypeError(f"there is no option {', '.join(unknown)}; there are {', '.join(PinOptions.__annotations__)}")
+    for name, allowed in _CHOICES.items():
+        value = options.get(name, allowed[0])
+        if name == "reporter" and not isinstance(value, str):
+            continue  # one of the caller's own, or None
+        if value not in allowed or type(value) is not type(allowed[0]):
+            raise ValueError(f"{name} is {' or '.join(map(repr, allowed))}, not {value!r}")
+    if not callable(options.get("on_violation") or print):
+        raise TypeError(f"on_violation is a function, not {options.get('on_violation')!r}")
     public_roots = options.get("public_roots")
     public = None if public_roots is None else frozenset(public_roots)
     reporter = options.get("reporter", "all")

@@ -18,7 +18,7 @@ from dynpin.validation import Validation, validate
 
 from .certified import hosts_named, proves
 from .chains import Certificate, der
-from .explain import explain_unverified, explain_violation
+from .explain import NOT_SENT, explain_unverified, explain_violation
 from .roots import public_roots_of_certifi
 from .site import port_of_request
 
@@ -237,7 +237,8 @@ class Enforcement:
             self._resume_reports()
         try:
             return self._check(handshake)
-        except PinValidationError as violation:
+        except PinValidationError as error:
+            violation = _audited(error) if self.on_mismatch == "report" else error
             logger.error("Pin Validation failed: %s", violation, extra={"host": handshake.name})  # noqa: TRY400 - it is raised
             if self.on_violation is not None:
                 try:
@@ -320,7 +321,7 @@ class Enforcement:
         for name in (host, asked):
             if not is_ip_literal(name) and self._look_up(name).known_host is not None:
                 raise PinValidationError(
-                    f"{name} is pinned, but TLS has verified {host} where {asked} was asked for. No request was sent. "
+                    f"{name} is pinned, but TLS has verified {host} where {asked} was asked for. {NOT_SENT} "
                     f"Ask for the name that you mean in its ASCII form: {asked} or {host}"
                 )
         return Proof(host)
@@ -339,7 +340,7 @@ class Enforcement:
             return read()
         except StoreError as error:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
-            raise PinValidationError(f"the pins of {host} cannot be read, so no request was sent: {error}") from error
+            raise PinValidationError(f"the pins of {host} cannot be read. {NOT_SENT} {error}") from error
 
     def _explained(self, validation: Validation, known: KnownPinnedHost, proof: Proof, now: float) -> str:
         try:
@@ -376,12 +377,17 @@ class Enforcement:
         return proof.validated[-1] not in self.public_roots
 
 
+def _audited(error: PinValidationError) -> PinValidationError:
+    text = str(error).replace(NOT_SENT, "This is an audit: the request is sent all the same.")
+    return PinValidationError(text, validation=error.validation, report=error.report)
+
+
 def _canonical(name: str | None) -> str:
     try:
         return canonical_host(name or "")
     except InvalidHost as error:
         raise PinValidationError(
-            f"no pins can be looked up for this TLS connection: {error}. No request was sent. Connect by host name, "
+            f"no pins can be looked up for this TLS connection: {error}. {NOT_SENT} Connect by host name, "
             "with server_hostname set."
         ) from None
 

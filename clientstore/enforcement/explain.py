@@ -15,7 +15,10 @@ from dynpin.validation import Validation
 
 from ..store import forget_command
 
-__all__ = ["Explanation", "explain_unverified", "explain_violation"]
+__all__ = ["NOT_SENT", "Explanation", "explain_unverified", "explain_violation"]
+
+# What every refusal says. With client certificates TLS itself has shown yours by then.
+NOT_SENT = "No request was sent."
 
 
 class _Store(Protocol):
@@ -79,13 +82,13 @@ def explain_violation(
     else:
         origin = f"noted {age} ago from {by}, {until}"
     if known.is_expired(now):
-        meaning = "They were set to refuse the host from then on. No request was sent."
+        meaning = f"They were set to refuse the host from then on. {NOT_SENT}"
         way_out = "Get the new pins, or give these up"
     elif known.certificates:
-        meaning = "This is an attack, or the site has renewed its certificate. No request was sent."
+        meaning = f"This is an attack, or the site has renewed its certificate. {NOT_SENT}"
         way_out = "If you know that the new certificate is right"
     else:
-        meaning = "This is an attack, or the site changed its key without a backup pin. No request was sent."
+        meaning = f"This is an attack, or the site changed its key without a backup pin. {NOT_SENT}"
         way_out = "If you know that the new key is right"
     in_memory = isinstance(store.path, str)
     return Explanation(
@@ -106,7 +109,7 @@ def explain_unverified(validation: Validation, cause: str, store: _Store) -> str
     host = validation.host if known is None else known.host
     return (
         f"{validation.host} is pinned, but {cause}.\n"
-        "  A chain that was not verified proves nothing, so its pins cannot be checked. No request was sent.\n"
+        f"  A chain that was not verified proves nothing, so its pins cannot be checked. {NOT_SENT}\n"
         "  Turn certificate and host name verification on again for this connection,\n"
         f"  or give up the pins:  {_removal(host, store)}"
     )

@@ -344,8 +344,10 @@ class Database:
         if not self._closed:
             try:
                 self.rest()
-            finally:
+            except (OSError, sqlite3.Error):
                 self._closed = True
+                raise
+            self._closed = True  # where a signal's exception comes before, it can be closed again
 
     def renew(self) -> None:
         """Begin anew in the child of a fork: the pool is the parent's."""
