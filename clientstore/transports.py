@@ -300,8 +300,11 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
         how["verify"] = library.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
 
     def admitted(option: str, given: Any) -> Any:  # noqa: ANN401 - the library's transports
-        if given is None or isinstance(
-            given, (made, library.MockTransport, library.ASGITransport, library.WSGITransport)
+        # A double of a class of the user's own may pass requests on.
+        if (
+            given is None
+            or isinstance(given, made)
+            or type(given) in (library.MockTransport, library.ASGITransport, library.WSGITransport)
         ):
             return given
         if isinstance(given, (library.HTTPTransport, library.AsyncHTTPTransport)):
@@ -311,7 +314,10 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
             )
         # One that retries or caches has another one inside.
         kind = library.BaseTransport if issubclass(made, library.BaseTransport) else library.AsyncBaseTransport
-        inside = [value for value in getattr(given, "__dict__", {}).values() if isinstance(value, kind)]
+        held = list(getattr(given, "__dict__", {}).values())
+        held += [one for value in held if isinstance(value, list | tuple | set) for one in value]
+        held += [one for value in held if isinstance(value, dict) for one in value.values()]
+        inside = [value for value in held if isinstance(value, kind)]
         if inside and all(admitted(option, value) is value for value in inside):
             return given
         return OtherTransport(library, given, store, pin_options)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from websockets.client import ClientProtocol
     from websockets.datastructures import HeadersLike
     from websockets.extensions.base import ClientExtensionFactory
+    from websockets.http11 import Response
     from websockets.proxy import get_proxy, parse_proxy
     from websockets.sync.client import reconnect
     from websockets.sync.utils import Deadline
@@ -254,7 +255,7 @@ class _NotingConnection(asyncio_client.ClientConnection):
         try:
             await super().handshake(*args, **options)
         finally:
-            if peer is not None and self.response is not None:
+            if peer is not None and self.response is not None and _is_final(self.response):
                 await note_response_async(
                     self._pins.store, uri.host, peer, *_pin_fields(self.response.headers), port=uri.port
                 )
@@ -286,7 +287,7 @@ class _NotingSyncConnection(sync_client.ClientConnection):
         try:
             super().handshake(*args, **options)
         finally:
-            if self._pin_peer is not None and self.response is not None:
+            if self._pin_peer is not None and self.response is not None and _is_final(self.response):
                 uri, fields = self.protocol.uri, _pin_fields(self.response.headers)
                 note_response(self._pins.store, uri.host, self._pin_peer, *fields, port=uri.port)
 
@@ -382,6 +383,11 @@ def _end_at_violations(made: asyncio_client.connect | reconnect) -> None:
         return error if pin_violation(error) is not None else judge(error)
 
     made.process_exception = violations_are_fatal
+
+
+def _is_final(response: Response) -> bool:
+    """Whether the server's answer is the response itself: of an informational one (RFC 9110 §15.2) nothing is noted."""
+    return response.status_code == 101 or response.status_code >= 200
 
 
 def _pin_fields(headers: Headers) -> tuple[Sequence[str], Sequence[str]]:

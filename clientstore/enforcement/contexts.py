@@ -112,7 +112,7 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
         # Not by the caller's own decision, which opens the store: a server must be able to enforce before it forks.
-        seen = {"dynpin_enforcements": (_Seen(),)}
+        seen = {"dynpin_enforcements": (_Seen(),), "dynpin_probe": True}
         inside.sslsocket_class = type("Probe", (target.sslsocket_class,), seen)
         inside.sslobject_class = type("Probe", (target.sslobject_class,), seen)
         if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):
@@ -123,7 +123,7 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
 
 
 class _Seen:
-    """A decision that lets all pass, and by that is seen to be asked."""
+    """A decision that lets all pass, and by that is seen to be asked; for the probe alone."""
 
     reporter = None
 

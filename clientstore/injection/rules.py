@@ -52,8 +52,11 @@ class Rule(NamedTuple):
         return cls(opened, enforcement, Names(opened, options))
 
     def holds(self, *classes: type) -> bool:
-        """Whether connections of these classes are held against the pins."""
-        return all(self.enforcement in getattr(one, "dynpin_enforcements", ()) for one in classes)
+        """Whether connections of these classes are held against the pins, or are those of a probe."""
+        return all(
+            getattr(one, "dynpin_probe", False) or self.enforcement in getattr(one, "dynpin_enforcements", ())
+            for one in classes
+        )
 
     def harden(self, context: ssl.SSLContext) -> None:
         """Have it hold for the context.

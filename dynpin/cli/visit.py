@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from dynpin._version import __version__
 from dynpin.cli.errors import fail
-from dynpin.cli.urls import HttpsURL
+from dynpin.cli.urls import HttpsURL, host_name
 from dynpin.clientstore import PinStore, peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection
 from dynpin.clientstore.store.formats import describe
@@ -103,7 +103,7 @@ def visit(
         except ssl.SSLCertVerificationError as error:
             hint = ". Name the roots of an authority of your own by --ca" if error.verify_code in _NO_ROOT else ""
             fail(f"{url.host} port {url.port} shows a certificate that is not valid: {error.verify_message}{hint}")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
             by = "" if proxy is None else f" through the proxy {proxy.host} port {proxy.port}"
             why = getattr(error, "strerror", None) or error
             fail(f"{url.host} port {url.port} gave no answer{by}: {why}")
@@ -142,8 +142,11 @@ def _proxy(url: HttpsURL) -> _Proxy | None:
         host, port = parts.hostname, parts.port or 80
     except ValueError:
         fail("HTTPS_PROXY is no URL")
+    if parts.scheme == "http" and host is None:
+        fail("HTTPS_PROXY names no host: it is http://HOST:PORT")
     if parts.scheme != "http" or host is None:
         fail(f"get goes through proxies of the form http://HOST:PORT, and HTTPS_PROXY begins with {parts.scheme}://")
+    host = host_name(host)
     headers: dict[str, str] = {}
     if parts.username is not None:
         told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

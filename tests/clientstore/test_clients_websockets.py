@@ -25,7 +25,7 @@ from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 
 from .inbox import Inbox
 from .libraries import through_a_proxy
-from .sites import Proxy
+from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
 
@@ -240,3 +240,39 @@ def test_a_refusal_ends_the_loop_that_reconnects(world: World) -> None:
             raise AssertionError("the attacker was let in")
 
     refused(world, lambda: run(main))
+
+
+class Early(Site):
+    """Answers each request with an informational response alone."""
+
+    status = "103 Early Hints"
+
+    def _response(self, request: bytes) -> bytes:
+        return self._head(self.status, self.headers)
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+@pytest.mark.parametrize("status", ["103 Early Hints", "102 Processing"])
+def test_an_informational_response_neither_pins_nor_unpins(world: World, way: str, status: str) -> None:
+    with Early(world.certificate) as early:
+        early.status = status
+        early.headers = [("Public-Key-Pins", str(world.header))]
+        uri = f"wss://{HOST}:{early.port}/"
+
+        async def connect() -> None:
+            await pinned_connect(uri, world.store, ssl=world.plain_context())
+
+        def visit() -> None:
+            if way == "async":
+                asyncio.run(connect())
+            else:
+                pinned_connect_sync(uri, world.store, ssl=world.plain_context())
+
+        with pytest.raises(InvalidStatus):
+            visit()
+        assert world.store.known_host(HOST) is None
+        world.store.note(HOST, str(world.header), [leaf_pin(world.certificate)])
+        early.headers = [("Public-Key-Pins", "max-age=0")]
+        with pytest.raises(InvalidStatus):
+            visit()
+        assert world.store.known_host(HOST) is not None

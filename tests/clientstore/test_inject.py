@@ -372,3 +372,16 @@ def test_a_zipapp_and_a_module(ground: Ground) -> None:
         assert ground.start(*program, world.site.url(HOST)).stdout == "200\n"
         assert REFUSED in ground.start(*program, world.attacker.url(HOST)).stderr
     assert unheard(world)
+
+
+def test_the_probe_of_an_injected_program_is_not_hardened_itself(tmp_path: Path) -> None:
+    """In a fresh process, where no probe has passed before: the first connection of a program is enforced."""
+    script = (
+        "import ssl, sys\n"
+        "from dynpin.clientstore import PinStore, inject\n"
+        "inject(PinStore(sys.argv[1]))\n"
+        "made = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname='bank.test')\n"
+        "from dynpin.clientstore.enforcement import ObjectGuard\n"
+        "assert isinstance(made, ObjectGuard)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "pins.sqlite")], check=True, timeout=240)
