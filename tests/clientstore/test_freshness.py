@@ -1,0 +1,30 @@
+"""What one process has written, all others see from then on, whatever else goes on. `make stress` does it at length."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from .sharing import VICTIMS, in_memory, kill_a_writer, write_and_tell
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer"),
+    # In Python 3.13 a connection that an exception has orphaned warns when it is freed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*unclosed database"),
+]
+
+
+def test_each_commit_is_seen_by_all_before_the_next_one() -> None:
+    with in_memory() as folder:
+        figures = write_and_tell(folder / "pins.sqlite", 300)
+    for process, of_process in figures.items():
+        assert of_process["stops"], process
+        assert of_process["openings"], process
+        assert of_process["more descriptors"] <= 0, process
+
+
+@pytest.mark.parametrize("does", list(VICTIMS))
+def test_a_writer_that_is_killed_takes_nothing_acknowledged_along(does: str) -> None:
+    with in_memory() as folder:
+        assert kill_a_writer(folder / "pins.sqlite", does, 3)
