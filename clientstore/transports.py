@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from copy import copy
 from ipaddress import ip_address
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -315,8 +315,10 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
         # One that retries or caches has another one inside.
         kind = library.BaseTransport if issubclass(made, library.BaseTransport) else library.AsyncBaseTransport
         held: list[Any] = list(getattr(given, "__dict__", {}).values())
-        held += [one for value in held if isinstance(value, list | tuple | set) for one in cast("Iterable[Any]", value)]
-        held += [one for value in held if isinstance(value, dict) for one in cast("dict[Any, Any]", value).values()]
+        mappings: tuple[Any, ...] = (dict,)
+        collections: tuple[Any, ...] = (list, tuple, set)
+        held += [one for value in held if isinstance(value, mappings) for one in value.values()]
+        held += [one for value in held if isinstance(value, collections) for one in value]
         inside = [value for value in held if isinstance(value, kind)]
         if inside and all(admitted(option, value) is value for value in inside):
             return given
