@@ -37,8 +37,9 @@ CREATE TABLE hosts (
     reversed TEXT NOT NULL,                 -- the host, its labels from right to left, with a dot behind each
     digest BLOB NOT NULL                    -- of all the above: SQLite does not see a page in the wrong place
 ) WITHOUT ROWID;
--- What visits have noted, by name: the bounds count it.
-CREATE INDEX noted ON hosts (reversed) WHERE source = 'header' AND origin IS NULL;
+-- What visits have noted, by name: the bounds count it. All columns that they ask for, since SQLite would look at each
+-- row for the others: with a million hosts a noting takes 4 s then.
+CREATE INDEX noted ON hosts (reversed, source, origin) WHERE source = 'header' AND origin IS NULL;
 -- What programs preload, by the file that they ship.
 CREATE INDEX preloaded ON hosts (origin) WHERE source = 'static' AND origin IS NOT NULL;
 -- Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
