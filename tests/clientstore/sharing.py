@@ -303,7 +303,7 @@ def read(path: Path, seed: int) -> None:
 
 
 def note(path: Path, names: Iterator[str]) -> Iterator[str]:
-    store = PinStore(path, max_hosts_per_domain=sys.maxsize)
+    store = PinStore(path)
     for name in names:
         assert patiently(partial(store.note, name, header(BACKUP), [LEAF])).outcome == "noted"
         yield name
@@ -320,8 +320,8 @@ def merge(path: Path, names: Iterator[str]) -> Iterator[str]:
     store = PinStore(path)
     for name in names:
         now = time.time()
-        entries = [KnownPinnedHost(f"{n}.{name}", (LEAF, BACKUP), True, None, now, now + 1000) for n in range(500)]
-        assert patiently(partial(store.merge, entries)) == 500
+        entries = [KnownPinnedHost(f"{n}.{name}", (LEAF, BACKUP), True, None, now, now + 1000) for n in range(100)]
+        assert patiently(partial(store.merge, entries)) == 100
         yield entries[0].host
         yield entries[-1].host
 
@@ -357,6 +357,7 @@ def kill_a_writer(path: Path, does: str, kills: int) -> int:
     chance = random.Random(does)
     PinStore(path).close()
     acknowledged: set[str] = set()
+    noted: dict[str, Pin] = {}
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(ended(start("note", str(path), f"other{n}.test"))) for n in range(OTHERS)]
         for number in range(kills):
@@ -372,27 +373,32 @@ def kill_a_writer(path: Path, does: str, kills: int) -> int:
                 assert victim.wait() == -signal.SIGKILL
         for other in others:
             tell(other, "end")
-            by_other = json.loads(hear(other))
-            assert by_other
-            acknowledged |= set(by_other)
+            noted |= {name: Pin.from_base64(text) for name, text in json.loads(hear(other)).items()}
     forgotten = {name[1:] for name in acknowledged if name.startswith("-")}
     with PinStore(path) as store:
-        kept = {entry.host: entry.pins for entry in store.hosts()}
+        kept = {entry.host: entry.pins[-1] for entry in store.hosts()}
         now = store.clock()
-    lost = {name for name in acknowledged if name and not name.startswith("-") and kept.get(name) != (LEAF, BACKUP)}
+    noted |= {name: BACKUP for name in acknowledged if name and not name.startswith("-")}
+    lost = {name for name, pin in noted.items() if kept.get(name) != pin}
     assert (lost, forgotten & kept.keys(), check(path, now)) == (set(), set(), [])
-    return len(kept)
+    return len(noted)
 
 
 def note_until_told(path: Path, domain: str) -> None:
-    """Note one host after the other, and see all that were noted before, whatever becomes of the other processes."""
-    store, chance = PinStore(path, max_hosts_per_domain=sys.maxsize), random.Random(domain)
-    names: list[str] = []
+    """Note one host after the other, and see what was noted last of each, whatever becomes of the other processes."""
+    store, chance = PinStore(path), random.Random(domain)
+    noted: dict[str, Pin] = {}
+    number = 0
     while not select.select([sys.stdin], [], [], 0)[0]:
-        names.append(f"h{len(names)}.{domain}")
-        assert patiently(partial(store.note, names[-1], header(BACKUP), [LEAF])).outcome == "noted"
-        assert store.known_host(chance.choice(names)) is not None
-    print(json.dumps(names), flush=True)
+        number += 1
+        host, pin = f"h{number % 200}.{domain}", Pin(number.to_bytes(32))
+        assert patiently(partial(store.note, host, header(pin), [LEAF])).outcome in ("noted", "updated")
+        noted[host] = pin
+        host, pin = chance.choice(list(noted.items()))
+        known = store.known_host(host)
+        assert known is not None
+        assert known.pins[-1] == pin
+    print(json.dumps({host: str(pin) for host, pin in noted.items()}), flush=True)
 
 
 def act(path: Path, domain: str, does: str) -> None:

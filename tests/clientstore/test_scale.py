@@ -64,7 +64,7 @@ def test_a_look_up_among_many_descends_one_tree(tmp_path: Path) -> None:
             ("SELECT host FROM hosts WHERE source = 'static' AND origin = 'x'", "preloaded (origin=?)"),
             (
                 "SELECT 1 FROM hosts WHERE source = 'header' AND origin IS NULL AND reversed >= 'a' AND reversed < 'b'",
-                "noted (reversed>? AND reversed<?)",
+                "COVERING INDEX noted (reversed>? AND reversed<?)",
             ),
             ("SELECT * FROM reports WHERE next_attempt_at <= 5", "next_attempt_at<?"),
         ):
