@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dynpin.errors import StoreError
 
-__all__ = ["DamagedRow", "check_command", "forget_command", "put_back", "store_error"]
+__all__ = ["DamagedRow", "check_command", "forget_command", "nothing_to_save", "put_back", "store_error"]
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -43,6 +43,22 @@ def put_back(path: Path) -> str:
     SQLite reads what a ``-wal`` holds over the file that it finds beside it, whichever that is.
     """
     return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
+
+
+def nothing_to_save(path: Path) -> str:
+    """What is done about a file that is no store, or in which nothing of one is left."""
+    return (
+        f"There is nothing in it to save. Name another file; or, to put a backup in its place, {put_back(path)}; or "
+        "move it away to start with no pins: each host is then trusted on first use again"
+    )
+
+
+def _has_log(path: Path) -> bool:
+    """Whether there is a ``-wal``, which may hold the pages that the file has lost."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 class DamagedRow(sqlite3.DatabaseError):
@@ -97,6 +113,8 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
         )
     if kind in ("BUSY", "LOCKED"):
         return "Nothing is wrong with it: another process was writing for longer than a second. Try again."
+    if kind == "NOTADB" and path is not None and not _has_log(path):
+        return nothing_to_save(path)
     return (
         f"Connections are refused until it can be read. To save what can be read:  {check_command(path, '--repair')}"
         "  or move the file away to start with no pins."

@@ -15,7 +15,7 @@ from pathlib import Path
 from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 
-from .advice import DamagedRow, put_back
+from .advice import DamagedRow, nothing_to_save
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
@@ -95,10 +95,7 @@ def repair(path: Path, now: float) -> Repair:
         create(fresh)
         kept = _save(path, fresh, Path(folder) / "damaged")
         if not kept:
-            raise StoreError(
-                f"no host can be read from the pin store {path}. To put a backup in its place, {put_back(path)}; or "
-                "move it away to start with no pins: each host is then trusted on first use again"
-            )
+            raise StoreError(f"no host can be read from the pin store {path}. {nothing_to_save(path)}")
         for source, target in ((path, aside), (log_of(path), log_of(aside))):
             if source.exists():
                 shutil.copy2(source, target)

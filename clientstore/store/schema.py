@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynpin.errors import StoreError
 
-from .advice import check_command, put_back
+from .advice import check_command, nothing_to_save, put_back
 from .files import log_of, making
 
 __all__ = ["SCHEMA", "OtherFile", "create", "version_of"]
@@ -122,8 +122,9 @@ def version_of(path: Path) -> int:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
     size = path.stat().st_size
-    if size == 0 or (application == _APPLICATION_ID and size % page_size):
-        # SQLite takes an empty file for a new one, and reads zeros for what is missing.
+    if size == 0:  # which SQLite takes for a new database
+        raise StoreError(f"the pin store {path} is empty: it was cut off, or is none. {nothing_to_save(path)}")
+    if application == _APPLICATION_ID and size % page_size:  # SQLite reads zeros for what is missing
         raise StoreError(
             f"the pin store {path} was cut off, and pins with it. To save what is left:  "
             f"{check_command(path, '--repair')}  or, to put a backup in its place, {put_back(path)}; or move the "

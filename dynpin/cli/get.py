@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,13 @@ import typer
 from dynpin.cli.errors import finding
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
+from dynpin.clientstore import PinStore
 from dynpin.report import rfc3339
 
 if TYPE_CHECKING:
     from dynpin.cli.visit import Visit
 
-__all__ = ["StoreOption", "get"]
+__all__ = ["StoreOption", "get", "open_store"]
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
@@ -38,7 +40,8 @@ def get(
     """Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.
 
     Exit code 1 where Pin Validation refuses the connection: no request was sent then. With --audit the request is sent
-    all the same, nothing is noted, and the exit code is 1 too. HTTPS_PROXY and NO_PROXY are honoured.
+    all the same, nothing is noted, and the exit code is 1 too. Exit code 2 where there was no answer, the certificate
+    is not valid, or the command is wrong. HTTPS_PROXY and NO_PROXY are honoured.
     """
     # `hosts` shares --store with this module, and needs no HTTP.
     from dynpin.cli.visit import visit  # noqa: PLC0415
@@ -57,6 +60,19 @@ def get(
     if audit:
         message = f"{visited.noting.reason}. The request was sent: without --audit the connection is refused"
     finding(None if as_json else message)
+
+
+def open_store(store: Path | None) -> PinStore:
+    """Open the store that is named, or the user's own.
+
+    Where a store of this name was not there, stderr says so: a name that is mistyped would pin nothing, in silence.
+    """
+    named = store or os.environ.get("DYNPIN_STORE")
+    is_new = not Path(named).exists() if named else False
+    pins = PinStore(store)
+    if is_new:
+        say(f"dynpin: a new pin store: {pins.path}", err=True)
+    return pins
 
 
 def _show(visited: Visit) -> None:

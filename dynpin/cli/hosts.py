@@ -175,6 +175,7 @@ def pin(
     except (UnpinnableKey, ValueError, OSError) as error:
         fail(str(error))
     with PinStore(store) as kept:
+        covered = not include_subdomains and _covers(kept, host)
         entry = kept.pin(
             host,
             pins,
@@ -185,6 +186,11 @@ def pin(
             on_expiry=on_expiry or "release",
         )
         table_console().print(_details(entry.host, entry, kept.clock()))
+    if covered:
+        say(
+            f"The subdomains of {entry.host} were covered before, and are no more: --include-subdomains covers them.",
+            err=True,
+        )
     if exact:
         say("The next renewal of the certificate breaks this pin, even with the same key.", err=True)
     elif len(entry.pins) == 1:
@@ -247,7 +253,21 @@ def _open(store: Path | None) -> PinStore:
 
 def _pin(text: str) -> Pin:
     file = Path(text)
-    return Pin.from_file(file) if file.is_file() else Pin.from_base64(text.removeprefix("sha256/"))
+    if file.is_file():
+        return Pin.from_file(file)
+    try:
+        return Pin.from_base64(text.removeprefix("sha256/"))
+    except ValueError:
+        raise ValueError(f"there is no file {text}, and it is no pin in base64, of 44 characters") from None
+
+
+def _covers(pins: PinStore, host: str) -> bool:
+    """Whether a host has a living entry of its own that covers its subdomains."""
+    try:
+        entry = pins.entry(canonical_host(host))
+    except StoreError:  # a damaged row, which the new entry replaces
+        return False
+    return entry is not None and entry.include_subdomains and not entry.is_expired(pins.clock())
 
 
 def _covered(covering: KnownPinnedHost, store: Path | None) -> str:

@@ -283,7 +283,11 @@ def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: _Show) -
 
 def _telling(entries: Iterable[KnownPinnedHost]) -> Iterator[KnownPinnedHost]:
     """The entries; what wget2 cannot be told of them is said on stderr."""
+    is_told = False
     for entry in entries:
+        if entry.source == "static" and not is_told:
+            is_told = True
+            say("Static pins become noted ones in this file: an import keeps them for 60 days at most.", err=True)
         lost = untold(entry)
         if lost is not None:
             say(lost, err=True)

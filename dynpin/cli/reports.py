@@ -21,9 +21,16 @@ from dynpin.report import rfc3339
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The violation reports that wait to be sent (RFC 7469 §3).", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def reports(context: typer.Context, store: Annotated[Path | None, typer.Option("--store", hidden=True)] = None) -> None:
+    """The violation reports that wait to be sent (RFC 7469 §3)."""
+    if store is not None:
+        fail(f"give the options behind the verb: dynpin reports {context.invoked_subcommand} …")
 
 
 @app.command("list")

@@ -14,9 +14,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 from dynpin.cli.errors import fail
-from dynpin.cli.get import StoreOption
+from dynpin.cli.get import StoreOption, open_store
 from dynpin.cli.printing import say
-from dynpin.clientstore import PinStore
 from dynpin.clientstore.injection import environment_for
 
 __all__ = ["SETTINGS", "run"]
@@ -34,7 +33,8 @@ _DEAF = {
 }
 # Exit code 0 where the bootstrap has run.
 _SEEN = "import sys; from dynpin.clientstore.injection import is_injected; sys.exit(not is_injected())"
-_INSTEAD = "Call dynpin.clientstore.inject() in the program, or use the proxy of `dynpin lab proxy`"
+_PROXY = "use the proxy of `dynpin lab proxy`"
+_INSTEAD = f"Call dynpin.clientstore.inject() in the program, or {_PROXY}"
 
 
 class _Program(NamedTuple):
@@ -62,7 +62,7 @@ def run(
         hint = f"; try: dynpin run -- python {command[0]}" if Path(command[0]).is_file() else ""
         fail(f"{command[0]} is no command that can be executed{hint}")
     program = _program(path, command)
-    with PinStore(store) as pins:  # opened once before the program begins, so that it can be
+    with open_store(store) as pins:  # opened once before the program begins, so that it can be
         environment = environment_for(str(pins.path), audit=audit, reports=not no_reports)
     if program.python is None:
         say(f"dynpin: {command[0]} is no Python: only the Pythons that it starts are held against the pins", err=True)
@@ -86,7 +86,7 @@ def _program(path: str, command: list[str]) -> _Program:
             fail(f"{path} is to be run by {line[0]}, which is not there")
         return _Program(python, _options(name, line[1:]))
     if not line or not _is(_SHELL, line[0]):
-        fail(f"{command[0]} is no Python program, so its connections cannot be held against the pins. {_INSTEAD}")
+        fail(f"{command[0]} is no Python program, so its connections cannot be held against the pins; {_PROXY}")
     return _Program(None, [])
 
 

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 from dynpin._version import __version__
 from dynpin.cli.errors import fail
+from dynpin.cli.get import open_store
 from dynpin.cli.urls import HttpsURL, host_name
-from dynpin.clientstore import PinStore, peer_of
+from dynpin.clientstore import peer_of
 from dynpin.clientstore.http_client import PinnedHTTPSConnection
 from dynpin.clientstore.store.formats import describe
 from dynpin.errors import PinValidationError
@@ -80,7 +81,7 @@ def visit(
     violations: list[PinValidationError] = []
     context = _context(roots)
     proxy = _proxy(url)
-    with PinStore(store) as pins:
+    with open_store(store) as pins:
         connection = PinnedHTTPSConnection(
             url.host if proxy is None else proxy.host,
             url.port if proxy is None else proxy.port,

@@ -143,7 +143,8 @@ def test_an_audit_lets_through_what_would_be_refused_and_notes_nothing(
 ) -> None:
     options = ("--store", tmp_path / "pins", "--ca", roots, "--audit", "--body")
     passed = run("get", site.url(HOST), *options)
-    assert (passed.returncode, "noted" in passed.stdout, passed.stderr) == (0, True, "")
+    new = f"dynpin: a new pin store: {tmp_path / 'pins'}\n"
+    assert (passed.returncode, "noted" in passed.stdout, passed.stderr) == (0, True, new)
     with PinStore(tmp_path / "pins") as store:
         known = store.known_host(HOST)
 
@@ -157,6 +158,7 @@ def test_an_audit_lets_through_what_would_be_refused_and_notes_nothing(
     assert audited.stdout.endswith("hello")
     assert "The request was sent: without --audit the connection is refused" in audited.stderr
     assert "No request was sent" not in audited.stderr
+    assert "a new pin store" not in audited.stderr
     as_json = run("get", site.url(HOST), *options[:5], "--json")
     told = json.loads(as_json.stdout)
     assert (as_json.returncode, told["ok"], told["status"], told["outcome"]) == (1, False, "200 OK", "ignored")

@@ -20,7 +20,7 @@ import pytest
 import trustme
 
 from dynpin import Pin, PinValidationError
-from dynpin.cli import hosts
+from dynpin.cli import hosts, reports
 from dynpin.cli.errors import run
 from dynpin.clientstore import PinStore, enforce
 from dynpin.lab.network import TLSServer
@@ -167,6 +167,35 @@ def test_pin_takes_keys_files_and_certificates(dynpin_hosts: Command, tmp_path: 
     assert (a.pins, a.include_subdomains, a.expires_at) == ((leaf_pin(leaf), BACKUP), True, None)
     assert (b.on_expiry, b.expires_at) == ("refuse", 32_472_144_000.0)
     assert c.certificates == (b"\xab" * 32,)
+
+
+def test_pin_says_that_it_covers_less_than_before(dynpin_hosts: Command, file: Path) -> None:
+    for host, options, narrows in (
+        ("shop.bank.test", [], False),
+        ("bank.test", ["--include-subdomains"], False),
+        ("bank.test", [], True),
+        ("bank.test", [], False),  # it covers no subdomain any more
+    ):
+        code, _, err = dynpin_hosts("pin", host, LEAF, BACKUP, *options, "--store", file)
+        said = f"The subdomains of {host} were covered before, and are no more: --include-subdomains covers them.\n"
+        assert (code, err) == (0, said if narrows else "")
+    # A damaged entry is replaced, whatever it covered.
+    damage(file, "bank.test")
+    assert dynpin_hosts("pin", "bank.test", LEAF, BACKUP, "--store", file)[0] == 0
+
+
+@pytest.mark.parametrize("given", ["nofile.pem", str(LEAF)[:40]])
+def test_what_is_neither_a_file_nor_a_pin(dynpin_hosts: Command, file: Path, given: str) -> None:
+    said = f"dynpin: there is no file {given}, and it is no pin in base64, of 44 characters\n"
+    assert dynpin_hosts("pin", "bank.test", given, "--store", file) == (2, "", said)
+
+
+@pytest.mark.parametrize("app", [hosts.app, reports.app], ids=["hosts", "reports"])
+def test_options_stand_behind_the_verb(
+    app: Callable[[list[str]], object], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(lambda: app(["--store", str(file), "list"])) == 2
+    assert "dynpin: give the options behind the verb: dynpin " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["wget2", "json", "csv", "toml"])

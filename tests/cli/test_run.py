@@ -13,7 +13,8 @@ import pytest
 from .processes import COMMAND, dynpin
 
 ENVIRONMENT_OUT = "by which pins are enforced; leave it out"
-NO_PYTHON = "is no Python program, so its connections cannot be held against the pins"
+# A program in another language has no use for inject().
+NO_PYTHON = "is no Python program, so its connections cannot be held against the pins; use the proxy"
 SHELL = "is no Python: only the Pythons that it starts are held against the pins"
 SAYS = "import sys; print('injection' in str(sys.modules.keys()), *sys.argv[1:])"
 
@@ -34,7 +35,8 @@ def test_what_stands_behind_the_command_is_its_own(tmp_path: Path) -> None:
     for dashes in ([], ["--"]):
         done = dynpin("run", *store, *dashes, sys.executable, "-c", SAYS, "--store", "--audit", "--", "-h")
         assert done.stdout == b"True --store --audit -- -h\n"
-        assert done.stderr == b""
+        new = b"" if dashes else f"dynpin: a new pin store: {tmp_path / 'store'}\n".encode()
+        assert done.stderr == new  # a name that is mistyped is seen, and the second time it is there
 
 
 def test_it_becomes_the_program(tmp_path: Path) -> None:
@@ -73,7 +75,8 @@ PYTHONS = {
 def test_scripts_are_known_by_their_first_line(tmp_path: Path, kind: str) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = run(tmp_path, script(tmp_path, "program", PYTHONS[kind]), "-E", PATH=path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"True -E\n", b"")
+    assert (done.returncode, done.stdout) == (0, b"True -E\n")
+    assert done.stderr == f"dynpin: a new pin store: {tmp_path / 'store'}\n".encode()
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,18 @@ def test_the_command_to_type_repairs_this_very_file(filled: Path, tmp_path_facto
         assert store.known_host("bank.test") is not None
 
 
+@pytest.mark.parametrize("content", [b"", b"a letter to the bank, and no store\n" * 300], ids=["empty", "text"])
+def test_of_what_is_no_store_nobody_is_told_to_save_anything(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "letter"
+    file.write_bytes(content)
+    with pytest.raises(StoreError) as caught:
+        repair(file, NOW)
+    for said in (_said(file), *check(file, NOW), str(caught.value)):
+        assert "There is nothing in it to save. Name another file; or, to put a backup in its place, stop" in said
+        assert "--repair" not in said
+    assert file.read_bytes() == content
+
+
 def test_commands_are_whole_wherever_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert check_command(None) == "dynpin hosts check"
