@@ -116,7 +116,7 @@ def test_a_transport_that_is_closed_does_not_stop_the_loop(
             assert release.is_set()
 
     way.run(main)
-    assert open_files("own.sqlite") == []
+    assert open_files(str(world.folder / "own.sqlite")) == []
 
 
 @every_way
@@ -128,7 +128,7 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
     clients.append(others[0])
     assert way.visit(others[1], "https://other.test/") == [204]
     assert way.visit(clients[0], world.site.url(HOST)) == [200]
-    assert open_files("own.sqlite")
+    assert open_files(str(world.folder / "own.sqlite"))
 
     async def close() -> None:
         for client in clients[1:]:
@@ -139,6 +139,6 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
             client.close()
     else:
         way.run(close)
-    assert open_files("own.sqlite") == []
+    assert open_files(str(world.folder / "own.sqlite")) == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None
