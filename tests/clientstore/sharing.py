@@ -29,7 +29,7 @@ from dynpin import KnownPinnedHost, Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check
 
-__all__ = ["VICTIMS", "in_memory", "kill_a_writer", "write_and_tell"]
+__all__ = ["ROOT", "VICTIMS", "in_memory", "kill_a_writer", "patiently", "write_and_tell"]
 
 ROOT = Path(__file__).parents[2]
 LEAF, BACKUP = Pin(bytes([1]) * 32), Pin(bytes([2]) * 32)

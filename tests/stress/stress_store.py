@@ -13,7 +13,7 @@ import pytest
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check
 
-from ..clientstore.sharing import VICTIMS, kill_a_writer, write_and_tell
+from ..clientstore.sharing import ROOT, VICTIMS, kill_a_writer, write_and_tell
 
 # In Python 3.13 a connection that an exception has orphaned warns when it is freed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*unclosed database")
@@ -25,8 +25,10 @@ PROCESSES, THREADS = 8, 4
 
 WORKER = """
 import json, random, sys, threading, time
+from functools import partial
 from dynpin import Pin
 from dynpin.clientstore import PinStore
+from tests.clientstore.sharing import patiently
 
 path, process, threads, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 keys = [Pin(bytes([number]) * 32) for number in range(8)]
@@ -49,12 +51,12 @@ def work(thread):
             # A key that the host is pinned to signs the change, as Pin Validation demands.
             leaf = known[0] if known else chance.choice(keys)
             backup = chance.choice([key for key in keys if key != leaf])
-            noting = store.note(host, header(leaf, backup), [leaf])
+            noting = patiently(partial(store.note, host, header(leaf, backup), [leaf]))
             assert noting.outcome == ("updated" if known else "noted"), (noting, known)
             own[host] = (leaf, backup)
             did["noted"] += 1
         elif act < 0.5:
-            assert store.forget(host) == (known is not None), (host, known)
+            assert patiently(partial(store.forget, host)) == (known is not None), (host, known)
             own.pop(host, None)
             did["forgotten"] += 1
         else:
@@ -66,11 +68,11 @@ def work(thread):
             did["validated"] += 1
         # What all of them fight over: whatever stands there is whole.
         shared = f"s{chance.randrange(3)}.shared.example"
-        store.note(shared, header(keys[0], chance.choice(keys[1:])), [keys[0]])
+        patiently(partial(store.note, shared, header(keys[0], chance.choice(keys[1:])), [keys[0]]))
         entry = store.known_host(shared)
         assert entry is None or (entry.pins[0] == keys[0] and len(entry.pins) == 2), entry
         if chance.random() < 0.1:
-            store.forget(shared)
+            patiently(partial(store.forget, shared))
         did["shared"] += 1
     with lock:
         final.update({host: [str(pin) for pin in pins] for host, pins in own.items()})
@@ -97,6 +99,7 @@ def test_many_processes_and_threads_share_one_file(tmp_path: Path) -> None:
     children = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(file), str(number), str(THREADS), str(SECONDS)],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )
