@@ -148,7 +148,7 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "pins"
     path.write_text("these are not the pins you are looking for, but somebody's notes " * 100)
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="move the file away"):
+    with pytest.raises(StoreError, match="Name another file"):
         PinStore(path)
     assert path.read_bytes() == before
 

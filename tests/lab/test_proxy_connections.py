@@ -283,7 +283,7 @@ def test_a_store_that_cannot_be_read_lets_nothing_through(place: Place, mitmdump
         file.write_bytes(b"no database" * 400)
     refused = curl(proxy, place.site.url(HOST))
     assert refused.status == 502
-    assert "the pins of bank.test cannot be read, so no request was sent" in refused.body
+    assert "the pins of bank.test cannot be read. No request was sent." in refused.body
     assert_nothing_read(place.site)
 
 
