@@ -82,5 +82,5 @@ def _refuse_unguarded(context: ssl.SSLContext, args: tuple[Any, ...], options: d
     if not all(rule.holds(made) for rule in rules()):
         raise UnenforceableContext(
             f"{made.__module__}.{made.__name__} goes past the classes of {type(context).__name__}, so pins cannot be "
-            "enforced on it. With gevent leave ssl unpatched: monkey.patch_all(ssl=False)"
+            "enforced on it. With gevent import ssl first, and then monkey.patch_all(ssl=False)"
         )
