@@ -117,6 +117,9 @@ def version_of(path: Path) -> int:
     """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     with contextlib.closing(connection):
+        # While another process merges the log, or where one was killed at that, the head tells of pages that are in the
+        # log alone. Without locks SQLite takes that for damage; with this it takes the file as it is.
+        connection.execute("PRAGMA writable_schema=ON")
         # Its head alone is read, so that a large file is known as fast as a small one.
         ((application,),) = connection.execute("PRAGMA application_id").fetchall()
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()

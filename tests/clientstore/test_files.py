@@ -156,6 +156,26 @@ def test_a_checkpoint_and_vacuum_by_others_change_nothing(file: Path) -> None:
         assert len(store) == 50
 
 
+def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path) -> None:
+    """The first page is merged already, and tells of pages that only the log has: as a kill leaves it, or a look."""
+    behind = tmp_path / "behind.sqlite"
+    with PinStore(file) as store, contextlib.closing(sqlite3.connect(file)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM facts").fetchall()  # as long as it reads, no log is merged
+        now = store.clock()
+        assert store.merge([KnownPinnedHost(f"h{n}.test", (LEAF,), False, None, now, now + 9) for n in range(100)]) == 100
+        shutil.copyfile(file, behind)
+        shutil.copyfile(beside(file, "-wal"), beside(behind, "-wal"))
+    with contextlib.closing(sqlite3.connect(file)) as merged:
+        ((pages,),) = merged.execute("PRAGMA page_count").fetchall()
+    assert pages * 4096 == file.stat().st_size > behind.stat().st_size
+    with behind.open("r+b") as half:
+        half.write(file.read_bytes()[:4096])
+    with PinStore(behind) as store:
+        assert store.database.select("SELECT count(*) FROM hosts") == [(100,)]
+    assert check(behind, now) == []
+
+
 def test_a_store_that_is_put_back_goes_on(file: Path) -> None:
     with PinStore(file) as store:
         store.pin("bank.test", [LEAF])

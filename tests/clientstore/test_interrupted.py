@@ -92,6 +92,7 @@ if sys.version_info >= (3, 12):
             return stop
         finally:
             left = -1
+            sys.monitoring.register_callback(TOOL, INSTRUCTION, None)
             sys.monitoring.free_tool_id(TOOL)
         return None
 
