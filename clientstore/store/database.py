@@ -92,9 +92,7 @@ class Database:
         self._pid = os.getpid()
         self._closed = False
         track(self)
-        self._on_thread(self._make)
-        self.select(_FIRST_READ)
-        self.rest()
+        self._open()
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -291,14 +289,24 @@ class Database:
         else:
             writer.close()
 
-    def _make(self) -> None:
+    def _open(self) -> None:
+        """Make the file where there is none, and look whether it is a pin store that can be read."""
         if regular_file(self.path) is None:
-            create(self.path)
-        version_of(self.path)
-        if not self.read_only:
-            # A backup by VACUUM INTO is not in WAL mode; one whose program was killed has a journal to roll back.
-            with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", timeout=PATIENCE, uri=True)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL").fetchall()
+            self._on_thread(lambda: create(self.path))
+        try:
+            version_of(self.path)
+        except _FAULTS as error:
+            raise store_error(self.path, error) from None
+        journal = self.path.with_name(f"{self.path.name}-journal")
+        if journal.exists() or self.select("PRAGMA journal_mode") != [("wal",)]:
+            self._on_thread(self._to_wal)
+
+    def _to_wal(self) -> None:
+        """Put the file into WAL mode: a backup by VACUUM INTO is not, and has a journal where its program was killed."""
+        if self.read_only:
+            return
+        with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", timeout=PATIENCE, uri=True)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL").fetchall()
 
     # -- closing ----------------------------------------------------------------------------------------------------
 
