@@ -302,7 +302,7 @@ class Database:
             self._on_thread(self._to_wal)
 
     def _to_wal(self) -> None:
-        """Put the file into WAL mode: a backup by VACUUM INTO is not, and has a journal where its program was killed."""
+        """Put a backup by VACUUM INTO into WAL mode, and roll back the journal of a program that was killed."""
         if self.read_only:
             return
         with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", timeout=PATIENCE, uri=True)) as connection:

@@ -163,7 +163,8 @@ def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path)
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM facts").fetchall()  # as long as it reads, no log is merged
         now = store.clock()
-        assert store.merge([KnownPinnedHost(f"h{n}.test", (LEAF,), False, None, now, now + 9) for n in range(100)]) == 100
+        entries = [KnownPinnedHost(f"h{n}.test", (LEAF,), False, None, now, now + 9) for n in range(100)]
+        assert store.merge(entries) == 100
         shutil.copyfile(file, behind)
         shutil.copyfile(beside(file, "-wal"), beside(behind, "-wal"))
     with contextlib.closing(sqlite3.connect(file)) as merged:
