@@ -1,7 +1,7 @@
 """What a web application adds: the header of its keys, on every https response."""
 
-from dynpin.middleware.asgi import PublicKeyPinsMiddleware
-from dynpin.middleware.policy import Policy
-from dynpin.middleware.wsgi import PublicKeyPinsWSGIMiddleware
+from .asgi import PublicKeyPinsMiddleware
+from .policy import Policy
+from .wsgi import PublicKeyPinsWSGIMiddleware
 
 __all__ = ["Policy", "PublicKeyPinsMiddleware", "PublicKeyPinsWSGIMiddleware"]

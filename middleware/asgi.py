@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Unpack
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.given import PolicySource, given_policies
-from dynpin.middleware.policy import Policy, PolicyOptions
+
+from .policy import Policy, PolicyOptions, PolicySource, given_policies
 
 __all__ = ["PublicKeyPinsMiddleware"]
 

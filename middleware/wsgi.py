@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
-from dynpin.middleware.given import PolicySource, given_policies
-from dynpin.middleware.policy import PolicyOptions
+from .policy import PolicyOptions, PolicySource, given_policies
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -92,7 +92,7 @@ def collect(
 
         from dynpin.middleware.collector import Alerts, Retention, collector  # noqa: PLC0415
         from dynpin.middleware.collector.alerts import apprise  # noqa: PLC0415
-        from dynpin.middleware.inventory import read_inventory  # noqa: PLC0415
+        from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
     except ModuleNotFoundError as error:
         fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
     if digest not in (None, "daily", "weekly"):

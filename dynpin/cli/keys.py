@@ -15,8 +15,7 @@ from dynpin.cli.printing import say
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
-from dynpin.middleware.inventory import Inventory, read_inventory
-from dynpin.middleware.keyfiles import path_of
+from dynpin.middleware.policy import Inventory, path_of, read_inventory
 from dynpin.pins import Pin
 
 __all__ = ["app"]

@@ -14,10 +14,18 @@ from dynpin.cli.printing import say
 from dynpin.cli.rotate import NowOption, moment
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.errors import PolicyError
-from dynpin.middleware.inventory import Inventory, read_inventory
-from dynpin.middleware.ramp.asking import ask, intake_refusal
-from dynpin.middleware.ramp.keeping import RampFile
-from dynpin.middleware.ramp.steps import Position, Ramp, duration, reported, shown, unheard
+from dynpin.middleware.policy import Inventory, read_inventory
+from dynpin.middleware.policy.ramp import (
+    Position,
+    Ramp,
+    RampFile,
+    ask,
+    duration,
+    intake_refusal,
+    reported,
+    shown,
+    unheard,
+)
 from dynpin.report import rfc3339
 
 __all__ = ["app"]

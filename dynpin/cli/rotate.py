@@ -282,11 +282,11 @@ def cap_of(days: int | None) -> int | None:
 
 
 def _write(path: Path, history: History) -> None:
-    from dynpin.middleware.whole import write_whole  # noqa: PLC0415 - it imports the middleware
+    from dynpin.middleware.policy import write_atomically  # noqa: PLC0415 - it imports the middleware
 
     # The history decides when a key may be deployed: it is replaced whole, or not at all.
     try:
-        write_whole(path, history.to_json() + "\n")
+        write_atomically(path, history.to_json() + "\n")
     except OSError as error:
         fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
 

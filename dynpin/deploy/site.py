@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.inventory import read_inventory
-from dynpin.middleware.keyfiles import path_of, read_chain
-from dynpin.middleware.ramp.keeping import RampFile
+from dynpin.middleware.policy import path_of, read_chain, read_inventory
+from dynpin.middleware.policy.ramp import RampFile
 from dynpin.pins import Pin
 
 __all__ = ["SiteInventory", "read_site", "sent_on_ramp"]

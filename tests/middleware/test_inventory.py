@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.inventory import read_inventory
-from dynpin.middleware.watching import Watcher
+from dynpin.middleware.policy.inventory import read_inventory
+from dynpin.middleware.policy.watching import Watcher
 from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
 
 REPORTS = "https://reports.example.net/r/1"

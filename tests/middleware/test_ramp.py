@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.ramp.driver import Driver
-from dynpin.middleware.ramp.driver import driver as the_driver
-from dynpin.middleware.ramp.keeping import RampFile
-from dynpin.middleware.ramp.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide, duration
+from dynpin.middleware.policy.ramp.driver import Driver
+from dynpin.middleware.policy.ramp.driver import driver as the_driver
+from dynpin.middleware.policy.ramp.state import RampFile
+from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide, duration
 from tests.deploy.commands import dynpin
 from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector

@@ -22,8 +22,8 @@ from starlette.routing import Route
 
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware
-from dynpin.middleware.watching import Signature, Watcher, signature
-from dynpin.middleware.watching import watcher as the_watcher
+from dynpin.middleware.policy.watching import Signature, Watcher, signature
+from dynpin.middleware.policy.watching import watcher as the_watcher
 from tests.middleware.conftest import Connect, Site, serving_asgi
 
 
@@ -390,7 +390,7 @@ import os, sys, threading
 from pathlib import Path
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware
-from dynpin.middleware.watching import watcher
+from dynpin.middleware.policy.watching import watcher
 
 chain, backup, successor = sys.argv[1:]
 middleware = PublicKeyPinsMiddleware(None, keys=chain, backups=backup, max_age=3600)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
-from dynpin.middleware.whole import write_whole
+
+from .atomic import write_atomically
 
 __all__ = ["recall", "remember"]
 
@@ -42,7 +43,7 @@ def remember(path: Path, header: PublicKeyPins) -> None:
     try:
         if path.exists() and path.read_text("ascii") == text:
             return
-        write_whole(path, text, 0o644)  # it says what every visitor is told
+        write_atomically(path, text, 0o644)  # it says what every visitor is told
     except (OSError, ValueError) as error:
         raise _unusable(path, "written", error) from None
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
-from dynpin.middleware.ramp.steps import Ramp, Sight
 from dynpin.report import rfc3339
+
+from ..steps import Ramp, Sight
 
 __all__ = ["ask", "intake_refusal"]
 

@@ -9,7 +9,7 @@ import weakref
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-__all__ = ["Rounds"]
+__all__ = ["BackgroundLoop"]
 
 logger = logging.getLogger("dynpin.middleware")
 
@@ -19,7 +19,7 @@ Member = TypeVar("Member")
 Seen = TypeVar("Seen")
 
 
-class Rounds(ABC, Generic[Member, Seen]):
+class BackgroundLoop(ABC, Generic[Member, Seen]):
     """Looks at each of its members again and again, from one daemon thread, and remembers what it saw of each.
 
     Args:

@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import cast, get_args
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.keyfiles import KeySource, read_chain, read_pin
-from dynpin.middleware.ramp.steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step, header_at
-from dynpin.middleware.terms import Built, Mode, Pinned, Terms
 from dynpin.pins import Pin
+
+from .keys import KeySource, read_chain, read_pin
+from .rules import Built, Mode, Pinned, Terms
+from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step, header_at
 
 __all__ = ["Inventory", "read_inventory"]
 
@@ -80,7 +81,7 @@ class Inventory:
         built = self.terms.build()
         if self.ramp is None or not self.ramp.is_on:
             return built
-        from dynpin.middleware.ramp.keeping import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
+        from .ramp.state import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
 
         position = RampFile(self.ramp.state, self.ramp.token).read() or self.ramp.begin(0)
         return built._replace(header=header_at(built.header, position.max_age))

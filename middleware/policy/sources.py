@@ -6,7 +6,8 @@ import logging
 import os
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.policy import Policy, PolicyOptions
+
+from .policy import Policy, PolicyOptions
 
 __all__ = ["PolicySource", "given_policies"]
 

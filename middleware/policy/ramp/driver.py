@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.ramp.asking import ask, intake_refusal
-from dynpin.middleware.ramp.keeping import RampFile
-from dynpin.middleware.ramp.steps import ASK_EVERY, Position, Ramp, Sight, decide, reported, shown
-from dynpin.middleware.rounds import Rounds
+
+from ..background import BackgroundLoop
+from ..steps import ASK_EVERY, Position, Ramp, Sight, decide, reported, shown
+from .reports import ask, intake_refusal
+from .state import RampFile
 
 __all__ = ["Driver", "driver"]
 
@@ -27,7 +28,7 @@ class Ramped(Protocol):
         ...
 
 
-class Driver(Rounds[Ramped, str]):
+class Driver(BackgroundLoop[Ramped, str]):
     """Moves ramps up while no reports come in, and says aloud why one does not move.
 
     Whichever process of a server comes first asks the collector; the others find the answer in the file.

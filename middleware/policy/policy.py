@@ -12,12 +12,13 @@ from typing import Literal, Self, TypedDict, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.inventory import Inventory, read_inventory
-from dynpin.middleware.keyfiles import KeySource, located
-from dynpin.middleware.ramp.steps import Ramp
-from dynpin.middleware.remembered import recall, remember
-from dynpin.middleware.terms import Built, Mode, Pinned, Terms, one_of
-from dynpin.middleware.watching import Signature, signature, watcher
+
+from .inventory import Inventory, read_inventory
+from .keys import KeySource, located
+from .rules import Built, Mode, Pinned, Terms, one_of
+from .sent import recall, remember
+from .steps import Ramp
+from .watching import Signature, signature, watcher
 
 __all__ = ["Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions", "PolicyTerms"]
 
@@ -116,7 +117,7 @@ class Policy:
 
     @classmethod
     def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
-        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.inventory`), and follows.
+        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.policy.inventory`), and follows.
 
         Raises:
             PolicyError: as of :class:`Policy`, or where the file says what is not understood.
@@ -172,7 +173,7 @@ class Policy:
 
     def _climb(self) -> None:
         if self.ramp is not None and self._is_watched:
-            from dynpin.middleware.ramp.driver import driver  # noqa: PLC0415 - for those who have a ramp
+            from .ramp.driver import driver  # noqa: PLC0415 - for those who have a ramp
 
             driver.add(self)
 

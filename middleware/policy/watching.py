@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from dynpin.middleware.rounds import Rounds
+from .background import BackgroundLoop
 
 __all__ = ["Signature", "Watched", "Watcher", "signature", "watcher"]
 
@@ -44,7 +44,7 @@ def _status(path: Path) -> tuple[int, ...] | None:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-class Watcher(Rounds[Watched, Signature]):
+class Watcher(BackgroundLoop[Watched, Signature]):
     """Looks at files, and has read again what has changed and since stood still.
 
     A change is taken at the look after the one that saw it, if nothing has moved in between: a file is not read while

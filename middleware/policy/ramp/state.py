@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dynpin.errors import PolicyError
-from dynpin.middleware.ramp.steps import Position
+
+from ..steps import Position
 
 __all__ = ["RampFile"]
 

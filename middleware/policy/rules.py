@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from dynpin.errors import InvalidHeader, InvalidHost, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
-from dynpin.middleware.keyfiles import Chain, KeySource, path_of, read_chain, read_pin
 from dynpin.pins import Pin
+
+from .keys import Chain, KeySource, path_of, read_chain, read_pin
 
 __all__ = ["Built", "Mode", "Pinned", "Terms", "one_of"]
 

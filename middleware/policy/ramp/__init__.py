@@ -1,0 +1,25 @@
+"""The ramp: a policy that begins in report-only and lets max-age grow while no client reports a violation.
+
+:mod:`~dynpin.middleware.policy.steps` is the rule, values in and values out; the position on the ramp is kept in a
+file that the processes of a server share, and a thread asks the collector of reports. No request waits for either.
+"""
+
+from ..steps import Position, Ramp, Step, duration, reported, shown, unheard
+from .driver import Driver, driver
+from .reports import ask, intake_refusal
+from .state import RampFile
+
+__all__ = [
+    "Driver",
+    "Position",
+    "Ramp",
+    "RampFile",
+    "Step",
+    "ask",
+    "driver",
+    "duration",
+    "intake_refusal",
+    "reported",
+    "shown",
+    "unheard",
+]

@@ -1,5 +1,0 @@
-"""The ramp: a policy that begins in report-only and lets max-age grow while no client reports a violation.
-
-:mod:`~dynpin.middleware.ramp.steps` is the rule, values in and values out; the position on the ramp is kept in a file
-that the processes of a server share, and a thread asks the collector of reports. No request waits for either.
-"""
