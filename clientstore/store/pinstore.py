@@ -40,8 +40,7 @@ class PinStore:
     """The Known Pinned Hosts of a client, kept in one SQLite file that threads and processes share safely.
 
     What :meth:`note` returns as noted, updated or removed is on the disk, but for a move of the expiry by less than 1 %
-    of max-age. What another process has written is seen by
-    the next look-up. A store may be used across :func:`os.fork`.
+    of max-age. The next look-up sees what another process has written. A store may be used across :func:`os.fork`.
 
     Args:
         path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is made with
@@ -150,8 +149,7 @@ class PinStore:
                 ``"refuse"``.
         """
         state = self.database.state()
-        now = self.clock()
-        self._last_seen.look(now)
+        self._last_seen.look(now := self.clock())
         return state, now
 
     def validate(self, host: str, chain: Sequence[Pin], certificates: Sequence[bytes] = ()) -> Validation:
@@ -251,9 +249,11 @@ class PinStore:
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> tuple[Noting, bool]:
         """What :meth:`note` would do, and whether it must write to the disk for that. Raises as :meth:`known_host`."""
-        name = canonical_host(host)
+        name, header = canonical_host(host), first_header(value)
+        if header is None:  # as most responses: what is known does not matter, and is not looked up
+            self._last_seen.look(now := self.clock())  # the time is, since a connection may last for months
+            return note(name, None, None, chain, now), False
         known, now, _ = self.look_up(name)
-        header = first_header(value)
         noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
         return noting, noting.outcome != "ignored" and worth_writing(known, noting.known_host)
 

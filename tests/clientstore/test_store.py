@@ -195,6 +195,22 @@ def test_other_metadata_is_written_at_once(store: PinStore, more: str) -> None:
     assert writes(store, lambda: store.note("a.test", header(LEAF, BACKUP, more=more), [LEAF])) == 1
 
 
+def test_a_response_without_pins_asks_nothing_of_the_file(store: PinStore, file: Path) -> None:
+    file.unlink()
+    assert store.note("a.test", [], [LEAF]).section == "2.3.1"
+    with pytest.raises(StoreError, match="removed"):
+        store.note("a.test", header(LEAF, BACKUP), [LEAF])
+
+
+def test_months_on_one_connection_are_no_jump_of_the_clock(file: Path, clock: Clock) -> None:
+    with PinStore(file, clock=clock, on_clock_jump="refuse") as store:
+        store.note("a.test", header(LEAF, BACKUP, max_age=50 * DAY), [LEAF])
+        for _ in range(4):
+            clock.now += 20 * DAY
+            store.note("a.test", [], [LEAF])
+        assert store.known_host("a.test") is None  # its pins have expired in their time, which refuses nothing
+
+
 def test_of_several_fields_the_first_counts(store: PinStore) -> None:
     assert store.note("a.test", [header(LEAF, BACKUP), header(LEAF, OTHER)], [LEAF]).outcome == "noted"
     assert store.note("b.test", ["nonsense", header(LEAF, BACKUP)], [LEAF]).outcome == "ignored"
