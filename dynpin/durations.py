@@ -1,15 +1,35 @@
-"""Lengths of time in words."""
+"""Lengths of time: in words, and read from them."""
 
 from __future__ import annotations
 
-__all__ = ["duration"]
+import re
+
+__all__ = ["duration", "parse_duration"]
+
+_UNITS = {"year": 31_536_000, "week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+_TEXT = re.compile(rf"(?P<count>[0-9]{{1,9}})\s*(?P<unit>{'|'.join(_UNITS)})s?")
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the unit that a person would choose: ``"3 days"``, ``"1 hour"``, ``"20 seconds"``."""
-    for size, unit in ((86_400.0, "day"), (3600.0, "hour"), (60.0, "minute")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    count = max(0, int(seconds))
-    return f"{count} second{'s' if count != 1 else ''}"
+    """A length of time in words, in the largest unit that it fills: ``"3 days"``, ``"90 minutes"``, ``"1 year"``.
+
+    What is left over is dropped where there are three of the unit or more. A fraction of a second is dropped too.
+    """
+    whole = max(0, int(seconds))
+    for unit, size in _UNITS.items():
+        count, rest = divmod(whole, size)
+        if unit != "week" and count and (not rest or count >= 3):
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return "0 seconds"
+
+
+def parse_duration(text: str) -> int:
+    """The seconds of a text such as ``"30 days"``, ``"12 hours"`` or ``"90 minutes"``; a year has 365 days.
+
+    Raises:
+        ValueError: where it is no such text.
+    """
+    match = _TEXT.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f'{text!r} is no length of time: write one such as "30 days", "12 hours" or "90 minutes"')
+    return int(match["count"]) * _UNITS[match["unit"]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
-__all__ = ["printable", "say"]
+__all__ = ["print_json", "printable", "say"]
 
 
 def printable(text: str) -> str:
@@ -24,3 +25,8 @@ def say(text: str = "", *, err: bool = False) -> None:
     """
     # Not typer.echo: to a stream that is ASCII it writes UTF-8 all the same.
     print("\n".join(map(printable, text.split("\n"))), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, indented; what is neither text, number nor list in it is an error of ours."""
+    print(json.dumps(value, indent=2), flush=True)

@@ -13,8 +13,9 @@ from dynpin.errors import DynpinError
 
 if TYPE_CHECKING:
     from dynpin.deploy.site import SiteInventory
+    from dynpin.middleware.policy import Built
 
-__all__ = ["DEFAULT_INVENTORY", "InventoryOption", "site_of"]
+__all__ = ["DEFAULT_INVENTORY", "InventoryOption", "built_of", "site_of"]
 
 DEFAULT_INVENTORY = Path("dynpin.toml")
 InventoryOption = Annotated[
@@ -25,6 +26,27 @@ InventoryOption = Annotated[
         show_default=False,
     ),
 ]
+
+
+def built_of(inventory: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
+    """What this inventory, or the one in this folder, makes; None where there is none, or no need of one.
+
+    Args:
+        inventory: the file of ``--inventory``.
+        is_named_otherwise: whether the keys were named in another way.
+        now: what the certificates are held against, in seconds since the epoch, UTC.
+    """
+    if inventory is None:
+        if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
+            return None
+        # Said, since the answer depends on a file that nobody named.
+        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - most commands are about what was named
+
+    try:
+        return read_inventory(inventory or DEFAULT_INVENTORY).build(now)
+    except DynpinError as error:
+        fail(str(error))
 
 
 def site_of(inventory: Path | None, *, is_named_otherwise: bool) -> SiteInventory | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import path_of, read_chain, read_inventory
+from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.ramp import RampFile
 from dynpin.pins import Pin
 
@@ -52,16 +52,14 @@ def read_site(path: str | os.PathLike[str]) -> SiteInventory:
         PolicyError: where the file is not understood, a key cannot be read, or the header would harm.
     """
     inventory = read_inventory(path)
-    terms = inventory.terms
-    header = inventory.build().header
-    chains = [read_chain(source, f"keys[{number}]") for number, source in enumerate(terms.keys)]
+    built = inventory.build()
     return SiteInventory(
-        path=inventory.path,
+        path=Path(path).absolute(),
         hosts=inventory.hosts,
-        header=header,
-        chains=tuple(tuple(pin for pin in chain.pins if pin is not None) for chain in chains),
-        chain_files=tuple(file for source in terms.keys if (file := path_of(source)) is not None),
-        backup_files=tuple(file for source in terms.backups if (file := path_of(source)) is not None),
+        header=built.header,
+        chains=tuple(tuple(pin for pin in chain.pins if pin is not None) for chain in built.chains),
+        chain_files=tuple(chain.path for chain in built.chains if chain.path is not None),
+        backup_files=tuple(key.path for key in built.backups if key.path is not None),
     )
 
 

@@ -1,16 +1,24 @@
 """From key files and ``dynpin.toml`` to the header that a site sends (RFC 7469 §2.1, §4)."""
 
+from __future__ import annotations
+
+import os
+
 from .atomic import write_atomically
-from .inventory import Inventory, read_inventory
-from .keys import Chain, KeySource, path_of, read_chain, read_pin
+from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
+from .inventory import Built, Inventory
+from .keys import Chain, Key, KeySource, path_of, public_key, read_chain, read_key
 from .policy import Policy, PolicyOptions, PolicyTerms
-from .rules import Built, Mode, Pinned
+from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, given_policies
 
 __all__ = [
+    "LONGEST_MAX_AGE",
     "Built",
     "Chain",
+    "ChainFault",
     "Inventory",
+    "Key",
     "KeySource",
     "Mode",
     "Pinned",
@@ -18,10 +26,26 @@ __all__ = [
     "PolicyOptions",
     "PolicySource",
     "PolicyTerms",
+    "chain_faults",
+    "covers",
     "given_policies",
+    "in_chain",
     "path_of",
+    "public_key",
     "read_chain",
     "read_inventory",
-    "read_pin",
+    "read_key",
+    "validated_path",
     "write_atomically",
 ]
+
+
+def read_inventory(path: str | os.PathLike[str]) -> Inventory:
+    """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
+
+    Raises:
+        PolicyError: where it cannot be read, or says what is not understood: the message names file, key and fix.
+    """
+    from .toml import read_inventory as read  # noqa: PLC0415 - pydantic, for those who have such a file
+
+    return read(path)

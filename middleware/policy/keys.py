@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import (
+    load_der_private_key,
+    load_der_public_key,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from dynpin.errors import PolicyError, UnpinnableKey
 from dynpin.pins import Pin, certificates
 
-__all__ = ["Chain", "KeySource", "located", "path_of", "read_chain", "read_pin"]
+__all__ = ["Chain", "Key", "KeySource", "located", "path_of", "public_key", "read_chain", "read_key"]
 
 # A path (str or PathLike), the PEM or DER itself (bytes, or a str that holds PEM), or a pin that is known already.
 KeySource = str | os.PathLike[str] | bytes | Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key in reserve.
+
+    Attributes:
+        label: what to call it in a message: its file, or the argument that gave it.
+        pin: its pin.
+        path: its file, or None.
+        public_key: the key as cryptography has it; None of a bare pin, or where cryptography does not know its kind.
+    """
+
+    label: str
+    pin: Pin
+    path: Path | None = None
+    public_key: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +51,28 @@ class Chain:
         pins: the pin of each certificate, leaf first; None for one whose key cannot be pinned (§2.6). Of a bare key
             or pin, that one.
         names: the DNS names that the leaf is for, wildcards among them; None where no certificate tells.
+        path: its file, or None.
+        certificates: the certificates, DER, as the file has them; empty for a bare key or pin.
     """
 
     label: str
     pins: tuple[Pin | None, ...]
     names: tuple[str, ...] | None
+    path: Path | None = None
+    certificates: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, certificates: Iterable[bytes], label: str, path: Path | None = None) -> Chain:
+        """The chain of these DER certificates, leaf first.
+
+        Raises:
+            UnpinnableKey: where there is none, or the leaf's key cannot be pinned.
+        """
+        ders = tuple(certificates)
+        if not ders:
+            raise UnpinnableKey("there is no certificate")
+        pins = (Pin.from_certificate(ders[0]), *map(_pin_or_none, ders[1:]))
+        return cls(label, pins, _names(ders[0]), path, ders)
 
 
 def located(sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
@@ -47,8 +88,8 @@ def path_of(source: KeySource) -> Path | None:
     return None
 
 
-def read_pin(source: KeySource, label: str) -> tuple[str, Pin]:
-    """The pin of a key, and what to call it: of a certificate, a public or private key, or a CSR.
+def read_key(source: KeySource, label: str) -> Key:
+    """A key in reserve: of a certificate, a public or private key, or a CSR.
 
     Args:
         source: the key.
@@ -58,10 +99,10 @@ def read_pin(source: KeySource, label: str) -> tuple[str, Pin]:
         PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
-        return label, source
+        return Key(label, source)
     label, data = _load(source, label)
     try:
-        return label, Pin.from_bytes(data)
+        return Key(label, Pin.from_bytes(data), path_of(source), public_key(data))
     except UnpinnableKey as error:
         raise PolicyError(f"{label}: {error}") from None
 
@@ -77,10 +118,33 @@ def read_chain(source: KeySource, label: str) -> Chain:
     label, data = _load(source, label)
     try:
         ders = certificates(data)
-        leaf = Pin.from_certificate(ders[0]) if ders else Pin.from_bytes(data)
+        if ders:
+            return Chain.of(ders, label, path_of(source))
+        return Chain(label, (Pin.from_bytes(data),), None, path_of(source))
     except UnpinnableKey as error:
         raise PolicyError(f"{label}: {error}") from None
-    return Chain(label, (leaf, *map(_pin_or_none, ders[1:])), _names(ders[0]) if ders else None)
+
+
+_LOADERS: tuple[Callable[[bytes], object], ...] = (
+    lambda data: x509.load_pem_x509_certificate(data).public_key(),
+    lambda data: x509.load_der_x509_certificate(data).public_key(),
+    lambda data: x509.load_pem_x509_csr(data).public_key(),
+    lambda data: x509.load_der_x509_csr(data).public_key(),
+    load_pem_public_key,
+    load_der_public_key,
+    lambda data: load_pem_private_key(data, None).public_key(),
+    lambda data: load_der_private_key(data, None).public_key(),
+)
+
+
+def public_key(data: bytes) -> object:
+    """The public key of a certificate, CSR, public or unencrypted private key, PEM or DER; None where none is found."""
+    for load in _LOADERS:
+        try:
+            return load(data)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue
+    return None
 
 
 def _load(source: str | os.PathLike[str] | bytes, label: str) -> tuple[str, bytes]:

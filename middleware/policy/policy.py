@@ -13,9 +13,9 @@ from typing import Literal, Self, TypedDict, get_args
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
 
-from .inventory import Inventory, read_inventory
+from .inventory import Built, Inventory
 from .keys import KeySource, located
-from .rules import Built, Mode, Pinned, Terms, one_of
+from .rules import Mode, Pinned, one_of
 from .sent import recall, remember
 from .steps import Ramp
 from .watching import Signature, signature, watcher
@@ -36,6 +36,7 @@ class PolicyTerms(TypedDict, total=False):
     mode: Mode
     pinned: Pinned
     hosts: str | Iterable[str]
+    roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     allow_long_max_age: bool
     on_invalid: OnInvalid
     remember: str | os.PathLike[str] | None
@@ -66,8 +67,10 @@ class Policy:
             their pins: max-age=0, in the form that all of them take.
         pinned: which certificates of each deployed chain are pinned: ``"leaf"``, ``"chain"`` for all of them, or one or
             several numbers, counted from the leaf, 0.
-        hosts: the names that the server answers; by default those of the deployed certificates. Only `report_uri` is
-            held against them.
+        hosts: the names that the server answers; by default those of the deployed certificates. The certificates must
+            be for them, and `report_uri` must be elsewhere.
+        roots: files with the roots of your own CA, which clients trust beside those of the system: a Backup Pin may
+            stand in no chain that they complete.
         allow_long_max_age: permit more than 60 days (§4.1).
         on_invalid: ``"raise"``; or ``"silence"``, to start without a header where it would raise: for the emergency in
             which the backup is deployed and the next one not made. What clients noted holds on.
@@ -98,11 +101,12 @@ class Policy:
         mode: Mode = "enforce",
         pinned: Pinned = "leaf",
         hosts: str | Iterable[str] = (),
+        roots: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         allow_long_max_age: bool = False,
         on_invalid: OnInvalid = "raise",
         remember: str | os.PathLike[str] | None = None,
     ) -> None:
-        terms = Terms(
+        inventory = Inventory(
             keys=located(keys),
             backups=located(backups),
             max_age=max_age,
@@ -111,9 +115,11 @@ class Policy:
             mode=mode,
             pinned=pinned,
             hosts=(hosts,) if isinstance(hosts, str) else tuple(hosts),
+            roots=tuple(Path(root).absolute() for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)),
             allow_long_max_age=allow_long_max_age,
+            remember=None if remember is None else Path(remember).absolute(),
         )
-        self._begin(lambda: terms, (), on_invalid, None if remember is None else Path(remember).absolute())
+        self._begin(lambda: inventory, on_invalid)
 
     @classmethod
     def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
@@ -122,22 +128,18 @@ class Policy:
         Raises:
             PolicyError: as of :class:`Policy`, or where the file says what is not understood.
         """
+        from .toml import read_inventory  # noqa: PLC0415 - for those who have such a file
+
         file = Path(path).absolute()
         policy = cls.__new__(cls)
-        policy._begin(lambda: read_inventory(file), (file,), on_invalid)
+        policy._begin(lambda: read_inventory(file), on_invalid, file)
         return policy
 
-    def _begin(
-        self,
-        source: Callable[[], Terms | Inventory],
-        files: tuple[Path, ...],
-        on_invalid: OnInvalid,
-        memory: Path | None = None,
-    ) -> None:
-        """Read the terms from their source, which itself reads these files, and make the header."""
+    def _begin(self, source: Callable[[], Inventory], on_invalid: OnInvalid, file: Path | None = None) -> None:
+        """Read the inventory from its source, which itself reads this file, and make the header."""
         one_of("on_invalid", on_invalid, get_args(OnInvalid))
-        self._source, self._files = source, files
-        self._paths = files
+        self._source = source
+        self._paths: tuple[Path, ...] = () if file is None else (file,)
         self._lock = threading.Lock()
         self.mode: Mode | None = None
         self.header: PublicKeyPins | None = None
@@ -148,7 +150,7 @@ class Policy:
         self._is_watched = False
         # The last header that clients may have noted of this process, or of the one before it.
         self._noted: PublicKeyPins | None = None
-        self._memory = memory
+        self._memory: Path | None = None
         try:
             built = self._read()
             if self._locks_out(built):
@@ -213,7 +215,8 @@ class Policy:
         """Whether whoever noted the header before would refuse a chain that is deployed now and would be pinned."""
         if self._noted is None or not built.header.max_age:
             return False
-        return any(chain.isdisjoint(self._noted.pins) for chain in built.chains)
+        noted = self._noted.pins
+        return any(frozenset(chain.pins).isdisjoint(noted) for chain in built.chains)
 
     def _fall_silent(self) -> None:
         # Neither header is right: clients would note the new key, which the mend takes away again, or an old one that
@@ -237,27 +240,22 @@ class Policy:
         """The header of the files as they stand at one moment."""
         for _ in range(5):
             self.made_from = self.signature()
-            described = self._source()
-            self.mode = described.mode
-            if isinstance(described, Inventory):
-                self.ramp, self._memory = described.ramp, described.remember
+            inventory = self._source()
+            self.mode, self.ramp, self._memory = inventory.mode, inventory.ramp, inventory.remember
             if self._noted is None and self._memory is not None:
                 self._noted = recall(self._memory)
-            paths = (*self._files, *described.paths)
-            if paths != self._paths:
-                # An inventory names other files now: look at them too, before they are read.
-                self._paths = paths
+            if inventory.paths != self._paths:
+                # It names other files now: look at them too, before they are read.
+                self._paths = inventory.paths
                 continue
-            try:
-                built = described.build()
-            except PolicyError as error:
-                # Of an inventory every message names the file in which the mend is made.
-                raise PolicyError(": ".join([*map(str, self._files), str(error)])) from None
+            built = inventory.build()
             if self.signature() == self.made_from:
                 return built
         raise PolicyError(f"{', '.join(map(str, self._paths))} change faster than they can be read")
 
     def _take(self, built: Built) -> None:
+        for warning in built.warnings:
+            logger.warning("%s", warning)
         self.header = built.header
         if built.header.max_age:
             self._noted = built.header

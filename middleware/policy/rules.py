@@ -1,4 +1,4 @@
-"""The terms of a policy, and what is refused of them because it would harm (RFC 7469 §2.1, §2.5, §4)."""
+"""What is refused of a site's inventory because it would harm (RFC 7469 §2.1, §2.5, §4)."""
 
 from __future__ import annotations
 
@@ -6,207 +6,217 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from dynpin.errors import InvalidHeader, InvalidHost, PolicyError
-from dynpin.header import PublicKeyPins
+from dynpin.durations import duration
+from dynpin.errors import InvalidHost, PolicyError
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
 from dynpin.pins import Pin
 
-from .keys import Chain, KeySource, path_of, read_chain, read_pin
+from .chains import chain_faults, in_chain, validated_path
+from .keys import Chain, Key
 
-__all__ = ["Built", "Mode", "Pinned", "Terms", "one_of"]
+__all__ = [
+    "LONGEST_MAX_AGE",
+    "Mode",
+    "Options",
+    "Pinned",
+    "backup_pins",
+    "check_chains",
+    "check_report_uri",
+    "max_age_of",
+    "pins_of",
+]
 
 Mode = Literal["enforce", "report-only", "unpin"]
 Pinned = Literal["leaf", "chain"] | int | Sequence[int]
 
 # RFC 7469 §4.1: on the order of 60 days.
-_LONGEST_MAX_AGE = timedelta(days=60)
+LONGEST_MAX_AGE = 60 * 86_400
 
-_MAKE_A_BACKUP = (
-    "Make a key that is deployed nowhere, keep its private half offline and name its public half or CSR in backups= "
-    "(openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out backup.key; "
-    "openssl pkey -in backup.key -pubout -out backup.pub)"
-)
+_MAKE_A_BACKUP = "Make a key that is deployed nowhere, and keep its private half offline:  dynpin keys new HOST"
+_TABLES = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
 
 
-class Built(NamedTuple):
-    """The header that some terms make, and the pins of each chain that is deployed."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How options are called in messages: those of a ``dynpin.toml`` as TOML, the keywords of a call as Python."""
 
-    header: PublicKeyPins
-    chains: tuple[frozenset[Pin], ...]
+    in_toml: bool
+
+    def name(self, option: str) -> str:
+        """The name of an option: ``[policy] max_age``, or ``max_age=``."""
+        if not self.in_toml:
+            return f"{option}="
+        return f"[policy] {option}" if option in _TABLES else option
+
+    def setting(self, option: str, toml: str, python: str | None = None) -> str:
+        """An option with a value, as it is written: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""
+        return f"{self.name(option)} = {toml}" if self.in_toml else f"{option}={python or toml}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a site wants its clients to pin; the attributes are those of :class:`~dynpin.middleware.Policy`."""
+def max_age_of(max_age: object, mode: Mode, options: Options, *, allow_long: bool) -> int:
+    """The max-age to send, in seconds (§2.1.2).
 
-    keys: tuple[KeySource, ...]
-    backups: tuple[KeySource, ...] = ()
-    max_age: timedelta | int | None = None
-    include_subdomains: bool = False
-    report_uri: str | None = None
-    mode: Mode = "enforce"
-    pinned: Pinned = "leaf"
-    hosts: tuple[str, ...] = ()
-    allow_long_max_age: bool = False
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files that these terms are read from."""
-        return tuple(path for source in (*self.keys, *self.backups) if (path := path_of(source)) is not None)
-
-    def build(self) -> Built:
-        """Read the files and make the header.
-
-        Raises:
-            PolicyError: where it would lock users out, protect nobody, or could not be sent.
-        """
-        one_of("mode", self.mode, get_args(Mode))
-        max_age = self._seconds()
-        if self.mode == "report-only" and self.report_uri is None:
-            raise PolicyError(
-                "mode='report-only' without report_uri= does nothing: clients note no pins of it, and have nobody to "
-                "tell of a violation (RFC 7469 §2.1.4, §2.3.2). Name the endpoint that takes the reports"
-            )
-        chains = [read_chain(source, f"keys[{number}]") for number, source in enumerate(self.keys)]
-        backups = [read_pin(source, f"backups[{number}]") for number, source in enumerate(self.backups)]
-        pins = [pin for chain in chains for pin in self._pins_of(chain)]
-        # RFC 7469 §2.5: a pin in the chain and one outside it, else clients note nothing.
-        if not pins:
-            raise PolicyError(
-                "no pin of the deployed chain would be in the header, which clients then ignore (RFC 7469 §2.5). Name "
-                "the chain file that the server shows, such as keys='tls/fullchain.pem'"
-            )
-        # To unpin, a Backup Pin is not needed; where there is one it goes along, since some clients want it.
-        if self.mode != "unpin":
-            _check_backups(chains, backups)
-        try:
-            header = PublicKeyPins(
-                pins=(*pins, *(pin for _, pin in backups)),
-                max_age=max_age,
-                include_subdomains=self.include_subdomains,
-                report_uri=None if self.mode == "unpin" else self.report_uri,
-                report_only=self.mode == "report-only",
-            )
-        except InvalidHeader as error:
-            raise PolicyError(f"these terms make no header that clients accept: {error}") from None
-        if header.report_uri is not None:
-            self._check_report_uri(header.report_uri, chains)
-        return Built(header, tuple(frozenset(pin for pin in chain.pins if pin is not None) for chain in chains))
-
-    def _seconds(self) -> int:
-        """The max-age to send, in seconds (§2.1.2)."""
-        if self.mode == "unpin":
+    Raises:
+        PolicyError: where it is missing, no number of seconds, or too long.
+    """
+    if mode == "unpin":
+        return 0
+    if max_age is None:
+        # §2.1.2: meaningless in report-only, and not sent.
+        if mode == "report-only":
             return 0
-        if self.max_age is None:
-            # §2.1.2: meaningless in report-only, and not sent.
-            if self.mode == "report-only":
-                return 0
+        month = options.setting("max_age", '"30 days"', "timedelta(days=30)")
+        raise PolicyError(
+            f"{options.name('max_age')} is missing: for how long shall clients refuse every other key? Begin with an "
+            f"hour, and go up to {month} once all is well"
+        )
+    try:
+        age = timedelta(seconds=max_age) if isinstance(max_age, int) and not isinstance(max_age, bool) else max_age
+    except OverflowError:
+        age = timedelta(days=999_999_999)
+    if not isinstance(age, timedelta) or age.microseconds or age < timedelta():
+        raise PolicyError(
+            f"{options.setting('max_age', repr(max_age))} is no number of whole seconds from 1 (RFC 7469 §2.1.2): give "
+            + ('a text such as "30 days", or seconds' if options.in_toml else "a timedelta, or an int of seconds")
+            + " (not milliseconds)"
+        )
+    seconds = int(age.total_seconds())
+    if not seconds and mode == "enforce":
+        unpin = options.setting("mode", '"unpin"', "'unpin'")
+        raise PolicyError(
+            f"{options.setting('max_age', '0')} makes clients forget their pins. If that is what you want, say "
+            f"{unpin}, which sends it in the form that every client takes"
+        )
+    if seconds > LONGEST_MAX_AGE and not allow_long:
+        longest = LONGEST_MAX_AGE // 86_400
+        raise PolicyError(
+            f"{options.name('max_age')} is {duration(seconds)}: whoever loses the keys locks users out for that long, "
+            f"and clients cap it at about {longest} days (RFC 7469 §4.1). Take {longest} days or fewer, or say "
+            + options.setting("allow_long_max_age", "true", "True")
+        )
+    return seconds
+
+
+def pins_of(chain: Chain, pinned: Pinned, options: Options, roots: Sequence[Path]) -> list[Pin]:
+    """The pins of one chain that go into the header. One of them at least stands in the chain that clients validate.
+
+    Raises:
+        PolicyError: where none does, or a number names no certificate.
+    """
+    shown = options.setting("pinned", repr(pinned).replace("'", '"') if options.in_toml else repr(pinned))
+    if pinned == "chain":
+        return [pin for pin in chain.pins if pin is not None]
+    if isinstance(pinned, str):
+        one_of(options.name("pinned"), pinned, ("leaf", "chain"))
+        numbers: Sequence[int] = (0,)
+    else:
+        numbers = (pinned,) if isinstance(pinned, int) else pinned
+    found: list[Pin] = []
+    for number in numbers:
+        pin = chain.pins[number] if 0 <= number < len(chain.pins) else None
+        if pin is None:
             raise PolicyError(
-                "max_age= is missing: for how long shall clients refuse every other key? Begin with an hour, and go "
-                "up to timedelta(days=30) once all is well"
+                f"{shown}: {chain.label} has no certificate {number} that can be pinned; it holds {len(chain.pins)}, "
+                "counted from 0, the leaf"
             )
-        given = self.max_age
-        try:
-            age = timedelta(seconds=given) if isinstance(given, int) and not isinstance(given, bool) else given
-        except OverflowError:
-            age = timedelta(days=999_999_999)
-        if not isinstance(age, timedelta) or age.microseconds or age < timedelta():
-            raise PolicyError(
-                f"max_age={given!r} is no number of whole seconds from 1 (RFC 7469 §2.1.2): give a timedelta, or an "
-                "int of seconds (not milliseconds)"
-            )
-        if not age and self.mode == "enforce":
-            raise PolicyError(
-                "max_age=0 makes clients forget their pins: if that is what you want, say mode='unpin', which sends "
-                "it in the form that every client takes"
-            )
-        if age > _LONGEST_MAX_AGE and not self.allow_long_max_age:
-            raise PolicyError(
-                f"max_age is {age}: whoever loses the keys locks users out for that long, and clients cap it "
-                f"at about {_LONGEST_MAX_AGE.days} (RFC 7469 §4.1). Take {_LONGEST_MAX_AGE.days} days or fewer, or say "
-                "allow_long_max_age=True"
-            )
-        return int(age.total_seconds())
-
-    def _pins_of(self, chain: Chain) -> list[Pin]:
-        """The pins of one chain that go into the header."""
-        if self.pinned == "chain":
-            return [pin for pin in chain.pins if pin is not None]
-        if isinstance(self.pinned, str):
-            one_of("pinned", self.pinned, ("leaf", "chain"))
-            numbers: Sequence[int] = (0,)
-        else:
-            numbers = (self.pinned,) if isinstance(self.pinned, int) else self.pinned
-        found: list[Pin] = []
-        for number in numbers:
-            pin = chain.pins[number] if 0 <= number < len(chain.pins) else None
-            if pin is None:
-                raise PolicyError(
-                    f"pinned={self.pinned!r}: {chain.label} has no certificate {number} that can be pinned; it holds "
-                    f"{len(chain.pins)}, counted from 0, the leaf"
-                )
-            found.append(pin)
-        return found
-
-    def _check_report_uri(self, uri: str, chains: Sequence[Chain]) -> None:
-        """RFC 7469 §2.1.4: a host whose pins fail cannot be sent the report of it."""
-        try:
-            target = canonical_host(urlsplit(uri).hostname or "")
-            # Wildcards too: "*" is a label like any other to canonical_host.
-            hosts = [canonical_host(name) for name in self.hosts]
-        except InvalidHost as error:
-            raise PolicyError(f"report_uri= or hosts=: {error}") from None
-        if is_ip_literal(target):  # §2.3.3: never pinned
-            return
-        told = [name for chain in chains for name in chain.names or ()]
-        if not hosts and all(chain.names is None for chain in chains):
-            raise PolicyError(
-                f"whether {uri} is on the pinned host cannot be told: no certificate in keys= says which DNS names it "
-                "is for. Say which hosts this server answers: hosts=['www.example.com']"
-            )
-        for name in hosts or told:
-            if _covers(name, target, self.include_subdomains):
-                source = "hosts=" if hosts else "the deployed certificate"
-                raise PolicyError(
-                    f"report_uri {uri} is on the pinned host {name} (of {source}): when its pins fail, reports to it "
-                    "fail too, and no client sends them (RFC 7469 §2.1.4). Take a host that these pins do not cover"
-                    + ("; includeSubDomains covers every subdomain" if self.include_subdomains else "")
-                    + ("" if hosts else ", or say with hosts= which of the certificate's names this server answers")
-                )
+        found.append(pin)
+    if found and not set(found) & set(validated_path(chain, roots)):
+        raise PolicyError(
+            f"{shown}: none of these certificates of {chain.label} stands above its leaf, so clients do not find them "
+            "in the chain that they validate, and ignore the header (RFC 7469 §2.5). Pin the leaf"
+        )
+    return found
 
 
-def _deployed(chains: Iterable[Chain]) -> dict[Pin, str]:
-    """Every pin of the deployed chains, and where it stands."""
-    return {
-        pin: f"certificate {number} of {chain.label}"
-        for chain in chains
-        for number, pin in enumerate(chain.pins)
-        if pin is not None
-    }
+def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float) -> list[str]:
+    """The warnings about the deployed chains.
+
+    Raises:
+        PolicyError: where clients would refuse one of them.
+    """
+    warnings: list[str] = []
+    for chain in chains:
+        for fault in chain_faults(chain, hosts, now=now, beside=[each for each in chains if each is not chain]):
+            if fault.refused:
+                raise PolicyError(fault.message)
+            warnings.append(fault.message)
+    return warnings
 
 
-def _check_backups(chains: Iterable[Chain], backups: Sequence[tuple[str, Pin]]) -> None:
-    """RFC 7469 §2.5, §4.3: one pin at least that no deployed chain holds."""
-    deployed = _deployed(chains)
-    if any(pin not in deployed for _, pin in backups):
-        return
+def backup_pins(
+    chains: Sequence[Chain], backups: Sequence[Key], roots: Sequence[Path], options: Options
+) -> tuple[list[Pin], list[str]]:
+    """The Backup Pins, and the warnings about them (RFC 7469 §2.5, §4.3): one at least stands in no validated chain.
+
+    A backup that is the deployed key by now is a warning while there is another: so it is just after an emergency.
+
+    Raises:
+        PolicyError: where there is none, or one is the key of an issuer of a deployed chain.
+    """
+    leaves = {chain.pins[0] for chain in chains}
+    found = [(backup, in_chain(backup, chains, roots)) for backup in backups]
     if not backups:
         raise PolicyError(
             "there is no Backup Pin: clients ignore a header without one, and whoever loses the only key locks every "
-            f"user out (RFC 7469 §2.5, §4.3). {_MAKE_A_BACKUP}"
+            f"user out (RFC 7469 §2.5, §4.3). {_MAKE_A_BACKUP}. Name its public half in {options.name('backups')}"
         )
-    shown = "; ".join(f"{label} is the key of {deployed[pin]}" for label, pin in backups)
-    raise PolicyError(
-        f"no Backup Pin stands outside the deployed chain: {shown}. Clients ignore such a header (RFC 7469 §2.5). If "
-        "the backup has just been deployed, it is time for the next one, and on_invalid='silence' starts the server "
-        f"without a header meanwhile. {_MAKE_A_BACKUP}"
-    )
+    if all(why for _, why in found):
+        shown = "; ".join(why for _, why in found if why)
+        silence = "on_invalid='silence' starts the server without a header meanwhile"
+        raise PolicyError(
+            f"no Backup Pin stands outside the deployed chain: {shown}. Clients ignore such a header (RFC 7469 §2.5). "
+            f"If the backup has just been deployed, it is time for the next one, and {silence}. {_MAKE_A_BACKUP}"
+        )
+    for backup, why in found:
+        if why is not None and backup.pin not in leaves:
+            raise PolicyError(
+                f"{options.name('backups')}: {why}. A key of the chain is no reserve (RFC 7469 §4.3): take it out. To "
+                "pin the keys above the leaf as well, say " + options.setting("pinned", '"chain"', "'chain'")
+            )
+    return [backup.pin for backup in backups], [
+        f"{why}, and so no reserve any more: take it out of {options.name('backups')}" for _, why in found if why
+    ]
 
 
-def _covers(name: str, target: str, include_subdomains: bool) -> bool:
+def check_report_uri(
+    uri: str, chains: Sequence[Chain], hosts: Sequence[str], options: Options, *, include_subdomains: bool
+) -> None:
+    """RFC 7469 §2.1.4: a host whose pins fail cannot be sent the report of it.
+
+    Raises:
+        PolicyError: where the endpoint is on the pinned host, or that cannot be told.
+    """
+    try:
+        target = canonical_host(urlsplit(uri).hostname or "")
+        # Wildcards too: "*" is a label like any other to canonical_host.
+        named = [canonical_host(name) for name in hosts]
+    except InvalidHost as error:
+        raise PolicyError(f"{options.name('report_uri')} or {options.name('hosts')}: {error}") from None
+    if is_ip_literal(target):  # §2.3.3: never pinned
+        return
+    told = [name for chain in chains for name in chain.names or ()]
+    if not named and all(chain.names is None for chain in chains):
+        raise PolicyError(
+            f"whether {uri} is on the pinned host cannot be told: no certificate in {options.name('keys')} says which "
+            "DNS names it is for. Say which hosts this server answers: "
+            + options.setting("hosts", '["www.example.com"]', "['www.example.com']")
+        )
+    for name in named or told:
+        if _pins_cover(name, target, include_subdomains):
+            source = options.name("hosts") if named else "the deployed certificate"
+            raise PolicyError(
+                f"{options.name('report_uri')} {uri} is on the pinned host {name} (of {source}): when its pins fail, "
+                "reports to it fail too, and no client sends them (RFC 7469 §2.1.4). Take a host that these pins do "
+                "not cover"
+                + ("; includeSubDomains covers every subdomain" if include_subdomains else "")
+                + ("" if named else f", or say with {options.name('hosts')} which of the names this server answers")
+            )
+
+
+def _pins_cover(name: str, target: str, include_subdomains: bool) -> bool:
     """Whether a host that answers to `name`, perhaps a certificate's wildcard, may be `target` or pin it."""
     above = superdomains(target)
     if name.startswith("*."):
@@ -217,11 +227,28 @@ def _covers(name: str, target: str, include_subdomains: bool) -> bool:
     return target == name or (include_subdomains and name in above)
 
 
-def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+def check_mode(mode: str, report_uri: str | None, options: Options) -> None:
+    """Refuse a mode that is none, and report-only with nobody to report to (§2.1.4, §2.3.2).
+
+    Raises:
+        PolicyError: which names the modes, or the endpoint that is missing.
+    """
+    one_of(options.name("mode"), mode, get_args(Mode))
+    if mode == "report-only" and report_uri is None:
+        setting = options.setting("mode", '"report-only"', "'report-only'")
+        raise PolicyError(
+            f"{setting} without "
+            f"{options.name('report_uri')} does nothing: clients note no pins of it, and have nobody to tell of a "
+            "violation (RFC 7469 §2.1.4, §2.3.2). Name the endpoint that takes the reports"
+        )
+
+
+def one_of(name: str, value: str, allowed: Iterable[str]) -> None:
     """Refuse a word that means nothing.
 
     Raises:
         PolicyError: naming the words that do.
     """
+    allowed = tuple(allowed)
     if value not in allowed:
-        raise PolicyError(f"{name}={value!r} means nothing: it is one of {', '.join(map(repr, allowed))}")
+        raise PolicyError(f"{name} {value!r} is not known; there are {', '.join(map(repr, allowed))}")

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from dynpin import Pin, PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsMiddleware, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.policy.inventory import read_inventory
+from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.watching import Watcher
 from tests.middleware.conftest import HOST, Connect, Site, serving_asgi
 
@@ -41,7 +41,7 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     assert str(Policy.from_inventory(inventory).header) == site.expected()
     found = read_inventory(str(inventory))
     assert (found.path, found.hosts) == (inventory, (HOST,))
-    assert found.terms.keys == (site.chain,)
+    assert found.keys == (site.chain,)
 
 
 def test_a_byte_order_mark_is_no_part_of_it(inventory: Path, site: Site) -> None:

@@ -1,0 +1,319 @@
+"""Whether a chain is fit to be deployed, and which keys stand in it: the one place that says so (RFC 7469 §2.5, §2.6).
+
+Clients hold pins against the *validated* chain: what the server sends, completed by a root that the client knows. So a
+key is in the chain when a served certificate holds it, when it signed one of them, or when a root that completes the
+chain holds it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+
+from dynpin.errors import InvalidHost, PolicyError, UnpinnableKey
+from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.pins import Pin, certificates
+
+from .keys import Chain, Key
+
+__all__ = ["ChainFault", "FaultCode", "chain_faults", "covers", "in_chain", "validated_path"]
+
+FaultCode = Literal[
+    "chain-out-of-order",
+    "ca-certificate-as-leaf",
+    "certificate-expired",
+    "certificate-not-yet-valid",
+    "certificate-of-another-host",
+    "self-signed-certificate",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFault:
+    """What is wrong with a chain.
+
+    Attributes:
+        code: the kind.
+        message: what is wrong, with the name of the file, and what to do.
+        refused: whether clients would refuse the chain, so that it must not be deployed; else it is a warning.
+    """
+
+    code: FaultCode
+    message: str
+    refused: bool
+
+
+def chain_faults(
+    chain: Chain, hosts: Sequence[str] = (), *, now: float, beside: Sequence[Chain] = ()
+) -> tuple[ChainFault, ...]:
+    """What is wrong with a chain that is deployed, or is to be. Nothing is said of a bare key or pin.
+
+    Args:
+        chain: the chain, as the server sends it.
+        hosts: the names that the site answers, wildcards among them; empty where they are unknown.
+        now: seconds since the epoch, UTC.
+        beside: the other chains of the site. Together they must cover all hosts.
+    """
+    loaded = _loaded(chain)
+    if not loaded:
+        return ()
+    found = [*_order(chain.label, loaded), *_dates(chain.label, loaded, now), *_names(chain, hosts, beside)]
+    leaf = loaded[0]
+    issued = next((other for other in beside if (them := _loaded(other)) and not _is_self_signed(them[0])), None)
+    if _is_self_signed(leaf) and issued is not None:
+        found.append(
+            ChainFault(
+                "self-signed-certificate",
+                f"the certificate of {chain.label} is self-signed, and that of {issued.label} is issued by a CA: "
+                "clients that trust the CA refuse it. Deploy the certificate that the CA has issued for this key",
+                refused=True,
+            )
+        )
+    return tuple(found)
+
+
+def _order(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
+    leaf = chain[0]
+    issued = next((number for number, each in enumerate(chain[1:], 1) if _issued(leaf, each)), None)
+    if issued is not None:
+        why = f"the first certificate of {label} issued certificate {issued}: the file is in reverse order"
+        return [ChainFault("chain-out-of-order", f"{why}. Put the server's own certificate first", refused=True)]
+    is_alone = len(chain) == 1 and _is_self_signed(leaf)
+    if _is_ca(leaf) and not is_alone:
+        why = f"the first certificate of {label} is a CA's ({_subject(leaf)}), and no server's"
+        return [ChainFault("ca-certificate-as-leaf", f"{why}. Put the server's own certificate first", refused=True)]
+    path = _path(chain)
+    if [id(each) for each in path] != [id(each) for each in chain]:
+        why = f"the certificates of {label} do not each stand before the one that issued them"
+        advice = "Take the file that the CA gave, leaf first; some clients refuse another order (RFC 8446 §4.4.2)"
+        return [ChainFault("chain-out-of-order", f"{why}. {advice}", refused=False)]
+    return []
+
+
+def _dates(label: str, chain: Sequence[x509.Certificate], now: float) -> list[ChainFault]:
+    found: list[ChainFault] = []
+    moment = datetime.fromtimestamp(now, UTC)
+    for number, each in enumerate(chain):
+        # A path around an expired intermediate may exist; around the leaf there is none.
+        name = f"the certificate of {label}" if not number else f"certificate {number} of {label}"
+        if moment > each.not_valid_after_utc:
+            why = f"{name} expired on {each.not_valid_after_utc:%Y-%m-%d}"
+            advice = "Renew it with the same key"
+            found.append(ChainFault("certificate-expired", f"{why}. {advice}", refused=not number))
+        elif moment < each.not_valid_before_utc:
+            why = f"{name} is not valid before {each.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            advice = "Wait until then, or see whether the clock of this machine is right"
+            found.append(ChainFault("certificate-not-yet-valid", f"{why}. {advice}", refused=not number))
+    return found
+
+
+def _names(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) -> list[ChainFault]:
+    """Each host needs a chain, and each chain a host."""
+    pinned = [host for host in hosts if not _is_address(host)]
+    if not pinned:
+        return []
+    own = chain.names or ()
+    elsewhere = [name for other in beside for name in other.names or ()]
+    bare = any(other.names is None and not other.certificates for other in beside)  # a bare key tells no names
+    missing = [host for host in pinned if not covers(own, host)]
+    if len(missing) < len(pinned) and (bare or all(covers(elsewhere, host) for host in missing)):
+        return []
+    names = ", ".join(own) or "no DNS name at all"
+    return [
+        ChainFault(
+            "certificate-of-another-host",
+            f"the certificate of {chain.label} is for {names}, and not for {', '.join(missing)}, which hosts names: "
+            "clients refuse it. Deploy a certificate for these names, or correct hosts",
+            refused=True,
+        )
+    ]
+
+
+def covers(names: Iterable[str], host: str) -> bool:
+    """Whether a certificate for these DNS names is one for the host (RFC 6125 §6.4.3: `*` stands for one label)."""
+    wanted = _canonical(host)
+    parent = wanted.partition(".")[2]
+    return any(name == wanted or (name.startswith("*.") and name[2:] == parent) for name in map(_canonical, names))
+
+
+def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
+    """Why a key is no Backup Pin: it stands in the chain that clients validate (RFC 7469 §2.5); None where it does not.
+
+    Args:
+        key: the key that is to be a Backup Pin.
+        chains: the deployed chains.
+        roots: files with further roots that clients know, beside those of the system and of certifi.
+
+    Raises:
+        PolicyError: where a file of `roots` cannot be read.
+    """
+    for chain in chains:
+        for number, pin in enumerate(chain.pins):
+            if pin == key.pin:
+                return f"{key.label} is the key of certificate {number} of {chain.label}"
+        served = _loaded(chain)
+        for number, each in enumerate(served):
+            if key.public_key is not None and _is_signed_by(each, key.public_key):
+                return f"{key.label} is the key that issued certificate {number} of {chain.label}"
+        for root in _completing(served, roots):
+            if Pin.from_certificate(_der(root)) == key.pin:
+                return f"{key.label} is the key of {_subject(root)}, a root of {chain.label}"
+    return None
+
+
+def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
+    """The pins that a client may find in the chain that it validates: leaf, those above it, and their roots.
+
+    Raises:
+        PolicyError: where a file of `roots` cannot be read.
+    """
+    served = _loaded(chain)
+    if not served:
+        return tuple(pin for pin in chain.pins if pin is not None)
+    found: list[Pin] = []
+    path = _path(served)
+    for each in (*path, *_completing(path, roots)):
+        try:
+            found.append(Pin.from_certificate(_der(each)))
+        except UnpinnableKey:
+            continue
+    return tuple(dict.fromkeys(found))
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------
+
+
+def _loaded(chain: Chain) -> tuple[x509.Certificate, ...]:
+    return tuple(each for der in chain.certificates if (each := _load(der)) is not None)
+
+
+@lru_cache(maxsize=512)
+def _load(der: bytes) -> x509.Certificate | None:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:  # what cryptography does not read, OpenSSL may: nothing is said of it
+        return None
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    return certificate.public_bytes(Encoding.DER)
+
+
+def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """The certificates from the leaf up, as one issued the other."""
+    path = [chain[0]]
+    left = list(chain[1:])
+    while left:
+        above = next((each for each in left if _issued(each, path[-1])), None)
+        if above is None:
+            break
+        path.append(above)
+        left.remove(above)
+    return path
+
+
+def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> list[x509.Certificate]:
+    """The known roots, and those above them, by which the served certificates can be validated."""
+    known = _known_roots(tuple(roots))
+    found: list[x509.Certificate] = []
+    waiting = list(served)
+    while waiting:
+        each = waiting.pop()
+        name = each.issuer.public_bytes()
+        for der in known:
+            if name not in der:  # quickly: most roots are not even read
+                continue
+            root = _load(der)
+            if root is not None and root not in found and root != each and _issued(root, each):
+                found.append(root)
+                waiting.append(root)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _known_roots(files: tuple[Path, ...]) -> tuple[bytes, ...]:
+    found: dict[bytes, None] = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
+    if importlib.util.find_spec("certifi") is not None:
+        import certifi  # noqa: PLC0415 - where it is installed
+
+        files = (*files, Path(certifi.where()))
+    for file in files:
+        try:
+            found |= dict.fromkeys(certificates(file.read_bytes()))
+        except (OSError, UnpinnableKey) as error:
+            raise PolicyError(f"{file} holds no roots that can be read: {error}") from None
+    return tuple(found)
+
+
+def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether one certificate issued another: names and signature."""
+    if issuer is certificate or issuer.subject != certificate.issuer:
+        return False
+    try:
+        return _is_signed_by(certificate, issuer.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    if certificate.subject != certificate.issuer:
+        return False
+    try:
+        return _is_signed_by(certificate, certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _is_signed_by(certificate: x509.Certificate, key: object) -> bool:
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    try:
+        digest = certificate.signature_hash_algorithm
+        if isinstance(key, rsa.RSAPublicKey) and digest is not None:
+            how = certificate.signature_algorithm_parameters
+            key.verify(signature, signed, how if isinstance(how, padding.PSS) else padding.PKCS1v15(), digest)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and digest is not None:
+            key.verify(signature, signed, ec.ECDSA(digest))
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(signature, signed)
+        else:
+            return False
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or "a certificate without a name"
+
+
+def _canonical(name: str) -> str:
+    try:
+        return canonical_host(name)
+    except InvalidHost:
+        return name.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return is_ip_literal(canonical_host(host))
+    except InvalidHost:
+        return False

@@ -1,0 +1,131 @@
+"""The tables of a TOML file, read into a model: what is wrong is said by file, table and key, in the words of TOML."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from dynpin.durations import parse_duration
+from dynpin.errors import PolicyError
+
+__all__ = ["Seconds", "Table", "read_tables"]
+
+
+class Table(BaseModel):
+    """One table of a file. A key that it does not have is refused; its description says what is wanted of each key."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+# Seconds, or a text such as "30 days".
+Seconds = Annotated[int, BeforeValidator(_seconds)]
+
+_Model = TypeVar("_Model", bound=Table)
+
+
+def read_tables(path: Path, model: type[_Model]) -> _Model:
+    """Read a TOML file.
+
+    Raises:
+        PolicyError: where it cannot be read, is no TOML, or says what the model does not know: one line for each key.
+    """
+    try:
+        top = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has
+        raise PolicyError(f"{path} is no TOML file: {error}") from None
+    try:
+        return model.model_validate(top)
+    except ValidationError as error:
+        # One line for each key: a union has an error for each of its types.
+        lines = dict.fromkeys(_line(model, top, each) for each in error.errors(include_url=False))
+        raise PolicyError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) -> str:
+    """What is wrong with one key."""
+    tables: list[str] = []
+    known: type[BaseModel] | None = model
+    inside: object = top
+    key = ""
+    for part in error["loc"]:
+        if isinstance(part, int):
+            inside = cast("Sequence[object]", inside)[part] if isinstance(inside, Sequence) else inside
+            known = None if known is None else _element_of(known, key)
+            continue
+        if key:
+            found = None if known is None else _table_of(known, key)
+            if found is None:
+                break  # the rest names the types of a union
+            tables.append(key)
+            known = found
+            inside = _member(inside, key, inside)
+        key = part
+    name = f"[{'.'.join(tables)}] {key}" if tables else key
+    fields = {} if known is None else {field.alias or name: field for name, field in known.model_fields.items()}
+    if error["type"] == "extra_forbidden" and key not in fields:
+        close = difflib.get_close_matches(key.replace("-", "_").lower(), fields, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
+        return f"{name} is not known here; {meant}"
+    wanted = fields[key].description if key in fields else None
+    if error["type"] == "missing":
+        return f"{name} is missing{f': give {wanted}' if wanted else ''}"
+    if error["type"] == "value_error":
+        said = str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
+        return f"{name}: {said}"
+    value = _member(inside, key, error["input"])
+    return f"{name} = {_toml(value)} is not understood{f': give {wanted}' if wanted else ''}"
+
+
+def _member(inside: object, key: str, default: object) -> object:
+    return cast("dict[str, object]", inside).get(key) if isinstance(inside, dict) else default
+
+
+def _table_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The model of the table under a key, or None where there is none."""
+    for name, field in model.model_fields.items():
+        if key == (field.alias or name):
+            return next((each for each in _types(field.annotation) if issubclass(each, BaseModel)), None)
+    return None
+
+
+def _element_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    return _table_of(model, key) or model
+
+
+def _types(annotation: object) -> list[type]:
+    """The types that an annotation is made of."""
+    arguments = cast("tuple[object, ...]", getattr(annotation, "__args__", ()))
+    found = [each for argument in arguments for each in _types(argument)]
+    return [annotation, *found] if isinstance(annotation, type) else found
+
+
+def _toml(value: object) -> str:
+    """A value as it stands in the file, near enough."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case list():
+            return f"[{', '.join(map(_toml, cast('list[object]', value)))}]"
+        case dict():
+            members = cast("dict[str, object]", value)
+            return f"{{ {', '.join(f'{name} = {_toml(each)}' for name, each in members.items())} }}"
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+        case _:
+            return str(value)

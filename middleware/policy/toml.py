@@ -1,0 +1,219 @@
+"""``dynpin.toml``: a site, its keys and what clients are told of them, in one file.
+
+.. code-block:: toml
+
+    hosts = ["www.example.com"]
+    keys = ["tls/fullchain.pem"]                     # the deployed chain, as the server shows it
+    backups = ["offline/backup.pub", "offline/next.csr"]
+    remember = "dynpin-sent.txt"                     # what was sent last, for processes that start later
+
+    [policy]
+    max_age = "30 days"
+    report_uri = "https://reports.example.net/r/TOKEN/enforce"
+
+    [ramp]                                           # max-age grows up to that while no reports come in
+
+    [site]
+    nodes = ["10.0.0.5:443", "10.0.0.6:443"]         # what stands behind a balancer; rotate and check look at each
+
+A rotation names the new chain and the new backups in one edit of this file, so that no moment has only one of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from dynpin.errors import PolicyError
+from dynpin.pins import Pin
+
+from .inventory import Inventory
+from .keys import KeySource
+from .rules import Mode, Pinned
+from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
+from .tables import Seconds, Table, read_tables
+
+__all__ = ["read_inventory"]
+
+_DURATION = 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"'
+_STEPS = 'tables such as { send = "report-only", for = "7 days" }, { send = "1 hour", for = "2 days" }, upwards'
+_NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]{1,5})")
+
+
+def _a_pin(text: str) -> str:
+    Pin.from_base64(text)
+    return text
+
+
+def _a_path(text: str) -> str:
+    if "-----BEGIN " in text:
+        raise ValueError("is the text of a key: name its file")
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.match("https?://.", text):
+        raise ValueError(f'{text!r} is no address: give one such as "https://reports.example.net"')
+    return text
+
+
+def _node(text: str) -> str:
+    match = _NODE.fullmatch(text)
+    if match is None or not 0 < int(match["port"]) < 65_536:
+        raise ValueError(
+            f'{text!r} is no node: give its address and port, such as "10.0.0.5:443" or "[2001:db8::5]:443"'
+        )
+    return text
+
+
+class _PinTable(Table):
+    pin: Annotated[str, AfterValidator(_a_pin)] = Field(description="base64 of 32 bytes")
+
+
+_File = Annotated[str, AfterValidator(_a_path)]
+_Keys = _File | _PinTable | list[_File | _PinTable]
+
+
+class _Policy(Table):
+    mode: Mode = Field("enforce", description='"enforce" or "report-only" or "unpin"')
+    max_age: Seconds | None = Field(None, description=_DURATION)
+    include_subdomains: bool = Field(False, description="true or false, without quotes")
+    report_uri: str | None = Field(None, description='a text in "quotes"')
+    allow_long_max_age: bool = Field(False, description="true or false, without quotes")
+
+
+class _Step(Table):
+    send: Literal["report-only"] | Seconds = Field(description='"report-only", or a time such as "1 hour"')
+    stay: Seconds = Field(alias="for", description='a time such as "2 days"', gt=0)
+
+
+class _Ramp(Table):
+    collector: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description='the address of the collector, such as "https://reports.example.net"'
+    )
+    password_file: _File | None = Field(None, description='a path in "quotes"')
+    state: _File | None = Field(None, description='a path in "quotes"')
+    steps: list[_Step] | None = Field(None, description=_STEPS)
+
+
+class _Site(Table):
+    nodes: list[Annotated[str, AfterValidator(_node)]] = Field(
+        default_factory=list[str], description='the nodes behind a balancer, such as ["10.0.0.5:443"]'
+    )
+
+
+class _Tables(Table):
+    hosts: str | list[str] = Field(description='the names that the site answers, such as hosts = ["www.example.com"]')
+    keys: _Keys = Field(description='the chain that the server shows, such as keys = ["tls/fullchain.pem"]')
+    backups: _Keys = Field(description='the keys in reserve, such as backups = ["offline/backup.pub"]')
+    roots: _File | list[_File] = Field(
+        default_factory=list[str], description='the roots of your own CA that clients trust, such as ["ca.pem"]'
+    )
+    pinned: Literal["leaf", "chain"] | int | list[int] = Field(
+        "leaf", description='"leaf", "chain", or numbers of certificates, counted from the leaf, 0'
+    )
+    remember: _File | None = Field(None, description='a path in "quotes"')
+    policy: _Policy = Field(default_factory=lambda: _Policy.model_validate({}), description="a table, [policy]")
+    ramp: _Ramp | None = Field(None, description="a table, [ramp]")
+    site: _Site = Field(default_factory=lambda: _Site.model_validate({}), description="a table, [site]")
+
+
+def read_inventory(path: str | os.PathLike[str]) -> Inventory:
+    """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
+
+    Raises:
+        PolicyError: where it cannot be read, or says what is not understood: the message names file, key and fix.
+    """
+    file = Path(path).absolute()
+    read = read_tables(file, _Tables)
+    try:
+        hosts = _several(read.hosts)
+        return Inventory(
+            path=file,
+            hosts=hosts,
+            keys=_sources(file, read.keys),
+            backups=_reserve(file, _sources(file, read.backups)),
+            roots=tuple(file.parent / each for each in _several(read.roots)),
+            pinned=_pinned(read.pinned),
+            mode=read.policy.mode,
+            max_age=read.policy.max_age,
+            include_subdomains=read.policy.include_subdomains,
+            report_uri=read.policy.report_uri,
+            allow_long_max_age=read.policy.allow_long_max_age,
+            nodes=tuple(read.site.nodes),
+            ramp=None if read.ramp is None else _ramp(file, read.ramp, read.policy),
+            remember=None if read.remember is None else file.parent / read.remember,
+        )
+    except PolicyError as error:
+        raise PolicyError(f"{file}: {error}") from None
+
+
+def _several(found: str | list[str]) -> tuple[str, ...]:
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def _pinned(found: Literal["leaf", "chain"] | int | list[int]) -> Pinned:
+    return tuple(found) if isinstance(found, list) else found
+
+
+def _sources(file: Path, found: _Keys) -> tuple[KeySource, ...]:
+    """The keys: each the path of its file, or its pin as ``{ pin = "…" }``."""
+    each = found if isinstance(found, list) else [found]
+    return tuple(Pin.from_base64(entry.pin) if isinstance(entry, _PinTable) else file.parent / entry for entry in each)
+
+
+def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
+    found = tuple(sources)
+    for source in found:
+        if isinstance(source, Path) and _holds_private_key(source):
+            raise PolicyError(
+                f"backups names {source}, a private key: who breaks into this server has it too, and it is no reserve. "
+                "Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
+            )
+    return found
+
+
+def _holds_private_key(path: Path) -> bool:
+    try:
+        return b"PRIVATE KEY-----" in path.read_bytes()
+    except (OSError, ValueError):
+        return False  # whether it can be read at all is found out, and told, by those who need it
+
+
+def _ramp(file: Path, table: _Ramp, policy: _Policy) -> Ramp:
+    known = REPORT_URI.fullmatch(policy.report_uri or "")
+    if known is None:
+        raise PolicyError(
+            "[ramp] moves by what clients report, so [policy] report_uri must be that of a dynpin collector, such as "
+            '"https://reports.example.net/r/TOKEN/enforce"'
+        )
+    target = policy.max_age or 0
+    steps = DEFAULT_STEPS if table.steps is None else _steps(table.steps)
+    return Ramp(
+        steps=tuple(step for step in steps if step.max_age is None or step.max_age < target),
+        target=target,
+        collector=(table.collector or known["collector"]).rstrip("/"),
+        token=known["token"],
+        report_uri=known[0],
+        state=file.parent / (table.state or f"{file.stem}-ramp.sqlite"),
+        password_file=None if table.password_file is None else file.parent / table.password_file,
+        is_on=policy.mode == "enforce",
+    )
+
+
+def _steps(tables: Iterable[_Step]) -> tuple[Step, ...]:
+    """The steps of a ramp, upwards."""
+    steps: list[Step] = []
+    for table in tables:
+        step = Step(None if isinstance(table.send, str) else table.send, table.stay)
+        if (step.max_age is not None and step.max_age <= 0) or (
+            steps and (step.max_age is None or step.max_age <= (steps[-1].max_age or 0))
+        ):
+            raise PolicyError(f"[ramp] steps do not go upwards: give {_STEPS}")
+        steps.append(step)
+    return tuple(steps)
