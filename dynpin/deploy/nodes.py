@@ -13,19 +13,20 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from dynpin._version import __version__
 from dynpin.clientstore.enforcement import unverified_chain, verified_chain
+from dynpin.middleware.policy import Inventory
 
 __all__ = [
-    "NamesNodes",
     "NodeLook",
     "addresses_of",
     "exchange",
     "in_words",
     "look_at_node",
     "look_at_paths",
+    "look_over_http",
+    "node_of",
     "nodes_of",
 ]
 
@@ -37,15 +38,6 @@ _NO_ROOT = (18, 19, 20, 21)
 Headers = tuple[tuple[str, str], ...]
 
 
-class NamesNodes(Protocol):
-    """What names the nodes of a site: an :class:`~dynpin.middleware.policy.Inventory`."""
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """Each as ``host:port``; an IPv6 address stands in brackets."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class NodeLook:
     """What one node answered to one request.
@@ -54,6 +46,7 @@ class NodeLook:
         address: where it was asked: an address, or the name of the node.
         port: its TCP port.
         path: what was asked for.
+        scheme: ``"https"`` or ``"http"``.
         status: of the answer; None where there was none.
         headers: every field of the answer in order, repeated ones too.
         body: the first MiB of it.
@@ -66,12 +59,18 @@ class NodeLook:
     address: str
     port: int
     path: str = "/"
+    scheme: str = "https"
     status: int | None = None
     headers: Headers = ()
     body: bytes = b""
     served: tuple[bytes, ...] = ()
     validated: tuple[bytes, ...] = ()
     failure: str | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether a client that checks the chain gets this answer, over TLS."""
+        return self.scheme == "https" and self.status is not None and self.failure is None
 
     def values(self, name: str) -> tuple[str, ...]:
         """Every value of this field, in order; its name in any case."""
@@ -88,21 +87,19 @@ def addresses_of(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(each[4][0]) for each in found))[:MAX_ADDRESSES]
 
 
-def nodes_of(inventory: NamesNodes | None, host: str, port: int) -> tuple[tuple[str, int], ...]:
+def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[tuple[str, int], ...]:
     """Where a site is to be looked at: every address of the DNS, then every node that its inventory names.
 
     Raises:
         OSError: where the name does not resolve.
-        ValueError: where a node is not ``host:port``.
     """
     named = () if inventory is None else inventory.nodes
-    return tuple(dict.fromkeys([*((each, port) for each in addresses_of(host, port)), *map(_node, named)]))
+    return tuple(dict.fromkeys([*((each, port) for each in addresses_of(host, port)), *map(node_of, named)]))
 
 
-def _node(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise ValueError(f"{text!r} is no node: a node is host:port, such as 10.0.0.5:443 or [2001:db8::5]:443")
+def node_of(text: str) -> tuple[str, int]:
+    """Address and port of ``host:port``, in which an IPv6 address stands in brackets."""
+    host, _, port = text.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
@@ -141,6 +138,16 @@ def look_at_paths(
     return tuple(looks)
 
 
+def look_over_http(host: str, port: int, address: str, *, path: str = "/", timeout: float = 10.0) -> NodeLook:
+    """Ask one node for one path over plain http, where no pinning field may be (RFC 7469 §2.2.2)."""
+    try:
+        with socket.create_connection((address, port), timeout) as plain:
+            status, headers, body = exchange(plain, host, port, method="GET", path=path, timeout=timeout)
+    except (OSError, http.client.HTTPException) as error:
+        return NodeLook(address, port, path, "http", failure=in_words(error))
+    return NodeLook(address, port, path, "http", status, headers, body)
+
+
 class _Node:
     """The connection to one node; made anew where the server has closed it."""
 
@@ -168,7 +175,15 @@ class _Node:
             failure = self.distrust or in_words(error)
             return NodeLook(self.address, self.port, path, served=self.served, failure=failure)
         return NodeLook(
-            self.address, self.port, path, status, headers, body, self.served, self.validated, self.distrust
+            self.address,
+            self.port,
+            path,
+            status=status,
+            headers=headers,
+            body=body,
+            served=self.served,
+            validated=self.validated,
+            failure=self.distrust,
         )
 
     def close(self) -> None:

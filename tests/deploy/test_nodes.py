@@ -14,6 +14,7 @@ import pytest
 
 from dynpin import Pin
 from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of
+from dynpin.middleware.policy import Inventory
 from tests.deploy.servers import Site, make_site
 from tests.deploy.test_check import HOST, serving
 
@@ -147,18 +148,11 @@ def test_an_answer_that_comes_byte_by_byte_is_cut_off(site: Site) -> None:
     assert (look.status, look.failure) == (None, "no answer in time")
 
 
-@dataclass(frozen=True)
-class Named:
-    nodes: tuple[str, ...]
-
-
 def test_nodes_are_those_of_the_dns_and_those_that_are_named() -> None:
-    named = Named(("10.0.0.5:8443", "[2001:db8::5]:443", "127.0.0.1:1", "10.0.0.5:8443"))
+    named = ("10.0.0.5:8443", "[2001:db8::5]:443", "127.0.0.1:1", "10.0.0.5:8443")
     assert nodes_of(None, "127.0.0.1", 1) == (("127.0.0.1", 1),)
-    assert nodes_of(named, "127.0.0.1", 1) == (("127.0.0.1", 1), ("10.0.0.5", 8443), ("2001:db8::5", 443))
-
-
-@pytest.mark.parametrize("text", ["10.0.0.5", ":443", "a:", "a:x", "a:0", "a:65536"])
-def test_a_node_without_a_port_is_refused_by_name(text: str) -> None:
-    with pytest.raises(ValueError, match="host:port"):
-        nodes_of(Named((text,)), "127.0.0.1", 1)
+    assert nodes_of(Inventory(keys=(), nodes=named), "127.0.0.1", 1) == (
+        ("127.0.0.1", 1),
+        ("10.0.0.5", 8443),
+        ("2001:db8::5", 443),
+    )
