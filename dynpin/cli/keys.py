@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynpin.cli.errors import fail, finding, in_words
-from dynpin.cli.printing import say
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
+from dynpin.cli.passphrase import PassphraseFileOption, passphrase
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
-from dynpin.middleware.policy import Inventory, path_of, read_inventory
-from dynpin.pins import Pin
+from dynpin.middleware.policy import (
+    Chain,
+    Inventory,
+    Key,
+    in_chain,
+    path_of,
+    read_chain,
+    read_inventory,
+    read_key,
+)
 
 __all__ = ["app"]
 
@@ -44,66 +53,45 @@ def new(
     name: Annotated[
         str | None, typer.Option("--name", help="How the files begin; without it, backup-TYPE.", show_default=False)
     ] = None,
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--passphrase-file", help="Read the passphrase from its first line; - for stdin; else you are asked."
-        ),
-    ] = None,
+    passphrase_file: PassphraseFileOption = None,
     inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
-    """Make a backup key: its encrypted private half, its public half, a CSR, and its pin."""
+    """Make a backup key: its encrypted private half, its public half, a CSR, and its pin.
+
+    Example: dynpin keys new www.example.com --out offline
+    """
     try:
-        site = read_inventory(inventory or DEFAULT_INVENTORY) if inventory or DEFAULT_INVENTORY.is_file() else None
+        path = inventory or DEFAULT_INVENTORY
+        site = read_inventory(path) if inventory or path.is_file() else None
         hosts = hosts or (list(site.hosts) if site else None)
         if not hosts:
             fail("name the hosts that the key is for, or an --inventory that does")
-        key = new_key(kind, hosts, _passphrase(passphrase_file))
+        key = new_key(kind, hosts, passphrase(passphrase_file))
         files = write_key(key, folder, name or f"backup-{kind}")
     except (DynpinError, OSError, ValueError) as error:
         fail(in_words(error))
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"type": kind, "pin": str(key.pin), "files": {form: str(path) for form, path in files.items()}},
-                indent=2,
-            )
-        )
+        print_json({"type": kind, "pin": str(key.pin), "files": {form: str(path) for form, path in files.items()}})
         return
     say(f"pin      {key.pin}")
     for form, path in files.items():
         say(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
     say(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
     if site is not None:
-        say(f"\nIn {site.path.name}, so that it is pinned\n  {_backups_line(site, files['public'])}")
+        say(f"\nIn {path.name}, so that it is pinned\n  {_backups_line(site, path.parent, files['public'])}")
     if kind == "ed25519":
         say("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
 
 
-def _backups_line(site: Inventory, public: Path) -> str:
-    """The line of the inventory that names a new backup key beside those that it has."""
-    entries = [
-        f'{{ pin = "{source!s}" }}' if path is None else json.dumps(os.path.relpath(path, site.path.parent))
-        for source in site.terms.backups
-        for path in [path_of(source)]
+def _backups_line(site: Inventory, folder: Path, public: Path) -> str:
+    """The line of the inventory in this folder that names a new backup key beside those that it has, each once."""
+    paths = [path_of(source) for source in site.backups]
+    named = [
+        f'{{ pin = "{source!s}" }}' if path is None else json.dumps(os.path.relpath(path, folder))
+        for source, path in zip(site.backups, paths, strict=True)
     ]
-    return f"backups = [{', '.join([*entries, json.dumps(os.path.relpath(public, site.path.parent))])}]"
-
-
-def _passphrase(file: Path | None) -> bytes:
-    if file is None:
-        try:
-            asked: str = typer.prompt(
-                "Passphrase of the private half", hide_input=True, confirmation_prompt=True, err=True
-            )
-        except typer.Abort as aborted:
-            if isinstance(aborted.__context__, KeyboardInterrupt):  # Typer makes one of Ctrl-C and the end of input
-                raise KeyboardInterrupt from None
-            fail("no passphrase was given; --passphrase-file reads it from a file, or with - from stdin")
-        return asked.encode()
-    text = sys.stdin.buffer.readline() if str(file) == "-" else file.read_bytes().partition(b"\n")[0]
-    return text.rstrip(b"\r\n")
+    return f"backups = [{', '.join(dict.fromkeys([*named, json.dumps(os.path.relpath(public, folder))]))}]"
 
 
 @app.command(name="list")
@@ -122,44 +110,68 @@ def list_keys(
     inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
 ) -> None:
-    """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing."""
+    """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing.
+
+    Example: dynpin keys list tls/fullchain.pem --backup offline/backup.pub.pem
+    """
     if deployed and inventory is not None:
         fail("name what is deployed, or give --inventory, not both")
-    site = site_of(inventory, is_named_otherwise=bool(deployed))
-    if site is not None:
-        deployed, backups = list(site.chain_files), [*site.backup_files, *(backups or [])]
-    if not deployed:
-        fail("name what is deployed: a certificate chain or a key, or an --inventory that names files")
-    rows: list[dict[str, str]] = []
-    for role, files in (("deployed", deployed), ("backup", backups or [])):
-        for file in files:
-            try:
-                rows.append(
-                    {
-                        "role": role,
-                        "type": key_type(file.read_bytes()),
-                        "pin": str(Pin.from_file(file)),
-                        "file": str(file),
-                    }
-                )
-            except DynpinError as error:
-                fail(f"{file}: {error}")
-            except OSError as error:
-                fail(f"{file}: {error.strerror or error}")
-    used = {row["pin"] for row in rows if row["role"] == "deployed"}
-    spare = [row["type"] for row in rows if row["role"] == "backup" and row["pin"] not in used]
-    missing = missing_backups((row["type"] for row in rows if row["role"] == "deployed"), spare)
+    try:
+        site = None if deployed else _site(inventory)
+        chains = [read_chain(file, str(file)) for file in deployed or ()] if site is None else list(site.read_chains())
+        reserve = [read_key(file, str(file)) for file in backups or ()]
+        if site is not None:
+            reserve = [*site.read_backups(), *reserve]
+        reasons = [in_chain(key, chains, () if site is None else site.roots) for key in reserve]
+    except DynpinError as error:
+        fail(str(error))
+    if not chains:
+        fail("name what is deployed: a certificate chain or a key, or an --inventory that does")
+    rows = [_row(_leaf(chain), "deployed") for chain in chains]
+    rows += [_row(key, "backup") | {"in_chain": why} for key, why in zip(reserve, reasons, strict=True)]
+    spare = [key_type(key.public_key) for key, why in zip(reserve, reasons, strict=True) if why is None]
+    missing = missing_backups((key_type(_leaf(chain).public_key) for chain in chains), spare)
     if as_json:
-        typer.echo(json.dumps({"keys": rows, "missing_backups": list(missing)}, indent=2))
+        print_json({"keys": rows, "missing_backups": list(missing)})
     else:
-        from rich.table import Table  # noqa: PLC0415 - beside what is shown
-
-        from dynpin.cli.tables import table_console  # noqa: PLC0415
-
-        table = Table("role", "type", "pin", "file", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(row["role"], row["type"], row["pin"], row["file"])
-        table_console().print(table)
+        _show(rows)
+    no_reserve = [f"{why}: it is no reserve" for why in reasons if why is not None]
     if missing:
-        told = " and ".join(missing)
-        finding(None if as_json else f"no backup for {told} keys: dynpin keys new HOST --type … makes one")
+        no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
+    if no_reserve:
+        finding(None if as_json else "\n".join(no_reserve))
+
+
+def _site(inventory: Path | None) -> Inventory | None:
+    if inventory is None:
+        if not DEFAULT_INVENTORY.is_file():
+            return None
+        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    return read_inventory(inventory or DEFAULT_INVENTORY)
+
+
+def _leaf(chain: Chain) -> Key:
+    """The key that a chain is deployed with."""
+    if chain.certificates:
+        return replace(read_key(chain.certificates[0], chain.label), path=chain.path)
+    [pin] = chain.pins
+    return read_key(chain.path or pin or b"", chain.label)
+
+
+def _row(key: Key, role: str) -> dict[str, str | None]:
+    file = key.label if key.path is None else os.path.relpath(key.path)
+    return {"role": role, "type": key_type(key.public_key), "pin": str(key.pin), "file": file}
+
+
+def _show(rows: list[dict[str, str | None]]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - beside what is shown
+
+    from dynpin.cli.tables import table_console  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("role", "type", "pin", "file"):
+        # Folded in a narrow window: half a pin, or half a path, is none.
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row["role"], row["type"], row["pin"], row["file"])
+    table_console().print(table)

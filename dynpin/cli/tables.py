@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -23,5 +24,6 @@ class _Plain(Console):
 
 def table_console() -> Console:
     """The console for a table on stdout. A pipe has no width: what was folded there would be found by no grep."""
-    console = _Plain(markup=False, highlight=False, emoji=False)
-    return console if console.is_terminal else _Plain(markup=False, highlight=False, emoji=False, width=10_000)
+    # Not Rich's is_terminal, which the environment can turn on for a pipe (FORCE_COLOR, TTY_COMPATIBLE).
+    width = None if sys.stdout.isatty() else 10_000
+    return _Plain(markup=False, highlight=False, emoji=False, width=width)

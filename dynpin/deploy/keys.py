@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,21 +18,34 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PrivateFormat,
     PublicFormat,
-    load_der_private_key,
-    load_der_public_key,
-    load_pem_private_key,
-    load_pem_public_key,
 )
 from cryptography.x509.oid import NameOID
 
-from dynpin.errors import UnpinnableKey
-from dynpin.hosts import canonical_host
+from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin
 
-__all__ = ["KEY_TYPES", "BackupKey", "KeyType", "key_type", "missing_backups", "new_key", "write_key"]
+__all__ = [
+    "KEY_TYPES",
+    "LONGEST_PASSPHRASE",
+    "SHORTEST_PASSPHRASE",
+    "BackupKey",
+    "KeyType",
+    "check_passphrase",
+    "key_files",
+    "key_type",
+    "missing_backups",
+    "new_files",
+    "new_key",
+    "write_key",
+]
 
 KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"]
 KEY_TYPES: tuple[KeyType, ...] = get_args(KeyType)
+
+# In characters. An offline copy of the key can be tried against at leisure.
+SHORTEST_PASSPHRASE = 12
+# In bytes. OpenSSL's command line takes 1023; what is longer is more often the wrong file than a passphrase.
+LONGEST_PASSPHRASE = 512
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -54,19 +69,54 @@ class BackupKey:
     csr_pem: bytes
     pin: Pin
 
+    def contents(self, folder: Path, name: str) -> dict[Path, tuple[bytes, int]]:
+        """The files that hold it, each with its content and mode."""
+        files = key_files(folder, name)
+        return {
+            files["private"]: (self.private_pem, 0o600),
+            files["public"]: (self.public_pem, 0o644),
+            files["csr"]: (self.csr_pem, 0o644),
+        }
+
+
+def check_passphrase(passphrase: bytes) -> None:
+    """Refuse a passphrase that is too short, too long, or that nobody can type.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    if len(passphrase) > LONGEST_PASSPHRASE:
+        raise ValueError(f"the passphrase is longer than {LONGEST_PASSPHRASE} bytes: is it the right file?")
+    try:
+        text = passphrase.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the passphrase is no UTF-8 text, and could not be typed at a prompt") from None
+    # A NUL would end it early in OpenSSL, and a UTF-16 file is full of them.
+    if not text.isprintable():
+        raise ValueError("the passphrase has a character in it that could not be typed at a prompt")
+    if len(text) < SHORTEST_PASSPHRASE:
+        raise ValueError(
+            f"the passphrase has {len(text)} characters. It needs {SHORTEST_PASSPHRASE} or more: who finds the key "
+            "file can try passphrases at leisure"
+        )
+
 
 def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey:
     """A new key for these hosts, with the CSR that a CA will want on the day it is needed.
 
+    Args:
+        kind: the type of the key.
+        hosts: DNS names and IP addresses; each becomes a subjectAltName of its own kind (RFC 5280 §4.2.1.6).
+        passphrase: encrypts the private half.
+
     Raises:
-        ValueError: without a host or a passphrase.
+        ValueError: without a host, or for a passphrase that :func:`check_passphrase` refuses.
         InvalidHost: for a name that cannot be made canonical.
     """
     if not hosts:
         raise ValueError("a backup key is made for a host: its CSR names it")
-    if not passphrase:
-        raise ValueError("the private half of a backup key is kept encrypted: a passphrase is needed")
-    names = [canonical_host(host) for host in hosts]
+    check_passphrase(passphrase)
+    names = list(dict.fromkeys(canonical_host(host) for host in hosts))
     key = _MAKERS[kind]()
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return BackupKey(
@@ -81,7 +131,7 @@ def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey
 def _csr(key: PrivateKey, names: Sequence[str]) -> bytes:
     # RFC 5280: a common name has 64 characters at most; CAs read the alternative names.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= 64 else [])
-    alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    alternatives = x509.SubjectAlternativeName(list(map(_alternative, names)))
     builder = x509.CertificateSigningRequestBuilder(subject).add_extension(alternatives, critical=False)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return builder.sign(key, None).public_bytes(Encoding.PEM)
@@ -89,58 +139,57 @@ def _csr(key: PrivateKey, names: Sequence[str]) -> bytes:
     return builder.sign(key, SHA384() if strong else SHA256()).public_bytes(Encoding.PEM)
 
 
+def _alternative(name: str) -> x509.GeneralName:
+    return x509.IPAddress(ip_address(name.strip("[]"))) if is_ip_literal(name) else x509.DNSName(name)
+
+
+def key_files(folder: Path, name: str) -> dict[str, Path]:
+    """The files of a backup key: its private half, its public half, its CSR."""
+    endings = {"private": "key", "public": "pub", "csr": "csr"}
+    return {form: folder / f"{name}.{ending}.pem" for form, ending in endings.items()}
+
+
 def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
-    """Write the three files into `folder`; nothing that exists is overwritten.
+    """Write the three files into `folder`, all or none; nothing that exists is overwritten.
 
     Raises:
-        FileExistsError: where a file of that name is there already; then none is written.
+        FileExistsError: where a file of that name is there already.
         OSError: where the folder cannot be written.
     """
-    files = {
-        "private": (folder / f"{name}.key.pem", key.private_pem, 0o600),
-        "public": (folder / f"{name}.pub.pem", key.public_pem, 0o644),
-        "csr": (folder / f"{name}.csr.pem", key.csr_pem, 0o644),
-    }
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; the keys want a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, _, _ in files.values():
-        if path.exists():
-            raise FileExistsError(f"{path} exists; a key is never overwritten: choose another --name or folder")
-    for path, content, mode in files.values():
-        # O_EXCL, since the check above is no lock.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-    return {form: path for form, (path, _, _) in files.items()}
+    with new_files(key.contents(folder, name)):
+        return key_files(folder, name)
 
 
-def key_type(data: bytes) -> str:
-    """The type of the key in a certificate, CSR, public or unencrypted private key, PEM or DER: ``"rsa-3072"``.
+@contextmanager
+def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
+    """Write new files, each with its content and mode. An exception inside the block takes them away again.
 
     Raises:
-        UnpinnableKey: where no key is found in `data`.
+        FileExistsError: where one of them is there already.
+        OSError: where a folder cannot be written.
     """
-    for load in _LOADERS:
-        try:
-            return _name(load(data))
-        except (ValueError, TypeError):
-            continue
-    raise UnpinnableKey("no certificate, CSR or key was found, or the private key is encrypted")
+    with ExitStack() as undo:
+        for path, (content, mode) in files.items():
+            if path.parent.exists() and not path.parent.is_dir():
+                raise FileExistsError(f"{path.parent} is a file; a folder is needed here")
+            for folder in [each for each in (path.parent, *path.parent.parents) if not each.exists()][::-1]:
+                folder.mkdir()
+                undo.callback(folder.rmdir)
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            except FileExistsError:
+                raise FileExistsError(f"{path} exists, and is not overwritten: choose another name or folder") from None
+            undo.callback(path.unlink)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        yield
+        undo.pop_all()
 
 
-_LOADERS: tuple[Callable[[bytes], object], ...] = (
-    lambda data: x509.load_pem_x509_certificate(data).public_key(),
-    lambda data: x509.load_der_x509_certificate(data).public_key(),
-    lambda data: x509.load_pem_x509_csr(data).public_key(),
-    lambda data: x509.load_der_x509_csr(data).public_key(),
-    load_pem_public_key,
-    load_der_public_key,
-    lambda data: load_pem_private_key(data, None).public_key(),
-    lambda data: load_der_private_key(data, None).public_key(),
-)
-
-
-def _name(key: object) -> str:
+def key_type(key: object) -> str:
+    """The type of a public key of cryptography's: ``"rsa-3072"``."""
     match key:
         case ec.EllipticCurvePublicKey():
             return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(key.curve.name, f"ec-{key.curve.name}")
@@ -150,6 +199,8 @@ def _name(key: object) -> str:
             return "ed25519"
         case ed448.Ed448PublicKey():
             return "ed448"
+        case None:
+            return "unknown"
         case _:
             return type(key).__name__.removesuffix("PublicKey").lower()
 
@@ -160,7 +211,10 @@ def missing_backups(deployed: Iterable[str], backups: Iterable[str]) -> tuple[st
     A server that offers an RSA and an EC certificate needs a backup of each: clients differ in what they can use.
     """
     kept = {_family(kind) for kind in backups}
-    return tuple(dict.fromkeys(_family(kind) for kind in deployed if _family(kind) not in kept))
+    if "unknown" in kept:  # a bare pin may be of any
+        return ()
+    needed = dict.fromkeys(map(_family, deployed))
+    return tuple(family for family in needed if family not in {*kept, "unknown"})
 
 
 def _family(kind: str) -> str:

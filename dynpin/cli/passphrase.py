@@ -1,0 +1,73 @@
+"""The passphrase of a backup key: asked twice at the terminal, or read from a file."""
+
+from __future__ import annotations
+
+import getpass
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail, in_words
+from dynpin.cli.printing import say
+from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
+
+__all__ = ["PassphraseFileOption", "passphrase"]
+
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help="Read the passphrase from the first line of this file; - is stdin. Without it you are asked.",
+        show_default=False,
+    ),
+]
+
+
+def passphrase(file: Path | None) -> bytes:
+    """The passphrase of the private half; wrong usage ends the command."""
+    if file is None:
+        return _asked()
+    try:
+        text = _first_line(file)
+        check_passphrase(text)
+    except OSError as error:
+        fail(in_words(error))
+    except ValueError as error:
+        fail(f"{'stdin' if str(file) == '-' else file}: {error}")
+    return text
+
+
+def _first_line(file: Path) -> bytes:
+    # One byte more than is taken, for the line's end: what is named may be a whole disk.
+    size = LONGEST_PASSPHRASE + 3
+    if str(file) == "-":
+        text = sys.stdin.buffer.readline(size)
+    else:
+        with file.open("rb") as opened:
+            text = opened.readline(size)
+        status = file.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            say(f"dynpin: other users of this machine can read {file}: chmod 600 {file}", err=True)
+    return text.rstrip(b"\r\n")
+
+
+def _asked() -> bytes:
+    # getpass would warn, and then wait for a line that it shows, where there is no terminal.
+    if not sys.stdin.isatty():
+        fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
+    while True:
+        try:
+            text = getpass.getpass("Passphrase of the private half: ").encode("utf-8", "surrogateescape")
+            check_passphrase(text)
+            again = getpass.getpass("The same again: ").encode("utf-8", "surrogateescape")
+        except EOFError:
+            fail("no passphrase was typed, and nothing was written")
+        except ValueError as error:
+            say(str(error), err=True)
+            continue
+        if again == text:
+            return text
+        say("the two are not the same", err=True)
