@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
+from dynpin.errors import DynpinError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["Deployed", "Event", "History", "Planned", "Published"]
+__all__ = ["Deployed", "Event", "History", "HistoryError", "Planned", "Published", "event_of"]
+
+
+class HistoryError(DynpinError, ValueError):
+    """A history that cannot be read, or an event that does not fit into it: the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """From `at` on every response carries `header`, and none the one before; None: from then on no header is sent."""
+    """From `at` on every response carries `header`, and none the one before; None: from then on no header is sent.
+
+    Where `is_assumed`, `header` stands for headers that were sent until `at` and that nobody knows any more: it names
+    the one key that clients surely accept, and the longest max-age that they may have been sent.
+    """
 
     at: float
     header: PublicKeyPins | None
+    is_assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +61,27 @@ class History:
     host: str
     events: tuple[Event, ...] = ()
 
-    def adding(self, event: Event) -> History:
-        """The history with one more event.
+    def with_event(self, event: Event) -> History:
+        """The history with one more event; the same history where the event says what holds already.
 
         Raises:
-            ValueError: where the event lies before the last one: a history is not rewritten.
+            HistoryError: where the event lies before the last one.
         """
+        if self._holds(event):
+            return self
         if self.events and event.at < self.events[-1].at:
-            raise ValueError(
-                f"the last event of {self.host} is of {rfc3339(self.events[-1].at)}, after {rfc3339(event.at)}"
+            raise HistoryError(
+                f"the last event of {self.host} is of {rfc3339(self.events[-1].at)}, after {rfc3339(event.at)}. An "
+                "event is recorded when it happens. If the clock of this machine was ahead then:  dynpin rotate repair"
             )
         return replace(self, events=(*self.events, event))
+
+    adding = with_event
+
+    def _holds(self, event: Event) -> bool:
+        """Whether the last event of this kind says the same: it is still so."""
+        last = next((each for each in reversed(self.events) if type(each) is type(event)), None)
+        return last is not None and replace(last, at=event.at) == event
 
     def on_ramp(self, sent: Iterable[tuple[float, int | None]]) -> History:
         """The history with the max-age that a ramp really sent in the place of what was recorded.
@@ -80,6 +100,10 @@ class History:
                     before, step = _at_step(recorded, step), each
                     if before is not None and _at_step(recorded, step) != before:
                         found.append(Published(each.at, _at_step(recorded, step)))
+                case Published(is_assumed=True):
+                    # On no step: nobody knows what was sent.
+                    recorded = None
+                    found.append(each)
                 case Published():
                     recorded = each.header
                     published = Published(each.at, _at_step(recorded, step))
@@ -120,19 +144,35 @@ class History:
         """Read a history's file.
 
         Raises:
-            ValueError: where it is none.
+            HistoryError: where it is none.
         """
         try:
             loaded = cast("dict[str, object]", json.loads(text))
             if loaded["version"] != 1:
                 raise ValueError(f"version {loaded['version']} is not known")  # noqa: TRY301 - one place for all
             history = cls(canonical_host(str(loaded["host"])))
-            for each in cast("list[dict[str, object]]", loaded["events"]):
-                history = history.adding(_read(each))
+            for number, each in enumerate(cast("list[dict[str, object]]", loaded["events"]), 1):
+                try:
+                    history = history.with_event(event_of(each))
+                except HistoryError as error:
+                    raise ValueError(f"event {number}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-            lacks = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"this is no rotation history: {lacks}") from None
+            raise HistoryError(f"this is no rotation history: {_why(error)}") from None
         return history
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case json.JSONDecodeError():
+            return f"it is no JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        case UnicodeDecodeError():
+            return f"it is no text (byte {error.start})"
+        case KeyError():
+            return f"{error} is missing"
+        case TypeError() | AttributeError():
+            return "it does not have the form of one"
+        case _:
+            return str(error)
 
 
 class _Step(NamedTuple):
@@ -148,15 +188,17 @@ def _at_step(header: PublicKeyPins | None, step: _Step | None) -> PublicKeyPins 
 
 
 def _written(event: Event) -> dict[str, object]:
-    at = rfc3339(event.at)
+    # To the microsecond: cut off to the second, a header would seem to have ended before its last response.
+    at = datetime.fromtimestamp(event.at, UTC).isoformat().replace("+00:00", "Z")
     match event:
         case Published():
-            return {
+            written: dict[str, object] = {
                 "at": at,
                 "event": "published",
                 "name": event.header.name if event.header else None,
                 "header": str(event.header) if event.header else None,
             }
+            return written | {"assumed": True} if event.is_assumed else written
         case Deployed():
             return {"at": at, "event": "deployed", "chain": [str(pin) for pin in event.chain]}
         case Planned():
@@ -164,7 +206,19 @@ def _written(event: Event) -> dict[str, object]:
             return {"at": at, "event": "planned", "target": str(event.target), "backups": backups}
 
 
-def _read(entry: dict[str, object]) -> Event:
+def event_of(entry: object) -> Event:
+    """One event as it stands in a history's file.
+
+    Raises:
+        HistoryError: where it is none.
+    """
+    try:
+        return _event_of(cast("dict[str, object]", entry))
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise HistoryError(_why(error)) from None
+
+
+def _event_of(entry: dict[str, object]) -> Event:
     moment = datetime.fromisoformat(str(entry["at"]))
     if moment.tzinfo is None:
         raise ValueError(f"{entry['at']} has no time zone")
@@ -173,7 +227,8 @@ def _read(entry: dict[str, object]) -> Event:
         case "published":
             text = entry["header"]
             report_only = str(entry.get("name")).endswith("Report-Only")
-            return Published(at, None if text is None else PublicKeyPins.parse(str(text), report_only=report_only))
+            header = None if text is None else PublicKeyPins.parse(str(text), report_only=report_only)
+            return Published(at, header, entry.get("assumed") is True)
         case "deployed":
             return Deployed(at, _pins(entry["chain"]))
         case "planned":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from dynpin.deploy.rotation.history import Deployed, Event, History, Published
+from dynpin.deploy.rotation.history import Deployed, Event, History, Planned, Published
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
@@ -22,9 +22,11 @@ __all__ = [
     "Status",
     "Step",
     "advance",
+    "bridge_header",
     "final_header",
     "held",
     "locked_out",
+    "old_pins",
     "plan",
     "safe_at",
     "status",
@@ -40,12 +42,14 @@ class Held:
         first_at: when it was published.
         last_at: when the last response carried it; None while it is still sent.
         until: when the last client forgets it; while it is still sent, as if that stopped now.
+        is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
     """
 
     header: PublicKeyPins
     first_at: float
     last_at: float | None
     until: float
+    is_assumed: bool = False
 
 
 def held(history: History, now: float, *, max_max_age: int | None = None) -> tuple[Held, ...]:
@@ -68,7 +72,7 @@ def held(history: History, now: float, *, max_max_age: int | None = None) -> tup
         max_age = header.max_age if max_max_age is None else min(header.max_age, max_max_age)
         until = (now if end is None else end) + max_age
         if until > now:
-            found.append(Held(header, event.at, end, until))
+            found.append(Held(header, event.at, end, until, event.is_assumed))
     return tuple(found)
 
 
@@ -220,6 +224,27 @@ def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> 
     return replace(header, pins=(target, *kept))
 
 
+def bridge_header(history: History, rotation: Planned) -> PublicKeyPins:
+    """The header that is sent until the old pin is retired: it names the old key, the new one and the backups.
+
+    Raises:
+        ValueError: where no header is recorded.
+    """
+    header = history.header
+    if header is None:
+        raise ValueError(f"no header of {history.host} is recorded")
+    return _bridge(history, header, rotation.target, rotation.backups)
+
+
+def old_pins(history: History) -> tuple[Pin, ...]:
+    """The pins of the present header that a finished rotation has no use for: keys that were deployed once."""
+    header, rotation = history.header, history.rotation
+    if header is None or rotation is None:
+        return ()
+    once = {pin for event in history.events if isinstance(event, Deployed) for pin in event.chain}
+    return tuple(pin for pin in header.pins if pin in once.difference(history.chain, rotation.backups))
+
+
 def _bridge(history: History, header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> PublicKeyPins:
     """The header between the old key and the new: what is deployed, what will be, and the backups."""
     deployed = [pin for pin in header.pins if pin in history.chain] or history.chain[:1]
@@ -244,7 +269,7 @@ def _next(
         step = _deploy(now if ready_at is None else ready_at, target, refused)
         return (Stage.SPREADING if refused else Stage.DEPLOY), step
     final = final_header(header, target, rotation.backups)
-    if set(header.pins) == set(final.pins) or deployment is None:
+    if deployment is None or not old_pins(history):
         return Stage.STEADY, None
     since = _deployed_since(history, target)
     ready_at = since + _max_age(header, max_max_age)

@@ -1,0 +1,183 @@
+"""The file of a history: changed under a lock, replaced at once, on the disk before a command says so."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+
+from dynpin.deploy.rotation.history import History, HistoryError
+from dynpin.deploy.rotation.repair import Saved, salvage
+from dynpin.middleware.policy import write_atomically
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
+__all__ = ["HistoryFile"]
+
+# How long a command waits for another one that is writing, in seconds: writing takes milliseconds.
+PATIENCE = 10.0
+_PAUSE = 0.01
+
+
+class HistoryFile:
+    """The file that keeps a history.
+
+    Args:
+        path: where it is; a symbolic link is followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> History:
+        """The history.
+
+        Raises:
+            FileNotFoundError: where there is no file.
+            HistoryError: where it is damaged; the message says what to do.
+            OSError: where it cannot be read.
+        """
+        try:
+            return History.from_json(self.path.read_bytes())
+        except HistoryError as error:
+            raise HistoryError(
+                f"{self.path}: {error}. `dynpin rotate repair --history {self.path}` saves every event that can be "
+                "read, keeps this file beside the new one and says what is missing"
+            ) from None
+
+    def change(self, edit: Callable[[History | None], History]) -> History:
+        """Read the history, edit it and write it, while no other command does.
+
+        Args:
+            edit: gets the history, or None where there is no file, and gives the new one.
+
+        Raises:
+            HistoryError: as of :meth:`read`, where another command holds the lock, or by `edit`.
+            OSError: where the file cannot be read or written; it is as it was.
+        """
+        with self._locked():
+            try:
+                before = self.read()
+            except FileNotFoundError:
+                before = None
+            after = edit(before)
+            if after != before:
+                self._write(after)
+            return after
+
+    def repair(self, edit: Callable[[Saved], History]) -> tuple[History, Path | None]:
+        """Write a history made from what can still be read, and keep the damaged file beside it.
+
+        Args:
+            edit: gets what can be read, and gives the new history.
+
+        Returns:
+            The history, and where the damaged file is now; None where there was none, or the new one says the same.
+
+        Raises:
+            HistoryError: where another command holds the lock, or by `edit`.
+            OSError: where a file cannot be read or written; the damaged one is where it was.
+        """
+        with self._locked():
+            try:
+                damaged = self.path.read_bytes()
+            except FileNotFoundError:
+                damaged = None
+            after = edit(salvage(damaged or b""))
+            if damaged == _text(after).encode():
+                return after, None
+            aside = None if damaged is None else self._aside(damaged)
+            self._write(after)
+            return after, aside
+
+    def _aside(self, damaged: bytes) -> Path:
+        """A copy of the damaged file under a name that is free."""
+        number = 1
+        while True:
+            path = self.path.with_name(f"{self.path.name}.damaged{f'-{number}' if number > 1 else ''}")
+            try:
+                with path.open("xb") as file:
+                    file.write(damaged)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except FileExistsError:
+                number += 1
+                continue
+            return path
+
+    def _write(self, history: History) -> None:
+        # Behind a symbolic link, else the link would be replaced, and its target stay as it was.
+        path = self.path.resolve()
+        write_atomically(path, _text(history))
+        if os.name == "posix":
+            # The file is on the disk; that it has this name is written in its folder.
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        path = self.path.resolve()
+        lock = path.with_name(f"{path.name}.lock")
+        deadline = time.monotonic() + PATIENCE
+        release = _hold_folder(path.parent, deadline) if fcntl is not None else None
+        if release is None:
+            release = _hold_file(lock, deadline)
+        try:
+            yield
+        finally:
+            release()
+
+
+def _text(history: History) -> str:
+    return history.to_json() + "\n"
+
+
+def _hold_folder(folder: Path, deadline: float) -> Callable[[], None] | None:
+    """Lock a folder, which leaves no file behind; the system releases it if the process dies. None: it has no locks."""
+    assert fcntl is not None  # noqa: S101 - the caller has looked
+    handle = os.open(folder, os.O_RDONLY)
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(handle)
+                raise HistoryError(f"another command is changing a history in {folder}: try again") from None
+            time.sleep(_PAUSE)
+        except OSError:  # some network file systems
+            os.close(handle)
+            return None
+        else:
+            return lambda: os.close(handle)
+
+
+def _hold_file(lock: Path, deadline: float) -> Callable[[], None]:
+    """Lock by a file that only one process can make."""
+    while True:
+        try:
+            with lock.open("x"):
+                pass
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                raise HistoryError(
+                    f"another command is changing the history: {lock} is there. If none runs, one was killed: remove "
+                    "that file"
+                ) from None
+            time.sleep(_PAUSE)
+        else:
+            return lambda: _remove(lock)
+
+
+def _remove(lock: Path) -> None:
+    with suppress(FileNotFoundError):
+        lock.unlink()

@@ -1,0 +1,267 @@
+"""What is really sent and shown, held against a history and its plan: a step is done when it was seen.
+
+A place is the inventory of the site, or one of its nodes. No file is read here, and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dynpin.deploy.rotation.history import Deployed, Event, History, Published
+from dynpin.deploy.rotation.machine import Held, Step, advance, bridge_header, held, locked_out, old_pins, status
+from dynpin.header import PublicKeyPins
+from dynpin.noting import note
+from dynpin.pins import Pin
+from dynpin.report import rfc3339
+
+__all__ = ["Missing", "NotSeen", "Sight", "disagreements", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one place sends and shows.
+
+    Attributes:
+        place: what to call it: the path of the ``dynpin.toml``, or the address of a node.
+        header: the header that is sent, or None.
+        chains: the pins of each chain that is shown, leaf first. A node shows one, which is the validated one.
+        is_live: whether it is a node.
+        failure: why nothing could be seen; None where all is well.
+    """
+
+    place: str
+    header: PublicKeyPins | None
+    chains: tuple[tuple[Pin, ...], ...]
+    is_live: bool = False
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What was not seen, where, and what to do.
+
+    Attributes:
+        place: where it was looked for.
+        what: what is missing, a sentence without its full stop.
+        advice: the next step, a sentence without its full stop.
+    """
+
+    place: str
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}. {self.advice}."
+
+    def to_dict(self) -> dict[str, object]:
+        """What is missing, as JSON."""
+        return {"place": self.place, "what": self.what, "advice": self.advice}
+
+
+class NotSeen(Exception):
+    """A step is not done: what is missing."""
+
+    def __init__(self, step: Step, missing: Sequence[Missing]) -> None:
+        super().__init__(step, missing)
+        self.step = step
+        self.missing = tuple(missing)
+
+    def __str__(self) -> str:
+        return "\n".join([f"the step {self.step.name} is not done:", *(f"  {each}" for each in self.missing)])
+
+
+def done(history: History, sights: Sequence[Sight], now: float, *, max_max_age: int | None = None) -> History:
+    """The history with the next step recorded as done at `now`, as it was seen.
+
+    What is recorded is what the places send and show, not what was planned.
+
+    Args:
+        history: what was served until now.
+        sights: the inventory, the nodes, or both: one at least.
+        now: when they were seen, in seconds since the epoch, UTC.
+        max_max_age: the cap of every client, in seconds, where it is known.
+
+    Raises:
+        ValueError: where there is no step, or it is early.
+        NotSeen: where any place lacks what the step is about.
+    """
+    planned = advance(history, now, max_max_age=max_max_age)
+    step = status(history, now, max_max_age=max_max_age).step
+    assert step is not None  # noqa: S101 - advance has looked
+    policies = held(history, now, max_max_age=max_max_age)
+    missing = [each for sight in sights for each in _missing(sight, step, history, policies, sights)]
+    if missing:
+        raise NotSeen(step, missing)
+    events: list[Event] = [Published(now, _sent(sights))]
+    if isinstance(planned, Deployed):
+        events.append(Deployed(now, _shown(planned.chain[0], sights)))
+    for event in events:
+        history = history.with_event(event)
+    return history
+
+
+def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, ...]:
+    """Where a history and a place do not say the same: the header that is sent, or the chain that is shown."""
+    if sight.failure is not None:
+        return (Missing(sight.place, sight.failure, _mend(sight)),)
+    return tuple(_differences(history, sight, now))
+
+
+def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing]:
+    record = "If that is what every node sends and shows, record it: dynpin rotate "
+    record += "next --done where it is the next step, else dynpin rotate record" if history.rotation else "record"
+    refused = [policies for chain in sight.chains if (policies := locked_out(held(history, now), chain))]
+    if refused:
+        yield _locks_out(sight, [policy.until for policies in refused for policy in policies])
+    header, sent = history.header, sight.header
+    if _terms(header) != _terms(sent):
+        yield Missing(
+            sight.place, f"the header is not the one that the history has as sent: {_by(header, sent)}", record
+        )
+    chain = history.chain
+    if not chain or not sight.chains:
+        return
+    leaves = [each[0] for each in sight.chains if each]
+    named = set(header.pins) if header is not None else set[Pin]()
+    shown = next((each for each in sight.chains if each and each[0] == chain[0]), None)
+    if shown is None:
+        keys = ", ".join(map(str, leaves))
+        yield Missing(sight.place, f"the deployed key is {keys}, and the history has {chain[0]}", record)
+    elif named.intersection(chain) - set(shown):
+        lost = ", ".join(map(str, named.intersection(chain) - set(shown)))
+        yield Missing(sight.place, f"the chain lacks {lost}, which the history has in it and the header names", record)
+
+
+def _terms(header: PublicKeyPins | None) -> tuple[object, ...]:
+    if header is None:
+        return ()
+    return (frozenset(header.pins), header.max_age, header.include_subdomains, header.report_only)
+
+
+def _by(recorded: PublicKeyPins | None, sent: PublicKeyPins | None) -> str:
+    """How what is sent differs from what is recorded."""
+    if sent is None or recorded is None:
+        return "there is none" if sent is None else "none is recorded"
+    found = [f"it names {pin} too" for pin in sent.pins if pin not in recorded.pins]
+    found += [f"it lacks {pin}" for pin in recorded.pins if pin not in sent.pins]
+    if sent.report_only != recorded.report_only:
+        found.append(f"it is {sent.name}, not {recorded.name}")
+    elif sent.max_age != recorded.max_age:
+        found.append(f"its max-age is {sent.max_age}, not {recorded.max_age}")
+    if sent.include_subdomains != recorded.include_subdomains:
+        found.append("it has includeSubDomains" if sent.include_subdomains else "it has no includeSubDomains")
+    return ", ".join(found)
+
+
+def _missing(
+    sight: Sight, step: Step, history: History, policies: Sequence[Held], sights: Sequence[Sight]
+) -> Iterator[Missing]:
+    """What one place lacks of a step that is said to be done."""
+    if sight.failure is not None:
+        yield Missing(sight.place, sight.failure, _mend(sight))
+        return
+    rotation = history.rotation
+    assert rotation is not None  # noqa: S101 - there is a step
+    header = sight.header
+    if header is None or header.report_only or not header.max_age:
+        what = "no header is sent" if header is None else f"{header.name} is sent, of which clients note nothing"
+        what = "the header unpins" if header is not None and header.max_age == 0 else what
+        yield Missing(
+            sight.place, what, "Send Public-Key-Pins with a max-age" if sight.is_live else "Set [policy] mode"
+        )
+        return
+    needed, gone = _pins_of(step, history)
+    for pin in needed:
+        if pin not in header.pins:
+            yield _lacks(sight, step, pin, _role(pin, history))
+    for pin in gone:
+        if pin in header.pins:
+            where = "from the header" if sight.is_live else "keys and backups of this file"
+            yield Missing(sight.place, f"the header still names {pin}, the old key", f"Take it out of {where}")
+    chains = [chain for chain in sight.chains if chain]
+    target = rotation.target
+    if step.name in ("deploy", "retire") and not any(target in chain for chain in chains):
+        keys = ", ".join(str(chain[0]) for chain in chains) or "none"
+        advice = "Deploy the new chain there, and reload it" if sight.is_live else "Name the new chain in keys"
+        if not (sight.is_live and _is_another_chain(chains, sights, history)):
+            yield Missing(sight.place, f"the new key {target} is not deployed: the deployed key is {keys}", advice)
+    # Whatever the step: no chain that is shown may lock out those who hold what was sent.
+    refused = [policy.until for chain in chains for policy in locked_out(policies, chain)]
+    if refused:
+        yield _locks_out(sight, refused)
+    if sight.is_live:
+        yield from _unlike_the_others(sight, sights)
+        noting = note(history.host, None, header, chains[0] if chains else (), 0.0)
+        if noting.outcome not in ("noted", "updated"):
+            yield Missing(sight.place, f"clients do not note the header: {noting.reason}", "dynpin check says more")
+
+
+def _pins_of(step: Step, history: History) -> tuple[tuple[Pin, ...], tuple[Pin, ...]]:
+    """The pins that the header must name once this step is done, and those that it must not."""
+    rotation = history.rotation
+    assert rotation is not None  # noqa: S101 - there is a step
+    if step.name == "retire":
+        return (rotation.target,), old_pins(history)
+    # Until the old pin is retired, the header names the old key and the new one.
+    return bridge_header(history, rotation).pins, ()
+
+
+def _role(pin: Pin, history: History) -> str:
+    rotation = history.rotation
+    if rotation is not None and pin == rotation.target:
+        return "the new key"
+    return "the deployed key" if pin in history.chain else "a backup key of the plan"
+
+
+def _lacks(sight: Sight, step: Step, pin: Pin, role: str) -> Missing:
+    if sight.is_live:
+        advice = "Make this node send the header of dynpin.toml (is it reloaded?)"
+    elif role == "the deployed key" and step.name == "deploy":
+        advice = "Leave the old chain in backups until the old pin is retired: a roll-back needs it"
+    else:
+        advice = (
+            "Name the file of that key in backups of this file" if role != "the deployed key" else "Name it in keys"
+        )
+    return Missing(sight.place, f"the header does not name {pin}, {role}", advice)
+
+
+def _mend(sight: Sight) -> str:
+    return "Look why, and ask again" if sight.is_live else "Correct it; dynpin lint says more"
+
+
+def _locks_out(sight: Sight, until: Iterable[float]) -> Missing:
+    last = rfc3339(max(until))
+    keys = ", ".join(str(chain[0]) for chain in sight.chains if chain)
+    return Missing(
+        sight.place,
+        f"the deployed key {keys} locks out clients, the last of them until {last}",
+        "Deploy the former chain again, whose key they hold. If it is lost: dynpin rotate emergency key-lost",
+    )
+
+
+def _is_another_chain(chains: Sequence[tuple[Pin, ...]], sights: Sequence[Sight], history: History) -> bool:
+    """Whether a node shows the other one of several chains that the inventory has, such as RSA beside EC."""
+    known = {chain[0] for sight in sights if not sight.is_live for chain in sight.chains if chain}
+    return bool(chains) and chains[0][0] in known and chains[0][0] not in history.chain
+
+
+def _unlike_the_others(sight: Sight, sights: Sequence[Sight]) -> Iterator[Missing]:
+    """Nodes that do not agree would note this at one visit, and that at the next."""
+    first = next(each for each in sights if each.header is not None and not each.header.report_only)
+    assert first.header is not None  # noqa: S101 - it was chosen so
+    if sight.header is not None and set(sight.header.pins) != set(first.header.pins):
+        differs = _by(first.header, replace(sight.header, max_age=first.header.max_age))
+        advice = "Make every node send the same pins"
+        yield Missing(sight.place, f"the header is not that of {first.place}: {differs}", advice)
+
+
+def _sent(sights: Sequence[Sight]) -> PublicKeyPins:
+    """The header that all places send; of several max-ages the longest, since some client holds that."""
+    headers = [sight.header for sight in sights if sight.header is not None]
+    return max(headers, key=lambda header: header.max_age or 0)
+
+
+def _shown(target: Pin, sights: Sequence[Sight]) -> tuple[Pin, ...]:
+    """The chain of the new key, as it is shown."""
+    return next(chain for sight in sights for chain in sight.chains if target in chain)

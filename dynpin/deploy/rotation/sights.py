@@ -1,0 +1,58 @@
+"""What an inventory makes, and what a node answered, as sights to hold against a history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynpin.deploy.nodes import NodeLook
+from dynpin.deploy.rotation.seen import Sight
+from dynpin.errors import InvalidHeader, PolicyError
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
+from dynpin.middleware.policy import Chain, Inventory, covers
+from dynpin.pins import Pin, chain_pins
+
+__all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
+
+
+def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) -> Sight:
+    """What an inventory and its files make at `now`, in seconds since the epoch, UTC.
+
+    Args:
+        inventory: the inventory.
+        place: what to call it.
+        host: the host of the history; an inventory that is not for it is a failure.
+        now: what the certificates are held against.
+    """
+    if not covers(inventory.hosts, host):
+        named = ", ".join(inventory.hosts)
+        return Sight(place, None, (), failure=f"it is the inventory of another site: hosts names {named}, not {host}")
+    try:
+        built = inventory.build(now)
+    except PolicyError as error:
+        return Sight(place, None, (), failure=f"it makes no header: {str(error).removeprefix(f'{inventory.path}: ')}")
+    return Sight(place, built.header, tuple(map(pins_of, built.chains)))
+
+
+def pins_of(chain: Chain) -> tuple[Pin, ...]:
+    """The pins of a chain, leaf first, but for certificates that cannot be pinned."""
+    return tuple(pin for pin in chain.pins if pin is not None)
+
+
+def sight_of_node(look: NodeLook) -> Sight:
+    """What one node sent and showed."""
+    address = f"[{look.address}]" if ":" in look.address else look.address
+    place = f"{address}:{look.port}"
+    if look.failure is not None:
+        return Sight(place, None, (), is_live=True, failure=look.failure)
+    try:
+        header = _header(look.values(ENFORCE_NAME), report_only=False) or _header(
+            look.values(REPORT_ONLY_NAME), report_only=True
+        )
+    except InvalidHeader as error:
+        return Sight(place, None, (), is_live=True, failure=f"clients ignore its header: {error}")
+    return Sight(place, header, (tuple(chain_pins(look.validated)),), is_live=True)
+
+
+def _header(values: Sequence[str], *, report_only: bool) -> PublicKeyPins | None:
+    # RFC 7469 §2.3.1: of several fields clients take the first one.
+    return PublicKeyPins.parse(values[0], report_only=report_only) if values else None
