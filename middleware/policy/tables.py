@@ -6,7 +6,7 @@ import datetime
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar, cast
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from dynpin.durations import parse_duration
 from dynpin.errors import PolicyError
 
-__all__ = ["Seconds", "Table", "read_tables"]
+__all__ = ["Seconds", "Table", "read_tables", "seconds_of"]
 
 
 class Table(BaseModel):
@@ -25,12 +25,20 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
-def _seconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+def seconds_of(value: object) -> object:
+    """The seconds of a text such as ``"30 days"``; anything else as it is.
+
+    Raises:
+        ValueError: where a text is no length of time.
+    """
+    try:
+        return parse_duration(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError from None  # the key's description says what is wanted
 
 
 # Seconds, or a text such as "30 days".
-Seconds = Annotated[int, BeforeValidator(_seconds)]
+Seconds = Annotated[int, BeforeValidator(seconds_of)]
 
 _Model = TypeVar("_Model", bound=Table)
 
@@ -58,24 +66,21 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
 def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) -> str:
     """What is wrong with one key."""
     tables: list[str] = []
-    known: type[BaseModel] | None = model
+    known: type[BaseModel] = model
     inside: object = top
     key = ""
     for part in error["loc"]:
-        if isinstance(part, int):
-            inside = cast("Sequence[object]", inside)[part] if isinstance(inside, Sequence) else inside
-            known = None if known is None else _element_of(known, key)
-            continue
         if key:
-            found = None if known is None else _table_of(known, key)
-            if found is None:
-                break  # the rest names the types of a union
+            table, value = _table_of(known, key), _member(inside, key, None)
+            if isinstance(part, int):  # the number of an entry in a list
+                value = cast("list[object]", value)[part]
+            if table is None or not isinstance(value, dict):
+                break  # what follows stands inside of a value
             tables.append(key)
-            known = found
-            inside = _member(inside, key, inside)
-        key = part
+            known, inside = table, cast("object", value)
+        key = "" if isinstance(part, int) else part
     name = f"[{'.'.join(tables)}] {key}" if tables else key
-    fields = {} if known is None else {field.alias or name: field for name, field in known.model_fields.items()}
+    fields = {field.alias or name: field for name, field in known.model_fields.items()}
     if error["type"] == "extra_forbidden" and key not in fields:
         close = difflib.get_close_matches(key.replace("-", "_").lower(), fields, n=1)
         meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
@@ -83,9 +88,9 @@ def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) ->
     wanted = fields[key].description if key in fields else None
     if error["type"] == "missing":
         return f"{name} is missing{f': give {wanted}' if wanted else ''}"
-    if error["type"] == "value_error":
-        said = str(error["ctx"]["error"]) if "ctx" in error else error["msg"]
-        return f"{name}: {said}"
+    said = str(error["ctx"]["error"]) if error["type"] == "value_error" and "ctx" in error else ""
+    if said:
+        return f"{name} {said}"
     value = _member(inside, key, error["input"])
     return f"{name} = {_toml(value)} is not understood{f': give {wanted}' if wanted else ''}"
 
@@ -100,10 +105,6 @@ def _table_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
         if key == (field.alias or name):
             return next((each for each in _types(field.annotation) if issubclass(each, BaseModel)), None)
     return None
-
-
-def _element_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    return _table_of(model, key) or model
 
 
 def _types(annotation: object) -> list[type]:

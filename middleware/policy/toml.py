@@ -25,9 +25,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from dynpin.errors import PolicyError
 from dynpin.pins import Pin
@@ -36,7 +36,7 @@ from .inventory import Inventory
 from .keys import KeySource
 from .rules import Mode, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
-from .tables import Seconds, Table, read_tables
+from .tables import Seconds, Table, read_tables, seconds_of
 
 __all__ = ["read_inventory"]
 
@@ -45,38 +45,61 @@ _STEPS = 'tables such as { send = "report-only", for = "7 days" }, { send = "1 h
 _NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]{1,5})")
 
 
-def _a_pin(text: str) -> str:
-    Pin.from_base64(text)
-    return text
+# What a validator raises without a text is told with the key's value and its description.
 
 
-def _a_path(text: str) -> str:
-    if "-----BEGIN " in text:
-        raise ValueError("is the text of a key: name its file")
-    return text
+def _listed(value: object) -> object:
+    """One value, or several: a list of them."""
+    return cast("list[object]", value) if isinstance(value, list) else [value]
+
+
+def _source(value: object) -> KeySource:
+    """One key: the path of its file, or its pin as ``{ pin = "…" }``."""
+    if isinstance(value, str) and "-----BEGIN " not in value:
+        return Path(value)
+    if isinstance(value, dict) and [*value] == ["pin"] and isinstance(value["pin"], str):
+        try:
+            return Pin.from_base64(value["pin"])
+        except ValueError as error:
+            raise ValueError(f"has a pin that is none: {error}") from None
+    raise ValueError
+
+
+def _pins(value: object) -> Pinned:
+    if isinstance(value, str) and value in {"leaf", "chain"}:
+        return cast("Pinned", value)
+    numbers = cast("list[object]", _listed(value))
+    if all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        return cast("list[int]", numbers)
+    raise ValueError
+
+
+def _send(value: object) -> int | None:
+    """What a step sends: seconds, or None for report-only."""
+    if value == "report-only":
+        return None
+    seconds = seconds_of(value)
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds > 0:
+        return seconds
+    raise ValueError
 
 
 def _address(text: str) -> str:
     if not re.match("https?://.", text):
-        raise ValueError(f'{text!r} is no address: give one such as "https://reports.example.net"')
+        raise ValueError
     return text
 
 
 def _node(text: str) -> str:
     match = _NODE.fullmatch(text)
     if match is None or not 0 < int(match["port"]) < 65_536:
-        raise ValueError(
-            f'{text!r} is no node: give its address and port, such as "10.0.0.5:443" or "[2001:db8::5]:443"'
-        )
+        raise ValueError(f'names {text!r}, which is no node: give address and port, such as "10.0.0.5:443"')
     return text
 
 
-class _PinTable(Table):
-    pin: Annotated[str, AfterValidator(_a_pin)] = Field(description="base64 of 32 bytes")
-
-
-_File = Annotated[str, AfterValidator(_a_path)]
-_Keys = _File | _PinTable | list[_File | _PinTable]
+_Source = Annotated[object, PlainValidator(_source)]
+_Sources = Annotated[list[_Source], BeforeValidator(_listed)]
+_Texts = Annotated[list[str], BeforeValidator(_listed)]
 
 
 class _Policy(Table):
@@ -88,16 +111,16 @@ class _Policy(Table):
 
 
 class _Step(Table):
-    send: Literal["report-only"] | Seconds = Field(description='"report-only", or a time such as "1 hour"')
-    stay: Seconds = Field(alias="for", description='a time such as "2 days"', gt=0)
+    send: Annotated[int | None, PlainValidator(_send)] = Field(description='"report-only", or a time such as "1 hour"')
+    stay: Seconds = Field(alias="for", description='a time such as "7 days"', gt=0)
 
 
 class _Ramp(Table):
     collector: Annotated[str, AfterValidator(_address)] | None = Field(
         None, description='the address of the collector, such as "https://reports.example.net"'
     )
-    password_file: _File | None = Field(None, description='a path in "quotes"')
-    state: _File | None = Field(None, description='a path in "quotes"')
+    password_file: str | None = Field(None, description='a path in "quotes"')
+    state: str | None = Field(None, description='a path in "quotes"')
     steps: list[_Step] | None = Field(None, description=_STEPS)
 
 
@@ -108,16 +131,19 @@ class _Site(Table):
 
 
 class _Tables(Table):
-    hosts: str | list[str] = Field(description='the names that the site answers, such as hosts = ["www.example.com"]')
-    keys: _Keys = Field(description='the chain that the server shows, such as keys = ["tls/fullchain.pem"]')
-    backups: _Keys = Field(description='the keys in reserve, such as backups = ["offline/backup.pub"]')
-    roots: _File | list[_File] = Field(
+    hosts: _Texts = Field(description='the names that the site answers, such as hosts = ["www.example.com"]')
+    keys: _Sources = Field(description='the chain that the server shows, such as keys = ["tls/fullchain.pem"]')
+    backups: _Sources = Field(
+        description='the keys in reserve, such as backups = ["offline/backup.pub"]; a bare pin stands as '
+        '{ pin = "base64 of 32 bytes" }'
+    )
+    roots: _Texts = Field(
         default_factory=list[str], description='the roots of your own CA that clients trust, such as ["ca.pem"]'
     )
-    pinned: Literal["leaf", "chain"] | int | list[int] = Field(
+    pinned: Annotated[Pinned, PlainValidator(_pins)] = Field(
         "leaf", description='"leaf", "chain", or numbers of certificates, counted from the leaf, 0'
     )
-    remember: _File | None = Field(None, description='a path in "quotes"')
+    remember: str | None = Field(None, description='a path in "quotes"')
     policy: _Policy = Field(default_factory=lambda: _Policy.model_validate({}), description="a table, [policy]")
     ramp: _Ramp | None = Field(None, description="a table, [ramp]")
     site: _Site = Field(default_factory=lambda: _Site.model_validate({}), description="a table, [site]")
@@ -132,14 +158,13 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
     file = Path(path).absolute()
     read = read_tables(file, _Tables)
     try:
-        hosts = _several(read.hosts)
         return Inventory(
             path=file,
-            hosts=hosts,
-            keys=_sources(file, read.keys),
-            backups=_reserve(file, _sources(file, read.backups)),
-            roots=tuple(file.parent / each for each in _several(read.roots)),
-            pinned=_pinned(read.pinned),
+            hosts=tuple(read.hosts),
+            keys=_located(file, read.keys),
+            backups=_reserve(file, _located(file, read.backups)),
+            roots=tuple(file.parent / each for each in read.roots),
+            pinned=read.pinned,
             mode=read.policy.mode,
             max_age=read.policy.max_age,
             include_subdomains=read.policy.include_subdomains,
@@ -153,18 +178,9 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
         raise PolicyError(f"{file}: {error}") from None
 
 
-def _several(found: str | list[str]) -> tuple[str, ...]:
-    return (found,) if isinstance(found, str) else tuple(found)
-
-
-def _pinned(found: Literal["leaf", "chain"] | int | list[int]) -> Pinned:
-    return tuple(found) if isinstance(found, list) else found
-
-
-def _sources(file: Path, found: _Keys) -> tuple[KeySource, ...]:
-    """The keys: each the path of its file, or its pin as ``{ pin = "…" }``."""
-    each = found if isinstance(found, list) else [found]
-    return tuple(Pin.from_base64(entry.pin) if isinstance(entry, _PinTable) else file.parent / entry for entry in each)
+def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:
+    """The keys, with paths that count from the folder of the file."""
+    return tuple(file.parent / source if isinstance(source, Path) else cast("Pin", source) for source in sources)
 
 
 def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
@@ -210,10 +226,8 @@ def _steps(tables: Iterable[_Step]) -> tuple[Step, ...]:
     """The steps of a ramp, upwards."""
     steps: list[Step] = []
     for table in tables:
-        step = Step(None if isinstance(table.send, str) else table.send, table.stay)
-        if (step.max_age is not None and step.max_age <= 0) or (
-            steps and (step.max_age is None or step.max_age <= (steps[-1].max_age or 0))
-        ):
+        step = Step(table.send, table.stay)
+        if steps and (step.max_age is None or step.max_age <= (steps[-1].max_age or 0)):
             raise PolicyError(f"[ramp] steps do not go upwards: give {_STEPS}")
         steps.append(step)
     return tuple(steps)
