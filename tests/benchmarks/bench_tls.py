@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import subprocess
 import sys
@@ -100,27 +101,33 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 SERVE = """
-import socket, ssl, sys
+import socket, ssl, sys, threading
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(sys.argv[1])
 listener = socket.create_server(("127.0.0.1", 0), backlog=128)
 print(listener.getsockname()[1], flush=True)
-answer = f"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nPublic-Key-Pins: {sys.argv[2]}\\r\\n"
-answer += "Connection: close\\r\\n\\r\\nok"
-while True:
-    connection, _ = listener.accept()
+answer = b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n" + sys.argv[2].encode() + b"\\r\\nok"
+def serve(connection):
     try:
         with context.wrap_socket(connection, server_side=True) as tls:
-            tls.recv(65536)
-            tls.sendall(answer.encode())
+            while tls.recv(65536):
+                tls.sendall(answer)
+                if b"close" in answer:
+                    return
     except OSError:
         pass
+while True:
+    connection, _ = listener.accept()
+    if b"close" in answer:
+        serve(connection)
+    else:
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
 """
 
 
 @dataclass
 class Site:
-    """A server in a process of its own that ends each connection, and pins its key and a backup with each response."""
+    """A server in a process of its own."""
 
     url: str
     authority: trustme.CA
@@ -132,19 +139,38 @@ class Site:
         return context
 
 
-@pytest.fixture(scope="module")
-def site(folder: Path) -> Iterator[Site]:
+@contextlib.contextmanager
+def serving(folder: Path, fields: Callable[[trustme.LeafCert], str]) -> Iterator[Site]:
+    """A site whose responses have these fields, each with its line end."""
     authority = trustme.CA()
     certificate = authority.create_child_ca().issue_cert("localhost")
     pem, roots = folder / "site.pem", folder / "site-roots.pem"
     pem.write_bytes(certificate.private_key_and_cert_chain_pem.bytes())
     roots.write_bytes(authority.cert_pem.bytes())
-    header = f'pin-sha256="{leaf_pin(certificate)}"; pin-sha256="{Pin(bytes(32))}"; max-age=1000000'
-    command = [sys.executable, "-c", SERVE, str(pem), header]
+    command = [sys.executable, "-c", SERVE, str(pem), fields(certificate)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         yield Site(f"https://localhost:{int(server.stdout.readline())}/", authority, roots)
         server.kill()
+
+
+def pins_and_close(certificate: trustme.LeafCert) -> str:
+    """The key and a backup pinned with each response, and each connection ended."""
+    pins = f'pin-sha256="{leaf_pin(certificate)}"; pin-sha256="{Pin(bytes(32))}"; max-age=1000000'
+    return f"Public-Key-Pins: {pins}\r\nConnection: close\r\n"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[Site]:
+    with serving(folder, pins_and_close) as site:
+        yield site
+
+
+@pytest.fixture
+def site_without_pins(tmp_path: Path) -> Iterator[Site]:
+    """Like most of the world; and it keeps its connections."""
+    with serving(tmp_path, lambda _: "") as site:
+        yield site
 
 
 class OneContext(HTTPAdapter):
@@ -164,31 +190,35 @@ class OneContext(HTTPAdapter):
 Get = Callable[[], int]
 
 
-def by_httpx(site: Site, store: PinStore) -> tuple[Get, Get]:
-    plain = httpx.Client(verify=site.context(), trust_env=False)
-    pinned = PinnedClient(store, verify=site.context(), trust_env=False)
-    return lambda: plain.get(site.url).status_code, lambda: pinned.get(site.url).status_code
+Library = Callable[[Site, PinStore], contextlib.AbstractContextManager[tuple[Get, Get]]]
 
 
-def by_requests(site: Site, store: PinStore, adapter: HTTPAdapter | None = None) -> tuple[Get, Get]:
-    plain, pinned = requests.Session(), PinnedSession(store, context=site.context())
-    plain.mount("https://", adapter or OneContext(site.context()))
-    plain.trust_env = pinned.trust_env = False
-    plain.verify = str(site.roots)
-    return lambda: plain.get(site.url).status_code, lambda: pinned.get(site.url).status_code
+@contextlib.contextmanager
+def by_httpx(site: Site, store: PinStore) -> Iterator[tuple[Get, Get]]:
+    with (
+        httpx.Client(verify=site.context(), trust_env=False) as plain,
+        PinnedClient(store, verify=site.context(), trust_env=False) as pinned,
+    ):
+        yield lambda: plain.get(site.url).status_code, lambda: pinned.get(site.url).status_code
 
 
-def by_requests_as_it_comes(site: Site, store: PinStore) -> tuple[Get, Get]:
+@contextlib.contextmanager
+def by_requests(site: Site, store: PinStore, adapter: HTTPAdapter | None = None) -> Iterator[tuple[Get, Get]]:
+    with requests.Session() as plain, PinnedSession(store, context=site.context()) as pinned:
+        plain.mount("https://", adapter or OneContext(site.context()))
+        plain.trust_env = pinned.trust_env = False
+        plain.verify = str(site.roots)
+        yield lambda: plain.get(site.url).status_code, lambda: pinned.get(site.url).status_code
+
+
+def by_requests_as_it_comes(site: Site, store: PinStore) -> contextlib.AbstractContextManager[tuple[Get, Get]]:
     return by_requests(site, store, HTTPAdapter())
 
 
 @pytest.mark.parametrize("library", [by_httpx, by_requests, by_requests_as_it_comes])
-def test_a_thousand_requests_on_new_connections(
-    site: Site, folder: Path, library: Callable[[Site, PinStore], tuple[Get, Get]]
-) -> None:
+def test_a_thousand_requests_on_new_connections(site: Site, folder: Path, library: Library) -> None:
     turns = Turns()
-    with PinStore(folder / library.__name__) as store:
-        gets = library(site, store)
+    with PinStore(folder / library.__name__) as store, library(site, store) as gets:
         for _ in range(100):
             for pinned in turns.order():
                 with turns.turn(pinned):
@@ -196,6 +226,19 @@ def test_a_thousand_requests_on_new_connections(
                         assert gets[pinned]() == 200
         assert store.known_host("localhost") is not None
     tell_requests(library.__name__, turns)
+
+
+@pytest.mark.parametrize("library", [by_httpx, by_requests])
+def test_two_thousand_requests_on_one_connection(site_without_pins: Site, tmp_path: Path, library: Library) -> None:
+    turns = Turns()
+    with PinStore(tmp_path / "store") as store, library(site_without_pins, store) as gets:
+        for _ in range(100):
+            for pinned in turns.order():
+                with turns.turn(pinned):
+                    for _ in range(20):
+                        assert gets[pinned]() == 200
+    turns.tell_processor(f"on one connection {library.__name__}, processor", 20)
+    turns.tell_wall(f"on one connection {library.__name__}, wall time", 20)
 
 
 def test_a_thousand_requests_through_aiohttp(site: Site, folder: Path) -> None:
