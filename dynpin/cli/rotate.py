@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, in_words
-from dynpin.cli.printing import say
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
-from dynpin.deploy.guard import chain_of_file
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.rotate_output import (
+    draw,
+    end_with,
+    show_held,
+    show_missing,
+    show_picture,
+    show_steps,
+    status_as_json,
+)
+from dynpin.cli.rotate_record import record, repair
+from dynpin.cli.rotate_site import (
+    DEFAULT_HISTORY,
+    Described,
+    HistoryOption,
+    JsonOption,
+    NowOption,
+    change,
+    described,
+    key_of,
+    moment,
+    nodes_seen,
+    on_ramp,
+    read_history,
+    refuse_inside,
+)
+from dynpin.cli.site import InventoryOption
 from dynpin.deploy.rotation import (
-    Deployed,
     Emergency,
-    Held,
     History,
+    Missing,
+    NotSeen,
     Planned,
-    Published,
-    Status,
-    Step,
-    advance,
+    disagreements,
     emergency,
     plan,
     status,
 )
-from dynpin.deploy.rotation.picture import svg, terminal, timeline
-from dynpin.errors import DynpinError, PolicyError
-from dynpin.header import PublicKeyPins
-from dynpin.hosts import canonical_host
+from dynpin.deploy.rotation import done as with_step_done
+from dynpin.errors import PolicyError
 from dynpin.pins import Pin
-from dynpin.report import rfc3339
 
-__all__ = ["CapOption", "HistoryOption", "NowOption", "app", "cap_of", "moment", "read_history"]
+__all__ = ["DEFAULT_HISTORY", "CapOption", "HistoryOption", "NowOption", "app", "cap_of", "moment", "read_history"]
 
 app = typer.Typer(help="Replace a pinned key without locking anybody out.", no_args_is_help=True)
+app.command(name="record")(record)
 
-DEFAULT_HISTORY = Path("dynpin-history.json")
-HistoryOption = Annotated[Path, typer.Option("--history", help="The file that keeps what was served, and when.")]
 CapOption = Annotated[
     int | None,
     typer.Option(
@@ -50,68 +64,12 @@ CapOption = Annotated[
         min=1,
     ),
 ]
-NowOption = Annotated[
-    str | None,
-    typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 SvgOption = Annotated[Path | None, typer.Option("--svg", help="Draw the timeline into this file.", show_default=False)]
-
-
-@app.command(name="record")
-def record(
-    header: Annotated[
-        str | None,
-        typer.Option("--header", help="The value that every response carries from now on.", show_default=False),
-    ] = None,
-    no_header: Annotated[bool, typer.Option("--no-header", help="No response carries a header from now on.")] = False,
-    chain: Annotated[
-        Path | None, typer.Option("--chain", help="The chain that every node shows from now on.", show_default=False)
-    ] = None,
-    host: Annotated[str | None, typer.Option("--host", help="The host; needed once.", show_default=False)] = None,
-    inventory: InventoryOption = None,
-    history: HistoryOption = DEFAULT_HISTORY,
-    now: NowOption = None,
-) -> None:
-    """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`.
-
-    With an inventory: the header that it makes, and the chain that it names.
-    """
-    at = moment(now)
-    told = header is not None or chain is not None or no_header
-    if told and inventory is not None:
-        fail("give --inventory, or --header, --no-header and --chain")
-    site = site_of(inventory, is_named_otherwise=told)
-    if site is not None and len(site.chains) != 1:
-        fail(f"{site.path} names {len(site.chains)} chains: record each in a history of its own, with --chain")
-    if site is not None and host is None:
-        host = site.hosts[0]
-    if history.exists():
-        kept = read_history(history)
-    elif host is None:
-        fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
-    else:
-        try:
-            kept = History(canonical_host(host))
-        except DynpinError as error:
-            fail(str(error))
-    if site is None and not told:
-        fail("record what? --header VALUE, --no-header or --chain FILE")
-    try:
-        if header is not None or no_header:
-            kept = kept.adding(Published(at, None if header is None else PublicKeyPins.parse(header)))
-        if chain is not None:
-            kept = kept.adding(Deployed(at, chain_of_file(chain)))
-        if site is not None:
-            kept = kept.adding(Published(at, site.header)).adding(Deployed(at, site.chain))
-    except (DynpinError, ValueError, OSError) as error:
-        fail(in_words(error))
-    _write(history, kept)
-    say(f"recorded in {history}: {len(kept.events)} events of {kept.host}")
 
 
 @app.command(name="status")
 def status_command(
+    inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
@@ -120,22 +78,25 @@ def status_command(
 ) -> None:
     """Say where the rotation stands, what clients may hold, and what is next.
 
-    Exit code 1 where clients are locked out.
+    Exit code 1 where clients are locked out, and where the history and the inventory disagree.
     """
-    kept, at = read_history(history), moment(now)
+    at = moment(now)
+    site = described(inventory, history)
+    if site is not None and not history.exists():
+        finding(f"{history} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
+    kept = read_history(history, inventory)
     stands = status(kept, at, max_max_age=cap_of(cap))
+    differs = _disagreements(kept, site, at)
     steps = [stands.step] if stands.step else []
-    _draw(picture, kept, at, steps, cap)
+    draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
-        typer.echo(json.dumps(_status_as_json(kept, stands), indent=2))
+        print_json(status_as_json(kept, stands, differs))
     else:
         say(f"{kept.host}: {stands.stage}")
-        _show_held(stands.held)
-        _show_steps(steps, at)
-        _show_picture(kept, at, steps, cap)
-    if stands.locked_out:
-        last = max(policy.until for policy in stands.locked_out)
-        finding(f"clients are locked out now, the last of them until {rfc3339(last)}: dynpin rotate emergency key-lost")
+        show_held(stands.held)
+        show_steps(steps, at)
+        show_picture(kept, at, steps, cap_of(cap))
+    end_with(stands.locked_out, differs)
 
 
 @app.command(name="plan")
@@ -147,6 +108,7 @@ def plan_command(
     start: Annotated[
         bool, typer.Option("--start", help="Begin this rotation: record the plan in the history.")
     ] = False,
+    inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
@@ -154,65 +116,96 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Plan the rotation to a new key: what to send, when to deploy, when to drop the old pin."""
-    kept, at = read_history(history), moment(now)
-    target, backups = _pin(to), [_pin(each) for each in backup or []]
-    if not backups and kept.header is not None:
-        # What is pinned, and neither deployed nor about to be, is a backup already.
-        backups = [pin for pin in kept.header.pins if pin not in kept.chain and pin != target]
+    kept, at = read_history(history, inventory), moment(now)
+    site = described(inventory, history)
+    target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
     try:
         steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
         if start:
-            _write(history, kept.adding(Planned(at, target, tuple(backups))))
+            differs = _disagreements(kept, site, at)
+            if differs:
+                show_missing(differs)
+                finding("nothing is begun: a rotation starts from a history that is true")
+            kept = change(history, lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
     except ValueError as error:
         fail(str(error))
-    _draw(picture, kept, at, steps, cap)
+    draw(picture, kept, at, steps, cap_of(cap))
     if as_json:
-        typer.echo(json.dumps([step.to_dict() for step in steps], indent=2))
+        print_json([step.to_dict() for step in steps])
         return
     say(f"{kept.host}: to {target}")
-    _show_steps(steps, at)
-    _show_picture(kept, at, steps, cap)
+    show_steps(steps, at)
+    show_picture(kept, at, steps, cap_of(cap))
     say("Begun: dynpin rotate next says what to do." if start else "Nothing is recorded; --start begins it.")
 
 
 @app.command(name="next")
 def next_command(
-    done: Annotated[bool, typer.Option("--done", help="Record that the next step is done, now.")] = False,
-    chain: Annotated[
-        Path | None, typer.Option("--chain", help="With --done, the chain that was deployed.", show_default=False)
+    url: Annotated[
+        str | None,
+        typer.Argument(help="With --verify, where the site answers; https://HOST/ otherwise.", show_default=False),
     ] = None,
+    done: Annotated[
+        bool, typer.Option("--done", help="Record that the next step is done, as the inventory and --verify show it.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="With --done, look at every address of the site and every node of [site].")
+    ] = False,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="With --verify, trust these roots (PEM) and no others.")
+    ] = None,
+    inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is next and when, or with --done record it. Exit code 1 where it is too early, with the date."""
-    kept, at = read_history(history), moment(now)
-    stands = status(kept, at, max_max_age=cap_of(cap))
+    """Say what is next and when, or with --done record it.
+
+    A step is done when it was seen: the inventory, and with --verify every node, must send and show what the step is
+    about. Exit code 1 where it is too early, with the date, or where something was not seen.
+    """
+    kept = read_history(history, inventory)
+    site = described(inventory, history)
+    missing: tuple[Missing, ...] = ()
+    refusal = None
+    if (verify or url is not None) and not done:
+        fail("--verify and the URL go with --done")
     if done:
+        if site is None and not verify:
+            fail("nothing to see: name --inventory, or look at the site itself with --verify")
+        sights = nodes_seen(site, url, kept.host, ca) if verify else []
+        at = moment(now)  # after the look: until then some node may have sent what it sent before
+        sights = sights if site is None else [site.sight(kept.host, at), *sights]
         try:
-            event = advance(kept, at, max_max_age=cap_of(cap))
-            if isinstance(event, Deployed) and chain is not None:
-                shown = chain_of_file(chain)
-                if event.chain[0] not in shown:
-                    fail(f"{chain} does not show {event.chain[0]}, the key of this rotation")
-                event = Deployed(at, shown)
-        except OSError as error:
-            fail(in_words(error))
+            kept = change(
+                history,
+                lambda before: with_step_done(on_ramp(before, site), sights, at, max_max_age=cap_of(cap)),
+            )
+        except NotSeen as error:
+            refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing
         except ValueError as error:
-            finding(str(error))
-        kept = kept.adding(event)
-        _write(history, kept)
-        stands = status(kept, at, max_max_age=cap_of(cap))
-    if as_json:
-        typer.echo(json.dumps(_status_as_json(kept, stands), indent=2))
-    elif stands.step is None:
-        say(f"{kept.host}: {stands.stage}; nothing is to be done. dynpin rotate plan --to KEY begins a rotation.")
+            refusal, missing = str(error), _disagreements(kept, site, at)
     else:
+        at = moment(now)
+        missing = _disagreements(kept, site, at)
+    stands = status(kept, at, max_max_age=cap_of(cap))
+    if as_json:
+        answer = status_as_json(kept, stands, () if done else missing)
+        print_json(
+            answer | {"done": refusal is None, "missing": [each.to_dict() for each in missing]} if done else answer
+        )
+    elif refusal is None and stands.step is None:
+        say(f"{kept.host}: {stands.stage}; nothing is to be done. dynpin rotate plan --to KEY begins a rotation.")
+    elif refusal is None and stands.step is not None:
         say(f"{kept.host}: {stands.stage}")
-        _show_steps([stands.step], at)
-    if stands.is_early and not done:
-        finding()
+        show_steps([stands.step], at)
+    show_missing(missing)
+    if refusal is not None or missing or (stands.is_early and not done):
+        finding(refusal)
+
+
+app.command(name="repair")(repair)
 
 
 @app.command(name="emergency")
@@ -228,52 +221,14 @@ def emergency_command(
     as_json: JsonOption = False,
 ) -> None:
     """Walk through an emergency: which key to deploy now, what to send, who is refused and until when."""
-    kept, at = read_history(history), moment(now)
-    steps = emergency(kind, kept, [_pin(each) for each in held_keys or []], at, max_max_age=cap_of(cap))
+    kept, at = read_history(history, in_emergency=True), moment(now)
+    keys = [key_of(each).pin for each in held_keys or []]
+    steps = emergency(kind, kept, keys, at, max_max_age=cap_of(cap))
     if as_json:
-        typer.echo(json.dumps([step.to_dict() for step in steps], indent=2))
+        print_json([step.to_dict() for step in steps])
         return
     say(f"{kept.host}: {kind}")
-    _show_steps(steps, at)
-
-
-def read_history(path: Path, inventory: Path | None = None) -> History:
-    """The history in this file, or the end of the command.
-
-    Where an inventory is named, or stands beside the file, and has a ramp, what that has sent is a part of it.
-    """
-    beside = path.parent / DEFAULT_INVENTORY
-    if inventory is None and beside.is_file():
-        inventory = beside
-    try:
-        kept = History.from_json(path.read_bytes())
-        if inventory is None:
-            return kept
-        from dynpin.deploy.site import sent_on_ramp  # noqa: PLC0415 - most histories have no ramp
-
-        return kept.on_ramp(sent_on_ramp(inventory))
-    except FileNotFoundError:
-        fail(
-            f"{path} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME "
-            "--header VALUE --chain FILE"
-        )
-    except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
-    except PolicyError as error:
-        fail(str(error))
-    except ValueError as error:
-        fail(f"{path}: {error}")
-
-
-def moment(text: str | None) -> float:
-    """The time of --now, in seconds since the epoch; without one, the clock's."""
-    if text is None:
-        return time.time()
-    try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        fail(f"{text} is no time: write 2026-12-24 or 2026-12-24T18:00:00Z")
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+    show_steps(steps, at)
 
 
 def cap_of(days: int | None) -> int | None:
@@ -281,81 +236,30 @@ def cap_of(days: int | None) -> int | None:
     return None if days is None else days * 24 * 60 * 60
 
 
-def _write(path: Path, history: History) -> None:
-    from dynpin.middleware.policy import write_atomically  # noqa: PLC0415 - it imports the middleware
-
-    # The history decides when a key may be deployed: it is replaced whole, or not at all.
-    try:
-        write_atomically(path, history.to_json() + "\n")
-    except OSError as error:
-        fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
+def _disagreements(history: History, site: Described | None, now: float) -> tuple[Missing, ...]:
+    return () if site is None else disagreements(history, site.sight(history.host, now), now)
 
 
-def _pin(text: str) -> Pin:
+def _backups(texts: Sequence[str], history: History, to: str, site: Described | None) -> tuple[Pin, ...]:
+    """The Backup Pins after a rotation: those named, or what is pinned and neither deployed nor about to be."""
+    from dynpin.middleware.policy import Chain, Key, in_chain, read_chain  # noqa: PLC0415 - here and in no completion
+
+    target = key_of(to).pin
+    present = [Chain("the recorded chain", history.chain, None)]
+    roots: tuple[Path, ...] = ()
     try:
-        return Pin.from_base64(text)
-    except ValueError:
-        pass
-    try:
-        return Pin.from_file(text)
-    except OSError as error:
-        fail(f"{text} is neither a pin nor a file: {error.strerror or error}")
-    except DynpinError as error:
+        if site is not None:
+            present, roots = [*present, *site.inventory.read_chains()], site.inventory.roots
+        future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
+    except PolicyError as error:
         fail(str(error))
-
-
-def _status_as_json(history: History, stands: Status) -> dict[str, object]:
-    return {
-        "host": history.host,
-        "stage": str(stands.stage),
-        "now": rfc3339(stands.now),
-        "early": stands.is_early,
-        "next": stands.step and stands.step.to_dict(),
-        "held": [_held_as_json(policy) for policy in stands.held],
-        "locked_out": [_held_as_json(policy) for policy in stands.locked_out],
-    }
-
-
-def _held_as_json(policy: Held) -> dict[str, object]:
-    return {
-        "header": str(policy.header),
-        "first_at": rfc3339(policy.first_at),
-        "last_at": None if policy.last_at is None else rfc3339(policy.last_at),
-        "until": rfc3339(policy.until),
-    }
-
-
-def _show_held(policies: Sequence[Held]) -> None:
-    for policy in policies:
-        ends = "is sent" if policy.last_at is None else f"was sent until {rfc3339(policy.last_at)}"
-        say(f"  clients may hold until {rfc3339(policy.until)} what {ends}:")
-        for pin in policy.header.pins:
-            say(f"    {pin}")
-
-
-def _show_steps(steps: Sequence[Step], now: float) -> None:
-    for number, step in enumerate(steps, 1):
-        when = "now" if step.at <= now else f"not before {rfc3339(step.at)}"
-        say(f"\n  {number}. {step.name}: {when}")
-        say(f"     {step.what}")
-        if step.header is not None:
-            say(f"     {step.header.name}: {step.header}")
-        say(f"     {step.why}")
-
-
-def _show_picture(history: History, now: float, steps: Sequence[Step], cap: int | None) -> None:
-    from rich.console import Console  # noqa: PLC0415 - beside what is shown
-
-    console = Console(highlight=False)
-    console.print()
-    drawn = timeline(history, now, steps, max_max_age=cap_of(cap))
-    console.print(terminal(drawn, min(console.width, 100)), no_wrap=True, end="")
-
-
-def _draw(path: Path | None, history: History, now: float, steps: Sequence[Step], cap: int | None) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(svg(timeline(history, now, steps, max_max_age=cap_of(cap))), encoding="utf-8")
-    except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
+    if texts:
+        keys = [key_of(each) for each in texts]
+        refuse_inside(keys, future, roots)
+        # The key that is deployed now may be a backup afterwards; another key of its chain may not.
+        refuse_inside([key for key in keys if key.pin not in history.chain[:1]], present, roots)
+    else:
+        names = () if history.header is None else history.header.pins
+        left = [Key(str(pin), pin) for pin in names if pin not in history.chain and pin != target]
+        keys = [key for key in left if in_chain(key, [*future, *present], roots) is None]
+    return tuple(key.pin for key in keys)

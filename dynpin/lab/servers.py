@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from dynpin.deploy.guard import Verdict, guard
 from dynpin.deploy.lint import Circumstances, lint
-from dynpin.deploy.lint.faults import duration
 from dynpin.deploy.rotation import Deployed, History, Published
+from dynpin.durations import duration
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
@@ -223,10 +223,10 @@ class Site(Answerer):
         return _listed(keys)
 
     def _record(self, header: PublicKeyPins | None) -> None:
-        self.history = self.history.adding(Published(self.stage.now, header))
+        self.history = self.history.with_event(Published(self.stage.now, header))
 
     def _record_deployment(self) -> None:
-        self.history = self.history.adding(Deployed(self.stage.now, self.certificate.pins))
+        self.history = self.history.with_event(Deployed(self.stage.now, self.certificate.pins))
 
 
 class Attacker(Answerer):

@@ -76,8 +76,6 @@ class History:
             )
         return replace(self, events=(*self.events, event))
 
-    adding = with_event
-
     def _holds(self, event: Event) -> bool:
         """Whether the last event of this kind says the same: it is still so."""
         last = next((each for each in reversed(self.events) if type(each) is type(event)), None)

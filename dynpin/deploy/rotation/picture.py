@@ -44,9 +44,9 @@ def timeline(history: History, now: float, steps: Sequence[Step] = (), *, max_ma
     planned = history
     for step in steps:
         if step.key is not None:
-            planned = planned.adding(Deployed(step.at, (step.key,)))
+            planned = planned.with_event(Deployed(step.at, (step.key,)))
         elif step.header is not None:
-            planned = planned.adding(Published(step.at, step.header))
+            planned = planned.with_event(Published(step.at, step.header))
     last = max([now, *(event.at for event in planned.events)])
     bars = [*_key_bars(planned, last), *_policy_bars(planned, last, max_max_age)]
     start = min([now, *(bar.start for bar in bars)])

@@ -1,0 +1,98 @@
+"""What `dynpin rotate` prints: a status, steps, pictures, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
+from dynpin.deploy.rotation import Held, History, Missing, Status, Step
+from dynpin.deploy.rotation.picture import svg, terminal, timeline
+from dynpin.report import rfc3339
+
+__all__ = ["draw", "end_with", "show_held", "show_missing", "show_picture", "show_steps", "status_as_json"]
+
+
+def status_as_json(history: History, stands: Status, disagreements: Sequence[Missing] = ()) -> dict[str, object]:
+    """Where a host stands, and where history and inventory disagree."""
+    return {
+        "host": history.host,
+        "stage": str(stands.stage),
+        "now": rfc3339(stands.now),
+        "early": stands.is_early,
+        "next": stands.step and stands.step.to_dict(),
+        "held": [_held_as_json(policy) for policy in stands.held],
+        "locked_out": [_held_as_json(policy) for policy in stands.locked_out],
+        "disagreements": [each.to_dict() for each in disagreements],
+    }
+
+
+def _held_as_json(policy: Held) -> dict[str, object]:
+    return {
+        "header": str(policy.header),
+        "first_at": rfc3339(policy.first_at),
+        "last_at": None if policy.last_at is None else rfc3339(policy.last_at),
+        "until": rfc3339(policy.until),
+        "assumed": policy.is_assumed,
+    }
+
+
+def show_held(policies: Sequence[Held]) -> None:
+    """Say which policies clients may hold, and until when."""
+    for policy in policies:
+        until = rfc3339(policy.until)
+        if policy.is_assumed:
+            say(f"  clients may hold until {until} a header that nobody knows any more; this key is taken to be in it:")
+        else:
+            ends = "is sent" if policy.last_at is None else f"was sent until {rfc3339(policy.last_at)}"
+            say(f"  clients may hold until {until} what {ends}:")
+        for pin in policy.header.pins:
+            say(f"    {pin}")
+
+
+def show_steps(steps: Sequence[Step], now: float) -> None:
+    """Say what is to be done, when, and why then."""
+    for number, step in enumerate(steps, 1):
+        when = "now" if step.at <= now else f"not before {rfc3339(step.at)}"
+        say(f"\n  {number}. {step.name}: {when}")
+        say(f"     {step.what}")
+        if step.header is not None:
+            say(f"     {step.header.name}: {step.header}")
+        say(f"     {step.why}")
+
+
+def show_missing(missing: Sequence[Missing]) -> None:
+    """Say on stderr what does not agree, a line each."""
+    for each in missing:
+        say(f"dynpin: {each}", err=True)
+
+
+def show_picture(history: History, now: float, steps: Sequence[Step], max_max_age: int | None) -> None:
+    """Draw the timeline in the terminal."""
+    from rich.console import Console  # noqa: PLC0415 - beside what is shown
+
+    console = Console(highlight=False)
+    console.print()
+    drawn = timeline(history, now, steps, max_max_age=max_max_age)
+    console.print(terminal(drawn, min(console.width, 100)), no_wrap=True, end="")
+
+
+def draw(path: Path | None, history: History, now: float, steps: Sequence[Step], max_max_age: int | None) -> None:
+    """Draw the timeline into a file, where one is named."""
+    if path is None:
+        return
+    try:
+        path.write_text(svg(timeline(history, now, steps, max_max_age=max_max_age)), encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}")
+
+
+def end_with(locked_out: Sequence[Held], disagreements: Sequence[Missing]) -> None:
+    """End the command with a finding where clients are locked out, or history and inventory disagree."""
+    show_missing(disagreements)
+    if locked_out:
+        last = max(policy.until for policy in locked_out)
+        finding(f"clients are locked out now, the last of them until {rfc3339(last)}: dynpin rotate emergency key-lost")
+    if disagreements:
+        finding()

@@ -1,0 +1,265 @@
+"""`dynpin rotate record` and `repair`: what is served goes into the history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from dynpin.cli.errors import fail
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.rotate_output import end_with, status_as_json
+from dynpin.cli.rotate_site import (
+    DEFAULT_HISTORY,
+    Described,
+    HistoryOption,
+    JsonOption,
+    NowOption,
+    change,
+    described,
+    moment,
+    on_ramp,
+)
+from dynpin.cli.site import InventoryOption, built_of
+from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
+from dynpin.errors import DynpinError, InvalidHost
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host
+from dynpin.pins import Pin
+from dynpin.report import rfc3339
+
+if TYPE_CHECKING:
+    from dynpin.middleware.policy import Chain
+
+__all__ = ["record", "repair"]
+
+HeaderOption = Annotated[
+    str | None,
+    typer.Option("--header", help="The value that every response carries from now on.", show_default=False),
+]
+NoHeaderOption = Annotated[bool, typer.Option("--no-header", help="No response carries a header from now on.")]
+ChainOption = Annotated[
+    Path | None, typer.Option("--chain", help="The chain that every node shows from now on.", show_default=False)
+]
+HostOption = Annotated[str | None, typer.Option("--host", help="The host; needed once.", show_default=False)]
+
+
+class Served(NamedTuple):
+    """What is served, as options or an inventory say.
+
+    Attributes:
+        header: the header; None where none is sent, or nothing is said of it.
+        has_header: whether something is said of it.
+        chain: the chain, or None where nothing is said of it.
+        hosts: the names that the inventory has.
+        source: the inventory.
+    """
+
+    header: PublicKeyPins | None
+    has_header: bool
+    chain: Chain | None
+    hosts: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The pins of the chain, leaf first."""
+        from dynpin.deploy.rotation.sights import pins_of  # noqa: PLC0415 - it imports the middleware
+
+        return () if self.chain is None else pins_of(self.chain)
+
+    def events(self, at: float) -> list[Event]:
+        """What to record at this time, in seconds since the epoch, UTC."""
+        events: list[Event] = [Published(at, self.header)] if self.has_header else []
+        return events if self.chain is None else [*events, Deployed(at, self.pins)]
+
+
+def record(
+    header: HeaderOption = None,
+    no_header: NoHeaderOption = False,
+    chain: ChainOption = None,
+    host: HostOption = None,
+    inventory: InventoryOption = None,
+    history: HistoryOption = DEFAULT_HISTORY,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`.
+
+    With an inventory: the header that it makes, and the chain that it names. What is recorded already is not recorded
+    again. Exit code 1 where clients are locked out, or where the inventory says something else.
+    """
+    at = moment(now)
+    site = described(inventory, history)
+    served = _served(header, no_header, chain, inventory, at)
+    if served is None:
+        fail("record what? --header VALUE, --no-header or --chain FILE")
+    begin = None if history.exists() else _begun(host or next(iter(served.hosts), None), history)
+    before = 0
+
+    def edit(kept: History) -> History:
+        nonlocal before
+        before = len(kept.events)
+        _refuse_other_host(kept, host, served)
+        kept = on_ramp(kept, site)
+        _refuse_without_backup(kept, served, site)
+        for event in served.events(at):
+            kept = kept.with_event(event)
+        return kept
+
+    try:
+        kept = change(history, edit, begin)
+    except (DynpinError, ValueError) as error:
+        fail(str(error))
+    stands = status(kept, at)
+    differs = () if site is None else disagreements(kept, site.sight(kept.host, at), at)
+    count = len(kept.events)
+    if as_json:
+        recorded = {"history": str(history), "events": count, "recorded": count - before}
+        print_json(recorded | status_as_json(kept, stands, differs))
+    elif count == before:
+        say(f"nothing new: {history} has it already, with {count} events of {kept.host}")
+    else:
+        say(f"recorded in {history}: {count} events of {kept.host}")
+        if begin is not None:
+            say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
+    # A header alone is recorded before its chain is: nothing can be said of the two yet.
+    end_with(stands.locked_out if served.chain is not None else (), differs)
+
+
+def repair(
+    anew: Annotated[bool, typer.Option("--anew", help="Take for granted that events are missing.")] = False,
+    header: HeaderOption = None,
+    no_header: NoHeaderOption = False,
+    chain: ChainOption = None,
+    host: HostOption = None,
+    inventory: InventoryOption = None,
+    history: HistoryOption = DEFAULT_HISTORY,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Repair a damaged history, or begin one whose past is lost: nothing unknown is taken to be safe.
+
+    Every event that can be read is saved, and the damaged file stays beside the new one. Where events are missing,
+    clients are taken to hold a header that names the deployed key alone, for as long as the longest max-age.
+    """
+    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+    from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
+
+    at = moment(now)
+    site = described(inventory, history)
+    found: list[Saved] = []
+
+    def edit(saved: Saved) -> History:
+        found.append(saved)
+        if saved.is_complete and not anew:
+            return in_order(saved, saved.host or _begun(host, history).host, at)
+        served = _served(header, no_header, chain, inventory or (site and site.path), at)
+        if served is None or served.chain is None or not served.has_header:
+            fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
+        named = saved.host or _begun(host or next(iter(served.hosts), None), history).host
+        kept = in_order(saved, named, at)
+        _refuse_other_host(kept, host, served)
+        return with_unknown(kept, served.header, served.pins, at, longest=_longest(site))
+
+    try:
+        kept, aside = HistoryFile(history).repair(edit)
+    except OSError as error:
+        fail(f"{history} cannot be repaired, and is as it was: {error.strerror or error}")
+    except (DynpinError, ValueError) as error:
+        fail(str(error))
+    saved = found[0]
+    assumed = [policy for policy in status(kept, at).held if policy.is_assumed]
+    if as_json:
+        print_json(
+            {
+                "history": str(history),
+                "host": kept.host,
+                "saved": len(saved.events),
+                "unread": list(saved.unread),
+                "complete": saved.is_complete,
+                "damaged": aside and str(aside),
+                "held_until": rfc3339(max(policy.until for policy in assumed)) if assumed else None,
+            }
+        )
+        return
+    say(f"{history}: {len(saved.events)} events of {kept.host} are saved")
+    for line in saved.unread:
+        say(f"  not read: {line}")
+    if saved.is_cut and aside is not None:
+        say("  The file as a whole cannot be read: other events may be missing without a trace.")
+    if assumed:
+        until = rfc3339(max(policy.until for policy in assumed))
+        say(f"  Until {until} clients are taken to hold a header that names {assumed[-1].header.pins[0]} alone.")
+    if aside is not None:
+        say(f"  The file as it was is {aside}.")
+
+
+def _served(
+    header: str | None, no_header: bool, chain: Path | None, inventory: Path | None, now: float
+) -> Served | None:
+    """What the options say, or the inventory; None where neither says anything."""
+    from dynpin.middleware.policy import read_chain  # noqa: PLC0415 - here and in no completion
+
+    is_told = header is not None or chain is not None or no_header
+    if is_told and inventory is not None:
+        fail("give --inventory, or --header, --no-header and --chain")
+    if not is_told:
+        built = built_of(inventory, is_named_otherwise=False, now=now)
+        if built is None:
+            return None
+        source = str(built.inventory.path)
+        if len(built.chains) != 1:
+            fail(f"{source} names {len(built.chains)} chains: record each in a history of its own, with --chain")
+        return Served(built.header, True, built.chains[0], built.inventory.hosts, source)
+    try:
+        parsed = None if header is None else PublicKeyPins.parse(header)
+        return Served(parsed, header is not None or no_header, None if chain is None else read_chain(chain, "--chain"))
+    except DynpinError as error:
+        fail(str(error))
+
+
+def _begun(host: str | None, history: Path) -> History:
+    """A history without events, or the end of the command."""
+    if host is None:
+        fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
+    try:
+        return History(canonical_host(host))
+    except InvalidHost as error:
+        fail(str(error))
+
+
+def _refuse_other_host(history: History, host: str | None, served: Served) -> None:
+    from dynpin.middleware.policy import covers  # noqa: PLC0415 - here and in no completion
+
+    if host is not None and _begun(host, Path()).host != history.host:
+        fail(f"this is the history of {history.host}, not of {host}: name another file with --history")
+    if served.hosts and not covers(served.hosts, history.host):
+        fail(f"this is the history of {history.host}, and {served.source} is for {', '.join(served.hosts)}")
+
+
+def _refuse_without_backup(history: History, served: Served, site: Described | None) -> None:
+    """Refuse a header whose pins all stand in the chain that clients validate: they note none of it (§2.5)."""
+    from dynpin.middleware.policy import Chain, Key, in_chain  # noqa: PLC0415 - here and in no completion
+
+    header = served.header if served.has_header else history.header
+    chain = served.chain or (Chain("the recorded chain", history.chain, None) if history.chain else None)
+    if header is None or chain is None or not header.max_age:
+        return
+    roots = () if site is None else site.inventory.roots
+    reasons = [in_chain(Key(str(pin), pin), [chain], roots) for pin in header.pins]
+    if all(reasons):
+        shown = "; ".join(reason for reason in reasons if reason)
+        fail(
+            f"the header names no Backup Pin, so clients ignore it (RFC 7469 §2.5): {shown}. Take a key that is "
+            "deployed nowhere:  dynpin keys new HOST"
+        )
+
+
+def _longest(site: Described | None) -> int:
+    """The longest max-age that a site may have sent, in seconds, as far as its inventory tells."""
+    from dynpin.middleware.policy import LONGEST_MAX_AGE  # noqa: PLC0415 - here and in no completion
+
+    max_age = None if site is None else site.inventory.max_age
+    return max(LONGEST_MAX_AGE, max_age if isinstance(max_age, int) else 0)

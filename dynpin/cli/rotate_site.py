@@ -1,0 +1,223 @@
+"""The site that `dynpin rotate` is about: its history, its inventory, and its nodes as they answer."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from dynpin.cli.errors import fail, in_words
+from dynpin.cli.printing import say
+from dynpin.cli.site import DEFAULT_INVENTORY
+from dynpin.cli.urls import https_url
+from dynpin.deploy.rotation import History, HistoryError, Sight
+from dynpin.errors import DynpinError, PolicyError
+from dynpin.pins import Pin
+
+if TYPE_CHECKING:
+    from dynpin.middleware.policy import Chain, Inventory, Key
+
+__all__ = [
+    "DEFAULT_HISTORY",
+    "Described",
+    "HistoryOption",
+    "JsonOption",
+    "NowOption",
+    "change",
+    "described",
+    "key_of",
+    "moment",
+    "nodes_seen",
+    "on_ramp",
+    "read_history",
+    "refuse_inside",
+]
+
+DEFAULT_HISTORY = Path("dynpin-history.json")
+HistoryOption = Annotated[Path, typer.Option("--history", help="The file that keeps what was served, and when.")]
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False, hidden=True),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+# How many nodes are asked at once.
+_AT_ONCE = 8
+
+
+class Described(NamedTuple):
+    """A site as its inventory describes it: the file, and what it says."""
+
+    path: Path
+    inventory: Inventory
+
+    def sight(self, host: str, now: float) -> Sight:
+        """What it makes at `now`, to be held against the history of this host."""
+        from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
+
+        return sight_of_inventory(self.inventory, str(self.path), host, now)
+
+
+def described(inventory: Path | None, history: Path) -> Described | None:
+    """The inventory that is named, or stands beside the history; None where there is none. A faulty one ends the command."""
+    try:
+        return _described(inventory, history)
+    except PolicyError as error:
+        fail(str(error))
+
+
+def _described(inventory: Path | None, history: Path) -> Described | None:
+    if inventory is None:
+        beside = history.parent / DEFAULT_INVENTORY
+        if not beside.is_file():
+            return None
+        inventory = beside
+    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - where there is one
+
+    return Described(inventory, read_inventory(inventory))
+
+
+def read_history(path: Path, inventory: Path | None = None, *, in_emergency: bool = False) -> History:
+    """The history in this file, or the end of the command.
+
+    Where an inventory is named, or stands beside the file, and has a ramp, what that has sent is a part of it. In an
+    emergency an inventory that cannot be read is told, and ends nothing.
+    """
+    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+
+    try:
+        kept = HistoryFile(path).read()
+    except FileNotFoundError:
+        fail(_absent(path))
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}")
+    except HistoryError as error:
+        fail(str(error))
+    try:
+        return on_ramp(kept, _described(inventory, path))
+    except PolicyError as error:
+        if not in_emergency:
+            fail(str(error))
+        say(f"dynpin: what a ramp has sent does not count below, since it cannot be read: {error}", err=True)
+        return kept
+
+
+def on_ramp(history: History, site: Described | None) -> History:
+    """The history with what the ramp of the site has sent.
+
+    Raises:
+        PolicyError: where the position on the ramp cannot be read.
+    """
+    ramp = None if site is None else site.inventory.ramp
+    if ramp is None:
+        return history
+    from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - most sites have none
+
+    return history.on_ramp(RampFile(ramp.state, ramp.token).sent())
+
+
+def change(path: Path, edit: Callable[[History], History], begin: History | None = None) -> History:
+    """Change the history in this file under its lock; `begin` is the one to start from where there is none."""
+    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+
+    def edited(before: History | None) -> History:
+        before = begin if before is None else before
+        return fail(_absent(path)) if before is None else edit(before)
+
+    try:
+        return HistoryFile(path).change(edited)
+    except OSError as error:
+        fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
+
+
+def _absent(path: Path) -> str:
+    return (
+        f"{path} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME --header "
+        "VALUE --chain FILE. If there was one, and it is lost: dynpin rotate repair"
+    )
+
+
+def nodes_seen(site: Described | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
+    """What every address of a host, and every node that its inventory names, sends and shows now."""
+    from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
+    from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
+
+    text = url or host
+    asked, port, target = https_url(text if "://" in text else f"https://{text}")
+    if asked != host:
+        fail(f"{asked} is not the host of this history, which is {host}")
+    inventory = None if site is None else site.inventory
+    context = _context(ca, () if inventory is None else inventory.roots)
+    try:
+        nodes = nodes_of(inventory, host, port)
+    except OSError as error:
+        return [Sight(host, None, (), is_live=True, failure=f"it has no address ({error.strerror or error})")]
+
+    def look(node: tuple[str, int]) -> Sight:
+        address, number = node
+        say(f"looking at https://{host}{target} at {address} port {number}", err=True)
+        return sight_of_node(look_at_node(host, number, address, context, path=target))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(look, nodes))
+
+
+def _context(ca: Path | None, roots: Sequence[Path]) -> ssl.SSLContext:
+    """With the roots of --ca alone; else with those of the system and of the inventory."""
+    file = ca
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        for file in roots if ca is None else ():
+            context.load_verify_locations(file)
+    except ssl.SSLError:
+        fail(f"{file} holds no root certificate: roots are PEM")
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}")
+    return context
+
+
+def key_of(text: str) -> Key:
+    """A pin, or the key in a file, or the end of the command."""
+    from dynpin.middleware.policy import Key, public_key  # noqa: PLC0415 - for plan and emergency
+
+    try:
+        return Key(text, Pin.from_base64(text))
+    except ValueError:
+        pass
+    try:
+        data = Path(text).read_bytes()
+        return Key(text, Pin.from_bytes(data), Path(text), public_key(data))
+    except (OSError, ValueError) as error:
+        if isinstance(error, DynpinError):
+            fail(f"{text}: {error}")
+        fail(f"{text} is neither a pin nor a file: {in_words(error)}")
+
+
+def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequence[Path]) -> None:
+    """End the command for a backup that stands in a chain: clients see the validated chain (RFC 7469 §2.5)."""
+    from dynpin.middleware.policy import in_chain  # noqa: PLC0415 - for plan and record
+
+    for backup in backups:
+        reason = in_chain(backup, chains, roots)
+        if reason is not None:
+            fail(
+                f"{backup.label} is no Backup Pin: {reason}. Clients ignore a header whose pins are all in the chain "
+                "(RFC 7469 §2.5). Take a key that is deployed nowhere:  dynpin keys new HOST"
+            )
+
+
+def moment(text: str | None) -> float:
+    """The time of --now, in seconds since the epoch; without one, the clock's."""
+    if text is None:
+        return time.time()
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{text} is no time: write 2026-12-24 or 2026-12-24T18:00:00Z")
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
