@@ -15,7 +15,7 @@ from dynpin.clientstore.store.formats import untold, write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 
-__all__ = ["FORMATS", "HEADER_FORMATS", "STATIC_FORMATS", "export_header", "export_static"]
+__all__ = ["FORMATS", "HEADER_FORMATS", "STATIC_FORMATS", "export_header", "export_map", "export_static"]
 
 
 def export_header(name: str, header: PublicKeyPins) -> str:
@@ -81,6 +81,11 @@ def _haproxy(header: PublicKeyPins) -> str:
         "# In the frontend that speaks TLS; after-response covers HAProxy's own error pages too.\n"
         f"http-after-response set-header {header.name} '{quoted}' if {{ ssl_fc }}\n"
     )
+
+
+def export_map(header: PublicKeyPins) -> str:
+    """The map file from which HAProxy takes the header: its configuration can include no file inside a section."""
+    return f"{header.name} {header}\n"
 
 
 def _traefik(header: PublicKeyPins) -> str:

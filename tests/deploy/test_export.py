@@ -269,13 +269,25 @@ def test_the_command_takes_files_and_pins(site: Site) -> None:
     result = dynpin("export", "nginx", str(site.chain), str(BACKUP), "--max-age", "600", "--include-subdomains")
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"'{PublicKeyPins((pin, BACKUP), 600, True)}'" in result.stdout
-    result = dynpin("export", "nginx", str(pin), str(BACKUP), "--mode", "report-only")
+    reports = ("--report-uri", "https://r.example.net/", "--host", "www.example.com")
+    result = dynpin("export", "nginx", str(pin), str(BACKUP), "--mode", "report-only", *reports)
     assert "add_header Public-Key-Pins-Report-Only" in result.stdout
     result = dynpin("export", "android", str(pin), str(BACKUP), "--host", "WWW.example.com", "--expires", "2028-01-01")
     assert 'expiration="2028-01-01"' in result.stdout
     assert ">www.example.com<" in result.stdout
     one = dynpin("export", "curl", str(pin), "--host", "www.example.com")
-    assert (one.exit_code, "one pin alone" in one.stderr) == (0, True)
+    assert (one.exit_code, "no pin is that of a backup" in one.stderr) == (0, True)
+    unpin = dynpin("export", "nginx", str(pin), "--mode", "unpin")
+    assert (unpin.exit_code, f"'{PublicKeyPins((pin,), 0)}'" in unpin.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("backup", ["roots", "chain"])
+def test_a_key_of_the_validated_chain_is_no_backup(backup: str, site: Site) -> None:
+    result = dynpin("export", "nginx", str(site.chain), str(getattr(site, backup)))
+    assert (result.exit_code, "outside the deployed chain" in result.stderr, result.stdout) == (2, True, "")
+    # Clients of other kinds may pin a CA; that it is no backup is told.
+    static = dynpin("export", "curl", str(site.chain), str(getattr(site, backup)), "--host", "www.example.com")
+    assert (static.exit_code, "no pin is that of a backup" in static.stderr) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +298,11 @@ def test_the_command_takes_files_and_pins(site: Site) -> None:
         (("nginx", str(BACKUP)), "needs two pins"),
         (("android", str(BACKUP)), "--host"),
         (("android", str(BACKUP), "--host", "a b"), "is not a host name"),
+        (("nginx", str(FOREIGN), str(BACKUP), "--max-age", "99999999"), "RFC 7469 §4.1"),
+        (("nginx", str(FOREIGN), str(BACKUP), "--max-age", "5184001"), "Take 5184000 seconds or fewer"),
+        (("nginx", str(FOREIGN), str(BACKUP), "--mode", "report-only"), "--report-uri"),
+        (("nginx", str(FOREIGN), str(BACKUP), "--report-uri", "https://r.example.net/"), "--host"),
+        (("curl", str(BACKUP), "--host", "a.example", "--expires", "2020-01-01"), "--expires 2020-01-01 is past"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], said: str) -> None:

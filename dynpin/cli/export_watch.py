@@ -1,0 +1,86 @@
+"""`dynpin export FORMAT --watch FILE`: the include file of a proxy follows dynpin.toml."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import say
+from dynpin.deploy.export_watch import IncludeFile, follow
+from dynpin.errors import PolicyError
+from dynpin.middleware.policy import Policy, read_inventory
+from dynpin.middleware.policy.ramp import Driver
+
+__all__ = ["look_once", "watch_file"]
+
+
+def watch_file(inventory: Path, form: str, file: Path, command: str | None) -> None:
+    """Follow an inventory until SIGTERM."""
+    with _log_on_stderr():
+        policy = _policy(inventory)
+        policy.watch()
+        say(f"following {inventory}", err=True)
+        ended: list[int] = []
+
+        def end(number: int, _: FrameType | None) -> None:
+            ended.append(number)
+
+        before = signal.signal(signal.SIGTERM, end)
+        try:
+            follow(policy, IncludeFile(form, file, command, say), lambda: bool(ended), complain=_complain)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def look_once(inventory: Path, form: str, file: Path, command: str | None) -> None:
+    """Bring the file up to what the inventory says now; exit code 1 where there is no header, or the reload failed."""
+    with _log_on_stderr():
+        policy = _policy(inventory)
+        try:
+            if read_inventory(inventory).remember is None:
+                fail(
+                    f"{inventory} has no line remember: without it, each look would pin whatever key is deployed then, "
+                    'and lock clients out. Add remember = "dynpin-sent.txt"'
+                )
+        except PolicyError as error:
+            fail(str(error))
+        Driver().look_at(policy, "")
+        policy.refresh()
+        failure = IncludeFile(form, file, command, say).bring_up_to(policy.header)
+        if failure:
+            finding(failure)
+        if policy.header is None:
+            finding("no header is sent")
+
+
+def _policy(inventory: Path) -> Policy:
+    try:
+        return Policy.from_inventory(inventory)
+    except PolicyError as error:
+        fail(str(error))
+
+
+def _complain(text: str) -> None:
+    say(f"dynpin: {text}", err=True)
+
+
+class _Said(logging.Handler):
+    """What the policy logs, as a command says it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _complain(record.getMessage())
+
+
+@contextmanager
+def _log_on_stderr() -> Generator[None]:
+    logger, handler = logging.getLogger("dynpin.middleware"), _Said(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
