@@ -18,11 +18,12 @@ _STYLES: dict[Severity, str] = {"info": "cyan", "warning": "yellow", "error": "r
 
 
 def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderField, Finding]]) -> None:
-    """Print the findings for a person: each header, its faults marked in it, then reason and mend."""
+    """Print the findings for a person: each header, its faults marked in it, then reason and fix."""
     console = Console(highlight=False)
     for each in fields:
         mine = [found for other, found in results if other is each]
-        console.print(_marked(each, mine))
+        if each.value is not None or mine:
+            console.print(_marked(each, mine))
         for found in mine:
             console.print()
             console.print(Text.assemble((f" {found.severity} ", _STYLES[found.severity]), " ", (found.fault, "bold")))
@@ -31,28 +32,34 @@ def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderF
                 console.print(Text(f"  > {piece if len(piece) < 400 else piece[:397] + '...'}", style="dim"))
             console.print(_paragraph(printable(found.message), console.width))
             console.print(_paragraph(f"RFC 7469 §{found.section}. {found.effect}", console.width, "Why   "))
-            console.print(_paragraph(printable(found.mend), console.width, "Mend  "))
+            console.print(_paragraph("\n".join(map(printable, found.fix.split("\n"))), console.width, "Fix   "))
         console.print()
     count = len(results)
     console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
 
 
 def _paragraph(text: str, width: int, label: str = "") -> Text:
-    lines = textwrap.wrap(
-        f"{label}{text}",
-        width,
-        initial_indent="  ",
-        subsequent_indent=" " * (2 + len(label)),
-        break_on_hyphens=False,
-        break_long_words=False,  # what is copied stays whole
-    )
+    """Wrapped lines under one another; a line of the text begins a line here."""
+    lines: list[str] = []
+    for number, line in enumerate(text.strip().split("\n")):
+        indent = " " * (2 + len(label) + len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(
+            f"{label}{line}" if not number else line.lstrip(),
+            width,
+            initial_indent=indent if number else "  ",
+            subsequent_indent=indent,
+            break_on_hyphens=False,
+            break_long_words=False,  # what is copied stays whole
+        )
     return Text("\n".join(lines))
 
 
 def _marked(each: HeaderField, findings: Sequence[Finding]) -> Text:
-    text = Text.assemble((f"{each.name}: ", "bold"), printable(each.value or ""))
+    if each.value is None:
+        return Text(printable(each.source), "bold")
+    text = Text.assemble((f"{each.name}: ", "bold"), printable(each.value))
     start = len(each.name) + 2
     for found in reversed(findings):
-        if found.span and found.span != (0, len(each.value or "")):
+        if found.span and found.span != (0, len(each.value)):
             text.stylize(f"underline {_STYLES[found.severity]}", start + found.span[0], start + found.span[1])
     return text if each.source == "header" else Text(f"{printable(each.source)}\n").append_text(text)

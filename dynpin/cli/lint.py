@@ -1,25 +1,32 @@
-"""`dynpin lint HEADER`: the faults of a pinning header, each with its reason and its mend."""
+"""`dynpin lint HEADER`: the faults of a pinning header and of the files behind it, each with its reason and its fix."""
 
 from __future__ import annotations
 
-import json
+import ssl
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.site import InventoryOption, site_of
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, field_name
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField, fields_of_har, fields_of_lines
+from dynpin.errors import DynpinError
 from dynpin.header import ENFORCE_NAME
 
-__all__ = ["FailOnOption", "Threshold", "fails", "lint"]
+if TYPE_CHECKING:
+    # Most headers are linted without any file: those need no reader of TOML and certificates.
+    from dynpin.deploy.lint.holdings import Holdings
+
+__all__ = ["FailOnOption", "Threshold", "as_dict", "fails", "holdings_named", "lint"]
 
 Threshold = Literal["info", "warning", "error", "critical"]
 FailOnOption = Annotated[
@@ -41,6 +48,10 @@ def lint(
         Path | None,
         typer.Option("--context", help="A JSON file with the circumstances: scheme, host, chain_pins and so on."),
     ] = None,
+    chain: Annotated[
+        Path | None,
+        typer.Option("--chain", help="The certificates that the server shows (PEM, leaf first).", show_default=False),
+    ] = None,
     inventory: InventoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,
     as_sarif: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
@@ -48,7 +59,10 @@ def lint(
 ) -> None:
     """Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.
 
-    The more circumstances are known, the more faults can be seen. Exit code 1 where a fault is found.
+    The more circumstances are known, the more faults can be seen. With an inventory its keys and certificates are
+    looked at too. Exit code 1 where a fault is found.
+
+    Example: dynpin lint 'pin-sha256="…"; pin-sha256="…"; max-age=3600' --chain tls/fullchain.pem
     """
     try:
         known = Circumstances() if context is None else Circumstances.from_json(context.read_bytes())
@@ -56,35 +70,94 @@ def lint(
         fail(f"{context}: {error.strerror or error}")
     except ValueError as error:
         fail(f"{context} holds no circumstances: {error}")
-    site = site_of(inventory, is_named_otherwise=context is not None)
-    if site is not None:
-        known = replace(
-            known,
-            host=known.host or next((host for host in site.hosts if "*" not in host), None),
-            held_keys=tuple(map(str, site.pins)),
-            chain_pins=known.chain_pins or tuple(map(str, site.chain)),
-        )
-        if header is None:
-            header, name = str(site.header), site.header.name
+    now = time.time()
+    holdings = holdings_named(inventory, is_named_otherwise=context is not None or chain is not None, now=now)
+    known = _with_chain(known, chain, holdings, now)
+    fields: list[HeaderField] = []
+    if holdings is not None:
+        known = holdings.circumstances(known)
+        if holdings.told:
+            about = Circumstances(told=holdings.told)
+            fields.append(HeaderField(holdings.name, ENFORCE_NAME, None, about))
+        if header is None and holdings.header is not None:
+            header, name = str(holdings.header), holdings.header.name
     try:
-        fields = _fields(header, field_name(name), known)
-        results = [
-            (each, found)
-            for each in fields
-            for found in lint_header(each.value, name=each.name, circumstances=each.circumstances)
-        ]
+        name = field_name(name)
+        if header is not None or not fields:
+            fields = [*_fields(header, name, known), *fields]
     except ValueError as error:
         fail(str(error))
+    _end(fields, as_json=as_json, as_sarif=as_sarif, fail_on=fail_on)
+
+
+def _end(fields: Sequence[HeaderField], *, as_json: bool, as_sarif: bool, fail_on: Threshold) -> None:
+    results = [
+        (each, found)
+        for each in fields
+        for found in lint_header(each.value, name=each.name, circumstances=each.circumstances)
+    ]
     if as_sarif:
-        typer.echo(json.dumps(sarif(results), indent=2))
+        print_json(sarif(results))
     elif as_json:
-        typer.echo(json.dumps([as_dict(each, found) for each, found in results], indent=2))
+        print_json([as_dict(each, found) for each, found in results])
     else:
         from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
 
         show_findings(fields, results)
     if fails([found for _, found in results], fail_on):
         finding()
+
+
+def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: float) -> Holdings | None:
+    """What this inventory, or the one in this folder, says; None where there is none, or no need of one.
+
+    What cannot be read ends the command.
+
+    Args:
+        inventory: the file of ``--inventory``.
+        is_named_otherwise: whether the keys were named in another way.
+        now: what the certificates are held against, in seconds since the epoch, UTC.
+    """
+    if inventory is None:
+        if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
+            return None
+        # Said, since the answer depends on a file that nobody named.
+        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    from dynpin.deploy.lint.holdings import holdings_of  # noqa: PLC0415 - for those who have an inventory
+    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
+
+    try:
+        return holdings_of(read_inventory(inventory or DEFAULT_INVENTORY), now)
+    except DynpinError as error:
+        fail(str(error))
+
+
+def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | None, now: float) -> Circumstances:
+    """The circumstances with the chain of a file, or of their own certificates, and with what is wrong with it."""
+    if file is None and not known.certificates:
+        return known
+    from dynpin.deploy.lint.holdings import chain_told  # noqa: PLC0415 - for those who have certificates
+    from dynpin.middleware.policy import Chain, read_chain, validated_path  # noqa: PLC0415
+
+    try:
+        if file is not None:
+            chain = read_chain(file, "--chain")
+        else:
+            chain = Chain.of(map(ssl.PEM_cert_to_DER_cert, map(str.strip, known.certificates)), "certificates")
+        roots = () if holdings is None else holdings.inventory.roots
+        pins = tuple(str(pin) for pin in validated_path(chain, roots))
+    except DynpinError as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(f"certificates: {error}")
+    hosts: tuple[str, ...] = () if known.host is None else (known.host,)
+    if holdings is not None and not hosts:
+        hosts = holdings.inventory.hosts
+    told = (*known.told, *chain_told(chain, hosts, now))
+    if file is None:
+        return replace(known, told=told)
+    certificates = tuple(map(ssl.DER_cert_to_PEM_cert, chain.certificates))
+    return replace(known, chain_pins=pins, certificates=certificates, told=told)
 
 
 def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderField]:
@@ -98,7 +171,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         # RFC 7230 §3.2.4: bytes beyond ASCII are no text of any certain encoding.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
-        if not (known.paths or known.nodes):
+        if not (known.paths or known.nodes or known.told):
             fail("give the value of a header, - for header lines on stdin, or a HAR file")
     elif header.endswith(".har"):
         try:

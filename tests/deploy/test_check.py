@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import ssl
 import threading
@@ -27,9 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
 from dynpin import Pin, PublicKeyPins
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import Site, make_site
-from tests.deploy.test_rotation import NEW, OLD
 
 HOST = "www.example.com"
+OLD, NEW, NEXT = (Pin(hashlib.sha256(name).digest()) for name in (b"old", b"new", b"next"))
 Answer = Callable[[str], tuple[int, dict[str, str], str]]
 
 
@@ -231,7 +232,7 @@ def test_a_name_that_no_network_knows_silences_nothing(name: str, tmp_path: Path
     for extension in issued.extensions:
         if not isinstance(extension.value, x509.SubjectAlternativeName | x509.SubjectKeyIdentifier):
             builder = builder.add_extension(extension.value, extension.critical)
-    # No library makes such a name of its own accord; whoever asks a careless CA may have it.
+    # No library makes such a name of its own accord; a careless CA may sign it.
     names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.DNSName(name)])
     made = builder.add_extension(names, critical=False).sign(key, SHA256())
     site = make_site(tmp_path, HOST)

@@ -13,7 +13,7 @@ from dynpin import Pin, PolicyError, PublicKeyPins
 from dynpin.middleware import Policy
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import make_site
-from tests.deploy.test_rotation import NEW, NEXT, OLD
+from tests.deploy.test_check import NEW, NEXT, OLD
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 FAULTS: Any = json.loads((VECTORS / "faults.json").read_text())

@@ -29,7 +29,7 @@ def test_a_list_of_findings_as_json(example: Any, tmp_path: Path) -> None:
     findings = json.loads(result.stdout)
     named = next(each for each in findings if each["fault"] == example["fault"])
     assert named["severity"] == example["severity"]
-    assert {"message", "mend", "section", "span", "effect"} <= named.keys()
+    assert {"message", "fix", "section", "span", "effect"} <= named.keys()
     assert result.exit_code == (0 if example["severity"] == "info" else 1)
 
 
@@ -39,10 +39,10 @@ def test_a_sound_header_is_fine() -> None:
     assert dynpin("lint", "--json", SOUND).stdout.strip() == "[]"
 
 
-def test_a_person_sees_the_part_the_reason_and_the_mend() -> None:
+def test_a_person_sees_the_part_the_reason_and_the_fix() -> None:
     result = dynpin("lint", SHORT)
     assert result.exit_code == 1
-    for piece in ("max-age-too-short", "> max-age=300", "Why   RFC 7469 §4.1", "Mend  Raise max-age"):
+    for piece in ("max-age-too-short", "> max-age=300", "Why   RFC 7469 §4.1", "Fix   Begin with an hour"):
         assert piece in result.stdout
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import make_site
-from tests.deploy.test_rotation import NEW, OLD
+from tests.deploy.test_check import NEW, OLD
 
 # What is typed, with {folder} for the folder of the files below; and what the message must say.
 BAD: dict[str, tuple[str, list[str]]] = {
@@ -30,10 +30,10 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
     "a day before the network": ("check nowhere.invalid --now today", ["today is no time: write 2026-12-24"]),
     "an absent passphrase": ("keys new a.example --passphrase-file {folder}/absent", ["absent: No such file"]),
-    "no passphrase": ("keys new a.example", ["no passphrase was given; --passphrase-file"]),
+    "no passphrase": ("keys new a.example", ["no terminal to ask for the passphrase", "--passphrase-file"]),
     "keys into a file": (
-        "keys new a.example --out {folder}/text --passphrase-file {folder}/text",
-        ["text is a file; the keys want a folder"],
+        "keys new a.example --out {folder}/text --passphrase-file {folder}/passphrase",
+        ["text is a file; a folder is needed here"],
     ),
     "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
     "a chain without a certificate": (
@@ -72,6 +72,7 @@ def test_what_is_wrong_is_named(typed: str, words: list[str], tmp_path: Path, mo
     make_site(folder)
     (folder / "no.har").write_text("x")
     (folder / "text").write_text("text\n")
+    (folder / "passphrase").write_text("a passphrase that is long\n")
     (folder / "bytes").write_bytes(bytes(range(128, 256)))
     (folder / "empty").write_text("")
     (folder / "other.json").write_text('{"a": 1}')

@@ -7,14 +7,23 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
+from dynpin.deploy.lint.faults import Severity, catalogue
 from dynpin.errors import UnpinnableKey
 from dynpin.pins import Pin
 
-__all__ = ["Circumstances"]
+__all__ = ["Circumstances", "Told"]
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----(?:\r?\n)?", re.DOTALL)
+
+
+class Told(NamedTuple):
+    """A fault that was seen elsewhere: its name in the catalogue, what is wrong, and how much it weighs here."""
+
+    fault: str
+    reason: str
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +34,7 @@ class Circumstances:
 
     Attributes:
         scheme: ``"https"`` or ``"http"``, as the client saw it; `app_scheme` is what the application saw.
-        chain_valid: whether the TLS connection was free of errors.
+        chain_valid: whether the TLS connection was free of errors; `chain_failure` says in words what was wrong.
         host: the host that sent the header.
         chain_pins: the pins of the chain, leaf first; `served_chain_pins` is what the server sent,
             `validated_chain_pins` what a client built, `origin_chain_pins` what stands behind a proxy.
@@ -47,11 +56,14 @@ class Circumstances:
         backup_key_path: where the private half of the backup key lies on the server.
         report_uri_status: what a probe of report-uri gave: an HTTP status, or the failure in words.
         clients: the clients that the policy is for, such as ``"Chrome 120"`` or a User-Agent.
+        ramp_steps: the max-ages, in seconds, that a ramp sends on its way up.
+        told: faults that were seen where the linter sees nothing, in files or on the network.
     """
 
     scheme: str | None = None
     app_scheme: str | None = None
     chain_valid: bool | None = None
+    chain_failure: str | None = None
     host: str | None = None
     chain_pins: tuple[str, ...] = ()
     served_chain_pins: tuple[str, ...] = ()
@@ -78,6 +90,8 @@ class Circumstances:
     backup_key_path: str | None = None
     report_uri_status: str | None = None
     clients: tuple[str, ...] = ()
+    ramp_steps: tuple[int, ...] = ()
+    told: tuple[Told, ...] = ()
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -102,40 +116,43 @@ class Circumstances:
         """Read circumstances from JSON that is decoded already; see :meth:`from_json`."""
         if not isinstance(loaded, dict):
             raise ValueError("the circumstances are one JSON object")  # noqa: TRY004 - it is input, not a caller's type
-        given = _Members(cast("dict[str, object]", loaded))
+        members = _Members(cast("dict[str, object]", loaded))
         # Certificates are taken from wherever they stand, so that no tool needs to know our name for them.
         certificates = tuple(dict.fromkeys(_certificates(cast("object", loaded))))
-        status = given.members.get("report_uri_status")
+        status = members.members.get("report_uri_status")
         return cls(
-            scheme=given.text("scheme"),
-            app_scheme=given.text("app_scheme"),
-            chain_valid=given.flag("chain_valid"),
-            host=given.text("host"),
-            chain_pins=given.pins("chain_pins") or tuple(_certificate_pins(certificates)),
-            served_chain_pins=given.pins("served_chain_pins"),
-            validated_chain_pins=given.pins("validated_chain_pins"),
-            origin_chain_pins=given.pins("origin_chain_pins"),
-            chain_root=given.text("chain_root"),
+            scheme=members.text("scheme"),
+            app_scheme=members.text("app_scheme"),
+            chain_valid=members.flag("chain_valid"),
+            chain_failure=members.text("chain_failure"),
+            host=members.text("host"),
+            chain_pins=members.pins("chain_pins") or tuple(_certificate_pins(certificates)),
+            served_chain_pins=members.pins("served_chain_pins"),
+            validated_chain_pins=members.pins("validated_chain_pins"),
+            origin_chain_pins=members.pins("origin_chain_pins"),
+            chain_root=members.text("chain_root"),
             certificates=certificates,
-            leaf_not_after_in_s=given.number("leaf_not_after_in_s"),
-            intent=given.text("intent") or "pin",
-            config=given.mapping("config"),
-            previous_name=given.text("previous_name"),
-            also={name: value for name, value in given.values("also").items() if value},
-            fields=given.texts("fields"),
-            paths=given.values("paths"),
-            nodes=given.texts("nodes"),
-            visits=given.texts("visits"),
-            subdomain_chain_pins=given.pins_by_host("subdomain_chain_pins"),
-            cookie_domain=given.text("cookie_domain"),
-            script_hosts=given.texts("script_hosts"),
-            previous_header=given.text("previous_header"),
-            previous_header_age_s=given.number("previous_header_age_s") or 0,
-            deployed_key=next(iter(given.pins("deployed_key")), None),
-            held_keys=given.pins("held_keys") if "held_keys" in given.members else None,
-            backup_key_path=given.text("backup_key_path"),
+            leaf_not_after_in_s=members.number("leaf_not_after_in_s"),
+            intent=members.text("intent") or "pin",
+            config=members.mapping("config"),
+            previous_name=members.text("previous_name"),
+            also={name: value for name, value in members.values("also").items() if value},
+            fields=members.texts("fields"),
+            paths=members.values("paths"),
+            nodes=members.texts("nodes"),
+            visits=members.texts("visits"),
+            subdomain_chain_pins=members.pins_by_host("subdomain_chain_pins"),
+            cookie_domain=members.text("cookie_domain"),
+            script_hosts=members.texts("script_hosts"),
+            previous_header=members.text("previous_header"),
+            previous_header_age_s=members.number("previous_header_age_s") or 0,
+            deployed_key=next(iter(members.pins("deployed_key")), None),
+            held_keys=members.pins("held_keys") if "held_keys" in members.members else None,
+            backup_key_path=members.text("backup_key_path"),
             report_uri_status=None if status is None else str(status),
-            clients=given.texts("clients"),
+            clients=members.texts("clients"),
+            ramp_steps=members.numbers("ramp_steps"),
+            told=members.told("told"),
         )
 
 
@@ -164,6 +181,21 @@ class _Members:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return value
         raise ValueError(f"{name} is a number")
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        value = self.members.get(name)
+        items = cast("list[object]", value) if isinstance(value, list) else []
+        if (value is not None and not isinstance(value, list)) or not all(type(item) is int for item in items):
+            raise ValueError(f"{name} is a list of whole numbers")
+        return tuple(item for item in items if isinstance(item, int))
+
+    def told(self, name: str) -> tuple[Told, ...]:
+        faults = self.mapping(name) or {}
+        unknown = [fault for fault in faults if "{reason}" not in getattr(catalogue().get(fault), "message", "")]
+        if unknown:
+            raise ValueError(f"{name} names {unknown[0]!r}, which is no fault that can be told")
+        reasons = _Members(dict(faults))
+        return tuple(Told(fault, reason) for fault in faults for reason in reasons.texts(fault))
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self.members.get(name)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Finding, duration, finding
+from dynpin.deploy.lint.faults import Finding, finding
 from dynpin.deploy.lint.known import is_known
 from dynpin.deploy.lint.reading import Reading
+from dynpin.durations import duration
 from dynpin.errors import InvalidHeader, InvalidHost
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import canonical_host, superdomains
@@ -23,6 +24,8 @@ def deployment_findings(
     reading: Reading | None, circumstances: Circumstances, *, report_only: bool
 ) -> Iterator[Finding]:
     """The faults that show in the circumstances; `reading` is None where no value was given."""
+    for told in circumstances.told:
+        yield finding(told.fault, None, told.severity, reason=_sentence(told.reason))
     yield from _transport(circumstances, report_only)
     yield from _mode(circumstances, report_only)
     yield from _environment(circumstances)
@@ -42,7 +45,8 @@ def _transport(circumstances: Circumstances, report_only: bool) -> Iterator[Find
     if circumstances.scheme == "http":
         yield finding("header-over-http")
     if circumstances.chain_valid is False:
-        yield finding("header-on-invalid-certificate")
+        reason = circumstances.chain_failure or "the certificate does not verify"
+        yield finding("header-on-invalid-certificate", reason=_sentence(reason))
     root = circumstances.chain_root
     if root and not re.search(r"public|built.?in", root, re.IGNORECASE):
         yield finding("root-not-built-in", root=root)
@@ -62,6 +66,12 @@ def _transport(circumstances: Circumstances, report_only: bool) -> Iterator[Find
     policies = {_policy_key(value, report_only) for value in circumstances.nodes}
     if len(policies) > 1:
         yield finding("header-differs-between-nodes", count=str(len(policies)))
+
+
+def _sentence(text: str) -> str:
+    """The text as a sentence whose full stop follows; a file name stays as it is."""
+    text = text.removesuffix(".")
+    return text if "/" in text.partition(" ")[0] else f"{text[:1].upper()}{text[1:]}"
 
 
 def _policy_key(value: str, report_only: bool) -> str:
@@ -170,7 +180,8 @@ def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[
 def _attack(pins: tuple[str, ...], reading: Reading, circumstances: Circumstances) -> Iterator[Finding]:
     held = circumstances.held_keys
     chain = circumstances.chain
-    if held is not None:
+    # Where the chain does not verify nobody notes anything: that is another fault, and no attack.
+    if held is not None and circumstances.chain_valid is not False:
         foreign = [pin for pin in pins if pin not in held]
         if chain and len(foreign) == len(pins) and not set(chain) & set(held):
             yield finding("hostile-pinning-by-misissued-certificate")

@@ -23,9 +23,9 @@ __all__ = ["example_circumstances", "example_context", "example_value"]
 _RFC = ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=", "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=")
 
 
-def example_value(fault: Fault) -> str:
-    """The header value that has the fault."""
-    return _filled(fault.example)
+def example_value(fault: Fault) -> str | None:
+    """The header value that has the fault; None where the fault is that there is none."""
+    return None if fault.example is None else _filled(fault.example)
 
 
 def example_context(fault: Fault) -> dict[str, object]:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Literal, cast
 
-__all__ = ["SEVERITIES", "Fault", "Finding", "Severity", "catalogue", "duration", "finding", "shown"]
+__all__ = ["SEVERITIES", "Fault", "Finding", "Severity", "catalogue", "finding", "shown"]
 
 Severity = Literal["info", "warning", "error", "critical"]
 # From harmless to harmful.
@@ -26,8 +26,8 @@ class Fault:
     section: str
     message: str
     effect: str
-    mend: str
-    example: str
+    fix: str
+    example: str | None
     field: str
     context: Mapping[str, object]
 
@@ -41,7 +41,7 @@ class Finding:
         severity: as it weighs here, which may be less than the catalogue's.
         message: what is wrong, in words.
         effect: what clients make of it.
-        mend: what to do instead.
+        fix: what to do instead.
         section: the section of RFC 7469 that is the reason.
         span: the part of the value that is meant, as (start, end); None where it is the deployment.
     """
@@ -50,7 +50,7 @@ class Finding:
     severity: Severity
     message: str
     effect: str
-    mend: str
+    fix: str
     section: str
     span: tuple[int, int] | None = None
 
@@ -61,7 +61,7 @@ class Finding:
             "severity": self.severity,
             "message": self.message,
             "effect": self.effect,
-            "mend": self.mend,
+            "fix": self.fix,
             "section": self.section,
             "span": None if self.span is None else list(self.span),
         }
@@ -79,8 +79,8 @@ def catalogue() -> Mapping[str, Fault]:
             section=str(entry["section"]),
             message=str(entry["message"]),
             effect=str(entry["effect"]),
-            mend=str(entry["mend"]),
-            example=str(entry["example"]),
+            fix=str(entry["fix"]),
+            example=cast("str | None", entry.get("example")),
             field=str(entry.get("name", "Public-Key-Pins")),
             context=cast("Mapping[str, object]", entry.get("context", {})),
         )
@@ -98,7 +98,7 @@ def finding(
         severity=severity or entry.severity,
         message=entry.message.format_map(details),
         effect=entry.effect,
-        mend=entry.mend.format_map(details),
+        fix=entry.fix.format_map(details),
         section=entry.section,
         span=span,
     )
@@ -107,22 +107,3 @@ def finding(
 def shown(text: str) -> str:
     """A piece of a header as messages show it: in quotes, short, nothing unprintable."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words: ``"5 minutes"``, ``"60 days"``, ``"1.5 years"``."""
-    whole = max(0, round(seconds))
-    for unit, size, most in (
-        ("second", 1, 120),
-        ("minute", 60, 7200),
-        ("hour", 3600, 172800),
-        ("day", 86400, 31536000),
-    ):
-        if whole < most:
-            return _count(whole / size, unit)
-    return _count(whole / 31557600 if whole > 31536000 else 1, "year")
-
-
-def _count(number: float, unit: str) -> str:
-    text = f"{number:,.1f}".removesuffix(".0")
-    return f"{text} {unit}{'' if text == '1' else 's'}"

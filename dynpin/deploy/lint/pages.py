@@ -30,7 +30,8 @@ def fault_page(fault: Fault) -> str:
     found = _own_finding(fault, value)
     context = example_context(fault)
     about = {name: member for name, member in context.items() if name in fault.context}
-    shown = value if len(value) <= 1000 else f"{value[:200]}… ({len(value)} characters)"
+    text = value or ""
+    shown = text if len(text) <= 1000 else f"{text[:200]}… ({len(text)} characters)"
     lines = [
         f"# {fault.name}",
         "",
@@ -43,15 +44,15 @@ def fault_page(fault: Fault) -> str:
         "",
         "```text",
         # A line for each directive: so a reader sees all of it.
-        f"{fault.field}: {shown}".replace("; ", ";\n  "),
+        "(no pinning header)" if value is None else f"{fault.field}: {shown}".replace("; ", ";\n  "),
         "```",
         "",
     ]
     if about:
         lines += ["in these circumstances:", "", "```json", json.dumps(about, indent=2), "```", ""]
-    if found.span is not None and found.span != (0, len(value)) and len(value) <= 1000:
-        lines += ["The part that is meant:", "", "```text", value[found.span[0] : found.span[1]], "```", ""]
-    lines += ["## What clients do", "", found.effect, "", "## What to do", "", found.mend, ""]
+    if found.span is not None and found.span != (0, len(text)) and len(text) <= 1000:
+        lines += ["The part that is meant:", "", "```text", text[found.span[0] : found.span[1]], "```", ""]
+    lines += ["## What clients do", "", found.effect, "", "## What to do", "", found.fix, ""]
     return "\n".join(lines)
 
 
@@ -83,7 +84,7 @@ def write_pages(folder: Path) -> list[Path]:
     return written
 
 
-def _own_finding(fault: Fault, value: str) -> Finding:
+def _own_finding(fault: Fault, value: str | None) -> Finding:
     found = lint(value, name=fault.field, circumstances=example_circumstances(fault))
     return next(each for each in found if each.fault == fault.name)
 

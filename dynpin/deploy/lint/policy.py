@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from dynpin.deploy.lint import known
 from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Finding, Severity, duration, finding
+from dynpin.deploy.lint.faults import Finding, Severity, finding
 from dynpin.deploy.lint.reading import Reading
+from dynpin.durations import duration
 from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host, superdomains
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
@@ -20,7 +21,8 @@ from dynpin.pins import Pin
 
 __all__ = ["policy_findings"]
 
-DAY = 24 * 60 * 60
+HOUR = 60 * 60
+DAY = 24 * HOUR
 SHORT_MAX_AGE = 15 * DAY
 ABSURD_MAX_AGE = 3650 * DAY
 # The deployed keys and a backup for each of three key types are six.
@@ -56,7 +58,10 @@ def _max_age(reading: Reading, circumstances: Circumstances) -> Iterator[Finding
             yield finding("max-age-zero", span)
         return
     if seconds < SHORT_MAX_AGE:
-        yield finding("max-age-too-short", span, duration=duration(seconds))
+        if seconds not in circumstances.ramp_steps:
+            # §4.1: an hour is how a site begins. Less protects nobody who does not come back at once.
+            severity: Severity | None = "info" if seconds >= HOUR else None
+            yield finding("max-age-too-short", span, severity, duration=duration(seconds))
     elif seconds >= 1_000_000_000 and seconds % (1000 * 3600) == 0 and seconds <= 1000 * 730 * DAY:
         # A round number of hours in milliseconds, at least 11 days and at most two years.
         meant = seconds // 1000

@@ -1,7 +1,7 @@
 """A header value, read on behind its first fault (RFC 7469 §2.1).
 
-A client stops there and ignores the field. The linter names every fault at once, since mending one arms the next;
-it asks the same scanner and the same parser as the client, and is wrong only where they are.
+A client stops there and ignores the field. The linter names every fault at once, since one that is corrected lets the
+next take effect; it asks the same scanner and the same parser as the client, and is wrong only where they are.
 """
 
 from __future__ import annotations

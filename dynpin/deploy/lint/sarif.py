@@ -54,7 +54,7 @@ def _result(each: HeaderField, found: Finding, index: int) -> dict[str, object]:
         "ruleId": found.fault,
         "ruleIndex": index,
         "level": _LEVELS[found.severity],
-        "message": {"text": f"{found.message} {found.mend}"},
+        "message": {"text": f"{found.message} {found.fix}"},
         "locations": [
             {
                 "physicalLocation": {

@@ -1,0 +1,158 @@
+"""What the operator of a site holds by its inventory, and what is wrong with those files (RFC 7469 §2.5, §4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dynpin.deploy.lint.circumstances import Circumstances, Told
+from dynpin.deploy.lint.faults import Severity
+from dynpin.errors import InvalidHost, PolicyError
+from dynpin.header import PublicKeyPins
+from dynpin.hosts import canonical_host
+from dynpin.middleware.policy import (
+    Chain,
+    Inventory,
+    Key,
+    chain_faults,
+    covers,
+    in_chain,
+    path_of,
+    read_chain,
+    validated_path,
+)
+from dynpin.pins import Pin
+
+__all__ = ["Holdings", "chain_told", "holdings_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What an inventory and its key files say at one moment.
+
+    Attributes:
+        inventory: the inventory.
+        chains: the deployed chains.
+        backups: the keys in reserve.
+        header: what the site is to send, as it stands on the ramp; None where the inventory makes no header.
+        told: what is wrong with the files.
+    """
+
+    inventory: Inventory
+    chains: tuple[Chain, ...]
+    backups: tuple[Key, ...]
+    header: PublicKeyPins | None
+    told: tuple[Told, ...]
+
+    @property
+    def name(self) -> str:
+        """What messages call the inventory: its file."""
+        return str(self.inventory.path or "the inventory")
+
+    @property
+    def host(self) -> str | None:
+        """The first host that is no wildcard."""
+        return next((host for host in self.inventory.hosts if "*" not in host), None)
+
+    @property
+    def pins(self) -> tuple[Pin, ...]:
+        """The pins that the live header may hold, and must: those of the keys that the operator has."""
+        if self.header is not None:
+            return self.header.pins
+        leaves = [chain.pins[0] for chain in self.chains]
+        return tuple(dict.fromkeys([*(pin for pin in leaves if pin is not None), *(key.pin for key in self.backups)]))
+
+    @property
+    def deployed(self) -> frozenset[Pin]:
+        """The pins of the leaves of the deployed chains."""
+        return frozenset(pin for chain in self.chains if (pin := chain.pins[0]) is not None)
+
+    def answers(self, host: str) -> bool:
+        """Whether the inventory names this host."""
+        try:
+            name = canonical_host(host)
+        except InvalidHost:
+            return False
+        return covers(self.inventory.hosts, name)
+
+    def circumstances(self, known: Circumstances) -> Circumstances:
+        """What is known already, and the keys, the host and the ramp of this inventory.
+
+        The chain is that of the files where none is known: the one that clients validate.
+        """
+        pins = [pin for chain in self.chains for pin in validated_path(chain, self.inventory.roots)]
+        ramp = self.inventory.ramp
+        return replace(
+            known,
+            host=known.host or self.host,
+            held_keys=tuple(map(str, self.pins)),
+            chain_pins=known.chain_pins or tuple(map(str, dict.fromkeys(pins))),
+            ramp_steps=() if ramp is None else tuple(step.max_age for step in ramp.steps if step.max_age is not None),
+        )
+
+
+def holdings_of(inventory: Inventory, now: float) -> Holdings:
+    """Read the files that an inventory names, and look for what is wrong with them.
+
+    Args:
+        inventory: the inventory.
+        now: what the certificates are held against, in seconds since the epoch, UTC.
+
+    Raises:
+        PolicyError: where a file cannot be read or holds no key.
+    """
+    chains, backups = inventory.read_chains(), inventory.read_backups()
+    told = list(_of_chains(inventory, chains, now))
+    told += _of_backups(inventory, chains, backups)
+    told += _swapped(inventory, chains)
+    header = None
+    try:
+        header = inventory.build(now).header
+    except PolicyError as error:
+        # Said once: the policy refuses for one of these reasons as well.
+        if not any(each.reason in str(error) for each in told):
+            told.append(Told("policy-refused", str(error)))
+    return Holdings(inventory, chains, backups, header, tuple(told))
+
+
+def chain_told(chain: Chain, hosts: Sequence[str], now: float, beside: Sequence[Chain] = ()) -> Iterator[Told]:
+    """What is wrong with a chain. Where clients take it all the same, it is a warning."""
+    faults = chain_faults(chain, hosts, now=now, beside=beside)
+    # Where another certificate than the server's stands first, its names and dates say nothing.
+    misplaced = [
+        each for each in faults if each.refused and each.code in ("chain-out-of-order", "ca-certificate-as-leaf")
+    ]
+    for fault in misplaced or faults:
+        yield Told(fault.code, fault.message, None if fault.refused else "warning")
+
+
+def _of_chains(inventory: Inventory, chains: Sequence[Chain], now: float) -> Iterator[Told]:
+    for chain in chains:
+        yield from chain_told(chain, inventory.hosts, now, [each for each in chains if each is not chain])
+
+
+def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence[Key]) -> Iterator[Told]:
+    found = [in_chain(backup, chains, inventory.roots) for backup in backups]
+    severity: Severity | None = "error" if all(found) else None
+    for why in found:
+        if why is not None:
+            yield Told("backup-pin-in-chain", why, severity)
+
+
+def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Told]:
+    """A certificate among the backups, and none among the deployed keys: the deployed key is always certified."""
+    if any(chain.certificates for chain in chains):
+        return
+    for source in inventory.backups:
+        path = path_of(source)
+        chain = None if path is None else read_chain(path, "a backup")
+        if path is not None and chain is not None and _is_for(chain, inventory.hosts):
+            names = ", ".join(chain.names or ())
+            reason = f"backups names {Path(path).name}, a certificate for {names}, and keys names no certificate"
+            yield Told("keys-and-backups-swapped", f"{reason}: the two look swapped")
+            return
+
+
+def _is_for(chain: Chain, hosts: Sequence[str]) -> bool:
+    return bool(chain.names) and (not hosts or any(covers(chain.names or (), host) for host in hosts))
