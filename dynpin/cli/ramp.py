@@ -13,6 +13,7 @@ from dynpin.cli.errors import fail, finding
 from dynpin.cli.printing import say
 from dynpin.cli.rotate import NowOption, moment
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.durations import duration
 from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory, read_inventory
 from dynpin.middleware.policy.ramp import (
@@ -20,7 +21,6 @@ from dynpin.middleware.policy.ramp import (
     Ramp,
     RampFile,
     ask,
-    duration,
     intake_refusal,
     reported,
     shown,

@@ -280,7 +280,7 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
 
 
 def _show_advice(study: Study, advice: Advice) -> None:
-    from dynpin.deploy.lint.faults import duration  # noqa: PLC0415 - beside what is shown
+    from dynpin.durations import duration  # noqa: PLC0415 - beside what is shown
 
     console = Console(width=_WIDTH, highlight=False)
     best = advice.best

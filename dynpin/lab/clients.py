@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents import Agent, Machine, Sent, Settings, Visit
 from dynpin.lab.certificates import Authority, KeyPair

@@ -9,7 +9,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.pins import Pin
 
 __all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from dynpin.durations import duration
 from dynpin.header import PublicKeyPins
 
 __all__ = [
@@ -18,7 +19,6 @@ __all__ = [
     "Sight",
     "Step",
     "decide",
-    "duration",
     "header_at",
     "reported",
     "shown",
@@ -208,16 +208,6 @@ def reported(position: Position, ramp: Ramp) -> str:
     open_groups = position.open_groups
     one = open_groups == 1
     return f"{open_groups} {'group' if one else 'groups'} of reports {'is' if one else 'are'} open at {ramp.collector}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the largest unit that it fills: ``"90 minutes"``, ``"7 days"``."""
-    for name, size in (("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE), ("second", 1)):
-        count = int(seconds // size)
-        # A multiple of the unit, or so many of it that the rest does not matter.
-        if count and (not seconds % size or count >= 3):
-            return f"{count} {name}{'' if count == 1 else 's'}"
-    return "0 seconds"
 
 
 def _height(max_age: int | None) -> int:

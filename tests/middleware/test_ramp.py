@@ -22,7 +22,7 @@ from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
 from dynpin.middleware.policy.ramp.driver import Driver
 from dynpin.middleware.policy.ramp.driver import driver as the_driver
 from dynpin.middleware.policy.ramp.state import RampFile
-from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide, duration
+from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide
 from tests.deploy.commands import dynpin
 from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector
@@ -515,14 +515,6 @@ def test_a_person_holds_it() -> None:
     held = Position(0, None, waited=30 * DAY, asked_at=0.0, is_held=True)
     assert decide(held, RAMP, Sight(), 1.0).max_age is None
     assert decide(replace(held, is_held=False), RAMP, Sight(), 1.0).max_age == 5 * MINUTE
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 seconds"), (1, "1 second"), (300, "5 minutes"), (5400, "90 minutes"), (DAY, "1 day"), (90_000, "25 hours")],
-)
-def test_durations_in_words(seconds: int, text: str) -> None:
-    assert duration(seconds) == text
 
 
 # -- the command -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.lab.timeline import Event, Timeline, day
 
 __all__ = ["Moment", "moments", "rows"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
 from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.reading import DAY

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.lab.simulation.advice import Advice, Choice
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.reading import DAY

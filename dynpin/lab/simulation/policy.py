@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from dynpin.deploy.lint.faults import duration
+from dynpin.durations import duration
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.reading import DAY, Table
 

@@ -4,7 +4,7 @@
 file that the processes of a server share, and a thread asks the collector of reports. No request waits for either.
 """
 
-from ..steps import Position, Ramp, Step, duration, reported, shown, unheard
+from ..steps import Position, Ramp, Step, reported, shown, unheard
 from .driver import Driver, driver
 from .reports import ask, intake_refusal
 from .state import RampFile
@@ -17,7 +17,6 @@ __all__ = [
     "Step",
     "ask",
     "driver",
-    "duration",
     "intake_refusal",
     "reported",
     "shown",
