@@ -27,7 +27,6 @@ INPUT_AND_OUTPUT = {
 }
 HALVES = {"middleware": "dynpin.clientstore", "clientstore": "dynpin.middleware"}
 TOOLS = ("dynpin.deploy", "dynpin.lab", "dynpin.cli")
-CLIENT = "dynpin.clientstore"
 # What a program imports besides the room's own names: one file for each library, and the pins' files of other programs.
 ADAPTERS = {"aiohttp", "http_client", "httpx", "httpx2", "niquests", "requests", "urllib3", "websockets"}
 
@@ -69,17 +68,31 @@ def test_the_halves_import_the_protocol_and_never_each_other(half: str) -> None:
         assert rooms.isdisjoint({HALVES[half], *TOOLS}), path
 
 
-# -- the rooms of the client -------------------------------------------------------------------------------------------
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+# What has rooms of its own, and what a program imports of it besides their names: one file for each library.
+HOUSES = {
+    "dynpin.clientstore": {f"dynpin.clientstore.{adapter}" for adapter in ADAPTERS},
+    "dynpin.middleware.policy": set[str](),
+}
 
 
 def _name(path: Path) -> str:
-    """The module of a file of the client; of an `__init__` that of its room."""
+    """The module of a file; of an `__init__` that of its room."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(("dynpin", *parts)).removesuffix(".__init__")
 
 
-CLIENT_FILES = {_name(path): path for path in sorted((ROOT / "clientstore").rglob("*.py"))}
-ROOMS = {name for name, path in CLIENT_FILES.items() if path.name == "__init__.py"}
+def _files(house: str) -> dict[str, Path]:
+    return {_name(path): path for path in sorted((ROOT / Path(*house.split(".")[1:])).rglob("*.py"))}
+
+
+FILES = {module: path for house in HOUSES for module, path in _files(house).items()}
+ROOMS = {name for name, path in FILES.items() if path.name == "__init__.py"}
+
+
+def _house(module: str) -> str:
+    return next(house for house in HOUSES if f"{module}.".startswith(f"{house}."))
 
 
 def _room(module: str) -> str:
@@ -90,14 +103,14 @@ def _handed_out(module: str) -> list[str]:
     """The names in `__all__` of a room: one may be that of the file that it comes from."""
     names: list[str] = []
     if module in ROOMS:
-        for node in ast.parse(CLIENT_FILES[module].read_text()).body:
+        for node in ast.parse(FILES[module].read_text()).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 names = ast.literal_eval(node.value)
     return names
 
 
-def of_the_client(path: Path) -> set[str]:
-    """The modules of the client that a file imports, wherever in it, for its types too."""
+def of_the_house(house: str, path: Path) -> set[str]:
+    """The modules of a house that a file imports, wherever in it, for its types too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -106,25 +119,27 @@ def of_the_client(path: Path) -> set[str]:
             stem = _absolute(path, node.level) if node.level else ""
             module = f"{stem}{node.module or ''}".removesuffix(".")
             files = {f"{module}.{alias.name}" for alias in node.names if alias.name not in _handed_out(module)}
-            found |= files & CLIENT_FILES.keys() or {module}
-    return {name for name in found if f"{name}.".startswith(f"{CLIENT}.")}
+            found |= files & FILES.keys() or {module}
+    return {name for name in found if f"{name}.".startswith(f"{house}.")}
 
 
-def test_what_stands_outside_of_the_client_takes_what_its_rooms_hand_out() -> None:
+@pytest.mark.parametrize("house", HOUSES)
+def test_what_stands_outside_takes_what_its_rooms_hand_out(house: str) -> None:
     outside = [path for part in TOOLS for path in (ROOT / part.replace(".", "/")).rglob("*.py")]
+    half = ROOT / house.split(".")[1]
+    outside += [path for path in half.rglob("*.py") if _name(path) not in FILES]
     assert outside
-    handed_out = ROOMS | {f"{CLIENT}.{adapter}" for adapter in ADAPTERS}
-    reached = {str(path.relative_to(ROOT)): of_the_client(path) - handed_out for path in outside}
+    reached = {str(path.relative_to(ROOT)): of_the_house(house, path) - ROOMS - HOUSES[house] for path in outside}
     assert {path: modules for path, modules in reached.items() if modules} == {}
 
 
-@pytest.mark.parametrize("module", CLIENT_FILES)
-def test_a_file_of_the_client_takes_what_other_rooms_hand_out(module: str) -> None:
-    path = CLIENT_FILES[module]
-    assert not {name for name in absolute_imports(path) if f"{name}.".startswith(f"{CLIENT}.")}
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_takes_what_other_rooms_hand_out(module: str) -> None:
+    path, house = FILES[module], _house(module)
+    assert not {name for name in absolute_imports(path) if f"{name}.".startswith(f"{house}.")}
     # Its own room, and those that this one is a part of, are open to it.
-    open_to_it = {other for other in CLIENT_FILES if f"{module}.".startswith(f"{_room(other)}.")}
-    assert of_the_client(path) <= ROOMS | open_to_it
+    open_to_it = {other for other in FILES if f"{module}.".startswith(f"{_room(other)}.")}
+    assert of_the_house(house, path) <= ROOMS | open_to_it
 
 
 def absolute_imports(path: Path) -> set[str]:
@@ -134,10 +149,11 @@ def absolute_imports(path: Path) -> set[str]:
     return plain | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
 
 
-def test_there_is_no_circle_in_the_client() -> None:
-    graph = {module: of_the_client(path) - {module} for module, path in CLIENT_FILES.items()}
-    # The names of the room as a whole are looked up when somebody asks for them.
-    del graph[CLIENT]
+@pytest.mark.parametrize("house", HOUSES)
+def test_there_is_no_circle(house: str) -> None:
+    graph = {module: of_the_house(house, path) - {module} for module, path in _files(house).items()}
+    # The names of the house as a whole are looked up when somebody asks for them.
+    del graph[house]
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

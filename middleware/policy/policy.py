@@ -175,7 +175,7 @@ class Policy:
 
     def _climb(self) -> None:
         if self.ramp is not None and self._is_watched:
-            from .ramp.driver import driver  # noqa: PLC0415 - for those who have a ramp
+            from .ramp import driver  # noqa: PLC0415 - for those who have a ramp
 
             driver.add(self)
 
