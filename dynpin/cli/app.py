@@ -43,6 +43,9 @@ COMMANDS = {
         _CLIENT, "The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them."
     ),
     "reports": Row(_CLIENT, "The violation reports that wait to be sent (RFC 7469 §3)."),
+    "init": Row(
+        _SERVER, "Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both."
+    ),
     "pin": Row(
         _SERVER,
         "Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.",

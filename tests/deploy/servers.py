@@ -207,11 +207,11 @@ class _Quiet(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def tls_server(site: Site) -> Iterator[int]:
+def tls_server(site: Site, address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """A plain https server of the standard library; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(site.both)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Quiet) as server:
+    with ThreadingHTTPServer((address, port), _Quiet) as server:
         server.daemon_threads = True
         server.socket = context.wrap_socket(server.socket, server_side=True)
         # A client that refuses the key breaks the handshake off, which is no error of the server's.

@@ -1,0 +1,199 @@
+"""`dynpin init`: begin to pin a site, from its live host or its chain file."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from cryptography import x509
+
+from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.passphrase import PassphraseFileOption, passphrase
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.urls import https_url
+from dynpin.deploy.init import (
+    NodesDiffer,
+    Seen,
+    begin_site,
+    certificate_names,
+    kind_beside,
+    look_at_host,
+    site_files,
+)
+from dynpin.deploy.keys import KeyType, key_files, key_type, new_key
+from dynpin.errors import DynpinError, PolicyError
+from dynpin.hosts import is_ip_literal
+from dynpin.middleware.policy import chain_faults, read_chain, read_key
+
+__all__ = ["init"]
+
+_NEXT = """\
+Next
+  1. Move {private} off this machine, to two places that do not burn down together. Its passphrase belongs
+     in neither of them.
+  2. Send the header. In a Python app:  PublicKeyPinsMiddleware(app, "{inventory}")
+     With a proxy alone:  dynpin export nginx --watch FILE --reload COMMAND
+     Then look at it from outside:  dynpin check {url}"""
+
+
+def init(
+    site: Annotated[
+        str,
+        typer.Argument(
+            metavar="HOST|CHAIN",
+            help="The live host, as a name, name:port or https URL; or the file with the chain that it shows.",
+        ),
+    ],
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys",
+            help="Of a live host: the chain file that its server reads. Without it the chain is saved as chain.pem.",
+            show_default=False,
+        ),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
+    kind: Annotated[
+        KeyType | None,
+        typer.Option("--type", help="The type of the backup key; that of the deployed key.", show_default=False),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="Trust these roots (PEM) and no others: those of your own CA.", show_default=False),
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.", min=0.01)] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was seen and written as JSON.")] = False,
+) -> None:
+    """Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both.
+
+    Nothing is overwritten, and what fails leaves the folder as it was. Exit code 1 where the site cannot be pinned as
+    it is.
+
+    Examples: dynpin init www.example.com; dynpin init /etc/letsencrypt/live/www.example.com/fullchain.pem
+    """
+    is_file = Path(site).is_file()
+    if keys is not None and is_file:
+        fail(f"{site} is the chain file itself: leave --keys out")
+    saves_chain = not is_file and keys is None
+    _refuse_what_is_there(folder, saves_chain=saves_chain)
+    try:
+        seen = _of_file(Path(site)) if is_file else _of_host(site, keys, ca, timeout)
+        _check(seen)
+        hosts = _hosts(seen)
+        _show(seen, hosts, err=as_json)
+        chosen = kind or kind_beside(seen.chain)
+        secret = passphrase(passphrase_file)
+        names, addresses = certificate_names(seen.chain)
+        key = new_key(chosen, [*dict.fromkeys((*hosts, *names)), *addresses], secret)
+        chain = None if saves_chain else _named(Path(site) if keys is None else keys, folder)
+        roots = None if ca is None else _named(ca, folder)
+    except NodesDiffer as error:
+        finding(str(error))
+    except (DynpinError, OSError, ValueError) as error:
+        fail(in_words(error))
+    try:
+        built = begin_site(folder, seen, hosts, key, chain=chain, roots=roots)
+    except PolicyError as error:
+        finding(f"nothing was written: {error}")
+    except (OSError, ValueError) as error:
+        fail(in_words(error))
+    for warning in built.warnings:
+        say(f"dynpin: {warning}", err=True)
+    files = site_files(folder, saves_chain=saves_chain)
+    if as_json:
+        answer = {"hosts": list(hosts), "header": str(built.header), "backup": {"type": chosen, "pin": str(key.pin)}}
+        print_json({**answer, "files": [str(file) for file in files], "warnings": list(built.warnings)})
+        return
+    say("\nWritten")
+    for file in files:
+        say(f"  {file}{'  (encrypted)' if file.name.endswith('.key.pem') else ''}")
+    private = key_files(folder, "backup")["private"]
+    port = "" if seen.port == 443 else f":{seen.port}"
+    say(f"\n{_NEXT.format(private=private, inventory=files[0], url=f'https://{seen.host}{port}/')}")
+
+
+def _refuse_what_is_there(folder: Path, *, saves_chain: bool) -> None:
+    """Before anything is asked; that nothing is overwritten does not hang on it."""
+    if folder.exists() and not folder.is_dir():
+        fail(f"{folder} is a file: --out names a folder")
+    for file in site_files(folder, saves_chain=saves_chain):
+        if file.exists() or file.is_symlink():
+            fail(f"{file} exists, and is not overwritten: choose another folder with --out, or move it away")
+
+
+def _of_file(file: Path) -> Seen:
+    chain = read_chain(file, str(file))
+    if not chain.certificates:
+        fail(f"{file} holds no certificate: name the chain that the server shows, such as fullchain.pem")
+    names, _ = certificate_names(chain)
+    return Seen(next((name for name in names if "*" not in name), names[0] if names else ""), 443, chain)
+
+
+def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> Seen:
+    if "/" in text.removeprefix("https://").rstrip("/") or text.endswith((".pem", ".crt", ".cer")):
+        fail(f"there is no file {text}, and it is no name of a host")
+    url = https_url(text if "://" in text else f"https://{text}/")
+    if is_ip_literal(url.host):
+        _no_name(url.host)
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        fail(f"--ca {ca} holds no roots that can be read: {getattr(error, 'strerror', None) or error}")
+    say(f"looking at https://{url.host}:{url.port}/", err=True)
+    try:
+        seen = look_at_host(url.host, url.port, context, timeout=timeout)
+    except OSError as error:
+        fail(f"{url.host} does not resolve: {error.strerror or error}")
+    if keys is not None:
+        chain = read_chain(keys, str(keys))
+        if chain.pins[0] != seen.chain.pins[0]:
+            finding(
+                f"{keys} has the key {chain.pins[0]}, and {url.host} shows {seen.chain.pins[0]}: it is not the chain "
+                "file of this server, or the server has not read it yet"
+            )
+    return seen
+
+
+def _no_name(host: str) -> NoReturn:
+    fail(f"{host} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give the name of the host")
+
+
+def _hosts(seen: Seen) -> tuple[str, ...]:
+    names, addresses = certificate_names(seen.chain)
+    if not names and addresses:
+        _no_name(addresses[0])
+    if not names:
+        finding(f"the certificate of {seen.chain.label} names no host")
+    return tuple(dict.fromkeys((seen.host, *names)))
+
+
+def _show(seen: Seen, hosts: tuple[str, ...], *, err: bool) -> None:
+    leaf = x509.load_der_x509_certificate(seen.chain.certificates[0])
+    say(f"{seen.host}{' at ' + ', '.join(seen.addresses) if seen.addresses else ''}", err=err)
+    say(f"  names    {', '.join(hosts)}", err=err)
+    say(f"  issuer   {leaf.issuer.rfc4514_string()}", err=err)
+    say(f"  until    {leaf.not_valid_after_utc:%Y-%m-%d}", err=err)
+    kind = key_type(read_key(seen.chain.certificates[0], seen.chain.label).public_key)
+    say(f"  key      {seen.chain.pins[0]}  ({kind})", err=err)
+    if seen.addresses:
+        sent = "none yet" if seen.header is None else str(seen.header)
+        say(f"  header   {sent}", err=err)
+    for line in seen.silent:
+        say(f"dynpin: {line}", err=True)
+
+
+def _check(seen: Seen) -> None:
+    faults = chain_faults(seen.chain, now=time.time())
+    refused = [fault.message for fault in faults if fault.refused]
+    if refused:
+        finding("\n".join(refused))
+
+
+def _named(file: Path, folder: Path) -> str:
+    """A file as the inventory in this folder names it: an absolute path as it is, others from the folder."""
+    return str(file) if file.is_absolute() else os.path.relpath(file, folder)

@@ -1,0 +1,183 @@
+"""The first ``dynpin.toml`` of a site: from its chain, with a backup key beside it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from dynpin.deploy.keys import KEY_TYPES, BackupKey, KeyType, key_files, key_type, new_files
+from dynpin.deploy.nodes import NodeLook, look_at_node, nodes_of
+from dynpin.errors import InvalidHeader, PolicyError
+from dynpin.header import ENFORCE_NAME, PublicKeyPins
+from dynpin.middleware.policy import Built, Chain, in_chain, read_inventory, read_key
+from dynpin.pins import Pin
+
+__all__ = ["NodesDiffer", "Seen", "begin_site", "certificate_names", "kind_beside", "look_at_host", "site_files"]
+
+INVENTORY, CHAIN, BACKUP = "dynpin.toml", "chain.pem", "backup"
+
+
+class NodesDiffer(PolicyError):
+    """The nodes of a site show different keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A site as it is served now.
+
+    Attributes:
+        host: its name.
+        port: where it speaks https.
+        chain: what it shows.
+        addresses: where it answered.
+        silent: where it did not, and why.
+        header: the Public-Key-Pins header that it sends already, or None.
+    """
+
+    host: str
+    port: int
+    chain: Chain
+    addresses: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    header: PublicKeyPins | None = None
+
+
+def look_at_host(host: str, port: int, context: ssl.SSLContext, *, timeout: float = 10.0) -> Seen:
+    """Ask every address of a host for its chain and its header.
+
+    Raises:
+        OSError: where the name does not resolve.
+        PolicyError: where no address answers, or a chain does not verify.
+        NodesDiffer: where the addresses show different keys.
+        UnpinnableKey: where the leaf's key cannot be pinned.
+    """
+    looks = [look_at_node(host, at, address, context, timeout=timeout) for address, at in nodes_of(None, host, port)]
+    good = [look for look in looks if look.validated]
+    silent = tuple(f"{look.address} port {look.port}: {look.failure}" for look in looks if not look.validated)
+    # A chain that does not verify is what every client would meet there, and no node that is down today.
+    if not good or any(look.served for look in looks if not look.validated):
+        raise PolicyError(f"{host} cannot be pinned as it is: {'; '.join(silent) or 'it has no address'}")
+    chains = {look.address: Chain.of(look.served, f"{host} at {look.address}") for look in good}
+    if len({chain.pins[0] for chain in chains.values()}) > 1:
+        shown = "; ".join(f"{address} shows {chain.pins[0]}" for address, chain in chains.items())
+        raise NodesDiffer(
+            f"the nodes of {host} show different keys: {shown}. Clients pin what one of them sends, and refuse the "
+            "others. Name the chain files of all of them in keys, in a dynpin.toml that you write by hand"
+        )
+    first = good[0]
+    return Seen(host, port, chains[first.address], tuple(chains), silent, _header_of(first))
+
+
+def _header_of(look: NodeLook) -> PublicKeyPins | None:
+    for value in look.values(ENFORCE_NAME)[:1]:  # RFC 7469 §2.3.1: the first field counts
+        try:
+            return PublicKeyPins.parse(value)
+        except InvalidHeader:
+            return None
+    return None
+
+
+def certificate_names(chain: Chain) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The DNS names of a chain's leaf, and its IP addresses, which clients never pin (RFC 7469 §2.3.3)."""
+    try:
+        leaf = x509.load_der_x509_certificate(chain.certificates[0])
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (IndexError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return (), ()
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return tuple(names.get_values_for_type(x509.DNSName)), tuple(map(str, addresses))
+
+
+def kind_beside(chain: Chain) -> KeyType:
+    """The type of a backup key for this chain: that of its leaf, where it is one that is made here."""
+    deployed = key_type(read_key(chain.certificates[0], chain.label).public_key)
+    same: list[KeyType] = [kind for kind in KEY_TYPES if kind == deployed]
+    return same[0] if same else "rsa-3072" if deployed.startswith("rsa-") else "ec-p256"
+
+
+def site_files(folder: Path, *, saves_chain: bool) -> tuple[Path, ...]:
+    """The files that :func:`begin_site` writes."""
+    chain = (folder / CHAIN,) if saves_chain else ()
+    return (folder / INVENTORY, *chain, *key_files(folder, BACKUP).values())
+
+
+def begin_site(
+    folder: Path, seen: Seen, hosts: Sequence[str], key: BackupKey, *, chain: str | None, roots: str | None
+) -> Built:
+    """Write the inventory of a site, its backup key and, without a chain file, its chain; and build it once.
+
+    Whatever fails, a header that would harm among it, leaves the folder as it was.
+
+    Args:
+        folder: where the files go; it is made where it is missing.
+        seen: the site.
+        hosts: the names that it answers.
+        key: the backup key.
+        chain: the chain file as the inventory is to name it; None saves the chain that was seen.
+        roots: the file with the roots of a private CA as the inventory is to name it, or None.
+
+    Raises:
+        PolicyError: where what was written would make no header that helps.
+        OSError: where a file is there already, or the folder cannot be written.
+    """
+    backup = key_files(folder, BACKUP)
+    text = _inventory(seen, hosts, chain, backup["public"].name, roots)
+    files = {folder / INVENTORY: (text.encode(), 0o644), **key.contents(folder, BACKUP)}
+    if chain is None:
+        pem = "".join(map(ssl.DER_cert_to_PEM_cert, seen.chain.certificates))
+        files[folder / CHAIN] = (pem.encode(), 0o644)
+    with new_files(files):
+        return read_inventory(folder / INVENTORY).build()
+
+
+def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: str, roots: str | None) -> str:
+    sent = [f'{{ pin = "{pin}" }}' for pin in _reserve_of(seen)]
+    kept = " The others are pins that the site sends already." if sent else ""
+    own = ["", "# The roots of your own authority, which clients trust.", f"roots = [{_text(roots)}]"] if roots else []
+    lines = [
+        f"# The pins of {seen.host} (RFC 7469), for dynpin's middleware and commands. Paths count from this folder.",
+        "",
+        "# The names that the site answers, as its certificate has them.",
+        f"hosts = [{', '.join(map(_text, hosts))}]",
+        "",
+        "# The chain that the server shows. Its first key is pinned: a renewal that keeps the key changes nothing.",
+        *(["# This is a copy: name the server's own file, so that a new key is seen here."] if chain is None else []),
+        f"keys = [{_text(chain or CHAIN)}]",
+        "",
+        f"# The keys in reserve. The private half of {backup} belongs off this machine.{kept}",
+        f"backups = [{', '.join([_text(backup), *sent])}]",
+        *own,
+        "",
+        "# The header that was sent last is kept here, so that a restart does not forget it. The server writes it.",
+        'remember = "dynpin-sent.txt"',
+        "",
+        "[policy]",
+        "# For how long clients refuse every other key after a visit. Begin with an hour; when all is well: 30 days.",
+        'max_age = "1 hour"',
+        "",
+        "# Where clients report a key that is not pinned: a dynpin collect on another host.",
+        '# report_uri = "https://reports.example.net/r/TOKEN/enforce"',
+        "",
+        "# With a report_uri, [ramp] begins in report-only and grows to max_age while nobody reports trouble.",
+        "# [ramp]",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _reserve_of(seen: Seen) -> Iterable[Pin]:
+    """The Backup Pins that clients were told of already: a site that drops them locks out who is sent to them."""
+    pins = () if seen.header is None or not seen.header.max_age else seen.header.pins
+    for pin in pins:
+        if in_chain(read_key(pin, str(pin)), [seen.chain]) is None:
+            yield pin
+
+
+def _text(value: str) -> str:
+    """A TOML string: JSON's, but for a character that TOML wants escaped too."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
