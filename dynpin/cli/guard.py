@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding
-from dynpin.cli.printing import say
+from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption, site_of
+from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.acme import deploy_hook
-from dynpin.deploy.guard import chain_of_file
-from dynpin.deploy.guard import guard as hold
+from dynpin.deploy.candidate import Candidate, examine, made_now
+from dynpin.deploy.guard import Verdict
+from dynpin.deploy.install import InstallError, needs_reload
+from dynpin.deploy.install import install as install_pair
+from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
+from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_inventory
+from dynpin.middleware.policy.ramp import RampFile
 from dynpin.report import rfc3339
 
-if TYPE_CHECKING:
-    from dynpin.deploy.site import SiteInventory
-
 __all__ = ["guard"]
+
+_FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
 
 
 def guard(
@@ -31,6 +36,12 @@ def guard(
         Path | None,
         typer.Argument(
             metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.", show_default=False
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", help="Its private key; privkey.pem beside fullchain.pem is found by itself.", show_default=False
         ),
     ] = None,
     header: Annotated[
@@ -41,60 +52,227 @@ def guard(
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
+    install: Annotated[
+        Path | None,
+        typer.Option(
+            "--install",
+            help="Where nothing speaks against it, put chain and key into this folder, where the server reads them.",
+            show_default=False,
+        ),
+    ] = None,
+    reload: Annotated[
+        str | None,
+        typer.Option("--reload", help="With --install: the command that makes the server load it.", show_default=False),
+    ] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip-other-sites", help="Do nothing, and exit with 0, for a certificate of other hosts.")
+    ] = False,
     hook: Annotated[
         str | None,
-        typer.Option("--hook", help="Print a deploy hook instead: certbot, lego or acme.sh.", show_default=False),
+        typer.Option(
+            "--hook",
+            help="Print a deploy hook that does all this: for certbot, lego or acme.sh.",
+            show_default=False,
+        ),
     ] = None,
-    install: Annotated[
-        Path, typer.Option("--install", help="With --hook: the folder that the server reads its key from.")
-    ] = Path("/etc/ssl/pinned"),
-    reload: Annotated[
-        str, typer.Option("--reload", help="With --hook: the command that makes the server read it again.")
-    ] = "systemctl reload nginx",
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
 
-    It is for the deploy hooks of ACME clients, before the new key is where the server finds it; --hook writes one.
+    Names, dates, order, issuer and key of the certificate are looked at, and then the pins that clients may hold.
+
+    Example: dynpin guard renewed/fullchain.pem --key renewed/privkey.pem --install /etc/ssl/pinned --reload "systemctl
+    reload nginx"
     """
     if hook is not None:
-        _print_hook(hook, inventory, history, install, reload)
+        _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD)
         return
     if chain is None:
-        fail("give the chain that is to be deployed, or --hook for a script that does")
+        fail("name the chain that is to be deployed, or --hook for a script that does")
+    if install is None and (reload is not None or skip):
+        fail("--reload and --skip-other-sites go with --install")
     at = moment(now)
-    site = site_of(inventory, is_named_otherwise=bool(header) or (inventory is None and history.exists()))
     try:
-        pins = chain_of_file(chain)
-        if header:
-            kept = _sent_now(header, at)
-        elif site is not None:
-            kept = _sent_by(site, chain, history, at)
-        else:
-            kept = read_history(history)
-    except OSError as error:
-        fail(f"{chain}: {error.strerror or error}")
-    except (DynpinError, ValueError) as error:
-        fail(str(error))
-    verdict = hold(kept, pins, at, max_max_age=cap_of(cap))
+        site = _inventory_of(inventory, history, is_named_otherwise=bool(header))
+        new = Candidate.read(chain, key)
+        if install is not None and new.key is None:
+            fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
+        # Whatever is the matter with this site, another one's certificate is none of its business.
+        if skip and _is_skipped(new, _hosts(site, history, header)):
+            if as_json:
+                print_json({"ok": True, "skipped": True})
+            return
+        built = None if site is None else made_now(site, at)
+        sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
+        verdict = examine(
+            new, sent.history, at, hosts=sent.hosts, built=built, makes=sent.makes, max_max_age=cap_of(cap)
+        )
+    except (DynpinError, OSError, ValueError) as error:
+        fail(in_words(error))
+    verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen))
+    done = _install(new, install, reload) if verdict.ok else _Done()
     if as_json:
-        answer = {
-            "ok": verdict.ok,
-            "reason": verdict.reason,
-            "advice": list(verdict.advice),
-            "ready_at": None if verdict.ready_at is None else rfc3339(verdict.ready_at),
-            "key": str(pins[0]),
-        }
-        typer.echo(json.dumps(answer, indent=2))
+        print_json(_as_json(verdict, new, sent, done))
     else:
-        say(f"{'fine' if verdict.ok else 'STOP'}: {verdict.reason}.")
-        for line in verdict.advice:
-            say(f"  {line}")
-    if not verdict.ok:
-        finding()
+        _show(verdict, sent)
+        for line in done.lines:
+            say(line)
+    if done.failure is not None or not verdict.ok:
+        finding(done.failure)
 
 
-def _print_hook(client: str, inventory: Path | None, history: Path, install: Path, reload: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What clients were sent, as far as it is known; `makes` is the inventory's header, if it is not in the history."""
+
+    history: History
+    hosts: tuple[str, ...]
+    makes: PublicKeyPins | None
+    unseen: tuple[str, ...]
+
+
+def _is_skipped(new: Candidate, hosts: Sequence[str]) -> bool:
+    """Whether the certificate is another site's, which is told."""
+    if not hosts:
+        fail("--skip-other-sites cannot tell which site this is: name its dynpin.toml with --inventory")
+    if not new.is_of_another_site(hosts):
+        return False
+    names = ", ".join(new.chain.names or ()) or "no host"
+    say(f"skipped: {new.path} is for {names}, and this site is {', '.join(hosts)}", err=True)
+    return True
+
+
+def _hosts(site: Inventory | None, history: Path, header: Sequence[str] | None) -> tuple[str, ...]:
+    if site is not None:
+        return site.hosts
+    return () if header else (read_history(history).host,)
+
+
+def _inventory_of(named: Path | None, history: Path, *, is_named_otherwise: bool) -> Inventory | None:
+    """The inventory that is named, or stands in this folder or beside the history."""
+    if named is None and not is_named_otherwise:
+        files = (DEFAULT_INVENTORY, history.parent / DEFAULT_INVENTORY.name)
+        named = next((file for file in files if file.is_file()), None)
+        if named is not None:
+            # Said, since the answer depends on a file that nobody named.
+            say(f"the keys are those of {named}", err=True)
+    return None if named is None else read_inventory(named)
+
+
+def _sent_now(headers: Sequence[str], site: Built | None, now: float) -> _Sent:
+    """What clients hold by `--header`, and by an inventory beside it."""
+    sent = [] if site is None else [site.header]
+    for value in headers:
+        try:
+            sent.append(PublicKeyPins.parse(value))
+        except InvalidHeader as error:
+            fail(f"--header {value!r}: {error}; dynpin lint says more")
+    hosts = () if site is None else site.inventory.hosts
+    history = History(hosts[0] if hosts else "this host", tuple(Published(now, header) for header in sent))
+    return _Sent(history, hosts, None, ("what else clients may hold: --header was believed, and no history was read",))
+
+
+def _sent_until_now(site: Built | None, file: Path, chain: Path) -> _Sent:
+    """What the history says, and beside it what the inventory makes."""
+    if site is None:
+        history = read_history(file)
+        unseen = "whether the site sends what the history says: name its dynpin.toml with --inventory"
+        return _Sent(history, (history.host,), None, (unseen,))
+    inventory = site.inventory
+    if file.exists():
+        history = read_history(file, inventory.path)
+        if not covers(inventory.hosts, history.host):
+            fail(
+                f"{file} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
+                "name the history and the inventory of one site, with --history and --inventory"
+            )
+        return _Sent(history, inventory.hosts, site.header, ())
+    # The key that was pinned until a moment ago is in nobody's file any more.
+    if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
+        fail(
+            f"{chain} is the deployed chain of {inventory.path} itself, so what was pinned before it cannot be told: "
+            "hold the new chain against the inventory before it is laid there, or keep a history (dynpin rotate record)"
+        )
+    history = History(inventory.hosts[0])
+    ramp = inventory.ramp
+    climbed = () if ramp is None else RampFile(ramp.state, ramp.token).sent()
+    if climbed:
+        # What the ramp sent with these pins, though it may send less by now.
+        history = History(history.host, (Published(climbed[0][0], site.header),)).on_ramp(climbed)
+    unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
+    return _Sent(history, inventory.hosts, site.header, (unseen,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was installed: lines for a person, and the folder; `failure` ends the command with exit code 1."""
+
+    lines: tuple[str, ...] = ()
+    folder: Path | None = None
+    is_new: bool = False
+    is_reloaded: bool = False
+    failure: str | None = None
+
+
+def _install(new: Candidate, folder: Path | None, command: str | None) -> _Done:
+    if folder is None or new.key is None:
+        return _Done()
+    try:
+        is_new = install_pair(new.data, new.key.read_bytes(), folder, reloads=command is not None)
+    except (InstallError, OSError) as error:
+        return _Done(failure=in_words(error))
+    said = f"installed in {folder}" if is_new else f"{folder} has this certificate and key already"
+    if command is None or not (is_new or needs_reload(folder)):
+        return _Done((said,), folder, is_new)
+    failed = run_reload(command, folder)
+    if failed is None:
+        return _Done((said, f"reloaded: {command}"), folder, is_new, is_reloaded=True)
+    failure = (
+        f"{command}: {failed}. The new certificate and key stay in {folder}, since clients accept them; the server "
+        "shows the ones before until it loads them. Run the command by hand, or this one again: it repeats the reload "
+        "alone"
+    )
+    return _Done((said,), folder, is_new, failure=failure)
+
+
+def _show(verdict: Verdict, sent: _Sent) -> None:
+    if verdict.ok:
+        # Without the hosts only the pins were seen, and a chain is more than its pins.
+        say(f"{'fine' if sent.hosts else 'the pins are fine'}: {verdict.held}.")
+    for reason in verdict.reasons:
+        say(f"STOP: {reason.message}.")
+    for line in verdict.advice:
+        say(f"  {line}")
+    for line in verdict.warnings:
+        say(f"  Warning: {line}.")
+    for line in verdict.unseen:
+        say(f"  Not seen: {line}.")
+
+
+def _as_json(verdict: Verdict, new: Candidate, sent: _Sent, done: _Done) -> dict[str, object]:
+    reasons = [{"code": reason.code, "message": reason.message} for reason in verdict.reasons]
+    if done.failure is not None:
+        code = "not-installed" if done.folder is None else "not-reloaded"
+        reasons.append({"code": code, "message": done.failure})
+    return {
+        "ok": not reasons,
+        "skipped": False,
+        "host": sent.history.host,
+        "key": str(new.chain.pins[0]),
+        "reasons": reasons,
+        "held": verdict.held or None,
+        "locked_out": [{"header": str(policy.header), "until": rfc3339(policy.until)} for policy in verdict.locked_out],
+        "ready_at": None if verdict.ready_at is None else rfc3339(verdict.ready_at),
+        "advice": list(verdict.advice),
+        "warnings": list(verdict.warnings),
+        "not_seen": list(verdict.unseen),
+        "folder": None if done.folder is None else str(done.folder),
+        "installed": done.is_new,
+        "reloaded": done.is_reloaded,
+    }
+
+
+def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path, reload: str) -> None:
     if inventory is None and DEFAULT_INVENTORY.is_file():
         inventory = DEFAULT_INVENTORY
     try:
@@ -103,41 +281,9 @@ def _print_hook(client: str, inventory: Path | None, history: Path, install: Pat
             client,
             history=history.absolute(),
             inventory=None if inventory is None else inventory.absolute(),
-            folder=install.absolute(),
+            folder=folder.absolute(),
             reload=reload,
         )
     except ValueError as error:
         fail(str(error))
     typer.echo(script, nl=False)
-
-
-def _sent_by(site: SiteInventory, chain: Path, history: Path, now: float) -> History:
-    """What clients may hold of a site: what its history says, and what its inventory has it send now."""
-    if history.exists():
-        kept = read_history(history, site.path)
-    else:
-        # The key that was pinned until a moment ago is in nobody's file any more.
-        if any(file.exists() and file.samefile(chain) for file in site.chain_files):
-            fail(
-                f"{chain} is the deployed chain of {site.path} itself, so what was pinned before it cannot be told: "
-                "hold the new chain against the inventory before it is laid there, or keep a history "
-                "(dynpin rotate record)"
-            )
-        from dynpin.deploy.site import sent_on_ramp  # noqa: PLC0415 - read with the inventory
-
-        kept = History(site.hosts[0])
-        climbed = sent_on_ramp(site.path)
-        if climbed:
-            # What the ramp sent with these pins, though it may send less by now.
-            kept = kept.adding(Published(climbed[0][0], site.header)).on_ramp(climbed)
-    return kept if kept.header == site.header else kept.adding(Published(now, site.header))
-
-
-def _sent_now(values: list[str], now: float) -> History:
-    history = History("this host")
-    for value in values:
-        try:
-            history = history.adding(Published(now, PublicKeyPins.parse(value)))
-        except InvalidHeader as error:
-            fail(f"--header {value!r}: {error}; dynpin lint says more")
-    return history

@@ -7,6 +7,7 @@ key up at its next restart, whatever a hook said. So the hook is what installs: 
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ __all__ = ["ACME_CLIENTS", "AcmeClient", "deploy_hook"]
 
 @dataclass(frozen=True, slots=True)
 class AcmeClient:
-    """Where an ACME client tells its hook the new chain and key, and how the hook is given to it."""
+    """Where an ACME client tells its hook the new chain and key, and how the hook is named to it."""
 
     chain: str
     key: str
@@ -29,13 +30,26 @@ ACME_CLIENTS: Mapping[str, AcmeClient] = {
         '"$RENEWED_LINEAGE/privkey.pem"',
         "certbot renew --reuse-key --deploy-hook FILE",
     ),
-    "lego": AcmeClient('"$LEGO_CERT_PATH"', '"$LEGO_CERT_KEY_PATH"', "lego … renew --reuse-key --renew-hook FILE"),
+    # lego 4 has the short names, lego 5 the long ones.
+    "lego": AcmeClient(
+        '"${LEGO_HOOK_CERT_PATH:-$LEGO_CERT_PATH}"',
+        '"${LEGO_HOOK_CERT_KEY_PATH:-$LEGO_CERT_KEY_PATH}"',
+        "lego … renew --reuse-key --renew-hook FILE; from lego 5 on: lego run … --reuse-key --deploy-hook FILE",
+    ),
     "acme.sh": AcmeClient('"$CERT_FULLCHAIN_PATH"', '"$CERT_KEY_PATH"', "acme.sh --issue … --renew-hook FILE"),
 }
 
+# Caddy 2 has an event when it has obtained a certificate, and no handler that runs a command: that is a plugin
+# (caddy-events-exec). Its command runs when Caddy has already taken the new key into use, so it could stop nothing.
+_CADDY = (
+    "Caddy runs no command when it has renewed a certificate, except with a plugin, and then it shows the new key "
+    "already. Have certbot, lego or acme.sh renew, and let Caddy read the folder of --install (tls DIR/fullchain.pem "
+    'DIR/privkey.pem), with --reload "caddy reload --force --config /etc/caddy/Caddyfile"'
+)
+
 
 def deploy_hook(client: str, *, history: Path, inventory: Path | None, folder: Path, reload: str) -> str:
-    """The hook as a shell script.
+    """The hook as a shell script of one command, which needs no PATH.
 
     Args:
         client: one of ACME_CLIENTS.
@@ -47,18 +61,19 @@ def deploy_hook(client: str, *, history: Path, inventory: Path | None, folder: P
     Raises:
         ValueError: for another client.
     """
+    if client == "caddy":
+        raise ValueError(_CADDY)
     if client not in ACME_CLIENTS:
         raise ValueError(f"{client!r} is no ACME client that is known: there are {', '.join(ACME_CLIENTS)}")
     known = ACME_CLIENTS[client]
-    target = shlex.quote(str(folder))
-    site = "" if inventory is None else f" --inventory {shlex.quote(str(inventory))}"
+    # -P: no module is looked for in the folder in which the client runs its hooks.
+    command = [sys.executable, "-P", "-m", "dynpin", "guard"]
+    site = [] if inventory is None else ["--inventory", str(inventory)]
+    options = [*site, "--history", str(history), "--install", str(folder), "--reload", reload, "--skip-other-sites"]
     return (
         "#!/bin/sh\n"
         f"# {known.use}\n"
-        "# The guard stops a key that clients do not expect: then nothing is installed, and the old one stays.\n"
-        "set -eu\n"
-        f"dynpin guard {known.chain}{site} --history {shlex.quote(str(history))}\n"
-        f"install -m 644 {known.chain} {target}/fullchain.pem\n"
-        f"install -m 600 {known.key} {target}/privkey.pem\n"
-        f"{reload}\n"
+        "# dynpin installs the new certificate and key if clients accept them. Else the old ones stay, and it exits "
+        "with 1.\n"
+        f"exec {shlex.join(command)} {known.chain} --key {known.key} {shlex.join(options)}\n"
     )

@@ -1,17 +1,30 @@
-"""The guard before a deployment: whether a chain would lock clients out (RFC 7469 §2.6)."""
+"""The guard before a deployment: whether a new chain would lock clients out (RFC 7469 §2.6).
+
+What clients may hold is known by the history and by the header that ``dynpin.toml`` makes. Where these two disagree,
+the history is not believed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynpin.deploy.rotation import Held, History, held, locked_out, safe_at
+from dynpin.deploy.rotation import Held, History, Published, held, locked_out, safe_at
 from dynpin.errors import UnpinnableKey
+from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin, certificates, chain_pins
 from dynpin.report import rfc3339
 
-__all__ = ["Verdict", "chain_of_file", "guard"]
+__all__ = ["Reason", "Verdict", "chain_of_file", "guard"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a chain must not be deployed: the kind of fault, and a sentence."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,56 +32,131 @@ class Verdict:
     """Whether a chain may be deployed, and what to do instead where it may not.
 
     Attributes:
-        ok: whether nobody who holds a policy is locked out.
-        reason: the decision in words.
+        reasons: everything that speaks against it; empty where nothing does.
+        held: what is known of the policies that clients hold, in words.
         advice: what to do, in the order in which to try it.
         locked_out: the policies whose holders would be refused.
-        ready_at: when the chain may be deployed if nothing else changes; None: never, while the present header is sent.
+        ready_at: when the chain may be deployed if nothing else changes, in seconds since the epoch, UTC; None: never,
+            while the present header is sent.
+        warnings: what is not right, and stops nothing.
+        unseen: what could not be looked at.
     """
 
-    ok: bool
-    reason: str
+    reasons: tuple[Reason, ...]
+    held: str
     advice: tuple[str, ...]
     locked_out: tuple[Held, ...]
     ready_at: float | None
+    warnings: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against the chain."""
+        return not self.reasons
+
+    @property
+    def reason(self) -> str:
+        """The first reason; where there is none, what clients hold."""
+        return self.reasons[0].message if self.reasons else self.held
 
 
-def guard(history: History, chain: Sequence[Pin], now: float, *, max_max_age: int | None = None) -> Verdict:
-    """Hold a chain that is to be deployed against every policy that clients may hold.
+def guard(
+    history: History,
+    chain: Sequence[Pin],
+    now: float,
+    *,
+    max_max_age: int | None = None,
+    makes: PublicKeyPins | None = None,
+) -> Verdict:
+    """Hold the pins of a chain that is to be deployed against every policy that clients may hold.
 
     Args:
         history: what the host served until now.
         chain: the pins of the new chain, leaf first.
         now: seconds since the epoch, UTC.
-        max_max_age: the cap of every client, where it is known.
+        max_max_age: the cap on max-age of every client in seconds, where it is known.
+        makes: the header that ``dynpin.toml`` makes now, where there is one. It counts as sent now. Where the last
+            header of the history has pins that it does not make, that header was perhaps never sent: then every header
+            of the history counts as if it had been sent until now.
     """
-    policies = held(history, now, max_max_age=max_max_age)
+    recorded = history.header
+    doubted = makes is not None and recorded is not None and not set(recorded.pins) <= set(makes.pins)
+    if makes is not None and makes != recorded:
+        history = replace(history, events=(*history.events, Published(now, makes)))
+    policies = _as_if_sent_until(now, history, max_max_age) if doubted else held(history, now, max_max_age=max_max_age)
     refused = locked_out(policies, chain)
     ready_at = safe_at(policies, chain, now)
     host = history.host
+    disagreement = (
+        f"the history says that this header was published; dynpin.toml does not make it: {recorded}" if doubted else ""
+    )
+    if refused:
+        target = history.rotation.target if history.rotation else None
+        is_planned = makes is not None and target in chain and target not in makes.pins
+        safe = [pin for pin in policies[-1].header.pins if not locked_out(policies, (pin,))]
+        last = rfc3339(max(policy.until for policy in refused))
+        reasons = [
+            Reason(
+                "clients-locked-out",
+                f"deploying this chain locks out everybody who holds the pins of {host} until {last}: "
+                f"its key {chain[0]} is not among them",
+            )
+        ]
+        if doubted:
+            reasons.insert(0, Reason("history-not-made", disagreement))
+        advice = _advice(safe, ready_at, is_planned=is_planned, is_doubted=doubted)
+        return Verdict(tuple(reasons), "", advice, refused, ready_at)
     if not policies:
-        return Verdict(True, f"no client holds a policy of {host}", (), (), now)
-    if not refused:
-        advice: tuple[str, ...] = ()
-        if any(chain[0] not in policy.header.pins for policy in policies):
-            advice = ("Pin the key of the leaf: this chain passes by its issuer's key alone, which the CA may change.",)
-        return Verdict(True, f"every policy that clients of {host} hold names a key of this chain", advice, (), now)
-    last = max(policy.until for policy in refused)
-    pinned = ", ".join(str(pin) for pin in dict.fromkeys(pin for each in refused for pin in each.header.pins))
-    reason = (
-        f"deploying this chain locks out everybody who holds the pins of {host} until {rfc3339(last)}: "
-        f"its key {chain[0]} is not among them"
-    )
-    advice = (
-        f"Keep serving the present chain. Deploy a key that is pinned: {pinned}",
-        "Renew with the same key: certbot renew --reuse-key; lego renew --reuse-key; acme.sh keeps it (no "
-        "--always-force-new-domain-key). Or have the backup key's CSR signed: certbot certonly --csr backup.csr.pem",
-    )
-    if ready_at is None:
-        wait = "Or rotate to this key: dynpin rotate plan --to NEWCHAIN says which header to send first, and how long."
+        shown = f"no client holds a policy of {host}"
     else:
-        wait = f"Or wait: from {rfc3339(ready_at)} on nobody holds a policy without this key."
-    return Verdict(False, reason, (*advice, wait), refused, ready_at)
+        shown = f"every policy that clients of {host} hold names a key of this chain"
+    notes: list[str] = []
+    if any(chain[0] not in policy.header.pins for policy in policies):
+        notes.append("Pin the key of the leaf: this chain passes by its issuer's key alone, which the CA may change.")
+    warnings = (f"{disagreement}. {_RECORD}",) if doubted else ()
+    return Verdict((), shown, tuple(notes), (), now, warnings)
+
+
+_RECORD = (
+    "Put into dynpin.toml what the rotation plans, and have it sent. Or, where dynpin.toml was changed on purpose, say "
+    "so: dynpin rotate record"
+)
+
+
+def _as_if_sent_until(now: float, history: History, max_max_age: int | None) -> tuple[Held, ...]:
+    events = [event for event in history.events if isinstance(event, Published) and event.at <= now]
+    alone = [held(History(history.host, (event,)), now, max_max_age=max_max_age) for event in events]
+    return tuple(policy for policies in alone for policy in policies)
+
+
+def _advice(safe: Sequence[Pin], ready_at: float | None, *, is_planned: bool, is_doubted: bool) -> tuple[str, ...]:
+    """What to do where clients would be locked out; `safe` are the keys that all of them accept."""
+    if safe:
+        advice = [f"Keep serving the present chain. Deploy a key that is pinned: {', '.join(map(str, safe))}"]
+    else:
+        advice = ["Keep serving the present chain. No key is pinned by everybody: see dynpin rotate status"]
+    if is_doubted:
+        advice.append(_RECORD)
+    if is_planned:
+        advice.append(
+            "The rotation to this key is planned, and dynpin.toml does not name the key: put it into backups, and wait "
+            "until dynpin rotate next says deploy"
+        )
+    advice.append(
+        "Renew with the same key: certbot renew --reuse-key; lego renew --reuse-key; acme.sh keeps it (no "
+        "--always-force-new-domain-key). Or have the backup key's CSR signed: certbot certonly --csr backup.csr.pem"
+    )
+    if ready_at is not None:
+        advice.append(f"Or wait: from {rfc3339(ready_at)} on nobody holds a policy without this key.")
+    elif not is_planned:
+        advice.append(
+            "Or rotate to this key: dynpin rotate plan --to NEWCHAIN says which header to send first, and how long."
+        )
+    return tuple(advice)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def chain_of_file(path: Path) -> tuple[Pin, ...]:

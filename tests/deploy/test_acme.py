@@ -1,68 +1,161 @@
-"""The deploy hooks of ACME clients, run by a shell with what each client puts into its environment."""
+"""The deploy hooks of ACME clients: run by certbot and lego themselves, and by a shell as acme.sh runs them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dynpin import Pin
 from dynpin.deploy.acme import ACME_CLIENTS
+from tests.deploy.acme_server import ACME, Certbot, Lego, acme_server, lacking
 from tests.deploy.commands import dynpin
-from tests.deploy.servers import Site, make_site
-from tests.deploy.test_rotation import HOST, NEW, header
+from tests.deploy.guard_certificates import Shop, new_key
 
-ROOT = Path(__file__).parents[2]
+OTHER = "api.acme.test"
 
-
-def environment(client: str, renewed: Site, folder: Path) -> dict[str, str]:
-    """What the client tells its hook, with its own names for the files."""
-    lineage = folder / "live"
-    lineage.mkdir(exist_ok=True)
-    (lineage / "fullchain.pem").write_bytes(renewed.chain.read_bytes())
-    (lineage / "privkey.pem").write_bytes(renewed.key.read_bytes())
-    names = {
-        "certbot": {"RENEWED_LINEAGE": str(lineage)},
-        "lego": {"LEGO_CERT_PATH": str(renewed.chain), "LEGO_CERT_KEY_PATH": str(renewed.key)},
-        "acme.sh": {"CERT_FULLCHAIN_PATH": str(renewed.chain), "CERT_KEY_PATH": str(renewed.key)},
-    }
-    return {**names[client], "PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+no_certbot = lacking("pebble", "certbot")
+no_lego = lacking("pebble", "lego")
 
 
-@pytest.mark.parametrize("client", ACME_CLIENTS)
-def test_the_hook_installs_a_pinned_key_and_no_other(client: str, tmp_path: Path) -> None:
-    folder = tmp_path / "with space"
-    installed = folder / "tls"
-    installed.mkdir(parents=True)
-    pinned, foreign = make_site(folder / "pinned", HOST), make_site(folder / "foreign", HOST)
-    history = folder / "history.json"
-    started = ("--host", HOST, "--header", str(header(Pin.from_file(pinned.chain), NEW)), "--chain", str(pinned.chain))
-    assert dynpin("rotate", "record", *started, "--history", str(history)).exit_code == 0
-    # The command as it is installed, under its own name.
-    command = folder / "dynpin"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "from dynpin.cli import main; main()" "$@"\n')
-    command.chmod(0o755)
-    hook = folder / "hook.sh"
-    options = ("--history", str(history), "--install", str(installed), "--reload", "echo reloaded")
-    hook.write_text(dynpin("guard", "--hook", client, *options).stdout)
-
-    def run(renewed: Site) -> subprocess.CompletedProcess[str]:
-        told = environment(client, renewed, folder)
-        return subprocess.run(["sh", str(hook)], capture_output=True, text=True, check=False, timeout=300, env=told)
-
-    stopped = run(foreign)
-    assert (stopped.returncode, "reloaded" in stopped.stdout, "STOP" in stopped.stdout) == (1, False, True)
-    assert list(installed.iterdir()) == []
-    passed = run(pinned)
-    assert (passed.returncode, passed.stdout.splitlines()[-1]) == (0, "reloaded"), passed.stderr
-    assert (installed / "fullchain.pem").read_bytes() == pinned.chain.read_bytes()
-    assert (installed / "privkey.pem").stat().st_mode & 0o777 == 0o600
+@pytest.fixture
+def acme(tmp_path: Path) -> Iterator[ACME]:
+    with acme_server(tmp_path / "pebble") as server:
+        yield server
 
 
-def test_another_client_is_refused() -> None:
-    result = dynpin("guard", "--hook", "dehydrated")
-    assert (result.exit_code, "certbot, lego, acme.sh" in result.stderr) == (2, True)
-    assert dynpin("guard").exit_code == 2
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "with space")
+
+
+def hook(client: str, shop: Shop, folder: Path) -> Path:
+    """The hook of a client as a file. lego splits its option at spaces, so none is in the path."""
+    options = ("--inventory", str(shop.inventory), "--history", str(shop.folder / "history.json"))
+    reload = f"echo reload >> '{shop.folder}/reloads'"
+    made = dynpin("guard", "--hook", client, *options, "--install", str(shop.tls), "--reload", reload)
+    assert made.exit_code == 0, made.output
+    file = folder / f"{client}-hook"
+    file.write_text(made.stdout)
+    file.chmod(0o755)
+    return file
+
+
+def begin_with(shop: Shop, chain: Path, key: Path) -> None:
+    """Have the site show what an ACME client has issued first."""
+    shutil.copyfile(chain, shop.tls / "fullchain.pem")
+    shutil.copyfile(key, shop.tls / "privkey.pem")
+
+
+def installed(shop: Shop) -> tuple[bytes, bytes]:
+    return (shop.tls / "fullchain.pem").read_bytes(), (shop.tls / "privkey.pem").read_bytes()
+
+
+def reloads(shop: Shop) -> int:
+    file = shop.folder / "reloads"
+    return file.read_text().count("reload") if file.exists() else 0
+
+
+@pytest.mark.skipif(no_certbot is not None, reason=str(no_certbot))
+def test_certbot_renews_two_sites(acme: ACME, shop: Shop, tmp_path: Path) -> None:
+    certbot = Certbot(acme, tmp_path / "certbot")
+    lineage, other = certbot.issue(Shop.HOST), certbot.issue(OTHER)
+    begin_with(shop, lineage / "fullchain.pem", lineage / "privkey.pem")
+    script, first = str(hook("certbot", shop, tmp_path)), installed(shop)
+
+    renewed = certbot.renew("--reuse-key", "--deploy-hook", script)
+    assert renewed.returncode == 0, renewed.stderr
+    second = ((lineage / "fullchain.pem").read_bytes(), (lineage / "privkey.pem").read_bytes())
+    assert installed(shop) == second
+    assert (second[0] != first[0], second[1] == first[1], reloads(shop)) == (True, True, 1)
+    assert (shop.tls / "privkey.pem").stat().st_mode & 0o777 == 0o600
+    assert f"is for {OTHER}, and this site is {Shop.HOST}" in renewed.stderr
+
+    # With a new key nothing is installed, and certbot passes on what the hook said.
+    stopped = certbot.renew("--no-reuse-key", "--deploy-hook", script)
+    assert Pin.from_file(lineage / "fullchain.pem") != Pin.from_file(shop.tls / "fullchain.pem")
+    assert (installed(shop), reloads(shop)) == (second, 1)
+    assert stopped.stderr.count("reported error code 1") == 1, stopped.stderr
+    assert "STOP: deploying this chain locks out everybody" in stopped.stdout + stopped.stderr
+    assert (other / "fullchain.pem").read_bytes() not in installed(shop)
+
+
+@pytest.mark.skipif(no_lego is not None, reason=str(no_lego))
+def test_lego_renews_two_sites(acme: ACME, shop: Shop, tmp_path: Path) -> None:
+    lego = Lego(acme, tmp_path / "lego")
+    chain, key = lego.issue(Shop.HOST)
+    lego.issue(OTHER)
+    begin_with(shop, chain, key)
+    script = str(hook("lego", shop, tmp_path))
+    again = ("renew", "--days", "100000", "--no-random-sleep", "--renew-hook", script)
+
+    renewed = lego.run(Shop.HOST, *again, "--reuse-key")
+    assert renewed.returncode == 0, renewed.stderr
+    second = (chain.read_bytes(), key.read_bytes())
+    assert (installed(shop), reloads(shop)) == (second, 1)
+    skipped = lego.run(OTHER, *again, "--reuse-key")
+    assert (skipped.returncode, f"is for {OTHER}" in skipped.stdout) == (0, True), skipped.stderr
+    stopped = lego.run(Shop.HOST, *again)
+    assert (stopped.returncode, "STOP: deploying" in stopped.stdout) == (1, True), stopped.stderr
+    assert (installed(shop), reloads(shop)) == (second, 1)
+
+
+# What each client tells its hook, by its own names.
+TOLD = {
+    "certbot": lambda chain: {"RENEWED_LINEAGE": str(chain.parent)},
+    "lego": lambda chain: {"LEGO_CERT_PATH": str(chain), "LEGO_CERT_KEY_PATH": str(chain.with_name("privkey.pem"))},
+    "lego 5": lambda chain: {
+        "LEGO_HOOK_CERT_PATH": str(chain),
+        "LEGO_HOOK_CERT_KEY_PATH": str(chain.with_name("privkey.pem")),
+    },
+    "acme.sh": lambda chain: {
+        "CERT_PATH": str(chain.with_name("shop.acme.test.cer")),
+        "CERT_KEY_PATH": str(chain.with_name("privkey.pem")),
+        "CA_CERT_PATH": str(chain.with_name("ca.cer")),
+        "CERT_FULLCHAIN_PATH": str(chain),
+        "Le_Domain": "shop.acme.test",
+    },
+}
+
+
+@pytest.mark.parametrize("client", TOLD)
+def test_the_hook_installs_a_pinned_key_of_this_site_and_no_other(client: str, shop: Shop, tmp_path: Path) -> None:
+    script, good = hook(client.partition(" ")[0], shop, tmp_path), installed(shop)
+
+    def run(chain: Path) -> subprocess.CompletedProcess[str]:
+        """As acme.sh does: in the folder of the certificate, where a folder is called as our package is."""
+        (chain.parent / "dynpin").mkdir(exist_ok=True)
+        (chain.parent / "dynpin" / "__init__.py").write_text("raise SystemExit('a stranger')")
+        told = [f"{name}={value}" for name, value in TOLD[client](chain).items()]
+        command = ["env", "-i", "PATH=/usr/bin:/bin", *told, "/bin/sh", "-c", 'cd "$0" && eval "$1"']
+        called = [*command, str(chain.parent), str(script)]
+        return subprocess.run(called, capture_output=True, text=True, check=False, timeout=300)
+
+    key = new_key()
+    stopped = run(shop.renewed(shop.authority.chain(key, Shop.HOST), key))
+    assert (stopped.returncode, "STOP" in stopped.stdout, installed(shop)) == (1, True, good), stopped.stderr
+    skipped = run(shop.renewed(shop.authority.chain(key, OTHER), key))
+    assert (skipped.returncode, skipped.stdout, installed(shop)) == (0, "", good), skipped.stderr
+    assert skipped.stderr.count("\n") == 1
+    chain = shop.renewed(shop.authority.chain(shop.key, Shop.HOST))
+    passed = run(chain)
+    assert (passed.returncode, reloads(shop)) == (0, 1), passed.stderr
+    assert installed(shop) == (chain.read_bytes(), chain.with_name("privkey.pem").read_bytes())
+
+
+def test_a_hook_names_everything_by_its_whole_path(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop.folder)
+    script = dynpin("guard", "--hook", "lego", "--install", "tls").stdout
+    for path in (shop.inventory, shop.folder / "dynpin-history.json", shop.tls):
+        assert f"'{path}'" in script
+    assert os.path.isabs(script.splitlines()[-1].split()[1])  # noqa: PTH117 - what the shell is to run
+
+
+@pytest.mark.parametrize(("client", "said"), [("dehydrated", ", ".join(ACME_CLIENTS)), ("caddy", "with a plugin")])
+def test_another_client_is_refused(client: str, said: str) -> None:
+    result = dynpin("guard", "--hook", client)
+    assert (result.exit_code, said in result.stderr) == (2, True)

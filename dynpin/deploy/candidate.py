@@ -1,0 +1,192 @@
+"""A chain that is to be deployed, held against its site: certificate and private key first, then the pins."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography import x509
+
+from dynpin.deploy.guard import Reason, Verdict, guard
+from dynpin.deploy.rotation import History
+from dynpin.errors import PolicyError
+from dynpin.header import PublicKeyPins
+from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain
+
+__all__ = ["Candidate", "examine", "key_fault", "made_now"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chain that is to be deployed.
+
+    Attributes:
+        path: its file.
+        data: what was read from it, once.
+        chain: the certificates in it.
+        key: the file of its private key, or None.
+    """
+
+    path: Path
+    data: bytes
+    chain: Chain
+    key: Path | None
+
+    @classmethod
+    def read(cls, path: Path, key: Path | None = None) -> Candidate:
+        """Read the chain. Its key is the one that is named, else privkey.pem where that is beside fullchain.pem.
+
+        Raises:
+            PolicyError: where there is no certificate in the file, or its key cannot be pinned.
+            OSError: where the file cannot be read.
+        """
+        data = path.read_bytes()
+        chain = read_chain(data, str(path))
+        if not chain.certificates:
+            raise PolicyError(
+                f"{path}: there is a key in it, and no certificate: name the chain that is to be deployed, leaf first"
+            )
+        beside = path.with_name("privkey.pem")
+        if key is None and path.name == "fullchain.pem" and beside.exists():
+            key = beside
+        return cls(path, data, chain, key)
+
+    def is_of_another_site(self, hosts: Sequence[str]) -> bool:
+        """Whether the certificate is for none of these hosts, nor for a name below one of their wildcards."""
+        names = self.chain.names or ()
+        return not any(covers(names, host) for host in hosts) and not any(covers(hosts, name) for name in names)
+
+
+def examine(
+    candidate: Candidate,
+    history: History,
+    now: float,
+    *,
+    hosts: Sequence[str] = (),
+    built: Built | None = None,
+    makes: PublicKeyPins | None = None,
+    max_max_age: int | None = None,
+) -> Verdict:
+    """All that speaks against a chain: names, dates, order and issuer of its certificates, its key, and the pins.
+
+    Args:
+        candidate: the chain.
+        history: what the site sent until now.
+        now: seconds since the epoch, UTC.
+        hosts: the names that the site answers; empty where they are unknown.
+        built: what the inventory of the site makes, where there is one.
+        makes: its header, where it is to be held against the history; see :func:`~dynpin.deploy.guard.guard`.
+        max_max_age: the cap on max-age of every client in seconds, where it is known.
+
+    Raises:
+        OSError: where a file cannot be read.
+    """
+    pins = [pin for pin in candidate.chain.pins if pin is not None]
+    verdict = guard(history, pins, now, max_max_age=max_max_age, makes=makes)
+    reasons, warnings = _certificate_faults(candidate.chain, hosts, () if built is None else built.chains, now)
+    unseen: list[str] = []
+    if not hosts:
+        unseen.append("whether the certificate is for the right hosts: name the site's dynpin.toml with --inventory")
+    if candidate.key is None:
+        unseen.append("whether its private key belongs to it: name it with --key")
+    elif (fault := key_fault(candidate.path, candidate.key)) is not None:
+        reasons.append(fault)
+    if verdict.ok and not reasons and built is not None:
+        warnings += _unmade_with(built.inventory, candidate.data, now)
+    return replace(
+        verdict,
+        reasons=(*reasons, *verdict.reasons),
+        warnings=(*warnings, *verdict.warnings),
+        unseen=tuple(unseen),
+        ready_at=None if reasons else verdict.ready_at,
+    )
+
+
+def _certificate_faults(
+    chain: Chain, hosts: Sequence[str], present: Sequence[Chain], now: float
+) -> tuple[list[Reason], list[str]]:
+    """What is wrong with the certificates of a chain that is to replace a present one: reasons and warnings."""
+    found = dict.fromkeys(chain_faults(chain, now=now, beside=present))
+    # It must be for every host of the chain in whose place it comes, and for those that no other chain is for.
+    replaced = _replaced(chain, present)
+    others = [each for each in present if each is not replaced]
+    needed = [
+        host
+        for host in hosts
+        if (replaced is not None and covers(replaced.names or (), host))
+        or not any(covers(each.names or (), host) for each in others)
+    ]
+    found |= dict.fromkeys(chain_faults(chain, needed, now=now))
+    return (
+        [Reason(fault.code, fault.message) for fault in found if fault.refused],
+        [fault.message for fault in found if not fault.refused],
+    )
+
+
+def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:
+    """The present chain that shares the key, else the most names, with the new one."""
+    names = set(chain.names or ())
+    return max(
+        present,
+        key=lambda each: (each.pins[0] == chain.pins[0], len(names & set(each.names or ()))),
+        default=None,
+    )
+
+
+def key_fault(chain: Path, key: Path) -> Reason | None:
+    """Why a server cannot use these two files, PEM, as certificate and private key; None where it can.
+
+    OpenSSL says so, as it says it to the server.
+
+    Raises:
+        OSError: where a file cannot be read.
+    """
+    if b"ENCRYPTED" in key.read_bytes():
+        return Reason(
+            "private-key-encrypted",
+            f"{key} is encrypted: a server cannot read it without a person, and whether it belongs to {chain} is not "
+            f"seen. Take the passphrase off: openssl pkey -in {key} -out FILE",
+        )
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=b"")
+    except ssl.SSLError as error:
+        said = (error.reason or "no reason").replace("_", " ").lower()
+        if said in ("key values mismatch", "key type mismatch"):
+            return Reason(
+                "private-key-of-another-certificate",
+                f"{key} is not the private key of the certificate in {chain} (OpenSSL: {said}). Take both from the "
+                "same folder of the ACME client",
+            )
+        return Reason(
+            "private-key-unusable",
+            f"OpenSSL cannot use {chain} and {key} as a certificate and its private key ({said}). Both must be PEM, "
+            "the server's own certificate first",
+        )
+    return None
+
+
+def made_now(inventory: Inventory, now: float) -> Built:
+    """What an inventory makes at `now`, also where the present certificate has expired: a new one is what ends that.
+
+    Raises:
+        PolicyError: where it makes no header for another reason.
+    """
+    leaves = [chain.certificates[0] for chain in inventory.read_chains() if chain.certificates]
+    ends = [x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp() for leaf in leaves]
+    return inventory.build(min([now, *ends]))
+
+
+def _unmade_with(inventory: Inventory, chain: bytes, now: float) -> list[str]:
+    """Why an inventory makes no header any more once this chain, PEM or DER, is deployed.
+
+    Nothing is said where it names several chains, and which of them is replaced is not known.
+    """
+    if len(inventory.keys) != 1:
+        return []
+    try:
+        replace(inventory, keys=(chain,)).build(now)
+    except PolicyError as error:
+        return [f"once this chain is deployed, no header is sent until dynpin.toml is changed: {error}"]
+    return []

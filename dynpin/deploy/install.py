@@ -1,0 +1,260 @@
+"""A certificate and its key where the server reads them: both new, or both as they were.
+
+Where the folder is one that dynpin made, it is a symbolic link to a folder with the two files, and the link is replaced
+in one step: a server that starts at any moment finds a pair. A plain folder has no such step. There the files are
+replaced one after the other, and a failure puts back what was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from types import ModuleType
+
+from dynpin.deploy.candidate import key_fault
+from dynpin.errors import DynpinError
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["CHAIN", "KEY", "InstallError", "install", "needs_reload", "reload"]
+
+CHAIN, KEY = "fullchain.pem", "privkey.pem"
+_MODES = {CHAIN: 0o644, KEY: 0o600}
+# Stands in the folder from before the pair is there until the server has loaded it.
+_PENDING = ".reload-pending"
+# cron's PATH leads to no folder of a system's administrator, where nginx and caddy are.
+_ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class InstallError(DynpinError):
+    """The pair was not installed, and what was there is still there; the message says why."""
+
+
+def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
+    """Put a certificate chain and its private key, PEM, into a folder as fullchain.pem and privkey.pem.
+
+    Owner and group are those of the present files; the key's mode is 0600. All is on the disk when this returns.
+
+    Args:
+        chain: the chain, leaf first.
+        key: the private key of the leaf.
+        folder: where the server reads them. If there is none, it becomes a symbolic link to a folder beside it.
+        reloads: whether the server has yet to load the pair: :func:`needs_reload` tells so until :func:`reload`.
+
+    Returns:
+        Whether anything was changed: False where this very pair is there already.
+
+    Raises:
+        InstallError: where nothing was installed.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a link in it is not followed
+    pair = {CHAIN: chain, KEY: key}
+    try:
+        with _locked(folder.parent):
+            if _present(folder) == pair and (folder / KEY).stat().st_mode & 0o077 == 0:
+                return False
+            if _is_ours(folder) or not os.path.lexists(folder):
+                _switch(folder, pair, reloads=reloads)
+            else:
+                _replace(folder, pair, reloads=reloads)
+    except OSError as error:
+        where = error.filename2 or error.filename or folder
+        raise InstallError(f"nothing is installed in {folder}: {where}: {error.strerror or error}") from None
+    return True
+
+
+def needs_reload(folder: Path) -> bool:
+    """Whether a pair was installed here that the server has not been made to load."""
+    return (folder / _PENDING).exists()
+
+
+def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
+    """Run the shell command by which the server loads what is in the folder. None if it went well, else what failed.
+
+    The command finds the programs of an administrator (/usr/sbin) whatever PATH is. It is ended after `seconds`.
+    """
+    search = os.environ.get("PATH", "")
+    environment = {**os.environ, "PATH": f"{search}:{_ADMIN_PATH}" if search else _ADMIN_PATH}
+    # A file and no pipe: what the command leaves running would keep a pipe open, and this waiting.
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(  # noqa: S603 - the operator's own command
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(seconds)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            return f"it did not end within {seconds:g} seconds"
+        if code:
+            output.seek(0)
+            said = output.read(4096).decode("utf-8", "replace").strip()
+            return f"exit code {code}" + (f": {said}" if said else "")
+    (folder / _PENDING).unlink(missing_ok=True)
+    return None
+
+
+def _present(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in _MODES if (folder / name).exists()}
+
+
+@contextlib.contextmanager
+def _locked(parent: Path) -> Generator[None]:
+    """One process at a time installs below this folder. The lock ends with the process, and leaves no file."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+# -- a link -----------------------------------------------------------------------------------------------------------
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}-dynpin-"
+
+
+def _is_ours(folder: Path) -> bool:
+    if not folder.is_symlink():
+        return False
+    target = folder.readlink()
+    return target == Path(target.name) and target.name.startswith(_prefix(folder))
+
+
+def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
+    """Write both into a new folder, and replace the link in one step."""
+    before = folder.resolve() if folder.is_dir() else None
+    if before is not None:
+        others = sorted({each.name for each in before.iterdir()} - {*_MODES, _PENDING})
+        if others:
+            raise InstallError(
+                f"nothing is installed in {folder}: it is a link that dynpin replaces, and {', '.join(others)} would "
+                f"be left behind. Move what is not {CHAIN} or {KEY} elsewhere"
+            )
+    made = Path(tempfile.mkdtemp(prefix=_prefix(folder), dir=folder.parent))
+    try:
+        for name, data in pair.items():
+            _write(made / name, data, name, folder)
+        made.chmod(0o755 if before is None else before.stat().st_mode & 0o777)
+        _own(made, before)
+        _check(made / CHAIN, made / KEY, folder)
+        if reloads:
+            (made / _PENDING).touch()
+        _sync(made)
+        link = made.with_name(f"{made.name}.link")
+        link.symlink_to(made.name)
+        try:
+            link.replace(folder)
+        except BaseException:
+            link.unlink(missing_ok=True)
+            raise
+    except BaseException:
+        shutil.rmtree(made)
+        raise
+    _sync(folder.parent)
+    # The one before is kept, for a person who wants to go back.
+    pattern = re.compile(re.escape(_prefix(folder)) + "[a-z0-9_]{8}")
+    for each in folder.parent.iterdir():
+        if pattern.fullmatch(each.name) and each not in (made, before and folder.parent / before.name):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+# -- a plain folder ---------------------------------------------------------------------------------------------------
+
+
+def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
+    """Write both aside, and rename them: the key first. Whatever is raised puts back what was there."""
+    present = _present(folder)
+    aside = Path(tempfile.mkdtemp(prefix=".dynpin-", dir=folder))
+    pending = folder / _PENDING
+    was_pending = pending.exists()
+    done: list[str] = []
+    try:
+        for name, data in pair.items():
+            _write(aside / name, data, name, folder)
+            if name in present:
+                _write(aside / f"{name}.before", present[name], name, folder)
+        _check(aside / CHAIN, aside / KEY, folder)
+        if reloads:
+            pending.touch()
+        try:
+            for name in (KEY, CHAIN):
+                # First the note, then the deed: a signal's exception may come between them.
+                done.append(name)
+                (aside / name).replace(folder / name)
+            _sync(folder)
+        except BaseException:
+            for name in done:
+                if name in present:
+                    (aside / f"{name}.before").replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
+            if not was_pending:
+                pending.unlink(missing_ok=True)
+            _sync(folder)
+            raise
+    finally:
+        shutil.rmtree(aside)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def _write(path: Path, data: bytes, name: str, folder: Path) -> None:
+    """Write a file that did not exist, with the mode of its kind and the owner of the present one, to the disk."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        path.chmod(_MODES[name])
+        _own(path, folder / name)
+        os.fsync(file.fileno())
+
+
+def _own(path: Path, like: Path | None) -> None:
+    """Give a file to the owner and group of another one, as far as this user may."""
+    if like is None or not like.exists() or not hasattr(os, "chown"):
+        return
+    wanted = like.stat()
+    with contextlib.suppress(PermissionError):
+        os.chown(path, wanted.st_uid, wanted.st_gid)
+
+
+def _check(chain: Path, key: Path, folder: Path) -> None:
+    fault = key_fault(chain, key)
+    if fault is not None:
+        raise InstallError(f"nothing is installed in {folder}: {fault.message}")
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk. Windows has no such call."""
+    if fcntl is None:
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
