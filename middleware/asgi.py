@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from dynpin.errors import PolicyError
 
+from .behind_proxy import BehindProxy
 from .policy import Policy, PolicyOptions, PolicySource, given_policies
 
 __all__ = ["PublicKeyPinsMiddleware"]
@@ -20,6 +21,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FORWARDED = (b"x-forwarded-proto", b"forwarded")
+_FIX = "Have the server trust the proxy: uvicorn --proxy-headers --forwarded-allow-ips=ADDRESS, and likewise elsewhere"
 
 
 class PublicKeyPinsMiddleware:
@@ -52,6 +56,7 @@ class PublicKeyPinsMiddleware:
     ) -> None:
         self.app = app
         self.policies: tuple[Policy, ...] = ()
+        self._proxy = BehindProxy()
         try:
             self.policies = given_policies(policy, report_only, options)
         except PolicyError as error:
@@ -62,6 +67,9 @@ class PublicKeyPinsMiddleware:
         """Serve one ASGI scope."""
         # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
         if scope["type"] != "http" or scope.get("scheme") != "https":
+            if scope["type"] == "http":
+                fields = b" ".join(value for name, value in scope.get("headers", ()) if name in _FORWARDED)
+                self._proxy.see(fields.decode("latin-1"), _FIX)
             await self.app(scope, receive, send)
             return
         policies = self.policies

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
+from .behind_proxy import BehindProxy
 from .policy import PolicyOptions, PolicySource, given_policies
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 __all__ = ["PublicKeyPinsWSGIMiddleware"]
+
+# Django's SECURE_PROXY_SSL_HEADER is seen by Django alone: wsgi.url_scheme stays http.
+_FIX = (
+    "Have the server set wsgi.url_scheme: gunicorn --forwarded-allow-ips=ADDRESS, waitress --trusted-proxy=ADDRESS, or "
+    "werkzeug's ProxyFix around this middleware. Django's SECURE_PROXY_SSL_HEADER alone is not enough"
+)
 
 
 class PublicKeyPinsWSGIMiddleware:
@@ -43,11 +50,14 @@ class PublicKeyPinsWSGIMiddleware:
     ) -> None:
         self.app = app
         self.policies = given_policies(policy, report_only, options)
+        self._proxy = BehindProxy()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
         if environ.get("wsgi.url_scheme") != "https":
+            forwarded = f"{environ.get('HTTP_X_FORWARDED_PROTO', '')} {environ.get('HTTP_FORWARDED', '')}"
+            self._proxy.see(forwarded, _FIX)
             return self.app(environ, start_response)
 
         def start_with_pins(

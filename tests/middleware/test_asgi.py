@@ -173,6 +173,18 @@ def test_plain_http_carries_nothing(module_site: Site, connect: Connect) -> None
     assert not [name for name in response.headers if name.startswith("public-key")]
 
 
+def test_a_proxy_that_is_not_trusted_is_told_once(
+    module_site: Site, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(serving_asgi, PublicKeyPinsMiddleware(application(module_site), **module_site.options), None)
+    # uvicorn believes X-Forwarded-Proto from 127.0.0.1, and never Forwarded.
+    for fields in ({}, {"X-Forwarded-Proto": "http"}, {"Forwarded": "proto=https"}, {"Forwarded": "proto=https"}):
+        assert ENFORCE not in client.get("/", headers=fields).headers
+    [said] = [record.getMessage() for record in caplog.records if record.name == "dynpin.middleware"]
+    assert "for plain http" in said
+    assert "uvicorn --proxy-headers" in said
+
+
 def test_the_scheme_is_what_a_trusted_proxy_says(module_site: Site, connect: Connect) -> None:
     # uvicorn believes X-Forwarded-Proto from 127.0.0.1 by default; the middleware believes uvicorn.
     app = PublicKeyPinsMiddleware(application(module_site), **both(module_site))

@@ -115,6 +115,17 @@ def test_plain_http_carries_nothing(module_site: Site, connect: Connect) -> None
     assert not [name for name in response.headers if name.startswith("public-key")]
 
 
+def test_a_proxy_that_is_not_trusted_is_told_once(
+    module_site: Site, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(serving_wsgi, PublicKeyPinsWSGIMiddleware(application(module_site), **module_site.options), None)
+    for fields in ({}, {"X-Forwarded-Proto": "http"}, {"X-Forwarded-Proto": "https"}, {"Forwarded": "proto=https"}):
+        assert ENFORCE not in client.get("/", headers=fields).headers
+    [said] = [record.getMessage() for record in caplog.records if record.name == "dynpin.middleware"]
+    assert "for plain http" in said
+    assert "ProxyFix" in said
+
+
 def test_the_scheme_is_what_a_trusted_proxy_says(module_site: Site, connect: Connect) -> None:
     app = ProxyFix(PublicKeyPinsWSGIMiddleware(application(module_site), **both(module_site)))
     client = connect(serving_wsgi, app, None)
