@@ -89,10 +89,12 @@ def export(
 ) -> None:
     """Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool.
 
-    With --watch the lines follow dynpin.toml, its key files and its ramp, for a server that runs no app of yours.
+    With --watch the lines follow dynpin.toml, its key files and its ramp:
+    for a server that runs no app of yours.
 
-    Examples: dynpin export nginx tls/fullchain.pem backup.pub.pem;
-    dynpin export nginx --watch /etc/nginx/pins.conf --reload "nginx -s reload"
+    Examples:
+    dynpin export nginx tls/fullchain.pem backup.pub.pem
+    dynpin export nginx --watch pins.conf --reload "nginx -s reload"
     """
     if form not in FORMATS:
         fail(f"{form} is no format; there are {', '.join(FORMATS)}")

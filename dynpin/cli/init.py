@@ -71,10 +71,12 @@ def init(
 ) -> None:
     """Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both.
 
-    Nothing is overwritten, and what fails leaves the folder as it was. Exit code 1 where the site cannot be pinned as
-    it is.
+    Nothing is overwritten, and what fails leaves the folder as it was.
+    Exit code 1 where the site cannot be pinned as it is.
 
-    Examples: dynpin init www.example.com; dynpin init /etc/letsencrypt/live/www.example.com/fullchain.pem
+    Examples:
+    dynpin init www.example.com
+    dynpin init tls/fullchain.pem --out pins
     """
     is_file = Path(site).is_file()
     if keys is not None and is_file:

@@ -99,7 +99,7 @@ def list_keys(
     deployed: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[DEPLOYED]...",
+            metavar="DEPLOYED",
             help="What is deployed: certificate chains or keys. Without any, the files that the inventory names.",
             show_default=False,
         ),

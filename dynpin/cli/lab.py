@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dynpin.cli import proxy
+from dynpin.cli import lab_ca, proxy
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.printing import say
 
@@ -122,6 +122,7 @@ def report(
 
 
 app.command(name="proxy")(proxy.proxy)
+app.command(name="ca")(lab_ca.ca)
 
 
 # -- playing -----------------------------------------------------------------------------------------------------------

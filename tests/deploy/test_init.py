@@ -85,6 +85,15 @@ def test_a_backup_key_is_of_the_deployed_type_and_json_tells_all(tmp_path: Path)
     assert json.loads(kept.stdout)["backup"]["type"] == "ec-p384"
 
 
+@pytest.mark.parametrize(
+    "verb", [("init",), ("export",), ("keys", "new"), ("keys", "list"), ("lab", "ca")], ids=" ".join
+)
+def test_the_help_has_an_example(verb: tuple[str, ...]) -> None:
+    shown = dynpin(*verb, "--help").stdout
+    assert re.search(rf"Examples?:\s+dynpin {' '.join(verb)} ", shown)
+    assert "--now" not in shown
+
+
 # -- a live host -------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,50 @@
+"""`dynpin lab ca`: a CA and a certificate to practise with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail, in_words
+from dynpin.cli.printing import say
+from dynpin.deploy.keys import new_files
+from dynpin.errors import InvalidHost
+from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.lab.certificates import Authority, KeyPair
+
+__all__ = ["ca"]
+
+
+def ca(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to; it is made.")],
+    host: Annotated[str, typer.Argument(metavar="HOST", help="The name that the certificate is for.")],
+) -> None:
+    """Make a CA and a certificate of it for HOST, to practise with: ca.pem, fullchain.pem, privkey.pem.
+
+    The CA's own key is not kept: nobody can misuse it, and it signs nothing more.
+
+    Example: dynpin lab ca tls localhost
+    """
+    try:
+        name = canonical_host(host)
+    except InvalidHost as error:
+        fail(str(error))
+    if is_ip_literal(name):
+        fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
+    root = Authority("dynpin practice CA")
+    certificate = root.intermediate("dynpin practice CA 2").issue(name, KeyPair(f"{name} key", name))
+    files = {
+        folder / "ca.pem": (root.pem, 0o644),
+        folder / "fullchain.pem": (certificate.pem, 0o644),
+        folder / "privkey.pem": (certificate.key.private_pem, 0o600),
+    }
+    told = ("the root: what a client trusts", f"the chain that {name} shows", "its private key")
+    try:
+        with new_files(files):
+            pass
+    except OSError as error:
+        fail(in_words(error))
+    for file, what in zip(files, told, strict=True):
+        say(f"{file!s:<24}  {what}")
