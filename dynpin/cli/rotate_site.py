@@ -65,7 +65,7 @@ class Described(NamedTuple):
 
 
 def described(inventory: Path | None, history: Path) -> Described | None:
-    """The inventory that is named, or stands beside the history; None where there is none. A faulty one ends the command."""
+    """The inventory that is named, or stands beside the history; None where there is none."""
     try:
         return _described(inventory, history)
     except PolicyError as error:

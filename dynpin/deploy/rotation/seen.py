@@ -111,14 +111,15 @@ def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, 
 def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing]:
     record = "If that is what every node sends and shows, record it: dynpin rotate "
     record += "next --done where it is the next step, else dynpin rotate record" if history.rotation else "record"
+    back = "Name the key that it lacks again: a roll-back needs it until dynpin rotate next says to retire it"
     refused = [policies for chain in sight.chains if (policies := locked_out(held(history, now), chain))]
     if refused:
         yield _locks_out(sight, [policy.until for policies in refused for policy in policies])
     header, sent = history.header, sight.header
     if _terms(header) != _terms(sent):
-        yield Missing(
-            sight.place, f"the header is not the one that the history has as sent: {_by(header, sent)}", record
-        )
+        what = f"the header is not the one that the history has as sent: {_by(header, sent)}"
+        is_early = sent is not None and not _needed_for_now(history, now) <= set(sent.pins)
+        yield Missing(sight.place, what, back if is_early else record)
     chain = history.chain
     if not chain or not sight.chains:
         return
@@ -131,6 +132,15 @@ def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing
     elif named.intersection(chain) - set(shown):
         lost = ", ".join(map(str, named.intersection(chain) - set(shown)))
         yield Missing(sight.place, f"the chain lacks {lost}, which the history has in it and the header names", record)
+
+
+def _needed_for_now(history: History, now: float) -> set[Pin]:
+    """The pins of the header sent now whose keys are or were deployed, until they may be retired."""
+    step = status(history, now).step
+    if history.header is None or step is None or (step.name == "retire" and step.at <= now):
+        return set()
+    shown = {pin for event in history.events if isinstance(event, Deployed) for pin in event.chain}
+    return shown.intersection(history.header.pins)
 
 
 def _terms(header: PublicKeyPins | None) -> tuple[object, ...]:
@@ -177,8 +187,8 @@ def _missing(
             yield _lacks(sight, step, pin, _role(pin, history))
     for pin in gone:
         if pin in header.pins:
-            where = "from the header" if sight.is_live else "keys and backups of this file"
-            yield Missing(sight.place, f"the header still names {pin}, the old key", f"Take it out of {where}")
+            advice = "Make this node follow dynpin.toml" if sight.is_live else "Take it out of keys and backups here"
+            yield Missing(sight.place, f"the header still names {pin}, the old key", advice)
     chains = [chain for chain in sight.chains if chain]
     target = rotation.target
     if step.name in ("deploy", "retire") and not any(target in chain for chain in chains):
