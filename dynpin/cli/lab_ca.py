@@ -21,9 +21,10 @@ def ca(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to; it is made.")],
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name that the certificate is for.")],
 ) -> None:
-    """Make a CA and a certificate of it for HOST, to practise with: ca.pem, fullchain.pem, privkey.pem.
+    """Make a CA and a certificate of it for HOST, to practise with.
 
-    The CA's own key is not kept: nobody can misuse it, and it signs nothing more.
+    ca.pem is what a client trusts, and ca.key.pem signs the CSRs of backup keys.
+    It is for practice alone: who has that key can be any host to such a client.
 
     Example: dynpin lab ca tls localhost
     """
@@ -34,13 +35,14 @@ def ca(
     if is_ip_literal(name):
         fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
     root = Authority("dynpin practice CA")
-    certificate = root.intermediate("dynpin practice CA 2").issue(name, KeyPair(f"{name} key", name))
+    certificate = root.issue(name, KeyPair(f"{name} key", name))
     files = {
         folder / "ca.pem": (root.pem, 0o644),
+        folder / "ca.key.pem": (root.key.private_pem, 0o600),
         folder / "fullchain.pem": (certificate.pem, 0o644),
         folder / "privkey.pem": (certificate.key.private_pem, 0o600),
     }
-    told = ("the root: what a client trusts", f"the chain that {name} shows", "its private key")
+    told = ("what a client trusts", "its private key", f"the chain that {name} shows", "its private key")
     try:
         with new_files(files):
             pass
