@@ -34,7 +34,8 @@ def ca(
         fail(str(error))
     if is_ip_literal(name):
         fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
-    root = Authority("dynpin practice CA")
+    # Each has a name of its own, since a client may trust several. RFC 5280: 64 characters at most.
+    root = Authority(f"practice CA {folder.resolve().name}"[:64])
     certificate = root.issue(name, KeyPair(f"{name} key", name))
     files = {
         folder / "ca.pem": (root.pem, 0o644),
