@@ -11,7 +11,8 @@ import typer
 
 from dynpin.cli.errors import fail, finding, in_words
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate import DEFAULT_HISTORY, CapOption, HistoryOption, NowOption, cap_of, moment, read_history
+from dynpin.cli.rotate import CapOption, cap_of
+from dynpin.cli.rotate_site import DEFAULT_HISTORY, HistoryOption, NowOption, moment, read_history
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.candidate import Candidate, examine, made_now

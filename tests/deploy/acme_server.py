@@ -79,16 +79,21 @@ class Certbot:
 
     def issue(self, host: str) -> Path:
         """The lineage of a new certificate."""
-        with reserved_port() as port:
-            done = self.acme.run(
-                [
-                    *self.command,
-                    *("certonly", "--server", self.acme.directory, "--standalone", "--http-01-port", str(port)),
-                    *("--agree-tos", "--register-unsafely-without-email", "--domain", host),
-                ]
-            )
-        assert done.returncode == 0, done.stderr
+        self._obtain("--domain", host)
         return self.folder / "config" / "live" / host
+
+    def sign(self, request: Path) -> Path:
+        """The chain of a certificate for this CSR."""
+        chain = self.folder / "signed.pem"
+        others = ("--cert-path", str(self.folder / "leaf.pem"), "--chain-path", str(self.folder / "issuers.pem"))
+        self._obtain("--csr", str(request), "--fullchain-path", str(chain), *others)
+        return chain
+
+    def _obtain(self, *what: str) -> None:
+        with reserved_port() as port:
+            how = ("certonly", "--server", self.acme.directory, "--standalone", "--http-01-port", str(port))
+            done = self.acme.run([*self.command, *how, "--agree-tos", "--register-unsafely-without-email", *what])
+        assert done.returncode == 0, done.stderr
 
     def renew(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Renew all lineages, as the timer does, though none is due."""

@@ -146,6 +146,7 @@ def test_a_link_always_leads_to_a_pair(shop: Shop) -> None:
     install(*pairs[0], folder, reloads=False)
     ended = threading.Event()
     seen: set[Pair] = set()
+    missing: list[OSError] = []
 
     def read() -> None:
         while not ended.is_set():
@@ -153,12 +154,22 @@ def test_a_link_always_leads_to_a_pair(shop: Shop) -> None:
             with contextlib.suppress(FileNotFoundError):
                 seen.add(installed(folder.resolve()))
 
-    reader = threading.Thread(target=read)
-    reader.start()
+    def look() -> None:
+        while not ended.is_set():
+            try:
+                folder.readlink()
+            except OSError as error:
+                missing.append(error)
+
+    threads = [threading.Thread(target=read), threading.Thread(target=look)]
+    for thread in threads:
+        thread.start()
     for number in range(40):
         install(*pairs[(number + 1) % 2], folder, reloads=False)
     ended.set()
-    reader.join()
+    for thread in threads:
+        thread.join()
+    assert missing == []
     assert seen
     assert seen <= set(pairs)
 
