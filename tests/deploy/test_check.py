@@ -295,7 +295,10 @@ def test_the_history_tells_that_the_mode_has_changed(site: Site, tmp_path: Path)
         return 200, {"Public-Key-Pins-Report-Only": tried}, "ok"
 
     with serving(flipped, site) as port:
-        assert faults(check(site, port, *kept, code=1)) == {"default-mode-flipped-on-upgrade"}
+        seen = check(site, port, *kept, code=1)
+        assert faults(seen) == {"default-mode-flipped-on-upgrade", "history-differs"}
+        told = [each["message"] for each in seen["findings"] if each["fault"] == "history-differs"]
+        assert "it is Public-Key-Pins-Report-Only, not Public-Key-Pins" in told[0]
         assert faults(check(site, port, "--no-probe", code=0)) == set()
     # A set of pins that is tried out beside it is no change.
     with serving(both, site) as port:

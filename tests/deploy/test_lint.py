@@ -92,6 +92,8 @@ def test_the_catalogue_names_every_fault_with_its_severity_and_category() -> Non
         "header-too-long",
         "directive-repeated",
         "header-missing",
+        "header-differs-from-inventory",
+        "history-differs",
         "chain-out-of-order",
         "ca-certificate-as-leaf",
         "certificate-expired",

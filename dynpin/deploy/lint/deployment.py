@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Finding, finding
+from dynpin.deploy.lint.faults import Finding, catalogue, finding
 from dynpin.deploy.lint.known import is_known
 from dynpin.deploy.lint.reading import Reading
 from dynpin.durations import duration
@@ -25,7 +25,9 @@ def deployment_findings(
 ) -> Iterator[Finding]:
     """The faults that show in the circumstances; `reading` is None where no value was given."""
     for told in circumstances.told:
-        yield finding(told.fault, None, told.severity, reason=_sentence(told.reason))
+        begins = catalogue()[told.fault].message.startswith("{reason}")
+        reason = _sentence(told.reason) if begins else told.reason
+        yield finding(told.fault, None, told.severity, reason=reason)
     yield from _transport(circumstances, report_only)
     yield from _mode(circumstances, report_only)
     yield from _environment(circumstances)

@@ -1,0 +1,76 @@
+"""`dynpin check --all FOLDER`: one line for each site that has a `dynpin.toml` below a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dynpin.cli.check import as_json, has_finding
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.lint import Threshold
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.rotate_site import moment
+from dynpin.deploy.many import Outcome, check_all, inventories_below
+from dynpin.deploy.reach import LookOptions
+
+__all__ = ["check_folder"]
+
+
+def check_folder(
+    folder: Path, options: LookOptions, *, at_once: int, json_wanted: bool, fail_on: Threshold, now: str | None
+) -> None:
+    """Check every site below a folder; exit code 1 where one has a finding, 2 where there is none to check."""
+    at = moment(now)
+    paths, unread = inventories_below(folder)
+    if not paths and not unread:
+        fail(f"there is no dynpin.toml below {folder}")
+    if any(each.path == folder for each in unread):
+        fail(f"{folder}: {unread[0].failure}")
+    outcomes = sorted(
+        [*unread, *_with_bar(check_all(paths, options, at_once, at), len(paths))], key=lambda each: each.path
+    )
+    bad = [each for each in outcomes if _is_bad(each, fail_on)]
+    if json_wanted:
+        print_json([_as_json(each, folder, fail_on) for each in outcomes])
+    else:
+        for each in outcomes:
+            say(_line(each, folder, fail_on))
+        say(f"{len(outcomes)} site{'' if len(outcomes) == 1 else 's'}, {len(bad)} with a finding.")
+    if bad:
+        finding()
+
+
+def _with_bar(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
+    """The outcomes, with a bar on stderr for those who wait at a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TextColumn("sites"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield from progress.track(outcomes, total=count)
+
+
+def _is_bad(outcome: Outcome, fail_on: Threshold) -> bool:
+    return outcome.checked is None or has_finding(outcome.checked, fail_on)
+
+
+def _as_json(outcome: Outcome, folder: Path, fail_on: Threshold) -> dict[str, object]:
+    return {
+        "inventory": str(outcome.path),
+        "host": outcome.host,
+        "ok": not _is_bad(outcome, fail_on),
+        "failure": outcome.failure,
+        **({} if outcome.checked is None else as_json(outcome.checked)),
+    }
+
+
+def _line(outcome: Outcome, folder: Path, fail_on: Threshold) -> str:
+    verdict = "FINDING" if _is_bad(outcome, fail_on) else "fine"
+    name = outcome.path.relative_to(folder)
+    begin = f"{verdict:<8}{outcome.host or '-':<32} {name}"
+    if outcome.checked is None:
+        return f"{begin}  {'; '.join((outcome.failure or '').splitlines())}"
+    faults = list(dict.fromkeys(found.fault for _, found in outcome.checked.results))
+    more = [] if not outcome.checked.remarks else [outcome.checked.remarks[0]]
+    return "  ".join([begin, *([", ".join(faults)] if faults else []), *more])

@@ -1,0 +1,276 @@
+"""The check of a live site: what was seen, held against the inventory and the history, and linted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from dynpin.deploy.lint import Circumstances, Finding, lint
+from dynpin.deploy.lint.circumstances import Told
+from dynpin.deploy.lint.holdings import Holdings
+from dynpin.deploy.lint.sources import HeaderField
+from dynpin.deploy.live import Look, Site, look_at
+from dynpin.deploy.nodes import node_of
+from dynpin.deploy.observed import fields_of_look, node_name
+from dynpin.deploy.rotation import History, Published, disagreements, held, locked_out
+from dynpin.deploy.rotation.sights import sight_of_node
+from dynpin.durations import duration
+from dynpin.errors import InvalidHeader
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
+from dynpin.middleware.policy import Inventory
+from dynpin.pins import Pin, chain_pins
+
+__all__ = ["Checked", "check_site"]
+
+_ATTACK = "hostile-pinning-by-misissued-certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check saw and found.
+
+    Attributes:
+        site: what was looked at.
+        look: the answers.
+        fields: what was linted.
+        results: the findings, each with its field.
+        lacking: the pins of the inventory that some response does not carry; empty where none carries a header.
+        not_deployed: by node, the key that it shows, where that is no deployed key of the inventory.
+        unseen: the nodes of the inventory that gave no answer.
+        remarks: the last three in words.
+    """
+
+    site: Site
+    look: Look
+    fields: tuple[HeaderField, ...]
+    results: tuple[tuple[HeaderField, Finding], ...]
+    lacking: tuple[Pin, ...]
+    not_deployed: dict[str, str]
+    unseen: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The nodes and ports without an answer, and why."""
+        return tuple(
+            f"{each.address} port {each.port}: {'no plain http: ' if each.scheme == 'http' else ''}{each.failure}"
+            for each in self.look.silent
+        )
+
+    @property
+    def silence(self) -> str:
+        """Why nothing was seen; empty where something was."""
+        if self.look.responses:
+            return ""
+        return f"{self.site.host} does not answer: {'; '.join(self.silent) or 'no address'}"
+
+    @property
+    def has_header(self) -> bool:
+        """Whether any response carries a pinning field."""
+        return any(each.value is not None for each in self.fields)
+
+
+def check_site(
+    site: Site,
+    holdings: Holdings | None,
+    *,
+    known: Circumstances,
+    history: History | None,
+    now: float,
+    say: Callable[[str], None],
+) -> Checked:
+    """Look at a site and judge it.
+
+    Args:
+        site: what to look at.
+        holdings: what its inventory says, or None. The inventory is this host's.
+        known: circumstances that are known already.
+        history: the history of its rotation, or None.
+        now: seconds since the epoch, UTC.
+        say: is told of each step, for those who wait.
+    """
+    look = look_at(site, say)
+    if holdings is not None:
+        # The chain is the one that is shown.
+        known = replace(holdings.circumstances(known), chain_pins=known.chain_pins)
+    fields = fields_of_look(site, look, known, now, say)
+    if holdings is not None:
+        fields = tuple(_held_against(each, fields, holdings) for each in fields)
+        if holdings.told:
+            fields = (*fields, HeaderField(holdings.name, ENFORCE_NAME, None, Circumstances(told=holdings.told)))
+    if history is not None:
+        fields = (*(_by_history(each, fields, history, now) for each in fields), *_differs(look, history, now))
+    results = _results(fields)
+    if holdings is None:
+        return Checked(site, look, fields, results, (), {}, (), ())
+    is_attack = any(found.fault == _ATTACK for _, found in results)
+    lacking = {} if is_attack else _lacking(fields, holdings)
+    strange = {} if is_attack else _strange(site, look, holdings)
+    unseen = tuple(_unseen(look, holdings))
+    remarks = (*_of_lacking(site, lacking), *_of_strange(site, strange, holdings), *_of_unseen(unseen))
+    shown = {name: str(pin) for name, pin in strange.items()}
+    return Checked(site, look, fields, results, tuple(lacking), shown, unseen, remarks)
+
+
+def _results(fields: Sequence[HeaderField]) -> tuple[tuple[HeaderField, Finding], ...]:
+    results: dict[tuple[str, str, str], tuple[HeaderField, Finding]] = {}
+    for each in fields:
+        for found in lint(each.value, name=each.name, circumstances=each.circumstances):
+            # Several nodes with one fault are one finding.
+            results.setdefault((each.name, found.fault, found.message), (each, found))
+    return tuple(results.values())
+
+
+# -- the history ------------------------------------------------------------------------------------------------------
+
+
+def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: History, now: float) -> HeaderField:
+    """What clients hold by the history decides whether the chain that is shown locks them out."""
+    circumstances = each.circumstances
+    recorded = _recorded_name(history, now)
+    sent = [other.name.lower() for other in fields if other.value is not None]
+    # A report-only field beside the one that is enforced is no change of the mode.
+    if each.value is not None and recorded is not None and recorded.lower() not in sent:
+        circumstances = replace(circumstances, previous_name=recorded)
+    if circumstances.chain:
+        shown = [Pin.from_base64(text) for text in circumstances.chain]
+        refused = locked_out(held(history, now), shown)
+        if refused:
+            worst = max(refused, key=lambda policy: policy.until)
+            age = 0.0 if worst.last_at is None else now - worst.last_at
+            circumstances = replace(circumstances, previous_header=str(worst.header), previous_header_age_s=age)
+    return replace(each, circumstances=circumstances)
+
+
+def _recorded_name(history: History, now: float) -> str | None:
+    """The name of the field that the site sends by its history; None where it sends none."""
+    sent = [event.header for event in history.events if isinstance(event, Published) and event.at <= now]
+    return sent[-1].name if sent and sent[-1] is not None else None
+
+
+def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
+    """A field without a value for each node that sends or shows what the history does not know."""
+    pages = {(each.address, each.port): each for each in reversed(look.secure) if each.is_verified}
+    for page in pages.values():
+        missing = disagreements(history, sight_of_node(page), now)
+        told = tuple(Told("history-differs", f"{each.place}: {each.what}") for each in missing)
+        if told:
+            yield HeaderField(f"the history, and {missing[0].place}", ENFORCE_NAME, None, Circumstances(told=told))
+
+
+# -- the inventory ----------------------------------------------------------------------------------------------------
+
+
+def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Holdings) -> HeaderField:
+    """The field, with how it differs from the one that the inventory makes."""
+    header, made = _parsed(each), holdings.header
+    if header is None or made is None or each.circumstances.scheme != "https":
+        return each
+    ramp = holdings.inventory.ramp
+    levels = ramp.levels if ramp is not None and ramp.is_on else ()
+    names = {other.name for other in fields if other.value is not None}
+    if levels:
+        # The server may be a step ahead of the file of the ramp that lies here.
+        differences = list(_off_the_ramp(header, levels, holdings.inventory))
+    elif header.report_only == made.report_only:
+        differences = list(_differences(header, made))
+    else:
+        # Beside the field that is meant, another one is a trial.
+        differences = [] if made.name in names else [f"{header.name} is sent, and {made.name} there"]
+    told = [Told("header-differs-from-inventory", difference) for difference in differences]
+    return replace(each, circumstances=replace(each.circumstances, told=(*each.circumstances.told, *told)))
+
+
+def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory: Inventory) -> Iterator[str]:
+    if header.max_age not in levels and not header.report_only:
+        yield f"max-age is {_seconds(header.max_age)}, which is no step of the ramp there"
+    if header.include_subdomains != inventory.include_subdomains:
+        yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
+    if header.report_uri != inventory.report_uri and not header.report_only:
+        yield f"report-uri is {header.report_uri or 'not sent'}, and {inventory.report_uri or 'none'} there"
+
+
+def _differences(header: PublicKeyPins, made: PublicKeyPins) -> Iterator[str]:
+    if header.max_age != made.max_age:
+        yield f"max-age is {_seconds(header.max_age)}, and {_seconds(made.max_age)} there"
+    if header.include_subdomains != made.include_subdomains:
+        yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
+    if header.report_uri != made.report_uri:
+        yield f"report-uri is {header.report_uri or 'not sent'}, and {made.report_uri or 'none'} there"
+
+
+def _seconds(max_age: int | None) -> str:
+    return "not there" if max_age is None else f"{duration(max_age)} ({max_age} seconds)"
+
+
+def _parsed(each: HeaderField) -> PublicKeyPins | None:
+    try:
+        return (
+            None if each.value is None else PublicKeyPins.parse(each.value, report_only=each.name == REPORT_ONLY_NAME)
+        )
+    except InvalidHeader:
+        return None  # clients ignore it, and its pins with it
+
+
+def _lacking(fields: Sequence[HeaderField], holdings: Holdings) -> dict[Pin, str]:
+    """The pins of the inventory that some response does not carry, each with what is wrong with that."""
+    sent = [each for each in fields if each.value is not None and each.circumstances.scheme == "https"]
+    name = None if holdings.header is None else holdings.header.name
+    meant = [each for each in sent if each.name == name] or sent
+    found: dict[Pin, str] = {}
+    labels = {key.pin: key.label for key in holdings.backups}
+    for pin in holdings.pins if meant else ():
+        lacks = next((each for each in meant if pin not in (header.pins if (header := _parsed(each)) else ())), None)
+        if lacks is None:
+            continue
+        if pin in labels and pin not in holdings.deployed:
+            found[pin] = (
+                f"does not send {pin} in its {lacks.name}, the backup key {labels[pin]} of {holdings.name}: clients "
+                "that come by now refuse that key on the day it is deployed"
+            )
+        else:
+            label = next((chain.label for chain in holdings.chains if pin in chain.pins), "a key in use")
+            found[pin] = (
+                f"does not send {pin} in its {lacks.name}, the deployed key of {label}, which {holdings.name} names: "
+                "so clients do not pin the key that the server is to show"
+            )
+    return found
+
+
+def _strange(site: Site, look: Look, holdings: Holdings) -> dict[str, Pin]:
+    """By node, the leaf of a chain that holds none of the keys that the inventory calls deployed."""
+    shown = {node_name(site, each): tuple(chain_pins(each.served)) for each in look.secure if each.served}
+    return {name: pins[0] for name, pins in shown.items() if pins and holdings.deployed.isdisjoint(pins)}
+
+
+def _unseen(look: Look, holdings: Holdings) -> Iterator[str]:
+    silent = {(each.address, each.port): each for each in look.silent if each.scheme == "https"}
+    for text in holdings.inventory.nodes:
+        if node_of(text) in silent:
+            yield f"{text}: {silent[node_of(text)].failure}"
+
+
+def _of_lacking(site: Site, lacking: dict[Pin, str]) -> Iterator[str]:
+    for what in lacking.values():
+        yield f"{site.host} {what}"
+
+
+def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iterator[str]:
+    labels = {key.pin: key.label for key in holdings.backups}
+    for node, pin in strange.items():
+        if pin in labels:
+            yield (
+                f"{site.host} shows {pin} at {node}, the key that {holdings.name} has as the backup {labels[pin]}: has "
+                "the server loaded the certificate that stands there? If this key is deployed on purpose, name its "
+                "chain in keys, and the next key in backups"
+            )
+        else:
+            yield (
+                f"{site.host} shows {pin} at {node}, which is no deployed key of {holdings.name}: has the server "
+                "loaded the certificate that stands there? A header about a key that is not served locks clients out"
+            )
+
+
+def _of_unseen(unseen: Sequence[str]) -> Iterator[str]:
+    for each in unseen:
+        yield f"a node of [site] nodes gave no answer, so nothing is known of what it sends: {each}"

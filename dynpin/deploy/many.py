@@ -1,0 +1,102 @@
+"""Many sites at once: every ``dynpin.toml`` below a folder, and the live site that it describes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dynpin.deploy.check import Checked, check_site
+from dynpin.deploy.lint import Circumstances
+from dynpin.deploy.lint.holdings import holdings_of
+from dynpin.deploy.parallel import as_they_end
+from dynpin.deploy.reach import LookOptions, site_reached
+from dynpin.deploy.rotation import History
+from dynpin.deploy.rotation.file import HistoryFile
+from dynpin.errors import DynpinError
+from dynpin.middleware.policy import Inventory, read_inventory
+from dynpin.middleware.policy.ramp import RampFile
+
+__all__ = ["Outcome", "check_all", "inventories_below"]
+
+INVENTORY, HISTORY = "dynpin.toml", "dynpin-history.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one site.
+
+    Attributes:
+        path: its ``dynpin.toml``, or the folder that could not be read.
+        host: the first of its hosts that is no wildcard, where that is known.
+        checked: what was seen; None where it could not be looked at.
+        failure: why it could not.
+    """
+
+    path: Path
+    host: str | None = None
+    checked: Checked | None = None
+    failure: str | None = None
+
+
+def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ...]]:
+    """Every ``dynpin.toml`` in a folder and those below it, and an outcome for each folder that cannot be read.
+
+    Links to folders are not followed.
+    """
+    found: list[Path] = []
+    unread: list[Outcome] = []
+
+    def note(error: OSError) -> None:
+        unread.append(Outcome(Path(os.fsdecode(error.filename)), failure=error.strerror or str(error)))
+
+    for inside, _, files in os.walk(folder, onerror=note):
+        if INVENTORY in files:
+            found.append(Path(inside) / INVENTORY)
+    return tuple(sorted(found)), tuple(unread)
+
+
+def check_all(paths: Sequence[Path], options: LookOptions, at_once: int, now: float) -> Iterator[Outcome]:
+    """Check the site of each ``dynpin.toml``, as they end; the history beside it counts where there is one.
+
+    What is wrong with one site stops no other.
+
+    Args:
+        paths: the files.
+        options: how to look.
+        at_once: how many sites are looked at at the same time.
+        now: what the certificates are held against, in seconds since the epoch, UTC.
+    """
+    for _, outcome in as_they_end([partial(_check, path, options, now) for path in paths], at_once):
+        yield outcome
+
+
+def _check(path: Path, options: LookOptions, now: float) -> Outcome:
+    host = None
+    try:
+        holdings = holdings_of(read_inventory(path), now)
+        host = holdings.host
+        if host is None:
+            return Outcome(path, failure=f"hosts of {path} names no host to look at: a wildcard is none")
+        site = site_reached(host, 443, "/", holdings.inventory, options)
+        history = _history(path.with_name(HISTORY), holdings.inventory)
+        checked = check_site(site, holdings, known=Circumstances(), history=history, now=now, say=lambda step: None)
+    except DynpinError as error:
+        return Outcome(path, host, failure=str(error))
+    except OSError as error:
+        return Outcome(path, host, failure=f"{error.filename or path}: {error.strerror or error}")
+    if not checked.look.responses:
+        return Outcome(path, host, failure=checked.silence)
+    return Outcome(path, host, checked)
+
+
+def _history(path: Path, inventory: Inventory) -> History | None:
+    """The history beside an inventory, with what its ramp has sent; None where there is none."""
+    try:
+        history = HistoryFile(path).read()
+    except FileNotFoundError:
+        return None
+    ramp = inventory.ramp
+    return history if ramp is None else history.on_ramp(RampFile(ramp.state, ramp.token).sent())

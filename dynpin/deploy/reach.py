@@ -1,0 +1,103 @@
+"""How a site is reached: its nodes, and the roots that its chain is verified with."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from dynpin.deploy.live import Site
+from dynpin.deploy.nodes import node_of, nodes_of
+from dynpin.errors import DynpinError
+from dynpin.hosts import canonical_host
+from dynpin.middleware.policy import Inventory
+
+__all__ = ["CannotReach", "LookOptions", "site_reached"]
+
+_WITH_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]{1,5})")
+
+
+class CannotReach(DynpinError):
+    """A site cannot be looked at; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookOptions:
+    """What a person says of the way to a site.
+
+    Attributes:
+        ca: the roots to trust, and no others (PEM); None for those of the system and of the inventory.
+        addresses: where to look instead of the addresses of the DNS, each with a port or without.
+        paths: more paths to look at.
+        http_port: where to look at plain http, or None.
+        subdomains: more subdomains to look at.
+        probes_report_uri: whether the report endpoint is asked for a sign of life.
+        timeout: seconds to wait for each connection and each answer.
+    """
+
+    ca: Path | None = None
+    addresses: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    http_port: int | None = None
+    subdomains: tuple[str, ...] = ()
+    probes_report_uri: bool = True
+    timeout: float = 10.0
+
+
+def site_reached(host: str, port: int, path: str, inventory: Inventory | None, options: LookOptions) -> Site:
+    """What to look at: the nodes of the inventory, and the addresses of the DNS or those that were named.
+
+    Raises:
+        CannotReach: where the host has no address, or the roots cannot be read.
+        InvalidHost: where an address is none.
+    """
+    context = _context(options.ca, () if inventory is None or options.ca is not None else inventory.roots)
+    if options.addresses:
+        named = () if inventory is None else inventory.nodes
+        nodes = tuple(dict.fromkeys([*(_address(each, port) for each in options.addresses), *map(node_of, named)]))
+    else:
+        try:
+            nodes = nodes_of(inventory, host, port)
+        except OSError as error:
+            raise CannotReach(
+                f"{host} has no address that is known here: {error.strerror or error}. Is it spelt right, and is there "
+                "a network? --address looks at one without asking the DNS"
+            ) from None
+    return Site(
+        host,
+        port,
+        nodes,
+        context,
+        path,
+        paths=("/favicon.ico", *options.paths),
+        http_port=options.http_port,
+        subdomains=options.subdomains,
+        timeout=options.timeout,
+        by_dns=not options.addresses,
+        probes_report_uri=options.probes_report_uri,
+    )
+
+
+def _address(text: str, port: int) -> tuple[str, int]:
+    match = _WITH_PORT.fullmatch(text)
+    address, number = node_of(text) if match is not None else (text, port)
+    if not 0 < number < 1 << 16:
+        raise CannotReach(f"{text} is no address: its port is no number from 1 to 65535")
+    return canonical_host(address), number
+
+
+# Thousands of sites have the same roots, and reading those of the system takes longer than a look.
+@lru_cache(maxsize=64)
+def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
+    file = ca
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        for file in roots:
+            context.load_verify_locations(file)
+    except ssl.SSLError:
+        raise CannotReach(f"{file} holds no root certificate: roots are PEM") from None
+    except OSError as error:
+        raise CannotReach(f"{file}: {error.strerror or error}") from None
+    return context
