@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.printing import print_json
 from dynpin.lab.story import Step
 
 __all__ = ["demo"]
@@ -40,7 +40,7 @@ def demo(as_json: Annotated[bool, typer.Option("--json", help="Print the steps a
     right = sum(step.ok for step in steps)
     if as_json:
         told = [step.as_json(number) for number, step in enumerate(steps, start=1)]
-        typer.echo(json.dumps({"ok": right == len(steps), "steps": told}, indent=2))
+        print_json({"ok": right == len(steps), "steps": told})
     else:
         console.print(Rule(style="dim"))
         console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import finding
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
 from dynpin.clientstore import PinStore
 from dynpin.report import rfc3339
@@ -49,7 +48,7 @@ def get(
     visited = visit(https_url(url), store=store, roots=ca, audit=audit, with_body=body, timeout=timeout)
     refused = visited.violation is not None and not audit
     if as_json:
-        typer.echo(json.dumps({"url": url, **visited.as_json()}, indent=2))
+        print_json({"url": url, **visited.as_json()})
     elif not refused:
         _show(visited)
     if body:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from dynpin.cli import pin_files
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.tables import table_console
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
@@ -76,7 +75,7 @@ def list_hosts(
         refusals = pins.refusals()
         now = pins.clock()
     if as_json:
-        typer.echo(json.dumps([describe(entry) for entry in entries], indent=2))
+        print_json([describe(entry) for entry in entries])
     elif not entries:
         say(f"No host is pinned in {pins.path}.")
     else:
@@ -111,7 +110,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
         now = pins.clock()
     if as_json:
         shown = None if known is None else {"asked": name, **describe(known)}
-        typer.echo(json.dumps(shown, indent=2))
+        print_json(shown)
     elif known is not None:
         table_console().print(_details(name, known, now))
     if known is None:
@@ -235,7 +234,7 @@ def check(
     if as_json:
         not_noted = [asdict(refusal) | {"refused_at": rfc3339(refusal.refused_at)} for refusal in refusals]
         told = {"store": str(path), "ok": not faults, "faults": faults, "refusals": not_noted}
-        typer.echo(json.dumps(told, indent=2))
+        print_json(told)
     elif not faults:
         say(f"{path} is sound.")
         for refusal in refusals:

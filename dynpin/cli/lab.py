@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from dynpin.cli import lab_ca, proxy
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 
 if TYPE_CHECKING:
     from dynpin.lab.picture import Format
@@ -42,7 +41,7 @@ def list_(as_json: JsonOption = False) -> None:
     """The scenarios that there are."""
     known = _scenarios()
     if as_json:
-        _print([_as_json(scenario) for scenario in known.values()])
+        print_json([_as_json(scenario) for scenario in known.values()])
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(justify="right")
@@ -100,7 +99,7 @@ def run(
     if picture is not None and form is not None:
         _draw(picture, form, scenario, playings[0], width, dark=dark)
     if as_json:
-        _print(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
+        print_json(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
     else:
         from dynpin.cli.lab_timeline import show  # noqa: PLC0415 - beside what is shown
 
@@ -138,7 +137,7 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
 
         html.write_text(write_handout(list(known.values()), playings), encoding="utf-8")
     if as_json:
-        _print([playing.as_json() for playing in playings])
+        print_json([playing.as_json() for playing in playings])
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
@@ -245,7 +244,3 @@ def _as_json(scenario: Scenario) -> dict[str, object]:
         "sources": list(scenario.sources),
         "agents": list(scenario.agents),
     }
-
-
-def _print(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynpin.cli.errors import fail
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 from dynpin.errors import UnpinnableKey
 from dynpin.pins import Pin
 
@@ -37,7 +36,7 @@ def pin(
         except OSError as error:
             refused.append(f"{file}: {error.strerror or error}")
     if as_json:
-        typer.echo(json.dumps(pins, indent=2))
+        print_json(pins)
     else:
         for entry in pins:
             say(entry["pin"] if len(files) == 1 else f"{entry['pin']}  {entry['file']}")

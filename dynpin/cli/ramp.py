@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate import NowOption, moment
 from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.durations import duration
@@ -58,7 +57,7 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
             "next_at": None if above is None else rfc3339(at + left),
             "held_by": hindrance or None,
         }
-        typer.echo(json.dumps(answer, indent=2))
+        print_json(answer)
     else:
         say(f"{site.hosts[0]}: {shown(position.max_age)}")
         for level in ramp.levels:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
-from dynpin.cli.printing import say
+from dynpin.cli.printing import print_json, say
 from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
 from dynpin.durations import duration
@@ -39,7 +39,7 @@ def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None
     with PinStore(store) as pins:
         reports = ReportQueue(pins, background=False).reports()
     if as_json:
-        typer.echo(json.dumps([_describe(report) for report in reports], indent=2))
+        print_json([_describe(report) for report in reports])
         return
     if not reports:
         say("No violation report was queued.")
@@ -70,7 +70,7 @@ def send(
     with PinStore(store) as pins:
         deliveries = ReportQueue(pins, context=context, background=False).send(early=True)
     if as_json:
-        typer.echo(json.dumps([_outcome(delivery) for delivery in deliveries], indent=2))
+        print_json([_outcome(delivery) for delivery in deliveries])
     elif not deliveries:
         say("No report waits.")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.cli.errors import fail
+from dynpin.cli.printing import print_json
 from dynpin.errors import InvalidStudy
 
 if TYPE_CHECKING:
@@ -120,14 +120,14 @@ def simulate(
             from dynpin.lab.simulation.picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw_advice(study, advice, form, dark=dark))
-        _print(_advice_as_json(study, advice)) if as_json else _show_advice(study, advice)
+        print_json(_advice_as_json(study, advice)) if as_json else _show_advice(study, advice)
     else:
         outcomes = _outcomes(study, processes)
         if plot is not None and form is not None:
             from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw(study, outcomes, form, dark=dark))
-        _print(_as_json(study, outcomes)) if as_json else _show(study, outcomes)
+        print_json(_as_json(study, outcomes)) if as_json else _show(study, outcomes)
 
 
 def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, object], *, advise: bool) -> Study:
@@ -243,10 +243,6 @@ def _advised(study: Study, processes: int | None) -> Advice:
 
     with _progress("a loss, an attack, a theft", 3) as progress:
         return advise(study, processes=processes, progress=progress)
-
-
-def _print(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 # -- what a person reads ---------------------------------------------------------------------------------------------
