@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.candidate import Candidate, examine, made_now
 from dynpin.deploy.guard import Verdict
-from dynpin.deploy.install import InstallError, needs_reload
+from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
@@ -82,8 +83,7 @@ def guard(
 
     Names, dates, order, issuer and key of the certificate are looked at, and then the pins that clients may hold.
 
-    Example: dynpin guard renewed/fullchain.pem --key renewed/privkey.pem --install /etc/ssl/pinned --reload "systemctl
-    reload nginx"
+    Example: dynpin guard renewed/fullchain.pem --install /etc/ssl/pinned --reload "systemctl reload nginx"
     """
     if hook is not None:
         _print_hook(hook, inventory, history, install or _FOLDER, reload or _RELOAD)
@@ -110,7 +110,8 @@ def guard(
         )
     except (DynpinError, OSError, ValueError) as error:
         fail(in_words(error))
-    verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen))
+    ignored = () if site is None or install is None else _not_followed(site, install)
+    verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen), warnings=(*verdict.warnings, *ignored))
     done = _install(new, install, reload) if verdict.ok else _Done()
     if as_json:
         print_json(_as_json(verdict, new, sent, done))
@@ -276,7 +277,14 @@ def _as_json(verdict: Verdict, new: Candidate, sent: _Sent, done: _Done) -> dict
 def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path, reload: str) -> None:
     if inventory is None and DEFAULT_INVENTORY.is_file():
         inventory = DEFAULT_INVENTORY
+    if inventory is None and not history.exists():
+        fail(
+            f"there is neither {DEFAULT_INVENTORY} nor {history} here, so the hook could not tell what clients accept: "
+            "name the site's dynpin.toml with --inventory"
+        )
     try:
+        for line in () if inventory is None else _not_followed(read_inventory(inventory), folder):
+            say(f"dynpin: {line}", err=True)
         # An ACME client runs it from a folder of its own.
         script = deploy_hook(
             client,
@@ -285,6 +293,17 @@ def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path
             folder=folder.absolute(),
             reload=reload,
         )
-    except ValueError as error:
+    except (DynpinError, ValueError) as error:
         fail(str(error))
     typer.echo(script, nl=False)
+
+
+def _not_followed(site: Inventory, folder: Path) -> tuple[str, ...]:
+    """A warning where the header would not follow the chain that is installed."""
+    target = folder.absolute() / CHAIN
+    named = [path.absolute() for path in map(path_of, site.keys) if path is not None]
+    if any(os.path.normpath(path) == os.path.normpath(target) for path in named):
+        return ()
+    if target.exists() and any(path.exists() and path.samefile(target) for path in named):
+        return ()
+    return (f"keys in {site.path} does not name {target}, so the header does not follow what is installed there",)

@@ -164,7 +164,26 @@ def test_a_hook_names_everything_by_its_whole_path(shop: Shop, monkeypatch: pyte
     assert os.path.isabs(script.splitlines()[-1].split()[1])  # noqa: PTH117 - what the shell is to run
 
 
+def test_a_hook_that_could_never_work_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = dynpin("guard", "--hook", "certbot")
+    assert (refused.exit_code, refused.stdout, "--inventory" in refused.stderr) == (2, "", True)
+    (tmp_path / "dynpin.toml").write_text("hosts = [")
+    assert (broken := dynpin("guard", "--hook", "certbot")).exit_code == 2
+    assert "dynpin.toml" in broken.stderr
+
+
+def test_a_hook_for_a_folder_that_the_header_does_not_follow(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop.folder)
+    elsewhere = shop.folder / "served"
+    assert f"does not name {elsewhere}/fullchain.pem" in dynpin("guard", "--hook", "lego", "--install", "served").stderr
+    assert dynpin("guard", "--hook", "lego", "--install", "./tls").stderr == ""
+    elsewhere.symlink_to(shop.tls)
+    assert dynpin("guard", "--hook", "lego", "--install", "served").stderr == ""
+
+
 @pytest.mark.parametrize(("client", "said"), [("dehydrated", ", ".join(ACME_CLIENTS)), ("caddy", "with a plugin")])
-def test_another_client_is_refused(client: str, said: str) -> None:
+def test_another_client_is_refused(client: str, said: str, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop.folder)
     result = dynpin("guard", "--hook", client)
     assert (result.exit_code, said in result.stderr) == (2, True)
