@@ -6,7 +6,7 @@ import hashlib
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,12 +41,14 @@ def serving(
     address: str = "127.0.0.1",
     port: int = 0,
     choose: Callable[[ssl.SSLObject, str | None, ssl.SSLContext], None] | None = None,
+    by_host: Mapping[str, Answer] | None = None,
 ) -> Iterator[int]:
-    """An https server (http without a site) that answers each path as `answer` says; its port."""
+    """An https server (http without a site) that answers each path as `answer` says, or that of the host; its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, headers, body = answer(self.path)
+            name = self.headers.get("Host", "").partition(":")[0]
+            status, headers, body = (by_host or {}).get(name, answer)(self.path)
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
