@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import finding, lacking
 from dynpin.cli.printing import print_json
 from dynpin.lab.story import Step
 
@@ -29,7 +29,7 @@ def demo(as_json: Annotated[bool, typer.Option("--json", help="Print the steps a
     try:
         from dynpin.lab.demo import demo as stage  # noqa: PLC0415 - it needs the servers and clients of the extra
     except ModuleNotFoundError as missing:
-        fail(f'the demo needs {missing.name}: pip install "dynpin[lab]"')
+        lacking("the demo", missing.name, "lab")
     console = Console(width=_WIDTH, highlight=False)
     steps: list[Step] = []
     with stage() as played:

@@ -11,7 +11,7 @@ import typer
 from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
 
-__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "in_words", "run"]
+__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "in_words", "lacking", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
 # By Ctrl-C: 128 and the number of the signal, as shells count.
@@ -29,6 +29,12 @@ def finding(message: str | None = None) -> NoReturn:
     if message is not None:
         _say(message)
     raise typer.Exit(FINDING)
+
+
+def lacking(what: str, module: str | None, extra: str) -> NoReturn:
+    """End the command, since a package is missing that an extra of dynpin brings."""
+    # Never by a bare name: on the public index it may be a stranger's.
+    fail(f"{what} needs {module}. Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'")
 
 
 def in_words(error: Exception) -> str:

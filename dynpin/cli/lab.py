@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dynpin.cli import lab_ca, proxy
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.printing import print_json, say
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width:
     try:
         file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark, page=width or WIDTH))
     except ModuleNotFoundError as missing:
-        fail(f'a .png needs {missing.name}: pip install "dynpin[lab,simulate]"; an .svg needs nothing')
+        lacking("a .png", missing.name, "lab,simulate")
 
 
 # -- what was asked for ------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def _scenarios() -> dict[str, Scenario]:
     try:
         from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - it needs the servers and clients of the extra
     except ModuleNotFoundError as missing:
-        fail(f'the lab needs {missing.name}: pip install "dynpin[lab]"')
+        lacking("the lab", missing.name, "lab")
     return dict(scenarios())
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from platformdirs import user_data_path
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, lacking
 from dynpin.cli.get import StoreOption
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
@@ -65,7 +65,7 @@ def proxy(
         from dynpin.lab.proxy.names import Resolved, resolved_names  # noqa: PLC0415
         from dynpin.lab.proxy.server import AUTHORITY, serve  # noqa: PLC0415
     except ModuleNotFoundError as missing:
-        fail(f'the proxy needs {missing.name}: pip install "dynpin[proxy]", in an environment of its own')
+        lacking("the proxy, in an environment of its own,", missing.name, "proxy")
     answers = [Resolved.parse(text) for text in resolve or ()]
     folder = ca_dir or user_data_path("dynpin", appauthor=False) / "proxy-ca"
     _log_to_stderr()

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, lacking
 from dynpin.cli.printing import print_json
 from dynpin.errors import InvalidStudy
 
@@ -105,7 +105,7 @@ def simulate(
     """
     for module in ("numpy",) if plot is None else ("numpy", "matplotlib"):
         if find_spec(module) is None:
-            fail(f'this needs {module}: pip install "dynpin[simulate]"')
+            lacking("this", module, "simulate")
     if example:
         from dynpin.lab.simulation.study import EXAMPLE  # noqa: PLC0415 - it needs numpy
 

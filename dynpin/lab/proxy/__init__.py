@@ -1,6 +1,6 @@
 """A mitmproxy add-on that pins for any program behind it, and the proxy that runs it.
 
-It needs mitmproxy: ``pip install "dynpin[proxy]"`` in an environment of its own.
+It needs mitmproxy: the extra ``proxy``, in an environment of its own.
 """
 
 from dynpin.lab.proxy.addon import PinningAddon
