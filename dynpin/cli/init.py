@@ -115,8 +115,8 @@ def init(
     for file in files:
         say(f"  {file}{'  (encrypted)' if file.name.endswith('.key.pem') else ''}")
     private = key_files(folder, "backup")["private"]
-    port = "" if seen.port == 443 else f":{seen.port}"
-    say(f"\n{_NEXT.format(private=private, inventory=files[0], url=f'https://{seen.host}{port}/')}")
+    url = f"https://{seen.host}{'' if seen.port == 443 else f':{seen.port}'}/{'' if ca is None else f' --ca {ca}'}"
+    say(f"\n{_NEXT.format(private=private, inventory=files[0], url=url)}")
 
 
 def _refuse_what_is_there(folder: Path, *, saves_chain: bool) -> None:

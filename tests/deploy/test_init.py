@@ -123,7 +123,7 @@ def test_the_chain_of_a_live_host_is_saved(live: Live, tmp_path: Path) -> None:
     result = init(live.name, "--ca", str(live.ca), "--out", str(folder))
     assert result.exit_code == 0, result.output
     assert "header   none yet" in result.stdout
-    assert f"dynpin check https://{live.name}/" in result.stdout
+    assert f"dynpin check https://{live.name}/ --ca {live.ca}\n" in result.stdout
     leaf = live.certificate.cert_chain_pems[0].bytes()
     assert Pin.from_file(folder / "chain.pem") == Pin.from_certificate(leaf)
     inventory = read_inventory(folder / "dynpin.toml")
