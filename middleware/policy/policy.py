@@ -123,7 +123,7 @@ class Policy:
 
     @classmethod
     def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
-        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.policy.inventory`), and follows.
+        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.policy.toml`), and follows.
 
         Raises:
             PolicyError: as of :class:`Policy`, or where the file says what is not understood.

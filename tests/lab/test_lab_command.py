@@ -134,8 +134,8 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        ("httpx", ["list"], 'pip install "dynpin[lab]"'),
-        ("matplotlib", ["run", "hotspot", "--picture", "a.png"], 'pip install "dynpin[lab,simulate]"'),
+        ("httpx", ["list"], "pip install '.[lab]'"),
+        ("matplotlib", ["run", "hotspot", "--picture", "a.png"], "pip install '.[lab,simulate]'"),
     ],
 )
 def test_without_a_library_it_says_what_to_install(

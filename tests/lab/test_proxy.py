@@ -289,4 +289,4 @@ def test_what_keeps_it_from_starting_is_named(place: Place, proxy_bin: Path, tmp
 
 def test_without_mitmproxy_it_says_how_to_get_it(place: Place) -> None:
     arguments = [sys.executable, "-m", "dynpin", *place.arguments(Path("bin"))[1:]]
-    assert 'pip install "dynpin[proxy]", in an environment of its own' in refused(arguments)
+    assert "pip install '.[proxy]'" in refused(arguments)

@@ -136,7 +136,7 @@ def test_without_numpy_it_says_what_to_install() -> None:
         [sys.executable, "-c", code, "simulate", "--loss", "3"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert 'pip install "dynpin[simulate]"' in done.stderr
+    assert "pip install '.[simulate]'" in done.stderr
 
 
 # -- stopped ---------------------------------------------------------------------------------------------------------
