@@ -145,13 +145,13 @@ def _absent(path: Path) -> str:
 
 def nodes_seen(site: Described | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
     """What every address of a host, and every node that its inventory names, sends and shows now."""
-    from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
-    from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
-
     text = url or host
     asked, port, target = https_url(text if "://" in text else f"https://{text}")
     if asked != host:
         fail(f"{asked} is not the host of this history, which is {host}")
+    from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
+    from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
+
     inventory = None if site is None else site.inventory
     context = _context(ca, () if inventory is None else inventory.roots)
     try:

@@ -210,6 +210,8 @@ def event_of(entry: object) -> Event:
     Raises:
         HistoryError: where it is none.
     """
+    if not isinstance(entry, dict):
+        raise HistoryError("it is damaged")
     try:
         return _event_of(cast("dict[str, object]", entry))
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

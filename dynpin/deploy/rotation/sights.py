@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dynpin.deploy.nodes import NodeLook
 from dynpin.deploy.rotation.seen import Sight
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import Chain, Inventory, covers
 from dynpin.pins import Pin, chain_pins
+
+if TYPE_CHECKING:
+    from dynpin.deploy.nodes import NodeLook  # it brings the network along
 
 __all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
 
