@@ -223,7 +223,7 @@ def _show(checked: Checked) -> None:
     shown = [each for each in checked.fields if first[_said(each)] is each]
     from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
 
-    show_findings(shown, [(first[_said(each)], found) for each, found in checked.results])
+    show_findings(shown, [(first[_said(each)], found) for each, found in checked.results], len(checked.remarks))
 
 
 def _said(each: HeaderField) -> tuple[str, str]:

@@ -17,8 +17,16 @@ __all__ = ["show_findings"]
 _STYLES: dict[Severity, str] = {"info": "cyan", "warning": "yellow", "error": "red", "critical": "bold white on red"}
 
 
-def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderField, Finding]]) -> None:
-    """Print the findings for a person: each header, its faults marked in it, then reason and fix."""
+def show_findings(
+    fields: Sequence[HeaderField], results: Sequence[tuple[HeaderField, Finding]], others: int = 0
+) -> None:
+    """Print the findings for a person: each header, its faults marked in it, then reason and fix.
+
+    Args:
+        fields: what was looked at.
+        results: the findings, each with its field.
+        others: how many findings are told elsewhere, and count.
+    """
     console = Console(highlight=False)
     for each in fields:
         mine = [found for other, found in results if other is each]
@@ -34,7 +42,7 @@ def show_findings(fields: Sequence[HeaderField], results: Sequence[tuple[HeaderF
             console.print(_paragraph(f"RFC 7469 §{found.section}. {found.effect}", console.width, "Why   "))
             console.print(_paragraph("\n".join(map(printable, found.fix.split("\n"))), console.width, "Fix   "))
         console.print()
-    count = len(results)
+    count = len(results) + others
     console.print("No fault found." if not count else f"{count} finding{'' if count == 1 else 's'}.")
 
 

@@ -285,6 +285,7 @@ def test_a_named_node_that_gives_no_answer_is_not_fine(site: Site, tmp_path: Pat
         code, said = told(site, port)
     assert (seen["findings"], seen["unseen"]) == ([], ["127.0.0.3:1: Connection refused"])
     assert (code, "127.0.0.3:1: Connection refused" in said) == (1, True)
+    assert "No fault found" not in said
 
 
 def test_an_address_with_a_port(site: Site) -> None:
