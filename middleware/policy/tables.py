@@ -72,7 +72,7 @@ def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) ->
     for part in error["loc"]:
         if key:
             table, value = _table_of(known, key), _member(inside, key, None)
-            if isinstance(part, int):  # the number of an entry in a list
+            if isinstance(part, int) and isinstance(value, list):  # the number of an entry
                 value = cast("list[object]", value)[part]
             if table is None or not isinstance(value, dict):
                 break  # what follows stands inside of a value
