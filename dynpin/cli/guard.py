@@ -106,7 +106,14 @@ def guard(
         built = None if site is None else made_now(site, at)
         sent = _sent_now(header, built, at) if header else _sent_until_now(built, history, chain)
         verdict = examine(
-            new, sent.history, at, hosts=sent.hosts, built=built, makes=sent.makes, max_max_age=cap_of(cap)
+            new,
+            sent.history,
+            at,
+            hosts=sent.hosts,
+            built=built,
+            makes=sent.makes,
+            is_recorded=sent.is_recorded,
+            max_max_age=cap_of(cap),
         )
     except (DynpinError, OSError, ValueError) as error:
         fail(in_words(error))
@@ -131,6 +138,7 @@ class _Sent:
     hosts: tuple[str, ...]
     makes: PublicKeyPins | None
     unseen: tuple[str, ...]
+    is_recorded: bool = True
 
 
 def _is_skipped(new: Candidate, hosts: Sequence[str]) -> bool:
@@ -202,7 +210,7 @@ def _sent_until_now(site: Built | None, file: Path, chain: Path) -> _Sent:
         # What the ramp sent with these pins, though it may send less by now.
         history = History(history.host, (Published(climbed[0][0], site.header),)).on_ramp(climbed)
     unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
-    return _Sent(history, inventory.hosts, site.header, (unseen,))
+    return _Sent(history, inventory.hosts, site.header, (unseen,), is_recorded=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +291,6 @@ def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path
             "name the site's dynpin.toml with --inventory"
         )
     try:
-        for line in () if inventory is None else _not_followed(read_inventory(inventory), folder):
-            say(f"dynpin: {line}", err=True)
         # An ACME client runs it from a folder of its own.
         script = deploy_hook(
             client,
@@ -293,6 +299,8 @@ def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path
             folder=folder.absolute(),
             reload=reload,
         )
+        for line in () if inventory is None else _not_followed(read_inventory(inventory), folder):
+            say(f"dynpin: {line}", err=True)
     except (DynpinError, ValueError) as error:
         fail(str(error))
     typer.echo(script, nl=False)

@@ -14,6 +14,7 @@ from dynpin.deploy.rotation import History
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain
+from dynpin.pins import Pin
 
 __all__ = ["Candidate", "examine", "key_fault", "made_now"]
 
@@ -67,6 +68,7 @@ def examine(
     hosts: Sequence[str] = (),
     built: Built | None = None,
     makes: PublicKeyPins | None = None,
+    is_recorded: bool = True,
     max_max_age: int | None = None,
 ) -> Verdict:
     """All that speaks against a chain: names, dates, order and issuer of its certificates, its key, and the pins.
@@ -78,6 +80,8 @@ def examine(
         hosts: the names that the site answers; empty where they are unknown.
         built: what the inventory of the site makes, where there is one.
         makes: its header, where it is to be held against the history; see :func:`~dynpin.deploy.guard.guard`.
+        is_recorded: whether the history was kept. If it was not, only a key that is deployed already passes: nobody
+            knows since when the others are pinned.
         max_max_age: the cap on max-age of every client in seconds, where it is known.
 
     Raises:
@@ -93,6 +97,8 @@ def examine(
         unseen.append("whether its private key belongs to it: name it with --key")
     elif (fault := key_fault(candidate.path, candidate.key)) is not None:
         reasons.append(fault)
+    if verdict.ok and built is not None and not is_recorded:
+        reasons += _key_without_history(pins, built)
     if verdict.ok and not reasons and built is not None:
         warnings += _unmade_with(built.inventory, candidate.data, now)
     return replace(
@@ -102,6 +108,19 @@ def examine(
         unseen=tuple(unseen),
         ready_at=None if reasons else verdict.ready_at,
     )
+
+
+def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
+    if built.header.report_only or built.chain_pins & set(built.header.pins) & set(pins):
+        return []
+    return [
+        Reason(
+            "key-without-history",
+            f"dynpin.toml pins {pins[0]}, and no history says since when: clients that hold an earlier header may not "
+            "know this key, which is not the deployed one. Renew with the deployed key. If no other pins were sent for "
+            "as long as max-age, say so, and ask again: dynpin rotate record",
+        )
+    ]
 
 
 def _certificate_faults(

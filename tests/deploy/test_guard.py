@@ -155,6 +155,7 @@ def test_the_present_certificate_has_expired(shop: Shop) -> None:
 
 def test_what_no_header_can_be_made_of_afterwards_is_told(shop: Shop) -> None:
     shop.describe("tls/fullchain.pem", "backup.pub")
+    write(History(Shop.HOST, (Published(start(), read_inventory(shop.inventory).build().header),)))
     seen = asked(shop.renewed(shop.authority.chain(shop.backup, Shop.HOST), shop.backup), code=0)
     assert any("no header is sent until dynpin.toml is changed" in line for line in seen["warnings"])
 
@@ -214,6 +215,18 @@ def test_an_inventory_that_has_more_pins_than_the_history_is_believed(shop: Shop
     # It is sent from now on, as far as anybody knows, so its new key is too fresh.
     late = asked(shop.renewed(shop.authority.chain(shop.next, Shop.HOST), shop.next), code=1)
     assert codes(late) == ["clients-locked-out"]
+
+
+def test_without_a_history_a_key_that_was_never_deployed_does_not_pass(shop: Shop) -> None:
+    # Perhaps it was put into dynpin.toml a minute ago.
+    renewed = shop.renewed(shop.authority.chain(shop.backup, Shop.HOST), shop.backup)
+    assert codes(asked(renewed, code=1)) == ["key-without-history"]
+    text = shop.inventory.read_text()
+    shop.inventory.write_text(f'{text}mode = "report-only"\nreport_uri = "https://reports.test/r"\n')
+    assert asked(renewed, code=0)["ok"]
+    shop.inventory.write_text(text)
+    write(History(Shop.HOST, (Published(start(), read_inventory(shop.inventory).build().header),)))
+    assert asked(renewed, code=0)["ok"]
 
 
 def test_the_history_of_another_site(shop: Shop) -> None:
