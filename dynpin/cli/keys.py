@@ -62,8 +62,8 @@ def new(
     Example: dynpin keys new www.example.com --out offline
     """
     try:
-        path = inventory or DEFAULT_INVENTORY
-        site = read_inventory(path) if inventory or path.is_file() else None
+        described = inventory or DEFAULT_INVENTORY
+        site = read_inventory(described) if inventory or described.is_file() else None
         hosts = hosts or (list(site.hosts) if site else None)
         if not hosts:
             fail("name the hosts that the key is for, or an --inventory that does")
@@ -79,7 +79,7 @@ def new(
         say(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
     say(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
     if site is not None:
-        say(f"\nIn {path.name}, so that it is pinned\n  {_backups_line(site, path.parent, files['public'])}")
+        say(f"\nIn {described.name}, so that it is pinned\n  {_backups_line(site, described.parent, files['public'])}")
     if kind == "ed25519":
         say("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
 

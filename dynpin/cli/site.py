@@ -12,10 +12,9 @@ from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
 
 if TYPE_CHECKING:
-    from dynpin.deploy.site import SiteInventory
     from dynpin.middleware.policy import Built
 
-__all__ = ["DEFAULT_INVENTORY", "InventoryOption", "built_of", "site_of"]
+__all__ = ["DEFAULT_INVENTORY", "InventoryOption", "built_of"]
 
 DEFAULT_INVENTORY = Path("dynpin.toml")
 InventoryOption = Annotated[
@@ -45,20 +44,5 @@ def built_of(inventory: Path | None, *, is_named_otherwise: bool, now: float | N
 
     try:
         return read_inventory(inventory or DEFAULT_INVENTORY).build(now)
-    except DynpinError as error:
-        fail(str(error))
-
-
-def site_of(inventory: Path | None, *, is_named_otherwise: bool) -> SiteInventory | None:
-    """The site of this inventory, or of the one in this folder; None where there is none, or no need of one."""
-    if inventory is None:
-        if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
-            return None
-        # Said, since the answer depends on a file that nobody named.
-        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
-    from dynpin.deploy.site import read_site  # noqa: PLC0415 - most commands are about what was named instead
-
-    try:
-        return read_site(inventory or DEFAULT_INVENTORY)
     except DynpinError as error:
         fail(str(error))
