@@ -132,7 +132,7 @@ def lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways to hold others off: Windows has no fcntl."""
     if request.param == "a file":
         monkeypatch.setattr(history_file, "fcntl", None)
-    return request.param
+    return str(request.param)
 
 
 def test_a_command_waits_for_another_and_not_for_ever(
