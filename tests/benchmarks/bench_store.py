@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import trustme
@@ -132,7 +133,7 @@ def test_a_warm_look_up_beside_a_select(folder: Path) -> None:
 
 
 NOTE = """
-import os, sys
+import os, sys, time
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import registrable_domain
@@ -145,7 +146,7 @@ else:
     file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 print("ready", flush=True)
 sys.stdin.readline()
-again = 0
+again, begun = 0, time.process_time()
 for number in range(count):
     if kind == "note":
         header = f'pin-sha256="{leaf}"; pin-sha256="{backup}"; max-age={1000000 + number}'
@@ -160,12 +161,17 @@ for number in range(count):
     else:
         os.write(file, b"x" * 200)
         os.fdatasync(file)
-print(again)
+print(again, time.process_time() - begun)
 """
 
 
-def per_second(kind: str, path: Path, workers: int, count: int) -> tuple[float, int]:
-    """How many, and how often one had to be tried again."""
+class Rate(NamedTuple):
+    per_second: float
+    processor_us: float
+    tried_again: int
+
+
+def rate(kind: str, path: Path, workers: int, count: int) -> Rate:
     with contextlib.ExitStack() as stack:
         children = [
             stack.enter_context(
@@ -187,31 +193,31 @@ def per_second(kind: str, path: Path, workers: int, count: int) -> tuple[float, 
             child.stdin.write("go\n")
             child.stdin.close()
         assert [child.wait() for child in children] == [0] * workers
-        rate = workers * count / (time.perf_counter() - begun)
-        return rate, sum(int(child.stdout.read()) for child in children if child.stdout is not None)
+        per_second = workers * count / (time.perf_counter() - begun)
+        said = [child.stdout.read().split() for child in children if child.stdout is not None]
+        processor = sum(float(seconds) for _, seconds in said)
+        return Rate(per_second, processor / (workers * count) * 1e6, sum(int(again) for again, _ in said))
 
 
 @pytest.mark.parametrize("workers", [1, 8])
 def test_notings_beside_append_and_fdatasync(folder: Path, workers: int) -> None:
-    rates: list[tuple[float, float]] = []
-    tried_again = 0
+    rates: list[tuple[Rate, Rate]] = []
     count = 800 // workers
     for turn in range(7):
         store, plain = folder / f"notes-{workers}-{turn}", folder / f"appended-{workers}-{turn}"
         PinStore(store).close()
         # One process appends, however many note: that is what the disk can do for somebody who shares no syncs.
-        notings, again = per_second("note", store, workers, count)
-        rates.append((notings, per_second("append", plain, 1, 400)[0]))
-        tried_again += again
+        rates.append((rate("note", store, workers, count), rate("append", plain, 1, 400)))
         with PinStore(store) as kept:
             assert len(kept) == workers * count  # none is lost
-    ratios = sorted(notings / appends for notings, appends in rates)
+    ratios = sorted(notings.per_second / appends.per_second for notings, appends in rates)
     tell(
         f"durable notings a second, {workers} processes",
-        notings=f"{statistics.median(rate[0] for rate in rates):.0f}",
-        appends=f"{statistics.median(rate[1] for rate in rates):.0f}",
+        notings=f"{statistics.median(notings.per_second for notings, _ in rates):.0f}",
+        appends=f"{statistics.median(appends.per_second for _, appends in rates):.0f}",
         ratio=f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
-        tried_again=tried_again,
+        processor_us=f"{statistics.median(notings.processor_us for notings, _ in rates):.0f}",
+        tried_again=sum(notings.tried_again for notings, _ in rates),
     )
 
 
