@@ -149,7 +149,7 @@ def next_command(
         bool, typer.Option("--done", help="Record that the next step is done, as the inventory and --verify show it.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="With --done, look at every address of the site and every node of [site].")
+        bool, typer.Option("--verify", help="With --done, look at every address and node of the site.")
     ] = False,
     ca: Annotated[
         Path | None, typer.Option("--ca", help="With --verify, trust these roots (PEM) and no others.")
