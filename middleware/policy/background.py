@@ -24,7 +24,7 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
 
     Args:
         name: what to call the thread.
-        interval: seconds between two rounds.
+        interval: seconds between two looks.
 
     Attributes:
         thread: the thread that goes round, or None.
@@ -48,7 +48,7 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
         """Whether the thread runs in this process."""
         return self.thread is not None and self.thread.is_alive()
 
-    def join(self, member: Member, seen: Seen) -> None:
+    def include(self, member: Member, seen: Seen) -> None:
         """Look at this one too, for as long as it lives; twice is once."""
         with self._lifecycle:
             with self._membership:

@@ -59,7 +59,7 @@ class Watcher(BackgroundLoop[Watched, Signature]):
 
     def add(self, watched: Watched) -> None:
         """Watch this for as long as it lives; twice is once."""
-        self.join(watched, watched.made_from)
+        self.include(watched, watched.made_from)
 
     def look_at(self, member: Watched, before: Signature) -> Signature:
         """Have the member refreshed where its files have changed and since stood still."""

@@ -44,7 +44,7 @@ class Driver(BackgroundLoop[Ramped, str]):
 
     def add(self, ramped: Ramped) -> None:
         """Move this ramp for as long as what has it lives; twice is once."""
-        self.join(ramped, "")
+        self.include(ramped, "")
 
     def look_at(self, member: Ramped, before: str) -> str:
         """Ask the collector where it is time, and move; what there is to say is logged when it is new."""
@@ -75,8 +75,8 @@ class Driver(BackgroundLoop[Ramped, str]):
         if position.open_groups:
             return (
                 f"Clients report violations: {reported(position, ramp)}, and the ramp stays at "
-                f"{shown(position.max_age)}. Look at them: what is mended is marked as resolved there, what is no "
-                "fault of the site as muted. dynpin ramp back makes the policy shorter meanwhile"
+                f"{shown(position.max_age)}. Look at them there: mark what is fixed as resolved, and what is no "
+                "fault of the site as muted. Until then dynpin ramp back makes max-age shorter"
             )
         return ""
 

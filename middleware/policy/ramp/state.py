@@ -21,11 +21,9 @@ _TABLES = """
         token TEXT NOT NULL
     );
     CREATE TABLE sent (at INTEGER NOT NULL, max_age INTEGER);
-    PRAGMA user_version = 2;
+    PRAGMA user_version = 1;
 """
-# From each version to the next. Whoever writes to a file of version 1 first makes it his own.
-_MIGRATIONS = {1: "ALTER TABLE position ADD COLUMN token TEXT NOT NULL DEFAULT ''; PRAGMA user_version = 2"}
-_VERSION = 2
+_VERSION = 1
 _FIELDS = ("began_at", "max_age", "waited", "asked_at", "disturbed_at", "open_groups", "is_held", "failure")
 
 
@@ -78,11 +76,9 @@ class RampFile:
         """
         with self._connection("mode=rwc") as db:
             db.execute("BEGIN IMMEDIATE")
-            version = self._version(db)
-            while version < _VERSION:
-                for statement in (_MIGRATIONS[version] if version else _TABLES).split(";"):
+            if not self._version(db):
+                for statement in _TABLES.split(";"):
                     db.execute(statement)
-                version = self._version(db)
             kept = _position(db)
             before = kept or begin
             after = decide(before)
@@ -106,12 +102,10 @@ class RampFile:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > _VERSION:
             raise PolicyError(f"{self.path} was written by a newer version of dynpin: update this one")
-        if version > 1:
-            (other,) = db.execute("SELECT max(token) FROM position WHERE token != ''").fetchone()
+        if version:
+            (other,) = db.execute("SELECT max(token) FROM position").fetchone()
             if other not in (None, self.token):
-                raise PolicyError(
-                    f"{self.path}: this file keeps the ramp of another report-uri; name another with state="
-                )
+                raise PolicyError(f"{self.path} keeps the ramp of another report-uri. Name another file: [ramp] state")
         return version
 
     @contextlib.contextmanager
