@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from dynpin.errors import PolicyError
 
 from .behind_proxy import BehindProxy
-from .policy import Policy, PolicyOptions, PolicySource, given_policies
+from .policy import Policy, PolicyOptions, PolicySource, policies_to_send
 
 __all__ = ["PublicKeyPinsMiddleware"]
 
@@ -58,7 +58,7 @@ class PublicKeyPinsMiddleware:
         self.policies: tuple[Policy, ...] = ()
         self._proxy = BehindProxy()
         try:
-            self.policies = given_policies(policy, report_only, options)
+            self.policies = policies_to_send(policy, report_only, options)
         except PolicyError as error:
             logger.critical("The pinning policy is refused: %s", error)
             self.app = _refusal(error)

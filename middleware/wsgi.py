@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Unpack
 
 from .behind_proxy import BehindProxy
-from .policy import PolicyOptions, PolicySource, given_policies
+from .policy import PolicyOptions, PolicySource, policies_to_send
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,7 +49,7 @@ class PublicKeyPinsWSGIMiddleware:
         **options: Unpack[PolicyOptions],
     ) -> None:
         self.app = app
-        self.policies = given_policies(policy, report_only, options)
+        self.policies = policies_to_send(policy, report_only, options)
         self._proxy = BehindProxy()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

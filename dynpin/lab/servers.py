@@ -15,7 +15,7 @@ from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
-from dynpin.middleware.policy import PolicyTerms
+from dynpin.middleware.policy import KeylessPolicyOptions
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -126,7 +126,7 @@ class Site(Answerer):
         certificate: Certificate | None,
         *,
         backups: int,
-        terms: PolicyTerms,
+        terms: KeylessPolicyOptions,
     ) -> None:
         super().__init__(stage, host, name, authority, certificate)
         self.history = History(host)
@@ -137,7 +137,7 @@ class Site(Answerer):
         if "max_age" in terms:
             self.pins()
 
-    def policy(self, **terms: Unpack[PolicyTerms]) -> Policy:
+    def policy(self, **terms: Unpack[KeylessPolicyOptions]) -> Policy:
         """The policy of the deployed chain and the backups by these terms, those of before where nothing is said.
 
         Raises:
@@ -147,7 +147,7 @@ class Site(Answerer):
         merged.update(terms)
         return Policy(self.certificate.pem, [key.public_pem for key in self.backups], **merged)
 
-    def pins(self, text: str = "", **terms: Unpack[PolicyTerms]) -> None:
+    def pins(self, text: str = "", **terms: Unpack[KeylessPolicyOptions]) -> None:
         """Send a header made from the keys as they are now, and by these terms from now on.
 
         Raises:

@@ -57,7 +57,7 @@ from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Answerer, Attacker, Site
 from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline, day
-from dynpin.middleware.policy import PolicyTerms
+from dynpin.middleware.policy import KeylessPolicyOptions
 from dynpin.pins import Pin
 
 __all__ = ["Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
@@ -151,7 +151,7 @@ class Stage:
         shows: Certificate | None = None,
         backups: int = 0,
         about: str = "",
-        **terms: Unpack[PolicyTerms],
+        **terms: Unpack[KeylessPolicyOptions],
     ) -> Site:
         """The true site of a name, or a further server of it; the network leads to the first.
 

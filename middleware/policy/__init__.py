@@ -8,9 +8,9 @@ from .atomic import write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
 from .inventory import Built, Inventory
 from .keys import Chain, Key, KeySource, path_of, public_key, read_chain, read_key
-from .policy import Policy, PolicyOptions, PolicyTerms
+from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
-from .sources import PolicySource, given_policies
+from .sources import PolicySource, policies_to_send
 
 __all__ = [
     "LONGEST_MAX_AGE",
@@ -20,17 +20,17 @@ __all__ = [
     "Inventory",
     "Key",
     "KeySource",
+    "KeylessPolicyOptions",
     "Mode",
     "Pinned",
     "Policy",
     "PolicyOptions",
     "PolicySource",
-    "PolicyTerms",
     "chain_faults",
     "covers",
-    "given_policies",
     "in_chain",
     "path_of",
+    "policies_to_send",
     "public_key",
     "read_chain",
     "read_inventory",

@@ -67,7 +67,11 @@ def chain_faults(
     loaded = _loaded(chain)
     if not loaded:
         return ()
-    found = [*_order(chain.label, loaded), *_dates(chain.label, loaded, now), *_names(chain, hosts, beside)]
+    found = [
+        *_order_faults(chain.label, loaded),
+        *_date_faults(chain.label, loaded, now),
+        *_name_faults(chain, hosts, beside),
+    ]
     leaf = loaded[0]
     issued = next((other for other in beside if (them := _loaded(other)) and not _is_self_signed(them[0])), None)
     if _is_self_signed(leaf) and issued is not None:
@@ -82,7 +86,7 @@ def chain_faults(
     return tuple(found)
 
 
-def _order(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
+def _order_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
     leaf = chain[0]
     issued = next((number for number, each in enumerate(chain[1:], 1) if _issued(leaf, each)), None)
     if issued is not None:
@@ -100,7 +104,7 @@ def _order(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
     return []
 
 
-def _dates(label: str, chain: Sequence[x509.Certificate], now: float) -> list[ChainFault]:
+def _date_faults(label: str, chain: Sequence[x509.Certificate], now: float) -> list[ChainFault]:
     found: list[ChainFault] = []
     moment = datetime.fromtimestamp(now, UTC)
     for number, each in enumerate(chain):
@@ -117,7 +121,7 @@ def _dates(label: str, chain: Sequence[x509.Certificate], now: float) -> list[Ch
     return found
 
 
-def _names(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) -> list[ChainFault]:
+def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) -> list[ChainFault]:
     """Each host needs a chain, and each chain a host."""
     pinned = [host for host in hosts if not _is_address(host)]
     if not pinned:

@@ -15,7 +15,7 @@ from dynpin.pins import Pin
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
 from .rules import (
     Mode,
-    Options,
+    OptionNames,
     Pinned,
     backup_pins,
     check_chains,
@@ -121,7 +121,7 @@ class Inventory:
             raise PolicyError(f"{self.path}: {error}") from None
 
     def _build(self, now: float) -> Built:
-        options = Options(in_toml=self.path is not None)
+        options = OptionNames(in_toml=self.path is not None)
         check_mode(self.mode, self.report_uri, options)
         max_age = max_age_of(self.max_age, self.mode, options, allow_long=self.allow_long_max_age)
         chains, backups = self.read_chains(), self.read_backups()

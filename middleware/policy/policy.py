@@ -20,15 +20,15 @@ from .sent import recall, remember
 from .steps import Ramp
 from .watching import Signature, signature, watcher
 
-__all__ = ["Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions", "PolicyTerms"]
+__all__ = ["KeylessPolicyOptions", "Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions"]
 
 logger = logging.getLogger("dynpin.middleware")
 
 OnInvalid = Literal["raise", "silence"]
 
 
-class PolicyTerms(TypedDict, total=False):
-    """The keywords of :class:`Policy` but for the keys."""
+class KeylessPolicyOptions(TypedDict, total=False):
+    """The keywords of :class:`Policy` without `keys` and `backups`."""
 
     max_age: timedelta | int | None
     include_subdomains: bool
@@ -42,8 +42,8 @@ class PolicyTerms(TypedDict, total=False):
     remember: str | os.PathLike[str] | None
 
 
-class PolicyOptions(PolicyTerms, total=False):
-    """The keywords of :class:`Policy`, as the middleware takes them."""
+class PolicyOptions(KeylessPolicyOptions, total=False):
+    """The keywords of :class:`Policy`: the middleware takes them too."""
 
     keys: KeySource | Iterable[KeySource]
     backups: KeySource | Iterable[KeySource]
@@ -219,8 +219,8 @@ class Policy:
         return any(frozenset(chain.pins).isdisjoint(noted) for chain in built.chains)
 
     def _fall_silent(self) -> None:
-        # Neither header is right: clients would note the new key, which the mend takes away again, or an old one that
-        # is not shown. Without a header nobody is bound to either, and what was noted still holds.
+        # Neither header is right. With the new one clients would note a key that goes away once the pinned key is back;
+        # with the old one, a key that is not shown. Without a header they note neither, and what they noted holds.
         self.header = self.field = self.text_field = None
         first = "" if self._memory is None else f"remove {self._memory} and "
         logger.critical(

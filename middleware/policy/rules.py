@@ -20,7 +20,7 @@ from .keys import Chain, Key
 __all__ = [
     "LONGEST_MAX_AGE",
     "Mode",
-    "Options",
+    "OptionNames",
     "Pinned",
     "backup_pins",
     "check_chains",
@@ -36,11 +36,12 @@ Pinned = Literal["leaf", "chain"] | int | Sequence[int]
 LONGEST_MAX_AGE = 60 * 86_400
 
 _MAKE_A_BACKUP = "Make a key that is deployed nowhere, and keep its private half offline:  dynpin keys new HOST"
-_TABLES = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
+# The options that stand in the table [policy] of a dynpin.toml; the others stand above all tables.
+_IN_POLICY_TABLE = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class OptionNames:
     """How options are called in messages: those of a ``dynpin.toml`` as TOML, the keywords of a call as Python."""
 
     in_toml: bool
@@ -49,14 +50,14 @@ class Options:
         """The name of an option: ``[policy] max_age``, or ``max_age=``."""
         if not self.in_toml:
             return f"{option}="
-        return f"[policy] {option}" if option in _TABLES else option
+        return f"[policy] {option}" if option in _IN_POLICY_TABLE else option
 
     def setting(self, option: str, toml: str, python: str | None = None) -> str:
         """An option with a value, as it is written: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""
         return f"{self.name(option)} = {toml}" if self.in_toml else f"{option}={python or toml}"
 
 
-def max_age_of(max_age: object, mode: Mode, options: Options, *, allow_long: bool) -> int:
+def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long: bool) -> int:
     """The max-age to send, in seconds (§2.1.2).
 
     Raises:
@@ -100,7 +101,7 @@ def max_age_of(max_age: object, mode: Mode, options: Options, *, allow_long: boo
     return seconds
 
 
-def pins_of(chain: Chain, pinned: Pinned, options: Options, roots: Sequence[Path]) -> list[Pin]:
+def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[Path]) -> list[Pin]:
     """The pins of one chain that go into the header. One of them at least stands in the chain that clients validate.
 
     Raises:
@@ -147,7 +148,7 @@ def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float) -> l
 
 
 def backup_pins(
-    chains: Sequence[Chain], backups: Sequence[Key], roots: Sequence[Path], options: Options
+    chains: Sequence[Chain], backups: Sequence[Key], roots: Sequence[Path], options: OptionNames
 ) -> tuple[list[Pin], list[str]]:
     """The Backup Pins, and the warnings about them (RFC 7469 §2.5, §4.3): one at least stands in no validated chain.
 
@@ -182,7 +183,7 @@ def backup_pins(
 
 
 def check_report_uri(
-    uri: str, chains: Sequence[Chain], hosts: Sequence[str], options: Options, *, include_subdomains: bool
+    uri: str, chains: Sequence[Chain], hosts: Sequence[str], options: OptionNames, *, include_subdomains: bool
 ) -> None:
     """RFC 7469 §2.1.4: a host whose pins fail cannot be sent the report of it.
 
@@ -227,7 +228,7 @@ def _pins_cover(name: str, target: str, include_subdomains: bool) -> bool:
     return target == name or (include_subdomains and name in above)
 
 
-def check_mode(mode: str, report_uri: str | None, options: Options) -> None:
+def check_mode(mode: str, report_uri: str | None, options: OptionNames) -> None:
     """Refuse a mode that is none, and report-only with nobody to report to (§2.1.4, §2.3.2).
 
     Raises:

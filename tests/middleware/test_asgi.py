@@ -334,8 +334,8 @@ def test_a_policy_that_was_silenced_adds_nothing(site: Site) -> None:
 
 # What is given wrongly, and what the message says.
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({}, "no policy is given"),
-    "no keys": ({"max_age": 60}, "no policy is given"),
+    "nothing": ({}, "there is no policy"),
+    "no keys": ({"max_age": 60}, "there is no policy"),
     "a misspelt keyword": ({"keys": "a.pem", "maxage": 60}, "unexpected keyword argument 'maxage'"),
     "a bad policy": ({"keys": "absent.pem", "max_age": 60}, "absent.pem cannot be read"),
     "keys of no kind": ({"keys": 5, "max_age": 60}, "'int' object is not iterable"),
@@ -362,7 +362,7 @@ def test_two_policies_are_one_of_each_kind(site: Site) -> None:
     for given, words in (
         ({"policy": policy, "report_only": policy}, "report_only= takes a policy of mode='report-only'"),
         ({"policy": trial, "report_only": trial}, "two policies are report-only"),
-        ({"policy": policy, "keys": site.chain}, r"a policy and the keywords of another are given \(keys\)"),
+        ({"policy": policy, "keys": site.chain}, r"there is a policy, and keywords of another \(keys\)"),
     ):
         with pytest.raises(PolicyError, match=words):
             run(PublicKeyPinsMiddleware(sending(), **given), {"type": "http"})

@@ -321,7 +321,7 @@ def test_the_middleware_takes_the_file(inventory: Path, site: Site, connect: Con
     ("options", "words"),
     [
         ({"policy": "absent.toml"}, r"absent\.toml cannot be read"),
-        ({"policy": "dynpin.toml", "max_age": 60}, r"a policy and the keywords of another are given \(max_age\)"),
+        ({"policy": "dynpin.toml", "max_age": 60}, r"there is a policy, and keywords of another \(max_age\)"),
         ({"policy": "dynpin.toml", "report_only": "dynpin.toml"}, "this one has mode='enforce'"),
     ],
 )

@@ -252,7 +252,7 @@ def test_a_policy_that_was_silenced_adds_nothing(site: Site) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "no policy is given"),
+        ({}, "there is no policy"),
         ({"keys": Path("absent.pem"), "max_age": 60}, "absent.pem cannot be read"),
         ({"keys": "a.pem", "maxage": 60}, "unexpected keyword argument 'maxage'"),
     ],
