@@ -114,15 +114,7 @@ class HistoryFile:
 
     def _write(self, history: History) -> None:
         # Behind a symbolic link, else the link would be replaced, and its target stay as it was.
-        path = self.path.resolve()
-        write_atomically(path, _text(history))
-        if os.name == "posix":
-            # The file is on the disk; that it has this name is written in its folder.
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        write_atomically(self.path.resolve(), _text(history))
 
     @contextmanager
     def _locked(self) -> Generator[None]:
