@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from dynpin.deploy.export import export_header, export_map
+from dynpin.deploy.shell import run_line
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import write_atomically
 
@@ -95,11 +91,15 @@ class IncludeFile:
                 write_atomically(self.path, text, 0o644)
         except OSError as error:
             return f"{self.path} cannot be written: {error.strerror or error}"
-        failure = self._reload() if self.command is not None and self._mark.exists() else ""
+        failed = None
+        if self.command is not None and self._mark.exists():
+            failed = run_line(self.command, seconds=self.limit)
+            if failed is None:
+                self._mark.unlink(missing_ok=True)
         if is_new:
             sent = "no header" if header is None else f"{header.name}: {header}"
             self.say(f"{self.path}: {sent}")
-        return failure
+        return "" if failed is None else f"the reload failed ({self.command}): {failed}"
 
     def _read(self) -> str | None:
         try:
@@ -108,40 +108,6 @@ class IncludeFile:
             return None
         except ValueError:  # something else, which is about to be replaced
             return ""
-
-    def _reload(self) -> str:
-        """Run the command; the reason where it failed."""
-        # A file, no pipe: a server that the command leaves behind would hold the pipe open.
-        with tempfile.TemporaryFile() as output:
-            started = subprocess.Popen(  # noqa: S602 - the operator's own line, as in cron
-                self.command or "",
-                shell=True,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-            try:
-                code = started.wait(self.limit)
-            except subprocess.TimeoutExpired:
-                _kill(started)
-                return f"the reload was stopped after {self.limit:.0f} seconds: {self.command}"
-            if code == 0:
-                self._mark.unlink(missing_ok=True)
-                return ""
-            output.seek(0)
-            said = output.read(4096).decode("utf-8", "replace").strip().splitlines()
-        return f"the reload failed with exit code {code}: {self.command}{f': {said[-1]}' if said else ''}"
-
-
-def _kill(started: subprocess.Popen[bytes]) -> None:
-    """End the command with all that it has started."""
-    with suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(started.pid, signal.SIGKILL)
-        else:
-            started.kill()
-    started.wait()
 
 
 class Followed(Protocol):

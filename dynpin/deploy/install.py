@@ -11,15 +11,15 @@ import contextlib
 import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 
 from dynpin.deploy.candidate import key_fault
+from dynpin.deploy.shell import run_line
 from dynpin.errors import DynpinError
+from dynpin.middleware.policy import sync_folder
 
 fcntl: ModuleType | None
 try:
@@ -33,8 +33,6 @@ CHAIN, KEY = "fullchain.pem", "privkey.pem"
 _MODES = {CHAIN: 0o644, KEY: 0o600}
 # Stands in the folder from before the pair is there until the server has loaded it.
 _PENDING = ".reload-pending"
-# cron's PATH leads to no folder of a system's administrator, where nginx and caddy are.
-_ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class InstallError(DynpinError):
@@ -82,35 +80,12 @@ def needs_reload(folder: Path) -> bool:
 def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
     """Run the shell command by which the server loads what is in the folder. None if it went well, else what failed.
 
-    The command finds the programs of an administrator (/usr/sbin) whatever PATH is. It is ended after `seconds`.
+    The command is ended after `seconds`; see :func:`~dynpin.deploy.shell.run_line`.
     """
-    search = os.environ.get("PATH", "")
-    environment = {**os.environ, "PATH": f"{search}:{_ADMIN_PATH}" if search else _ADMIN_PATH}
-    # A file and no pipe: what the command leaves running would keep a pipe open, and this waiting.
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(  # noqa: S603 - the operator's own command
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(seconds)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            return f"it did not end within {seconds:g} seconds"
-        if code:
-            output.seek(0)
-            said = output.read(4096).decode("utf-8", "replace").strip()
-            return f"exit code {code}" + (f": {said}" if said else "")
-    (folder / _PENDING).unlink(missing_ok=True)
-    return None
+    failed = run_line(command, seconds=seconds)
+    if failed is None:
+        (folder / _PENDING).unlink(missing_ok=True)
+    return failed
 
 
 def _present(folder: Path) -> dict[str, bytes]:
@@ -164,7 +139,7 @@ def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
         _check(made / CHAIN, made / KEY, folder)
         if reloads:
             (made / _PENDING).touch()
-        _sync(made)
+        sync_folder(made)
         link = made.with_name(f"{made.name}.link")
         link.symlink_to(made.name)
         try:
@@ -175,7 +150,7 @@ def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
     except BaseException:
         shutil.rmtree(made)
         raise
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     # The one before is kept, for a person who wants to go back.
     pattern = re.compile(re.escape(_prefix(folder)) + "[a-z0-9_]{8}")
     for each in folder.parent.iterdir():
@@ -206,7 +181,7 @@ def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
                 # First the note, then the deed: a signal's exception may come between them.
                 done.append(name)
                 (aside / name).replace(folder / name)
-            _sync(folder)
+            sync_folder(folder)
         except BaseException:
             for name in done:
                 if name in present:
@@ -215,7 +190,7 @@ def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
                     (folder / name).unlink(missing_ok=True)
             if not was_pending:
                 pending.unlink(missing_ok=True)
-            _sync(folder)
+            sync_folder(folder)
             raise
     finally:
         shutil.rmtree(aside)
@@ -247,14 +222,3 @@ def _check(chain: Path, key: Path, folder: Path) -> None:
     fault = key_fault(chain, key)
     if fault is not None:
         raise InstallError(f"nothing is installed in {folder}: {fault.message}")
-
-
-def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk. Windows has no such call."""
-    if fcntl is None:
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .atomic import write_atomically
+from .atomic import sync_folder, write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
 from .inventory import Built, Inventory
 from .keys import Chain, Key, KeySource, path_of, public_key, read_chain, read_key
@@ -35,6 +35,7 @@ __all__ = [
     "read_chain",
     "read_inventory",
     "read_key",
+    "sync_folder",
     "validated_path",
     "write_atomically",
 ]

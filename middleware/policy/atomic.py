@@ -7,14 +7,19 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_atomically"]
+__all__ = ["sync_folder", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Put this text, as UTF-8, on the disk in the place of the file. Several processes may do so at the same time.
 
+    Args:
+        path: the file; a symbolic link is replaced, and its target stays as it was.
+        text: what it is to hold.
+        mode: its permissions.
+
     Raises:
-        OSError: where the folder cannot be written; the file is as it was.
+        OSError: where the folder cannot be written; the file holds the old text or the new one.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -28,10 +33,20 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-    if os.name == "posix":
-        # The text is on the disk; that the file has this name is written in its folder.
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    # The text is on the disk; that the file has this name is written in its folder.
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of the files in a folder on the disk. Windows has no such call, and nothing is done there.
+
+    Raises:
+        OSError: where the disk fails, or there is no such folder.
+    """
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

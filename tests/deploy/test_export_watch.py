@@ -190,7 +190,7 @@ def test_a_reload_that_failed_is_tried_at_the_next_look(pinned: tuple[World, Key
     assert (code, out.count("max-age=3600")) == (1, 1)
     assert "exit code 3" in err
     assert "no such server" in err
-    assert _once(world, "exit 4")[::2] == (1, "dynpin: the reload failed with exit code 4: exit 4\n")
+    assert _once(world, "exit 4")[::2] == (1, "dynpin: the reload failed (exit 4): exit code 4\n")
     assert _once(world, "true") == (0, "", "")
     assert _once(world, "exit 5") == (0, "", "")
 
@@ -305,7 +305,7 @@ def test_a_reload_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     command = f"exec 3>{shlex.quote(str(fifo))}; tail -f /dev/null & wait"
     file = IncludeFile("nginx", tmp_path / "pins", command, lambda _: None, limit=1.0)
-    assert "stopped after 1 seconds" in file.bring_up_to(FIRST)
+    assert "it did not end within 1 seconds" in file.bring_up_to(FIRST)
     # The end of the file: neither the command nor what it started holds the other end any more.
     assert select.select([reader], [], [], 60)[0]
     assert os.read(reader, 1) == b""
