@@ -19,9 +19,9 @@ from dynpin.deploy.init import (
     NodesDiffer,
     Seen,
     begin_site,
-    certificate_names,
     kind_beside,
     look_at_host,
+    names_of,
     site_files,
 )
 from dynpin.deploy.keys import KeyType, key_files, key_type, new_key
@@ -90,7 +90,7 @@ def init(
         _show(seen, hosts, err=as_json)
         chosen = kind or kind_beside(seen.chain)
         secret = passphrase(passphrase_file)
-        names, addresses = certificate_names(seen.chain)
+        names, addresses = names_of(seen.chain)
         key = new_key(chosen, [*dict.fromkeys((*hosts, *names)), *addresses], secret)
         chain = None if saves_chain else _named(Path(site) if keys is None else keys, folder)
         roots = None if ca is None else _named(ca, folder)
@@ -132,7 +132,7 @@ def _of_file(file: Path) -> Seen:
     chain = read_chain(file, str(file))
     if not chain.certificates:
         fail(f"{file} holds no certificate: name the chain that the server shows, such as fullchain.pem")
-    names, _ = certificate_names(chain)
+    names = names_of(chain).dns
     return Seen(next((name for name in names if "*" not in name), names[0] if names else ""), 443, chain)
 
 
@@ -166,7 +166,7 @@ def _no_name(host: str) -> NoReturn:
 
 
 def _hosts(seen: Seen) -> tuple[str, ...]:
-    names, addresses = certificate_names(seen.chain)
+    names, addresses = names_of(seen.chain)
     if not names and addresses:
         _no_name(addresses[0])
     if not names:

@@ -8,16 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-
 from dynpin.deploy.keys import KEY_TYPES, BackupKey, KeyType, key_files, key_type, new_files
 from dynpin.deploy.nodes import NodeLook, look_at_node, nodes_of
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
-from dynpin.middleware.policy import Built, Chain, in_chain, read_inventory, read_key
+from dynpin.middleware.policy import (
+    Built,
+    CertificateNames,
+    Chain,
+    certificate_names,
+    in_chain,
+    read_inventory,
+    read_key,
+)
 from dynpin.pins import Pin
 
-__all__ = ["NodesDiffer", "Seen", "begin_site", "certificate_names", "kind_beside", "look_at_host", "site_files"]
+__all__ = ["NodesDiffer", "Seen", "begin_site", "kind_beside", "look_at_host", "names_of", "site_files"]
 
 INVENTORY, CHAIN, BACKUP = "dynpin.toml", "chain.pem", "backup"
 
@@ -82,15 +88,10 @@ def _header_of(look: NodeLook) -> PublicKeyPins | None:
     return None
 
 
-def certificate_names(chain: Chain) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def names_of(chain: Chain) -> CertificateNames:
     """The DNS names of a chain's leaf, and its IP addresses, which clients never pin (RFC 7469 §2.3.3)."""
-    try:
-        leaf = x509.load_der_x509_certificate(chain.certificates[0])
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (IndexError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return (), ()
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return tuple(names.get_values_for_type(x509.DNSName)), tuple(map(str, addresses))
+    found = certificate_names(chain.certificates[0]) if chain.certificates else None
+    return found or CertificateNames((), ())
 
 
 def kind_beside(chain: Chain) -> KeyType:

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import chain as joined
 from urllib.parse import urljoin, urlsplit
 
 from cryptography import x509
@@ -19,7 +18,7 @@ from dynpin.deploy.nodes import NodeLook
 from dynpin.errors import InvalidHeader, InvalidHost, UnpinnableKey
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import canonical_host, superdomains
-from dynpin.middleware.policy import Chain
+from dynpin.middleware.policy import Chain, certificate_names
 from dynpin.pins import chain_pins
 
 __all__ = ["fields_of_look", "node_name"]
@@ -149,11 +148,13 @@ class _Observed:
 
     def _subdomains(self) -> tuple[str, ...]:
         """The subdomains that are known: those of the caller, and those that the certificates name."""
-        served = {page.served[0]: None for page in self.pages if page.served}
-        named = dict.fromkeys([*self.site.subdomains, *joined.from_iterable(map(_names, served))])
+        named = list(self.site.subdomains)
+        for leaf in dict.fromkeys(page.served[0] for page in self.pages if page.served):
+            names = certificate_names(leaf)
+            named += () if names is None else names.dns
         return tuple(
             name
-            for name in list(named)[:MAX_SUBDOMAINS]
+            for name in list(dict.fromkeys(named))[:MAX_SUBDOMAINS]
             if "*" not in name and _is_host(name) and self.site.host in superdomains(name)
         )
 
@@ -219,14 +220,6 @@ def _order_of(page: NodeLook, site: Site, now: float) -> Iterator[Told]:
     for told in chain_told(chain, (), now):
         if not told.fault.startswith("certificate-"):
             yield told
-
-
-def _names(der: bytes) -> tuple[str, ...]:
-    try:
-        names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (ValueError, x509.ExtensionNotFound):
-        return ()
-    return tuple(names.value.get_values_for_type(x509.DNSName))
 
 
 def _is_host(name: str) -> bool:

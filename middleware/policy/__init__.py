@@ -7,7 +7,7 @@ import os
 from .atomic import sync_folder, write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
 from .inventory import Built, Inventory
-from .keys import Chain, Key, KeySource, path_of, public_key, read_chain, read_key
+from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, policies_to_send
@@ -15,6 +15,7 @@ from .sources import PolicySource, policies_to_send
 __all__ = [
     "LONGEST_MAX_AGE",
     "Built",
+    "CertificateNames",
     "Chain",
     "ChainFault",
     "Inventory",
@@ -26,6 +27,7 @@ __all__ = [
     "Policy",
     "PolicyOptions",
     "PolicySource",
+    "certificate_names",
     "chain_faults",
     "covers",
     "in_chain",

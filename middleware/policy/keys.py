@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,7 +20,18 @@ from cryptography.hazmat.primitives.serialization import (
 from dynpin.errors import PolicyError, UnpinnableKey
 from dynpin.pins import Pin, certificates
 
-__all__ = ["Chain", "Key", "KeySource", "located", "path_of", "public_key", "read_chain", "read_key"]
+__all__ = [
+    "CertificateNames",
+    "Chain",
+    "Key",
+    "KeySource",
+    "certificate_names",
+    "located",
+    "path_of",
+    "public_key",
+    "read_chain",
+    "read_key",
+]
 
 # A path (str or PathLike), the PEM or DER itself (bytes, or a str that holds PEM), or a pin that is known already.
 KeySource = str | os.PathLike[str] | bytes | Pin
@@ -72,7 +84,8 @@ class Chain:
         if not ders:
             raise UnpinnableKey("there is no certificate")
         pins = (Pin.from_certificate(ders[0]), *map(_pin_or_none, ders[1:]))
-        return cls(label, pins, _names(ders[0]), path, ders)
+        names = certificate_names(ders[0])
+        return cls(label, pins, None if names is None else names.dns, path, ders)
 
 
 def located(sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
@@ -168,10 +181,23 @@ def _pin_or_none(der: bytes) -> Pin | None:
         return None
 
 
-def _names(der: bytes) -> tuple[str, ...] | None:
-    """The DNS names of a certificate (RFC 6125 §6.4: the common name counts for nothing)."""
+class CertificateNames(NamedTuple):
+    """The names that a certificate is for (RFC 6125 §6.4: the common name counts for nothing).
+
+    Attributes:
+        dns: the DNS names, wildcards among them.
+        addresses: the IP addresses, as text.
+    """
+
+    dns: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
+def certificate_names(der: bytes) -> CertificateNames | None:
+    """The names of a certificate, DER; None where it has none, or none that can be read."""
     try:
         found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return None
-    return tuple(found.value.get_values_for_type(x509.DNSName))
+    addresses = found.value.get_values_for_type(x509.IPAddress)
+    return CertificateNames(tuple(found.value.get_values_for_type(x509.DNSName)), tuple(map(str, addresses)))

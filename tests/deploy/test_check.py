@@ -224,6 +224,23 @@ def test_subdomains_that_the_policy_hits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [f"{'a' * 70}.{HOST}", f"a..{HOST}", f".{HOST}"])
 def test_a_name_that_no_network_knows_silences_nothing(name: str, tmp_path: Path) -> None:
+    site = site_of_names(tmp_path, x509.SubjectAlternativeName([x509.DNSName(HOST), x509.DNSName(name)]))
+    with serving(everywhere(policy(site, NEW, include_subdomains=True)), site) as port:
+        assert faults(check(site, port, code=0)) == set()
+
+
+def test_a_kind_of_name_that_nobody_reads_silences_nothing(tmp_path: Path) -> None:
+    # RFC 5280 §4.2.1.6: beside the host an x400Address, which cryptography does not read.
+    host = HOST.encode()
+    names = bytes([0x82, len(host)]) + host + b"\xa3\x00"
+    oid = x509.SubjectAlternativeName.oid
+    site = site_of_names(tmp_path, x509.UnrecognizedExtension(oid, bytes([0x30, len(names)]) + names))
+    with serving(everywhere(policy(site, NEW, include_subdomains=True)), site) as port:
+        assert faults(check(site, port, code=0)) == set()
+
+
+def site_of_names(folder: Path, names: x509.ExtensionType) -> Site:
+    """A site whose certificate has these alternative names: no library makes such, and a careless CA may sign them."""
     authority = trustme.CA()
     issued = x509.load_pem_x509_certificate(authority.issue_cert(HOST).cert_chain_pems[0].bytes())
     key = trustme_key(authority)
@@ -234,17 +251,14 @@ def test_a_name_that_no_network_knows_silences_nothing(name: str, tmp_path: Path
     for extension in issued.extensions:
         if not isinstance(extension.value, x509.SubjectAlternativeName | x509.SubjectKeyIdentifier):
             builder = builder.add_extension(extension.value, extension.critical)
-    # No library makes such a name of its own accord; a careless CA may sign it.
-    names = x509.SubjectAlternativeName([x509.DNSName(HOST), x509.DNSName(name)])
     made = builder.add_extension(names, critical=False).sign(key, SHA256())
-    site = make_site(tmp_path, HOST)
+    site = make_site(folder, HOST)
     authority.cert_pem.write_to_path(site.roots)
     site.chain.write_bytes(made.public_bytes(Encoding.PEM))
     site.both.write_bytes(
         own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM)
     )
-    with serving(everywhere(policy(site, NEW, include_subdomains=True)), site) as port:
-        assert faults(check(site, port, code=0)) == set()
+    return site
 
 
 def trustme_key(authority: trustme.CA) -> ec.EllipticCurvePrivateKey:
