@@ -144,7 +144,8 @@ def _advice(safe: Sequence[Pin], ready_at: float | None, *, is_planned: bool, is
             "until dynpin rotate next says deploy"
         )
     advice.append(
-        "Renew with the same key: certbot renew --reuse-key; lego renew --reuse-key; acme.sh keeps it (no "
+        "Renew with the same key: lay the key that the site shows over the new one in the client's own folder, and "
+        "renew again: certbot renew --force-renewal --reuse-key; lego renew --reuse-key; acme.sh --renew --force (no "
         "--always-force-new-domain-key). Or have the backup key's CSR signed: certbot certonly --csr backup.csr.pem"
     )
     if ready_at is not None:

@@ -64,6 +64,7 @@ def test_no_header_and_the_commonest_reasons_in_order(site: Site) -> None:
             "the request came over http",
             "proxy_set_header X-Forwarded-Proto $scheme",
             "--forwarded-allow-ips",
+            "--trusted-proxy-headers=x-forwarded-proto",
             "ProxyFix(app.wsgi_app, x_proto=1)",
             "SECURE_PROXY_SSL_HEADER alone leaves wsgi.url_scheme at http",
             "the proxy's own",

@@ -157,9 +157,9 @@ def test_the_plan_has_the_dates_that_the_machine_will_insist_on() -> None:
 
 
 def test_plans_that_would_harm_are_refused() -> None:
-    with pytest.raises(ValueError, match="no Backup Pin"):
+    with pytest.raises(ValueError, match=r"no Backup Pin.*--backup"):
         plan(pinned(OLD, NEW), NEW, [], START)
-    with pytest.raises(ValueError, match="no Backup Pin"):
+    with pytest.raises(ValueError, match=r"no Backup Pin.*--backup"):
         plan(pinned(OLD, NEW), NEW, [NEW], START)
     with pytest.raises(ValueError, match="deployed already"):
         plan(pinned(OLD, NEW), OLD, [NEW], START)
@@ -326,6 +326,8 @@ def test_the_guard_stops_a_key_that_nobody_expects() -> None:
     verdict = guard(pinned(OLD, NEW), (NEXT, CA), START)
     assert (verdict.ok, verdict.ready_at) == (False, None)
     assert "until 2026-12-24T00:00:00Z" in verdict.reason
+    # The client has the new key by now, which it would keep from here on.
+    assert "lay the key that the site shows over the new one" in " ".join(verdict.advice)
     assert "--reuse-key" in " ".join(verdict.advice)
     spread = pinned(OLD, NEW).with_event(Published(START + DAY, header(OLD, NEW, NEXT)))
     verdict = guard(spread, (NEXT, CA), START + 2 * DAY)

@@ -100,7 +100,7 @@ def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -
     return Step(
         "silence",
         now,
-        "From the same moment on send no header (on_invalid=silence).",
+        'From the same moment on send no header: start the app with on_invalid="silence" beside "dynpin.toml".',
         "Without a Backup Pin clients ignore a header; what they have noted still holds.",
     )
 

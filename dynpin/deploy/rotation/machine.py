@@ -220,7 +220,10 @@ def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> 
     """
     kept = [pin for pin in backups if pin != target]
     if not kept:
-        raise ValueError("after this rotation there is no Backup Pin: make a new backup first (dynpin keys new)")
+        raise ValueError(
+            "after this rotation there is no Backup Pin: make a new backup first (dynpin keys new), and name its "
+            "public half with --backup"
+        )
     return replace(header, pins=(target, *kept))
 
 
