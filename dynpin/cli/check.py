@@ -19,7 +19,7 @@ from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.observed import node_name
 from dynpin.deploy.reach import CannotReach, LookOptions, site_reached
-from dynpin.errors import DynpinError, InvalidHost
+from dynpin.errors import DynpinError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin, chain_pins
 
@@ -78,9 +78,9 @@ def check(
     fail_on: FailOnOption = "warning",
     now: NowOption = None,
 ) -> None:
-    """Look at a live site from every side, and say what is wrong with its pinning.
+    r"""Look at a live site from every side, and say what is wrong with its pinning.
 
-    All its addresses, and the nodes that dynpin.toml names in [site] nodes; the header on a page, on an error and on a
+    All its addresses, and the nodes that dynpin.toml names in \[site] nodes; the header on a page, on an error and on a
     static file; the served and the validated chain; the report endpoint; the subdomains that includeSubDomains hits;
     with an inventory, whether the header is the one that it makes. Exit code 1 where a fault is found.
 
@@ -116,7 +116,7 @@ def check(
         site = site_reached(
             target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
         )
-    except (CannotReach, InvalidHost) as error:
+    except CannotReach as error:
         fail(str(error))
     checked = check_site(
         site, holdings, known=known, history=recorded, now=at, say=lambda step: say(f"looking at {step}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import time
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -25,6 +24,7 @@ from dynpin.deploy.init import (
     site_files,
 )
 from dynpin.deploy.keys import KeyType, key_files, key_type, new_key
+from dynpin.deploy.reach import tls_context
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.hosts import is_ip_literal
 from dynpin.middleware.policy import chain_faults, read_chain, read_key
@@ -142,10 +142,7 @@ def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> S
     url = https_url(text if "://" in text else f"https://{text}/")
     if is_ip_literal(url.host):
         _no_name(url.host)
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        fail(f"--ca {ca} holds no roots that can be read: {getattr(error, 'strerror', None) or error}")
+    context = tls_context(ca)
     say(f"looking at https://{url.host}:{url.port}/", err=True)
     try:
         seen = look_at_host(url.host, url.port, context, timeout=timeout)

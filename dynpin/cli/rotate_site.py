@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -46,9 +45,6 @@ NowOption = Annotated[
     typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False, hidden=True),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-
-# How many nodes are asked at once.
-_AT_ONCE = 8
 
 
 class Described(NamedTuple):
@@ -150,36 +146,22 @@ def nodes_seen(site: Described | None, url: str | None, host: str, ca: Path | No
     if asked != host:
         fail(f"{asked} is not the host of this history, which is {host}")
     from dynpin.deploy.nodes import look_at_node, nodes_of  # noqa: PLC0415 - the network, for --verify
+    from dynpin.deploy.parallel import all_of  # noqa: PLC0415
+    from dynpin.deploy.reach import CannotReach, tls_context  # noqa: PLC0415
     from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
 
     inventory = None if site is None else site.inventory
-    context = _context(ca, () if inventory is None else inventory.roots)
     try:
+        context = tls_context(ca, inventory)
         nodes = nodes_of(inventory, host, port)
+    except CannotReach as error:
+        fail(str(error))
     except OSError as error:
         return [Sight(host, None, (), is_live=True, failure=f"it has no address ({error.strerror or error})")]
-
-    def look(node: tuple[str, int]) -> Sight:
-        address, number = node
-        say(f"looking at https://{host}{target} at {address} port {number}", err=True)
-        return sight_of_node(look_at_node(host, number, address, context, path=target))
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(look, nodes))
-
-
-def _context(ca: Path | None, roots: Sequence[Path]) -> ssl.SSLContext:
-    """With the roots of --ca alone; else with those of the system and of the inventory."""
-    file = ca
-    try:
-        context = ssl.create_default_context(cafile=ca)
-        for file in roots if ca is None else ():
-            context.load_verify_locations(file)
-    except ssl.SSLError:
-        fail(f"{file} holds no root certificate: roots are PEM")
-    except OSError as error:
-        fail(f"{file}: {error.strerror or error}")
-    return context
+    for node in nodes:
+        say(f"looking at https://{host}{target} at {node}", err=True)
+    looks = all_of([partial(look_at_node, host, port, address, context, path=target) for address, port in nodes])
+    return list(map(sight_of_node, looks))
 
 
 def key_of(text: str) -> Key:

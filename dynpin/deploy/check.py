@@ -10,14 +10,12 @@ from dynpin.deploy.lint.circumstances import Told
 from dynpin.deploy.lint.holdings import Holdings
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, look_at
-from dynpin.deploy.nodes import node_of
 from dynpin.deploy.observed import fields_of_look, node_name
 from dynpin.deploy.rotation import History, Published, disagreements, held, locked_out
 from dynpin.deploy.rotation.sights import sight_of_node
 from dynpin.durations import duration
-from dynpin.errors import InvalidHeader
-from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
-from dynpin.middleware.policy import Inventory
+from dynpin.header import ENFORCE_NAME, PublicKeyPins
+from dynpin.middleware.policy import Inventory, Node
 from dynpin.pins import Pin, chain_pins
 
 __all__ = ["Checked", "check_site"]
@@ -37,7 +35,7 @@ class Checked:
         lacking: the pins of the inventory that some response does not carry; empty where none carries a header.
         not_deployed: by node, the key that it shows, where that is no deployed key of the inventory.
         unseen: the nodes of the inventory that gave no answer.
-        remarks: the last three in words.
+        remarks: what is lacking, not deployed and unseen, a sentence each.
     """
 
     site: Site
@@ -150,7 +148,7 @@ def _recorded_name(history: History, now: float) -> str | None:
 
 def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
     """A field without a value for each node that sends or shows what the history does not know."""
-    pages = {(each.address, each.port): each for each in reversed(look.secure) if each.is_verified}
+    pages = {each.node: each for each in reversed(look.secure) if each.is_verified}
     for page in pages.values():
         missing = disagreements(history, sight_of_node(page), now)
         told = tuple(Told("history-differs", f"{each.place}: {each.what}") for each in missing)
@@ -163,7 +161,7 @@ def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
 
 def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Holdings) -> HeaderField:
     """The field, with how it differs from the one that the inventory makes."""
-    header, made = _parsed(each), holdings.header
+    header, made = each.header, holdings.header
     if header is None or made is None or each.circumstances.scheme != "https":
         return each
     ramp = holdings.inventory.ramp
@@ -203,15 +201,6 @@ def _seconds(max_age: int | None) -> str:
     return "not there" if max_age is None else f"{duration(max_age)} ({max_age} seconds)"
 
 
-def _parsed(each: HeaderField) -> PublicKeyPins | None:
-    try:
-        return (
-            None if each.value is None else PublicKeyPins.parse(each.value, report_only=each.name == REPORT_ONLY_NAME)
-        )
-    except InvalidHeader:
-        return None  # clients ignore it, and its pins with it
-
-
 def _lacking(fields: Sequence[HeaderField], holdings: Holdings) -> dict[Pin, str]:
     """The pins of the inventory that some response does not carry, each with what is wrong with that."""
     sent = [each for each in fields if each.value is not None and each.circumstances.scheme == "https"]
@@ -220,7 +209,7 @@ def _lacking(fields: Sequence[HeaderField], holdings: Holdings) -> dict[Pin, str
     found: dict[Pin, str] = {}
     labels = {key.pin: key.label for key in holdings.backups}
     for pin in holdings.pins if meant else ():
-        lacks = next((each for each in meant if pin not in (header.pins if (header := _parsed(each)) else ())), None)
+        lacks = next((each for each in meant if each.header is None or pin not in each.header.pins), None)
         if lacks is None:
             continue
         if pin in labels and pin not in holdings.deployed:
@@ -244,10 +233,10 @@ def _strange(site: Site, look: Look, holdings: Holdings) -> dict[str, Pin]:
 
 
 def _unseen(look: Look, holdings: Holdings) -> Iterator[str]:
-    silent = {(each.address, each.port): each for each in look.silent if each.scheme == "https"}
+    silent = {each.node: each for each in look.silent if each.scheme == "https"}
     for text in holdings.inventory.nodes:
-        if node_of(text) in silent:
-            yield f"{text}: {silent[node_of(text)].failure}"
+        if (look_there := silent.get(Node.parse(text))) is not None:
+            yield f"{text}: {look_there.failure}"
 
 
 def _of_lacking(site: Site, lacking: dict[Pin, str]) -> Iterator[str]:

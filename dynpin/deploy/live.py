@@ -16,8 +16,9 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from dynpin.clientstore.enforcement import verified_chain
-from dynpin.deploy.nodes import NodeLook, exchange, in_words, look_at_paths, look_over_http
+from dynpin.deploy.nodes import NodeLook, exchange, look_at_paths, look_over_http, why_silent
 from dynpin.deploy.parallel import all_of
+from dynpin.middleware.policy import Node
 from dynpin.pins import chain_pins
 
 __all__ = ["Look", "Site", "look_at", "probes_of", "subdomain_chains"]
@@ -30,7 +31,7 @@ class Site:
     Attributes:
         host: the name, in the certificate and in the request.
         port: the https port; `http_port` that of plain http, or None not to look there.
-        nodes: where the host is reached, each as address and port.
+        nodes: where the host is reached.
         context: verifies the chains.
         path: the page that is looked at first; `paths` are others.
         subdomains: names to look at besides those that the certificate tells of.
@@ -42,7 +43,7 @@ class Site:
 
     host: str
     port: int
-    nodes: tuple[tuple[str, int], ...]
+    nodes: tuple[Node, ...]
     context: ssl.SSLContext
     path: str = "/"
     paths: tuple[str, ...] = ("/favicon.ico",)
@@ -120,7 +121,7 @@ def _chain_of(site: Site, name: str) -> tuple[str, ...] | None:
 
 
 def probes_of(site: Site, uris: Iterable[str], say: Callable[[str], None]) -> dict[str, str]:
-    """What each report endpoint answers: an HTTP status, or the failure in words."""
+    """What each report endpoint answers: an HTTP status, or why there was none."""
     asked = tuple(dict.fromkeys(uris)) if site.probes_report_uri else ()
     for uri in asked:
         say(f"report endpoint {uri}")
@@ -140,4 +141,4 @@ def _probe(site: Site, uri: str) -> str:
             with site.context.wrap_socket(plain, server_hostname=host) as tls:
                 return str(ask(tls)[0])
     except (OSError, ValueError, http.client.HTTPException) as error:
-        return in_words(error)
+        return why_silent(error)

@@ -16,18 +16,17 @@ from dataclasses import dataclass
 
 from dynpin._version import __version__
 from dynpin.clientstore.enforcement import unverified_chain, verified_chain
-from dynpin.middleware.policy import Inventory
+from dynpin.middleware.policy import Inventory, Node
 
 __all__ = [
     "NodeLook",
     "addresses_of",
     "exchange",
-    "in_words",
     "look_at_node",
     "look_at_paths",
     "look_over_http",
-    "node_of",
     "nodes_of",
+    "why_silent",
 ]
 
 MAX_ADDRESSES = 16
@@ -68,6 +67,11 @@ class NodeLook:
     failure: str | None = None
 
     @property
+    def node(self) -> Node:
+        """Where it was asked."""
+        return Node(self.address, self.port)
+
+    @property
     def is_verified(self) -> bool:
         """Whether a client that checks the chain gets this answer, over TLS."""
         return self.scheme == "https" and self.status is not None and self.failure is None
@@ -87,20 +91,14 @@ def addresses_of(host: str, port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(each[4][0]) for each in found))[:MAX_ADDRESSES]
 
 
-def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[tuple[str, int], ...]:
+def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[Node, ...]:
     """Where a site is to be looked at: every address of the DNS, then every node that its inventory names.
 
     Raises:
         OSError: where the name does not resolve.
     """
     named = () if inventory is None else inventory.nodes
-    return tuple(dict.fromkeys([*((each, port) for each in addresses_of(host, port)), *map(node_of, named)]))
-
-
-def node_of(text: str) -> tuple[str, int]:
-    """Address and port of ``host:port``, in which an IPv6 address stands in brackets."""
-    host, _, port = text.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return tuple(dict.fromkeys([*(Node(each, port) for each in addresses_of(host, port)), *map(Node.parse, named)]))
 
 
 def look_at_node(
@@ -144,7 +142,7 @@ def look_over_http(host: str, port: int, address: str, *, path: str = "/", timeo
         with socket.create_connection((address, port), timeout) as plain:
             status, headers, body = exchange(plain, host, port, method="GET", path=path, timeout=timeout)
     except (OSError, http.client.HTTPException) as error:
-        return NodeLook(address, port, path, "http", failure=in_words(error))
+        return NodeLook(address, port, path, "http", failure=why_silent(error))
     return NodeLook(address, port, path, "http", status, headers, body)
 
 
@@ -172,7 +170,7 @@ class _Node:
                 status, headers, body = self._exchange(path)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            failure = self.distrust or in_words(error)
+            failure = self.distrust or why_silent(error)
             return NodeLook(self.address, self.port, path, served=self.served, failure=failure)
         return NodeLook(
             self.address,
@@ -234,7 +232,7 @@ def exchange(
     return _exchange(_http(connected, host, port), method, path, timeout)[0]
 
 
-def in_words(error: Exception) -> str:
+def why_silent(error: Exception) -> str:
     """Why there was no answer, without the number that the system gives it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error)

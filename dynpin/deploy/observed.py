@@ -15,8 +15,8 @@ from dynpin.deploy.lint.holdings import chain_told
 from dynpin.deploy.lint.sources import HeaderField, fields_of_response
 from dynpin.deploy.live import Look, Site, probes_of, subdomain_chains
 from dynpin.deploy.nodes import NodeLook
-from dynpin.errors import InvalidHeader, InvalidHost, UnpinnableKey
-from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
+from dynpin.errors import InvalidHost, UnpinnableKey
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host, superdomains
 from dynpin.middleware.policy import Chain, certificate_names
 from dynpin.pins import chain_pins
@@ -44,9 +44,7 @@ def fields_of_look(
 def node_name(site: Site, look: NodeLook) -> str:
     """What messages call a node: its address, with its port where that is not the site's."""
     usual = site.port if look.scheme == "https" else site.http_port
-    if look.port == usual:
-        return look.address
-    return f"[{look.address}]:{look.port}" if ":" in look.address else f"{look.address}:{look.port}"
+    return look.address if look.port == usual else str(look.node)
 
 
 class _Observed:
@@ -71,8 +69,8 @@ class _Observed:
         found: list[HeaderField] = []
         for index, page in enumerate(self.pages):
             fields = self._of(page, self._circumstances(page))
-            # What concerns the whole site is said once, of its first node.
-            found += fields if index else [self._whole_site(each) for each in fields]
+            # What concerns all of the site is said once, of its first node.
+            found += fields if index else [self._with_other_answers(each) for each in fields]
         return found
 
     def _of_others(self) -> list[HeaderField]:
@@ -80,7 +78,7 @@ class _Observed:
         for response in self.look.secure:
             found = self._of(response, self._circumstances(response))
             if found:
-                return [self._whole_site(each) for each in found]
+                return [self._with_other_answers(each) for each in found]
         return []
 
     def _of(self, response: NodeLook, circumstances: Circumstances) -> list[HeaderField]:
@@ -108,7 +106,7 @@ class _Observed:
             told=(*self.known.told, *_order_of(page, self.site, self.now)),
         )
 
-    def _whole_site(self, each: HeaderField) -> HeaderField:
+    def _with_other_answers(self, each: HeaderField) -> HeaderField:
         values = [_value(response, each.name) for response in self.pages]
         nodes = tuple(value or "" for value in values) if len(values) > 1 else ()
         circumstances = replace(each.circumstances, paths=self._by_path(each.name), nodes=nodes)
@@ -116,10 +114,10 @@ class _Observed:
 
     def _by_path(self, name: str) -> dict[str, str | None]:
         """The value by path; None where a node lacks it that has it on the page: one that does not is told of apart."""
-        having = {_node(page) for page in self.pages if _value(page, name) is not None}
+        having = {page.node for page in self.pages if _value(page, name) is not None}
         found: dict[str, str | None] = {}
         for response in self.look.secure:
-            if _node(response) in having or not having:
+            if response.node in having or not having:
                 value = _value(response, name)
                 found[response.path] = value and found.get(response.path, value)
         return found
@@ -128,7 +126,7 @@ class _Observed:
         """The fields, with what their subdomains show and their report endpoints answer: each is asked once."""
         # Nodes that differ are told of; what hangs on a header is looked at for the first of each name.
         first = {each.name: each for each in reversed(found)}
-        headers = {name: header for name, each in first.items() if (header := _parsed(each)) is not None}
+        headers = {name: header for name, each in first.items() if (header := each.header) is not None}
         names = self._subdomains() if any(header.include_subdomains for header in headers.values()) else ()
         chains = subdomain_chains(self.site, names, self.say)
         probes = probes_of(self.site, [header.report_uri for header in headers.values() if header.report_uri], self.say)
@@ -188,19 +186,8 @@ class _Observed:
         return ". ".join(found)
 
 
-def _node(look: NodeLook) -> tuple[str, int]:
-    return look.address, look.port
-
-
 def _value(response: NodeLook, name: str) -> str | None:
     return next(iter(response.values(name)), None)
-
-
-def _parsed(each: HeaderField) -> PublicKeyPins | None:
-    try:
-        return PublicKeyPins.parse(each.value or "", report_only=each.name == REPORT_ONLY_NAME)
-    except InvalidHeader:
-        return None
 
 
 def _not_after(served: Sequence[bytes]) -> float | None:

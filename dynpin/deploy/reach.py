@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dynpin.deploy.live import Site
-from dynpin.deploy.nodes import node_of, nodes_of
-from dynpin.errors import DynpinError
+from dynpin.deploy.nodes import nodes_of
+from dynpin.errors import DynpinError, InvalidHost
 from dynpin.hosts import canonical_host
-from dynpin.middleware.policy import Inventory
+from dynpin.middleware.policy import Inventory, Node
 
-__all__ = ["CannotReach", "LookOptions", "site_reached"]
-
-_WITH_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]{1,5})")
+__all__ = ["CannotReach", "LookOptions", "site_reached", "tls_context"]
 
 
 class CannotReach(DynpinError):
@@ -50,13 +47,12 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
     """What to look at: the nodes of the inventory, and the addresses of the DNS or those that were named.
 
     Raises:
-        CannotReach: where the host has no address, or the roots cannot be read.
-        InvalidHost: where an address is none.
+        CannotReach: where the host has no address, one that was named is none, or the roots cannot be read.
     """
-    context = _context(options.ca, () if inventory is None or options.ca is not None else inventory.roots)
+    context = tls_context(options.ca, inventory)
     if options.addresses:
         named = () if inventory is None else inventory.nodes
-        nodes = tuple(dict.fromkeys([*(_address(each, port) for each in options.addresses), *map(node_of, named)]))
+        nodes = tuple(dict.fromkeys([*(_address(each, port) for each in options.addresses), *map(Node.parse, named)]))
     else:
         try:
             nodes = nodes_of(inventory, host, port)
@@ -80,12 +76,31 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
     )
 
 
-def _address(text: str, port: int) -> tuple[str, int]:
-    match = _WITH_PORT.fullmatch(text)
-    address, number = node_of(text) if match is not None else (text, port)
-    if not 0 < number < 1 << 16:
-        raise CannotReach(f"{text} is no address: its port is no number from 1 to 65535")
-    return canonical_host(address), number
+def _address(text: str, port: int) -> Node:
+    """An address as a person names it, with a port or without."""
+    try:
+        node = Node.parse(text)
+    except ValueError:
+        node = Node(text, port)
+    try:
+        return Node(canonical_host(node.address).strip("[]"), node.port)
+    except InvalidHost:
+        raise CannotReach(
+            f"{text} is no address: write 10.0.0.5, [2001:db8::5] or a name, with :PORT where that is not {port}"
+        ) from None
+
+
+def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLContext:
+    """What verifies the chains of a site.
+
+    Args:
+        ca: the roots to trust, and no others (PEM); None for those of the system and of the inventory.
+        inventory: what the site says, or None.
+
+    Raises:
+        CannotReach: where the roots cannot be read; the message names the file.
+    """
+    return _context(ca, () if ca is not None or inventory is None else inventory.roots)
 
 
 # Thousands of sites have the same roots, and reading those of the system takes longer than a look.
@@ -97,7 +112,7 @@ def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
         for file in roots:
             context.load_verify_locations(file)
     except ssl.SSLError:
-        raise CannotReach(f"{file} holds no root certificate: roots are PEM") from None
+        raise CannotReach(f"{file} holds no roots that can be read: name a file of root certificates in PEM") from None
     except OSError as error:
         raise CannotReach(f"{file}: {error.strerror or error}") from None
     return context

@@ -8,6 +8,7 @@ from .atomic import sync_folder, write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
 from .inventory import Built, Inventory
 from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
+from .node import Node
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, policies_to_send
@@ -23,6 +24,7 @@ __all__ = [
     "KeySource",
     "KeylessPolicyOptions",
     "Mode",
+    "Node",
     "Pinned",
     "Policy",
     "PolicyOptions",

@@ -34,6 +34,7 @@ from dynpin.pins import Pin
 
 from .inventory import Inventory
 from .keys import KeySource
+from .node import Node
 from .rules import Mode, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
 from .tables import Seconds, Table, read_tables, seconds_of
@@ -42,7 +43,6 @@ __all__ = ["read_inventory"]
 
 _DURATION = 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"'
 _STEPS = 'tables such as { send = "report-only", for = "7 days" }, { send = "1 hour", for = "2 days" }, upwards'
-_NODE = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]{1,5})")
 
 
 # What a validator raises without a text is told with the key's value and its description.
@@ -91,9 +91,10 @@ def _address(text: str) -> str:
 
 
 def _node(text: str) -> str:
-    match = _NODE.fullmatch(text)
-    if match is None or not 0 < int(match["port"]) < 65_536:
-        raise ValueError(f'names {text!r}, which is no node: give address and port, such as "10.0.0.5:443"')
+    try:
+        Node.parse(text)
+    except ValueError as error:
+        raise ValueError(f"is not understood: {error}") from None
     return text
 
 

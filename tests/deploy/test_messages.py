@@ -25,7 +25,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
         "check https://localhost:99999/",
         ["https://localhost:99999/ is no URL", "no number from 1 to 65535"],
     ),
-    "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no root certificate", "PEM"]),
+    "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no roots that can be read", "PEM"]),
     "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
     "a day before the network": ("check nowhere.invalid --now today", ["today is no time: write 2026-12-24"]),

@@ -348,7 +348,7 @@ def test_without_an_inventory_the_nodes_alone_are_seen(ground: Ground, stack: Ex
     Path("dynpin.toml").unlink()
     done = ["next", "--done", "--verify", server.url(HOST)]
     assert "--ca FILE" in rotate(*done, code=1)
-    assert "holds no root certificate" in rotate(*done, "--ca", "dynpin-history.json", code=2)
+    assert "holds no roots that can be read" in rotate(*done, "--ca", "dynpin-history.json", code=2)
     rotate(*done, "--ca", "ca.pem")
     assert stored().header == header(old, new, NEW)
 

@@ -11,7 +11,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
+from dynpin.errors import InvalidHeader
+from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 
 __all__ = ["HeaderField", "fields_of_har", "fields_of_lines", "fields_of_response"]
 
@@ -20,12 +21,29 @@ _NAMES = {name.lower(): name for name in (ENFORCE_NAME, REPORT_ONLY_NAME)}
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """One header field that is to be linted, where it comes from, and what is known about it."""
+    """One header field that is to be linted, where it comes from, and what is known about it.
+
+    Attributes:
+        source: where it was found, as messages call it.
+        name: the name of the field, as the RFC writes it.
+        value: its value; None where none is sent, and the circumstances tell what is wrong.
+        circumstances: what is known about it.
+    """
 
     source: str
     name: str
     value: str | None
     circumstances: Circumstances
+
+    @property
+    def header(self) -> PublicKeyPins | None:
+        """What clients read in the value; None where there is none, or they ignore it."""
+        if self.value is None:
+            return None
+        try:
+            return PublicKeyPins.parse(self.value, report_only=self.name == REPORT_ONLY_NAME)
+        except InvalidHeader:
+            return None
 
 
 def fields_of_response(
@@ -45,7 +63,7 @@ def fields_of_response(
             dataclasses.replace(
                 circumstances,
                 fields=tuple(values),
-                also={other: given[0] for other, given in by_name.items() if other != name},
+                also={other: sent[0] for other, sent in by_name.items() if other != name},
             ),
         )
         for name, values in by_name.items()

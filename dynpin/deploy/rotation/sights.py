@@ -43,8 +43,7 @@ def pins_of(chain: Chain) -> tuple[Pin, ...]:
 
 def sight_of_node(look: NodeLook) -> Sight:
     """What one node sent and showed."""
-    address = f"[{look.address}]" if ":" in look.address else look.address
-    place = f"{address}:{look.port}"
+    place = str(look.node)
     if look.failure is not None:
         return Sight(place, None, (), is_live=True, failure=look.failure)
     try:
