@@ -83,11 +83,8 @@ def strictness(context: ssl.SSLContext) -> int:
 
 def add_option(context: ssl.SSLContext, option: int) -> None:
     """Set an option besides those that the context has."""
-    if is_context(context):
-        # Not `context.options`: after truststore.inject_into_ssl() ssl's own setter calls itself without end.
-        _options.__set__(context, _options.__get__(context) | option)
-    else:
-        context.options |= option
+    # Not `context.options`: after truststore.inject_into_ssl() ssl's own setter calls itself without end.
+    _options.__set__(context, _options.__get__(context) | option)
 
 
 def inner(connection: _Connection) -> Inner | None:

@@ -34,14 +34,15 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
     Raises:
         UnenforceableContext: where that cannot be done, or would not be seen to work.
     """
-    if not hasattr(context, "sslobject_class") or not hasattr(context, "wrap_bio"):
+    target = _delegate(context)
+    # The classes of another object are nothing to OpenSSL, whatever attributes it has or hands on.
+    if not is_context(target) or not hasattr(context, "wrap_bio"):
         raise UnenforceableContext(
             f"{type(context).__name__} is no ssl.SSLContext, so pins cannot be enforced on it; "
             "give ssl.create_default_context() or your library's own SSLContext"
         )
-    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+    if target.protocol is ssl.PROTOCOL_TLS_SERVER:
         raise UnenforceableContext("a server's context meets no Pinned Host; enforce pins on the client's context")
-    target = _delegate(context)
     try:
         # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
         target.sslsocket_class = _subclass(SocketGuard, target.sslsocket_class, enforcement)
@@ -70,13 +71,15 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
     return cast("ssl.SSLContext", delegate)
 
 
-def _subclass(guard: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
+def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement: Enforcement) -> type:
     earlier = _enforcements(base)
     if any(enforcement.same_as(other) for other in earlier):
         return base
-    bases: tuple[type, ...] = (guard, base)
-    if issubclass(base, guard) or issubclass(guard, base):
-        bases = (base,) if issubclass(base, guard) else (guard,)
+    bases: tuple[type, ...] = (checking, base)
+    if issubclass(base, checking):  # checked for another store already
+        bases = (base,)
+    elif issubclass(checking, base):  # ssl's own class
+        bases = (checking,)
     return type(
         f"Enforced{base.__name__.removeprefix('Enforced')}",
         bases,
@@ -108,7 +111,7 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
     if guards in _probed:
         return
     try:
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_context(target) else target
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never the caller's, whose rules these would loosen
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
         # Not by the caller's own decision, which opens the store: a server must be able to enforce before it forks.

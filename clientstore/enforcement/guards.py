@@ -50,7 +50,7 @@ def listen_for_names(context: ssl.SSLContext) -> None:
 def _name_asked(written: str | None) -> str | None:
     """The name behind a written one."""
     names: tuple[str | None, str | None] = getattr(_asked, "names", (None, None))
-    _asked.names = (None, None)
+    _asked.names = (None, None)  # it holds for one connection
     return names[0] if names[1] == written else written
 
 
@@ -143,7 +143,7 @@ class SocketGuard(_Guard, ssl.SSLSocket):
     ) -> ssl.SSLSocket:
         make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
         strict = strictness(context)
-        # The handshake comes below, when the guard knows what it needs.
+        # The handshake comes below, when the guard knows what it needs; or in `connect`, which reads the attribute.
         made = cast(
             "SocketGuard",
             make(
@@ -302,8 +302,11 @@ def _session_property(base: type) -> property:
         return session
 
     def write(self: SocketGuard | ObjectGuard, session: ssl.SSLSession) -> None:
-        self.dynpin_offered = session
+        # None counts until ssl has taken it: what the server resumes may be the one that was offered before, and must
+        # not borrow the proof of one that was refused.
+        self.dynpin_offered = None
         inherited.__set__(self, session)
+        self.dynpin_offered = session
 
     return property(read, write, doc=inherited.__doc__)
 

@@ -543,6 +543,24 @@ def test_a_session_of_another_host_is_no_proof(world: World) -> None:
         context.wrap_socket(world.connect(world.site), server_hostname=HOST, session=session)
 
 
+@pytest.mark.usefixtures("version")
+def test_a_session_that_the_connection_refuses_lends_it_no_proof(world: World) -> None:
+    context = world.plain_context()
+    with open_tls(world, world.attacker, context) as tls:
+        tls.sendall(REQUEST)
+        tls.recv(4096)
+        unseen = tls.session
+    world.pin_site()
+    proved = _session(world, world.context())
+    enforce(context, world.store)
+    wire = world.connect(world.attacker)
+    with context.wrap_socket(wire, server_hostname=HOST, session=unseen, do_handshake_on_connect=False) as tls:
+        with pytest.raises(ValueError, match="different SSLContext"):
+            tls.session = proved
+        with pytest.raises(PinValidationError, match="resumed"):
+            tls.do_handshake()
+
+
 # -- contexts ---------------------------------------------------------------------------------------------------------
 
 
@@ -567,6 +585,30 @@ def test_truststore_is_refused_where_the_system_verifies(
     monkeypatch.setattr("sys.platform", platform)
     with pytest.raises(UnenforceableContext, match="operating system"):
         enforce(context, world.store)
+
+
+class _HandsOn:
+    """All that a context has, and none itself."""
+
+    def __init__(self, inside: ssl.SSLContext) -> None:
+        object.__setattr__(self, "inside", inside)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(object.__getattribute__(self, "inside"), name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(object.__getattribute__(self, "inside"), name, value)
+
+    def _encode_hostname(self, name: str) -> str:
+        return name
+
+
+def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was(world: World) -> None:
+    inside = world.plain_context()
+    with pytest.raises(UnenforceableContext, match="is no ssl"):
+        enforce(_HandsOn(inside), world.store)  # type: ignore[type-var] # pyright: ignore[reportArgumentType]
+    assert (inside.verify_mode, inside.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert inside.sslsocket_class is ssl.SSLSocket
 
 
 class _Elsewhere(ssl.SSLContext):
