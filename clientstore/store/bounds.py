@@ -98,7 +98,8 @@ class Bounds:
         half = max(1, bound // 2)
         if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < half:
             return False
-        # Of those that are not one label below, the label next to the scope is not the last one.
+        # How many are deeper than one label below. Of "test.bank.a.b." the part below the scope is "a.b.", whose first
+        # dot is not its last character.
         ((deeper,),) = connection.execute(
             f"{_COUNT} {_WITHIN} AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
             (first, last, len(first), len(first), bound),
@@ -110,9 +111,10 @@ def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> N
     if scope == _EVERYWHERE:
         # This walks over every host, so a flood may cause it once an hour and no more.
         purged = connection.execute("SELECT value FROM facts WHERE name = 'purged_at'").fetchall()
-        if purged and 0 <= now - float(purged[0][0]) < _ONCE:
+        at = purged[0][0] if purged else None
+        if isinstance(at, float) and 0 <= now - at < _ONCE:  # anything else is damage
             return
-        connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (now,))
+        connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (float(now),))
     connection.execute(
         f"DELETE FROM hosts {_WITHIN} AND expires_at < ?",  # noqa: S608 - a constant
         (*_below(scope), now),

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from dynpin.errors import InvalidHost, StoreError
@@ -19,13 +20,12 @@ from .advice import DamagedRow, nothing_to_save
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
-from .schema import OtherFile, create, version_of
-from .table import COLUMNS, entry_of, put
+from .schema import OtherFile, check_head, create
+from .table import COLUMNS, entry_of, put, rows_by_host
 
 __all__ = ["Repair", "check", "repair"]
 
 _MAX_FAULTS = 20
-_PAGE = 1_000
 _OTHER_TABLES = ("overrides", "refusals", "facts", "reports")
 
 
@@ -83,7 +83,7 @@ def repair(path: Path, now: float) -> Repair:
     """
     path = path.resolve()
     try:
-        version_of(path)
+        check_head(path)
     except OtherFile:
         raise
     except (StoreError, sqlite3.Error):
@@ -108,15 +108,13 @@ def repair(path: Path, now: float) -> Repair:
 
 
 def _faulty_rows(database: Database) -> list[str]:
-    faults: list[str] = []
-    last = ""
-    while len(faults) < _MAX_FAULTS:
-        rows = database.select(f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT {_PAGE}", (last,))  # noqa: S608
-        if not rows:
-            break
-        last = rows[-1][0]
-        faults += [fault for row in rows if (fault := _fault(row)) is not None]
-    return faults[:_MAX_FAULTS]
+    faults = (fault for row in rows_by_host(database.select) if (fault := _fault(row)) is not None)
+    found: list[str] = []
+    try:
+        found.extend(islice(faults, _MAX_FAULTS))
+    except sqlite3.Error as error:
+        found.append(str(error))
+    return found
 
 
 def _fault(row: tuple[object, ...]) -> str | None:

@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 from dynpin.errors import StoreError
 
 from .advice import store_error
-from .files import PATIENCE, fork_under_way, log_of, open_file, regular_file, track, wait_for_forks
-from .schema import create, version_of
+from .files import PATIENCE, fork_under_way, living, log_of, open_file, regular_file, track, wait_for_forks
+from .schema import check_head, create
 from .state import State
 from .writing import WritingThread
 
@@ -39,17 +39,19 @@ _Value = TypeVar("_Value")
 Row = tuple[Any, ...]
 
 _PAUSE = 0.001
-# How long closing may wait behind writes, in seconds; and how often a write is tried that nobody waits for.
-_CLOSING, _ATTEMPTS = 10.0, 5
+# How long closing may wait behind writes, in seconds.
+_CLOSING = 10.0
+# How often a write is tried that nobody waits for, and a file is opened that is replaced meanwhile.
+_ATTEMPTS = 5
 _FIRST_READ = "SELECT 1 FROM facts"
 # What a damaged file sets off: SQLite quotes its letters, which need not be letters any more.
 _FAULTS = (sqlite3.Error, OSError, UnicodeError)
 
 
 class _Connection(sqlite3.Connection):
-    """A connection, and what it has seen. It registers itself before it opens, so that a fork can find it."""
+    """A connection, and what it has seen. It enters the lists before it opens, so that a fork can find it."""
 
-    def __init__(self, uri: str, connections: list[weakref.ref[Any]]) -> None:
+    def __init__(self, uri: str, *lists: list[weakref.ref[Any]]) -> None:
         self.is_open = True
         self.pid = os.getpid()
         # The thread that has taken it out of the pool last.
@@ -59,8 +61,13 @@ class _Connection(sqlite3.Connection):
         self.checked_at = 0.0
         # What a file without a log looked like when it was opened: SQLite does not tell when such a file changes.
         self.stamp: tuple[int, ...] = ()
-        connections.append(weakref.ref(self))
-        super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        for connections in lists:
+            connections.append(weakref.ref(self))
+        try:
+            super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+        except BaseException:
+            self.close()  # the error may be kept, and this with it: nobody must take it for open
+            raise
 
     def close(self) -> None:
         """As sqlite3's, and no error where an exception kept it from being opened."""
@@ -117,21 +124,20 @@ class Database:
         self._check_usable()
         try:
             connection = self._take()
-            ended = False
             try:
                 rows: list[Row] = connection.execute(sql, parameters).fetchall()
-                if not connection.stamp:
+                if connection.stamp:
+                    self._check_stamp(connection)
+                else:
                     self._file.check_at_times(connection)
                 if compare and rows[0][0] != connection.data_version:
                     # In this order: whatever is raised in between, the connection looks again.
                     self._state = State()
                     connection.data_version = rows[0][0]
-                ended = True
-            finally:
-                if ended:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
         except _FAULTS as error:
             raise store_error(self.path, error) from None
         return rows
@@ -140,7 +146,8 @@ class Database:
         """A connection that nobody else uses, out of the pool or new; not while a fork is under way."""
         while True:
             connection = self._pop() or self._open_reader()
-            # Looked at when the connection can be found: a thread that forks says so first, and then waits for it.
+            # Not asked earlier: a thread that forks says so first, and then waits for every connection in the list. So
+            # either it finds this one there, or its fork is seen here.
             if not fork_under_way():
                 return connection
             connection.close()
@@ -166,10 +173,10 @@ class Database:
             # Reading a file in WAL mode makes a -shm beside it, which cannot be made on a read-only medium.
             if os.access(self.path.parent, os.W_OK):
                 raise
-        stamp = self._stamp()
-        if stamp[3]:
+        stamp, log = self._stamp(), log_of(self.path)
+        if log.exists() and log.stat().st_size:
             raise StoreError(
-                f"{self._name} cannot be read: {log_of(self.path).name} holds pins that are not merged yet, and the "
+                f"{self._name} cannot be read: {log.name} holds pins that are not merged yet, and the "
                 "folder cannot be written. Make it writable, or copy both files to a folder that is"
             )
         connection = self._opened("mode=ro&immutable=1")
@@ -186,9 +193,7 @@ class Database:
                     "with no pins"
                 )
             self._file.refuse_inherited()
-            connection = _Connection(f"{self._uri}?{how}", self._file.connections)
-            self._made = [reference for reference in self._made if reference() is not None]
-            self._made.append(weakref.ref(connection))
+            connection = _Connection(f"{self._uri}?{how}", self._file.connections, self._made)
             try:
                 connection.execute(_FIRST_READ).fetchall()  # SQLite opens the log now
                 if self._file.opened(connection, before):
@@ -199,7 +204,12 @@ class Database:
                 raise
         raise StoreError(f"{self._name} is replaced again and again; see what else writes to its folder")
 
+    def _check_stamp(self, connection: _Connection) -> None:
+        if connection.stamp != self._stamp():
+            raise StoreError(f"{self._name} was changed while it was read; try again")
+
     def _stamp(self) -> tuple[int, ...]:
+        """What a write changes of the file and its log; for connections that take no lock."""
         file = self.path.stat()
         log = log_of(self.path).stat() if log_of(self.path).exists() else None
         return (
@@ -255,15 +265,13 @@ class Database:
         self._check_usable()
         writer = self._writer or self._open_writer()
         self._file.check(writer)
-        ended = False
         try:
             writer.execute("BEGIN IMMEDIATE")
             value = job(writer)
             writer.execute("COMMIT")
-            ended = True
-        finally:
-            if not ended:
-                self._close_writer()  # which rolls back
+        except BaseException:
+            self._close_writer()  # which rolls back
+            raise
         self._file.check(writer)  # nothing is acknowledged that went to a file which is not the store any more
         return value
 
@@ -294,7 +302,7 @@ class Database:
         if regular_file(self.path) is None:
             self._on_thread(lambda: create(self.path))
         try:
-            version_of(self.path)
+            check_head(self.path)
         except _FAULTS as error:
             raise store_error(self.path, error) from None
         journal = self.path.with_name(f"{self.path.name}-journal")
@@ -320,6 +328,7 @@ class Database:
         elif self._writing.rests():
             # Here, since Python warns of a fork while another thread is alive.
             self._close_connections(caller)
+        # Else a write takes too long: its connection stays open, and the child refuses.
 
     def rest_later(self) -> None:
         """:meth:`rest`, at some time: for a finalizer, which may run anywhere and must wait for nothing."""
@@ -344,8 +353,7 @@ class Database:
         self._close_writer()
 
     def _open_readers(self) -> list[_Connection]:
-        found = [reference() for reference in tuple(self._made)]
-        return [each for each in found if each is not None and each.is_open and each is not self._writer]
+        return [each for each in living(self._made) if each is not self._writer]
 
     def close(self) -> None:
         """Close the database for good; what uses it afterwards gets a StoreError."""
@@ -361,7 +369,7 @@ class Database:
         """Begin anew in the child of a fork: the pool is the parent's."""
         self._pid = os.getpid()
         # What was open all the same is the parent's: it is not closed here, and so refused (OpenFile).
-        for connection in (*self._open_readers(), *filter(None, [self._writer])):
+        for connection in living(self._made):
             _never_close(connection)
         self._state = State()
         self._idle, self._made, self._writer = [], [], None

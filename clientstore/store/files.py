@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dynpin.errors import StoreError
 
@@ -36,6 +36,7 @@ __all__ = [
     "PATIENCE",
     "OpenFile",
     "fork_under_way",
+    "living",
     "log_of",
     "making",
     "open_file",
@@ -107,7 +108,7 @@ def making(path: Path) -> Generator[None]:
                 pass  # a network file system without flock: making a store takes milliseconds
             break
         yield
-        os.fsync(folder)
+        os.fsync(folder)  # the name of the new file outlives a loss of power
     finally:
         os.close(folder)
 
@@ -126,6 +127,19 @@ class Connection(Protocol):
     pid: int
     files: tuple[int, ...]
     checked_at: float
+
+
+_Connection = TypeVar("_Connection", bound=Connection)
+
+
+def living(connections: list[weakref.ref[_Connection]]) -> list[_Connection]:
+    """Those of a list that are open, or about to be. What was freed is taken off, in place: others may add to it."""
+    for reference in tuple(connections):
+        if reference() is None:
+            with contextlib.suppress(ValueError):  # another thread was first
+                connections.remove(reference)
+    found = [reference() for reference in tuple(connections)]
+    return [connection for connection in found if connection is not None and connection.is_open]
 
 
 class OpenFile:
@@ -153,15 +167,6 @@ class OpenFile:
                 found += (status.st_dev, status.st_ino, status.st_nlink)
         return found
 
-    def open_connections(self) -> list[Connection]:
-        """Those that are open, or about to be."""
-        for reference in tuple(self.connections):
-            if reference() is None:
-                with contextlib.suppress(ValueError):  # another thread was first
-                    self.connections.remove(reference)
-        found = [reference() for reference in tuple(self.connections)]
-        return [connection for connection in found if connection is not None and connection.is_open]
-
     def refuse_inherited(self) -> None:
         """Refuse to open the file in a process that has inherited a connection to it.
 
@@ -169,7 +174,7 @@ class OpenFile:
             StoreError: where it has.
         """
         pid = os.getpid()
-        if any(connection.pid != pid for connection in self.open_connections()):
+        if any(connection.pid != pid for connection in living(self.connections)):
             raise StoreError(
                 f"the pin store {self.path} was open when this process was forked past Python's own os.fork, so SQLite "
                 "cannot lock it here. Open the PinStore after the fork (in uWSGI: lazy-apps = true)"
@@ -184,8 +189,8 @@ class OpenFile:
         connection.files = self.identity()
         if connection.files[:2] != (before.st_dev, before.st_ino):
             return False
-        for other in self.open_connections():
-            if other.files not in ((), connection.files):
+        for other in living(self.connections):
+            if other.files not in ((), connection.files):  # () is about to open, and will look in its turn
                 self._refuse(other.files, connection.files)
         return True
 
@@ -252,7 +257,7 @@ def track(database: _Resting) -> None:
     _databases[key] = weakref.ref(database, lambda _: _databases.pop(key, None))
 
 
-def _open_databases() -> Iterator[_Resting]:
+def _living_databases() -> Iterator[_Resting]:
     for reference in tuple(_databases.values()):
         database = reference()
         if database is not None:
@@ -280,13 +285,13 @@ def wait_for_forks(name: str) -> None:
 @atexit.register
 def _rest_all() -> None:
     """Close what is open: before a fork, and at the end, so that no log is left beside a file."""
-    for database in _open_databases():
+    for database in _living_databases():
         with contextlib.suppress(OSError, sqlite3.Error):
             database.rest()
 
 
 def _renew_all() -> None:
-    for database in _open_databases():
+    for database in _living_databases():
         database.renew()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -35,17 +36,18 @@ class MemoryDatabase:
         self._connection.executescript(SCHEMA)
         self._state = State()
         self._writing = WritingThread("the pin store in memory")
+        self._pid = os.getpid()
         self._closed = False
         track(self)
 
     def state(self) -> State:
         """See :meth:`Database.state`."""
-        self._check_open()
+        self._check_usable()
         return self._state
 
     def select(self, sql: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """See :meth:`Database.select`."""
-        self._check_open()
+        self._check_usable()
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -53,12 +55,12 @@ class MemoryDatabase:
 
     def write(self, job: Callable[[sqlite3.Connection], _Value]) -> _Value:
         """See :meth:`Database.write`."""
-        self._check_open()
+        self._check_usable()
         return self._writing.do(lambda: self._transact(job))
 
     def write_later(self, job: Callable[[sqlite3.Connection], object]) -> None:
         """See :meth:`Database.write_later`."""
-        self._check_open()
+        self._check_usable()
         self._writing.do_later(lambda: self._transact(job))
 
     def _transact(self, job: Callable[[sqlite3.Connection], _Value]) -> _Value:
@@ -92,9 +94,15 @@ class MemoryDatabase:
         self._connection.close()
 
     def renew(self) -> None:
-        """In the child of a fork the thread is the parent's."""
+        """In the child of a fork the thread is the parent's, and what that had begun to write is not the child's."""
+        self._pid = os.getpid()
         self._writing = WritingThread("the pin store in memory")
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+            self._state = State()
 
-    def _check_open(self) -> None:
+    def _check_usable(self) -> None:
         if self._closed:
             raise StoreError("the pin store in memory is closed; open a new PinStore")
+        if self._pid != os.getpid():  # a fork that bypassed Python's hooks
+            self.renew()

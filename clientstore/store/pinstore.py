@@ -26,14 +26,14 @@ from .memory import MemoryDatabase
 from .paths import IN_MEMORY, store_path
 from .state import LookUp, State
 from .static import merge, preload, static_entry
-from .table import COLUMNS, delete, entry_of, host_and_superdomains, put
+from .table import delete, entry_of, host_and_superdomains, put, rows_by_host
 from .worth import first_header, worth_writing
 
 __all__ = ["PinStore"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-_CACHED_NAMES, _PAGE = 4096, 1_000
+_CACHED_NAMES = 4096
 
 
 class PinStore:
@@ -179,16 +179,13 @@ class PinStore:
 
     def each(self, *, include_expired: bool = False) -> Iterator[KnownPinnedHost]:
         """:meth:`hosts`, a thousand at a time: for a store that is too large for memory."""
-        now, last = self.clock(), ""
-        while rows := self.database.select(
-            f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT {_PAGE}",  # noqa: S608 - a constant
-            (last,),
-        ):
-            last = rows[-1][0]
-            for row in rows:
-                entry = self._decoded(row)
+        now = self.clock()
+        try:
+            for entry in map(entry_of, rows_by_host(self.database.select)):
                 if include_expired or not entry.is_released(now):
                     yield entry
+        except sqlite3.Error as error:
+            raise store_error(self.database.path, error) from None
 
     def refusals(self) -> list[Refusal]:
         """The bounds that kept hosts from being noted, the newest first."""
@@ -391,10 +388,8 @@ class PinStore:
         self._last_seen.accept(self.clock())
 
     def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:
-        return tuple([self._decoded(row) for row in self.database.select(*host_and_superdomains(name))])
-
-    def _decoded(self, row: tuple[object, ...]) -> KnownPinnedHost:
+        rows = self.database.select(*host_and_superdomains(name))
         try:
-            return entry_of(row)
+            return tuple(map(entry_of, rows))
         except sqlite3.Error as error:
             raise store_error(self.database.path, error) from None

@@ -13,7 +13,7 @@ from dynpin.errors import StoreError
 from .advice import check_command, nothing_to_save, put_back
 from .files import log_of, making
 
-__all__ = ["SCHEMA", "OtherFile", "create", "version_of"]
+__all__ = ["SCHEMA", "OtherFile", "check_head", "create"]
 
 _VERSION = 1
 # "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
@@ -107,8 +107,10 @@ def create(path: Path) -> None:
             raise
 
 
-def version_of(path: Path) -> int:
-    """The schema of a pin store. The file is only looked at: with ``immutable`` SQLite makes nothing beside it.
+def check_head(path: Path) -> None:
+    """Look whether a file is a pin store of a version that is known here, and whole by its size.
+
+    Nothing is made beside it: that is what SQLite's ``immutable`` is for.
 
     Raises:
         OtherFile: where it is no pin store, or a newer dynpin's.
@@ -140,4 +142,3 @@ def version_of(path: Path) -> int:
             f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows {_VERSION}); "
             "upgrade dynpin, or use another store file"
         )
-    return int(version)

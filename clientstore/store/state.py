@@ -16,7 +16,7 @@ class State:
         cached: what has been read; a place for the owner of the database.
     """
 
-    __slots__ = ("__weakref__", "cached")
+    __slots__ = ("cached",)
 
     def __init__(self) -> None:
         self.cached: dict[str, Any] = {}

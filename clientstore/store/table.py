@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from dynpin.hosts import KnownPinnedHost, superdomains
@@ -12,13 +12,25 @@ from dynpin.pins import Pin
 
 from .advice import DamagedRow
 
-__all__ = ["COLUMNS", "Select", "delete", "entry_of", "host_and_superdomains", "put", "row_of", "selecting"]
+__all__ = [
+    "COLUMNS",
+    "Select",
+    "delete",
+    "entry_of",
+    "host_and_superdomains",
+    "put",
+    "row_of",
+    "rows_by_host",
+    "selecting",
+]
 
 COLUMNS = (
     "host, pins, certificates, include_subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin,"
     " reversed, digest"
 )
 _PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({','.join('?' * 12)})"  # noqa: S608 - a constant
+
+_NEXT = f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT 1000"  # noqa: S608 - a constant
 
 Row = tuple[Any, ...]
 # Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.
@@ -32,12 +44,12 @@ def row_of(entry: KnownPinnedHost) -> Row:
         b"".join([pin.digest for pin in entry.pins]),
         b"".join(entry.certificates),
         int(entry.include_subdomains),
-        entry.report_uri,
+        _text(entry.report_uri),
         float(entry.noted_at),
         None if entry.expires_at is None else float(entry.expires_at),
-        entry.source,
-        entry.on_expiry,
-        entry.origin,
+        _text(entry.source),
+        _text(entry.on_expiry),
+        _text(entry.origin),
         reversed_name(entry.host),
     )
     return (*row, _digest(row))
@@ -73,6 +85,23 @@ def host_and_superdomains(host: str) -> tuple[str, tuple[str, ...]]:
     return f"SELECT {COLUMNS} FROM hosts WHERE host IN ({','.join('?' * len(names))})", names  # noqa: S608 - only marks
 
 
+def rows_by_host(select: Select) -> Iterator[Row]:
+    """Every row in the order of the hosts, read a thousand at a time.
+
+    Raises:
+        sqlite3.DatabaseError: where a host does not come behind the one before it. A page of the file is in the wrong
+            place then: each row of it is sound, and to go on from there may never come to an end.
+    """
+    last = ""
+    while rows := select(_NEXT, (last,)):
+        for row in rows:
+            host = row[0]
+            if not isinstance(host, str) or host <= last:
+                raise sqlite3.DatabaseError(f"{str(host)[:300]!r} is not in its place among the hosts")
+            last = host
+            yield row
+
+
 def selecting(connection: sqlite3.Connection) -> Select:
     """What :meth:`Database.select` does, inside the transaction of a connection."""
     return lambda sql, parameters: connection.execute(sql, parameters).fetchall()
@@ -93,8 +122,14 @@ def reversed_name(host: str) -> str:
     return ".".join(reversed(host.split("."))) + "."
 
 
+def _text(value: str | None) -> str | None:
+    """The plain text of a str of any class, a StrEnum's for one: it is what SQLite keeps, and what the digest is of."""
+    return None if value is None else str.__str__(value)
+
+
 def _digest(row: Row) -> bytes:
-    return hashlib.blake2b(repr(row).encode(), digest_size=16).digest()
+    # Not repr(): which characters that writes as they are differs from one Python to the next.
+    return hashlib.blake2b(ascii(row).encode(), digest_size=16).digest()
 
 
 def _parts(blob: bytes) -> list[bytes]:

@@ -131,4 +131,4 @@ class WritingThread:
                 self._thread = 0
                 self._working.release()
             if fork_under_way():
-                time.sleep(_PAUSE)
+                time.sleep(_PAUSE)  # what is left is done after the fork, by the parent

@@ -84,6 +84,13 @@ def test_a_full_store_refuses_and_says_so(store: PinStore) -> None:
     assert "at most 60 hosts in all" in refused.reason
 
 
+def test_a_damaged_note_of_the_last_purge_keeps_nobody_from_refusing(store: PinStore) -> None:
+    visit(store, *(f"h{n}.example" for n in range(60)))
+    store.database.write(lambda connection: connection.execute("UPDATE facts SET value = 'x' WHERE name = 'purged_at'"))
+    store.database.write(lambda connection: connection.execute("INSERT OR IGNORE INTO facts VALUES ('purged_at', 'x')"))
+    assert visit(store, "late.example") == ["ignored"]
+
+
 def test_what_a_person_pins_is_not_counted_and_never_removed(store: PinStore, clock: Clock) -> None:
     for number in range(50):
         store.pin(f"p{number}.one.example", [LEAF], expires_at=clock.now + 1)

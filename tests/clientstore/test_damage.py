@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,20 @@ def test_a_row_that_is_not_what_was_written_is_damage_and_not_absence(file: Path
     repair(file, BASE)
     assert check(file, BASE) == []
     assert names(file, clock) == {"b.test"}
+
+
+def test_a_page_in_the_wrong_place_is_damage_and_no_walk_without_an_end(filled: Path, clock: Clock) -> None:
+    content = bytearray(filled.read_bytes())
+    first, last = (content.index(host + LEAF.digest) // 4096 * 4096 for host in (b"h0000.test", b"h1999.test"))
+    content[last : last + 4096] = content[first : first + 4096]  # each row is what was written
+    filled.write_bytes(content)
+    with PinStore(filled, clock=clock) as store:
+        walk = islice(store.each(), 2_500)
+        with pytest.raises(StoreError, match=r"'h0000.test' is not in its place .* --repair"):
+            list(walk)
+    assert "is not in its place" in " ".join(check(filled, BASE))
+    assert repair(filled, BASE).kept == len(names(filled, clock)) > 1_900
+    assert check(filled, BASE) == []
 
 
 def test_a_damaged_row_can_be_forgotten(file: Path, clock: Clock) -> None:

@@ -360,6 +360,24 @@ def test_a_read_only_medium(read_only_medium: Path, tmp_path: Path, by_link: boo
         assert not store.validate("bank.test", [OTHER]).ok
 
 
+def test_a_file_that_takes_no_lock_and_changes_while_it_is_read_is_refused(file: Path) -> None:
+    with PinStore(file) as store:
+        store.pin("bank.test", [LEAF])
+    with PinStore(file) as store:
+        database: Any = store.database
+        reader = database._opened("mode=ro&immutable=1")  # as where the folder cannot be written
+        reader.stamp = database._stamp()
+        database._idle = [reader]
+
+        def change(_: str) -> None:
+            pin_elsewhere(file, "later.test")
+
+        reader.set_trace_callback(change)
+        with pytest.raises(StoreError, match="changed while it was read; try again"):
+            store.known_host("later.test")
+        assert store.known_host("later.test") is not None
+
+
 # -- making one -------------------------------------------------------------------------------------------------------
 
 

@@ -217,6 +217,69 @@ def test_a_child_that_inherits_an_open_connection_refuses(tmp_path: Path, shape:
         assert acknowledged <= {known.host for known in store.hosts()}
 
 
+APART = {
+    "two threads open a connection at once": """
+        database, held = store.database, []
+        def open_one():
+            held.append(database._open_reader())
+        class Switch:  # stands among the connections that were freed
+            reached = False
+            def __call__(self):
+                if not self.reached:
+                    self.reached = True
+                    thread = threading.Thread(target=open_one)
+                    thread.start()
+                    thread.join()
+        database._made.append(Switch())
+        open_one()
+        assert set(database._open_readers()) == set(held)
+        for connection in held:
+            connection.close()
+        work(store, "parent", 1)
+    """,
+    "a connection that could not be opened, whose error is kept": """
+        import resource
+        store.rest()
+        kept = []
+        free = os.open(os.devnull, os.O_RDONLY)
+        os.close(free)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+        try:
+            store.known_host("a.test")
+        except StoreError as error:
+            kept.append(error)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        assert kept
+        child = child_of(os.fork, lambda: work(store, "child"))
+        os.waitpid(child, 0)
+    """,
+    "past Python's hooks, while the store in memory is written": """
+        memory, began, end = PinStore.private(), threading.Event(), threading.Event()
+        memory.pin("a.test", [LEAF])
+        def job(connection):
+            connection.execute("DELETE FROM hosts")
+            began.set()
+            end.wait()
+        thread = threading.Thread(target=memory.database.write, args=(job,))
+        thread.start()
+        began.wait()
+        child = child_of(bypassing, lambda: (work(memory, "child"), memory.known_host("a.test").host))
+        os.waitpid(child, 0)
+        end.set()
+        thread.join()
+        work(store, "parent", 1)
+    """,
+}
+
+
+@pytest.mark.parametrize("shape", list(APART))
+def test_a_child_is_refused_nothing_for_what_is_not_open(tmp_path: Path, shape: str) -> None:
+    acknowledged, _ = run(tmp_path, APART[shape])
+    assert acknowledged
+    assert not (tmp_path / "said" / "refused").exists(), (tmp_path / "said" / "refused").read_text()
+
+
 def test_each_side_sees_what_the_other_writes(tmp_path: Path) -> None:
     seen, path = tmp_path / "seen.json", tmp_path / "pins.sqlite"
     script = PRELUDE + textwrap.dedent(

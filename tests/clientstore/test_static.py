@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import logging
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
@@ -15,6 +17,8 @@ from dynpin import KnownPinnedHost, Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.store.formats import read_toml
 from dynpin.clientstore.store.static import static_entry
+from dynpin.clientstore.store.table import entry_of, row_of
+from dynpin.hosts import OnExpiry
 from dynpin.lab.network import TLSServer
 
 from ..scenarios import Clock
@@ -84,6 +88,26 @@ def test_the_nearest_entry_applies_wherever_it_came_from(store: PinStore) -> Non
 
 
 # -- expiry -----------------------------------------------------------------------------------------------------------
+
+
+class _Text(enum.StrEnum):
+    REFUSE = "refuse"
+    REPORTS = "https://reports.test/"
+
+
+def test_texts_of_another_class_are_kept_as_the_texts_that_they_are(store: PinStore) -> None:
+    store.pin("bank.test", [LEAF], on_expiry=cast("OnExpiry", _Text.REFUSE), report_uri=_Text.REPORTS)
+    (kept,) = store.hosts()
+    assert (kept.on_expiry, kept.report_uri) == ("refuse", "https://reports.test/")
+    assert store.validate("bank.test", [LEAF]).ok
+
+
+def test_a_row_is_the_same_in_every_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A character that one Python writes as it is, and another one, with older tables of Unicode, by its number.
+    entry = static_entry("bank.test", [LEAF], noted_at=0.0, origin="shop \N{LATIN SMALL LETTER E WITH ACUTE}")
+    row = row_of(entry)
+    monkeypatch.setattr("builtins.repr", ascii)
+    assert entry_of(row) == entry
 
 
 def test_expired_static_pins_release_the_host_and_a_header_takes_their_place(store: PinStore, clock: Clock) -> None:
