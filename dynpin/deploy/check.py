@@ -11,7 +11,7 @@ from dynpin.deploy.lint.holdings import Holdings
 from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.live import Look, Site, look_at
 from dynpin.deploy.observed import fields_of_look, node_name
-from dynpin.deploy.rotation import History, Published, disagreements, held, locked_out
+from dynpin.deploy.rotation import History, disagreements, held, locked_out
 from dynpin.deploy.rotation.sights import sight_of_node
 from dynpin.durations import duration
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
@@ -125,7 +125,7 @@ def _results(fields: Sequence[HeaderField]) -> tuple[tuple[HeaderField, Finding]
 def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: History, now: float) -> HeaderField:
     """What clients hold by the history decides whether the chain that is shown locks them out."""
     circumstances = each.circumstances
-    recorded = _recorded_name(history, now)
+    recorded = _recorded_name(history)
     sent = [other.name.lower() for other in fields if other.value is not None]
     # A report-only field beside the one that is enforced is no change of the mode.
     if each.value is not None and recorded is not None and recorded.lower() not in sent:
@@ -140,10 +140,9 @@ def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: Histo
     return replace(each, circumstances=circumstances)
 
 
-def _recorded_name(history: History, now: float) -> str | None:
+def _recorded_name(history: History) -> str | None:
     """The name of the field that the site sends by its history; None where it sends none."""
-    sent = [event.header for event in history.events if isinstance(event, Published) and event.at <= now]
-    return sent[-1].name if sent and sent[-1] is not None else None
+    return None if history.header is None else history.header.name
 
 
 def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:

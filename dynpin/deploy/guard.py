@@ -125,7 +125,7 @@ _RECORD = (
 
 
 def _as_if_sent_until(now: float, history: History, max_max_age: int | None) -> tuple[Held, ...]:
-    events = [event for event in history.events if isinstance(event, Published) and event.at <= now]
+    events = [event for event in history.events if isinstance(event, Published)]
     alone = [held(History(history.host, (event,)), now, max_max_age=max_max_age) for event in events]
     return tuple(policy for policies in alone for policy in policies)
 

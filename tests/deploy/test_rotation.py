@@ -19,6 +19,7 @@ from dynpin.deploy.rotation import (
     Emergency,
     Event,
     History,
+    HistoryError,
     Planned,
     Published,
     Stage,
@@ -96,6 +97,24 @@ def test_a_chain_is_safe_when_the_last_policy_without_it_is_forgotten() -> None:
     assert safe_at(policies, (NEXT,), START) is None
     policies = held(kept.with_event(Published(START, None)), START)
     assert safe_at(policies, (NEXT,), START) == START + MONTH
+
+
+def test_what_was_recorded_counts_where_the_clock_has_been_set_back_since() -> None:
+    kept = pinned(OLD, NEW).with_event(Published(START + DAY, header(OLD, NEXT)))
+    earlier = START - 365 * DAY
+    first, second = held(kept, earlier)
+    assert (first.until, second.until) == (earlier + MONTH, earlier + MONTH)
+    assert locked_out(held(kept, earlier), (NEW,)) == (second,)
+    assert not guard(kept, (NEW, CA), earlier).ok
+    assert not guard(kept, (CA,), earlier, makes=header(OLD, NEW)).ok
+
+
+def test_two_commands_at_the_same_time_are_both_recorded() -> None:
+    kept = pinned(OLD, NEW)
+    later = kept.with_event(Published(START + 5, header(OLD, NEXT))).with_event(Deployed(START + 4, (NEW, CA)))
+    assert later.events[-1] == Deployed(START + 5, (NEW, CA))
+    with pytest.raises(HistoryError, match="rotate repair"):
+        later.with_event(Published(START - 60, None))
 
 
 # --- the machine --------------------------------------------------------------------------------------------------

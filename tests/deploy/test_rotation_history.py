@@ -47,7 +47,7 @@ def test_what_is_no_history_is_refused(text: str) -> None:
 
 def test_a_history_is_not_rewritten() -> None:
     with pytest.raises(ValueError, match="2026-11-24"):
-        pinned(OLD, NEW).with_event(Deployed(START - 1, (NEW,)))
+        pinned(OLD, NEW).with_event(Deployed(START - 61, (NEW,)))
 
 
 def test_what_a_ramp_sent_stands_in_the_place_of_what_was_recorded() -> None:

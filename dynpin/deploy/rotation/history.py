@@ -16,6 +16,9 @@ from dynpin.report import rfc3339
 
 __all__ = ["Deployed", "Event", "History", "HistoryError", "Planned", "Published", "event_of"]
 
+# Seconds by which an event may lie before the last one.
+_APART = 60.0
+
 
 class HistoryError(DynpinError, ValueError):
     """A history that cannot be read, or an event that does not fit into it: the message says why and what to do."""
@@ -64,14 +67,20 @@ class History:
     def with_event(self, event: Event) -> History:
         """The history with one more event; the same history where the event says what holds already.
 
+        An event that lies up to a minute before the last one counts as of that: two commands ran at the same time, or
+        on two machines.
+
         Raises:
-            HistoryError: where the event lies before the last one.
+            HistoryError: where it lies further before the last one.
         """
         if self._holds(event):
             return self
-        if self.events and event.at < self.events[-1].at:
+        last = self.events[-1].at if self.events else event.at
+        if last - _APART <= event.at < last:
+            event = replace(event, at=last)
+        if event.at < last:
             raise HistoryError(
-                f"the last event of {self.host} is of {rfc3339(self.events[-1].at)}, after {rfc3339(event.at)}. An "
+                f"the last event of {self.host} is of {rfc3339(last)}, after {rfc3339(event.at)}. An "
                 "event is recorded when it happens. If the clock of this machine was ahead then:  dynpin rotate repair"
             )
         return replace(self, events=(*self.events, event))

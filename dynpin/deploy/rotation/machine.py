@@ -55,13 +55,16 @@ class Held:
 def held(history: History, now: float, *, max_max_age: int | None = None) -> tuple[Held, ...]:
     """The policies that clients may hold at `now`, oldest first.
 
+    An event that lies after `now` was recorded by a clock that stood ahead, or this one has been set back. What is
+    recorded has happened, so it counts as of `now`.
+
     Args:
         history: what was served.
         now: seconds since the epoch, UTC.
         max_max_age: the cap on max-age of *every* client, in seconds, where that is known (dynpin's is 60 days);
             without it a year is a year.
     """
-    published = [event for event in history.events if isinstance(event, Published) and event.at <= now]
+    published = [replace(event, at=min(event.at, now)) for event in history.events if isinstance(event, Published)]
     ends: list[float | None] = [*(event.at for event in published[1:]), None]
     found: list[Held] = []
     for event, end in zip(published, ends, strict=False):
