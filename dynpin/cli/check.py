@@ -9,9 +9,18 @@ import typer
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
+from dynpin.cli.options import (
+    CaOption,
+    InventoryOption,
+    JsonOption,
+    NowOption,
+    OptionalHistoryOption,
+    SarifOption,
+    TimeoutOption,
+    moment,
+)
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import NowOption, moment, read_history
-from dynpin.cli.site import InventoryOption
+from dynpin.cli.rotate_site import read_history
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances
@@ -26,7 +35,7 @@ from dynpin.pins import Pin, chain_pins
 if TYPE_CHECKING:
     from dynpin.deploy.lint.holdings import Holdings
 
-__all__ = ["as_json", "check"]
+__all__ = ["check", "checked_as_json", "has_finding"]
 
 
 def check(
@@ -54,9 +63,7 @@ def check(
     at_once: Annotated[
         int, typer.Option("--at-once", help="With --all: how many sites at the same time.", min=1, max=256)
     ] = 16,
-    history: Annotated[
-        Path | None, typer.Option("--history", help="The rotation's history: who is locked out by what is deployed?")
-    ] = None,
+    history: OptionalHistoryOption = None,
     subdomains: Annotated[
         list[str] | None, typer.Option("--subdomain", help="A subdomain that includeSubDomains will hit. Repeatable.")
     ] = None,
@@ -65,16 +72,16 @@ def check(
         list[str] | None,
         typer.Option("--address", help="Look at this ADDRESS or ADDRESS:PORT, not at those in the DNS. Repeatable."),
     ] = None,
-    ca: Annotated[Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.")] = None,
+    ca: CaOption = None,
     http_port: Annotated[
         int | None, typer.Option("--http-port", help="Look at plain http on this port too, where no header may be.")
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Ask the report endpoint for a sign of life.")
     ] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.", min=0.01)] = 10.0,
-    json_wanted: Annotated[bool, typer.Option("--json", help="Print what was seen and found as JSON.")] = False,
-    sarif_wanted: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
+    timeout: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
+    as_sarif: SarifOption = False,
     fail_on: FailOnOption = "warning",
     now: NowOption = None,
 ) -> None:
@@ -96,14 +103,14 @@ def check(
         timeout=timeout,
     )
     if folder is not None:
-        if url or keys or inventory is not None or history is not None or sarif_wanted:
+        if url or keys or inventory is not None or history is not None or as_sarif:
             fail(
                 "--all takes each site from its own dynpin.toml: leave out the URL, --key, --inventory, --history and "
                 "--sarif"
             )
         from dynpin.cli.check_all import check_folder  # noqa: PLC0415 - for those who have many sites
 
-        check_folder(folder, options, at_once=at_once, json_wanted=json_wanted, fail_on=fail_on, now=now)
+        check_folder(folder, options, at_once=at_once, as_json=as_json, fail_on=fail_on, now=now)
         return
     at = moment(now)
     if keys and inventory is not None:
@@ -125,10 +132,10 @@ def check(
         fail(checked.silence)
     for line in checked.silent:
         say(f"silent: {line}", err=True)
-    if sarif_wanted:
+    if as_sarif:
         print_json(sarif(checked.results))
-    elif json_wanted:
-        print_json({**_responses(checked), **as_json(checked)})
+    elif as_json:
+        print_json({**_responses(checked), **checked_as_json(checked)})
     else:
         _show(checked)
     for remark in checked.remarks:
@@ -176,7 +183,7 @@ def _pin_of(path: Path) -> Pin:
         fail(str(error))
 
 
-def as_json(checked: Checked) -> dict[str, object]:
+def checked_as_json(checked: Checked) -> dict[str, object]:
     """What was found, as JSON."""
     return {
         "host": checked.site.host,

@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dynpin.cli.check import as_json, has_finding
+from dynpin.cli.check import checked_as_json, has_finding
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import Threshold
+from dynpin.cli.options import moment
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import moment
 from dynpin.deploy.many import Outcome, check_all, inventories_below
 from dynpin.deploy.reach import LookOptions
 
@@ -20,7 +20,7 @@ __all__ = ["check_folder"]
 
 
 def check_folder(
-    folder: Path, options: LookOptions, *, at_once: int, json_wanted: bool, fail_on: Threshold, now: str | None
+    folder: Path, options: LookOptions, *, at_once: int, as_json: bool, fail_on: Threshold, now: str | None
 ) -> None:
     """Check every site below a folder; exit code 1 where one has a finding, 2 where there is none to check."""
     at = moment(now)
@@ -33,8 +33,8 @@ def check_folder(
         [*unread, *_with_bar(check_all(paths, options, at_once, at), len(paths))], key=lambda each: each.path
     )
     bad = [each for each in outcomes if _is_bad(each, fail_on)]
-    if json_wanted:
-        print_json([_as_json(each, folder, fail_on) for each in outcomes])
+    if as_json:
+        print_json([_as_json(each, fail_on) for each in outcomes])
     else:
         for each in outcomes:
             say(_line(each, folder, fail_on))
@@ -55,13 +55,13 @@ def _is_bad(outcome: Outcome, fail_on: Threshold) -> bool:
     return outcome.checked is None or has_finding(outcome.checked, fail_on)
 
 
-def _as_json(outcome: Outcome, folder: Path, fail_on: Threshold) -> dict[str, object]:
+def _as_json(outcome: Outcome, fail_on: Threshold) -> dict[str, object]:
     return {
         "inventory": str(outcome.path),
         "host": outcome.host,
         "ok": not _is_bad(outcome, fail_on),
         "failure": outcome.failure,
-        **({} if outcome.checked is None else as_json(outcome.checked)),
+        **({} if outcome.checked is None else checked_as_json(outcome.checked)),
     }
 
 

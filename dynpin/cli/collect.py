@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import socket
 import ssl
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.printing import say
+from dynpin.cli.options import JsonOption
+from dynpin.cli.printing import print_json, say
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
@@ -29,7 +29,6 @@ tokens = typer.Typer(help="The tokens that stand in a report-uri: one for each p
 app.add_typer(tokens, name="tokens")
 
 Storage = Annotated[Path, typer.Option(help="The SQLite file of the reports.", envvar="DYNPIN_REPORTS")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_STORAGE = Path("reports.sqlite")
 
 
@@ -177,7 +176,7 @@ def add(
         list[str] | None,
         typer.Option(help="Take reports about this host and its subdomains alone. Repeatable."),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a token, and print it."""
     from dynpin.hosts import canonical_host  # noqa: PLC0415
@@ -189,17 +188,20 @@ def add(
     kept = _open(storage)
     kept.add_token(token)
     kept.close()
-    typer.echo(json.dumps(_token_object(token), indent=2) if as_json else token.token)
+    if as_json:
+        print_json(_token_object(token))
+    else:
+        typer.echo(token.token)
 
 
 @tokens.command("list")
-def list_tokens(storage: Storage = DEFAULT_STORAGE, as_json: AsJson = False) -> None:
+def list_tokens(storage: Storage = DEFAULT_STORAGE, as_json: JsonOption = False) -> None:
     """Show every token, the revoked ones too."""
     kept = _open(storage, must_exist=True)
     found = kept.tokens()
     kept.close()
     if as_json:
-        typer.echo(json.dumps([_token_object(token) for token in found], indent=2))
+        print_json([_token_object(token) for token in found])
         return
     from rich.table import Table  # noqa: PLC0415
 
@@ -233,7 +235,7 @@ def prune(
     days: Annotated[float, typer.Option(help="Keep reports of so many days.", min=0)] = 90,
     megabytes: Annotated[int, typer.Option(help="Keep at most so much in all.", min=1)] = 1024,
     samples: Annotated[int, typer.Option(help="Keep so many report bodies of each group.", min=1)] = 200,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
@@ -242,7 +244,7 @@ def prune(
     pruned = kept.prune(Retention(days, megabytes * 2**20, samples))
     kept.close()
     if as_json:
-        typer.echo(json.dumps(asdict(pruned)))
+        print_json(asdict(pruned))
     else:
         say(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.rule import Rule
@@ -12,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.cli.errors import finding, lacking
+from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json
 from dynpin.lab.story import Step
 
@@ -20,7 +18,7 @@ __all__ = ["demo"]
 _WIDTH = 80
 
 
-def demo(as_json: Annotated[bool, typer.Option("--json", help="Print the steps as JSON.")] = False) -> None:
+def demo(as_json: JsonOption = False) -> None:
     """Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out.
 
     Everything is real but the clock: servers and sockets on 127.0.0.1, certificates of two authorities, a store on

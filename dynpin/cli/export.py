@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption
 from dynpin.cli.printing import say
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.site import inventory_of
 from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_static
 from dynpin.durations import duration
 from dynpin.errors import DynpinError
@@ -23,7 +24,6 @@ from dynpin.middleware.policy import (
     KeySource,
     Mode,
     in_chain,
-    read_inventory,
 )
 from dynpin.pins import Pin
 
@@ -109,7 +109,9 @@ def export(
     if keys and inventory is not None:
         fail("name keys or an inventory, not both")
     try:
-        described = _of_keys(keys, host) if keys else _of_file(inventory)
+        described = _of_keys(keys, host) if keys else inventory_of(inventory)
+        if described is None:
+            fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
         # What is said here goes before what the inventory says.
         described = replace(
             described,
@@ -152,14 +154,6 @@ def _source(key: str) -> KeySource:
     if not Path(key).is_file():
         fail(f"{key} is neither a pin nor a file")
     return Path(key)
-
-
-def _of_file(inventory: Path | None) -> Inventory:
-    if inventory is None:
-        if not DEFAULT_INVENTORY.is_file():
-            fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
-        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
-    return read_inventory(inventory or DEFAULT_INVENTORY)
 
 
 def _header_lines(form: str, described: Inventory) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.errors import finding
+from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
 from dynpin.clientstore import PinStore
@@ -28,13 +29,13 @@ StoreOption = Annotated[
 def get(
     url: Annotated[str, typer.Argument(help="An https URL.")],
     store: StoreOption = None,
-    ca: Annotated[Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.")] = None,
+    ca: CaOption = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Refuse nothing: visit the site, and say what would be refused.")
     ] = False,
     body: Annotated[bool, typer.Option("--body", help="Print the body of the response to stdout as well.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds to wait for the site.")] = 20.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.
 

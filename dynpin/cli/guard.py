@@ -11,10 +11,20 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.options import (
+    DEFAULT_HISTORY,
+    DEFAULT_INVENTORY,
+    CapOption,
+    HistoryOption,
+    InventoryOption,
+    JsonOption,
+    NowOption,
+    cap_of,
+    moment,
+)
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate import CapOption, cap_of
-from dynpin.cli.rotate_site import DEFAULT_HISTORY, HistoryOption, NowOption, moment, read_history
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.rotate_site import read_history
+from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.candidate import Candidate, examine, made_now
 from dynpin.deploy.guard import Verdict
@@ -77,7 +87,7 @@ def guard(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
 
@@ -94,7 +104,7 @@ def guard(
         fail("--reload and --skip-other-sites go with --install")
     at = moment(now)
     try:
-        site = _inventory_of(inventory, history, is_named_otherwise=bool(header))
+        site = inventory_of(inventory, is_named_otherwise=bool(header), beside=history)
         new = Candidate.read(chain, key)
         if install is not None and new.key is None:
             fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
@@ -156,17 +166,6 @@ def _hosts(site: Inventory | None, history: Path, header: Sequence[str] | None) 
     if site is not None:
         return site.hosts
     return () if header else (read_history(history).host,)
-
-
-def _inventory_of(named: Path | None, history: Path, *, is_named_otherwise: bool) -> Inventory | None:
-    """The inventory that is named, or stands in this folder or beside the history."""
-    if named is None and not is_named_otherwise:
-        files = (DEFAULT_INVENTORY, history.parent / DEFAULT_INVENTORY.name)
-        named = next((file for file in files if file.is_file()), None)
-        if named is not None:
-            # Said, since the answer depends on a file that nobody named.
-            say(f"the keys are those of {named}", err=True)
-    return None if named is None else read_inventory(named)
 
 
 def _sent_now(headers: Sequence[str], site: Built | None, now: float) -> _Sent:

@@ -13,6 +13,7 @@ from rich.table import Table
 from dynpin.cli import pin_files
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
+from dynpin.cli.options import JsonOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.tables import table_console
@@ -33,7 +34,6 @@ app = typer.Typer(
     invoke_without_command=True,
 )
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HostArgument = Annotated[str, typer.Argument(help="A host name.")]
 
 

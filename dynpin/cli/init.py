@@ -11,6 +11,7 @@ import typer
 from cryptography import x509
 
 from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.options import CaOption, JsonOption, TimeoutOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.urls import https_url
@@ -62,12 +63,9 @@ def init(
         typer.Option("--type", help="The type of the backup key; that of the deployed key.", show_default=False),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option("--ca", help="Trust these roots (PEM) and no others: those of your own CA.", show_default=False),
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each connection.", min=0.01)] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was seen and written as JSON.")] = False,
+    ca: CaOption = None,
+    timeout: TimeoutOption = 10.0,
+    as_json: JsonOption = False,
 ) -> None:
     """Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both.
 

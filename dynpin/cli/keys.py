@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.site import inventory_of
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import (
@@ -55,7 +56,7 @@ def new(
     ] = None,
     passphrase_file: PassphraseFileOption = None,
     inventory: InventoryOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a backup key: its encrypted private half, its public half, a CSR, and its pin.
 
@@ -108,7 +109,7 @@ def list_keys(
         list[Path] | None, typer.Option("--backup", help="A backup: public key or CSR. May be repeated.")
     ] = None,
     inventory: InventoryOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the keys as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing.
 
@@ -117,7 +118,7 @@ def list_keys(
     if deployed and inventory is not None:
         fail("name what is deployed, or give --inventory, not both")
     try:
-        site = None if deployed else _site(inventory)
+        site = inventory_of(inventory, is_named_otherwise=bool(deployed))
         chains = [read_chain(file, str(file)) for file in deployed or ()] if site is None else list(site.read_chains())
         reserve = [read_key(file, str(file)) for file in backups or ()]
         if site is not None:
@@ -140,14 +141,6 @@ def list_keys(
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:
         finding(None if as_json else "\n".join(no_reserve))
-
-
-def _site(inventory: Path | None) -> Inventory | None:
-    if inventory is None:
-        if not DEFAULT_INVENTORY.is_file():
-            return None
-        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
-    return read_inventory(inventory or DEFAULT_INVENTORY)
 
 
 def _leaf(chain: Chain) -> Key:

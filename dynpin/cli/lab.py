@@ -13,6 +13,7 @@ from rich.table import Table
 
 from dynpin.cli import lab_ca, proxy
 from dynpin.cli.errors import fail, finding, lacking
+from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ AgentOption = Annotated[
 ProcessesOption = Annotated[
     int | None, typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(name="list")

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dynpin.cli.errors import fail, finding
-from dynpin.cli.printing import print_json, say
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.options import InventoryOption, JsonOption, SarifOption
+from dynpin.cli.printing import print_json
+from dynpin.cli.site import inventory_of
 from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, field_name
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
@@ -53,8 +54,8 @@ def lint(
         typer.Option("--chain", help="The certificates that the server shows (PEM, leaf first).", show_default=False),
     ] = None,
     inventory: InventoryOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as a JSON list.")] = False,
-    as_sarif: Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")] = False,
+    as_json: JsonOption = False,
+    as_sarif: SarifOption = False,
     fail_on: FailOnOption = "warning",
 ) -> None:
     """Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.
@@ -118,16 +119,13 @@ def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: flo
         is_named_otherwise: whether the keys were named in another way.
         now: what the certificates are held against, in seconds since the epoch, UTC.
     """
-    if inventory is None:
-        if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
-            return None
-        # Said, since the answer depends on a file that nobody named.
-        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    site = inventory_of(inventory, is_named_otherwise=is_named_otherwise)
+    if site is None:
+        return None
     from dynpin.deploy.lint.holdings import holdings_of  # noqa: PLC0415 - for those who have an inventory
-    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
 
     try:
-        return holdings_of(read_inventory(inventory or DEFAULT_INVENTORY), now)
+        return holdings_of(site, now)
     except DynpinError as error:
         fail(str(error))
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.errors import UnpinnableKey
 from dynpin.pins import Pin
@@ -19,7 +20,7 @@ def pin(
     files: Annotated[
         list[Path], typer.Argument(help="PEM or DER: a certificate or chain, a public or private key, a CSR.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects with file and pin.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate import NowOption, moment
-from dynpin.cli.site import DEFAULT_INVENTORY, InventoryOption
 from dynpin.durations import duration
 from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory, read_inventory
@@ -30,7 +30,6 @@ from dynpin.report import rfc3339
 __all__ = ["app"]
 
 app = typer.Typer(help="See how far max-age has grown, hold it, or move it by hand.", no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 @app.command(name="status")
@@ -124,7 +123,7 @@ def restart_command(inventory: InventoryOption = None, now: NowOption = None) ->
     _change(ramp, at, lambda _: ramp.begin(at))
 
 
-def _ramp(inventory: InventoryOption) -> tuple[Inventory, Ramp]:
+def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp]:
     path = inventory or DEFAULT_INVENTORY
     if inventory is None and not path.is_file():
         fail(f"there is no {path} in this folder: name the site's with --inventory")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
+from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
@@ -22,8 +23,6 @@ from dynpin.report import rfc3339
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -57,9 +56,7 @@ def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None
 @app.command()
 def send(
     store: StoreOption = None,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", help="Trust these roots (PEM) for an https report-uri, and no others.")
-    ] = None,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send now what waits, whenever its next attempt is due. Exit code 1 where a report was not taken."""

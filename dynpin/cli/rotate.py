@@ -9,6 +9,17 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, finding
+from dynpin.cli.options import (
+    DEFAULT_HISTORY,
+    CaOption,
+    CapOption,
+    HistoryOption,
+    InventoryOption,
+    JsonOption,
+    NowOption,
+    cap_of,
+    moment,
+)
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import (
     draw,
@@ -21,21 +32,15 @@ from dynpin.cli.rotate_output import (
 )
 from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
-    DEFAULT_HISTORY,
     Described,
-    HistoryOption,
-    JsonOption,
-    NowOption,
     change,
     described,
     key_of,
-    moment,
     nodes_seen,
     on_ramp,
     read_history,
     refuse_inside,
 )
-from dynpin.cli.site import InventoryOption
 from dynpin.deploy.rotation import (
     Emergency,
     History,
@@ -51,19 +56,11 @@ from dynpin.deploy.rotation import done as with_step_done
 from dynpin.errors import PolicyError
 from dynpin.pins import Pin
 
-__all__ = ["DEFAULT_HISTORY", "CapOption", "HistoryOption", "NowOption", "app", "cap_of", "moment", "read_history"]
+__all__ = ["app"]
 
 app = typer.Typer(help="Replace a pinned key without locking anybody out.", no_args_is_help=True)
 app.command(name="record")(record)
 
-CapOption = Annotated[
-    int | None,
-    typer.Option(
-        "--client-cap",
-        help="Days after which every client forgets, whatever max-age says (dynpin's clients: 60).",
-        min=1,
-    ),
-]
 SvgOption = Annotated[Path | None, typer.Option("--svg", help="Draw the timeline into this file.", show_default=False)]
 
 
@@ -151,9 +148,7 @@ def next_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="With --done, look at every address and node of the site.")
     ] = False,
-    ca: Annotated[
-        Path | None, typer.Option("--ca", help="With --verify, trust these roots (PEM) and no others.")
-    ] = None,
+    ca: CaOption = None,
     inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
@@ -229,11 +224,6 @@ def emergency_command(
         return
     say(f"{kept.host}: {kind}")
     show_steps(steps, at)
-
-
-def cap_of(days: int | None) -> int | None:
-    """A cap in days as seconds."""
-    return None if days is None else days * 24 * 60 * 60
 
 
 def _disagreements(history: History, site: Described | None, now: float) -> tuple[Missing, ...]:

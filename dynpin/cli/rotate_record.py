@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from dynpin.cli.errors import fail
+from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import (
-    DEFAULT_HISTORY,
-    Described,
-    HistoryOption,
-    JsonOption,
-    NowOption,
-    change,
-    described,
-    moment,
-    on_ramp,
-)
-from dynpin.cli.site import InventoryOption, built_of
+from dynpin.cli.rotate_site import Described, change, described, on_ramp
+from dynpin.cli.site import built_of
 from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
 from dynpin.errors import DynpinError, InvalidHost
 from dynpin.header import PublicKeyPins

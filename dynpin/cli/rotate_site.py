@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, NamedTuple
 
 from dynpin.cli.errors import fail, in_words
+from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
-from dynpin.cli.site import DEFAULT_INVENTORY
 from dynpin.cli.urls import https_url
 from dynpin.deploy.rotation import History, HistoryError, Sight
 from dynpin.errors import DynpinError, PolicyError
@@ -23,28 +19,15 @@ if TYPE_CHECKING:
     from dynpin.middleware.policy import Chain, Inventory, Key
 
 __all__ = [
-    "DEFAULT_HISTORY",
     "Described",
-    "HistoryOption",
-    "JsonOption",
-    "NowOption",
     "change",
     "described",
     "key_of",
-    "moment",
     "nodes_seen",
     "on_ramp",
     "read_history",
     "refuse_inside",
 ]
-
-DEFAULT_HISTORY = Path("dynpin-history.json")
-HistoryOption = Annotated[Path, typer.Option("--history", help="The file that keeps what was served, and when.")]
-NowOption = Annotated[
-    str | None,
-    typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False, hidden=True),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 class Described(NamedTuple):
@@ -192,14 +175,3 @@ def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequen
                 f"{backup.label} is no Backup Pin: {reason}. Clients ignore a header whose pins are all in the chain "
                 "(RFC 7469 §2.5). Take a key that is deployed nowhere:  dynpin keys new HOST"
             )
-
-
-def moment(text: str | None) -> float:
-    """The time of --now, in seconds since the epoch; without one, the clock's."""
-    if text is None:
-        return time.time()
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        fail(f"{text} is no time: write 2026-12-24 or 2026-12-24T18:00:00Z")
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

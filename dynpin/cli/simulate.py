@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.cli.errors import fail, lacking
+from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json
 from dynpin.errors import InvalidStudy
 
@@ -96,7 +97,7 @@ def simulate(
     advise: Annotated[
         bool, typer.Option("--advise", help="Search max-age and the number of backups for your own numbers.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print totals and daily shares as JSON.")] = False,
+    as_json: JsonOption = False,
     example: Annotated[bool, typer.Option("--example", help="Print a study to start from.")] = False,
 ) -> None:
     """Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.

@@ -1,48 +1,60 @@
-"""`--inventory`: the site that a command is about, from its `dynpin.toml`."""
+"""The site that a command is about: its `dynpin.toml`, named by `--inventory` or found in this folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from dynpin.cli.errors import fail
+from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
 
 if TYPE_CHECKING:
-    from dynpin.middleware.policy import Built
+    from dynpin.middleware.policy import Built, Inventory
 
-__all__ = ["DEFAULT_INVENTORY", "InventoryOption", "built_of"]
-
-DEFAULT_INVENTORY = Path("dynpin.toml")
-InventoryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--inventory",
-        help="The file that describes the site; ./dynpin.toml where it exists and nothing else is named.",
-        show_default=False,
-    ),
-]
+__all__ = ["built_of", "inventory_of"]
 
 
-def built_of(inventory: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
-    """What this inventory, or the one in this folder, makes; None where there is none, or no need of one.
+def inventory_of(
+    named: Path | None, *, is_named_otherwise: bool = False, beside: Path | None = None
+) -> Inventory | None:
+    """The inventory that is named, else the one that is found; None where there is none, or no need of one.
+
+    What cannot be read ends the command.
 
     Args:
-        inventory: the file of ``--inventory``.
-        is_named_otherwise: whether the keys were named in another way.
-        now: what the certificates are held against, in seconds since the epoch, UTC.
+        named: the file of ``--inventory``, or None.
+        is_named_otherwise: whether the keys were named in another way, so that none is looked for.
+        beside: a file in whose folder one is looked for, where this folder has none.
     """
-    if inventory is None:
-        if is_named_otherwise or not DEFAULT_INVENTORY.is_file():
-            return None
-        # Said, since the answer depends on a file that nobody named.
-        say(f"the keys are those of {DEFAULT_INVENTORY}", err=True)
+    file = named
+    if file is None and not is_named_otherwise:
+        places = [DEFAULT_INVENTORY] if beside is None else [DEFAULT_INVENTORY, beside.parent / DEFAULT_INVENTORY]
+        file = next((place for place in places if place.is_file()), None)
+        if file is not None:
+            # Said, since the answer depends on a file that nobody named.
+            say(f"the keys are those of {file}", err=True)
+    if file is None:
+        return None
     from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - most commands are about what was named
 
     try:
-        return read_inventory(inventory or DEFAULT_INVENTORY).build(now)
+        return read_inventory(file)
+    except DynpinError as error:
+        fail(str(error))
+
+
+def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
+    """What the inventory makes that :func:`inventory_of` finds; None where there is none.
+
+    Args:
+        named: the file of ``--inventory``, or None.
+        is_named_otherwise: whether the keys were named in another way.
+        now: what the certificates are held against, in seconds since the epoch, UTC; the clock's time by default.
+    """
+    inventory = inventory_of(named, is_named_otherwise=is_named_otherwise)
+    try:
+        return None if inventory is None else inventory.build(now)
     except DynpinError as error:
         fail(str(error))

@@ -1,0 +1,81 @@
+"""The options that several commands share: each is declared here alone, so that it is spelt and explained one way."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail
+
+__all__ = [
+    "DEFAULT_HISTORY",
+    "DEFAULT_INVENTORY",
+    "CaOption",
+    "CapOption",
+    "HistoryOption",
+    "InventoryOption",
+    "JsonOption",
+    "NowOption",
+    "OptionalHistoryOption",
+    "SarifOption",
+    "TimeoutOption",
+    "cap_of",
+    "moment",
+]
+
+DEFAULT_INVENTORY = Path("dynpin.toml")
+DEFAULT_HISTORY = Path("dynpin-history.json")
+
+_HISTORY = typer.Option("--history", help="The file of the rotation: what was served, and when.")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SarifOption = Annotated[bool, typer.Option("--sarif", help="Print the findings as SARIF 2.1.0, for CI.")]
+CaOption = Annotated[
+    Path | None, typer.Option("--ca", help="Trust these roots (PEM) and no others.", show_default=False)
+]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", help="Seconds to wait for each connection and each answer.", min=0.01)
+]
+InventoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--inventory",
+        help="The file that describes the site; ./dynpin.toml where it exists and nothing else is named.",
+        show_default=False,
+    ),
+]
+HistoryOption = Annotated[Path, _HISTORY]
+OptionalHistoryOption = Annotated[Path | None, _HISTORY]
+CapOption = Annotated[
+    int | None,
+    typer.Option(
+        "--client-cap",
+        help="Days after which every client forgets, whatever max-age says (dynpin's clients: 60).",
+        min=1,
+    ),
+]
+# For tests and for those who practise a rotation: hidden, since a production site has its own clock.
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False, hidden=True),
+]
+
+
+def cap_of(days: int | None) -> int | None:
+    """The days of --client-cap as seconds; None where there is no cap."""
+    return None if days is None else days * 24 * 60 * 60
+
+
+def moment(text: str | None) -> float:
+    """The time of --now, in seconds since the epoch, UTC; the clock's by default. Wrong usage ends the command."""
+    if text is None:
+        return time.time()
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{text} is no time: write 2026-12-24 or 2026-12-24T18:00:00Z")
+    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
