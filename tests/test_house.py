@@ -158,3 +158,22 @@ def test_there_is_no_circle(house: str) -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+# What several commands have is spelt, typed and explained one way.
+SHARED_OPTIONS = {"--ca", "--client-cap", "--history", "--inventory", "--json", "--now", "--sarif"}
+COMMAND_FILES = sorted((ROOT / "dynpin" / "cli").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", COMMAND_FILES, ids=lambda path: path.name)
+def test_a_shared_option_is_declared_in_one_place(path: Path) -> None:
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert texts >= SHARED_OPTIONS if path.name == "options.py" else not SHARED_OPTIONS & texts
+
+
+@pytest.mark.parametrize("path", COMMAND_FILES, ids=lambda path: path.name)
+def test_one_place_makes_json(path: Path) -> None:
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not {"json.dump", "json.dumps"} & set(calls) or path.name == "printing.py"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +14,13 @@ from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.site import inventory_of
+from dynpin.deploy.inventory_text import backups_line
 from dynpin.deploy.keys import KeyType, key_type, missing_backups, new_key, write_key
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import (
     Chain,
-    Inventory,
     Key,
     in_chain,
-    path_of,
     read_chain,
     read_inventory,
     read_key,
@@ -80,19 +78,10 @@ def new(
         say(f"{form:<9}{path}{'  (encrypted)' if form == 'private' else ''}")
     say(f"\n{_WHERE.format(**{form: str(path) for form, path in files.items()})}")
     if site is not None:
-        say(f"\nIn {described.name}, so that it is pinned\n  {_backups_line(site, described.parent, files['public'])}")
+        line = backups_line([*site.backups, files["public"]], described.parent)
+        say(f"\nIn {described.name}, so that it is pinned\n  {line}")
     if kind == "ed25519":
         say("  No public CA signs Ed25519 keys: this one is for a CA of your own.")
-
-
-def _backups_line(site: Inventory, folder: Path, public: Path) -> str:
-    """The line of the inventory in this folder that names a new backup key beside those that it has, each once."""
-    paths = [path_of(source) for source in site.backups]
-    named = [
-        f'{{ pin = "{source!s}" }}' if path is None else json.dumps(os.path.relpath(path, folder))
-        for source, path in zip(site.backups, paths, strict=True)
-    ]
-    return f"backups = [{', '.join(dict.fromkeys([*named, json.dumps(os.path.relpath(public, folder))]))}]"
 
 
 @app.command(name="list")

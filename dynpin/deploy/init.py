@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynpin.deploy.inventory_text import backups_line, toml_string
 from dynpin.deploy.keys import KEY_TYPES, BackupKey, KeyType, key_files, key_type, new_files
 from dynpin.deploy.nodes import NodeLook, look_at_node, nodes_of
 from dynpin.errors import InvalidHeader, PolicyError
@@ -127,7 +127,7 @@ def begin_site(
         OSError: where a file is there already, or the folder cannot be written.
     """
     backup = key_files(folder, BACKUP)
-    text = _inventory(seen, hosts, chain, backup["public"].name, roots)
+    text = _inventory(seen, hosts, chain, backup["public"], roots)
     files = {folder / INVENTORY: (text.encode(), 0o644), **key.contents(folder, BACKUP)}
     if chain is None:
         pem = "".join(map(ssl.DER_cert_to_PEM_cert, seen.chain.certificates))
@@ -136,22 +136,27 @@ def begin_site(
         return read_inventory(folder / INVENTORY).build()
 
 
-def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: str, roots: str | None) -> str:
-    sent = [f'{{ pin = "{pin}" }}' for pin in _reserve_of(seen)]
+def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: Path, roots: str | None) -> str:
+    """The text of the inventory in the folder of the backup key; `chain` and `roots` as they are named from there."""
+    sent = tuple(_reserve_of(seen))
     kept = " The others are pins that the site sends already." if sent else ""
-    own = ["", "# The roots of your own authority, which clients trust.", f"roots = [{_text(roots)}]"] if roots else []
+    own = (
+        []
+        if roots is None
+        else ["", "# The roots of your own CA, which clients trust.", f"roots = [{toml_string(roots)}]"]
+    )
     lines = [
         f"# The pins of {seen.host} (RFC 7469), for dynpin's middleware and commands. Paths count from this folder.",
         "",
         "# The names that the site answers, as its certificate has them.",
-        f"hosts = [{', '.join(map(_text, hosts))}]",
+        f"hosts = [{', '.join(map(toml_string, hosts))}]",
         "",
         "# The chain that the server shows. Its first key is pinned: a renewal that keeps the key changes nothing.",
         *(["# This is a copy: name the server's own file, so that a new key is seen here."] if chain is None else []),
-        f"keys = [{_text(chain or CHAIN)}]",
+        f"keys = [{toml_string(chain or CHAIN)}]",
         "",
-        f"# The keys in reserve. The private half of {backup} belongs off this machine.{kept}",
-        f"backups = [{', '.join([_text(backup), *sent])}]",
+        f"# The keys in reserve. The private half of {backup.name} belongs off this machine.{kept}",
+        backups_line([backup, *sent], backup.parent),
         *own,
         "",
         "# The header that was sent last is kept here, so that a restart does not forget it. The server writes it.",
@@ -177,8 +182,3 @@ def _reserve_of(seen: Seen) -> Iterable[Pin]:
     for pin in pins:
         if in_chain(read_key(pin, str(pin)), [seen.chain]) is None:
             yield pin
-
-
-def _text(value: str) -> str:
-    """A TOML string: JSON's, but for a character that TOML wants escaped too."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
