@@ -23,9 +23,8 @@ from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_site import read_history
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
-from dynpin.deploy.lint import Circumstances
+from dynpin.deploy.lint import Circumstances, HeaderField
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.lint.sources import HeaderField
 from dynpin.deploy.observed import node_name
 from dynpin.deploy.reach import CannotReach, LookOptions, site_reached
 from dynpin.errors import DynpinError

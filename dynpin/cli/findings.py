@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dynpin.cli.printing import printable
-from dynpin.deploy.lint import Finding, Severity
-from dynpin.deploy.lint.sources import HeaderField
+from dynpin.deploy.lint import Finding, HeaderField, Severity
 
 __all__ = ["show_findings"]
 

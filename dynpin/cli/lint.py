@@ -16,10 +16,17 @@ from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import InventoryOption, JsonOption, SarifOption
 from dynpin.cli.printing import print_json
 from dynpin.cli.site import inventory_of
-from dynpin.deploy.lint import SEVERITIES, Circumstances, Finding, field_name
+from dynpin.deploy.lint import (
+    SEVERITIES,
+    Circumstances,
+    Finding,
+    HeaderField,
+    field_name,
+    fields_of_har,
+    fields_of_lines,
+)
 from dynpin.deploy.lint import lint as lint_header
 from dynpin.deploy.lint.sarif import sarif
-from dynpin.deploy.lint.sources import HeaderField, fields_of_har, fields_of_lines
 from dynpin.errors import DynpinError
 from dynpin.header import ENFORCE_NAME
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.printing import say
 from dynpin.deploy.rotation import Held, History, Missing, Status, Step
-from dynpin.deploy.rotation.picture import svg, terminal, timeline
+from dynpin.deploy.rotation.gantt import svg, terminal, timeline
 from dynpin.report import rfc3339
 
 __all__ = ["draw", "end_with", "show_held", "show_missing", "show_picture", "show_steps", "status_as_json"]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from dynpin.deploy.guard import Reason, Verdict, guard
-from dynpin.deploy.rotation import History
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain
 from dynpin.pins import Pin
+
+from .guard import Reason, Verdict, guard
+from .rotation import History
 
 __all__ = ["Candidate", "examine", "key_fault", "made_now"]
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dynpin.deploy.lint import Circumstances, Finding, lint
-from dynpin.deploy.lint.circumstances import Told
-from dynpin.deploy.lint.holdings import Holdings
-from dynpin.deploy.lint.sources import HeaderField
-from dynpin.deploy.live import Look, Site, look_at
-from dynpin.deploy.observed import fields_of_look, node_name
-from dynpin.deploy.rotation import History, disagreements, held, locked_out
-from dynpin.deploy.rotation.sights import sight_of_node
 from dynpin.durations import duration
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.middleware.policy import Inventory, Node
 from dynpin.pins import Pin, chain_pins
+
+from .lint import Circumstances, Finding, HeaderField, Told, lint
+from .lint.holdings import Holdings
+from .live import Look, Site, look_at
+from .observed import fields_of_look, node_name
+from .rotation import History, disagreements, held, locked_out
+from .rotation.sights import sight_of_node
 
 __all__ = ["Checked", "check_site"]
 

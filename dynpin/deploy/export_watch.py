@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from dynpin.deploy.export import export_header, export_map
-from dynpin.deploy.shell import run_line
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import write_atomically
+
+from .export import export_header, export_map
+from .shell import run_line
 
 __all__ = ["IncludeFile", "follow", "include_text"]
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynpin.deploy.rotation import Held, History, Published, held, locked_out, safe_at
 from dynpin.errors import UnpinnableKey
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin, certificates, chain_pins
 from dynpin.report import rfc3339
+
+from .rotation import Held, History, Published, held, locked_out, safe_at
 
 __all__ = ["Reason", "Verdict", "chain_of_file", "guard"]
 

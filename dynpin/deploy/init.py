@@ -7,9 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynpin.deploy.inventory_text import backups_line, toml_string
-from dynpin.deploy.keys import KEY_TYPES, BackupKey, KeyType, key_files, key_type, new_files
-from dynpin.deploy.nodes import NodeLook, look_at_node, nodes_of
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.middleware.policy import (
@@ -22,6 +19,10 @@ from dynpin.middleware.policy import (
     read_key,
 )
 from dynpin.pins import Pin
+
+from .inventory_text import backups_line, toml_string
+from .keys import KEY_TYPES, BackupKey, KeyType, key_files, key_type, new_files
+from .nodes import NodeLook, look_at_node, nodes_of
 
 __all__ = ["NodesDiffer", "Seen", "begin_site", "kind_beside", "look_at_host", "names_of", "site_files"]
 

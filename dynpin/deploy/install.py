@@ -16,10 +16,11 @@ from collections.abc import Generator
 from pathlib import Path
 from types import ModuleType
 
-from dynpin.deploy.candidate import key_fault
-from dynpin.deploy.shell import run_line
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import sync_folder
+
+from .candidate import key_fault
+from .shell import run_line
 
 fcntl: ModuleType | None
 try:

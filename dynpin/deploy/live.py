@@ -16,10 +16,11 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from dynpin.clientstore.enforcement import verified_chain
-from dynpin.deploy.nodes import NodeLook, exchange, look_at_paths, look_over_http, why_silent
-from dynpin.deploy.parallel import all_of
 from dynpin.middleware.policy import Node
 from dynpin.pins import chain_pins
+
+from .nodes import NodeLook, exchange, look_at_paths, look_over_http, why_silent
+from .parallel import all_of
 
 __all__ = ["Look", "Site", "look_at", "probes_of", "subdomain_chains"]
 

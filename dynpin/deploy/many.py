@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from dynpin.deploy.check import Checked, check_site
-from dynpin.deploy.lint import Circumstances
-from dynpin.deploy.lint.holdings import holdings_of
-from dynpin.deploy.parallel import as_they_end
-from dynpin.deploy.reach import LookOptions, site_reached
-from dynpin.deploy.rotation import History
-from dynpin.deploy.rotation.file import HistoryFile
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import Inventory, read_inventory
 from dynpin.middleware.policy.ramp import RampFile
+
+from .check import Checked, check_site
+from .lint import Circumstances
+from .lint.holdings import holdings_of
+from .parallel import as_they_end
+from .reach import LookOptions, site_reached
+from .rotation import History
+from .rotation.file import HistoryFile
 
 __all__ = ["Outcome", "check_all", "inventories_below"]
 

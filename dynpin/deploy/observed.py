@@ -10,16 +10,16 @@ from urllib.parse import urljoin, urlsplit
 
 from cryptography import x509
 
-from dynpin.deploy.lint.circumstances import Circumstances, Told
-from dynpin.deploy.lint.holdings import chain_told
-from dynpin.deploy.lint.sources import HeaderField, fields_of_response
-from dynpin.deploy.live import Look, Site, probes_of, subdomain_chains
-from dynpin.deploy.nodes import NodeLook
 from dynpin.errors import InvalidHost, UnpinnableKey
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import canonical_host, superdomains
 from dynpin.middleware.policy import Chain, certificate_names
 from dynpin.pins import chain_pins
+
+from .lint import Circumstances, HeaderField, Told, fields_of_response
+from .lint.holdings import chain_told
+from .live import Look, Site, probes_of, subdomain_chains
+from .nodes import NodeLook
 
 __all__ = ["fields_of_look", "node_name"]
 

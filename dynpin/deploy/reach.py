@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dynpin.deploy.live import Site
-from dynpin.deploy.nodes import nodes_of
 from dynpin.errors import DynpinError, InvalidHost
 from dynpin.hosts import canonical_host
 from dynpin.middleware.policy import Inventory, Node
+
+from .live import Site
+from .nodes import nodes_of
 
 __all__ = ["CannotReach", "LookOptions", "site_reached", "tls_context"]
 

@@ -31,7 +31,7 @@ from dynpin.deploy.rotation import (
     safe_at,
     status,
 )
-from dynpin.deploy.rotation.picture import svg, terminal, timeline
+from dynpin.deploy.rotation.gantt import svg, terminal, timeline
 from dynpin.noting import note
 from dynpin.validation import validate
 from tests.deploy.commands import dynpin

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.deployment import deployment_findings
-from dynpin.deploy.lint.faults import SEVERITIES, Fault, Finding, Severity, catalogue
-from dynpin.deploy.lint.policy import policy_findings
-from dynpin.deploy.lint.reading import read
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 
-__all__ = ["SEVERITIES", "Circumstances", "Fault", "Finding", "Severity", "catalogue", "field_name", "lint"]
+from .circumstances import Circumstances, Told
+from .deployment_faults import deployment_findings
+from .faults import SEVERITIES, Fault, Finding, Severity, catalogue
+from .header_text import read
+from .policy_faults import policy_findings
+from .sources import HeaderField, fields_of_har, fields_of_lines, fields_of_response
+
+__all__ = [
+    "SEVERITIES",
+    "Circumstances",
+    "Fault",
+    "Finding",
+    "HeaderField",
+    "Severity",
+    "Told",
+    "catalogue",
+    "field_name",
+    "fields_of_har",
+    "fields_of_lines",
+    "fields_of_response",
+    "lint",
+]
 
 
 def lint(

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
-from dynpin.deploy.lint.faults import Severity, catalogue
 from dynpin.errors import UnpinnableKey
 from dynpin.pins import Pin
+
+from .faults import Severity, catalogue
 
 __all__ = ["Circumstances", "Told"]
 

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Fault
-from dynpin.deploy.lint.known import EMPTY, NEWLINE
 from dynpin.pins import Pin
+
+from .circumstances import Circumstances
+from .faults import Fault
+from .known import EMPTY, NEWLINE
 
 __all__ = ["example_circumstances", "example_context", "example_value"]
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynpin.deploy.lint.circumstances import Circumstances, Told
-from dynpin.deploy.lint.faults import Severity
 from dynpin.errors import InvalidHost, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
@@ -23,6 +21,9 @@ from dynpin.middleware.policy import (
     validated_path,
 )
 from dynpin.pins import Pin
+
+from .circumstances import Circumstances, Told
+from .faults import Severity
 
 __all__ = ["Holdings", "chain_told", "holdings_of"]
 

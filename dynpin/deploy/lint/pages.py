@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from dynpin.deploy.lint import Finding, lint
-from dynpin.deploy.lint.example import example_circumstances, example_context, example_value
-from dynpin.deploy.lint.faults import SEVERITIES, Fault, catalogue
+from . import Finding, lint
+from .example import example_circumstances, example_context, example_value
+from .faults import SEVERITIES, Fault, catalogue
 
 __all__ = ["fault_page", "index_page", "write_pages"]
 

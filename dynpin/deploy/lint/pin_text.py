@@ -6,8 +6,9 @@ import base64
 import binascii
 import re
 
-from dynpin.deploy.lint.faults import Finding, finding, shown
 from dynpin.pins import Pin
+
+from .faults import Finding, finding, shown
 
 __all__ = ["pin_value_finding"]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from dynpin._version import __version__
-from dynpin.deploy.lint.faults import Finding, Severity, catalogue
-from dynpin.deploy.lint.sources import HeaderField
+
+from .faults import Finding, Severity, catalogue
+from .sources import HeaderField
 
 __all__ = ["sarif"]
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import urlsplit
 
-from dynpin.deploy.lint.circumstances import Circumstances
 from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
+
+from .circumstances import Circumstances
 
 __all__ = ["HeaderField", "fields_of_har", "fields_of_lines", "fields_of_response"]
 

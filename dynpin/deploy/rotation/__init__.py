@@ -3,9 +3,9 @@
 Nothing here reads a clock: the time comes in as an argument. Histories are values; `rotation.file` keeps one on disk.
 """
 
-from dynpin.deploy.rotation.emergency import EMERGENCIES, Emergency, emergency
-from dynpin.deploy.rotation.history import Deployed, Event, History, HistoryError, Planned, Published
-from dynpin.deploy.rotation.machine import (
+from .emergency import EMERGENCIES, Emergency, emergency
+from .history import Deployed, Event, History, HistoryError, Planned, Published
+from .machine import (
     Held,
     Stage,
     Status,
@@ -20,7 +20,7 @@ from dynpin.deploy.rotation.machine import (
     safe_at,
     status,
 )
-from dynpin.deploy.rotation.seen import Missing, NotSeen, Sight, disagreements, done
+from .seen import Missing, NotSeen, Sight, disagreements, done
 
 __all__ = [
     "EMERGENCIES",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from dynpin.deploy.rotation.history import History
-from dynpin.deploy.rotation.machine import Held, Step, held, locked_out
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
+
+from .history import History
+from .machine import Held, Step, held, locked_out
 
 __all__ = ["EMERGENCIES", "Emergency", "emergency"]
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from dynpin.deploy.rotation.history import History, HistoryError
-from dynpin.deploy.rotation.repair import Saved, salvage
 from dynpin.middleware.policy import write_atomically
+
+from .history import History, HistoryError
+from .repair import Saved, salvage
 
 fcntl: ModuleType | None
 try:

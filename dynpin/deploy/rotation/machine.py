@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from dynpin.deploy.rotation.history import Deployed, Event, History, Planned, Published
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
+
+from .history import Deployed, Event, History, Planned, Published
 
 __all__ = [
     "Held",

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from dynpin.deploy.rotation.history import Deployed, Event, History, HistoryError, Published, event_of
 from dynpin.errors import InvalidHost
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
+
+from .history import Deployed, Event, History, HistoryError, Published, event_of
 
 __all__ = ["Saved", "in_order", "salvage", "with_unknown"]
 

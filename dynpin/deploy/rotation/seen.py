@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from dynpin.deploy.rotation.history import Deployed, Event, History, Published
-from dynpin.deploy.rotation.machine import Held, Step, advance, bridge_header, held, locked_out, old_pins, status
 from dynpin.header import PublicKeyPins
 from dynpin.noting import note
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
+
+from .history import Deployed, Event, History, Published
+from .machine import Held, Step, advance, bridge_header, held, locked_out, old_pins, status
 
 __all__ = ["Missing", "NotSeen", "Sight", "disagreements", "done"]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dynpin.deploy.rotation.seen import Sight
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.middleware.policy import Chain, Inventory, covers
 from dynpin.pins import Pin, chain_pins
 
+from .seen import Sight
+
 if TYPE_CHECKING:
-    from dynpin.deploy.nodes import NodeLook  # it brings the network along
+    from ..nodes import NodeLook  # it brings the network along
 
 __all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
 

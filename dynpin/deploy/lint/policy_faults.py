@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from dynpin.deploy.lint import known
-from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Finding, Severity, finding
-from dynpin.deploy.lint.reading import Reading
 from dynpin.durations import duration
 from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host, superdomains
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 from dynpin.pins import Pin
+
+from . import known
+from .circumstances import Circumstances
+from .faults import Finding, Severity, finding
+from .header_text import Reading
 
 __all__ = ["policy_findings"]
 

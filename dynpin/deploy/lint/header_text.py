@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from dynpin.deploy.lint.faults import Finding, finding, shown
-from dynpin.deploy.lint.pin_text import pin_value_finding
 from dynpin.errors import InvalidHeader
 from dynpin.header import Directive, Malformed, PublicKeyPins, scan
 from dynpin.pins import Pin
+
+from .faults import Finding, finding, shown
+from .pin_text import pin_value_finding
 
 __all__ = ["PinDirective", "Reading", "read"]
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from dynpin.deploy.lint.circumstances import Circumstances
-from dynpin.deploy.lint.faults import Finding, catalogue, finding
-from dynpin.deploy.lint.known import is_known
-from dynpin.deploy.lint.reading import Reading
 from dynpin.durations import duration
 from dynpin.errors import InvalidHeader, InvalidHost
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import canonical_host, superdomains
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
+
+from .circumstances import Circumstances
+from .faults import Finding, catalogue, finding
+from .header_text import Reading
+from .known import is_known
 
 __all__ = ["deployment_findings"]
 

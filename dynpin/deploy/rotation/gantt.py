@@ -9,9 +9,10 @@ from xml.sax.saxutils import escape
 
 from rich.text import Text
 
-from dynpin.deploy.rotation.history import Deployed, History, Published
-from dynpin.deploy.rotation.machine import Step, held
 from dynpin.pins import Pin
+
+from .history import Deployed, History, Published
+from .machine import Step, held
 
 __all__ = ["Bar", "Timeline", "svg", "terminal", "timeline"]
 
