@@ -19,6 +19,7 @@ from sybil import Example
 from dynpin import Pin, PublicKeyPins
 from dynpin.clientstore import PinStore
 from dynpin.lab.network import TLSServer, loopback_names
+from tests.deploy.acme_server import lacking
 from tests.deploy.servers import reserved_port
 from tests.documents import Blocks, examples_of
 
@@ -30,7 +31,11 @@ DOCUMENTS = [
 ]
 HOST = "bank.test"
 # Where a command of a document listens.
-LISTENS = re.compile(r"(?:--port |--listen-port |--listen 127\.0\.0\.1:)(\d{4,5})\b")
+LISTENS = re.compile(
+    r"(?:--port |--listen-port |--listen 127\.0\.0\.1:|istenAddress\": \"127\.0\.0\.1:|http-01-port = )(\d{4,5})\b"
+)
+# The programs that are not Python's, and that a page is followed with.
+NEEDS = {"renewals.md": ("certbot", "pebble")}
 
 # Every Python that a console block starts finds the names that this process finds.
 _SITE_CUSTOMIZE = """
@@ -168,6 +173,9 @@ def with_free_ports(document: Path, folder: Path, ports: ExitStack) -> Path:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_does_what_the_document_says(document: Path, ground: Ground, ports: ExitStack) -> None:
+    missing = lacking(*NEEDS.get(document.name, ()))
+    if missing is not None:
+        pytest.skip(missing)
     blocks = Blocks(ground.folder, ROOT, dict(os.environ))
     try:
         run(
