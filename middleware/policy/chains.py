@@ -7,6 +7,7 @@ chain holds it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ssl
 from collections.abc import Iterable, Sequence
@@ -24,9 +25,19 @@ from dynpin.errors import InvalidHost, PolicyError, UnpinnableKey
 from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin, certificates
 
+from .files import read_file
 from .keys import Chain, Key
 
-__all__ = ["ChainFault", "FaultCode", "chain_faults", "covers", "in_chain", "validated_path"]
+__all__ = [
+    "ChainFault",
+    "FaultCode",
+    "chain_faults",
+    "covers",
+    "in_chain",
+    "is_address",
+    "is_nameless",
+    "validated_path",
+]
 
 FaultCode = Literal[
     "chain-out-of-order",
@@ -123,7 +134,7 @@ def _date_faults(label: str, chain: Sequence[x509.Certificate], now: float) -> l
 
 def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) -> list[ChainFault]:
     """Each host needs a chain, and each chain a host."""
-    pinned = [host for host in hosts if not _is_address(host)]
+    pinned = [host for host in hosts if not is_address(host)]
     if not pinned:
         return []
     own = chain.names or ()
@@ -141,6 +152,19 @@ def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) ->
             refused=True,
         )
     ]
+
+
+def is_nameless(chain: Chain) -> bool:
+    """Whether the leaf is for no DNS name, so that clients refuse it or, for an address, pin nothing (§2.3.3)."""
+    if not chain.certificates or (leaf := _load(chain.certificates[0])) is None:
+        return False
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return True
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False  # what cryptography does not read, OpenSSL may
+    return not found.value.get_values_for_type(x509.DNSName)
 
 
 def covers(names: Iterable[str], host: str) -> bool:
@@ -246,18 +270,33 @@ def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> li
     return found
 
 
-@lru_cache(maxsize=8)
 def _known_roots(files: tuple[Path, ...]) -> tuple[bytes, ...]:
+    found = dict.fromkeys(_roots_of_the_system(ssl.get_default_verify_paths()))
+    for file in files:
+        try:
+            roots = certificates(read_file(file))
+        except (OSError, ValueError, UnpinnableKey) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise PolicyError(f"{file} holds no roots that can be read ({why}); roots names it") from None
+        if not roots:
+            raise PolicyError(f"{file} holds a key, and no root certificate; roots names it")
+        found |= dict.fromkeys(roots)
+    return tuple(found)
+
+
+@lru_cache(maxsize=2)
+def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
     found: dict[bytes, None] = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
+    # OpenSSL reads a folder of roots, all that Debian has, one by one when a chain asks for them. They are named by
+    # the hash of their subject.
+    files = [] if paths.capath is None else sorted(Path(paths.capath).glob("[0-9a-f]" * 8 + ".[0-9]*"))
     if importlib.util.find_spec("certifi") is not None:
         import certifi  # noqa: PLC0415 - where it is installed
 
-        files = (*files, Path(certifi.where()))
+        files.append(Path(certifi.where()))
     for file in files:
-        try:
-            found |= dict.fromkeys(certificates(file.read_bytes()))
-        except (OSError, UnpinnableKey) as error:
-            raise PolicyError(f"{file} holds no roots that can be read: {error}") from None
+        with contextlib.suppress(OSError, UnpinnableKey):  # none of the operator's own
+            found |= dict.fromkeys(certificates(read_file(file)))
     return tuple(found)
 
 
@@ -316,7 +355,8 @@ def _canonical(name: str) -> str:
         return name.lower()
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether this is an IP address, which clients never pin (RFC 7469 §2.3.3)."""
     try:
         return is_ip_literal(canonical_host(host))
     except InvalidHost:

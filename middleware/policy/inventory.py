@@ -133,7 +133,7 @@ class Inventory:
                 "no pin of the deployed chain would be in the header, which clients then ignore (RFC 7469 §2.5). Name "
                 f"the chain file that the server shows, such as {files}"
             )
-        warnings = check_chains(chains, self.hosts, now)
+        warnings = check_chains(chains, self.hosts, now, options)
         reserve = [backup.pin for backup in backups]
         # To unpin, a Backup Pin is not needed; where there is one it goes along, since some clients want it.
         if self.mode != "unpin":

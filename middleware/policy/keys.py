@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from dynpin.errors import PolicyError, UnpinnableKey
 from dynpin.pins import Pin, certificates
 
+from .files import read_file
+
 __all__ = [
     "CertificateNames",
     "Chain",
@@ -31,10 +33,13 @@ __all__ = [
     "public_key",
     "read_chain",
     "read_key",
+    "several",
 ]
 
 # A path (str or PathLike), the PEM or DER itself (bytes, or a str that holds PEM), or a pin that is known already.
 KeySource = str | os.PathLike[str] | bytes | Pin
+
+_KINDS = (str, os.PathLike, bytes, Pin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,28 @@ class Chain:
         return cls(label, pins, None if names is None else names.dns, path, ders)
 
 
-def located(sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
-    """One source or several as a tuple, their paths absolute: a server may leave its working directory."""
-    each = (sources,) if isinstance(sources, str | bytes | os.PathLike | Pin) else tuple(sources)
+def located(option: str, sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
+    """One source or several as a tuple, their paths absolute: a server may leave its working directory.
+
+    Raises:
+        PolicyError: for what is no source; the message names the option.
+    """
+    each = cast("tuple[KeySource, ...]", several(option, sources, _KINDS, "paths, PEM or DER as bytes, or pins"))
     return tuple(source if (path := path_of(source)) is None else path.absolute() for source in each)
+
+
+def several(option: str, values: object, kinds: tuple[type, ...], wanted: str) -> tuple[object, ...]:
+    """One value or several as a tuple.
+
+    Raises:
+        PolicyError: for a value of another kind; the message names the option and what is `wanted`.
+    """
+    is_one = isinstance(values, kinds) or not isinstance(values, Iterable)
+    found = [values] if is_one else [*cast("Iterable[object]", values)]
+    other = next((value for value in found if not isinstance(value, kinds)), None)
+    if other is not None or None in found:
+        raise PolicyError(f"{option}= has a {type(other).__name__} in it: give {wanted}")
+    return tuple(found)
 
 
 def path_of(source: KeySource) -> Path | None:
@@ -167,7 +190,7 @@ def _load(source: str | os.PathLike[str] | bytes, label: str) -> tuple[str, byte
     if path is None:
         return label, os.fspath(source).encode("utf-8", "replace")
     try:
-        return str(path), path.read_bytes()
+        return str(path), read_file(path)
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror or error}); {label} names it") from None
     except ValueError as error:

@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self, TypedDict, get_args
+from typing import Literal, Self, TypedDict, cast, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
 
 from .inventory import Built, Inventory
-from .keys import KeySource, located
-from .rules import Mode, Pinned, one_of
+from .keys import KeySource, located, several
+from .rules import Mode, Pinned, check_flag, one_of
 from .sent import recall, remember
 from .steps import Ramp
 from .watching import Signature, signature, watcher
@@ -106,16 +106,24 @@ class Policy:
         on_invalid: OnInvalid = "raise",
         remember: str | os.PathLike[str] | None = None,
     ) -> None:
+        # A text is true, whatever it says.
+        check_flag("include_subdomains", include_subdomains)
+        check_flag("allow_long_max_age", allow_long_max_age)
+        if not isinstance(report_uri, str | None):
+            raise PolicyError(f"report_uri={report_uri!r} is no text: give the address as a str")
         inventory = Inventory(
-            keys=located(keys),
-            backups=located(backups),
+            keys=located("keys", keys),
+            backups=located("backups", backups),
             max_age=max_age,
             include_subdomains=include_subdomains,
             report_uri=report_uri,
             mode=mode,
             pinned=pinned,
-            hosts=(hosts,) if isinstance(hosts, str) else tuple(hosts),
-            roots=tuple(Path(root).absolute() for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)),
+            hosts=cast("tuple[str, ...]", several("hosts", hosts, (str,), "host names")),
+            roots=tuple(
+                Path(cast("str | os.PathLike[str]", root)).absolute()
+                for root in several("roots", roots, (str, os.PathLike), "paths")
+            ),
             allow_long_max_age=allow_long_max_age,
             remember=None if remember is None else Path(remember).absolute(),
         )

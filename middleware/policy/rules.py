@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from dynpin.durations import duration
@@ -14,7 +14,7 @@ from dynpin.errors import InvalidHost, PolicyError
 from dynpin.hosts import canonical_host, is_ip_literal, superdomains
 from dynpin.pins import Pin
 
-from .chains import chain_faults, in_chain, validated_path
+from .chains import chain_faults, in_chain, is_address, is_nameless, validated_path
 from .keys import Chain, Key
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Pinned",
     "backup_pins",
     "check_chains",
+    "check_flag",
     "check_report_uri",
     "max_age_of",
     "pins_of",
@@ -114,7 +115,7 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
         one_of(options.name("pinned"), pinned, ("leaf", "chain"))
         numbers: Sequence[int] = (0,)
     else:
-        numbers = (pinned,) if isinstance(pinned, int) else pinned
+        numbers = _numbers(pinned, shown)
     found: list[Pin] = []
     for number in numbers:
         pin = chain.pins[number] if 0 <= number < len(chain.pins) else None
@@ -132,18 +133,37 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
     return found
 
 
-def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float) -> list[str]:
+def _numbers(pinned: object, shown: str) -> Sequence[int]:
+    numbers = pinned if isinstance(pinned, list | tuple | range) else (pinned,)
+    found = [each for each in cast("Iterable[object]", numbers) if isinstance(each, int) and not isinstance(each, bool)]
+    if len(found) < len(cast("Sequence[object]", numbers)):
+        raise PolicyError(f'{shown} is not understood: give "leaf", "chain", or numbers counted from 0, the leaf')
+    return found
+
+
+def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float, options: OptionNames) -> list[str]:
     """The warnings about the deployed chains.
 
     Raises:
-        PolicyError: where clients would refuse one of them.
+        PolicyError: where clients would refuse one of them, or could pin nothing of it: they pin names alone (§2.3.3).
     """
+    if hosts and all(map(is_address, hosts)):
+        raise PolicyError(
+            f"{options.name('hosts')} names addresses alone, and clients pin names alone (RFC 7469 §2.3.3). Add the "
+            "name by which clients reach this server"
+        )
     warnings: list[str] = []
     for chain in chains:
         for fault in chain_faults(chain, hosts, now=now, beside=[each for each in chains if each is not chain]):
             if fault.refused:
                 raise PolicyError(fault.message)
             warnings.append(fault.message)
+    nameless = next((chain for chain in chains if is_nameless(chain)), None)
+    if not hosts and nameless is not None:
+        raise PolicyError(
+            f"the certificate of {nameless.label} is for no DNS name, so clients either refuse it or pin nothing: they "
+            "read subjectAltName, and pin names alone (RFC 7469 §2.3.3). Deploy a certificate for the server's name"
+        )
     return warnings
 
 
@@ -242,6 +262,16 @@ def check_mode(mode: str, report_uri: str | None, options: OptionNames) -> None:
             f"{options.name('report_uri')} does nothing: clients note no pins of it, and have nobody to tell of a "
             "violation (RFC 7469 §2.1.4, §2.3.2). Name the endpoint that takes the reports"
         )
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False.
+
+    Raises:
+        PolicyError: naming the option.
+    """
+    if not isinstance(value, bool):
+        raise PolicyError(f"{name}={value!r} is neither True nor False")
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 
 from .atomic import write_atomically
+from .files import read_file
 
 __all__ = ["recall", "remember"]
 
@@ -19,7 +20,7 @@ def recall(path: Path) -> PublicKeyPins | None:
         PolicyError: where the file cannot be read, or holds something else.
     """
     try:
-        text = path.read_text("ascii")
+        text = read_file(path).decode("ascii")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -41,7 +42,7 @@ def remember(path: Path, header: PublicKeyPins) -> None:
     """
     text = f"{header.name}: {header}\n"
     try:
-        if path.exists() and path.read_text("ascii") == text:
+        if path.exists() and read_file(path).decode("ascii") == text:
             return
         write_atomically(path, text, 0o644)  # it says what every visitor is told
     except (OSError, ValueError) as error:

@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails
 from dynpin.durations import parse_duration
 from dynpin.errors import PolicyError
 
+from .files import read_file
+
 __all__ = ["Seconds", "Table", "read_tables", "seconds_of"]
 
 
@@ -50,7 +52,7 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
         PolicyError: where it cannot be read, is no TOML, or says what the model does not know: one line for each key.
     """
     try:
-        top = tomllib.loads(path.read_text("utf-8-sig"))
+        top = tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has

@@ -132,7 +132,9 @@ class _Site(Table):
 
 
 class _Tables(Table):
-    hosts: _Texts = Field(description='the names that the site answers, such as hosts = ["www.example.com"]')
+    hosts: _Texts = Field(
+        min_length=1, description='the names that the site answers, such as hosts = ["www.example.com"]'
+    )
     keys: _Sources = Field(description='the chain that the server shows, such as keys = ["tls/fullchain.pem"]')
     backups: _Sources = Field(
         description='the keys in reserve, such as backups = ["offline/backup.pub"]; a bare pin stands as '

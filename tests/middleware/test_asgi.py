@@ -338,7 +338,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no keys": ({"max_age": 60}, "there is no policy"),
     "a misspelt keyword": ({"keys": "a.pem", "maxage": 60}, "unexpected keyword argument 'maxage'"),
     "a bad policy": ({"keys": "absent.pem", "max_age": 60}, "absent.pem cannot be read"),
-    "keys of no kind": ({"keys": 5, "max_age": 60}, "'int' object is not iterable"),
+    "keys of no kind": ({"keys": 5, "max_age": 60}, "keys= has a int in it"),
 }
 
 

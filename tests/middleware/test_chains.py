@@ -103,6 +103,28 @@ def test_dates(days: int, code: str, pki: Pki) -> None:
     assert [(fault.code, fault.refused) for fault in found] == [(code, True), (code, False)]
 
 
+def test_the_roots_of_a_system_that_has_a_folder_of_them(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Debian has no file at OpenSSL's own place. Of a folder OpenSSL loads nothing before a chain asks for it.
+    (tmp_path / "0a1b2c3d.0").write_bytes(pki.root.pem)
+    (tmp_path / "README").write_text("no root")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "absent.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    reason = in_chain(Key("the backup", pki.root.key.pin), [read_chain(pki.leaf.pem, "chain.pem")])
+    assert reason is not None
+    assert "a root of chain.pem" in reason
+
+
+def test_a_file_of_roots_is_read_again(pki: Pki, tmp_path: Path) -> None:
+    roots, chain = tmp_path / "roots.pem", read_chain(pki.leaf.pem, "chain.pem")
+    backup = Key("the backup", pki.root.key.pin)
+    roots.write_bytes(pki.other.pem)
+    assert in_chain(backup, [chain], [roots]) is None
+    roots.write_bytes(pki.root.pem)
+    assert in_chain(backup, [chain], [roots]) is not None
+
+
 def test_self_signed_beside_a_ca(pki: Pki) -> None:
     own = read_chain(pem(Authority(HOST).certificate), "self-signed.pem")
     issued = read_chain(pki.leaf.pem, "issued.pem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -162,6 +163,12 @@ def _nothing(site: Site) -> Path:
     return file
 
 
+def _pipe(site: Site) -> Path:
+    file = site.folder / "pipe"
+    os.mkfifo(file)
+    return file
+
+
 # What is given instead of a sound policy's options, and what the message must say: what, which file, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "no keys": (lambda site: {"keys": []}, ["no pin of the deployed chain", "fullchain.pem", "§2.5"]),
@@ -227,6 +234,30 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
         lambda site: {"backups": [Pin(bytes([number] * 32)) for number in range(64)]},
         ["65 pins, where 64 are the limit"],
     ),
+    "a pipe that nobody writes to": (lambda site: {"keys": _pipe(site)}, ["pipe: neither PEM nor DER"]),
+    "a file without an end": (lambda site: {"backups": "/dev/zero"}, ["/dev/zero cannot be read (it is larger than"]),
+    "a pipe for roots": (lambda site: {"roots": _pipe(site)}, ["pipe holds no roots", "roots names it"]),
+    "a pipe to remember in": (lambda site: {"remember": _pipe(site)}, ["pipe, which keeps the header", "be read"]),
+    "roots without a certificate": (lambda site: {"roots": site.backup}, ["backup.pub holds a key, and no root"]),
+    "roots absent": (
+        lambda site: {"roots": _absent(site)},
+        ["absent.pem holds no roots", "(No such file"],
+    ),
+    "keys of no kind": (lambda site: {"keys": None}, ["keys= has a NoneType in it"]),
+    "backups of no kind": (lambda site: {"backups": [[site.backup]]}, ["backups= has a list in it"]),
+    "hosts of no kind": (lambda site: {"hosts": ["bank.test", 3]}, ["hosts= has a int in it"]),
+    "roots of no kind": (lambda site: {"roots": [None]}, ["roots= has a NoneType in it"]),
+    "a report-uri of no kind": (lambda site: {"report_uri": 5}, ["report_uri=5 is no text"]),
+    "a flag as a text": (lambda site: {"include_subdomains": "false"}, ["include_subdomains='false' is neither"]),
+    "leave as a text": (lambda site: {"allow_long_max_age": "no"}, ["allow_long_max_age='no' is neither"]),
+    "pinned as bool": (lambda site: {"pinned": True}, ["pinned=True is not understood"]),
+    "pinned as nothing": (lambda site: {"pinned": None}, ["pinned=None is not understood"]),
+    "pinned as a list of texts": (lambda site: {"pinned": ["leaf"]}, ["pinned=['leaf'] is not understood"]),
+    "an address alone": (lambda site: {"hosts": ["127.0.0.1", "::1"]}, ["hosts= names addresses alone", "§2.3.3"]),
+    "the certificate of an address": (
+        lambda site: {"keys": chain_pem(site.issue("127.0.0.1"))},
+        ["keys[0] is for no DNS name", "§2.3.3"],
+    ),
 }
 
 
@@ -269,8 +300,8 @@ REPORT_HOSTS = [
     (["xn--bcher-kva.test"], ["bücher.test"], False, "xn--bcher-kva.test", True),
     (["bank.test", "other.test"], ["other.test"], False, "bank.test", False),
     # RFC 7469 §2.3.3: an address is never pinned, so a report to one is never refused.
-    (["127.0.0.1"], [], False, "127.0.0.1", False),
-    (["bank.test"], ["127.0.0.1"], False, "127.0.0.1", False),
+    (["bank.test", "127.0.0.1"], [], False, "127.0.0.1", False),
+    (["bank.test"], ["bank.test", "127.0.0.1"], False, "127.0.0.1", False),
 ]
 
 
