@@ -289,7 +289,7 @@ def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
     found: dict[bytes, None] = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
     # OpenSSL reads a folder of roots, all that Debian has, one by one when a chain asks for them. They are named by
     # the hash of their subject.
-    files = [] if paths.capath is None else sorted(Path(paths.capath).glob("[0-9a-f]" * 8 + ".[0-9]*"))
+    files = sorted(Path(paths.capath).glob("[0-9a-f]" * 8 + ".[0-9]*")) if paths.capath else []
     if importlib.util.find_spec("certifi") is not None:
         import certifi  # noqa: PLC0415 - where it is installed
 

@@ -110,7 +110,7 @@ def several(option: str, values: object, kinds: tuple[type, ...], wanted: str) -
         PolicyError: for a value of another kind; the message names the option and what is `wanted`.
     """
     is_one = isinstance(values, kinds) or not isinstance(values, Iterable)
-    found = [values] if is_one else [*cast("Iterable[object]", values)]
+    found: list[object] = [values] if is_one else [*cast("Iterable[object]", values)]
     other = next((value for value in found if not isinstance(value, kinds)), None)
     if other is not None or None in found:
         raise PolicyError(f"{option}= has a {type(other).__name__} in it: give {wanted}")

@@ -15,7 +15,7 @@ from dynpin.header import PublicKeyPins
 
 from .inventory import Built, Inventory
 from .keys import KeySource, located, several
-from .rules import Mode, Pinned, check_flag, one_of
+from .rules import Mode, Pinned, check_flag, check_text, one_of
 from .sent import recall, remember
 from .steps import Ramp
 from .watching import Signature, signature, watcher
@@ -109,8 +109,7 @@ class Policy:
         # A text is true, whatever it says.
         check_flag("include_subdomains", include_subdomains)
         check_flag("allow_long_max_age", allow_long_max_age)
-        if not isinstance(report_uri, str | None):
-            raise PolicyError(f"report_uri={report_uri!r} is no text: give the address as a str")
+        check_text("report_uri", report_uri)
         inventory = Inventory(
             keys=located("keys", keys),
             backups=located("backups", backups),

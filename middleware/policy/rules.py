@@ -26,6 +26,7 @@ __all__ = [
     "check_chains",
     "check_flag",
     "check_report_uri",
+    "check_text",
     "max_age_of",
     "pins_of",
 ]
@@ -134,9 +135,9 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
 
 
 def _numbers(pinned: object, shown: str) -> Sequence[int]:
-    numbers = pinned if isinstance(pinned, list | tuple | range) else (pinned,)
-    found = [each for each in cast("Iterable[object]", numbers) if isinstance(each, int) and not isinstance(each, bool)]
-    if len(found) < len(cast("Sequence[object]", numbers)):
+    numbers = cast("Sequence[object]", pinned if isinstance(pinned, list | tuple | range) else (pinned,))
+    found = [each for each in numbers if isinstance(each, int) and not isinstance(each, bool)]
+    if len(found) < len(numbers):
         raise PolicyError(f'{shown} is not understood: give "leaf", "chain", or numbers counted from 0, the leaf')
     return found
 
@@ -272,6 +273,16 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise PolicyError(f"{name}={value!r} is neither True nor False")
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is neither a text nor None.
+
+    Raises:
+        PolicyError: naming the option.
+    """
+    if not isinstance(value, str | None):
+        raise PolicyError(f"{name}={value!r} is no text: give a str")
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> None:
