@@ -76,6 +76,7 @@ def next_command(
         bool, typer.Option("--force", help="In spite of reports, a silent collector or a short time of quiet.")
     ] = False,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Move up one step now. Exit code 1 where reports came in, nobody could be asked, or it is early."""
     _, ramp = _ramp(inventory)
@@ -91,36 +92,44 @@ def next_command(
             hindrance = f"it has been quiet for {duration(position.waited)} of {duration(stay)}"
         if hindrance:
             finding(f"the ramp stays where it is: {hindrance}; --force moves it all the same")
-    _change(ramp, at, lambda current: replace(current, max_age=ramp.above(current.max_age) or above, waited=0.0))
+
+    def up(current: Position) -> Position:
+        return replace(current, max_age=ramp.above(current.max_age) or above, waited=0.0)
+
+    _change(ramp, at, up, as_json=as_json)
 
 
 @app.command(name="back")
-def back_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+def back_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Move down one step: clients that come by from now on forget sooner. It moves up again after a time of quiet."""
     _, ramp = _ramp(inventory)
-    _change(ramp, moment(now), lambda current: replace(current, max_age=ramp.below(current.max_age), waited=0.0))
+
+    def down(current: Position) -> Position:
+        return replace(current, max_age=ramp.below(current.max_age), waited=0.0)
+
+    _change(ramp, moment(now), down, as_json=as_json)
 
 
 @app.command(name="hold")
-def hold_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Stay where the ramp is, until dynpin ramp resume."""
     _, ramp = _ramp(inventory)
-    _change(ramp, moment(now), lambda current: replace(current, is_held=True))
+    _change(ramp, moment(now), lambda current: replace(current, is_held=True), as_json=as_json)
 
 
 @app.command(name="resume")
-def resume_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Move on from dynpin ramp hold."""
     _, ramp = _ramp(inventory)
-    _change(ramp, moment(now), lambda current: replace(current, is_held=False))
+    _change(ramp, moment(now), lambda current: replace(current, is_held=False), as_json=as_json)
 
 
 @app.command(name="restart")
-def restart_command(inventory: InventoryOption = None, now: NowOption = None) -> None:
+def restart_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Begin the ramp anew, at its foot."""
     _, ramp = _ramp(inventory)
     at = moment(now)
-    _change(ramp, at, lambda _: ramp.begin(at))
+    _change(ramp, at, lambda _: ramp.begin(at), as_json=as_json)
 
 
 def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp]:
@@ -144,9 +153,9 @@ def _kept(ramp: Ramp) -> Position | None:
 
 def _as_of_now(ramp: Ramp, position: Position, now: float) -> Position:
     """The position with what the collector says now, not at the server's last question."""
-    sight = ask(ramp, min(position.began_at, now))
-    failure = unheard(position, sight)
-    return replace(position, open_groups=position.open_groups if failure else sight.open_groups, failure=failure)
+    answer = ask(ramp, min(position.began_at, now))
+    failure = unheard(position, answer)
+    return replace(position, open_groups=position.open_groups if failure else answer.open_groups, failure=failure)
 
 
 def _hindrance(ramp: Ramp, position: Position) -> str:
@@ -168,9 +177,12 @@ def _line(ramp: Ramp, position: Position, level: int | None) -> str:
     return f"{mark} {shown(level):<22}{stay}".rstrip()
 
 
-def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position]) -> None:
+def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position], *, as_json: bool) -> None:
+    """Move the ramp, and print from where to where."""
     before, after = RampFile(ramp.state, ramp.token).change(ramp.begin(at), decide, at)
-    if after.max_age != before.max_age:
+    if as_json:
+        print_json({"before": before.max_age, "max_age": after.max_age, "held": after.is_held})
+    elif after.max_age != before.max_age:
         say(f"{shown(before.max_age)} -> {shown(after.max_age)}; a running server follows within seconds")
     elif after.is_held != before.is_held:
         say(f"{shown(after.max_age)}, {'held' if after.is_held else 'moving up after a time of quiet'}")

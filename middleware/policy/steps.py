@@ -14,9 +14,9 @@ __all__ = [
     "ASK_EVERY",
     "DEFAULT_STEPS",
     "REPORT_URI",
+    "CollectorAnswer",
     "Position",
     "Ramp",
-    "Sight",
     "Step",
     "decide",
     "header_at",
@@ -128,10 +128,14 @@ class Position:
     failure: str = ""
 
 
-class Sight(NamedTuple):
-    """What the collector said: the last report that counts, and the open groups; or why it said nothing.
+class CollectorAnswer(NamedTuple):
+    """What the collector said of a policy, or why it said nothing. Times are by its clock, in seconds since the epoch.
 
-    `newest_at` is the last report of all that it has, muted ones too.
+    Attributes:
+        last_report_at: when the last report came in that counts, or None.
+        open_groups: how many groups of reports wait for somebody to look at them.
+        failure: why it said nothing; empty where it answered.
+        newest_at: when the last report of all came in, muted ones too, or None.
     """
 
     last_report_at: float | None = None
@@ -140,7 +144,7 @@ class Sight(NamedTuple):
     newest_at: float | None = None
 
 
-def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position:
+def decide(position: Position, ramp: Ramp, answer: CollectorAnswer, now: float) -> Position:
     """The position after what was seen at `now`.
 
     It moves up after a step's whole time of quiet. A report begins that time anew, and an open group holds the ramp
@@ -151,24 +155,24 @@ def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position
     """
     # A clock that stood ahead when the ramp began must not hide what comes in until that time.
     position = replace(position, began_at=min(position.began_at, int(now)))
-    failure = unheard(position, sight)
+    failure = unheard(position, answer)
     if failure:
         return replace(position, failure=failure)
     gap = 0.0 if position.asked_at is None else min(max(0.0, now - position.asked_at), _LONGEST_GAP)
-    waited, disturbed_at, came_at = position.waited + gap, position.disturbed_at, sight.last_report_at
+    waited, disturbed_at, came_at = position.waited + gap, position.disturbed_at, answer.last_report_at
     # A report of a collector whose clock stood ahead lies in the future. It disturbs once, not until that time; but as
     # long as it is the last one, it hides when others come in: they are seen by the groups that they open.
     is_ahead = came_at is not None and came_at > now
     if disturbed_at is not None and not is_ahead:
         disturbed_at = min(disturbed_at, now)
-    if came_at is not None and (disturbed_at is None or came_at > disturbed_at or (is_ahead and sight.open_groups)):
+    if came_at is not None and (disturbed_at is None or came_at > disturbed_at or (is_ahead and answer.open_groups)):
         waited, disturbed_at = 0.0, came_at
     seen = replace(
         position,
         waited=waited,
         asked_at=now,
         disturbed_at=disturbed_at,
-        open_groups=sight.open_groups,
+        open_groups=answer.open_groups,
         failure="",
     )
     above = ramp.above(seen.max_age)
@@ -177,12 +181,12 @@ def decide(position: Position, ramp: Ramp, sight: Sight, now: float) -> Position
     return replace(seen, max_age=above, waited=0.0)
 
 
-def unheard(position: Position, sight: Sight) -> str:
+def unheard(position: Position, answer: CollectorAnswer) -> str:
     """Why what the collector said tells nothing of the time until now; empty where it does."""
-    if sight.failure:
-        return sight.failure
+    if answer.failure:
+        return answer.failure
     disturbed_at = position.disturbed_at
-    if position.open_groups and disturbed_at is not None and (sight.newest_at or 0.0) < disturbed_at:
+    if position.open_groups and disturbed_at is not None and (answer.newest_at or 0.0) < disturbed_at:
         return (
             "the collector has lost reports that nobody had looked at (is its database new, or was it pruned?); "
             "dynpin ramp restart begins anew"

@@ -22,7 +22,7 @@ from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
 from dynpin.middleware.policy.ramp.driver import Driver
 from dynpin.middleware.policy.ramp.driver import driver as the_driver
 from dynpin.middleware.policy.ramp.state import RampFile
-from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, Position, Ramp, Sight, Step, decide
+from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, CollectorAnswer, Position, Ramp, Step, decide
 from tests.deploy.commands import dynpin
 from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector
@@ -416,7 +416,7 @@ RAMP = Ramp(DEFAULT_STEPS, TARGET, "http://c", "t", "http://c/r/t/enforce", Path
 LEVELS = [None, *(step.max_age for step in DEFAULT_STEPS[1:]), TARGET]
 
 SIGHTS = st.builds(
-    Sight,
+    CollectorAnswer,
     last_report_at=st.one_of(st.none(), st.integers(0, 10**7)),
     open_groups=st.integers(0, 2),
     failure=st.sampled_from(["", "", "", "silent"]),
@@ -424,44 +424,44 @@ SIGHTS = st.builds(
 
 
 @given(st.lists(st.tuples(st.integers(-DAY, 90 * DAY), SIGHTS), max_size=200))
-def test_it_never_skips_a_step_never_falls_and_never_hurries(course: list[tuple[int, Sight]]) -> None:
+def test_it_never_skips_a_step_never_falls_and_never_hurries(course: list[tuple[int, CollectorAnswer]]) -> None:
     position, now, quiet = RAMP.begin(0), 0.0, 0.0
-    for seconds, sight in course:
+    for seconds, answer in course:
         now += seconds
-        after = decide(position, RAMP, sight, now)
+        after = decide(position, RAMP, answer, now)
         quiet = 0.0 if after.waited == 0 else quiet + min(max(seconds, 0), 3 * ASK_EVERY)
         if after.max_age != position.max_age:
             assert after.max_age == RAMP.above(position.max_age)
-            assert (sight.failure, sight.open_groups) == ("", 0)
+            assert (answer.failure, answer.open_groups) == ("", 0)
             assert position.waited + 3 * ASK_EVERY >= RAMP.stay(position.max_age)
         assert after.waited <= quiet + 3 * ASK_EVERY
         position = after
 
 
 def test_a_report_from_the_future_disturbs_once_and_hides_no_other() -> None:
-    def asked(position: Position, sight: Sight, times: int) -> Position:
+    def asked(position: Position, answer: CollectorAnswer, times: int) -> Position:
         for _ in range(times):
-            position = decide(position, RAMP, sight, (position.asked_at or 0) + ASK_EVERY)
+            position = decide(position, RAMP, answer, (position.asked_at or 0) + ASK_EVERY)
         return position
 
     stay, future = RAMP.stay(None), 365.0 * DAY
     a_day = DAY // ASK_EVERY
-    quiet = asked(RAMP.begin(0), Sight(), a_day)
+    quiet = asked(RAMP.begin(0), CollectorAnswer(), a_day)
     assert quiet.waited > 0
     # It counts as a report: the quiet time begins anew.
-    reported = asked(quiet, Sight(future, 1, newest_at=future), 1)
+    reported = asked(quiet, CollectorAnswer(future, 1, newest_at=future), 1)
     assert reported.waited == 0
     # Looked at, it keeps nothing waiting for a year.
-    resolved = Sight(future, 0, newest_at=future)
+    resolved = CollectorAnswer(future, 0, newest_at=future)
     assert asked(reported, resolved, stay // ASK_EVERY).max_age == 5 * MINUTE
     # Behind it another comes in, and is told by its open group alone.
     waiting = asked(reported, resolved, a_day)
     assert waiting.waited > 0
-    assert asked(waiting, Sight(future, 1, newest_at=future), 1).waited == 0
+    assert asked(waiting, CollectorAnswer(future, 1, newest_at=future), 1).waited == 0
     # Muted, it hides nothing any more: what comes in later counts at once, and what came in before does not.
-    muted = asked(waiting, Sight(DAY, 0, newest_at=future), 1)
+    muted = asked(waiting, CollectorAnswer(DAY, 0, newest_at=future), 1)
     assert muted.waited > waiting.waited
-    assert asked(muted, Sight(muted.asked_at and muted.asked_at + 1, 0, newest_at=future), 1).waited == 0
+    assert asked(muted, CollectorAnswer(muted.asked_at and muted.asked_at + 1, 0, newest_at=future), 1).waited == 0
 
 
 def test_without_trouble_the_usual_steps_take_four_weeks() -> None:
@@ -470,7 +470,7 @@ def test_without_trouble_the_usual_steps_take_four_weeks() -> None:
     while position.max_age != TARGET:
         days.setdefault(position.max_age, now / DAY)
         now += ASK_EVERY
-        position = decide(position, RAMP, Sight(), now)
+        position = decide(position, RAMP, CollectorAnswer(), now)
     # Five minutes more for the first answer, from which on quiet is counted.
     assert [round(day) for day in days.values()] == [0, 7, 8, 10, 14]
     assert now == 28 * DAY + ASK_EVERY
@@ -496,8 +496,8 @@ def test_steps_that_were_edited_keep_what_was_reached() -> None:
 
 def test_a_person_holds_it() -> None:
     held = Position(0, None, waited=30 * DAY, asked_at=0.0, is_held=True)
-    assert decide(held, RAMP, Sight(), 1.0).max_age is None
-    assert decide(replace(held, is_held=False), RAMP, Sight(), 1.0).max_age == 5 * MINUTE
+    assert decide(held, RAMP, CollectorAnswer(), 1.0).max_age is None
+    assert decide(replace(held, is_held=False), RAMP, CollectorAnswer(), 1.0).max_age == 5 * MINUTE
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -542,6 +542,12 @@ def test_a_hand_on_the_ramp(ground: Ground) -> None:
     assert "30 days -> max-age of 5 minutes" in ramp(ground, "back")
     assert "-> report-only" in ramp(ground, "back")
     assert "report-only, as before" in ramp(ground, "back")
+    assert json.loads(ramp(ground, "back", "--json")) == {"before": None, "max_age": None, "held": False}
+    assert json.loads(ramp(ground, "hold", "--json"))["held"] is True
+    assert json.loads(ramp(ground, "resume", "--json"))["held"] is False
+    upwards = json.loads(ramp(ground, "next", "--force", "--json"))
+    assert upwards == {"before": None, "max_age": 5 * MINUTE, "held": False}
+    ramp(ground, "back")
     ramp(ground, "next", "--force")
     assert "-> report-only" in ramp(ground, "restart")
     server.look()

@@ -10,7 +10,7 @@ from typing import Protocol
 from dynpin.errors import PolicyError
 
 from ..background import BackgroundLoop
-from ..steps import ASK_EVERY, Position, Ramp, Sight, decide, reported, shown
+from ..steps import ASK_EVERY, CollectorAnswer, Position, Ramp, decide, reported, shown
 from .reports import ask, intake_refusal
 from .state import RampFile
 
@@ -83,11 +83,11 @@ class Driver(BackgroundLoop[Ramped, str]):
     def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position], Position]:
         """What to do with the position, all that the network says being known."""
         before = position or ramp.begin(now)
-        sight = ask(ramp, min(before.began_at, now))
-        if decide(before, ramp, sight, now).max_age != before.max_age:
+        answer = ask(ramp, min(before.began_at, now))
+        if decide(before, ramp, answer, now).max_age != before.max_age:
             refusal = intake_refusal(ramp)
-            sight = Sight(failure=refusal) if refusal else sight
-        return lambda current: decide(current, ramp, sight, now)
+            answer = CollectorAnswer(failure=refusal) if refusal else answer
+        return lambda current: decide(current, ramp, answer, now)
 
 
 driver = Driver()

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dynpin.report import rfc3339
 
-from ..steps import Ramp, Sight
+from ..steps import CollectorAnswer, Ramp
 
 __all__ = ["ask", "intake_refusal"]
 
@@ -21,7 +21,7 @@ _TIMEOUT = 10.0
 _LONGEST = 4 << 20
 
 
-def ask(ramp: Ramp, since: float) -> Sight:
+def ask(ramp: Ramp, since: float) -> CollectorAnswer:
     """What the collector has of this policy since a time; muted groups are left out, since somebody chose so."""
     try:
         found: list[list[float]] = []
@@ -34,15 +34,17 @@ def ask(ramp: Ramp, since: float) -> Sight:
                 hint = (
                     "; its password stands in [ramp] password_file or DYNPIN_PASSWORD" if status in (401, 403) else ""
                 )
-                return Sight(failure=f"{ramp.collector}/api/groups answers {status}{hint}")
+                return CollectorAnswer(failure=f"{ramp.collector}/api/groups answers {status}{hint}")
             groups = cast("list[dict[str, str]]", json.loads(body)["entries"])
             found.append([datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups])
         waiting, counted, known = found
-        return Sight(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
+        return CollectorAnswer(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
     except (OSError, http.client.HTTPException) as error:
-        return Sight(failure=f"{ramp.collector} cannot be asked: {getattr(error, 'strerror', None) or error}")
+        return CollectorAnswer(failure=f"{ramp.collector} cannot be asked: {getattr(error, 'strerror', None) or error}")
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Sight(failure=f"{ramp.collector}/api/groups gives no groups: is it the address of a dynpin collector?")
+        return CollectorAnswer(
+            failure=f"{ramp.collector}/api/groups gives no groups: is it the address of a dynpin collector?"
+        )
 
 
 def intake_refusal(ramp: Ramp) -> str:
