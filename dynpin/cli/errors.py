@@ -11,7 +11,7 @@ import typer
 from dynpin.cli.printing import say
 from dynpin.errors import DynpinError
 
-__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "in_words", "lacking", "run"]
+__all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", "reason_of", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
 # By Ctrl-C: 128 and the number of the signal, as shells count.
@@ -37,7 +37,7 @@ def lacking(what: str, module: str | None, extra: str) -> NoReturn:
     fail(f"{what} needs {module}. Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'")
 
 
-def in_words(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """An error as a person reads it: of the system's, the file and what is the matter, without a number."""
     if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
@@ -54,7 +54,7 @@ def run(app: Callable[[], object]) -> int:
             _say("stopped")
         return ended.code if isinstance(ended.code, int) else USAGE
     except (DynpinError, OSError, ValueError) as error:
-        _say(in_words(error))
+        _say(reason_of(error))
         return USAGE
     except RecursionError:
         _say("the input is nested too deeply to be read")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
     DEFAULT_INVENTORY,
@@ -126,7 +126,7 @@ def guard(
             max_max_age=cap_of(cap),
         )
     except (DynpinError, OSError, ValueError) as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     ignored = () if site is None or install is None else _not_followed(site, install)
     verdict = replace(verdict, unseen=(*sent.unseen, *verdict.unseen), warnings=(*verdict.warnings, *ignored))
     done = _install(new, install, reload) if verdict.ok else _Done()
@@ -168,26 +168,26 @@ def _hosts(site: Inventory | None, history: Path, header: Sequence[str] | None) 
     return () if header else (read_history(history).host,)
 
 
-def _sent_now(headers: Sequence[str], site: Built | None, now: float) -> _Sent:
+def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
     """What clients hold by `--header`, and by an inventory beside it."""
-    sent = [] if site is None else [site.header]
+    sent = [] if built is None else [built.header]
     for value in headers:
         try:
             sent.append(PublicKeyPins.parse(value))
         except InvalidHeader as error:
             fail(f"--header {value!r}: {error}; dynpin lint says more")
-    hosts = () if site is None else site.inventory.hosts
+    hosts = () if built is None else built.inventory.hosts
     history = History(hosts[0] if hosts else "this host", tuple(Published(now, header) for header in sent))
     return _Sent(history, hosts, None, ("what else clients may hold: --header was believed, and no history was read",))
 
 
-def _sent_until_now(site: Built | None, file: Path, chain: Path) -> _Sent:
+def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
     """What the history says, and beside it what the inventory makes."""
-    if site is None:
+    if built is None:
         history = read_history(file)
         unseen = "whether the site sends what the history says: name its dynpin.toml with --inventory"
         return _Sent(history, (history.host,), None, (unseen,))
-    inventory = site.inventory
+    inventory = built.inventory
     if file.exists():
         history = read_history(file, inventory.path)
         if not covers(inventory.hosts, history.host):
@@ -195,7 +195,7 @@ def _sent_until_now(site: Built | None, file: Path, chain: Path) -> _Sent:
                 f"{file} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
                 "name the history and the inventory of one site, with --history and --inventory"
             )
-        return _Sent(history, inventory.hosts, site.header, ())
+        return _Sent(history, inventory.hosts, built.header, ())
     # The key that was pinned until a moment ago is in nobody's file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
         fail(
@@ -207,9 +207,9 @@ def _sent_until_now(site: Built | None, file: Path, chain: Path) -> _Sent:
     climbed = () if ramp is None else RampFile(ramp.state, ramp.token).sent()
     if climbed:
         # What the ramp sent with these pins, though it may send less by now.
-        history = History(history.host, (Published(climbed[0][0], site.header),)).on_ramp(climbed)
+        history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
     unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
-    return _Sent(history, inventory.hosts, site.header, (unseen,), is_recorded=False)
+    return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,7 @@ def _install(new: Candidate, folder: Path | None, command: str | None) -> _Done:
     try:
         is_new = install_pair(new.data, new.key.read_bytes(), folder, reloads=command is not None)
     except (InstallError, OSError) as error:
-        return _Done(failure=in_words(error))
+        return _Done(failure=reason_of(error))
     said = f"installed in {folder}" if is_new else f"{folder} has this certificate and key already"
     if command is None or not (is_new or needs_reload(folder)):
         return _Done((said,), folder, is_new)

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from cryptography import x509
 
-from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.options import CaOption, JsonOption, TimeoutOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
@@ -95,13 +95,13 @@ def init(
     except NodesDiffer as error:
         finding(str(error))
     except (DynpinError, OSError, ValueError) as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     try:
         built = begin_site(folder, seen, hosts, key, chain=chain, roots=roots)
     except PolicyError as error:
         finding(f"nothing was written: {error}")
     except (OSError, ValueError) as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     for warning in built.warnings:
         say(f"dynpin: {warning}", err=True)
     files = site_files(folder, saves_chain=saves_chain)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding, in_words
+from dynpin.cli.errors import fail, finding, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption
 from dynpin.cli.passphrase import PassphraseFileOption, passphrase
 from dynpin.cli.printing import print_json, say
@@ -69,7 +69,7 @@ def new(
         key = new_key(kind, hosts, passphrase(passphrase_file))
         files = write_key(key, folder, name or f"backup-{kind}")
     except (DynpinError, OSError, ValueError) as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     if as_json:
         print_json({"type": kind, "pin": str(key.pin), "files": {form: str(path) for form, path in files.items()}})
         return

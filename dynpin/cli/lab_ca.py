@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, in_words
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import new_files
 from dynpin.errors import InvalidHost
@@ -48,6 +48,6 @@ def ca(
         with new_files(files):
             pass
     except OSError as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     for file, what in zip(files, told, strict=True):
         say(f"{file!s:<24}  {what}")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, in_words
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
 
@@ -34,7 +34,7 @@ def passphrase(file: Path | None) -> bytes:
         text = _first_line(file)
         check_passphrase(text)
     except OSError as error:
-        fail(in_words(error))
+        fail(reason_of(error))
     except ValueError as error:
         fail(f"{'stdin' if str(file) == '-' else file}: {error}")
     return text

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dynpin.cli.errors import fail, in_words
+from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
@@ -161,7 +161,7 @@ def key_of(text: str) -> Key:
     except (OSError, ValueError) as error:
         if isinstance(error, DynpinError):
             fail(f"{text}: {error}")
-        fail(f"{text} is neither a pin nor a file: {in_words(error)}")
+        fail(f"{text} is neither a pin nor a file: {reason_of(error)}")
 
 
 def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequence[Path]) -> None:

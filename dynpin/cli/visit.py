@@ -102,7 +102,7 @@ def visit(
         except PinValidationError as refusal:
             return _failed(url.host, refusal)
         except ssl.SSLCertVerificationError as error:
-            hint = ". Name the roots of an authority of your own by --ca" if error.verify_code in _NO_ROOT else ""
+            hint = ". Name the roots of your own CA with --ca FILE" if error.verify_code in _NO_ROOT else ""
             fail(f"{url.host} port {url.port} shows a certificate that is not valid: {error.verify_message}{hint}")
         except (OSError, http.client.HTTPException, ValueError, OverflowError) as error:
             by = "" if proxy is None else f" through the proxy {proxy.host} port {proxy.port}"

@@ -247,7 +247,7 @@ def why_silent(error: Exception) -> str:
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
     reason = (error.verify_message or error.strerror or str(error)).removesuffix(".")
-    hint = ". Name the roots of an authority of your own by --ca FILE" if error.verify_code in _NO_ROOT else ""
+    hint = ". Name the roots of your own CA with --ca FILE" if error.verify_code in _NO_ROOT else ""
     return f"the certificate does not verify: {reason}{hint}"
 
 

@@ -130,7 +130,7 @@ def test_a_certificate_that_is_not_valid_is_told_from_a_wrong_key(
     unknown = run("get", site.url(HOST), *store)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "shows a certificate that is not valid: unable to get local issuer certificate" in unknown.stderr
-    assert "by --ca" in unknown.stderr
+    assert "with --ca FILE" in unknown.stderr
     site.show(authorities[0].issue_cert("other.test"))
     other = run("get", site.url(HOST), *store, "--ca", roots)
     assert other.returncode == 2

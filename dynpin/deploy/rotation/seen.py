@@ -105,7 +105,7 @@ def done(history: History, sights: Sequence[Sight], now: float, *, max_max_age: 
 def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, ...]:
     """Where a history and a place do not say the same: the header that is sent, or the chain that is shown."""
     if sight.failure is not None:
-        return (Missing(sight.place, sight.failure, _mend(sight)),)
+        return (Missing(sight.place, sight.failure, _next_step(sight)),)
     return tuple(_differences(history, sight, now))
 
 
@@ -170,7 +170,7 @@ def _missing(
 ) -> Iterator[Missing]:
     """What one place lacks of a step that is said to be done."""
     if sight.failure is not None:
-        yield Missing(sight.place, sight.failure, _mend(sight))
+        yield Missing(sight.place, sight.failure, _next_step(sight))
         return
     rotation = history.rotation
     assert rotation is not None  # noqa: S101 - there is a step
@@ -237,7 +237,7 @@ def _lacks(sight: Sight, step: Step, pin: Pin, role: str) -> Missing:
     return Missing(sight.place, f"the header does not name {pin}, {role}", advice)
 
 
-def _mend(sight: Sight) -> str:
+def _next_step(sight: Sight) -> str:
     return "Look why, and ask again" if sight.is_live else "Correct it; dynpin lint says more"
 
 
