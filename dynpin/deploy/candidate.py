@@ -11,7 +11,7 @@ from cryptography import x509
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain
+from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain, without_root
 from dynpin.pins import Pin
 
 from .guard import Reason, Verdict, guard
@@ -98,6 +98,8 @@ def examine(
         unseen.append("whether its private key belongs to it: name it with --key")
     elif (fault := key_fault(candidate.path, candidate.key)) is not None:
         reasons.append(fault)
+    if built is not None and (why := without_root(candidate.chain, built.chains, built.inventory.roots)) is not None:
+        reasons.append(Reason("chain-without-root", why))
     if verdict.ok and built is not None and not is_recorded:
         reasons += _key_without_history(pins, built)
     if verdict.ok and not reasons and built is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from .atomic import sync_folder, write_atomically
-from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
+from .chains import ChainFault, chain_faults, covers, in_chain, validated_path, without_root
+from .files import read_file
 from .inventory import Built, Inventory
 from .keys import CertificateNames, Chain, Key, KeySource, certificate_names, path_of, public_key, read_chain, read_key
 from .node import Node
@@ -37,10 +38,12 @@ __all__ = [
     "policies_to_send",
     "public_key",
     "read_chain",
+    "read_file",
     "read_inventory",
     "read_key",
     "sync_folder",
     "validated_path",
+    "without_root",
     "write_atomically",
 ]
 

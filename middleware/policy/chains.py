@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from dynpin.errors import InvalidHost, PolicyError, UnpinnableKey
 from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.pins import Pin, certificates
 
 from .files import read_file
+from .issuance import der_of, is_ca, is_issuer, is_self_signed, is_signed_by, load_certificate, name_of, unusable
 from .keys import Chain, Key
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "is_address",
     "is_nameless",
     "validated_path",
+    "without_root",
 ]
 
 FaultCode = Literal[
@@ -45,6 +45,7 @@ FaultCode = Literal[
     "certificate-expired",
     "certificate-not-yet-valid",
     "certificate-of-another-host",
+    "certificate-unusable",
     "self-signed-certificate",
 ]
 
@@ -80,12 +81,13 @@ def chain_faults(
         return ()
     found = [
         *_order_faults(chain.label, loaded),
+        *_use_faults(chain.label, loaded),
         *_date_faults(chain.label, loaded, now),
         *_name_faults(chain, hosts, beside),
     ]
     leaf = loaded[0]
-    issued = next((other for other in beside if (them := _loaded(other)) and not _is_self_signed(them[0])), None)
-    if _is_self_signed(leaf) and issued is not None:
+    issued = next((other for other in beside if (them := _loaded(other)) and not is_self_signed(them[0])), None)
+    if is_self_signed(leaf) and issued is not None:
         found.append(
             ChainFault(
                 "self-signed-certificate",
@@ -97,15 +99,65 @@ def chain_faults(
     return tuple(found)
 
 
+def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = ()) -> str | None:
+    """Why clients may not find a root for a chain that takes the place of present ones; None where nothing says so.
+
+    Args:
+        chain: the new chain.
+        present: the chains that are deployed. Where no known root completes them, the new one is to end where they do.
+        roots: as of :func:`in_chain`.
+
+    Raises:
+        PolicyError: where a file of `roots` cannot be read.
+    """
+    served = _loaded(chain)
+    others = [_path(each) for each in map(_loaded, present) if each]
+    if not served or not others or is_self_signed(served[0]) or _is_completed(served, roots):
+        return None
+    last = _path(served)[-1]
+    if not any(_is_completed(each, roots) for each in others) and any(_ends_at(last, each[-1]) for each in others):
+        return None
+    return (
+        f"no root that is known here completes {chain.label}: the certificate of {name_of(last.issuer)} is missing, "
+        "and clients that lack it too refuse the chain. Deploy the full chain, with every intermediate; if your own CA "
+        "issued it, name its root in roots"
+    )
+
+
+def _ends_at(last: x509.Certificate, other: x509.Certificate) -> bool:
+    """Whether two ends of chains are of one CA, as far as that can be seen."""
+    if is_self_signed(other):
+        return last == other or is_issuer(other, last)
+    return last.issuer == other.issuer
+
+
+def _is_completed(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> bool:
+    last = _path(served)[-1]
+    return bool(_completing([last], roots)) or der_of(last) in _known_roots(tuple(roots))
+
+
+def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
+    """What OpenSSL and other clients refuse whatever the name and the date."""
+    path = _path(chain)
+    found = [f"the certificate of {label} {why}" for why in unusable(path[0])]
+    found += [
+        f"a certificate of {label} ({name_of(each.subject)}) is no CA's, and issued another"
+        for each in path[1:]
+        if not is_ca(each) and not is_self_signed(each)
+    ]
+    advice = "Have the CA issue a certificate for a TLS server, for the same key"
+    return [ChainFault("certificate-unusable", f"{why}. {advice}", refused=True) for why in found]
+
+
 def _order_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
     leaf = chain[0]
-    issued = next((number for number, each in enumerate(chain[1:], 1) if _issued(leaf, each)), None)
+    issued = next((number for number, each in enumerate(chain[1:], 1) if is_issuer(leaf, each)), None)
     if issued is not None:
         why = f"the first certificate of {label} issued certificate {issued}: the file is in reverse order"
         return [ChainFault("chain-out-of-order", f"{why}. Put the server's own certificate first", refused=True)]
-    is_alone = len(chain) == 1 and _is_self_signed(leaf)
-    if _is_ca(leaf) and not is_alone:
-        why = f"the first certificate of {label} is a CA's ({_subject(leaf)}), and no server's"
+    is_alone = len(chain) == 1 and is_self_signed(leaf)
+    if is_ca(leaf) and not is_alone:
+        why = f"the first certificate of {label} is a CA's ({name_of(leaf.subject)}), and no server's"
         return [ChainFault("ca-certificate-as-leaf", f"{why}. Put the server's own certificate first", refused=True)]
     path = _path(chain)
     if [id(each) for each in path] != [id(each) for each in chain]:
@@ -156,7 +208,7 @@ def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) ->
 
 def is_nameless(chain: Chain) -> bool:
     """Whether the leaf is for no DNS name, so that clients refuse it or, for an address, pin nothing (§2.3.3)."""
-    if not chain.certificates or (leaf := _load(chain.certificates[0])) is None:
+    if not chain.certificates or (leaf := load_certificate(chain.certificates[0])) is None:
         return False
     try:
         found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -191,11 +243,11 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
                 return f"{key.label} is the key of certificate {number} of {chain.label}"
         served = _loaded(chain)
         for number, each in enumerate(served):
-            if key.public_key is not None and _is_signed_by(each, key.public_key):
+            if key.public_key is not None and is_signed_by(each, key.public_key):
                 return f"{key.label} is the key that issued certificate {number} of {chain.label}"
         for root in _completing(served, roots):
-            if Pin.from_certificate(_der(root)) == key.pin:
-                return f"{key.label} is the key of {_subject(root)}, a root of {chain.label}"
+            if Pin.from_certificate(der_of(root)) == key.pin:
+                return f"{key.label} is the key of {name_of(root.subject)}, a root of {chain.label}"
     return None
 
 
@@ -212,7 +264,7 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     path = _path(served)
     for each in (*path, *_completing(path, roots)):
         try:
-            found.append(Pin.from_certificate(_der(each)))
+            found.append(Pin.from_certificate(der_of(each)))
         except UnpinnableKey:
             continue
     return tuple(dict.fromkeys(found))
@@ -222,21 +274,10 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
 
 
 def _loaded(chain: Chain) -> tuple[x509.Certificate, ...]:
-    return tuple(each for der in chain.certificates if (each := _load(der)) is not None)
-
-
-@lru_cache(maxsize=512)
-def _load(der: bytes) -> x509.Certificate | None:
-    try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError:  # what cryptography does not read, OpenSSL may: nothing is said of it
-        return None
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
-
-    return certificate.public_bytes(Encoding.DER)
+    """The certificates that can be read; none where the leaf cannot, so that no other is taken for it."""
+    if not chain.certificates or load_certificate(chain.certificates[0]) is None:
+        return ()
+    return tuple(each for der in chain.certificates if (each := load_certificate(der)) is not None)
 
 
 def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
@@ -244,7 +285,7 @@ def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
     path = [chain[0]]
     left = list(chain[1:])
     while left:
-        above = next((each for each in left if _issued(each, path[-1])), None)
+        above = next((each for each in left if is_issuer(each, path[-1])), None)
         if above is None:
             break
         path.append(above)
@@ -263,8 +304,8 @@ def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> li
         for der in known:
             if name not in der:  # quickly: most roots are not even read
                 continue
-            root = _load(der)
-            if root is not None and root not in found and root != each and _issued(root, each):
+            root = load_certificate(der)
+            if root is not None and root not in found and root != each and is_issuer(root, each):
                 found.append(root)
                 waiting.append(root)
     return found
@@ -298,54 +339,6 @@ def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
         with contextlib.suppress(OSError, UnpinnableKey):  # none of the operator's own
             found |= dict.fromkeys(certificates(read_file(file)))
     return tuple(found)
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether one certificate issued another: names and signature."""
-    if issuer is certificate or issuer.subject != certificate.issuer:
-        return False
-    try:
-        return _is_signed_by(certificate, issuer.public_key())
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-
-
-def _is_self_signed(certificate: x509.Certificate) -> bool:
-    if certificate.subject != certificate.issuer:
-        return False
-    try:
-        return _is_signed_by(certificate, certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-
-
-def _is_signed_by(certificate: x509.Certificate, key: object) -> bool:
-    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
-    try:
-        digest = certificate.signature_hash_algorithm
-        if isinstance(key, rsa.RSAPublicKey) and digest is not None:
-            how = certificate.signature_algorithm_parameters
-            key.verify(signature, signed, how if isinstance(how, padding.PSS) else padding.PKCS1v15(), digest)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and digest is not None:
-            key.verify(signature, signed, ec.ECDSA(digest))
-        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-            key.verify(signature, signed)
-        else:
-            return False
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
-        return False
-    return True
-
-
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return False
-
-
-def _subject(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or "a certificate without a name"
 
 
 def _canonical(name: str) -> str:

@@ -51,6 +51,7 @@ FAULTS: dict[str, Callable[[Shop], bytes]] = {
     "certificate-expired": lambda shop: shop.authority.leaf(shop.key, Shop.HOST, start=NOW - 2 * DAY, end=NOW - DAY),
     "certificate-not-yet-valid": lambda shop: shop.authority.leaf(shop.key, Shop.HOST, start=NOW + DAY),
     "self-signed-certificate": lambda shop: shop.authority.leaf(shop.key, Shop.HOST, self_signed=True),
+    "chain-without-root": lambda shop: Authority().leaf(shop.key, Shop.HOST),
     "chain-out-of-order": lambda shop: shop.authority.pem + shop.authority.leaf(shop.key, Shop.HOST),
 }
 

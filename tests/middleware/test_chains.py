@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
 import socket
 import ssl
@@ -13,7 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +26,17 @@ from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.enforcement import verified_chain
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.middleware import Policy
-from dynpin.middleware.policy import Chain, Key, chain_faults, covers, in_chain, read_chain, read_key, validated_path
+from dynpin.middleware.policy import (
+    Chain,
+    Key,
+    chain_faults,
+    covers,
+    in_chain,
+    read_chain,
+    read_key,
+    validated_path,
+    without_root,
+)
 
 HOST = "bank.test"
 NOW = 1_800_000_000.0
@@ -132,6 +146,77 @@ def test_self_signed_beside_a_ca(pki: Pki) -> None:
     assert (fault.code, fault.refused) == ("self-signed-certificate", True)
     assert not chain_faults(own, now=_today(pki))
     assert not chain_faults(issued, now=_today(pki), beside=[own])
+
+
+def _issue(*extensions: tuple[x509.ExtensionType, bool], issuer: tuple[str, Any] | None = None) -> x509.Certificate:
+    """A certificate for HOST with these extensions, by this issuer or by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer, names = (issuer[1], [HOST, issuer[0]]) if issuer else (key, [HOST, HOST])
+    subject, by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in names)
+    start = datetime.datetime.fromtimestamp(NOW - 86_400, datetime.UTC)
+    builder = x509.CertificateBuilder(by, subject, key.public_key(), 1, start, start + datetime.timedelta(days=90))
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    off = dict.fromkeys(["content_commitment", "key_agreement", "data_encipherment", "key_encipherment"], False)
+    off |= dict.fromkeys(["key_cert_sign", "encipher_only", "decipher_only"], False)
+    return x509.KeyUsage(digital_signature=signs, crl_sign=not signs, **off)
+
+
+_UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+_RFC_3779 = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.5.5.7.1.7"), b"\x30\x00")
+_CLIENT, _SERVER = ([usage] for usage in (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH))
+USES = {
+    "nothing": ([], ""),
+    "an unknown extension": ([(_UNKNOWN, False)], ""),
+    "one that OpenSSL knows": ([(_RFC_3779, True)], ""),
+    "for servers": ([(x509.ExtendedKeyUsage(_CLIENT + _SERVER), False), (_usage(signs=True), True)], ""),
+    "an unknown critical extension": ([(_UNKNOWN, True)], "1.2.3.4"),
+    "for clients": ([(x509.ExtendedKeyUsage(_CLIENT), False)], "serverAuth"),
+    "for revocation lists": ([(_usage(signs=False), True)], "no handshake"),
+    "a precertificate": ([(x509.PrecertPoison(), True)], "precertificate"),
+}
+
+
+@pytest.mark.parametrize(("extensions", "reason"), USES.values(), ids=USES)
+def test_what_a_certificate_is_for(extensions: list[tuple[x509.ExtensionType, bool]], reason: str) -> None:
+    found = chain_faults(read_chain(pem(_issue(*extensions)), "the chain"), now=NOW)
+    assert [(fault.code, fault.refused) for fault in found] == ([("certificate-unusable", True)] if reason else [])
+    assert all(reason in fault.message for fault in found)
+
+
+def test_an_issuer_that_is_no_ca() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "www")])
+    start = datetime.datetime.fromtimestamp(NOW - 86_400, datetime.UTC)
+    above = x509.CertificateBuilder(
+        x509.Name([]), name, key.public_key(), 1, start, start + datetime.timedelta(days=90)
+    ).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    [fault] = chain_faults(read_chain(pem(_issue(issuer=("www", key)), above), "the chain"), now=NOW)
+    assert (fault.code, fault.refused) == ("certificate-unusable", True)
+    assert "CN=www) is no CA's" in fault.message
+
+
+def test_a_chain_that_no_root_completes_in_the_place_of_one_that_ends_somewhere(pki: Pki, tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(pki.root.pem)
+    present, bare, strange = (
+        read_chain(data, "chain.pem")
+        for data in (pki.leaf.pem, pem(pki.whole[0]), pki.other.issue(HOST, KeyPair("server", "x")).pem)
+    )
+    for known in ([], [roots]):
+        assert without_root(present, [present], known) is None
+        for chain in (bare, strange):
+            reason = without_root(chain, [present], known)
+            assert reason is not None
+            assert "is missing" in reason
+    # Nothing tells where no chain is deployed, and a root that is named ends the doubt.
+    assert without_root(bare, []) is None
+    roots.write_bytes(pki.other.pem)
+    assert without_root(strange, [present], [roots]) is None
 
 
 NAMES = [

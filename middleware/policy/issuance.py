@@ -1,0 +1,105 @@
+"""What one certificate is for, and whether another one issued it (RFC 5280)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+__all__ = ["der_of", "is_ca", "is_issuer", "is_self_signed", "is_signed_by", "load_certificate", "name_of", "unusable"]
+
+
+@lru_cache(maxsize=512)
+def load_certificate(der: bytes) -> x509.Certificate | None:
+    """The certificate, or None where cryptography does not read it: OpenSSL may, so nothing is said of it."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError:
+        return None
+
+
+def der_of(certificate: x509.Certificate) -> bytes:
+    """The certificate as bytes."""
+    return certificate.public_bytes(Encoding.DER)
+
+
+def is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether one certificate issued another: names and signature."""
+    if issuer is certificate or issuer.subject != certificate.issuer:
+        return False
+    try:
+        return is_signed_by(certificate, issuer.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether a certificate issued itself."""
+    if certificate.subject != certificate.issuer:
+        return False
+    try:
+        return is_signed_by(certificate, certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def is_signed_by(certificate: x509.Certificate, key: object) -> bool:
+    """Whether this public key signed a certificate."""
+    signature, signed = certificate.signature, certificate.tbs_certificate_bytes
+    try:
+        digest = certificate.signature_hash_algorithm
+        if isinstance(key, rsa.RSAPublicKey) and digest is not None:
+            how = certificate.signature_algorithm_parameters
+            key.verify(signature, signed, how if isinstance(how, padding.PSS) else padding.PKCS1v15(), digest)
+        elif isinstance(key, ec.EllipticCurvePublicKey) and digest is not None:
+            key.verify(signature, signed, ec.ECDSA(digest))
+        elif isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
+            key.verify(signature, signed)
+        else:
+            return False
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is a CA's by its basic constraints (RFC 5280 §4.2.1.9)."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False
+
+
+def name_of(name: x509.Name) -> str:
+    """A distinguished name, for a message."""
+    return name.rfc4514_string() or "a certificate without a name"
+
+
+# Those that OpenSSL knows and cryptography does not (RFC 3779, RFC 3820).
+_KNOWN_BY_OPENSSL = {"1.3.6.1.5.5.7.1.7", "1.3.6.1.5.5.7.1.8", "1.3.6.1.5.5.7.1.14"}
+_SERVER = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+
+
+def unusable(leaf: x509.Certificate) -> Iterator[str]:
+    """Why clients refuse a certificate as a TLS server's, whatever its names and dates; a reason each."""
+    try:
+        extensions = leaf.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return  # what cryptography does not read, OpenSSL may
+    for each in extensions:
+        value, name = each.value, each.oid.dotted_string
+        if isinstance(value, x509.PrecertPoison):
+            yield "is a precertificate, which is no certificate (RFC 6962 §3.1)"
+        elif isinstance(value, x509.UnrecognizedExtension) and each.critical and name not in _KNOWN_BY_OPENSSL:
+            yield f"has a critical extension that clients do not know ({name}), so they refuse it (RFC 5280 §4.2)"
+        elif isinstance(value, x509.ExtendedKeyUsage) and not _SERVER.intersection(value):
+            yield "is not for servers: its extended key usage lacks serverAuth (RFC 5280 §4.2.1.12)"
+        elif isinstance(value, x509.KeyUsage) and not (
+            value.digital_signature or value.key_encipherment or value.key_agreement
+        ):
+            yield "is not for servers: its key usage permits no handshake (RFC 5280 §4.2.1.3)"
