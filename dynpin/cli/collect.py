@@ -91,7 +91,7 @@ def collect(
         import uvicorn  # noqa: PLC0415
 
         from dynpin.middleware.collector import Alerts, Retention, collector  # noqa: PLC0415
-        from dynpin.middleware.collector.alerts import apprise  # noqa: PLC0415
+        from dynpin.middleware.collector.worker import apprise  # noqa: PLC0415
         from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
     except ModuleNotFoundError as error:
         fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
@@ -132,7 +132,7 @@ def collect(
             fail(error.msg)
         shown = f"[{host}]" if ":" in host else host
         base = f"{'http' if tls_certificate is None else 'https'}://{shown}:{listener.getsockname()[1]}"
-        names = [one.token for one in reports.desk.tokens() if one.revoked_at is None]
+        names = [one.token for one in reports.service.tokens() if one.revoked_at is None]
         _welcome(base, names, made, storage)
         config = uvicorn.Config(
             reports,

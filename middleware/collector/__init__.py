@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from dynpin.middleware.collector.alerts import Alerts
-from dynpin.middleware.collector.desk import Desk
-from dynpin.middleware.collector.limits import Limits
-from dynpin.middleware.collector.sqlite import SQLiteStorage
-from dynpin.middleware.collector.storage import Retention, Storage, Token
-from dynpin.middleware.collector.wsgi import WSGIIntake
 from dynpin.pins import Pin
 
+from .intake import Limits, WSGIIntake
+from .service import Service
+from .storage import Retention, SQLiteStorage, Storage, Token
+from .worker import Alerts
+
 if TYPE_CHECKING:
-    from dynpin.middleware.collector.app import Collector
+    from .app import Collector
 
 __all__ = ["Alerts", "Limits", "Retention", "SQLiteStorage", "Storage", "Token", "collector", "wsgi_intake"]
 
@@ -65,13 +64,13 @@ def collector(
         StoreError: where the file cannot be used.
     """
     try:
-        from dynpin.middleware.collector.access import Access  # noqa: PLC0415 - needs what the extra brings
-        from dynpin.middleware.collector.app import build  # noqa: PLC0415
+        from .app import Collector  # noqa: PLC0415 - needs what the extra brings
+        from .web import Access  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
         ) from error
-    desk = Desk(
+    service = Service(
         storage,
         tokens=tokens,
         limits=limits,
@@ -82,7 +81,7 @@ def collector(
         clock=clock,
         truncate_addresses=truncate_addresses,
     )
-    return build(desk, Access(desk, password=password, user_header=user_header, open_access=open_access))
+    return Collector(service, Access(service, password=password, user_header=user_header, open_access=open_access))
 
 
 def wsgi_intake(
@@ -102,16 +101,15 @@ def wsgi_intake(
     It takes what is POSTed to ``/r/<token>/enforce`` and ``/r/<token>/report-only`` below the place where it is
     mounted. The arguments are those of :func:`collector`; nothing of the extra is needed but `certifi`.
     """
-    return WSGIIntake(
-        Desk(
-            storage,
-            tokens=tokens,
-            limits=limits,
-            keys=keys,
-            roots=roots,
-            retention=retention,
-            alerts=alerts,
-            clock=clock,
-            truncate_addresses=truncate_addresses,
-        )
+    service = Service(
+        storage,
+        tokens=tokens,
+        limits=limits,
+        keys=keys,
+        roots=roots,
+        retention=retention,
+        alerts=alerts,
+        clock=clock,
+        truncate_addresses=truncate_addresses,
     )
+    return WSGIIntake(service.intake, service.close)

@@ -24,10 +24,10 @@ from starlette.testclient import TestClient
 from dynpin import Pin
 from dynpin.middleware.collector import SQLiteStorage, collector
 from dynpin.middleware.collector.app import Collector
-from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.reading import understood_alone
-from dynpin.middleware.collector.schema import connect
-from dynpin.middleware.collector.verdicts import VERDICTS
+from dynpin.middleware.collector.intake import understood_alone
+from dynpin.middleware.collector.storage import Filter
+from dynpin.middleware.collector.storage.sqlite import connect
+from dynpin.middleware.collector.triage import VERDICTS
 from tests.middleware.collector.conftest import NOW, vector
 
 REPORTS = int(os.environ.get("REPORTS", "200000"))
@@ -102,8 +102,8 @@ def a_diagnosis(folder: Path) -> tuple[str, str]:
     """What triage says of a real report, and what it was judged with."""
     app = collector(folder / "one.sqlite", tokens=["t0"], open_access=True, clock=lambda: NOW)
     TestClient(app).post("/r/t0/enforce", json=vector("real-chrome-yubico")["body"])
-    app.desk.settle()
-    (group,) = app.desk.storage.groups(Filter()).entries
+    app.service.worker.judge_waiting()
+    (group,) = app.service.storage.groups(Filter()).entries
     app.close()
     db = connect(folder / "one.sqlite")
     (judged_with,) = db.execute("SELECT judged_with FROM groups").fetchone()

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, SQLiteStorage, Token, schema
-from dynpin.middleware.collector.filters import Filter, Term
-from dynpin.middleware.collector.reading import understood
-from dynpin.middleware.collector.storage import Arrival, Column, Counted, Triaged
+from dynpin.middleware.collector import Retention, SQLiteStorage, Token
+from dynpin.middleware.collector.intake import understood
+from dynpin.middleware.collector.storage import Arrival, Column, Counted, Filter, Term, Triaged
+from dynpin.middleware.collector.storage.sqlite import schema
 from tests.environments import descriptors_of
 from tests.middleware.collector.conftest import NOW, Clock, report
 

@@ -16,9 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import Pin
-from dynpin.middleware.collector.certificates import Roots, decode, names_cover
-from dynpin.middleware.collector.triage import Case, Diagnosis, diagnose
-from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
+from dynpin.middleware.collector.triage import (
+    SEVERITIES,
+    VERDICTS,
+    Case,
+    Diagnosis,
+    Roots,
+    decode,
+    diagnose,
+    names_cover,
+)
 from dynpin.report import Report, read_report, rfc3339
 from tests.middleware.collector.chains import Issued, authority
 from tests.middleware.collector.conftest import NOW, Clock, Start, vector

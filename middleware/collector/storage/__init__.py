@@ -1,0 +1,52 @@
+"""The storage: the interface that the other rooms use, and SQLite behind it."""
+
+from .filters import FIELDS, MAX_VALUES, BadFilter, Filter, Term, seconds
+from .interface import (
+    HOUR,
+    Arrival,
+    Cause,
+    Column,
+    Counted,
+    Group,
+    Mode,
+    Outcome,
+    Page,
+    Pruned,
+    Retention,
+    Rise,
+    Shared,
+    State,
+    Storage,
+    StoredReport,
+    Token,
+    Triaged,
+)
+from .sqlite import SQLiteStorage
+
+__all__ = [
+    "FIELDS",
+    "HOUR",
+    "MAX_VALUES",
+    "Arrival",
+    "BadFilter",
+    "Cause",
+    "Column",
+    "Counted",
+    "Filter",
+    "Group",
+    "Mode",
+    "Outcome",
+    "Page",
+    "Pruned",
+    "Retention",
+    "Rise",
+    "SQLiteStorage",
+    "Shared",
+    "State",
+    "Storage",
+    "StoredReport",
+    "Term",
+    "Token",
+    "Triaged",
+    "seconds",
+]

@@ -1,0 +1,56 @@
+"""What people and programs read, as one ASGI app."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from dynpin.errors import StoreError
+
+from ..service import Service
+from ..storage import BadFilter
+from .access import Access
+from .api import api_routes
+from .gate import Gate, is_for_programs
+from .pages import page_routes
+
+__all__ = ["web_app"]
+
+
+def web_app(service: Service, access: Access) -> ASGIApp:
+    """The app of everything but the intake; the service is closed at the end of the server's lifespan."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        service.close()
+
+    routes, pages = page_routes(service, access)
+
+    def bad_filter(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+        return pages.bad_filter(request, error)
+
+    def no_page(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            message = "there is nothing here; /api/openapi.json names what there is"
+            return JSONResponse({"error": "not-found", "message": message}, status_code=404)
+        return pages.not_found(request)
+
+    def no_storage(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            return JSONResponse({"error": "not-stored", "message": str(error)}, status_code=503)
+        return PlainTextResponse(f"{error}\n", status_code=503)
+
+    behind = Starlette(
+        routes=[*api_routes(service), *routes],
+        lifespan=lifespan,
+        exception_handlers={BadFilter: bad_filter, StoreError: no_storage, 404: no_page},
+    )
+    return Gate(behind, access)

@@ -1,0 +1,94 @@
+"""The gate of everything but the intake: who may come in, and the headers that each answer wears."""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .access import Access
+
+__all__ = ["Gate", "is_for_programs", "path_within"]
+
+_PUBLIC = ("/healthz", "/sign-in", "/static/style.css")
+# Read by programs: they are told to send a password, people are led to the form.
+_FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz")
+_HEADERS = {
+    # No script at all, nothing from elsewhere, no frame.
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Gate:
+    """Lets those in who may read, and puts the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app = app
+        self.access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with ``request.state.viewer`` set, or answer it here."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        path = path_within(scope)
+        request = Request(scope, receive)
+        if path in _PUBLIC:
+            scope.setdefault("state", {})["viewer"] = None
+            await self.app(scope, receive, send_guarded)
+            return
+        viewer = await self.access.viewer(request)
+        if viewer is None:
+            await self._refusal(request)(scope, receive, send_guarded)
+            return
+        scope.setdefault("state", {})["viewer"] = viewer
+        await self.app(scope, receive, send_guarded)
+
+    def _refusal(self, request: Request) -> Response:
+        for_programs = is_for_programs(request.scope)
+        if self.access.is_closed:
+            message = (
+                "Nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
+                "(dynpin collect: DYNPIN_PASSWORD, --user-header or --open-access)."
+            )
+            if for_programs:
+                return JSONResponse({"error": "no-access", "message": message}, status_code=403)
+            return PlainTextResponse(message + "\n", status_code=403)
+        if for_programs:
+            headers = {"www-authenticate": 'Basic realm="dynpin collector"'} if self.access.has_password else {}
+            return JSONResponse(
+                {"error": "sign-in", "message": "sign in, or send the password"}, status_code=401, headers=headers
+            )
+        if not self.access.has_password:
+            return PlainTextResponse("The reverse proxy names no user for this request.\n", status_code=403)
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("Your session has ended; sign in and try again.\n", status_code=403)
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/sign-in", status_code=303)
+
+
+def path_within(scope: Scope) -> str:
+    """The path below the place where the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Whether a program asks, which wants JSON where a person wants a page."""
+    return path_within(scope).startswith(_FOR_PROGRAMS)
