@@ -170,58 +170,37 @@ def test_a_text_goes_with_the_last_of_its_samples(service: Service, clock: Clock
     assert [None if body is None else json.loads(body)["x"] for body in bodies(service)] == ["second"] * 5 + [None] * 5
 
 
-# -- files of before, and damaged ones --------------------------------------------------------------------------------
+# -- damaged files ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def old_file(tmp_path: Path) -> Path:
-    """A file as the version before shared texts wrote it."""
+def file(tmp_path: Path) -> Path:
+    """A file with two groups, whose reports no pages have shown yet."""
     path = tmp_path / "reports.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript((Path(__file__).parent / "schema_3.sql").read_text())
+    service = Service(path, tokens=["demo"], clock=Clock())
+    for host in ("a.test", "a.test", "a.test", "b.a.test"):
+        assert send(service, dated(1, host)) == 204
+    service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
+    service.close()
     return path
 
 
-def test_a_file_of_the_third_form_keeps_everything(old_file: Path) -> None:
-    tables = ("groups", "reports", "rates", "totals", "agents", "pins", "outcomes", "tokens", "facts", "diagnoses")
-
-    def content() -> dict[str, list[tuple[object, ...]]]:
-        with closing(sqlite3.connect(old_file)) as db:
-            return {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in tables} | {
-                "samples": db.execute("SELECT report_id, body FROM samples").fetchall()
-            }
-
-    before = content()
-    storage = SQLiteStorage(old_file, clock=Clock())
-    assert content() == before
-    assert [group.host for group in storage.groups(Filter()).entries] == ["b.a.test", "a.test"]
-    found = storage.reports(Filter()).entries
-    assert [(stored.id, stored.body) for stored in found] == before["samples"][::-1]
-    assert storage.tokens() == [Token("shop", "Shop", ("a.test",), NOW)]
-    storage.close()
-
-
-def test_old_and_new_reports_stand_beside_each_other(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
-    (host,) = {entry["host"] for entry in running.reports("host=a.test")}
-    body = running.reports("host=a.test")[0]["report"]
-    for _ in range(3):
-        assert running.post(json.dumps(body)).status_code == 204
-    assert [entry["report"] for entry in running.reports(f"host={host}")[:4]] == [body] * 4
-    assert running.groups(f"host={host}")[0]["reports"] == 6
-
-
-def test_a_number_of_an_old_file_is_given_out_as_json(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
+def test_a_number_that_json_has_not_is_given_out_as_null(site: Start, file: Path) -> None:
+    running = site(file=file)
     group = key(running, "b.a.test")
 
     def bad(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     for number in ("1e999", "-Infinity", "NaN"):
-        with closing(sqlite3.connect(old_file)) as db, db:
+        with closing(sqlite3.connect(file)) as db, db:
             text = f'{{"hostname": "b.a.test",  "x": {number}, "known-pins": ["ümlaut"]}}'
-            assert db.execute("UPDATE samples SET body = ? WHERE report_id = 4", (text,)).rowcount == 1
+            assert (
+                db.execute(
+                    "UPDATE samples SET body = ? WHERE report_id = (SELECT max(report_id) FROM samples)", (text,)
+                ).rowcount
+                == 1
+            )
         raw = running.client.get(f"/groups/{group}/report.json").raise_for_status()
         assert json.loads(raw.text, parse_constant=bad)["x"] is None
 
@@ -252,13 +231,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize("judged", ["judged before", "judged anew"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_no_damaged_row_leads_to_an_error(site: Start, old_file: Path, damage: str, judged: str) -> None:
+def test_no_damaged_row_leads_to_an_error(site: Start, file: Path, damage: str, judged: str) -> None:
     messages: list[str] = []
-    running = site(file=old_file, alerts=Alerts(lambda subject, text: messages.append(text)))
+    running = site(file=file, alerts=Alerts(lambda subject, text: messages.append(text)))
     for _ in range(3):
         assert running.post(CHROME).status_code == 204
     group = key(running, "demo.yubico.com")
-    with closing(sqlite3.connect(old_file)) as db:
+    with closing(sqlite3.connect(file)) as db:
         db.executescript(DAMAGES[damage])
         if judged == "judged anew":
             db.executescript("UPDATE groups SET judged_with = 'before'")
@@ -270,14 +249,14 @@ def test_no_damaged_row_leads_to_an_error(site: Start, old_file: Path, damage: s
     assert running.post(CHROME).status_code == 204
 
 
-def test_a_page_that_cannot_be_read_says_which_file(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
-    with closing(sqlite3.connect(old_file)) as db, db:
+def test_a_page_that_cannot_be_read_says_which_file(site: Start, file: Path) -> None:
+    running = site(file=file)
+    with closing(sqlite3.connect(file)) as db, db:
         db.execute("UPDATE groups SET host = CAST(x'ff' AS TEXT)")
     for path in ("/groups", "/api/groups", "/export/groups.json"):
         answer = running.client.get(path)
         assert answer.status_code == 503
-        assert str(old_file) in answer.text
+        assert str(file) in answer.text
 
 
 def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:

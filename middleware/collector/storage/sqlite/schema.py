@@ -1,4 +1,4 @@
-"""The file of the collector: how it is opened, what is in it, and how an older one is brought up to date.
+"""The file of the collector: what is in it, and how it is made and opened.
 
 Readable with Datasette as it is: times are seconds since the epoch, and the view ``readable_reports`` has them as text.
 """
@@ -10,18 +10,13 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dynpin.errors import StoreError
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-    from sqlite_utils.migrations import Migrations
-
 __all__ = ["BODY", "SCHEMA_VERSION", "connect", "open_database", "storage_errors", "transaction"]
 
-# The number of migrations below; PRAGMA user_version of an up-to-date file.
-SCHEMA_VERSION = 4
+# PRAGMA user_version.
+SCHEMA_VERSION = 1
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
 _BUSY_TIMEOUT_S = 30.0
@@ -37,8 +32,9 @@ BODY = (
 #          bodies have in common stands once in texts, and a sample then has its two dates alone (see BODY)
 # rates    reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
 #          common, moved by triggers when a group's verdict or state changes: no page ever counts the reports
-# agents   user agents of a group;  pins: which groups a pin occurs in, and where
+# agents   user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
 # outcomes what the intake answered in each hour: accepted, filtered, rejected
+# audit    who decided what, and who failed to sign in;  leases: which worker does which work, and until when
 _TABLES = """
 CREATE TABLE groups (
     id INTEGER PRIMARY KEY,
@@ -56,7 +52,8 @@ CREATE TABLE groups (
     issuer TEXT,
     verdict TEXT,
     severity TEXT,
-    diagnosis TEXT,
+    -- A verdict holds for the keys and roots that it was found with; with others it is found again.
+    judged_with TEXT NOT NULL DEFAULT '',
     state TEXT NOT NULL DEFAULT 'open',
     state_at REAL,
     alerted_at REAL
@@ -67,8 +64,17 @@ CREATE INDEX groups_by_host ON groups (host, last_seen);
 CREATE INDEX groups_by_noted_host ON groups (noted_host, last_seen);
 CREATE INDEX groups_by_verdict ON groups (verdict, last_seen);
 CREATE INDEX groups_by_issuer ON groups (issuer, last_seen);
+CREATE INDEX groups_by_judged_with ON groups (judged_with);
 CREATE INDEX groups_unannounced ON groups (id) WHERE alerted_at IS NULL;
 CREATE INDEX groups_without_verdict ON groups (id) WHERE verdict IS NULL;
+-- All that a tally asks of a group, so that counting all groups reads no row of theirs.
+CREATE INDEX groups_in_short ON groups
+    (last_seen, first_seen, host, noted_host, mode, verdict, state, token, issuer, reports);
+-- A diagnosis is some kilobytes of JSON: twenty times the rest of its group.
+CREATE TABLE diagnoses (
+    group_id INTEGER PRIMARY KEY REFERENCES groups (id) ON DELETE CASCADE,
+    diagnosis TEXT NOT NULL
+);
 CREATE TABLE pins (
     pin TEXT NOT NULL,
     group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
@@ -76,6 +82,12 @@ CREATE TABLE pins (
     PRIMARY KEY (pin, group_id, place)
 ) WITHOUT ROWID;
 CREATE INDEX pins_by_group ON pins (group_id);
+CREATE TABLE authorities (
+    pin TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE
+) WITHOUT ROWID;
+CREATE INDEX authorities_by_group ON authorities (group_id);
 CREATE TABLE reports (
     id INTEGER PRIMARY KEY,
     group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
@@ -89,10 +101,23 @@ CREATE TABLE reports (
 );
 CREATE INDEX reports_by_group ON reports (group_id, received_at);
 CREATE INDEX reports_by_time ON reports (received_at);
+-- The reports of a burst are one text but for their dates; and each byte of a body is written twice, to the log too.
+CREATE TABLE texts (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    head TEXT NOT NULL,
+    middle TEXT NOT NULL,
+    tail TEXT NOT NULL
+);
 CREATE TABLE samples (
     report_id INTEGER PRIMARY KEY REFERENCES reports (id) ON DELETE CASCADE,
-    body TEXT NOT NULL
+    body TEXT NOT NULL,
+    text_id INTEGER REFERENCES texts (id),
+    first_date TEXT,
+    second_date TEXT
 );
+-- Which texts nobody needs any more is asked with every prune.
+CREATE INDEX samples_by_text ON samples (text_id) WHERE text_id IS NOT NULL;
 CREATE TABLE rates (
     group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     hour INTEGER NOT NULL,
@@ -103,8 +128,11 @@ CREATE INDEX rates_by_hour ON rates (hour, group_id, reports);
 CREATE TABLE totals (
     hour INTEGER NOT NULL,
     mode TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    state TEXT NOT NULL,
+    token TEXT NOT NULL,
     reports INTEGER NOT NULL,
-    PRIMARY KEY (hour, mode)
+    PRIMARY KEY (hour, mode, verdict, state, token)
 ) WITHOUT ROWID;
 CREATE TABLE agents (
     group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
@@ -129,33 +157,37 @@ CREATE TABLE tokens (
 ) WITHOUT ROWID;
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE api_tokens (
+    name TEXT PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,
+    scopes TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    used_at REAL,
+    revoked_at REAL
+) WITHOUT ROWID;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    who TEXT NOT NULL,
+    source TEXT NOT NULL,
+    action TEXT NOT NULL,
+    subject TEXT NOT NULL
+);
+CREATE INDEX audit_by_subject ON audit (subject, id);
+CREATE INDEX audit_by_action ON audit (action, id);
+CREATE TABLE leases (
+    work TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE VIEW readable_reports AS
-    SELECT reports.id, datetime(received_at, 'unixepoch') AS received, datetime(observed_at, 'unixepoch') AS observed,
-           groups.host, groups.noted_host, groups.port, groups.mode, groups.verdict, groups.issuer,
-           reports.token, source, user_agent, flags, samples.body
-    FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id;
 """
-
 # One statement each; a trigger has semicolons of its own.
-_TOTALS_BY_VERDICT = (
-    "DROP TABLE totals",
-    """
-CREATE TABLE totals (
-    hour INTEGER NOT NULL,
-    mode TEXT NOT NULL,
-    verdict TEXT NOT NULL,
-    state TEXT NOT NULL,
-    token TEXT NOT NULL,
-    reports INTEGER NOT NULL,
-    PRIMARY KEY (hour, mode, verdict, state, token)
-) WITHOUT ROWID""",
-    """
-INSERT INTO totals
-    SELECT hour, mode, coalesce(verdict, ''), state, token, sum(rates.reports)
-    FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5""",
+_MORE = (
     """
 CREATE TRIGGER totals_follow_groups AFTER UPDATE OF verdict, state ON groups
 WHEN old.verdict IS NOT new.verdict OR old.state != new.state BEGIN
@@ -172,43 +204,6 @@ CREATE TRIGGER totals_forget_groups BEFORE DELETE ON groups BEGIN
         SELECT hour, old.mode, coalesce(old.verdict, ''), old.state, old.token, -reports FROM rates
         WHERE group_id = old.id ON CONFLICT DO UPDATE SET reports = reports + excluded.reports;
 END""",
-)
-# A verdict holds for the keys and roots that it was found with; with others it is found again.
-_VERSIONED_VERDICTS = (
-    "ALTER TABLE groups ADD COLUMN judged_with TEXT NOT NULL DEFAULT ''",
-    "CREATE INDEX groups_by_judged_with ON groups (judged_with)",
-)
-# A diagnosis is some kilobytes of JSON: twenty times the rest of its group.
-_SMALL_GROUPS = (
-    """
-CREATE TABLE diagnoses (
-    group_id INTEGER PRIMARY KEY REFERENCES groups (id) ON DELETE CASCADE,
-    diagnosis TEXT NOT NULL
-)""",
-    "INSERT INTO diagnoses SELECT id, diagnosis FROM groups WHERE diagnosis IS NOT NULL",
-    "ALTER TABLE groups DROP COLUMN diagnosis",
-    # All that a tally asks of a group, so that counting all groups reads no row of theirs.
-    "CREATE INDEX groups_in_short ON groups "
-    "(last_seen, first_seen, host, noted_host, mode, verdict, state, token, issuer, reports)",
-)
-
-
-# The reports of a burst are one text but for their dates; and each byte of a body is written twice, to the log too.
-_SHARED_TEXTS = (
-    """
-CREATE TABLE texts (
-    id INTEGER PRIMARY KEY,
-    digest BLOB NOT NULL UNIQUE,
-    head TEXT NOT NULL,
-    middle TEXT NOT NULL,
-    tail TEXT NOT NULL
-)""",
-    "ALTER TABLE samples ADD COLUMN text_id INTEGER REFERENCES texts (id)",
-    "ALTER TABLE samples ADD COLUMN first_date TEXT",
-    "ALTER TABLE samples ADD COLUMN second_date TEXT",
-    # Which texts nobody needs any more is asked with every prune.
-    "CREATE INDEX samples_by_text ON samples (text_id) WHERE text_id IS NOT NULL",
-    "DROP VIEW readable_reports",
     # The columns are from this page.
     f"""
 CREATE VIEW readable_reports AS
@@ -220,39 +215,8 @@ CREATE VIEW readable_reports AS
 )
 
 
-def _migrations() -> Migrations:
-    from sqlite_utils.migrations import Migrations  # noqa: PLC0415 - its import costs more than opening the file
-
-    migrations = Migrations("dynpin-collector")
-    for number, step in enumerate((_first_form, _totals_and_versions, _small_groups, _shared_texts), start=1):
-        migrations(name=f"{number:03}{step.__name__}")(step)
-    return migrations
-
-
-def _first_form(db: Database) -> None:
-    # One statement at a time: executescript would commit the transaction that all processes wait for.
-    for statement in _TABLES.split(";\n"):
-        if statement.strip():
-            db.conn.execute(statement)
-
-
-def _totals_and_versions(db: Database) -> None:
-    for statement in (*_TOTALS_BY_VERDICT, *_VERSIONED_VERDICTS):
-        db.conn.execute(statement)
-
-
-def _small_groups(db: Database) -> None:
-    for statement in _SMALL_GROUPS:
-        db.conn.execute(statement)
-
-
-def _shared_texts(db: Database) -> None:
-    for statement in _SHARED_TEXTS:
-        db.conn.execute(statement)
-
-
 def open_database(path: Path) -> None:
-    """Make the file (mode 0600) or bring it up to date; safe when several processes start at once.
+    """Make the file (mode 0600) where there is none; safe when several processes start at once.
 
     Raises:
         StoreError: where the file cannot be opened, is no collector's, is damaged, or was written by a newer dynpin.
@@ -270,7 +234,7 @@ def open_database(path: Path) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             if _version(connection) != SCHEMA_VERSION:
-                _bring_up_to_date(connection, path)
+                _make_tables(connection, path)
         finally:
             connection.close()
 
@@ -298,9 +262,7 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    from sqlite_utils import Database  # noqa: PLC0415 - see _migrations
-
+def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
     with transaction(connection):
         version = _version(connection)  # again: another process may have been first
         if version == SCHEMA_VERSION:
@@ -314,7 +276,10 @@ def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != _APPLICATION_ID and tables:
             raise StoreError(f"{path} is an SQLite database of another program; name another file for the reports")
-        _migrations().apply(Database(connection))
+        # One statement at a time: executescript would commit the transaction that all processes wait for.
+        for statement in (*_TABLES.split(";\n"), *_MORE):
+            if statement.strip():
+                connection.execute(statement)
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
