@@ -102,7 +102,7 @@ def a_diagnosis(folder: Path) -> tuple[str, str]:
     """What triage says of a real report, and what it was judged with."""
     app = collector(folder / "one.sqlite", tokens=["t0"], open_access=True, clock=lambda: NOW)
     TestClient(app).post("/r/t0/enforce", json=vector("real-chrome-yubico")["body"])
-    app.service.worker.judge_waiting()
+    app.service.worker.work()
     (group,) = app.service.storage.groups(Filter()).entries
     app.close()
     db = connect(folder / "one.sqlite")

@@ -2,12 +2,13 @@
 
 from .asgi import ASGIIntake
 from .commit import GroupCommit, Overloaded
-from .intake import Admission, Answer, Intake, Taken
-from .limits import Ledger, Limits, Meter, truncated
+from .intake import Admission, Answer, Intake, Taken, is_token
+from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
 from .reading import Understood, decoded, understood, understood_alone
 from .wsgi import WSGIIntake
 
 __all__ = [
+    "SOURCE_ADDRESS",
     "ASGIIntake",
     "Admission",
     "Answer",
@@ -17,10 +18,12 @@ __all__ = [
     "Limits",
     "Meter",
     "Overloaded",
+    "SourceAddress",
     "Taken",
     "Understood",
     "WSGIIntake",
     "decoded",
+    "is_token",
     "truncated",
     "understood",
     "understood_alone",

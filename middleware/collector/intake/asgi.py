@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynpin.errors import StoreError
 
+from ..proxies import TrustedProxies
 from .intake import Admission, Answer, Intake
 
 if TYPE_CHECKING:
@@ -17,20 +18,28 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIIntake"]
 
+# The rest of the body may be long, or never come: the connection is of no more use.
+_BODY_UNREAD = (408, 413)
+
 
 class ASGIIntake:
     """An ASGI app that takes violation reports at ``/r/<token>/<mode>``, without a router on the way."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, proxies: TrustedProxies) -> None:
         self._intake = intake
+        self._proxies = proxies
         self._waiting: _Waiting | None = None
 
     async def answer(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Answer one request, once its report is on the disk; `path` begins with ``/r/``."""
-        client, header = scope.get("client"), partial(_header, scope["headers"])
-        admission = self._intake.admit(scope["method"], path, client[0] if client else None, header)
+        peer, header = scope.get("client"), partial(_header, scope["headers"])
+        client = self._proxies.client(peer[0] if peer else None, partial(_fields, scope["headers"], b"x-forwarded-for"))
+        admission = self._intake.admit(scope["method"], path, client, header)
         answer = admission if isinstance(admission, Answer) else await self._take(admission, receive)
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.raw_headers})
+        headers = answer.raw_headers
+        if answer.status in _BODY_UNREAD and scope.get("http_version", "1.1").startswith("1"):
+            headers = [*headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
 
     async def _until(self, stored: Future[None]) -> None:
@@ -46,7 +55,13 @@ class ASGIIntake:
 
     async def _take(self, admission: Admission, receive: Receive) -> Answer:
         intake = self._intake
-        body = await _read(receive, intake.limits.body)
+        try:
+            async with asyncio.timeout(intake.limits.body_seconds):
+                body = await _read(receive, intake.limits.body)
+        except TimeoutError:
+            return intake.too_slow(admission)
+        except ConnectionError:
+            return intake.gone(admission)
         if body is None:
             return intake.too_large(admission)
         taken = intake.take(admission, body)
@@ -79,13 +94,13 @@ class _Waiting:
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The body, or None as soon as it is longer than the limit."""
+    """The body, or None as soon as it is longer than the limit; ConnectionError where the sender hung up."""
     parts: list[bytes] = []
     length = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""
+            raise ConnectionError
         part: bytes = message.get("body", b"")
         length += len(part)
         if length > limit:
@@ -102,3 +117,8 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
         if key == wanted:
             return value.decode("latin-1")
     return ""
+
+
+def _fields(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
+    """All headers of this name, as one."""
+    return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)

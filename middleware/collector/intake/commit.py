@@ -16,6 +16,7 @@ __all__ = ["GroupCommit", "Overloaded"]
 
 _log = logging.getLogger("dynpin.collector")
 
+_CLOSING_S = 4.0
 Write = Callable[[Sequence[Arrival]], None]
 
 
@@ -68,12 +69,12 @@ class GroupCommit:
             return self._batch.stored
 
     def close(self) -> None:
-        """Store what waits, and end the thread."""
+        """Store what waits, and end the thread; a disk that hangs is waited for some seconds."""
         with self._ready:
             self._closing = True
             self._ready.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_CLOSING_S)
 
     def _run(self) -> None:
         while True:

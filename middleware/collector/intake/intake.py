@@ -20,10 +20,10 @@ from dynpin.report import load_json, unwrap
 
 from ..storage import HOUR, Arrival, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
-from .limits import Ledger, Limits, Meter, truncated
+from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
 from .reading import Understood, decoded, storable, understood, understood_alone
 
-__all__ = ["Admission", "Answer", "Intake", "Taken"]
+__all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _MODES: tuple[Mode, ...] = ("enforce", "report-only")
@@ -52,6 +52,11 @@ class Answer:
         if status != 204:
             self.headers.append(("content-length", str(len(self.content))))
         self.raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self.headers]
+
+
+def is_token(text: str) -> bool:
+    """Whether a text can stand in a report-uri as it is."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 class Admission(NamedTuple):
@@ -103,7 +108,7 @@ class Intake:
         tokens: gives the tokens that may be used; asked at most once a second.
         limits: what is too much.
         clock: seconds since the epoch, UTC.
-        truncate_addresses: keep the /24 or /48 of a client, never its address.
+        source_address: how much of a client's address is kept.
     """
 
     def __init__(
@@ -114,14 +119,14 @@ class Intake:
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
-        truncate_addresses: bool = True,
+        source_address: SourceAddress = SOURCE_ADDRESS,
     ) -> None:
         self.limits = limits or Limits()
         self.clock = clock
         self._commit = commit
         self._ledger = ledger
         self._meter = Meter(self.limits)
-        self._truncate = truncate_addresses
+        self._source_address = source_address
         self._read_tokens = tokens
         self._policies: dict[str, tuple[Token, Mode]] = {}
         self._policies_until = float("-inf")
@@ -152,7 +157,7 @@ class Intake:
         if method != "POST":
             self._count(now, token.token, "rejected", "method")
             return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
-        source = truncated(client) if self._truncate else (client or "")
+        source = truncated(client, self._source_address)
         exceeded = self._meter.exceeded(token.token, source, now)
         if exceeded is not None:
             # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
@@ -168,6 +173,17 @@ class Intake:
         """The answer to a body that turned out longer than the limit."""
         self._count(admission.now, admission.token.token, "rejected", "too-large")
         return _refusal(*self._size())
+
+    def too_slow(self, admission: Admission) -> Answer:
+        """The answer to a body that did not arrive in time."""
+        self._count(admission.now, admission.token.token, "rejected", "too-slow")
+        message = f"the body did not arrive within {self.limits.body_seconds:g} seconds"
+        return _refusal(408, "too-slow", message)
+
+    def gone(self, admission: Admission) -> Answer:
+        """What is counted where the sender hung up before the end of the body; nobody reads the answer."""
+        self._count(admission.now, admission.token.token, "rejected", "hung-up")
+        return _refusal(400, "hung-up", "the connection ended within the body")
 
     def take(self, admission: Admission, body: bytes) -> Taken:
         """Read a body, and hand its reports to the disk."""
@@ -258,7 +274,7 @@ class Intake:
         self._policies = {
             f"/r/{token.token}/{mode}{end}": (token, mode)
             for token in self._read_tokens().values()
-            if _TOKEN.fullmatch(token.token)
+            if is_token(token.token)
             for mode in _MODES
             for end in ("", "/")
         }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..storage import HOUR, Counted
 
-__all__ = ["Ledger", "Limits", "Meter", "truncated"]
+__all__ = ["SOURCE_ADDRESS", "Ledger", "Limits", "Meter", "SourceAddress", "truncated"]
 
 # How many sources are told apart in one hour; the rest share one budget, so that a flood of addresses fills no memory.
 _MAX_SOURCES = 50_000
@@ -23,9 +25,10 @@ class Limits:
 
     Attributes:
         per_token: reports in an hour for one token.
-        per_source: reports in an hour from one network, /24 or /48.
+        per_source: reports in an hour from one source: a network, or an address (see :class:`.SourceAddress`).
         in_all: reports in an hour.
         body: bytes of one request.
+        body_seconds: how long the body of a request may take to arrive.
         batch: reports in one envelope of the Reporting API.
         pending: reports that wait for the disk.
     """
@@ -34,6 +37,7 @@ class Limits:
     per_source: int = 1_000
     in_all: int = 100_000
     body: int = 262_144
+    body_seconds: float = 10
     batch: int = 50
     pending: int = 5_000
 
@@ -95,9 +99,34 @@ class Ledger:
             self._counts.update(counts)
 
 
+class SourceAddress(NamedTuple):
+    """How much of a client's address is kept, and counts as one source: so many bits of IPv4, and of IPv6."""
+
+    ipv4: int = 24
+    ipv6: int = 48
+
+    @classmethod
+    def parse(cls, text: str) -> SourceAddress:
+        """Read ``whole``, ``/24`` (of IPv4, and 48 bits of IPv6) or ``/24,/48``.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        if text == "whole":
+            return cls(32, 128)
+        found = re.fullmatch(r"/(\d{1,2})(?:, */(\d{1,3}))?", text)
+        bits = cls(int(found[1]), int(found[2] or cls().ipv6)) if found else None
+        if bits is None or bits.ipv4 > 32 or bits.ipv6 > 128:
+            raise ValueError(f"{text!r} is no part of an address; write whole, /24, or /24,/48 for IPv4 and IPv6")
+        return bits
+
+
+SOURCE_ADDRESS = SourceAddress()
+
+
 @lru_cache(maxsize=4096)
-def truncated(address: str | None) -> str:
-    """The network of a client address, /24 or /48: enough to limit and to group by, and no person's address."""
+def truncated(address: str | None, bits: SourceAddress = SOURCE_ADDRESS) -> str:
+    """The source that a client address belongs to: by default its /24 or /48, which is no person's address."""
     if not address:
         return ""
     try:
@@ -106,5 +135,7 @@ def truncated(address: str | None) -> str:
         return ""
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
-    prefix = 24 if parsed.version == 4 else 48
+    prefix = bits.ipv4 if parsed.version == 4 else bits.ipv6
+    if prefix == parsed.max_prefixlen:
+        return str(parsed)
     return str(ipaddress.ip_network((parsed, prefix), strict=False))

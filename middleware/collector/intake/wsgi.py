@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dynpin.errors import StoreError
 
+from ..proxies import TrustedProxies
 from .intake import Answer, Intake
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ __all__ = ["WSGIIntake"]
 class WSGIIntake:
     """A WSGI app that takes violation reports; the pages are served by ``dynpin collect`` on the same file."""
 
-    def __init__(self, intake: Intake, close: Callable[[], None]) -> None:
+    def __init__(self, intake: Intake, close: Callable[[], None], proxies: TrustedProxies) -> None:
         self._intake = intake
+        self._proxies = proxies
         self._close = close
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -36,7 +38,7 @@ class WSGIIntake:
 
     def _take(self, environ: WSGIEnvironment) -> Answer:
         intake = self._intake
-        admission = intake.admit(*_head(environ))
+        admission = intake.admit(*_head(environ, self._proxies))
         if isinstance(admission, Answer):
             return admission
         body = _read(environ, intake.limits.body)
@@ -51,7 +53,7 @@ class WSGIIntake:
         return taken.answer
 
 
-def _head(environ: WSGIEnvironment) -> tuple[str, str, str | None, Callable[[str], str]]:
+def _head(environ: WSGIEnvironment, proxies: TrustedProxies) -> tuple[str, str, str | None, Callable[[str], str]]:
     def text(name: str) -> str:
         value = environ.get(name, "")
         return value if isinstance(value, str) else ""
@@ -61,7 +63,8 @@ def _head(environ: WSGIEnvironment) -> tuple[str, str, str | None, Callable[[str
         # PEP 3333: these two stand without HTTP_.
         return text(variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}")
 
-    return text("REQUEST_METHOD"), text("PATH_INFO"), text("REMOTE_ADDR") or None, header
+    client = proxies.client(text("REMOTE_ADDR") or None, lambda: header("x-forwarded-for"))
+    return text("REQUEST_METHOD"), text("PATH_INFO"), client, header
 
 
 def _read(environ: WSGIEnvironment, limit: int) -> bytes | None:

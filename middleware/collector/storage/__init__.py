@@ -1,8 +1,10 @@
 """The storage: the interface that the other rooms use, and SQLite behind it."""
 
+from .access import APIToken, AuditEntry, new_api_token
 from .filters import FIELDS, MAX_VALUES, BadFilter, Filter, Term, seconds
 from .interface import (
     HOUR,
+    LEASE_S,
     Arrival,
     Cause,
     Column,
@@ -26,8 +28,11 @@ from .sqlite import SQLiteStorage
 __all__ = [
     "FIELDS",
     "HOUR",
+    "LEASE_S",
     "MAX_VALUES",
+    "APIToken",
     "Arrival",
+    "AuditEntry",
     "BadFilter",
     "Cause",
     "Column",

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from .access import APIToken, AuditEntry
 from .filters import Filter
 
 __all__ = [
     "HOUR",
+    "LEASE_S",
     "Arrival",
     "Cause",
     "Column",
@@ -34,6 +36,8 @@ State = Literal["open", "muted", "resolved"]
 Outcome = Literal["accepted", "filtered", "rejected"]
 Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600
+# How long a worker may do a kind of work before it says that it still lives.
+LEASE_S = 60.0
 Entry = TypeVar("Entry")
 
 
@@ -112,6 +116,7 @@ class Token:
 class Triaged:
     """What triage found out about a group: the verdict, and the diagnosis as the JSON that the pages show.
 
+    `pins` has each pin of the chains, its place, and the name of the CA whose key it is, where it is one.
     `judged_with` tells the keys and roots of this verdict from others.
     """
 
@@ -119,7 +124,7 @@ class Triaged:
     severity: str
     issuer: str
     diagnosis: str
-    pins: tuple[tuple[str, str], ...] = ()
+    pins: tuple[tuple[str, str, str | None], ...] = ()
     judged_with: str = ""
 
 
@@ -243,16 +248,52 @@ class Storage(Protocol):
         """Groups without a verdict or with one of other keys, each with the body of a report and when that came."""
         ...
 
-    def sample_with(self, pin: str) -> str | None:
-        """The body of a report in whose chains this pin was seen."""
+    def authorities(self, pins: Sequence[str]) -> dict[str, str]:
+        """The names of CAs whose keys have these pins, as earlier reports showed them."""
         ...
 
-    def set_verdict(self, group: Group, triaged: Triaged) -> None:
+    def set_verdicts(self, judged: Iterable[tuple[Group, Triaged]]) -> None:
         """Store what triage found."""
         ...
 
-    def set_state(self, key: str, state: State) -> bool:
-        """Open, mute or resolve a group; False where there is none."""
+    def claim(self, work: str, holder: str) -> bool:
+        """Take or prolong the lease of a kind of work, for `LEASE_S` seconds; False where another has it."""
+        ...
+
+    def release(self, holder: str) -> None:
+        """Give back all leases of a holder."""
+        ...
+
+    def set_state(self, key: str, state: State, by: AuditEntry | None = None) -> bool:
+        """Open, mute or resolve a group, and keep who did it; False where there is none."""
+        ...
+
+    def record(self, entry: AuditEntry) -> None:
+        """Keep what somebody did."""
+        ...
+
+    def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:
+        """What was done, the last first; to one subject, or to all."""
+        ...
+
+    def add_api_token(self, token: APIToken) -> bool:
+        """Keep a token of the API; False where one of this name may still be used."""
+        ...
+
+    def api_token(self, digest: str) -> APIToken | None:
+        """The token of the API with this hash, ended or not."""
+        ...
+
+    def api_tokens(self) -> list[APIToken]:
+        """Every token of the API, ended or not, oldest first."""
+        ...
+
+    def use_api_token(self, digest: str, at: float) -> None:
+        """Remember when a token of the API was used last."""
+        ...
+
+    def revoke_api_token(self, name: str) -> bool:
+        """Let a token of the API be used no more; False where there is none that could be."""
         ...
 
     def tokens(self) -> list[Token]:
@@ -263,16 +304,24 @@ class Storage(Protocol):
         """Keep a token; one that exists is replaced."""
         ...
 
+    def name_tokens(self, tokens: Iterable[str], at: float) -> None:
+        """Remember that a collector started with these tokens in its settings."""
+        ...
+
+    def named_tokens(self) -> dict[str, float]:
+        """Tokens of the settings of collectors, and when one started with them last."""
+        ...
+
     def revoke_token(self, token: str) -> bool:
         """Let a token be used no more; False where there is none that could be."""
         ...
 
-    def add_session(self, identity: str, expires_at: float) -> None:
+    def add_session(self, identity: str, name: str, expires_at: float) -> None:
         """Keep a session, and forget those that ended."""
         ...
 
-    def has_session(self, identity: str) -> bool:
-        """Whether a session is there and has not ended."""
+    def session(self, identity: str) -> str | None:
+        """The name of a session that is there and has not ended."""
         ...
 
     def end_session(self, identity: str) -> None:
@@ -305,6 +354,14 @@ class Storage(Protocol):
 
     def prune(self, retention: Retention) -> Pruned:
         """Delete what is not to be kept."""
+        ...
+
+    def probe(self, patience: float) -> None:
+        """Write something durably; others are waited for no longer than so many seconds.
+
+        Raises:
+            StoreError: where reports could not be stored now; the message says why.
+        """
         ...
 
     def close(self) -> None:

@@ -1,8 +1,11 @@
 """Triage: what a violation report means. Values in, a diagnosis out; no storage and no network."""
 
-from .certificates import Decoded, Roots, decode, is_issued_by, names_cover
+from .certificates import Decoded, decode, names_cover
+from .judging import Judge, Judgement, Question, Settings, unjudged
+from .roots import Roots
 from .rules import Case, Diagnosis, diagnose
 from .shape import CertificateShown, DiagnosisShown, shown
+from .signatures import Signatures
 from .verdicts import SEVERITIES, VERDICTS, Severity, Verdict
 
 __all__ = [
@@ -13,12 +16,17 @@ __all__ = [
     "Decoded",
     "Diagnosis",
     "DiagnosisShown",
+    "Judge",
+    "Judgement",
+    "Question",
     "Roots",
+    "Settings",
     "Severity",
+    "Signatures",
     "Verdict",
     "decode",
     "diagnose",
-    "is_issued_by",
     "names_cover",
     "shown",
+    "unjudged",
 ]

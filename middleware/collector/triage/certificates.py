@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
@@ -20,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dynpin.pins import Pin
 from dynpin.report import certificate_pin
 
-__all__ = ["Decoded", "Roots", "decode", "is_issued_by", "names_cover"]
+__all__ = ["Decoded", "decode", "names_cover"]
 
 _MAX_NAMES = 20
 
@@ -139,81 +136,7 @@ def _key(certificate: x509.Certificate) -> str:
             return "unknown"
 
 
-def is_issued_by(certificate: Decoded, issuer: Decoded) -> bool | None:
-    """Whether the issuer's key signed the certificate; None where that cannot be checked."""
-    if certificate.certificate is None or issuer.certificate is None:
-        return None
-    try:
-        certificate.certificate.verify_directly_issued_by(issuer.certificate)
-    except InvalidSignature:
-        return False
-    except UnsupportedAlgorithm:
-        return None
-    except (ValueError, TypeError):
-        return False  # the names do not even meet, or the key is of another kind
-    return True
-
-
 def names_cover(names: Sequence[str], host: str) -> bool:
     """Whether one of the names is the host's: as it is, or with a wildcard for the leftmost label (RFC 6125 §6.4.3)."""
     parent = host.partition(".")[2]
     return any(name.lower().removesuffix(".") in (host, f"*.{parent}") for name in names)
-
-
-class Roots:
-    """CAs to recognise: the public ones, and the operator's own.
-
-    Args:
-        own: the operator's root certificates, PEM, one after the other.
-        public: the public ones; None for those of `certifi`.
-        as_of: the day of these stores, in seconds since the epoch, UTC; None for now.
-    """
-
-    def __init__(self, own: bytes = b"", public: bytes | None = None, as_of: float | None = None) -> None:
-        self._as_of = time.time() if as_of is None else as_of
-        self._own = _by_subject(own)
-        self._public = _public_roots() if public is None else _by_subject(public)
-
-    def kind(self, chain: Sequence[Decoded], before: str | None = None) -> str:
-        """``"own"``, ``"public"``, ``"retired"`` (public once) or ``"unknown"``, of a validated chain.
-
-        `before` is what was found when the chain was judged earlier, if it was: what was unknown while it was valid
-        does not become a public CA's by expiring, nor does a public root become a stranger by leaving the stores.
-        """
-        last = chain[-1]
-        for kind, roots in (("own", self._own), ("public", self._public)):
-            if _ends_in(last, roots):
-                return kind
-        if before in ("public", "unknown"):
-            return "retired" if before == "public" else "unknown"
-        # A root that browsers trusted then may be gone today; what a public CA signed still has its marks.
-        # A chain of today must end in a root of today: anybody can put such marks into a certificate of his own.
-        expired = any(one.not_after is not None and one.not_after < self._as_of for one in chain)
-        if expired and chain[0].has_public_marks and all(one.has_public_marks for one in chain[1:-1]):
-            return "retired"
-        return "unknown"
-
-
-def _by_subject(bundle: bytes) -> dict[bytes, list[Decoded]]:
-    roots: dict[bytes, list[Decoded]] = {}
-    for block in bundle.split(b"-----BEGIN CERTIFICATE-----")[1:]:
-        root = decode("-----BEGIN CERTIFICATE-----" + block.decode("ascii", "replace"))
-        if root.certificate is not None:
-            roots.setdefault(root.certificate.subject.public_bytes(), []).append(root)
-    return roots
-
-
-@lru_cache(maxsize=1)
-def _public_roots() -> dict[bytes, list[Decoded]]:
-    import certifi  # noqa: PLC0415 - read when the first report is judged
-
-    return _by_subject(Path(certifi.where()).read_bytes())
-
-
-def _ends_in(last: Decoded, roots: dict[bytes, list[Decoded]]) -> bool:
-    if last.certificate is None:
-        return False
-    same_key: Iterable[Decoded] = roots.get(last.certificate.subject.public_bytes(), ())
-    if any(root.pin is not None and root.pin == last.pin for root in same_key):
-        return True
-    return any(is_issued_by(last, root) for root in roots.get(last.certificate.issuer.public_bytes(), ()))

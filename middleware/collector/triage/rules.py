@@ -12,7 +12,9 @@ from dynpin.pins import Pin
 from dynpin.report import Report, rfc3339
 from dynpin.validation import validate
 
-from .certificates import Decoded, Roots, decode, is_issued_by, names_cover
+from .certificates import Decoded, decode, names_cover
+from .roots import Roots
+from .signatures import Signatures
 from .verdicts import VERDICTS, Verdict
 
 __all__ = ["Case", "Diagnosis", "diagnose"]
@@ -39,8 +41,9 @@ class Case:
         mode: ``"enforce"`` or ``"report-only"``, as its report-uri says.
         roots: the CAs to recognise.
         keys: the operator's own keys, pin to name; empty where no inventory was given.
-        seen: certificates of earlier reports by their pin, for the pins that this one knows.
+        seen: CAs of earlier reports, pin to name, for the pins that this one knows.
         root_before: where the validated chain ended when the report was judged earlier; None where it never was.
+        signatures: verifies as many as one report may ask for.
     """
 
     report: Report
@@ -48,8 +51,9 @@ class Case:
     mode: str
     roots: Roots
     keys: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
-    seen: Mapping[Pin, Decoded] = field(default_factory=dict[Pin, Decoded])
+    seen: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
     root_before: str | None = None
+    signatures: Signatures = field(default_factory=Signatures)
 
     @cached_property
     def served(self) -> tuple[Decoded, ...]:
@@ -64,12 +68,27 @@ class Case:
     @cached_property
     def links(self) -> tuple[bool | None, ...]:
         """For each certificate of the validated chain but the last: whether the next one signed it."""
-        return _links(self.validated)
+        return _links(self.validated, self.signatures)
+
+    @cached_property
+    def served_links(self) -> tuple[bool | None, ...]:
+        """The same of the served chain."""
+        return _links(self.served, self.signatures)
+
+    @cached_property
+    def served_path(self) -> tuple[Decoded, ...]:
+        """The served leaf and what signed it, and so on up, in whatever order it was sent; nothing sent beside."""
+        path = list(self.served[:1])
+        for one in path:  # which grows meanwhile
+            path += [above for above in self.served if above not in path and self.signatures.is_issued_by(one, above)]
+        return tuple(path)
 
     @cached_property
     def root_kind(self) -> str:
         """Where the validated chain ends; see :meth:`Roots.kind`."""
-        return self.roots.kind(self.validated, self.root_before) if self.validated else "unknown"
+        if not self.validated:
+            return "unknown"
+        return self.roots.kind(self.validated, self.root_before, self.signatures)
 
     @property
     def is_report_only_by_times(self) -> bool:
@@ -103,6 +122,7 @@ class Diagnosis:
     served: tuple[Decoded, ...]
     validated: tuple[Decoded, ...]
     links: tuple[bool | None, ...]
+    served_links: tuple[bool | None, ...]
     known_pins: tuple[Pin, ...]
     keys: Mapping[Pin, str]
 
@@ -126,7 +146,7 @@ class Diagnosis:
             "root": self.root_kind,
             "report-only-inferred": self.report_only_inferred,
             "known-pins": [{"pin": str(pin), "key": self.keys.get(pin)} for pin in self.known_pins],
-            "served": self._chain(self.served, _links(self.served)),
+            "served": self._chain(self.served, self.served_links),
             "validated": self._chain(self.validated, self.links),
         }
 
@@ -169,6 +189,7 @@ def diagnose(case: Case) -> Diagnosis:
         served=case.served,
         validated=case.validated,
         links=case.links,
+        served_links=case.served_links,
         known_pins=case.report.known_pins,
         keys=case.keys,
     )
@@ -207,7 +228,7 @@ def _too_little(case: Case) -> Found:
     if not readable:
         return "undecided", ["No certificate of the report can be read."]
     if not case.validated or any(one.pin is None or one.certificate is None for one in case.validated):
-        held = case.matched(_path(case.served))
+        held = case.matched(case.served_path)
         if held is None:
             return "undecided", ["The validated chain is missing or cannot be read, and no served certificate matches."]
     return None
@@ -215,7 +236,7 @@ def _too_little(case: Case) -> Found:
 
 def _other_path(case: Case) -> Found:
     # Of a path that the client could have built alone: whoever intercepts may send the site's true certificates along.
-    held = case.matched(_path(case.served))
+    held = case.matched(case.served_path)
     if held is None:
         return None
     pinned = next(one for one in case.served if one.pin == held)
@@ -283,10 +304,10 @@ def _not_our_key(case: Case) -> Found:
 
 def _gone_intermediate(case: Case) -> Found:
     for pin in case.report.known_pins:
-        seen = case.seen.get(pin)
-        if seen is not None and seen.is_ca:
+        name = case.seen.get(pin)
+        if name is not None:
             return "retired-intermediate", [
-                f"The known pin {pin} is the key of the CA “{seen.subject}”, seen in earlier reports.",
+                f"The known pin {pin} is the key of the CA “{name}”, seen in earlier reports.",
                 f"The leaf is now issued by “{case.validated[0].issuer}”.",
             ]
     return None
@@ -357,16 +378,8 @@ def _notes(case: Case) -> list[str]:
     return list(dict.fromkeys(notes))[:20]
 
 
-def _path(chain: Sequence[Decoded]) -> tuple[Decoded, ...]:
-    """The leaf and what signed it, and so on up, in whatever order it was sent; nothing that was sent beside."""
-    path = list(chain[:1])
-    for one in path:  # which grows meanwhile
-        path += [above for above in chain if above not in path and is_issued_by(one, above)]
-    return tuple(path)
-
-
-def _links(chain: Sequence[Decoded]) -> tuple[bool | None, ...]:
-    return tuple(is_issued_by(one, above) for one, above in pairwise(chain))
+def _links(chain: Sequence[Decoded], signatures: Signatures) -> tuple[bool | None, ...]:
+    return tuple(signatures.is_issued_by(one, above) for one, above in pairwise(chain))
 
 
 def _days(days: float) -> str:

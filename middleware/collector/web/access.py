@@ -95,7 +95,7 @@ class Access:
             if user:
                 return Viewer(user[:200], self._csrf(f"user:{user}"))
         session = request.cookies.get(COOKIE, "")
-        if session and self._service.storage.has_session(_digest(session)):
+        if session and self._service.storage.session(_digest(session)) is not None:
             return Viewer("signed in", self._csrf(f"session:{session}"), has_session=True)
         return None
 
@@ -140,7 +140,7 @@ class Access:
             return None
         session = secrets.token_urlsafe(32)
         expires_at = self._service.clock() + SESSION_S
-        await run_in_threadpool(self._service.storage.add_session, _digest(session), expires_at)
+        await run_in_threadpool(self._service.storage.add_session, _digest(session), "signed in", expires_at)
         return session
 
     def sign_out(self, request: Request) -> None:

@@ -53,10 +53,6 @@ def api_routes(service: Service) -> list[Route]:
     def described(request: Request) -> Response:
         return JSONResponse(openapi_document(request.scope.get("root_path", ""), max_limit=_MAX_LIMIT))
 
-    def healthz(request: Request) -> Response:
-        service.flush()
-        return PlainTextResponse("ok\n")
-
     def metrics(request: Request) -> Response:
         service.flush()
         return PlainTextResponse(exposition(service), media_type="text/plain; version=0.0.4")
@@ -66,7 +62,6 @@ def api_routes(service: Service) -> list[Route]:
         Route("/api/groups", groups),
         Route("/api/openapi.json", described),
         Route("/export/{what}.{form}", export),
-        Route("/healthz", healthz),
         Route("/metrics", metrics),
     ]
 
@@ -82,7 +77,6 @@ def _page(
 
 
 def _wanted(request: Request, service: Service) -> Filter:
-    service.worker.judge_waiting()
     return Filter.parse(request.query_params.multi_items(), service.clock())
 
 

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from dynpin.errors import StoreError
@@ -17,13 +17,17 @@ from ..storage import BadFilter
 from .access import Access
 from .api import api_routes
 from .gate import Gate, is_for_programs
+from .health import Readiness, health_routes
 from .pages import page_routes
 
 __all__ = ["web_app"]
 
 
-def web_app(service: Service, access: Access) -> ASGIApp:
-    """The app of everything but the intake; the service is closed at the end of the server's lifespan."""
+def web_app(service: Service, access: Access, *, has_pages: bool = True) -> ASGIApp:
+    """The app of everything but the intake; the service is closed at the end of the server's lifespan.
+
+    Without `has_pages` there is its health, and nothing to read.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncGenerator[None]:
@@ -31,6 +35,7 @@ def web_app(service: Service, access: Access) -> ASGIApp:
         service.close()
 
     routes, pages = page_routes(service, access)
+    health = health_routes(Readiness(service.storage.probe))
 
     def bad_filter(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
@@ -45,12 +50,16 @@ def web_app(service: Service, access: Access) -> ASGIApp:
 
     def no_storage(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            return JSONResponse({"error": "not-stored", "message": str(error)}, status_code=503)
-        return PlainTextResponse(f"{error}\n", status_code=503)
+            answer = {"error": "not-stored", "message": str(error)}
+            return JSONResponse(answer, status_code=503, headers={"retry-after": "60"})
+        return pages.no_storage(request, error)
+
+    def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # which nobody reads
 
     behind = Starlette(
-        routes=[*api_routes(service), *routes],
+        routes=[*health, *api_routes(service), *routes] if has_pages else health,
         lifespan=lifespan,
-        exception_handlers={BadFilter: bad_filter, StoreError: no_storage, 404: no_page},
+        exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
     )
     return Gate(behind, access)

@@ -7,13 +7,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dynpin.errors import StoreError
+
 from .access import Access
 
-__all__ = ["Gate", "is_for_programs", "path_within"]
+__all__ = ["NO_STORAGE", "Gate", "is_for_programs", "no_storage", "path_within"]
 
-_PUBLIC = ("/healthz", "/sign-in", "/static/style.css")
+# For those of whom nobody knows who they are: the path of the file is no business of theirs.
+NO_STORAGE = "The report storage cannot be used now; the collector's log says why."
+
+_PUBLIC = ("/healthz", "/readyz", "/sign-in", "/static/style.css")
 # Read by programs: they are told to send a password, people are led to the form.
-_FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz")
+_FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz", "/readyz")
 _HEADERS = {
     # No script at all, nothing from elsewhere, no frame.
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -53,7 +58,11 @@ class Gate:
             scope.setdefault("state", {})["viewer"] = None
             await self.app(scope, receive, send_guarded)
             return
-        viewer = await self.access.viewer(request)
+        try:
+            viewer = await self.access.viewer(request)
+        except StoreError:
+            await no_storage(request)(scope, receive, send_guarded)
+            return
         if viewer is None:
             await self._refusal(request)(scope, receive, send_guarded)
             return
@@ -65,7 +74,7 @@ class Gate:
         if self.access.is_closed:
             message = (
                 "Nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
-                "(dynpin collect: DYNPIN_PASSWORD, --user-header or --open-access)."
+                "(dynpin collect: DYNPIN_COLLECTOR_PASSWORD, --user-header or --open-access)."
             )
             if for_programs:
                 return JSONResponse({"error": "no-access", "message": message}, status_code=403)
@@ -80,6 +89,15 @@ class Gate:
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("Your session has ended; sign in and try again.\n", status_code=403)
         return RedirectResponse(f"{request.scope.get('root_path', '')}/sign-in", status_code=303)
+
+
+def no_storage(request: Request) -> Response:
+    """The answer where nobody can be known, since the storage cannot be asked."""
+    headers = {"retry-after": "60"}
+    if is_for_programs(request.scope):
+        answer = {"error": "not-stored", "message": NO_STORAGE}
+        return JSONResponse(answer, status_code=503, headers=headers)
+    return PlainTextResponse(f"{NO_STORAGE}\n", status_code=503, headers=headers)
 
 
 def path_within(scope: Scope) -> str:

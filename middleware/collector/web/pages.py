@@ -24,6 +24,7 @@ from ..triage import SEVERITIES, VERDICTS, shown
 from .access import COOKIE, SESSION_S, Access, Viewer
 from .chains import chain_levels
 from .charts import chart
+from .gate import NO_STORAGE
 
 __all__ = ["page_routes"]
 
@@ -139,9 +140,7 @@ class Pages:
 
     def set_up(self, request: Request) -> Response:
         """The header line to copy, for each token."""
-        return self._page(
-            request, "setup.html", policies=self._report_uris(request), has_keys=len(self.service.keys) >= 2
-        )
+        return self._page(request, "setup.html", policies=self._report_uris(request))
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -221,16 +220,22 @@ class Pages:
             text="The group may have been pruned, or the address is mistyped.",
         )  # fmt: skip
 
+    def no_storage(self, request: Request, error: Exception) -> Response:
+        """The page for a storage that cannot be used; what is asked of it here is nothing."""
+        title = "The report storage cannot be used now"
+        text = str(error) if request.state.viewer else NO_STORAGE
+        answer = self._page(request, "message.html", status=503, title=title, text=text)
+        answer.headers["retry-after"] = "60"
+        return answer
+
     def bad_filter(self, request: Request, error: Exception) -> Response:
         """The page for a filter that cannot be read."""
         return self._page(request, "message.html", status=400, title="This filter cannot be read", text=str(error))
 
     def _filter(self, request: Request) -> Filter:
-        self.service.worker.judge_waiting()
         return Filter.parse(request.query_params.multi_items(), self.service.clock())
 
     def _group(self, request: Request) -> Group | None:
-        self.service.worker.judge_waiting()
         return self.service.storage.group(request.path_params["key"])
 
     def _sample(self, group: Group | None) -> str | None:
@@ -242,18 +247,21 @@ class Pages:
 
     def _report_uris(self, request: Request) -> list[dict[str, object]]:
         origin = f"{request.url.scheme}://{request.url.netloc}{_base(request)}"
-        # Fewer than two keys are no policy: then the page has gaps to fill in.
-        pins = tuple(self.service.keys) if len(self.service.keys) >= 2 else ()
         policies: list[dict[str, object]] = []
         for token in self.service.tokens():
             if token.revoked_at is None:
+                # Fewer than two keys are no policy: then the page has gaps to fill in.
+                own = tuple(self.service.keys_of(token.token))
+                pins = own if len(own) >= 2 else ()
                 uris = {mode: f"{origin}/r/{token.token}/{mode}" for mode in ("enforce", "report-only")}
                 try:
                     enforce = PublicKeyPins(pins, 30 * 86_400, report_uri=uris["enforce"])
                     trial = PublicKeyPins(pins, report_uri=uris["report-only"], report_only=True)
                 except InvalidHeader:
                     continue  # the Host of this request is no host, so there is no line to show
-                policies.append({"token": token, "uris": uris, "enforce": enforce, "trial": trial})
+                policies.append(
+                    {"token": token, "uris": uris, "enforce": enforce, "trial": trial, "has_keys": bool(pins)}
+                )
         return policies
 
 

@@ -44,7 +44,7 @@ class Office:
             stored = self.service.intake.take(admission, json.dumps(body).encode()).stored
             assert stored is not None
             stored.result()
-        self.service.worker.judge_waiting()
+        self.service.worker.work()
 
     def tell(self) -> bool:
         return self.alerts.tell(self.service.storage, self.clock())

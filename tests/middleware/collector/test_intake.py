@@ -339,7 +339,7 @@ def test_addresses_are_truncated(address: str | None, network: str) -> None:
 
 
 def test_whole_addresses_where_asked_for(site: Start) -> None:
-    running = site(truncate_addresses=False)
+    running = site(source_address="whole")
     running.post(report())
     assert running.reports()[0]["source"] == "127.0.0.1"
 
@@ -414,7 +414,7 @@ REPORTS = st.fixed_dictionaries({}, optional=dict.fromkeys(report(), VALUES))
 @given(REPORTS | VALUES)
 def test_no_json_leads_to_an_error(service: Service, value: object) -> None:
     assert answer_of(service, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
-    service.worker.judge_waiting()
+    service.worker.work()
     assert service.storage.untriaged(1) == []
 
 

@@ -145,7 +145,7 @@ def test_programs_send_the_password(site: Start) -> None:
 
 
 def test_a_reverse_proxy_names_the_user(site: Start) -> None:
-    running = site(open_access=False, user_header="X-Remote-User")
+    running = site(open_access=False, user_header="X-Remote-User", trusted_proxies=["127.0.0.1"])
     assert running.client.get("/").status_code == 403
     assert running.client.get("/", headers={"X-Remote-User": "ada"}).status_code == 200
 
@@ -311,6 +311,7 @@ def test_the_overview_counts_what_was_dropped_a_moment_ago(site: Start) -> None:
 def test_metrics(site: Start) -> None:
     filled = fill(site())
     filled.post("no json")
+    filled.work()
     text = filled.client.get("/metrics").text
     assert 'dynpin_collector_reports_total{outcome="accepted",reason=""} 4' in text
     assert 'dynpin_collector_reports_total{outcome="rejected",reason="not-json"} 1' in text

@@ -135,7 +135,7 @@ def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms
                 storage.add([arrival(first, NOW - second * 3600)], {})
             elif what == "verdict":
                 for group in storage.groups(Filter((Term("host", first),))).entries:
-                    storage.set_verdict(group, Triaged(second, "unclear", "CA", "{}"))
+                    storage.set_verdicts([(group, Triaged(second, "unclear", "CA", "{}"))])
             elif what == "state":
                 storage.set_state(arrival(first).cause.key, second)
             else:
@@ -202,7 +202,7 @@ def test_datasette_can_read_it(storage: SQLiteStorage) -> None:
 def test_prune_by_age(storage: SQLiteStorage) -> None:
     storage.add([arrival("old.test", NOW - 10 * DAY), arrival("new.test")], {Counted(1, "t", "accepted", ""): 1})
     for group, _, _ in storage.untriaged(9, "x"):
-        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}"))])
     pruned = storage.prune(Retention(days=5))
     assert (pruned.reports, pruned.groups, pruned.samples) == (1, 1, 0)
     assert [group.host for group in storage.groups(Filter()).entries] == ["new.test"]
@@ -331,7 +331,7 @@ TALLIES = [
 def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, name: str, method: str) -> None:
     storage.add([arrival("a.test"), arrival("b.test")], {})
     for group, _, _ in storage.untriaged(9, "x"):
-        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}"))])
     answered: list[object] = []
     plan = plans(storage, lambda: answered.extend(getattr(storage, method)(QUESTIONS[name], limit=10).entries))
     assert answered

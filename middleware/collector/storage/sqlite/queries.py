@@ -19,7 +19,6 @@ __all__ = [
     "groups",
     "reports",
     "rising",
-    "sample_with",
     "tally",
     "texts",
     "unannounced",
@@ -205,16 +204,6 @@ def untriaged(db: sqlite3.Connection, limit: int, judged_with: str) -> list[tupl
         if rows:
             return [(_group(row), row["body"], row["received_at"]) for row in rows]
     return []
-
-
-def sample_with(db: sqlite3.Connection, pin: str) -> str | None:
-    """The body of a report in whose chains this pin was seen."""
-    row = db.execute(
-        f"SELECT {BODY} AS body FROM pins JOIN reports ON reports.group_id = pins.group_id "  # noqa: S608
-        f"{_THEIR_BODIES} WHERE pins.pin = ? AND pins.place != 'known' AND {BODY} IS NOT NULL LIMIT 1",
-        (pin,),
-    ).fetchone()
-    return None if row is None else str(row["body"])
 
 
 def unannounced(db: sqlite3.Connection, limit: int) -> list[Group]:

@@ -5,6 +5,7 @@ Readable with Datasette as it is: times are seconds since the epoch, and the vie
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Generator
@@ -19,7 +20,8 @@ __all__ = ["BODY", "SCHEMA_VERSION", "connect", "open_database", "storage_errors
 SCHEMA_VERSION = 1
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
-_BUSY_TIMEOUT_S = 30.0
+# How long a writer waits for those of other processes: shorter than a graceful end may take.
+_BUSY_TIMEOUT_S = 5.0
 # The body of a report, of samples and the texts that they share.
 BODY = (
     "CASE WHEN samples.text_id IS NULL THEN samples.body "
@@ -155,6 +157,11 @@ CREATE TABLE tokens (
     created_at REAL NOT NULL,
     revoked_at REAL
 ) WITHOUT ROWID;
+-- Tokens that stand in the settings of a collector, and when one started with them last: they hold as long as it runs.
+CREATE TABLE named_tokens (
+    token TEXT PRIMARY KEY,
+    named_at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
@@ -235,14 +242,18 @@ def open_database(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
             if _version(connection) != SCHEMA_VERSION:
                 _make_tables(connection, path)
+            else:
+                _refuse_read_only(connection)
         finally:
             connection.close()
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """One more connection to a file that :func:`open_database` has made."""
+def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
+    """One more connection to a file that :func:`open_database` has made; where the file is gone, none is made."""
+    # By default SQLite makes an empty file in place of one that is gone.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.row_factory = sqlite3.Row
     try:
@@ -284,6 +295,19 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
+def _refuse_read_only(connection: sqlite3.Connection) -> None:
+    """Raise where nothing can ever be written; a disk that is full may be emptied."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM facts WHERE name = 'written_at'")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """Hold the write lock of the file from the first read to the commit; roll back on any error."""
@@ -305,7 +329,23 @@ def storage_errors(path: Path) -> Generator[None]:
     except StoreError:
         raise
     except (sqlite3.Error, OSError) as error:
-        raise StoreError(
-            f"the report storage {path} cannot be used: {error}; check the file, its folder's permissions and the "
-            "free space"
-        ) from error
+        raise StoreError(f"the report storage {path} cannot be used: {_cause(path, error)}") from error
+
+
+def _cause(path: Path, error: Exception) -> str:
+    """What is wrong, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    number = getattr(error, "errno", None)
+    if not path.exists():
+        return "the file is gone; put it back, or start the collector again for a new one"
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error}); free some space, or keep less: dynpin collect prune"
+    if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
+        return f"the file, its folder or its disk is read-only ({error}); make all three writable"
+    if code == sqlite3.SQLITE_BUSY:
+        return f"another process has held its lock for too long ({error})"
+    return f"{error}; check the file, its folder's permissions and the free space"
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK)

@@ -6,13 +6,12 @@ import json
 import os
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ...fork import renew_after_fork
+from ..access import APIToken, AuditEntry
 from ..filters import Filter
 from ..interface import (
     Arrival,
@@ -28,15 +27,13 @@ from ..interface import (
     Token,
     Triaged,
 )
-from . import queries
+from . import access, jobs, queries
 from .batches import add
+from .connections import Connections
 from .pruning import prune
-from .schema import connect, open_database, storage_errors, transaction
+from .schema import open_database
 
 __all__ = ["SQLiteStorage"]
-
-# How many connections are kept for the next reader.
-_IDLE_READERS = 4
 
 
 class SQLiteStorage:
@@ -54,14 +51,7 @@ class SQLiteStorage:
         self.path = Path(path)
         self.clock = clock
         open_database(self.path)
-        self.renew()
-        renew_after_fork(self)
-
-    def renew(self) -> None:
-        """Begin without connections; those of a parent process are left alone."""
-        self._lock = threading.Lock()
-        self._writer: sqlite3.Connection | None = None
-        self._idle: list[sqlite3.Connection] = []
+        self._connections = Connections(self.path)
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -70,34 +60,17 @@ class SQLiteStorage:
         with self.writing() as db:
             return add(db, arrivals, outcomes)
 
-    @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection]:
-        """A transaction on the one connection that writes."""
-        with self._lock, storage_errors(self.path):
-            if self._writer is None:
-                self._writer = connect(self.path)
-            with transaction(self._writer):
-                yield self._writer
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction on the one connection that writes; it is on the disk when it ends."""
+        return self._connections.writing()
 
-    @contextmanager
-    def reading(self) -> Generator[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """A connection for reading, which nobody else has meanwhile."""
-        # Not one for each thread: a server's threads come and go, and each would leave its connection open behind it.
-        idle = self._idle
-        with storage_errors(self.path):
-            try:
-                connection = idle.pop()
-            except IndexError:
-                connection = connect(self.path)
-            try:
-                yield connection
-            except BaseException:
-                connection.close()
-                raise
-            if idle is self._idle and len(idle) < _IDLE_READERS:
-                idle.append(connection)
-            else:
-                connection.close()
+        return self._connections.reading()
+
+    def probe(self, patience: float) -> None:
+        """Write something durably; others are waited for no longer than so many seconds."""
+        self._connections.probe(self.clock(), patience)
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
         with self.reading() as db:
@@ -105,12 +78,7 @@ class SQLiteStorage:
 
     def close(self) -> None:
         """Close every connection; the storage opens new ones when it is used again."""
-        with self._lock:
-            # Those that are being read from are closed by whoever has them.
-            idle, self._idle = self._idle, []
-            for connection in (*idle, *((self._writer,) if self._writer is not None else ())):
-                connection.close()
-            self._writer = None
+        self._connections.close()
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -172,32 +140,72 @@ class SQLiteStorage:
         with self.reading() as db:
             return queries.untriaged(db, limit, judged_with)
 
-    def sample_with(self, pin: str) -> str | None:
-        """The body of a report in whose chains this pin was seen."""
+    def authorities(self, pins: Sequence[str]) -> dict[str, str]:
+        """The names of CAs whose keys have these pins, as earlier reports showed them."""
         with self.reading() as db:
-            return queries.sample_with(db, pin)
+            return jobs.authorities(db, pins)
 
-    def set_verdict(self, group: Group, triaged: Triaged) -> None:
-        """Store what triage found."""
+    def set_verdicts(self, judged: Iterable[tuple[Group, Triaged]]) -> None:
+        """Store what triage found, in one transaction."""
         with self.writing() as db:
-            db.execute(
-                "UPDATE groups SET verdict = ?, severity = ?, issuer = ?, judged_with = ? WHERE id = ?",
-                (triaged.verdict, triaged.severity, triaged.issuer, triaged.judged_with, group.id),
-            )
-            db.execute("INSERT OR REPLACE INTO diagnoses VALUES (?, ?)", (group.id, triaged.diagnosis))
-            db.executemany(
-                "INSERT OR IGNORE INTO pins VALUES (?, ?, ?)", [(pin, group.id, place) for pin, place in triaged.pins]
-            )
+            jobs.set_verdicts(db, judged)
+
+    def claim(self, work: str, holder: str) -> bool:
+        """Take or prolong the lease of a kind of work; False where another has it."""
+        with self.writing() as db:
+            return jobs.claim(db, work, holder, self.clock())
+
+    def release(self, holder: str) -> None:
+        """Give back all leases of a holder."""
+        with self.writing() as db:
+            db.execute("DELETE FROM leases WHERE holder = ?", (holder,))
 
     # -- what people decide -------------------------------------------------------------------------------------
 
-    def set_state(self, key: str, state: State) -> bool:
-        """Open, mute or resolve a group; False where there is none."""
+    def set_state(self, key: str, state: State, by: AuditEntry | None = None) -> bool:
+        """Open, mute or resolve a group, and keep who did it; False where there is none."""
         with self.writing() as db:
             changed = db.execute(
                 "UPDATE groups SET state = ?, state_at = ? WHERE key = ?", (state, self.clock(), key)
             ).rowcount
+            if changed and by is not None:
+                access.record(db, by)
         return changed > 0
+
+    def record(self, entry: AuditEntry) -> None:
+        """Keep what somebody did."""
+        with self.writing() as db:
+            access.record(db, entry)
+
+    def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:
+        """What was done, the last first; to one subject, or to all."""
+        with self.reading() as db:
+            return access.audit(db, subject, limit)
+
+    def add_api_token(self, token: APIToken) -> bool:
+        """Keep a token of the API; False where one of this name may still be used."""
+        with self.writing() as db:
+            return access.add_api_token(db, token)
+
+    def api_token(self, digest: str) -> APIToken | None:
+        """The token of the API with this hash, ended or not."""
+        with self.reading() as db:
+            return access.api_token(db, digest)
+
+    def api_tokens(self) -> list[APIToken]:
+        """Every token of the API, ended or not, oldest first."""
+        with self.reading() as db:
+            return access.api_tokens(db)
+
+    def use_api_token(self, digest: str, at: float) -> None:
+        """Remember when a token of the API was used last."""
+        with self.writing() as db:
+            db.execute("UPDATE api_tokens SET used_at = ? WHERE digest = ?", (at, digest))
+
+    def revoke_api_token(self, name: str) -> bool:
+        """Let a token of the API be used no more; False where there is none that could be."""
+        with self.writing() as db:
+            return access.revoke_api_token(db, name, self.clock())
 
     def add_token(self, token: Token) -> None:
         """Keep a token; one that exists is replaced."""
@@ -207,6 +215,15 @@ class SQLiteStorage:
                 (token.token, token.name, json.dumps(token.hosts), token.created_at, token.revoked_at),
             )
 
+    def name_tokens(self, tokens: Iterable[str], at: float) -> None:
+        """Remember that a collector started with these tokens in its settings."""
+        with self.writing() as db:
+            db.executemany("INSERT OR REPLACE INTO named_tokens VALUES (?, ?)", [(token, at) for token in tokens])
+
+    def named_tokens(self) -> dict[str, float]:
+        """Tokens of the settings of collectors, and when one started with them last."""
+        return {row["token"]: row["named_at"] for row in self._rows("SELECT * FROM named_tokens ORDER BY token")}
+
     def revoke_token(self, token: str) -> bool:
         """Let a token be used no more; False where there is none that could be."""
         with self.writing() as db:
@@ -215,15 +232,15 @@ class SQLiteStorage:
             ).rowcount
         return changed > 0
 
-    def add_session(self, identity: str, expires_at: float) -> None:
+    def add_session(self, identity: str, name: str, expires_at: float) -> None:
         """Keep a session, and forget those that ended."""
         with self.writing() as db:
-            db.execute("DELETE FROM sessions WHERE expires_at < ?", (self.clock(),))
-            db.execute("INSERT INTO sessions VALUES (?, ?)", (identity, expires_at))
+            access.add_session(db, identity, name, expires_at, self.clock())
 
-    def has_session(self, identity: str) -> bool:
-        """Whether a session is there and has not ended."""
-        return bool(self._rows("SELECT 1 FROM sessions WHERE id = ? AND expires_at >= ?", (identity, self.clock())))
+    def session(self, identity: str) -> str | None:
+        """The name of a session that is there and has not ended."""
+        with self.reading() as db:
+            return access.session(db, identity, self.clock())
 
     def end_session(self, identity: str) -> None:
         """Forget a session."""
