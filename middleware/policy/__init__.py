@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .atomic import write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path
@@ -11,6 +12,9 @@ from .keys import Chain, Key, KeySource, path_of, public_key, read_chain, read_k
 from .policy import Policy, PolicyOptions, PolicyTerms
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, given_policies
+
+if TYPE_CHECKING:
+    from .tables import Seconds, Table, read_tables
 
 __all__ = [
     "LONGEST_MAX_AGE",
@@ -26,6 +30,8 @@ __all__ = [
     "PolicyOptions",
     "PolicySource",
     "PolicyTerms",
+    "Seconds",
+    "Table",
     "chain_faults",
     "covers",
     "given_policies",
@@ -35,9 +41,19 @@ __all__ = [
     "read_chain",
     "read_inventory",
     "read_key",
+    "read_tables",
     "validated_path",
     "write_atomically",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What reads the tables of a TOML file: pydantic, for those who have such a file."""
+    if name in ("Seconds", "Table", "read_tables"):
+        from . import tables  # noqa: PLC0415
+
+        return getattr(tables, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def read_inventory(path: str | os.PathLike[str]) -> Inventory:
