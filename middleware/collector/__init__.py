@@ -42,6 +42,7 @@ def collector(
     password: str | None = None,
     user_header: str | None = None,
     open_access: bool = False,
+    public_url: str = "",
     limits: Limits | None = None,
     keys: Mapping[Pin, str] | None = None,
     inventories: Mapping[str, Mapping[Pin, str]] | None = None,
@@ -66,6 +67,8 @@ def collector(
         user_header: the header in which a reverse proxy names the user it has signed in, such as ``X-Remote-User``;
             the proxy must remove it from what clients send.
         open_access: let everyone who reaches the app read the reports; for a test, or behind something that checks.
+        public_url: where people and clients reach this; pages show report-uris below it, and then answer to its name
+            alone.
         limits: how much is taken.
         keys: your own keys, pin to name: triage then tells your keys from others'.
         inventories: the keys of one policy each, by its token: they stand in place of `keys`.
@@ -111,8 +114,8 @@ def collector(
     )
     if user_header and not trusted_proxies:
         raise ValueError(f"who may send {user_header}? name your reverse proxy with trusted_proxies (--trusted-proxy)")
-    access = Access(service, password=password, user_header=user_header, open_access=open_access)
-    return Collector(service, access, chosen, TrustedProxies(trusted_proxies))
+    access = Access(service.storage, clock, password=password, user_header=user_header, open_access=open_access)
+    return Collector(service, access, chosen, TrustedProxies(trusted_proxies), public_url.rstrip("/"))
 
 
 def wsgi_intake(

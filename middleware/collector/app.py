@@ -21,13 +21,20 @@ PARTS: frozenset[Part] = frozenset({"intake", "worker", "web"})
 class Collector:
     """An ASGI app that takes violation reports and shows them; see :func:`dynpin.middleware.collector.collector`."""
 
-    def __init__(self, service: Service, access: Access, parts: frozenset[Part], proxies: TrustedProxies) -> None:
+    def __init__(
+        self,
+        service: Service,
+        access: Access,
+        parts: frozenset[Part],
+        proxies: TrustedProxies,
+        public_url: str = "",
+    ) -> None:
         self.service = service
         self._parts = parts
         self._proxies = proxies
         self._user_header = access.user_header
         self._intake = ASGIIntake(service.intake, proxies)
-        self._web = web_app(service, access, has_pages="web" in parts)
+        self._web = web_app(service, access, has_pages="web" in parts, public_url=public_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: a report without a detour, everything else through Starlette's router."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynpin.report import rfc3339
 
-__all__ = ["ago", "count", "several", "things", "when"]
+__all__ = ["ago", "count", "one_line", "several", "things", "when", "without_controls"]
 
 
 def when(seconds: float | None) -> str:
@@ -36,3 +36,13 @@ def things(number: int, thing: str) -> str:
 def count(number: int) -> str:
     """A number with its thousands apart."""
     return f"{number:,}"
+
+
+def one_line(text: str, longest: int = 200) -> str:
+    """What a stranger wrote, as a log or a terminal may show it: no line and no control sequence of its own."""
+    return "".join(character if character.isprintable() else "?" for character in text[:longest])
+
+
+def without_controls(text: str) -> str:
+    """Text of several lines that a stranger wrote, without what a terminal would obey."""
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)

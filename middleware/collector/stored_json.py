@@ -9,7 +9,7 @@ from typing import cast
 from dynpin.errors import InvalidReport
 from dynpin.report import Report, load_json, read_report
 
-__all__ = ["as_json", "kept", "kept_report"]
+__all__ = ["ascii_json", "kept", "kept_report"]
 
 
 def kept(text: str | None) -> object:
@@ -28,13 +28,13 @@ def kept_report(body: str | None) -> Report | None:
         return None
 
 
-def as_json(body: str) -> str:
-    """A body that was stored, as it came; written anew where that would not be taken today."""
+def ascii_json(body: str) -> str:
+    """A body that was stored, as it came; written anew where that is not taken today, or a terminal would obey it."""
     try:
         load_json(body)
     except InvalidReport:
         return json.dumps(kept(body))
-    return body
+    return body if body.isascii() and "\x7f" not in body else json.dumps(kept(body))
 
 
 def _finite(text: str) -> float | None:

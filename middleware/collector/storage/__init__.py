@@ -5,6 +5,8 @@ from .filters import FIELDS, MAX_VALUES, BadFilter, Filter, Term, seconds
 from .interface import (
     HOUR,
     LEASE_S,
+    MODES,
+    STATES,
     Arrival,
     Cause,
     Column,
@@ -30,6 +32,8 @@ __all__ = [
     "HOUR",
     "LEASE_S",
     "MAX_VALUES",
+    "MODES",
+    "STATES",
     "APIToken",
     "Arrival",
     "AuditEntry",
@@ -53,5 +57,6 @@ __all__ = [
     "Term",
     "Token",
     "Triaged",
+    "new_api_token",
     "seconds",
 ]

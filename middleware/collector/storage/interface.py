@@ -12,6 +12,8 @@ from .filters import Filter
 __all__ = [
     "HOUR",
     "LEASE_S",
+    "MODES",
+    "STATES",
     "Arrival",
     "Cause",
     "Column",
@@ -33,6 +35,8 @@ __all__ = [
 
 Mode = Literal["enforce", "report-only"]
 State = Literal["open", "muted", "resolved"]
+MODES: tuple[Mode, ...] = ("enforce", "report-only")
+STATES: tuple[State, ...] = ("open", "muted", "resolved")
 Outcome = Literal["accepted", "filtered", "rejected"]
 Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600

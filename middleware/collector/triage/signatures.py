@@ -14,7 +14,7 @@ __all__ = ["Signatures"]
 # What the CA/Browser Forum's Baseline Requirements (§6.1.5) let a CA have, and Ed25519, which private CAs use.
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _RSA_BITS = range(2048, 8193)
-# OpenSSL bounds the exponent of long keys alone: with one as long as its key a short RSA key verifies as slowly as it signs.
+# OpenSSL bounds the exponent of long keys alone; a short key whose exponent is as long verifies as slowly as it signs.
 _MAX_EXPONENT_BITS = 64
 
 

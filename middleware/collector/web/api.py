@@ -4,28 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from dynpin.report import rfc3339
 
 from ..service import Service
-from ..storage import BadFilter, Filter, Group, Page, StoredReport
+from ..storage import STATES, BadFilter, Filter, Group, Page, StoredReport, Term
 from ..stored_json import kept
+from .access import Access, Viewer
+from .answers import ASCIIJSONResponse
+from .audit import audit_object
 from .export import FORMATS, everything, written
 from .metrics import exposition
 from .openapi import openapi_document
+from .wanted import wanted_of
 
 __all__ = ["api_routes", "group_object", "report_object"]
 
-_MAX_LIMIT = 500
+_MAX_LIMIT, _MAX_BODY = 500, 4096
 Entry = TypeVar("Entry")
 
 
-def api_routes(service: Service) -> list[Route]:
+def api_routes(service: Service, access: Access) -> list[Route]:
     """The routes for programs."""
 
     def reports(request: Request) -> Response:
@@ -38,7 +43,7 @@ def api_routes(service: Service) -> list[Route]:
         what, form = request.path_params["what"], request.path_params["form"]
         if what not in ("groups", "reports") or form not in FORMATS:
             message = f"there is no such export; there are reports and groups as {', '.join(FORMATS)}"
-            return JSONResponse({"error": "not-found", "message": message}, status_code=404)
+            return ASCIIJSONResponse({"error": "not-found", "message": message}, status_code=404)
         wanted = _wanted(request, service)
         if what == "groups":
             rows = map(group_object, everything(lambda at, n: service.storage.groups(wanted, cursor=at, limit=n)))
@@ -50,8 +55,28 @@ def api_routes(service: Service) -> list[Route]:
         begun = [next(pieces, "")]
         return StreamingResponse(chain(begun, pieces), media_type=FORMATS[form], headers=headers)
 
+    def audit(request: Request) -> Response:
+        return ASCIIJSONResponse(
+            {"entries": [audit_object(entry) for entry in service.storage.audit(limit=_limit(request))]}
+        )
+
+    async def state(request: Request) -> Response:
+        # No other site's form can send this type without asking first (CORS), and it is not let.
+        is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+        wanted = kept((await _small(request)).decode("utf-8", "replace")) if is_json else None
+        state = cast("dict[str, object]", wanted).get("state") if isinstance(wanted, dict) else None
+        if not isinstance(state, str) or state not in STATES:
+            message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)}'
+            return ASCIIJSONResponse({"error": "bad-state", "message": message}, status_code=400)
+        key, viewer = request.path_params["key"], request.state.viewer
+        by = access.entry(request, viewer.name, state, key)
+        if not await run_in_threadpool(service.storage.set_state, key, state, by):
+            return ASCIIJSONResponse({"error": "not-found", "message": "there is no such group"}, status_code=404)
+        group = await run_in_threadpool(service.storage.group, key)
+        return ASCIIJSONResponse({"group": key, "state": state} if group is None else group_object(group))
+
     def described(request: Request) -> Response:
-        return JSONResponse(openapi_document(request.scope.get("root_path", ""), max_limit=_MAX_LIMIT))
+        return ASCIIJSONResponse(openapi_document(request.scope.get("root_path", ""), max_limit=_MAX_LIMIT))
 
     def metrics(request: Request) -> Response:
         service.flush()
@@ -60,6 +85,8 @@ def api_routes(service: Service) -> list[Route]:
     return [
         Route("/api/reports", reports),
         Route("/api/groups", groups),
+        Route("/api/groups/{key}/state", state, methods=["POST"]),
+        Route("/api/audit", audit),
         Route("/api/openapi.json", described),
         Route("/export/{what}.{form}", export),
         Route("/metrics", metrics),
@@ -72,12 +99,27 @@ def _page(
     select: Callable[..., Page[Entry]],
     describe: Callable[[Entry], dict[str, object]],
 ) -> Response:
-    page = select(_wanted(request, service), cursor=request.query_params.get("cursor"), limit=_limit(request))
-    return JSONResponse({"entries": [describe(entry) for entry in page.entries], "cursor": page.cursor})
+    page = select(
+        _wanted(request, service, "cursor", "limit"), cursor=request.query_params.get("cursor"), limit=_limit(request)
+    )
+    return ASCIIJSONResponse({"entries": [describe(entry) for entry in page.entries], "cursor": page.cursor})
 
 
-def _wanted(request: Request, service: Service) -> Filter:
-    return Filter.parse(request.query_params.multi_items(), service.clock())
+def _wanted(request: Request, service: Service, *others: str) -> Filter:
+    wanted = wanted_of(request.query_params.multi_items(), service.clock(), *others)
+    viewer: Viewer = request.state.viewer
+    for site in () if "read" in viewer.scopes else viewer.sites:
+        wanted = wanted.with_term(Term("site", site))
+    return wanted
+
+
+async def _small(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_BODY:
+            return b""
+    return body
 
 
 def _limit(request: Request) -> int:

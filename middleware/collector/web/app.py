@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from dynpin.errors import StoreError
@@ -15,6 +15,7 @@ from dynpin.errors import StoreError
 from ..service import Service
 from ..storage import BadFilter
 from .access import Access
+from .answers import ASCIIJSONResponse
 from .api import api_routes
 from .gate import Gate, is_for_programs
 from .health import Readiness, health_routes
@@ -23,7 +24,7 @@ from .pages import page_routes
 __all__ = ["web_app"]
 
 
-def web_app(service: Service, access: Access, *, has_pages: bool = True) -> ASGIApp:
+def web_app(service: Service, access: Access, *, has_pages: bool = True, public_url: str = "") -> ASGIApp:
     """The app of everything but the intake; the service is closed at the end of the server's lifespan.
 
     Without `has_pages` there is its health, and nothing to read.
@@ -34,32 +35,32 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True) -> ASGI
         yield
         service.close()
 
-    routes, pages = page_routes(service, access)
+    routes, pages = page_routes(service, access, public_url)
     health = health_routes(Readiness(service.storage.probe))
 
     def bad_filter(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            return JSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+            return ASCIIJSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
         return pages.bad_filter(request, error)
 
     def no_page(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
             message = "there is nothing here; /api/openapi.json names what there is"
-            return JSONResponse({"error": "not-found", "message": message}, status_code=404)
+            return ASCIIJSONResponse({"error": "not-found", "message": message}, status_code=404)
         return pages.not_found(request)
 
     def no_storage(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
             answer = {"error": "not-stored", "message": str(error)}
-            return JSONResponse(answer, status_code=503, headers={"retry-after": "60"})
+            return ASCIIJSONResponse(answer, status_code=503, headers={"retry-after": "60"})
         return pages.no_storage(request, error)
 
     def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # which nobody reads
 
     behind = Starlette(
-        routes=[*health, *api_routes(service), *routes] if has_pages else health,
+        routes=[*health, *api_routes(service, access), *routes] if has_pages else health,
         lifespan=lifespan,
         exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
     )
-    return Gate(behind, access)
+    return Gate(behind, access, public_url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
@@ -20,6 +21,8 @@ FORMATS: dict[Format, str] = {
 }
 Entry = TypeVar("Entry")
 _CHUNK = 500
+# The wide forms are signs to some input methods.
+_FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def everything(select: Callable[[str | None, int], Page[Entry]]) -> Iterator[Entry]:
@@ -50,7 +53,7 @@ def written(rows: Iterator[dict[str, object]], form: Format) -> Iterator[str]:
 
 def _csv(rows: Iterator[dict[str, object]]) -> Iterator[str]:
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
     for number, row in enumerate(rows):
         if number == 0:
             writer.writerow(row)
@@ -67,5 +70,13 @@ def _cell(value: object) -> str:
 
 
 def neutralised(cell: str) -> str:
-    """The cell, so that no spreadsheet takes it for a formula: OWASP's rule, an apostrophe before what begins one."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else cell
+    """The cell, so that no spreadsheet takes it for a formula and no terminal for a command: OWASP's rule, and more.
+
+    An apostrophe stands before what begins a formula: at the start, and after a semicolon or a tab, at which a
+    spreadsheet of another locale would begin a new cell.
+    """
+    # A tab is split at, and a line ends a cell for programs that do not know of quotes.
+    shown = "".join(
+        character if character.isprintable() else " " if character in "\t\r\n" else "?" for character in cell
+    )
+    return _FORMULA.sub(r"\1'\2", shown)

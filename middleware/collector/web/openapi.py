@@ -9,6 +9,7 @@ from dynpin._version import __version__
 from ..storage import FIELDS, MAX_VALUES
 from ..triage import SEVERITIES, VERDICTS
 from .export import FORMATS
+from .wanted import CHOICES
 
 __all__ = ["openapi_document"]
 
@@ -32,7 +33,7 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": base or "/"}],
-        "security": [{"password": []}, {"session": []}],
+        "security": [{"password": []}, {"token": []}, {"session": []}],
         "paths": {
             "/r/{token}/{mode}": _intake(),
             "/api/reports": {"get": _listing("Reports, newest first.", "Reports", max_limit)},
@@ -56,6 +57,11 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
         "components": {
             "securitySchemes": {
                 "password": {"type": "http", "scheme": "basic", "description": "Any user name, and the password."},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Of scope read or site:HOST.",
+                },
                 "session": {"type": "apiKey", "in": "cookie", "name": "dynpin_session"},
             },
             "responses": {
@@ -67,12 +73,16 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
     }
 
 
+_FORMS = {"pin": "^[A-Za-z0-9+/]{43}=$", "group": "^[0-9a-f]{32}$"}
+
+
 # -- the operations ---------------------------------------------------------------------------------------------------
 
 _FAILURES = {
     "400": ("BadFilter", "A filter, a limit or a cursor that cannot be read."),
     "401": ("SignIn", "Who asks has not signed in."),
     "403": ("NoAccess", "Nobody may read yet, or the reverse proxy names no user."),
+    "429": ("Paused", "After too many wrong passwords; Retry-After says for how long."),
     "503": ("NotStored", "The storage cannot be used; the message names the file and the cause."),
 }
 
@@ -99,7 +109,7 @@ def _read(
             "200": _answer("It.", content),
             **{
                 status: {"$ref": f"#/components/responses/{_FAILURES[status][0]}"}
-                for status in ("401", "403", *failures)
+                for status in ("401", "403", "429", *failures)
             },
         },
     }
@@ -110,7 +120,6 @@ def _parameter(name: str, schema: Schema, description: str, place: str = "query"
 
 
 def _filters() -> list[Schema]:
-    values: Schema = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_VALUES}
     moment: Schema = {
         "anyOf": [
             {"type": "string", "pattern": "^([0-9]{1,5}[mhdw])?$"},
@@ -119,7 +128,7 @@ def _filters() -> list[Schema]:
         ]
     }
     terms = [
-        _parameter(f"{name}{sign}", values, f"{shown}{' not' if sign else ''} one of these.")
+        _parameter(f"{name}{sign}", _values(name), f"{shown}{' not' if sign else ''} one of these.")
         for name, shown in FIELDS.items()
         for sign in ("", "!")
     ]
@@ -128,6 +137,16 @@ def _filters() -> list[Schema]:
         _parameter("since", moment, "Not before this: 24h, 7d, a date, or a time of RFC 3339."),
         _parameter("until", moment, "Before this, in the same forms."),
     ]
+
+
+def _values(name: str) -> Schema:
+    """The values of one filter."""
+    item: Schema = {"type": "string", "minLength": 1}
+    if name in CHOICES:
+        item = {"type": "string", "enum": list(CHOICES[name])}
+    elif name in _FORMS:
+        item = {"type": "string", "pattern": _FORMS[name]}
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_VALUES}
 
 
 def _listing(summary: str, name: str, max_limit: int) -> Schema:

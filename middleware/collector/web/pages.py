@@ -15,16 +15,17 @@ from starlette.routing import BaseRoute, Route
 from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
 
-from ..formatting import ago, count, things, when
-from ..intake import truncated
+from ..formatting import ago, count, things, when, without_controls
 from ..service import Service
 from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
-from ..stored_json import as_json, kept_report
+from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, shown
-from .access import COOKIE, SESSION_S, Access, Viewer
+from .access import COOKIE, SESSION_S, Access, Refused, Viewer
+from .audit import ACTIONS
 from .chains import chain_levels
 from .charts import chart
 from .gate import NO_STORAGE
+from .wanted import CHOICES, wanted_of
 
 __all__ = ["page_routes"]
 
@@ -32,13 +33,17 @@ _HERE = Path(__file__).parent
 _PERIODS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 _STATES: dict[str, State] = {"mute": "muted", "resolve": "resolved", "reopen": "open"}
 _MAX_FORM = 16_384
+_ATTACKED_HOSTS = 8
+# What stands for the address of a collector that does not know its own.
+_PLACE = "https://reports.example"
 
 
 class Pages:
     """The pages of one collector."""
 
-    def __init__(self, service: Service, access: Access) -> None:
+    def __init__(self, service: Service, access: Access, public_url: str) -> None:
         self.service = service
+        self.public_url = public_url
         self.access = access
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
@@ -72,6 +77,7 @@ class Pages:
             chart=chart(storage.activity(wanted, first, last), first, last),
             hosts=storage.tally(wanted, "host", 8),
             verdicts=verdicts,
+            lead=self._attacks(wanted),
             attacks=sum(n for name, n, _ in verdicts if name in VERDICTS and VERDICTS[name].severity == "attack"),
             open_groups=sum(n for state, n, _ in storage.tally(wanted, "state") if state == "open"),
             newest=storage.groups(wanted, limit=6, newest=True).entries,
@@ -82,13 +88,13 @@ class Pages:
 
     def groups(self, request: Request) -> Response:
         """The groups that a filter wants."""
-        wanted = self._filter(request)
+        wanted = self._filter(request, "cursor")
         page = self.service.storage.groups(wanted, cursor=request.query_params.get("cursor"), limit=30)
         return self._page(request, "groups.html", wanted=wanted, page=page)
 
     def reports(self, request: Request) -> Response:
         """The reports that a filter wants."""
-        wanted = self._filter(request)
+        wanted = self._filter(request, "cursor")
         page = self.service.storage.reports(wanted, cursor=request.query_params.get("cursor"), limit=50)
         return self._page(request, "reports.html", wanted=wanted, page=page)
 
@@ -112,6 +118,7 @@ class Pages:
             chart=chart(storage.activity(only, first, last), first, last, 60),
             agents=storage.agents(group)[:8],
             recent=storage.reports(only, limit=10).entries,
+            history=storage.audit(group.key, 20),
         )
 
     def chain(self, request: Request) -> Response:
@@ -124,7 +131,7 @@ class Pages:
             return self._not_found(request)
         pems = report.served_chain if which == "served" else report.validated_chain
         return PlainTextResponse(
-            "".join(pem if pem.endswith("\n") else pem + "\n" for pem in pems),
+            "".join(without_controls(pem if pem.endswith("\n") else pem + "\n") for pem in pems),
             headers=_attachment(f"{group.key}-{which}.pem"),
             media_type="application/x-pem-file",
         )
@@ -135,12 +142,12 @@ class Pages:
         if sample is None:
             return self._not_found(request)
         return Response(
-            as_json(sample), media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
+            ascii_json(sample), media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
         )
 
     def set_up(self, request: Request) -> Response:
         """The header line to copy, for each token."""
-        return self._page(request, "setup.html", policies=self._report_uris(request))
+        return self._page(request, "setup.html", policies=self._report_uris(request), has_place=bool(self.public_url))
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -153,36 +160,47 @@ class Pages:
             return self._page(request, "message.html", status=403, title="This form is not ours",
                               text="It came from another page, or it is too old. Nothing was changed.")  # fmt: skip
         key = request.path_params["key"]
-        if not await run_in_threadpool(self.service.storage.set_state, key, state):
+        by = self.access.entry(request, viewer.name, state, key)
+        if not await run_in_threadpool(self.service.storage.set_state, key, state, by):
             return self._not_found(request)
         return RedirectResponse(f"{_base(request)}/groups/{key}", status_code=303)
 
     async def narrow(self, request: Request) -> Response:
         """The filter form: one more condition, then back to the page that it stands on."""
         query = request.query_params
-        wanted = self._filter(request)
+        wanted = self._filter(request, "page", "field", "is", "value", may_be_empty=True)
         page = query.get("page", "")
         page = page if page in ("", "groups", "reports") else ""
         value, field = query.get("value", "").strip(), query.get("field", "")
-        if value and field in FIELDS:
-            wanted = wanted.with_term(Term(field, value[:300], query.get("is") == "not"))
+        if value:
+            term = Term(field, value[:300], query.get("is") == "not")
+            wanted_of([term.pair], self.service.clock())
+            wanted = wanted.with_term(term)
         return RedirectResponse(f"{_base(request)}/{page}?{wanted.query()}", status_code=303)
 
     async def sign_in(self, request: Request) -> Response:
         """The form, and what it sends."""
         if request.method != "POST":
-            return self._page(request, "signin.html", wrong=False)
+            return self._page(request, "signin.html", refused="")
         form = await _form(request)
-        source = truncated(request.client.host if request.client else None)
-        session = await self.access.sign_in(form.get("password", ""), source)
-        if session is None:
-            return self._page(request, "signin.html", status=403, wrong=True)
+        session = await self.access.sign_in(form.get("password", ""), form.get("name", "").strip()[:100], request)
+        if isinstance(session, Refused):
+            # 401 is of HTTP's own ways to sign in, which a form is not.
+            status = 403 if session.status == 401 else session.status
+            page = self._page(request, "signin.html", status=status, refused=session.message)
+            if session.wait:
+                page.headers["retry-after"] = str(session.wait)
+            return page
         answer = RedirectResponse(f"{_base(request)}/", status_code=303)
         answer.set_cookie(
             COOKIE, session, max_age=SESSION_S, path=f"{_base(request)}/", secure=request.url.scheme == "https",
             httponly=True, samesite="strict",
         )  # fmt: skip
         return answer
+
+    def audit(self, request: Request) -> Response:
+        """Who decided what, and who failed to sign in."""
+        return self._page(request, "audit.html", entries=self.service.storage.audit(limit=200), actions=ACTIONS)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
@@ -202,6 +220,7 @@ class Pages:
             viewer=request.state.viewer,
             has_password=self.access.has_password,
             FIELDS=FIELDS,
+            CHOICES=CHOICES,
             PERIODS=_PERIODS,
             SEVERITIES=SEVERITIES,
             VERDICTS=VERDICTS,
@@ -232,8 +251,24 @@ class Pages:
         """The page for a filter that cannot be read."""
         return self._page(request, "message.html", status=400, title="This filter cannot be read", text=str(error))
 
-    def _filter(self, request: Request) -> Filter:
-        return Filter.parse(request.query_params.multi_items(), self.service.clock())
+    def _filter(self, request: Request, *others: str, may_be_empty: bool = False) -> Filter:
+        pairs = request.query_params.multi_items()
+        return wanted_of(pairs, self.service.clock(), *others, may_be_empty=may_be_empty)
+
+    def _attacks(self, wanted: Filter) -> list[Group]:
+        """The newest possible attack on each host: however much is sent about one, it pushes no other off the page."""
+        if any(term.field in ("verdict", "state") for term in wanted.terms):
+            return []  # somebody looks for something else
+        storage = self.service.storage
+        verdicts = (name for name, verdict in VERDICTS.items() if verdict.severity == "attack")
+        terms = (*wanted.terms, Term("state", "open"), *(Term("verdict", name) for name in verdicts))
+        hosts = storage.tally(Filter(terms, wanted.since, wanted.until), "host", _ATTACKED_HOSTS)
+        others = tuple(term for term in terms if term.field != "host" or term.negated)
+        newest = (
+            storage.groups(Filter((*others, Term("host", host)), wanted.since, wanted.until), limit=1).entries
+            for host, _, _ in hosts
+        )
+        return [group for entries in newest for group in entries]
 
     def _group(self, request: Request) -> Group | None:
         return self.service.storage.group(request.path_params["key"])
@@ -246,7 +281,8 @@ class Pages:
         return next((stored.body for stored in recent if stored.body is not None), None)
 
     def _report_uris(self, request: Request) -> list[dict[str, object]]:
-        origin = f"{request.url.scheme}://{request.url.netloc}{_base(request)}"
+        # Never what the Host header says, which is the client's to write.
+        origin = self.public_url or f"{_PLACE}{_base(request)}"
         policies: list[dict[str, object]] = []
         for token in self.service.tokens():
             if token.revoked_at is None:
@@ -258,16 +294,16 @@ class Pages:
                     enforce = PublicKeyPins(pins, 30 * 86_400, report_uri=uris["enforce"])
                     trial = PublicKeyPins(pins, report_uri=uris["report-only"], report_only=True)
                 except InvalidHeader:
-                    continue  # the Host of this request is no host, so there is no line to show
+                    continue  # no header can hold this token
                 policies.append(
                     {"token": token, "uris": uris, "enforce": enforce, "trial": trial, "has_keys": bool(pins)}
                 )
         return policies
 
 
-def page_routes(service: Service, access: Access) -> tuple[list[BaseRoute], Pages]:
+def page_routes(service: Service, access: Access, public_url: str) -> tuple[list[BaseRoute], Pages]:
     """The routes of the pages, and the pages."""
-    pages = Pages(service, access)
+    pages = Pages(service, access, public_url)
 
     def style(request: Request) -> Response:
         return FileResponse(_HERE / "static" / "style.css", headers={"cache-control": "max-age=3600"})
@@ -278,6 +314,7 @@ def page_routes(service: Service, access: Access) -> tuple[list[BaseRoute], Page
         ("/reports", pages.reports),
         ("/filter", pages.narrow),
         ("/set-up", pages.set_up),
+        ("/audit", pages.audit),
         ("/groups/{key}", pages.group),
         ("/groups/{key}/{which}.pem", pages.chain),
         ("/groups/{key}/report.json", pages.raw),

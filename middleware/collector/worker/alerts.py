@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from ..formatting import several
+from ..formatting import one_line, several
 from ..storage import HOUR, Filter, Group, Rise, Storage
 from ..triage import SEVERITIES, VERDICTS
 
-__all__ = ["Alerts", "Send", "apprise"]
+__all__ = ["Alerts", "Channel", "Send", "apprise", "plain"]
 
 # Sends one message, given its subject and its text.
 Send = Callable[[str, str], None]
+
+
+class Channel(NamedTuple):
+    """One way to tell somebody: what it is called where it fails, without its secrets, and how a message is sent."""
+
+    name: str
+    send: Send
+
+
 Digest = Literal["daily", "weekly"]
 
 _log = logging.getLogger("dynpin.collector")
 _DAY = 86_400
 _PERIODS: dict[Digest, int] = {"daily": _DAY, "weekly": 7 * _DAY}
 _LISTED = 10
+_MINUTE = 60
+# All of a name that reads as itself in the markup of chat and mail: no mention, no link text, no emphasis, no HTML.
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _RANKS = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
@@ -30,7 +43,7 @@ class Alerts:
     resolved, at most once a day.
 
     Args:
-        send: takes a subject and a text; :func:`apprise` makes one for its many channels.
+        send: takes a subject and a text; or several channels, such as :func:`apprise` makes.
         every: seconds between two messages at least; what happens in between waits for the next.
         rise: how many times as many reports in an hour as on average in the day before are a sudden rise.
         rise_at_least: and at least so many.
@@ -40,7 +53,7 @@ class Alerts:
 
     def __init__(
         self,
-        send: Send,
+        send: Send | Iterable[Channel],
         *,
         every: float = 600,
         rise: float = 5,
@@ -48,7 +61,9 @@ class Alerts:
         digest: Digest | None = None,
         url: str = "",
     ) -> None:
-        self._send = send
+        self._channels = [Channel("the alert channel", send)] if callable(send) else list(send)
+        self._logged: dict[str, float] = {}
+        self._failed_at: float | None = None
         self.every = every
         self.rise = rise
         self.rise_at_least = rise_at_least
@@ -59,6 +74,8 @@ class Alerts:
         """Send what is to be told at this time; whether something was sent."""
         last = storage.fact("alerted_at")
         if last is not None and 0 <= now - last < self.every:
+            return False
+        if self._failed_at is not None and 0 <= now - self._failed_at < _MINUTE:
             return False
         new = storage.unannounced(500)
         rises = [
@@ -77,7 +94,7 @@ class Alerts:
             for rise in rises
         ]
         lines += [f"New: {self._line(group)}" for group in new]
-        if not self._sent(_subject(new, rises), _listed(lines)):
+        if not self._sent(_subject(new, rises), _listed(lines), now):
             return False
         storage.set_fact("alerted_at", now)
         storage.announce([*new, *(rise.group for rise in rises)], now)
@@ -100,25 +117,32 @@ class Alerts:
             f"{reports:>7} in {several(groups, 'group')}: {_title(verdict)}"
             for verdict, groups, reports in storage.tally(seen, "verdict", 20)
         ]
-        lines += [f"{reports:>7} about {host}" for host, _, reports in storage.tally(seen, "host", 10)]
-        if not self._sent(f"dynpin: {self.digest} digest", "\n".join(lines)):
+        lines += [f"{reports:>7} about {plain(host)}" for host, _, reports in storage.tally(seen, "host", 10)]
+        if not self._sent(f"dynpin: {self.digest} digest", "\n".join(lines), now):
             return False
         storage.set_fact("digest_at", now)
         return True
 
-    def _sent(self, subject: str, text: str) -> bool:
-        try:
-            self._send(subject, text)
-        except (OSError, RuntimeError, ValueError) as error:
-            # The next batch tries again; the reports are on the pages all the same.
-            _log.error("an alert could not be sent: %s", error)
-            return False
-        return True
+    def _sent(self, subject: str, text: str, now: float) -> bool:
+        """Whether a channel took the message; those that did not are named, once a minute."""
+        sent = False
+        for channel in self._channels:
+            try:
+                channel.send(subject, text)
+                sent = True
+            except Exception as error:  # noqa: BLE001 - a channel may be anybody's code, and the others are to be told
+                logged_at = self._logged.get(channel.name)
+                if logged_at is None or not 0 <= now - logged_at < _MINUTE:
+                    self._logged[channel.name] = now
+                    _log.error("%s did not take an alert: %s", channel.name, one_line(str(error) or repr(error)))
+        # The reports are on the pages all the same.
+        self._failed_at = None if sent else now
+        return sent
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
         number = several(group.reports, "report")
-        return f"{_one_line(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
+        return f"{plain(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
 
 
 def _subject(new: list[Group], rises: list[Rise]) -> str:
@@ -136,38 +160,43 @@ def _title(verdict: str) -> str:
     return VERDICTS[verdict].title if verdict in VERDICTS else "not judged yet"
 
 
-def _one_line(text: str) -> str:
-    # A host name in a report is hostile text: no line of its own, and not without end.
-    return "".join(character if character.isprintable() else "?" for character in text)[:80]
+def plain(host: str) -> str:
+    """A name from a report, which is hostile text, as it may stand in anybody's markup; and not without end."""
+    return _NOT_PLAIN.sub("?", host[:80])
 
 
-class _Channels(Protocol):
+class _Apprise(Protocol):
     """What is used of Apprise, whose own types are not complete."""
 
     def add(self, services: str) -> bool: ...
-    def notify(self, body: str, title: str) -> object: ...
+    def notify(self, body: str, title: str, *, body_format: str) -> object: ...
 
 
-def apprise(urls: Iterable[str]) -> Send:
+def apprise(urls: Iterable[str]) -> list[Channel]:
     """Send by Apprise: mail, webhooks, Slack, Matrix, ntfy and many more, each by a URL of its own form.
 
     Raises:
         ModuleNotFoundError: where Apprise is missing; the message names the extra.
         ValueError: for a URL that Apprise cannot use.
     """
-    channels = _channels()
-    for url in urls:
-        if not channels.add(url):
-            raise ValueError(f"Apprise knows no channel like {url.partition('://')[0]}://…; see its list of services")
+    return [_channel(number, url) for number, url in enumerate(urls, start=1)]
+
+
+def _channel(number: int, url: str) -> Channel:
+    # One object each: of several in one, Apprise does not tell which failed. All of a URL but its scheme may be secret.
+    scheme, own = f"{url.partition('://')[0]}://…", _apprise()
+    if not own.add(url):
+        raise ValueError(f"Apprise knows no channel like {scheme}; see its list of services")
 
     def send(subject: str, text: str) -> None:
-        if not channels.notify(text, subject):
-            raise RuntimeError("no channel took the message")
+        # As text: otherwise a channel that shows HTML or Markdown would be given it as such.
+        if not own.notify(text, subject, body_format="text"):
+            raise RuntimeError("Apprise could not deliver it; its own log, apprise, says more")
 
-    return send
+    return Channel(f"alert channel {number} ({scheme})", send)
 
 
-def _channels() -> _Channels:
+def _apprise() -> _Apprise:
     try:
         from apprise import Apprise  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from ..triage import Judgement, Question, Settings, unjudged
 
 __all__ = ["JudgeProcess", "JudgeUnavailable"]
 
-# An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried take a fifth of a second.
+# An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried, a fifth of a second.
 BUDGET_S = 5.0
 _START_S = 60.0
 _MODULE = "dynpin.middleware.collector.triage.process"
@@ -100,16 +101,14 @@ class JudgeProcess:
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):  # by what was written and not read
                     stream.close()
-                except BrokenPipeError:
-                    pass  # what was written and not read
 
 
 def _start() -> subprocess.Popen[bytes]:
     try:
         # Not multiprocessing: it would run the program's main module a second time, and with it what that serves.
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - of this interpreter and this module
             [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -99,10 +100,8 @@ class Worker:
         if self._thread is not None:
             # A channel of alerts may hang. What it is told is told again by another worker: nothing is lost.
             self._thread.join(_LOOK_EVERY_S)
-        try:
+        with contextlib.suppress(StoreError):  # they run out by themselves
             self._leases.give_back()
-        except StoreError:
-            pass  # they run out by themselves
 
     def work(self) -> bool:
         """Do what is due, once; whether groups still wait for their verdict."""

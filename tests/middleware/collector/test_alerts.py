@@ -171,7 +171,8 @@ def test_apprise_delivers_to_a_webhook() -> None:
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])("dynpin: 1 new group", "New: a.test")
+        (channel,) = apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])
+        channel.send("dynpin: 1 new group", "New: a.test")
         thread.join()
     assert b"dynpin: 1 new group" in got[0]
 

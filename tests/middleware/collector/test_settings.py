@@ -227,3 +227,36 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     assert "the report storage other.sqlite cannot be used" in told
     storage = SQLiteStorage(tmp_path / "new.sqlite")
     storage.close()
+
+
+def test_tokens_of_the_api(tmp_path: Path) -> None:
+    text = run("api-tokens", "add", "ramp-shop", "--scope", "site:shop.test", "--scope", "read").strip()
+    assert text.startswith("dynpin_")
+    assert text.encode() not in (tmp_path / "reports.sqlite").read_bytes(), "the storage knows its hash alone"
+    (one,) = json.loads(run("api-tokens", "list", "--json"))
+    assert (one["name"], one["scopes"], one["used_at"], one["revoked_at"]) == (
+        "ramp-shop",
+        ["site:shop.test", "read"],
+        None,
+        None,
+    )
+    assert "ramp-shop" in run("api-tokens", "list")
+    again = " ".join(run("api-tokens", "add", "ramp-shop", "--scope", "read", code=1).split())
+    assert "revoke it first" in again
+    assert "is revoked" in run("api-tokens", "revoke", "ramp-shop")
+    run("api-tokens", "revoke", "ramp-shop", code=1)
+    assert "is no scope" in " ".join(run("api-tokens", "add", "x", "--scope", "all", code=2).split())
+    run("api-tokens", "add", "ramp-shop", "--scope", "read")
+
+
+def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
+    file = tmp_path / "r.sqlite"
+    text = run("api-tokens", "add", "ci", "--scope", "read", "--storage", str(file)).strip()
+    with collecting(file, "--token", "t", "--password", "right") as (_, said):
+        fields = {"authorization": f"Bearer {text}"}
+        with httpx.Client(base_url=said["listening"], headers=fields, trust_env=False, timeout=60) as client:
+            assert client.get("/api/groups").status_code == 200
+            (one,) = json.loads(run("api-tokens", "list", "--storage", str(file), "--json"))
+            assert one["used_at"]
+            run("api-tokens", "revoke", "ci", "--storage", str(file))
+            assert client.get("/api/groups").status_code == 401

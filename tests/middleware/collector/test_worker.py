@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,8 +35,9 @@ def build(tmp_path: Path, clock: Clock) -> Iterator[Build]:
     """Makes a service on the one file: what one process of a collector has."""
     with ExitStack() as stack:
 
-        def one(**options: object) -> Service:
-            service = Service(tmp_path / "reports.sqlite", **{"tokens": ["demo"], "clock": clock, "has_worker": False, **options})  # type: ignore[arg-type]
+        def one(**options: Any) -> Service:
+            usual: dict[str, Any] = {"tokens": ["demo"], "clock": clock, "has_worker": False}
+            service = Service(tmp_path / "reports.sqlite", **usual | options)
             stack.callback(service.close)
             return service
 

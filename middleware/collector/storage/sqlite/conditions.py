@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..filters import FIELDS, Filter, seconds
+from ..filters import Filter, seconds
 
 __all__ = ["Where", "group_conditions"]
 
@@ -24,11 +24,11 @@ class Where(NamedTuple):
 def group_conditions(wanted: Filter, now: float) -> Where:
     """The condition on a row of groups; times hold against when the group was last and first seen."""
     where = Where("1", [])
-    for field in FIELDS:
+    for field, condition_of in _CONDITIONS.items():
         for negated in (False, True):
             values = [term.value for term in wanted.terms if term.field == field and term.negated == negated]
             if values:
-                some = [_CONDITIONS[field](value) for value in values]
+                some = [condition_of(value) for value in values]
                 sql = " OR ".join(condition.sql for condition in some)
                 parameters = [parameter for condition in some for parameter in condition.parameters]
                 where = where.and_(f"NOT ({sql})" if negated else f"({sql})", *parameters)
@@ -49,6 +49,10 @@ def _host(column: str) -> Callable[[str], Where]:
     return condition
 
 
+def _site(value: str) -> Where:
+    return Where("(groups.host = ? OR substr(groups.host, ?) = ?)", [value, -len(value) - 1, f".{value}"])
+
+
 def _column(column: str) -> Callable[[str], Where]:
     return lambda value: Where(f"groups.{column} IS ?", [value])
 
@@ -62,10 +66,15 @@ _CONDITIONS: dict[str, Callable[[str], Where]] = {
     "host": _host("host"),
     "noted-host": _host("noted_host"),
     "mode": _column("mode"),
-    "verdict": _column("verdict"),
+    # The totals have an empty text where a group has no verdict.
+    "verdict": lambda value: (
+        Where("coalesce(groups.verdict, '') = ''", []) if value == "none" else _column("verdict")(value)
+    ),
     "state": _column("state"),
     "pin": _pin,
     "issuer": _column("issuer"),
     "token": _column("token"),
     "group": _column("key"),
+    # What a token may read about, never a filter of people.
+    "site": _site,
 }
