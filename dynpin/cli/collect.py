@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from dynpin.cli.collect_api_tokens import app as api_tokens_app
 from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_tokens import app as tokens_app
@@ -28,6 +29,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(api_tokens_app, name="api-tokens")
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
@@ -155,6 +157,7 @@ def _collector(settings: Settings, password: str | None) -> Collector:
         source_address=settings.source_address,
         trusted_proxies=settings.trusted_proxies,
         parts=settings.parts,
+        public_url=settings.public_url,
     )
 
 
