@@ -7,6 +7,7 @@ leads to a 500.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.report import load_json, unwrap
 
-from ..storage import HOUR, Arrival, Counted, Mode, Outcome, Token
+from ..storage import HOUR, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
 from .reading import Understood, decoded, storable, understood, understood_alone
@@ -306,9 +307,15 @@ _FILTERED = frozenset({"other-report-type", "other-host"})
 _counted = lru_cache(maxsize=256)(Counted)
 
 
+@lru_cache(maxsize=4096)
+def _of_policy(cause: Cause, token: str) -> Cause:
+    """The cause with a key of its own for each policy, whose keys and inventory judge it."""
+    return cause._replace(key=hashlib.sha256(f"{token}\0{cause.key}".encode()).hexdigest()[:32])
+
+
 def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:
     return Arrival(
-        cause=one.cause,
+        cause=_of_policy(one.cause, admission.token.token),
         flags=one.flags,
         observed_at=one.observed_at,
         expires_at=one.expires_at,

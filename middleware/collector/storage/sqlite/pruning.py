@@ -43,6 +43,7 @@ def prune(writing: Writing, retention: Retention, now: float) -> Pruned:
     with writing() as db:
         db.execute("DELETE FROM totals WHERE reports = 0")
         db.execute("DELETE FROM sessions WHERE expires_at < ?", (now,))
+        db.execute("DELETE FROM audit WHERE at < ?", (before,))
     return Pruned(reports, groups, samples)
 
 
