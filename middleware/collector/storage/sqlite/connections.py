@@ -6,6 +6,7 @@ that is not at the path any more was not stored.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -156,7 +157,7 @@ def _identity(path: Path) -> Identity:
     found: Identity = ()
     for suffix in ("", "-wal", "-shm"):
         try:
-            status = path.with_name(path.name + suffix).stat()
+            status = os.stat(f"{path}{suffix}")  # noqa: PTH116 - each page waits for it
         except FileNotFoundError:
             found += (0, 0)
         else:
