@@ -4,264 +4,240 @@ from __future__ import annotations
 
 import secrets
 import socket
-import ssl
 import time
 from dataclasses import asdict
 from pathlib import Path
-from string import ascii_letters, digits
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.collect_api_tokens import app as api_tokens_app
+from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
+from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
+from dynpin.cli.collect_tokens import app as tokens_app
+from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
+from dynpin.cli.errors import fail
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
-from dynpin.pins import Pin
-from dynpin.report import rfc3339
+from dynpin.cli.tables import table_console
+from dynpin.errors import PolicyError, StoreError
 
 if TYPE_CHECKING:
-    from dynpin.middleware.collector import SQLiteStorage, Token
+    from dynpin.middleware.collector import Alerts
+    from dynpin.middleware.collector.app import Collector
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
-tokens = typer.Typer(help="The tokens that stand in a report-uri: one for each policy.", no_args_is_help=True)
-app.add_typer(tokens, name="tokens")
+app.add_typer(tokens_app, name="tokens")
+app.add_typer(api_tokens_app, name="api-tokens")
 
-Storage = Annotated[Path, typer.Option(help="The SQLite file of the reports.", envvar="DYNPIN_REPORTS")]
-DEFAULT_STORAGE = Path("reports.sqlite")
+
+def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
+    return typer.Option(*(names or (FLAGS[name],)), help=described(name), show_default=False)
 
 
 @app.callback(invoke_without_command=True)
 def collect(
     context: typer.Context,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8080,
-    storage: Storage = DEFAULT_STORAGE,
-    token: Annotated[
-        list[str] | None, typer.Option(help="A token of the report-uri, beside those that are stored. Repeatable.")
-    ] = None,
-    password: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DYNPIN_PASSWORD",
-            help="What people sign in with: the text or its argon2 hash. Better in the environment than here.",
-        ),
-    ] = None,
-    user_header: Annotated[
-        str | None, typer.Option(help="The header in which a reverse proxy names the user that it has signed in.")
-    ] = None,
-    open_access: Annotated[
-        bool, typer.Option("--open-access", help="Let everyone who reaches the address read the reports.")
-    ] = False,
-    key: Annotated[
-        list[Path] | None,
-        typer.Option(help="A certificate or key of yours: triage then knows your keys. Repeatable.", exists=True),
-    ] = None,
-    inventory: Annotated[
-        Path | None, typer.Option(help="Your dynpin.toml: its keys and backups are yours, as with --key.", exists=True)
-    ] = None,
-    roots: Annotated[
-        Path | None, typer.Option(help="Your own root certificates, PEM: triage then knows your CA.", exists=True)
-    ] = None,
-    alert: Annotated[
-        list[str] | None,
-        typer.Option(help="An Apprise URL to tell of new groups and sudden rises. Repeatable.", envvar="DYNPIN_ALERT"),
-    ] = None,
-    digest: Annotated[str | None, typer.Option(help="A summary by the same way: daily or weekly.")] = None,
-    public_url: Annotated[
-        str, typer.Option(help="Where people reach the pages, for the links in alerts.", envvar="DYNPIN_PUBLIC_URL")
-    ] = "",
-    keep_days: Annotated[float, typer.Option(help="How many days reports are kept.", min=0.01)] = 90,
-    tls_certificate: Annotated[
-        Path | None, typer.Option(help="The certificate chain, PEM, to serve https with.", exists=True)
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.", exists=True)] = None,
+    config: ConfigFile = None,
+    host: Annotated[str | None, _flag("host")] = None,
+    port: Annotated[int | None, _flag("port")] = None,
+    storage: Annotated[Path | None, _flag("storage")] = None,
+    parts: Annotated[list[str] | None, _flag("parts")] = None,
+    tokens: Annotated[list[str] | None, _flag("tokens")] = None,
+    password: Annotated[str | None, _flag("password")] = None,
+    user_header: Annotated[str | None, _flag("user_header")] = None,
+    trusted_proxies: Annotated[list[str] | None, _flag("trusted_proxies")] = None,
+    open_access: Annotated[bool | None, _flag("open_access", "--open-access/--no-open-access")] = None,
+    public_url: Annotated[str | None, _flag("public_url")] = None,
+    keys: Annotated[list[Path] | None, _flag("keys")] = None,
+    inventories: Annotated[list[str] | None, _flag("inventories")] = None,
+    roots: Annotated[Path | None, _flag("roots")] = None,
+    alerts: Annotated[list[str] | None, _flag("alerts")] = None,
+    digest: Annotated[str | None, _flag("digest")] = None,
+    keep_days: Annotated[float | None, _flag("keep_days")] = None,
+    keep_megabytes: Annotated[int | None, _flag("keep_megabytes")] = None,
+    keep_samples: Annotated[int | None, _flag("keep_samples")] = None,
+    source_address: Annotated[str | None, _flag("source_address")] = None,
+    limit_source: Annotated[int | None, _flag("limit_source")] = None,
+    limit_token: Annotated[int | None, _flag("limit_token")] = None,
+    limit_all: Annotated[int | None, _flag("limit_all")] = None,
+    connections: Annotated[int | None, _flag("connections")] = None,
+    connections_source: Annotated[int | None, _flag("connections_source")] = None,
+    head_seconds: Annotated[float | None, _flag("head_seconds")] = None,
+    body_seconds: Annotated[float | None, _flag("body_seconds")] = None,
+    tls_certificate: Annotated[Path | None, _flag("tls_certificate")] = None,
+    tls_key: Annotated[Path | None, _flag("tls_key")] = None,
 ) -> None:
     """Take violation reports (RFC 7469 §3), keep them, and say what they mean.
 
     Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages begin at /. Where nothing says who may read, a
-    password is made and printed.
+    password is made and printed. Each setting may stand in collector.toml too, or in the environment as
+    DYNPIN_COLLECTOR_ and its name; a flag wins over the environment, the environment over the file.
     """
-    if context.invoked_subcommand is not None:
-        return
+    # Typer gives something empty for a flag that may be repeated and was not typed.
+    typed = {name: context.params[name] for name in Settings.model_fields}
+    flags = {name: value for name, value in typed.items() if value is not None and value not in ([], ())}
+    context.obj = (flags, config)
+    if context.invoked_subcommand is None:
+        _serve(settings_of(context).settings)
+
+
+def _serve(settings: Settings) -> None:
     # The extra may be missing, and its import takes a while.
     try:
-        import uvicorn  # noqa: PLC0415
-
-        from dynpin.middleware.collector import Alerts, Retention, collector  # noqa: PLC0415
-        from dynpin.middleware.collector.alerts import apprise  # noqa: PLC0415
-        from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
+        from dynpin.middleware.collector.proxies import TrustedProxies  # noqa: PLC0415
+        from dynpin.middleware.collector.server import ServerLimits, serve  # noqa: PLC0415
     except ModuleNotFoundError as error:
         fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
-    if digest not in (None, "daily", "weekly"):
-        fail(f"--digest is daily or weekly, not {digest!r}")
-    _check_tls(tls_certificate, tls_key)
-    own = {} if inventory is None else read_inventory(inventory).own_keys()
+    tls_pair(settings.tls_certificate, settings.tls_key)
     made = None
-    if not (password or user_header or open_access):
+    password = settings.password
+    if not (password or settings.user_header or settings.open_access):
         password = made = secrets.token_urlsafe(12)
+    host = settings.host
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((host, port))
+            listener.bind((host, settings.port))
             # Of two that start at once both may bind (SO_REUSEADDR), and one may listen. Who comes early waits.
             listener.listen(2048)
         except OSError as error:
-            fail(f"cannot listen on {host} port {port}: {error.strerror}; name others with --host and --port")
+            fail(f"cannot listen on {host} port {settings.port}: {error.strerror}; name others with --host and --port")
         try:
-            reports = collector(
-                storage,
-                tokens=token or (),
-                password=password,
-                user_header=user_header,
-                open_access=open_access,
-                keys={**own, **{Pin.from_file(file): str(file) for file in key or ()}},
-                roots=b"" if roots is None else roots.read_bytes(),
-                retention=Retention(days=keep_days),
-                alerts=Alerts(
-                    apprise(alert),
-                    digest="weekly" if digest == "weekly" else "daily" if digest else None,
-                    url=public_url,
-                )
-                if alert
-                else None,
-            )
-        except ModuleNotFoundError as error:
-            fail(error.msg)
-        shown = f"[{host}]" if ":" in host else host
-        base = f"{'http' if tls_certificate is None else 'https'}://{shown}:{listener.getsockname()[1]}"
-        names = [one.token for one in reports.desk.tokens() if one.revoked_at is None]
-        _welcome(base, names, made, storage)
-        config = uvicorn.Config(
+            reports = _collector(settings, password)
+        except (ModuleNotFoundError, PolicyError, StoreError, ValueError) as error:
+            fail(str(error))
+        service = reports.service
+        try:
+            service.storage.name_tokens(settings.tokens, time.time())
+        except StoreError as error:
+            say(f"dynpin: {error}", err=True)
+        listening = listening_at(settings, listener.getsockname()[1])
+        base = printed_base(settings, listening)
+        names = [one.token for one in service.tokens() if one.revoked_at is None]
+        _welcome(base, names, made, listening, settings.storage)
+        proxies = TrustedProxies(settings.trusted_proxies)
+        serve(
             reports,
-            ssl_certfile=tls_certificate,
-            ssl_keyfile=tls_key,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
+            listener,
+            ServerLimits(
+                connections=settings.connections,
+                connections_per_source=settings.connections_source,
+                head_seconds=settings.head_seconds,
+                body_seconds=settings.body_seconds,
+            ),
+            lambda peer: None if not peer or proxies.trusts(peer) else service.source_of(peer),
+            certificate=settings.tls_certificate,
+            key=settings.tls_key,
         )
-        uvicorn.Server(config).run(sockets=[listener])
 
 
-def _check_tls(certificate: Path | None, key: Path | None) -> None:
-    """Refuse a pair that cannot be served, before anything is promised."""
-    if certificate is None:
-        if key is not None:
-            fail(f"--tls-key {key} is of no use without --tls-certificate")
-        return
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
-    except ssl.SSLError as error:
-        holder = f"{certificate} and {key}" if key is not None else f"{certificate} alone (name its key with --tls-key)"
-        fail(f"https cannot be served with {holder}: not a certificate and its key in PEM ({error.reason or error})")
+def _collector(settings: Settings, password: str | None) -> Collector:
+    from dynpin.middleware.collector import Limits, Retention, collector  # noqa: PLC0415
+
+    shared, of_tokens = own_inventories(settings.inventories)
+    return collector(
+        settings.storage,
+        tokens=settings.tokens,
+        password=password,
+        user_header=settings.user_header,
+        open_access=settings.open_access,
+        limits=Limits(
+            per_token=settings.limit_token,
+            per_source=settings.limit_source,
+            in_all=settings.limit_all,
+            body_seconds=settings.body_seconds,
+        ),
+        keys={**shared, **own_keys(settings.keys)},
+        inventories=of_tokens,
+        roots=own_roots(settings.roots),
+        retention=Retention(settings.keep_days, settings.keep_megabytes * 2**20, settings.keep_samples),
+        alerts=_alerts(settings),
+        source_address=settings.source_address,
+        trusted_proxies=settings.trusted_proxies,
+        parts=settings.parts,
+        public_url=settings.public_url,
+    )
 
 
-def _welcome(base: str, names: list[str], password: str | None, storage: Path) -> None:
+def _alerts(settings: Settings) -> Alerts | None:
+    from dynpin.middleware.collector import Alerts  # noqa: PLC0415
+    from dynpin.middleware.collector.worker import apprise  # noqa: PLC0415
+
+    if not settings.alerts:
+        return None
+    return Alerts(apprise(settings.alerts), digest=settings.digest, url=settings.public_url)
+
+
+def _welcome(base: str, names: list[str], password: str | None, listening: str, storage: Path) -> None:
     lines = [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
     if not names:
         lines.append("report-uri  none yet: dynpin collect tokens add")
     if password is not None:
-        lines.append(f"password    {password}   (made for this run; set DYNPIN_PASSWORD to choose one)")
-    lines += [f"storage     {storage}", f"pages       {base}/"]
+        lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
+    lines += [f"listening   {listening}", f"storage     {storage}", f"pages       {base}/"]
     for line in lines:
         say(line, err=True)
 
 
-@tokens.command("add")
-def add(
-    storage: Storage = DEFAULT_STORAGE,
-    name: Annotated[str, typer.Option(help="What people call the policy.")] = "",
-    host: Annotated[
-        list[str] | None,
-        typer.Option(help="Take reports about this host and its subdomains alone. Repeatable."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Make a token, and print it."""
-    from dynpin.hosts import canonical_host  # noqa: PLC0415
-    from dynpin.middleware.collector import Token  # noqa: PLC0415
-
-    hosts = tuple(canonical_host(one) for one in host or ())
-    # 71 bits. Letters and digits alone: a token that begins with a hyphen reads as an option on the command line.
-    token = Token("".join(secrets.choice(ascii_letters + digits) for _ in range(12)), name, hosts, time.time())
-    kept = _open(storage)
-    kept.add_token(token)
-    kept.close()
+@app.command("config")
+def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
+    """Print each setting, and where it comes from."""
+    found = settings_of(context, config=config)
+    rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
     if as_json:
-        print_json(_token_object(token))
-    else:
-        typer.echo(token.token)
-
-
-@tokens.command("list")
-def list_tokens(storage: Storage = DEFAULT_STORAGE, as_json: JsonOption = False) -> None:
-    """Show every token, the revoked ones too."""
-    kept = _open(storage, must_exist=True)
-    found = kept.tokens()
-    kept.close()
-    if as_json:
-        print_json([_token_object(token) for token in found])
+        print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
         return
     from rich.table import Table  # noqa: PLC0415
 
-    from dynpin.cli.tables import table_console  # noqa: PLC0415
-
-    table = Table("token", "name", "hosts", "made", "revoked")
-    for token in found:
-        revoked = "" if token.revoked_at is None else rfc3339(token.revoked_at)
-        table.add_row(token.token, token.name, ", ".join(token.hosts) or "any", rfc3339(token.created_at), revoked)
+    table = Table("setting", "value", "from")
+    for name, (value, source) in rows.items():
+        table.add_row(name, _text(value), source)
     table_console().print(table)
 
 
-# Tokens of earlier versions, and those of --token, may begin with a hyphen.
-@tokens.command("revoke", context_settings={"ignore_unknown_options": True})
-def revoke(
-    token: Annotated[str, typer.Argument(help="The token.")],
-    storage: Storage = DEFAULT_STORAGE,
-) -> None:
-    """Take no more reports with a token; a running collector notices within a second."""
-    kept = _open(storage, must_exist=True)
-    was_there = kept.revoke_token(token)
-    kept.close()
-    if not was_there:
-        finding(f"{storage} has no token {token} that could be revoked")
-    say(f"{token} is revoked; reports to it are answered with 404")
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, cast("list[object]", value)))
+    return "" if value is None else str(value)
+
+
+def _shown(found: Sourced, name: str) -> object:
+    """A setting as JSON; what nobody else may know is not told."""
+    value: object = getattr(found.settings, name)
+    if name == "password" and value:
+        return "(set)"
+    if name == "alerts":
+        return [f"{url.partition('://')[0]}://…" for url in found.settings.alerts]
+    if isinstance(value, list):
+        return [str(one) for one in cast("list[object]", value)]
+    return str(value) if isinstance(value, Path) else value
 
 
 @app.command("prune")
 def prune(
-    storage: Storage = DEFAULT_STORAGE,
-    days: Annotated[float, typer.Option(help="Keep reports of so many days.", min=0)] = 90,
-    megabytes: Annotated[int, typer.Option(help="Keep at most so much in all.", min=1)] = 1024,
-    samples: Annotated[int, typer.Option(help="Keep so many report bodies of each group.", min=1)] = 200,
+    context: typer.Context,
+    storage: StorageOption = None,
+    config: ConfigFile = None,
+    days: Annotated[float | None, typer.Option(help="Keep reports of so many days.", min=0)] = None,
+    megabytes: Annotated[int | None, typer.Option(help="Keep at most so much in all.", min=1)] = None,
+    samples: Annotated[int | None, typer.Option(help="Keep so many report bodies of each group.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
 
-    kept = _open(storage, must_exist=True)
-    pruned = kept.prune(Retention(days, megabytes * 2**20, samples))
-    kept.close()
+    settings = settings_of(context, storage, config).settings
+    retention = Retention(
+        settings.keep_days if days is None else days,
+        (megabytes or settings.keep_megabytes) * 2**20,
+        samples or settings.keep_samples,
+    )
+    with open_storage(settings.storage, must_exist=True) as kept:
+        pruned = kept.prune(retention)
     if as_json:
         print_json(asdict(pruned))
     else:
         say(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
-
-
-def _open(storage: Path, *, must_exist: bool = False) -> SQLiteStorage:
-    from dynpin.middleware.collector import SQLiteStorage  # noqa: PLC0415
-
-    if must_exist and not storage.exists():
-        fail(f"there is no file {storage}; name the collector's with --storage")
-    return SQLiteStorage(storage)
-
-
-def _token_object(token: Token) -> dict[str, object]:
-    return {
-        "token": token.token,
-        "name": token.name,
-        "hosts": list(token.hosts),
-        "created-at": rfc3339(token.created_at),
-        "revoked-at": None if token.revoked_at is None else rfc3339(token.revoked_at),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from .atomic import sync_folder, write_atomically
 from .chains import ChainFault, chain_faults, covers, in_chain, validated_path, without_root
@@ -13,6 +14,9 @@ from .node import Node
 from .policy import KeylessPolicyOptions, Policy, PolicyOptions
 from .rules import LONGEST_MAX_AGE, Mode, Pinned
 from .sources import PolicySource, policies_to_send
+
+if TYPE_CHECKING:
+    from .tables import Seconds, Table, read_tables
 
 __all__ = [
     "LONGEST_MAX_AGE",
@@ -30,6 +34,8 @@ __all__ = [
     "Policy",
     "PolicyOptions",
     "PolicySource",
+    "Seconds",
+    "Table",
     "certificate_names",
     "chain_faults",
     "covers",
@@ -41,11 +47,21 @@ __all__ = [
     "read_file",
     "read_inventory",
     "read_key",
+    "read_tables",
     "sync_folder",
     "validated_path",
     "without_root",
     "write_atomically",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What reads the tables of a TOML file: pydantic, for those who have such a file."""
+    if name in ("Seconds", "Table", "read_tables"):
+        from . import tables  # noqa: PLC0415
+
+        return getattr(tables, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def read_inventory(path: str | os.PathLike[str]) -> Inventory:

@@ -65,7 +65,8 @@ class Ramp:
         token: what names this policy in the report-uri.
         report_uri: where clients report; asked whether it takes reports before each move.
         state: the file that keeps the position.
-        password_file: holds the collector's password in its first line; None: DYNPIN_PASSWORD, or none at all.
+        token_file: holds a token of the collector's API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
+        ca: the roots, PEM, that verify a collector on https; None: those of the system.
         is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp begins anew.
     """
 
@@ -75,7 +76,8 @@ class Ramp:
     token: str
     report_uri: str
     state: Path
-    password_file: Path | None = None
+    token_file: Path | None = None
+    ca: Path | None = None
     is_on: bool = True
 
     @property

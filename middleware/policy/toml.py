@@ -120,7 +120,8 @@ class _Ramp(Table):
     collector: Annotated[str, AfterValidator(_address)] | None = Field(
         None, description='the address of the collector, such as "https://reports.example.net"'
     )
-    password_file: str | None = Field(None, description='a path in "quotes"')
+    token_file: str | None = Field(None, description='a path in "quotes"')
+    ca: str | None = Field(None, description='a path in "quotes"')
     state: str | None = Field(None, description='a path in "quotes"')
     steps: list[_Step] | None = Field(None, description=_STEPS)
 
@@ -220,7 +221,8 @@ def _ramp(file: Path, table: _Ramp, policy: _Policy) -> Ramp:
         token=known["token"],
         report_uri=known[0],
         state=file.parent / (table.state or f"{file.stem}-ramp.sqlite"),
-        password_file=None if table.password_file is None else file.parent / table.password_file,
+        token_file=None if table.token_file is None else file.parent / table.token_file,
+        ca=None if table.ca is None else file.parent / table.ca,
         is_on=policy.mode == "enforce",
     )
 

@@ -1,5 +1,7 @@
 """What a page costs over many reports: ``REPORTS=5000000 make bench ARGS=tests/benchmarks/bench_collector_pages.py``.
 
+``/groups`` and honest reports are also measured while 10,000 hostile reports wait for their verdicts.
+
 Ninety days of reports in 20,000 groups on 2,000 hosts, with eleven verdicts, two hundred issuers and three thousand
 pins. For each filter and its negation: the processor time of the overview with its chart, of the lists, and of the
 first byte of each export.
@@ -11,24 +13,29 @@ import asyncio
 import json
 import os
 import random
+import statistics
 import time
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from dynpin import Pin
-from dynpin.middleware.collector import SQLiteStorage, collector
+from dynpin.middleware.collector import Limits, SQLiteStorage, collector
 from dynpin.middleware.collector.app import Collector
-from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.reading import understood_alone
-from dynpin.middleware.collector.schema import connect
-from dynpin.middleware.collector.verdicts import VERDICTS
-from tests.middleware.collector.conftest import NOW, vector
+from dynpin.middleware.collector.intake import understood, understood_alone
+from dynpin.middleware.collector.storage import Arrival, Filter
+from dynpin.middleware.collector.storage.sqlite import connect
+from dynpin.middleware.collector.triage import VERDICTS
+from tests.benchmarks.turns import against, tell
+from tests.middleware.collector.conftest import NOW, report, serving, vector
+from tests.middleware.collector.test_triage_bounds import certificate
 
 REPORTS = int(os.environ.get("REPORTS", "200000"))
 GROUPS, DAYS = max(100, min(20_000, REPORTS // 50)), 90
@@ -102,8 +109,8 @@ def a_diagnosis(folder: Path) -> tuple[str, str]:
     """What triage says of a real report, and what it was judged with."""
     app = collector(folder / "one.sqlite", tokens=["t0"], open_access=True, clock=lambda: NOW)
     TestClient(app).post("/r/t0/enforce", json=vector("real-chrome-yubico")["body"])
-    app.desk.settle()
-    (group,) = app.desk.storage.groups(Filter()).entries
+    app.service.worker.work()
+    (group,) = app.service.storage.groups(Filter()).entries
     app.close()
     db = connect(folder / "one.sqlite")
     (judged_with,) = db.execute("SELECT judged_with FROM groups").fetchone()
@@ -174,3 +181,61 @@ def test_pages_over_many_reports(tmp_path: Path, capsys: pytest.CaptureFixture[s
         for path, (cost, query) in slowest.items():
             print(f"  {path:22} {cost:6.0f}   {query}")
     app.close()
+
+
+HOSTILE = int(os.environ.get("HOSTILE", "10000"))
+
+
+def hostile_bodies() -> list[str]:
+    """The worst that fits the caps: certificates of one name on slow curves, each may have signed any other."""
+    keys = [ec.generate_private_key(ec.SECP521R1()) for _ in range(10)]
+    signers = [ec.generate_private_key(ec.SECP521R1()) for _ in range(8)]
+    pems = [[certificate(key, signer, number) for number, key in enumerate(keys * 2, start=1)] for signer in signers]
+    chains = [(served, validated[::-1]) for served in pems for validated in pems]
+    return [
+        json.dumps(report(served_certificate_chain=served, validated_certificate_chain=validated))
+        for served, validated in chains
+    ]
+
+
+def fill_with_hostile(app: Collector, bodies: list[str]) -> None:
+    """Hand them to the storage, as a thousand sources would within the limits."""
+    arrivals: list[Arrival] = []
+    for number in range(HOSTILE):
+        entry = json.loads(bodies[number % len(bodies)]) | {"hostname": f"h{number}.test", "noted-hostname": None}
+        told = understood(entry, "enforce")
+        arrivals.append(Arrival(told.cause, told.flags, None, None, "t0", "192.0.2.0/24", "", NOW, json.dumps(entry)))
+        if len(arrivals) == 500:
+            app.service.storage.add(arrivals, {})
+            arrivals.clear()
+
+
+def waits(client: httpx.Client, method: str, path: str, times: int, content: bytes | None = None) -> list[float]:
+    """Milliseconds that a person or a sender waits, one request after the other."""
+    found: list[float] = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        client.request(method, path, content=content, headers={"content-type": "application/json"}).raise_for_status()
+        found.append((time.perf_counter() - begun) * 1000)
+    return found
+
+
+def test_pages_and_reports_while_hostile_reports_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    honest = json.dumps(vector("real-chrome-yubico")["body"]).encode()
+    figures: dict[str, tuple[list[float], list[float]]] = {}
+    for name in ("without", "with"):
+        app = collector(tmp_path / f"{name}.sqlite", tokens=["t0"], open_access=True, limits=Limits(*[10**9] * 3))
+        if name == "with":
+            fill_with_hostile(app, hostile_bodies())
+        with serving(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=120) as client:
+            client.get("/groups").raise_for_status()
+            figures[name] = waits(client, "GET", "/groups", 200), waits(client, "POST", "/r/t0/enforce", 500, honest)
+            left = len(app.service.storage.untriaged(HOSTILE, ""))
+    aim = against(200, statistics.quantiles(figures["with"][0], n=100)[98])
+    with capsys.disabled():
+        for name, (pages, reports) in figures.items():
+            p99 = statistics.quantiles(pages, n=100)[98]
+            pages_ms = {"groups_p50_ms": f"{statistics.median(pages):.1f}", "groups_p99_ms": f"{p99:.1f}"}
+            tell(f"hostile reports: {name}", **pages_ms, report_p50_ms=f"{statistics.median(reports):.2f}")
+        ratio = statistics.median(figures["with"][1]) / statistics.median(figures["without"][1])
+        tell("hostile reports: in all", aim_p99_ms=aim, report_ratio=f"{ratio:.2f}", still_waiting=left)

@@ -214,14 +214,14 @@ def test_a_ramp_as_it_is_written(inventory: Path, site: Site) -> None:
     # Of the usual steps those below the target.
     assert ramp.levels == (None, 300, 3600, 86_400)
     assert (ramp.collector, ramp.token, ramp.target) == ("https://reports.example.net", "1", 86_400)
-    assert (ramp.state, ramp.password_file) == (inventory.with_name("dynpin-ramp.sqlite"), None)
-    told = 'collector = "http://10.0.0.7:8080/"\nstate = "var/ramp"\npassword_file = "secret"\n'
+    assert (ramp.state, ramp.token_file, ramp.ca) == (inventory.with_name("dynpin-ramp.sqlite"), None, None)
+    told = 'collector = "http://10.0.0.7:8080/"\nstate = "var/ramp"\ntoken_file = "secret"\nca = "ca.pem"\n'
     inventory.write_text(ramped(told + 'steps = [{ send = "5 minutes", for = "1 day" }]')(site))
     ramp = read_inventory(inventory).ramp
     assert ramp is not None
     assert ramp.levels == (300, 3600)
     assert (ramp.collector, ramp.state) == ("http://10.0.0.7:8080", inventory.parent / "var" / "ramp")
-    assert ramp.password_file == inventory.parent / "secret"
+    assert (ramp.token_file, ramp.ca) == (inventory.parent / "secret", inventory.parent / "ca.pem")
 
 
 def test_an_absent_inventory(tmp_path: Path) -> None:

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from dynpin import PolicyError
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
+from dynpin.middleware.collector import new_api_token
 from dynpin.middleware.policy.ramp.driver import Driver
 from dynpin.middleware.policy.ramp.driver import driver as the_driver
+from dynpin.middleware.policy.ramp.reports import ask
 from dynpin.middleware.policy.ramp.state import RampFile
 from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, CollectorAnswer, Position, Ramp, Step, decide
 from tests.deploy.commands import dynpin
@@ -292,12 +294,13 @@ def test_what_cannot_ask_does_not_move(ground: Ground, caplog: pytest.LogCapture
     ("options", "ramp", "token", "words"),
     [
         ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report: is its token known"),
-        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; its password stands in"),
-        ({}, 'password_file = "absent"', "demo", "No such file or directory"),
+        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; a token of scope read"),
+        ({}, 'token_file = "absent"', "demo", "absent cannot be read (No such file or directory)"),
+        ({}, 'ca = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'collector = "http://127.0.0.1:1/"', "demo", "http://127.0.0.1:1 cannot be asked"),
         ({}, 'collector = "{url}/r"', "demo", "/r/api/groups"),
     ],
-    ids=["unknown token", "no password", "no password file", "nobody there", "no collector"],
+    ids=["unknown token", "no token", "no token file", "no roots", "nobody there", "no collector"],
 )
 def test_a_collector_that_says_nothing(
     options: dict[str, Any], ramp: str, token: str, words: str, ground: Ground, caplog: pytest.LogCaptureFixture
@@ -310,10 +313,17 @@ def test_a_collector_that_says_nothing(
     assert words in caplog.text
 
 
-def test_it_signs_in(ground: Ground) -> None:
+@pytest.mark.parametrize("in_file", [True, False], ids=["token_file", "environment"])
+def test_it_reads_with_a_token(in_file: bool, ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     ground.collect(open_access=False, password="right", file=ground.site.folder / "closed.sqlite")
-    (ground.site.folder.parent / "secret").write_text("right\n", encoding="utf-8-sig")
-    server = ground.server(f'password_file = "secret"\nsteps = {STEPS}')
+    text, token = new_api_token("ramp", ["read"], ground.clock(), 30)
+    ground.collector.storage.add_api_token(token)
+    if in_file:
+        (ground.site.folder.parent / "secret").write_text(f"{text}\n", encoding="utf-8-sig")
+    else:
+        monkeypatch.setenv("DYNPIN_COLLECTOR_TOKEN", text)
+    more = 'token_file = "secret"\n' if in_file else ""
+    server = ground.server(f"{more}steps = {STEPS}")
     server.run(2 * HOUR)
     assert server.sent() == 5 * MINUTE
 
@@ -498,6 +508,29 @@ def test_a_person_holds_it() -> None:
     held = Position(0, None, waited=30 * DAY, asked_at=0.0, is_held=True)
     assert decide(held, RAMP, CollectorAnswer(), 1.0).max_age is None
     assert decide(replace(held, is_held=False), RAMP, CollectorAnswer(), 1.0).max_age == 5 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("collector", "files", "said"),
+    [
+        ("http://reports.test", {"token": "abc"}, "the token is not sent to http://reports.test: over http"),
+        ("http://10.0.0.7:8080", {"token": "abc"}, "the token is not sent to http://10.0.0.7:8080: over http"),
+        ("https://127.0.0.1:1", {}, "the token file {folder}/token cannot be read (No such file or directory)"),
+        ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line"),
+        ("https://127.0.0.1:1", {"token": "a\x07b"}, "{folder}/token has no token, but what no header can carry"),
+        (
+            "https://127.0.0.1:1",
+            {"token": "abc"},
+            "the roots of the collector, {folder}/ca cannot be read (No such file",
+        ),
+        ("https://127.0.0.1:1", {"token": "abc", "ca": "no PEM"}, "{folder}/ca, are no certificates in PEM"),
+    ],
+)
+def test_what_keeps_it_from_asking_is_said(collector: str, files: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    sight = ask(replace(RAMP, collector=collector, token_file=tmp_path / "token", ca=tmp_path / "ca"), 0)
+    assert said.format(folder=tmp_path) in sight.failure
 
 
 # -- the command -----------------------------------------------------------------------------------------------------

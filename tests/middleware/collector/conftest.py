@@ -15,7 +15,8 @@ import httpx
 import pytest
 import uvicorn
 
-from dynpin.middleware.collector import collector
+from dynpin.middleware.collector import Storage, collector
+from dynpin.middleware.collector.app import Collector
 
 NOW = 1_800_000_000.0
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "reports.json").read_text())["requests"]
@@ -42,7 +43,7 @@ def serving(app: Any) -> Iterator[str]:
     """Serve an ASGI app with uvicorn on loopback; gives its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on", proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
@@ -63,16 +64,28 @@ class Site:
     clock: Clock
     file: Path
     client: httpx.Client
+    app: Collector
+
+    @property
+    def storage(self) -> Storage:
+        return self.app.service.storage
+
+    def work(self) -> None:
+        """Do what the worker would within seconds."""
+        while self.app.service.worker.work():
+            pass
 
     def post(self, report: object, path: str = "/r/demo/enforce", **headers: str) -> httpx.Response:
         content = report if isinstance(report, bytes | str) else json.dumps(report)
         return self.client.post(path, content=content, headers={"content-type": "application/json", **headers})
 
     def reports(self, query: str = "") -> Entries:
+        self.work()
         entries: Entries = self.client.get(f"/api/reports?{query}").raise_for_status().json()["entries"]
         return entries
 
     def groups(self, query: str = "") -> Entries:
+        self.work()
         entries: Entries = self.client.get(f"/api/groups?{query}").raise_for_status().json()["entries"]
         return entries
 
@@ -82,14 +95,15 @@ Start = Callable[..., Site]
 
 @contextmanager
 def running_site(**options: Any) -> Iterator[Site]:
-    """A collector that runs; the keywords are those of `collector`, and `file`."""
+    """A collector that runs; the keywords are those of `collector`, and `file`. What its worker does, a test says."""
     clock, file = options.pop("clock", None) or Clock(), options.pop("file")
-    options = {"tokens": ["demo"], "open_access": True, **options}
+    options = {"tokens": ["demo"], "open_access": True, "parts": ["intake", "web"], **options}
+    app = collector(file, clock=clock, **options)
     with (
-        serving(collector(file, clock=clock, **options)) as url,
+        serving(app) as url,
         httpx.Client(base_url=url, trust_env=False, timeout=120) as client,
     ):
-        yield Site(url, clock, file, client)
+        yield Site(url, clock, file, client, app)
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ from typing import Literal
 import pytest
 
 from dynpin.middleware.collector import Alerts, SQLiteStorage
-from dynpin.middleware.collector.alerts import apprise
-from dynpin.middleware.collector.desk import Desk
-from dynpin.middleware.collector.filters import Filter
 from dynpin.middleware.collector.intake import Answer
-from dynpin.middleware.collector.storage import State
+from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.storage import Filter, State
+from dynpin.middleware.collector.worker import apprise
 from tests.middleware.collector.conftest import NOW, Clock, report, vector
 
 
@@ -31,24 +30,24 @@ class Post(list[tuple[str, str]]):
 
 
 class Office:
-    """A desk whose alerts are asked for by the test, not by its thread."""
+    """A service whose alerts are asked for by the test, not by its thread."""
 
     def __init__(self, path: Path, alerts: Alerts) -> None:
         self.clock = Clock()
-        self.desk = Desk(SQLiteStorage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
+        self.service = Service(SQLiteStorage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
         self.alerts = alerts
 
     def receive(self, body: object, times: int = 1) -> None:
         for _ in range(times):
-            admission = self.desk.intake.admit("POST", "/r/demo/enforce")
+            admission = self.service.intake.admit("POST", "/r/demo/enforce")
             assert not isinstance(admission, Answer)
-            stored = self.desk.intake.take(admission, json.dumps(body).encode()).stored
+            stored = self.service.intake.take(admission, json.dumps(body).encode()).stored
             assert stored is not None
             stored.result()
-        self.desk.settle()
+        self.service.worker.work()
 
     def tell(self) -> bool:
-        return self.alerts.tell(self.desk.storage, self.clock())
+        return self.alerts.tell(self.service.storage, self.clock())
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def post() -> Post:
 def office(tmp_path: Path, post: Post) -> Iterator[Office]:
     office = Office(tmp_path / "r.sqlite", Alerts(post, url="https://pins.example/", digest="daily", rise_at_least=20))
     yield office
-    office.desk.close()
+    office.service.close()
 
 
 def test_new_groups_come_together_and_once(office: Office, post: Post) -> None:
@@ -104,7 +103,7 @@ def test_a_sudden_rise_is_told_once_a_day(office: Office, post: Post) -> None:
 
 def test_a_muted_group_is_silent(office: Office, post: Post) -> None:
     office.receive(report())
-    office.desk.storage.set_state(office.desk.storage.unannounced(1)[0].key, "muted")
+    office.service.storage.set_state(office.service.storage.unannounced(1)[0].key, "muted")
     assert not office.tell()
 
 
@@ -115,8 +114,8 @@ def test_what_was_resolved_and_comes_again_is_told(
     office.alerts.digest = None
     office.receive(report())
     assert office.tell()
-    (group,) = office.desk.storage.groups(Filter()).entries
-    office.desk.storage.set_state(group.key, state)
+    (group,) = office.service.storage.groups(Filter()).entries
+    office.service.storage.set_state(group.key, state)
     office.clock.forward(7 * 86_400)
     assert not office.tell()
     office.receive(report(), times=times)
@@ -144,7 +143,7 @@ def test_what_could_not_be_sent_is_sent_later(office: Office, post: Post) -> Non
 
     office.receive(report())
     broken = Alerts(refuse)
-    assert not broken.tell(office.desk.storage, NOW)
+    assert not broken.tell(office.service.storage, NOW)
     assert office.tell()
 
 
@@ -172,7 +171,8 @@ def test_apprise_delivers_to_a_webhook() -> None:
     with HTTPServer(("127.0.0.1", 0), Hook) as server:
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])("dynpin: 1 new group", "New: a.test")
+        (channel,) = apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])
+        channel.send("dynpin: 1 new group", "New: a.test")
         thread.join()
     assert b"dynpin: 1 new group" in got[0]
 
@@ -216,7 +216,7 @@ def test_apprise_delivers_by_mail(tmp_path: Path, digest: Literal["daily", "week
         assert office.tell() is (digest == "daily")
         office.clock.forward(1)
         assert office.tell() is (digest == "weekly")
-        office.desk.close()
+        office.service.close()
         server.shutdown()
         thread.join()
     new, summary = [message_from_bytes(sent, policy=default_policy) for sent in server.messages]

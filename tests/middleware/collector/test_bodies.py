@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.middleware.collector import Alerts, Limits, Retention, SQLiteStorage, Token
-from dynpin.middleware.collector.desk import Desk
-from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.intake import Answer
-from dynpin.middleware.collector.reading import decoded, understood_alone
+from dynpin.middleware.collector.intake import Answer, decoded, understood_alone
+from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.storage import Filter
 from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
 from tests.middleware.collector.test_pages import key
 
@@ -31,30 +30,30 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, clock: Clock) -> Iterator[Desk]:
+def service(tmp_path: Path, clock: Clock) -> Iterator[Service]:
     many = 10**9
-    desk = Desk(tmp_path / "r.sqlite", tokens=["demo"], limits=Limits(many, many, many), clock=clock)
-    yield desk
-    desk.close()
+    service = Service(tmp_path / "r.sqlite", tokens=["demo"], limits=Limits(many, many, many), clock=clock)
+    yield service
+    service.close()
 
 
-def send(desk: Desk, body: bytes) -> int:
-    admission = desk.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
+def send(service: Service, body: bytes) -> int:
+    admission = service.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
     assert not isinstance(admission, Answer)
-    taken = desk.intake.take(admission, body)
+    taken = service.intake.take(admission, body)
     if taken.stored is not None:
         taken.stored.result()
     return taken.answer.status
 
 
-def bodies(desk: Desk, limit: int = 500) -> list[str | None]:
+def bodies(service: Service, limit: int = 500) -> list[str | None]:
     """The bodies that are kept, newest first."""
-    return [stored.body for stored in desk.storage.reports(Filter(), limit=limit).entries]
+    return [stored.body for stored in service.storage.reports(Filter(), limit=limit).entries]
 
 
-def ask(desk: Desk, sql: str) -> list[tuple[object, ...]]:
-    assert isinstance(desk.storage, SQLiteStorage)
-    with closing(sqlite3.connect(desk.storage.path)) as db:
+def ask(service: Service, sql: str) -> list[tuple[object, ...]]:
+    assert isinstance(service.storage, SQLiteStorage)
+    with closing(sqlite3.connect(service.storage.path)) as db:
         return db.execute(sql).fetchall()
 
 
@@ -91,138 +90,117 @@ def test_the_parts_are_the_text(text: str) -> None:
         assert head + one.dates[0] + middle + one.dates[1] + tail == text
 
 
-def test_each_body_is_given_back_as_it_came(desk: Desk) -> None:
+def test_each_body_is_given_back_as_it_came(service: Service) -> None:
     @settings(deadline=None, max_examples=60)
     @given(TEXTS | st.binary(max_size=30))
     def check(sent: str | bytes) -> None:
         body = sent if isinstance(sent, bytes) else sent.encode()
-        before = len(ask(desk, "SELECT id FROM reports"))
-        answers = [send(desk, body) for _ in range(3)]
+        before = len(ask(service, "SELECT id FROM reports"))
+        answers = [send(service, body) for _ in range(3)]
         accepted = answers.count(204)
-        assert len(ask(desk, "SELECT id FROM reports")) - before == accepted
-        assert bodies(desk, 3)[:accepted] == [decoded(body)] * accepted if accepted else True
+        assert len(ask(service, "SELECT id FROM reports")) - before == accepted
+        assert bodies(service, 3)[:accepted] == [decoded(body)] * accepted if accepted else True
 
     check()
-    assert ask(desk, "SELECT count(*) FROM texts") > [(5,)]
+    assert ask(service, "SELECT count(*) FROM texts") > [(5,)]
 
 
-def test_a_burst_is_kept_once(desk: Desk) -> None:
+def test_a_burst_is_kept_once(service: Service) -> None:
     sent = [dated(number) for number in range(100)]
-    assert {send(desk, body) for body in sent} == {204}
-    assert bodies(desk) == [body.decode() for body in sent[::-1]]
-    assert ask(desk, "SELECT count(*) FROM texts") == [(1,)]
+    assert {send(service, body) for body in sent} == {204}
+    assert bodies(service) == [body.decode() for body in sent[::-1]]
+    assert ask(service, "SELECT count(*) FROM texts") == [(1,)]
     # The first stands alone, unless another test has brought its text before.
-    assert ask(desk, "SELECT count(*) FROM samples WHERE text_id IS NULL") <= [(1,)]
+    assert ask(service, "SELECT count(*) FROM samples WHERE text_id IS NULL") <= [(1,)]
 
 
-def test_a_text_that_comes_once_shares_nothing(desk: Desk, tmp_path: Path) -> None:
+def test_a_text_that_comes_once_shares_nothing(service: Service, tmp_path: Path) -> None:
     new = [f"{tmp_path} {number}" for number in range(20)]
     for text in new:
-        assert send(desk, json.dumps(report() | {"x": text}).encode()) == 204
-    assert ask(desk, "SELECT count(*) FROM texts") == [(0,)]
-    assert [json.loads(body or "")["x"] for body in bodies(desk)] == new[::-1]
+        assert send(service, json.dumps(report() | {"x": text}).encode()) == 204
+    assert ask(service, "SELECT count(*) FROM texts") == [(0,)]
+    assert [json.loads(body or "")["x"] for body in bodies(service)] == new[::-1]
 
 
-def test_what_a_text_says_of_its_sender_is_not_shared(desk: Desk) -> None:
+def test_what_a_text_says_of_its_sender_is_not_shared(service: Service) -> None:
     """One text for two policies and two modes: two groups, one text."""
     for path in ("/r/demo/enforce", "/r/demo/report-only"):
         for number in range(3):
-            admission = desk.intake.admit("POST", path, "192.0.2.1")
+            admission = service.intake.admit("POST", path, "192.0.2.1")
             assert not isinstance(admission, Answer)
-            taken = desk.intake.take(admission, dated(number, "both.test"))
+            taken = service.intake.take(admission, dated(number, "both.test"))
             assert taken.stored is not None
             taken.stored.result()
-    assert [(group.mode, group.reports) for group in desk.storage.groups(Filter()).entries] == [
+    assert [(group.mode, group.reports) for group in service.storage.groups(Filter()).entries] == [
         ("report-only", 3),
         ("enforce", 3),
     ]
-    assert ask(desk, "SELECT count(*) FROM texts") == [(1,)]
+    assert ask(service, "SELECT count(*) FROM texts") == [(1,)]
 
 
-def test_texts_that_nobody_needs_are_forgotten(desk: Desk, clock: Clock) -> None:
+def test_texts_that_nobody_needs_are_forgotten(service: Service, clock: Clock) -> None:
     for host, number in (("old.test", 9), ("both.test", 5)):
         for second in range(number):
-            send(desk, dated(second, host))
+            send(service, dated(second, host))
     clock.forward(10 * DAY)
     for host in ("both.test", "new.test"):
         for second in range(5):
-            send(desk, dated(second, host))
-    assert ask(desk, "SELECT count(*) FROM texts") == [(3,)]
-    desk.storage.prune(Retention(days=5))
-    assert ask(desk, "SELECT count(*) FROM texts") == [(2,)]
-    assert len(bodies(desk)) == 10
-    assert None not in bodies(desk)
-    desk.storage.prune(Retention(bytes=1))
-    assert ask(desk, "SELECT (SELECT count(*) FROM texts), (SELECT count(*) FROM samples)") == [(0, 0)]
+            send(service, dated(second, host))
+    assert ask(service, "SELECT count(*) FROM texts") == [(3,)]
+    service.storage.prune(Retention(days=5))
+    assert ask(service, "SELECT count(*) FROM texts") == [(2,)]
+    assert len(bodies(service)) == 10
+    assert None not in bodies(service)
+    service.storage.prune(Retention(bytes=1))
+    assert ask(service, "SELECT (SELECT count(*) FROM texts), (SELECT count(*) FROM samples)") == [(0, 0)]
     # What is in the memory is not in the file any more, and is written again.
-    send(desk, dated(1, "old.test"))
-    assert bodies(desk) == [dated(1, "old.test").decode()]
+    send(service, dated(1, "old.test"))
+    assert bodies(service) == [dated(1, "old.test").decode()]
 
 
-def test_a_text_goes_with_the_last_of_its_samples(desk: Desk, clock: Clock) -> None:
+def test_a_text_goes_with_the_last_of_its_samples(service: Service, clock: Clock) -> None:
     for text in ("first", "second"):
         for second in range(5):
-            send(desk, json.dumps(json.loads(dated(second)) | {"x": text}).encode())
+            send(service, json.dumps(json.loads(dated(second)) | {"x": text}).encode())
         clock.forward(1)
-    desk.storage.prune(Retention(samples=6))
-    assert len(ask(desk, "SELECT id FROM texts")) == 2
-    desk.storage.prune(Retention(samples=5))
-    assert len(ask(desk, "SELECT id FROM texts")) == 1
-    assert [None if body is None else json.loads(body)["x"] for body in bodies(desk)] == ["second"] * 5 + [None] * 5
+    service.storage.prune(Retention(samples=6))
+    assert len(ask(service, "SELECT id FROM texts")) == 2
+    service.storage.prune(Retention(samples=5))
+    assert len(ask(service, "SELECT id FROM texts")) == 1
+    assert [None if body is None else json.loads(body)["x"] for body in bodies(service)] == ["second"] * 5 + [None] * 5
 
 
-# -- files of before, and damaged ones --------------------------------------------------------------------------------
+# -- damaged files ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def old_file(tmp_path: Path) -> Path:
-    """A file as the version before shared texts wrote it."""
+def file(tmp_path: Path) -> Path:
+    """A file with two groups, whose reports no pages have shown yet."""
     path = tmp_path / "reports.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript((Path(__file__).parent / "schema_3.sql").read_text())
+    service = Service(path, tokens=["demo"], clock=Clock())
+    for host in ("a.test", "a.test", "a.test", "b.a.test"):
+        assert send(service, dated(1, host)) == 204
+    service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
+    service.close()
     return path
 
 
-def test_a_file_of_the_third_form_keeps_everything(old_file: Path) -> None:
-    tables = ("groups", "reports", "rates", "totals", "agents", "pins", "outcomes", "tokens", "facts", "diagnoses")
-
-    def content() -> dict[str, list[tuple[object, ...]]]:
-        with closing(sqlite3.connect(old_file)) as db:
-            return {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in tables} | {
-                "samples": db.execute("SELECT report_id, body FROM samples").fetchall()
-            }
-
-    before = content()
-    storage = SQLiteStorage(old_file, clock=Clock())
-    assert content() == before
-    assert [group.host for group in storage.groups(Filter()).entries] == ["b.a.test", "a.test"]
-    found = storage.reports(Filter()).entries
-    assert [(stored.id, stored.body) for stored in found] == before["samples"][::-1]
-    assert storage.tokens() == [Token("shop", "Shop", ("a.test",), NOW)]
-    storage.close()
-
-
-def test_old_and_new_reports_stand_beside_each_other(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
-    (host,) = {entry["host"] for entry in running.reports("host=a.test")}
-    body = running.reports("host=a.test")[0]["report"]
-    for _ in range(3):
-        assert running.post(json.dumps(body)).status_code == 204
-    assert [entry["report"] for entry in running.reports(f"host={host}")[:4]] == [body] * 4
-    assert running.groups(f"host={host}")[0]["reports"] == 6
-
-
-def test_a_number_of_an_old_file_is_given_out_as_json(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
+def test_a_number_that_json_has_not_is_given_out_as_null(site: Start, file: Path) -> None:
+    running = site(file=file)
     group = key(running, "b.a.test")
 
     def bad(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     for number in ("1e999", "-Infinity", "NaN"):
-        with closing(sqlite3.connect(old_file)) as db, db:
+        with closing(sqlite3.connect(file)) as db, db:
             text = f'{{"hostname": "b.a.test",  "x": {number}, "known-pins": ["ümlaut"]}}'
-            assert db.execute("UPDATE samples SET body = ? WHERE report_id = 4", (text,)).rowcount == 1
+            assert (
+                db.execute(
+                    "UPDATE samples SET body = ? WHERE report_id = (SELECT max(report_id) FROM samples)", (text,)
+                ).rowcount
+                == 1
+            )
         raw = running.client.get(f"/groups/{group}/report.json").raise_for_status()
         assert json.loads(raw.text, parse_constant=bad)["x"] is None
 
@@ -253,13 +231,13 @@ DAMAGES = {
 
 @pytest.mark.parametrize("judged", ["judged before", "judged anew"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_no_damaged_row_leads_to_an_error(site: Start, old_file: Path, damage: str, judged: str) -> None:
+def test_no_damaged_row_leads_to_an_error(site: Start, file: Path, damage: str, judged: str) -> None:
     messages: list[str] = []
-    running = site(file=old_file, alerts=Alerts(lambda subject, text: messages.append(text)))
+    running = site(file=file, alerts=Alerts(lambda subject, text: messages.append(text)))
     for _ in range(3):
         assert running.post(CHROME).status_code == 204
     group = key(running, "demo.yubico.com")
-    with closing(sqlite3.connect(old_file)) as db:
+    with closing(sqlite3.connect(file)) as db:
         db.executescript(DAMAGES[damage])
         if judged == "judged anew":
             db.executescript("UPDATE groups SET judged_with = 'before'")
@@ -271,14 +249,14 @@ def test_no_damaged_row_leads_to_an_error(site: Start, old_file: Path, damage: s
     assert running.post(CHROME).status_code == 204
 
 
-def test_a_page_that_cannot_be_read_says_which_file(site: Start, old_file: Path) -> None:
-    running = site(file=old_file)
-    with closing(sqlite3.connect(old_file)) as db, db:
+def test_a_page_that_cannot_be_read_says_which_file(site: Start, file: Path) -> None:
+    running = site(file=file)
+    with closing(sqlite3.connect(file)) as db, db:
         db.execute("UPDATE groups SET host = CAST(x'ff' AS TEXT)")
     for path in ("/groups", "/api/groups", "/export/groups.json"):
         answer = running.client.get(path)
         assert answer.status_code == 503
-        assert str(old_file) in answer.text
+        assert str(file) in answer.text
 
 
 def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:
@@ -291,9 +269,11 @@ def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:
         again.set()
 
     again = threading.Event()
-    desk = Desk(tmp_path / "r.sqlite", tokens=["demo"], alerts=Alerts(tell, every=0))
-    send(desk, dated(1, "first.test"))
+    clock = Clock()
+    service = Service(tmp_path / "r.sqlite", tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
+    send(service, dated(1, "first.test"))
     assert told.wait(60)
-    send(desk, dated(1, "second.test"))
+    clock.forward(61)  # it is tried again after a minute
+    send(service, dated(1, "second.test"))
     assert again.wait(60), "the thread that judges and tells goes on"
-    desk.close()
+    service.close()

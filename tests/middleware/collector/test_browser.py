@@ -32,6 +32,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             validated_certificate_chain=[certificate],
         )
         running.post(hostile, **{"user-agent": HOSTILE})
+        running.work()
         yield running
 
 

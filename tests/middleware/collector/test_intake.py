@@ -15,12 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynpin.middleware.collector import Limits, SQLiteStorage, Token, collector
-from dynpin.middleware.collector.desk import Desk
-from dynpin.middleware.collector.filters import Filter
-from dynpin.middleware.collector.intake import Answer
-from dynpin.middleware.collector.limits import Meter, truncated
-from dynpin.middleware.collector.reading import understood, understood_alone
-from dynpin.middleware.collector.storage import Arrival, Counted, Mode
+from dynpin.middleware.collector.intake import Answer, Meter, truncated, understood, understood_alone
+from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.storage import Arrival, Counted, Filter, Mode
 from dynpin.report import load_json
 from tests.middleware.collector.conftest import VECTORS, Clock, Site, Start, report, running_site, vector
 
@@ -342,7 +339,7 @@ def test_addresses_are_truncated(address: str | None, network: str) -> None:
 
 
 def test_whole_addresses_where_asked_for(site: Start) -> None:
-    running = site(truncate_addresses=False)
+    running = site(source_address="whole")
     running.post(report())
     assert running.reports()[0]["source"] == "127.0.0.1"
 
@@ -389,22 +386,22 @@ def test_a_burst_is_read_once() -> None:
 # -- what no sender can do --------------------------------------------------------------------------------------------
 
 
-def desk_answer(desk: Desk, body: bytes) -> int:
-    admission = desk.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
+def answer_of(service: Service, body: bytes) -> int:
+    admission = service.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
     if isinstance(admission, Answer):
         return admission.status
-    taken = desk.intake.take(admission, body)
+    taken = service.intake.take(admission, body)
     if taken.stored is not None:
         taken.stored.result()
     return taken.answer.status
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     limits = Limits(per_source=10**9, per_token=10**9, in_all=10**9)
-    desk = Desk(SQLiteStorage(tmp_path_factory.mktemp("desk") / "r.sqlite"), tokens=["demo"], limits=limits)
-    yield desk
-    desk.close()
+    service = Service(SQLiteStorage(tmp_path_factory.mktemp("service") / "r.sqlite"), tokens=["demo"], limits=limits)
+    yield service
+    service.close()
 
 
 TEXTS = st.text(max_size=40)
@@ -415,16 +412,16 @@ REPORTS = st.fixed_dictionaries({}, optional=dict.fromkeys(report(), VALUES))
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(REPORTS | VALUES)
-def test_no_json_leads_to_an_error(desk: Desk, value: object) -> None:
-    assert desk_answer(desk, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
-    desk.settle()
-    assert desk.storage.untriaged(1) == []
+def test_no_json_leads_to_an_error(service: Service, value: object) -> None:
+    assert answer_of(service, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
+    service.worker.work()
+    assert service.storage.untriaged(1) == []
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_no_bytes_lead_to_an_error(desk: Desk, body: bytes) -> None:
-    assert desk_answer(desk, body) in (200, 204, 400)
+def test_no_bytes_lead_to_an_error(service: Service, body: bytes) -> None:
+    assert answer_of(service, body) in (200, 204, 400)
 
 
 def test_what_could_not_be_stored_was_not_accepted(site: Start) -> None:
@@ -457,13 +454,13 @@ def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_desk_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> None:
-    desk = Desk(SQLiteStorage(tmp_path / "r.sqlite"), tokens=["demo"])
+def test_a_service_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> None:
+    service = Service(SQLiteStorage(tmp_path / "r.sqlite"), tokens=["demo"])
     child = os.fork()
     if child == 0:
-        status = desk_answer(desk, json.dumps(report()).encode())
+        status = answer_of(service, json.dumps(report()).encode())
         os._exit(0 if status == 204 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert desk_answer(desk, json.dumps(report()).encode()) == 204
-    assert desk.storage.groups(Filter()).entries[0].reports == 2
-    desk.close()
+    assert answer_of(service, json.dumps(report()).encode()) == 204
+    assert service.storage.groups(Filter()).entries[0].reports == 2
+    service.close()

@@ -12,7 +12,7 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from dynpin.middleware.collector import Limits, collector
-from dynpin.middleware.collector.filters import FIELDS
+from dynpin.middleware.collector.storage import FIELDS
 from tests.middleware.collector.conftest import Clock, Start
 from tests.middleware.collector.test_pages import HASH, PASSWORD, fill
 

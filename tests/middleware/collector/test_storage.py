@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, SQLiteStorage, Token, schema
-from dynpin.middleware.collector.filters import Filter, Term
-from dynpin.middleware.collector.reading import understood
-from dynpin.middleware.collector.storage import Arrival, Column, Counted, Triaged
+from dynpin.middleware.collector import Retention, SQLiteStorage, Token
+from dynpin.middleware.collector.intake import understood
+from dynpin.middleware.collector.storage import Arrival, Column, Counted, Filter, Term, Triaged
 from tests.environments import descriptors_of
 from tests.middleware.collector.conftest import NOW, Clock, report
 
@@ -54,14 +53,8 @@ def ask(storage: SQLiteStorage, sql: str) -> list[tuple[Any, ...]]:
 
 def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage) -> None:
     assert storage.path.stat().st_mode & 0o777 == 0o600
-    assert ask(storage, "PRAGMA user_version") == [(4,)]
+    assert ask(storage, "PRAGMA user_version") == [(1,)]
     assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
-    assert ask(storage, "SELECT migration_set, name FROM _sqlite_migrations") == [
-        ("dynpin-collector", "001_first_form"),
-        ("dynpin-collector", "002_totals_and_versions"),
-        ("dynpin-collector", "003_small_groups"),
-        ("dynpin-collector", "004_shared_texts"),
-    ]
 
 
 def test_a_newer_file_is_refused(storage: SQLiteStorage) -> None:
@@ -142,7 +135,7 @@ def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms
                 storage.add([arrival(first, NOW - second * 3600)], {})
             elif what == "verdict":
                 for group in storage.groups(Filter((Term("host", first),))).entries:
-                    storage.set_verdict(group, Triaged(second, "unclear", "CA", "{}"))
+                    storage.set_verdicts([(group, Triaged(second, "unclear", "CA", "{}"))])
             elif what == "state":
                 storage.set_state(arrival(first).cause.key, second)
             else:
@@ -155,36 +148,6 @@ def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms
             f"WHERE group_id IN ({','.join(matching)}) GROUP BY hour, mode ORDER BY hour, mode",
         )
         storage.close()
-
-
-def test_a_file_of_the_first_form_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
-    monkeypatch.setattr(schema, "_totals_and_versions", lambda db: None)
-    monkeypatch.setattr(schema, "_small_groups", lambda db: None)
-    monkeypatch.setattr(schema, "_shared_texts", lambda db: None)
-    path = tmp_path / "old.sqlite"
-    schema.open_database(path)
-    db = sqlite3.connect(path)
-    db.execute(
-        "INSERT INTO groups (id, key, host, noted_host, mode, token, known_pins, validated_pins, first_seen, "
-        "last_seen, reports, verdict, diagnosis) "
-        "VALUES (1, 'k', 'a.test', '', 'enforce', 't', '[]', '[]', 0, 1, 3, 'undecided', '{}')"
-    )
-    db.executemany("INSERT INTO rates VALUES (1, ?, ?)", [(5, 1), (6, 2)])
-    db.executemany("INSERT INTO totals VALUES (?, 'enforce', ?)", [(5, 1), (6, 2)])
-    db.execute("DELETE FROM _sqlite_migrations WHERE name > '002'")
-    db.commit()
-    db.close()
-    monkeypatch.undo()
-    storage = SQLiteStorage(path)
-    assert ask(storage, "SELECT * FROM totals") == [
-        (5, "enforce", "undecided", "open", "t", 1),
-        (6, "enforce", "undecided", "open", "t", 2),
-    ]
-    (group,) = storage.groups(Filter()).entries
-    assert (group.verdict, group.diagnosis) == ("undecided", "{}")
-    assert ask(storage, "PRAGMA user_version") == [(4,)]
-    storage.close()
 
 
 CHARTS = {
@@ -239,7 +202,7 @@ def test_datasette_can_read_it(storage: SQLiteStorage) -> None:
 def test_prune_by_age(storage: SQLiteStorage) -> None:
     storage.add([arrival("old.test", NOW - 10 * DAY), arrival("new.test")], {Counted(1, "t", "accepted", ""): 1})
     for group, _, _ in storage.untriaged(9, "x"):
-        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}"))])
     pruned = storage.prune(Retention(days=5))
     assert (pruned.reports, pruned.groups, pruned.samples) == (1, 1, 0)
     assert [group.host for group in storage.groups(Filter()).entries] == ["new.test"]
@@ -368,7 +331,7 @@ TALLIES = [
 def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLiteStorage, name: str, method: str) -> None:
     storage.add([arrival("a.test"), arrival("b.test")], {})
     for group, _, _ in storage.untriaged(9, "x"):
-        storage.set_verdict(group, Triaged("undecided", "unclear", "CA", "{}"))
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}"))])
     answered: list[object] = []
     plan = plans(storage, lambda: answered.extend(getattr(storage, method)(QUESTIONS[name], limit=10).entries))
     assert answered

@@ -16,9 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import Pin
-from dynpin.middleware.collector.certificates import Roots, decode, names_cover
-from dynpin.middleware.collector.triage import Case, Diagnosis, diagnose
-from dynpin.middleware.collector.verdicts import SEVERITIES, VERDICTS
+from dynpin.middleware.collector import Retention
+from dynpin.middleware.collector.triage import (
+    SEVERITIES,
+    VERDICTS,
+    Case,
+    Diagnosis,
+    Roots,
+    decode,
+    diagnose,
+    names_cover,
+)
 from dynpin.report import Report, read_report, rfc3339
 from tests.middleware.collector.chains import Issued, authority
 from tests.middleware.collector.conftest import NOW, Clock, Start, vector
@@ -88,7 +96,7 @@ CASES: dict[str, tuple[str, Callable[[], Diagnosis]]] = {
         "retired-intermediate",
         lambda: judged(
             reported(*SOUND, [OTHER_ROOT.pin, THIRD_PIN]),
-            seen={Pin.from_base64(OTHER_ROOT.pin): decode(OTHER_ROOT.pem)},
+            seen={Pin.from_base64(OTHER_ROOT.pin): "Other House CA"},
         ),
     ),
     "a key of the inventory that the client does not know": (
@@ -214,7 +222,8 @@ def test_a_stranger_is_no_public_ca_when_it_is_judged_anew_after_its_end(site: S
     running.post(MARKED_REPORT.to_dict())
     assert [group["verdict"] for group in running.groups()] == ["unknown-ca"]
     # Another inventory has everything judged anew, when the certificate has long expired.
-    later = site(file=running.file, clock=Clock(NOW + 400 * DAY), roots=ROOT.pem.encode())
+    much = Retention(days=1000)
+    later = site(file=running.file, clock=Clock(NOW + 400 * DAY), roots=ROOT.pem.encode(), retention=much)
     assert [(group["verdict"], group["diagnosis"]["root"]) for group in later.groups()] == [("unknown-ca", "unknown")]
 
 

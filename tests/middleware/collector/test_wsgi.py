@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
 from dynpin.middleware.collector import Limits, SQLiteStorage, wsgi_intake
-from dynpin.middleware.collector.filters import Filter
+from dynpin.middleware.collector.storage import Filter
 from tests.middleware.collector.conftest import VECTORS, report
 from tests.middleware.collector.test_intake import ANSWERS
 

@@ -1,0 +1,105 @@
+"""What is looked at before the collector starts: files of keys and roots, the pair for https, the public address."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography import x509
+
+from dynpin.cli.collect_settings import Settings
+from dynpin.cli.errors import fail, reason_of
+from dynpin.middleware.policy import read_inventory
+from dynpin.pins import Pin
+
+__all__ = ["listening_at", "own_inventories", "own_keys", "own_roots", "printed_base", "tls_pair"]
+
+
+def own_keys(files: Iterable[Path]) -> dict[Pin, str]:
+    """The operator's keys, pin to name."""
+    found: dict[Pin, str] = {}
+    for file in files:
+        try:
+            found[Pin.from_file(file)] = str(file)
+        except (OSError, ValueError) as error:
+            fail(f"--key {file}: {reason_of(error)}")
+    return found
+
+
+def own_inventories(named: Iterable[str]) -> tuple[dict[Pin, str], dict[str, dict[Pin, str]]]:
+    """The keys of every ``FILE``, for all policies, and of every ``TOKEN=FILE``, for that token's."""
+    shared: dict[Pin, str] = {}
+    of_tokens: dict[str, dict[Pin, str]] = {}
+    for one in named:
+        token, _, file = one.rpartition("=")
+        keys = read_inventory(file).own_keys()
+        (of_tokens.setdefault(token, {}) if token else shared).update(keys)
+    return shared, of_tokens
+
+
+def own_roots(file: Path | None) -> bytes:
+    """The operator's root certificates, PEM."""
+    if file is None:
+        return b""
+    try:
+        text = file.read_bytes()
+        x509.load_pem_x509_certificates(text)
+    except OSError as error:
+        fail(f"--roots {reason_of(error)}")
+    except ValueError:
+        fail(f"--roots {file} has no certificate in PEM that can be read; it is to hold your root certificates")
+    return text
+
+
+def tls_pair(certificate: Path | None, key: Path | None) -> None:
+    """Refuse a pair that cannot be served, before anything is promised."""
+    if certificate is None:
+        if key is not None:
+            fail(f"--tls-key {key} is of no use without --tls-certificate")
+        return
+    asked: list[None] = []
+
+    def passphrase() -> bytes:
+        asked.append(None)
+        return b"none"
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, passphrase)
+    except OSError as error:  # ssl.SSLError is one
+        holder = key or certificate
+        if asked:
+            fail(
+                f"the TLS key {holder} has a passphrase, and nobody is there to type it when a service starts; "
+                f"write one without, for the collector alone to read:  openssl pkey -in {holder} -out NEW"
+            )
+        if not isinstance(error, ssl.SSLError):
+            fail(f"https cannot be served: {reason_of(error)}")
+        pair = f"{certificate} and {key}" if key is not None else f"{certificate} alone (name its key with --tls-key)"
+        fail(f"https cannot be served with {pair}: not a certificate and its key in PEM ({error.reason or error})")
+
+
+def printed_base(settings: Settings, listening: str) -> str:
+    """Where clients reach the intake, as far as the settings tell."""
+    if not settings.public_url:
+        return listening
+    _check_public_url(settings.public_url)
+    return settings.public_url.rstrip("/")
+
+
+def listening_at(settings: Settings, port: int) -> str:
+    """Where the process itself listens."""
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'http' if settings.tls_certificate is None else 'https'}://{shown}:{port}"
+
+
+def _check_public_url(url: str) -> None:
+    """Refuse what is no address of a web server."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        fail(f"--public-url {url} is no address; write one such as https://pins.example")

@@ -1,0 +1,188 @@
+"""The settings of the collector: what each means, and where it comes from.
+
+A flag wins over the environment (``DYNPIN_COLLECTOR_PORT``), the environment over ``collector.toml``. Paths in the
+file count from its folder.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from dynpin.errors import PolicyError
+from dynpin.middleware.policy import Table, read_tables
+
+__all__ = ["DEFAULT_FILE", "FLAGS", "PREFIX", "Settings", "Sourced", "described", "read_settings"]
+
+PREFIX = "DYNPIN_COLLECTOR_"
+DEFAULT_FILE = Path("collector.toml")
+# CONFIG names the file; TOKEN is what programs sign in with that ask a collector, such as the ramp.
+_NO_SETTINGS = ("CONFIG", "TOKEN")
+
+
+def _path(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
+
+
+File = Annotated[Path, BeforeValidator(_path)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Number = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Digest = Literal["daily", "weekly"]
+Part = Literal["intake", "worker", "web"]
+
+
+def _about(text: str, default: object = None) -> Any:  # noqa: ANN401 - as pydantic has it
+    return Field(default=default, description=text)
+
+
+class Settings(Table):
+    """Everything that may stand in ``collector.toml``."""
+
+    host: str = _about("the address to listen on", "127.0.0.1")
+    port: Port = _about("the port to listen on; 0 takes a free one", 8080)
+    storage: File = _about("the SQLite file of the reports", Path("reports.sqlite"))
+    parts: list[Part] = _about("what this process does: intake, worker, web", ["intake", "worker", "web"])
+    tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [])
+    password: str | None = _about("what people sign in with: the text or its argon2 hash")
+    user_header: str | None = _about("the header in which a trusted proxy names the user that it has signed in")
+    trusted_proxies: list[str] = _about(
+        "whose X-Forwarded-For, X-Forwarded-Proto and user header are believed: networks, addresses, unix", []
+    )
+    open_access: bool = _about("let everyone who reaches the address read the reports", default=False)
+    public_url: str = _about("where people reach the pages and clients the intake, such as https://pins.example", "")
+    keys: list[File] = _about("certificates and keys of yours: triage then knows your keys", [])
+    inventories: list[str] = _about(
+        "your dynpin.toml, whose keys are yours; TOKEN=FILE for the policy of one token alone", []
+    )
+    roots: File | None = _about("your own root certificates, PEM: triage then knows your CA")
+    alerts: list[str] = _about("Apprise URLs to tell of new groups and sudden rises", [])
+    digest: Digest | None = _about("a summary by the same way: daily or weekly")
+    keep_days: Positive = _about("how many days reports are kept", 90.0)
+    keep_megabytes: Number = _about("how much is kept in all", 1024)
+    keep_samples: Number = _about("how many report bodies are kept of each group", 200)
+    source_address: str = _about("what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48")
+    limit_source: Number = _about("reports in an hour from one source", 1_000)
+    limit_token: Number = _about("reports in an hour for one token", 20_000)
+    limit_all: Number = _about("reports in an hour in all", 100_000)
+    connections: Number = _about("connections at once", 800)
+    connections_source: Number = _about("connections at once of one source; trusted proxies are free", 400)
+    head_seconds: Positive = _about("how long the head of a request may take", 10.0)
+    body_seconds: Positive = _about("how long the body of a request may take", 10.0)
+    tls_certificate: File | None = _about("the certificate chain, PEM, to serve https with")
+    tls_key: File | None = _about("its private key, PEM, without a passphrase")
+
+
+# A flag that may be repeated has the name of one value.
+FLAGS = {name: f"--{name.replace('_', '-')}" for name in Settings.model_fields} | {
+    "parts": "--part",
+    "tokens": "--token",
+    "trusted_proxies": "--trusted-proxy",
+    "keys": "--key",
+    "inventories": "--inventory",
+    "alerts": "--alert",
+}
+
+
+def described(name: str) -> str:
+    """What a setting means, for the help of its flag."""
+    field = Settings.model_fields[name]
+    text = f"{field.description}".removesuffix(".")
+    default = field.default
+    shown = "" if default in (None, [], "") or isinstance(default, bool | list) else f" (Default: {default}.)"
+    return f"{text[0].upper()}{text[1:]}.{shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """The settings, and where each comes from: ``default``, the file, a variable or a flag."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def read_settings(flags: Mapping[str, object], file: Path | None, environment: Mapping[str, str]) -> Sourced:
+    """Put the settings together.
+
+    Args:
+        flags: the values of flags that were typed, by the names of the settings.
+        file: ``--config``; else the environment names it, or it is ``collector.toml`` here, where there is one.
+        environment: the variables.
+
+    Raises:
+        PolicyError: where something cannot be read or is not understood; the message names file, variable or flag.
+    """
+    values: dict[str, object] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    named = file or (Path(environment[f"{PREFIX}CONFIG"]) if environment.get(f"{PREFIX}CONFIG") else None)
+    if named is not None or DEFAULT_FILE.exists():
+        path = named or DEFAULT_FILE
+        table = read_tables(path, Settings)
+        for name in table.model_fields_set:
+            values[name] = _from_folder(name, getattr(table, name), path.parent)
+            sources[name] = str(path)
+    for variable, text in environment.items():
+        if not variable.startswith(PREFIX) or variable.removeprefix(PREFIX) in _NO_SETTINGS:
+            continue
+        name = _setting(variable)
+        values[name] = _read(name, _listed(text) if _is_list(name) else text, variable)
+        sources[name] = variable
+    for name, value in flags.items():
+        values[name] = _read(name, value, FLAGS[name])
+        sources[name] = FLAGS[name]
+    return Sourced(Settings.model_construct(None, **values), sources)
+
+
+def _setting(variable: str) -> str:
+    name = variable.removeprefix(PREFIX).lower()
+    if name not in Settings.model_fields:
+        close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        known = ", ".join(f"{PREFIX}{one.upper()}" for one in (close or Settings.model_fields))
+        raise PolicyError(f"{variable} is no setting; {'did you mean' if close else 'there are'} {known}")
+    return name
+
+
+def _is_list(name: str) -> bool:
+    return isinstance(Settings.model_fields[name].default, list)
+
+
+def _listed(text: str) -> list[str]:
+    return [one for one in re.split(r"[,\s]+", text) if one] if text else []
+
+
+def _read(name: str, value: object, source: str) -> object:
+    """A value of the environment, which is text, or of a flag."""
+    adapter: TypeAdapter[object] = TypeAdapter(_annotation(Settings.model_fields[name]))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        shown = cast("list[object]", value) if isinstance(value, list) else str(value)
+        raise PolicyError(
+            f"{source} = {shown!r} is not understood: it is {Settings.model_fields[name].description}"
+        ) from None
+
+
+def _annotation(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, with what holds for its values
+    kind: Any = field.annotation
+    for one in field.metadata:
+        kind = Annotated[kind, one]
+    return kind
+
+
+def _from_folder(name: str, value: object, folder: Path) -> object:
+    """A path of the file, as it counts from the file's folder."""
+    if isinstance(value, Path):
+        return folder / value
+    if name == "keys":
+        return [folder / one for one in cast("list[Path]", value)]
+    if name == "inventories":
+        parts = [one.rpartition("=") for one in cast("list[str]", value)]
+        return [f"{token}{equals}{folder / path}" for token, equals, path in parts]
+    return value

@@ -1,0 +1,50 @@
+"""What the verbs of `dynpin collect` share: their settings, typed before or after the verb, and the storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynpin.cli.collect_settings import Sourced, described, read_settings
+from dynpin.cli.errors import fail
+from dynpin.errors import PolicyError
+
+if TYPE_CHECKING:
+    from dynpin.middleware.collector import SQLiteStorage
+
+__all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of"]
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="The file of settings, collector.toml here otherwise.", show_default=False),
+]
+StorageOption = Annotated[Path | None, typer.Option("--storage", help=described("storage"), show_default=False)]
+
+
+def settings_of(context: typer.Context, storage: Path | None = None, config: Path | None = None) -> Sourced:
+    """The settings of a verb: flags may stand before it and after it; wrong ones end the command."""
+    flags, file = context.find_root().obj if context.obj is None else context.obj
+    after = {} if storage is None else {"storage": storage}
+    try:
+        return read_settings({**flags, **after}, config or file, os.environ)
+    except PolicyError as error:
+        fail(str(error))
+
+
+@contextmanager
+def open_storage(storage: Path, *, must_exist: bool = False) -> Generator[SQLiteStorage]:
+    """The storage while a verb works with it."""
+    from dynpin.middleware.collector import SQLiteStorage  # noqa: PLC0415
+
+    if must_exist and not storage.exists():
+        fail(f"there is no file {storage}; name the collector's with --storage")
+    kept = SQLiteStorage(storage)
+    try:
+        yield kept
+    finally:
+        kept.close()

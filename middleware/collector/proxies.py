@@ -1,0 +1,111 @@
+"""Whom the collector believes about who asks: reverse proxies that were named, and nobody else."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any, TypeAlias
+
+__all__ = ["TrustedProxies"]
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+# More hops than anybody has; what a client sends in the field has no bound of its own.
+_MAX_HOPS = 20
+
+
+class TrustedProxies:
+    """The peers whose ``X-Forwarded-For``, ``X-Forwarded-Proto`` and user header are believed.
+
+    Args:
+        names: networks such as ``10.0.0.0/8``, single addresses, and ``unix`` for peers on a Unix socket.
+
+    Raises:
+        ValueError: for a name that is none of these; the message names it.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._networks: list[Network] = []
+        self._unix = False
+        for name in names:
+            if name == "unix":
+                self._unix = True
+                continue
+            try:
+                self._networks.append(ipaddress.ip_network(name))
+            except ValueError:
+                raise ValueError(
+                    f"{name!r} is no trusted proxy; name an address, a network such as 10.0.0.0/8 (no bits set beyond "
+                    "its length), or unix"
+                ) from None
+
+    def __bool__(self) -> bool:
+        return self._unix or bool(self._networks)
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether this peer is believed; on a Unix socket a peer has no address."""
+        if not peer:
+            return self._unix
+        if not self._networks:
+            return False
+        address = _address(peer)
+        return address is not None and any(address in network for network in self._networks)
+
+    def client(self, peer: str | None, forwarded: Callable[[], str]) -> str | None:
+        """Who asks: the peer, or whom the last proxy that is believed has named.
+
+        `forwarded` gives ``X-Forwarded-For``; it is asked where the peer is believed.
+        """
+        if not self.trusts(peer):
+            return peer
+        # Each proxy appends whom it has seen: what stands before the first that is not believed, anybody may have sent.
+        for hop in reversed(forwarded().rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
+            named = _host(hop.strip())
+            if not named:
+                break
+            peer = named
+            if not self.trusts(named):
+                break
+        return peer
+
+    def believed(self, scope: MutableMapping[str, Any], user_header: str | None) -> MutableMapping[str, Any]:
+        """An ASGI scope in which nothing stands that is not believed: its client, its scheme, and the user header."""
+        client = scope.get("client")
+        peer = client[0] if client else None
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if not self.trusts(peer):
+            unwanted = (user_header or "").lower().encode("latin-1", "replace")
+            if not unwanted or all(name != unwanted for name, _ in headers):
+                return scope
+            return {**scope, "headers": [(name, value) for name, value in headers if name != unwanted]}
+
+        def forwarded(field: bytes) -> str:
+            return ",".join(value.decode("latin-1") for name, value in headers if name == field)
+
+        changed: dict[str, Any] = {**scope}
+        named = self.client(peer, lambda: forwarded(b"x-forwarded-for"))
+        if named and named != peer:
+            changed["client"] = (named, 0)
+        scheme = forwarded(b"x-forwarded-proto").rpartition(",")[2].strip().lower()
+        if scheme in ("http", "https"):
+            changed["scheme"] = scheme
+        return changed
+
+
+def _host(hop: str) -> str:
+    """The address of a hop, which some proxies send with a port; an empty text where there is none."""
+    if hop.startswith("["):
+        hop = hop[1:].partition("]")[0]
+    elif hop.count(":") == 1:
+        hop = hop.partition(":")[0]
+    return hop if _address(hop) is not None else ""
+
+
+def _address(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

@@ -1,0 +1,172 @@
+"""The connections to the file: one writes, and each reader has one to itself while it reads.
+
+After each commit, and before each read, the path is compared with the files that are open. What was written to a file
+that is not at the path any more was not stored.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dynpin.errors import StoreError
+
+from ...fork import renew_after_fork
+from .schema import connect, storage_errors, transaction
+
+__all__ = ["Connections"]
+
+# How many connections are kept for the next reader.
+_IDLE_READERS = 4
+
+Identity = tuple[int, ...]
+
+
+class _Open:
+    """A connection, and the files that it has open."""
+
+    def __init__(self, path: Path, *, timeout: float | None = None) -> None:
+        before = _identity(path)
+        self.connection = connect(path) if timeout is None else connect(path, timeout)
+        try:
+            # The log and its index are there once something was read.
+            self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            self.files = _identity(path)
+        except BaseException:
+            self.connection.close()
+            raise
+        if self.files[:2] != before[:2] or not self.files[0]:
+            self.connection.close()
+            raise _replaced(path)
+
+    def check(self, path: Path) -> None:
+        """Raise where the path leads to other files by now."""
+        if not self.is_at(path):
+            raise _replaced(path)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the path still leads to the files that are open."""
+        return _identity(path) == self.files
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Connections:
+    """The connections of one process to one file.
+
+    Args:
+        path: the file, which :func:`.open_database` has made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without connections; those of a parent process are left alone."""
+        self._lock = threading.Lock()
+        self._writer: _Open | None = None
+        self._idle: list[_Open] = []
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """A transaction on the one connection that writes; at the end it is on the disk, in the file at the path.
+
+        Raises:
+            StoreError: where it is not.
+        """
+        with self._lock, storage_errors(self.path):
+            if self._writer is not None and not self._writer.is_at(self.path):
+                self._drop()  # perhaps the file that is there now will do
+            if self._writer is None:
+                self._writer = _Open(self.path)
+            try:
+                with transaction(self._writer.connection):
+                    yield self._writer.connection
+                self._writer.check(self.path)
+            except (sqlite3.Error, StoreError):
+                # Whatever state they are in, the next ones begin anew. With one left, a lost log would stay lost.
+                self._drop()
+                raise
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """A connection for reading, which nobody else has meanwhile."""
+        # Not one for each thread: a server's threads come and go, and each would leave its connection open behind it.
+        idle = self._idle
+        with storage_errors(self.path):
+            one = self._reader(idle)
+            try:
+                yield one.connection
+            except BaseException:
+                one.close()
+                raise
+            if idle is self._idle and len(idle) < _IDLE_READERS:
+                idle.append(one)
+            else:
+                one.close()
+
+    def probe(self, now: float, patience: float) -> None:
+        """Write one row durably, by a connection of its own that waits so many seconds for others at most.
+
+        Raises:
+            StoreError: where it could not be written to the file at the path.
+        """
+        with storage_errors(self.path):
+            one = _Open(self.path, timeout=patience)
+            try:
+                with transaction(one.connection):
+                    one.connection.execute("INSERT OR REPLACE INTO facts VALUES ('written_at', ?)", (now,))
+                one.check(self.path)
+            finally:
+                one.close()
+
+    def close(self) -> None:
+        """Close every connection; new ones are opened when they are needed."""
+        with self._lock:
+            self._drop()
+
+    def _reader(self, idle: list[_Open]) -> _Open:
+        while True:
+            try:
+                one = idle.pop()
+            except IndexError:
+                return _Open(self.path)
+            if one.is_at(self.path):
+                return one
+            one.close()
+
+    def _drop(self) -> None:
+        # Those that are being read from are closed by whoever has them.
+        idle, self._idle = self._idle, []
+        for one in idle:
+            one.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _identity(path: Path) -> Identity:
+    """Which files the path leads to: device and inode of the file, of its -wal and its -shm; 0 where there is none."""
+    found: Identity = ()
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            status = os.stat(f"{path}{suffix}")  # noqa: PTH116 - each page waits for it
+        except FileNotFoundError:
+            found += (0, 0)
+        else:
+            found += (status.st_dev, status.st_ino)
+    return found
+
+
+def _replaced(path: Path) -> StoreError:
+    return StoreError(
+        f"the report storage {path} was removed or replaced while it was in use, so nothing is stored; put the file "
+        "back with its -wal, or start the collector again for a new one"
+    )

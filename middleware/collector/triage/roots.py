@@ -1,0 +1,72 @@
+"""The CAs to recognise: the public ones, and the operator's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from .certificates import Decoded, decode
+from .signatures import Signatures
+
+__all__ = ["Roots"]
+
+
+class Roots:
+    """CAs to recognise: the public ones, and the operator's own.
+
+    Args:
+        own: the operator's root certificates, PEM, one after the other.
+        public: the public ones; None for those of `certifi`.
+        as_of: the day of these stores, in seconds since the epoch, UTC; None for now.
+    """
+
+    def __init__(self, own: bytes = b"", public: bytes | None = None, as_of: float | None = None) -> None:
+        self._as_of = time.time() if as_of is None else as_of
+        self._own = _by_subject(own)
+        self._public = _public_roots() if public is None else _by_subject(public)
+
+    def kind(self, chain: Sequence[Decoded], before: str | None, signatures: Signatures) -> str:
+        """``"own"``, ``"public"``, ``"retired"`` (public once) or ``"unknown"``, of a validated chain.
+
+        `before` is what was found when the chain was judged earlier, if it was: what was unknown while it was valid
+        does not become a public CA's by expiring, nor does a public root become a stranger by leaving the stores.
+        """
+        last = chain[-1]
+        for kind, roots in (("own", self._own), ("public", self._public)):
+            if _ends_in(last, roots, signatures):
+                return kind
+        if before in ("public", "unknown"):
+            return "retired" if before == "public" else "unknown"
+        # A root that browsers trusted then may be gone today; what a public CA signed still has its marks.
+        # A chain of today must end in a root of today: anybody can put such marks into a certificate of his own.
+        expired = any(one.not_after is not None and one.not_after < self._as_of for one in chain)
+        if expired and chain[0].has_public_marks and all(one.has_public_marks for one in chain[1:-1]):
+            return "retired"
+        return "unknown"
+
+
+def _by_subject(bundle: bytes) -> dict[bytes, list[Decoded]]:
+    roots: dict[bytes, list[Decoded]] = {}
+    for block in bundle.split(b"-----BEGIN CERTIFICATE-----")[1:]:
+        root = decode("-----BEGIN CERTIFICATE-----" + block.decode("ascii", "replace"))
+        if root.certificate is not None:
+            roots.setdefault(root.certificate.subject.public_bytes(), []).append(root)
+    return roots
+
+
+@lru_cache(maxsize=1)
+def _public_roots() -> dict[bytes, list[Decoded]]:
+    import certifi  # noqa: PLC0415 - read when the first report is judged
+
+    return _by_subject(Path(certifi.where()).read_bytes())
+
+
+def _ends_in(last: Decoded, roots: dict[bytes, list[Decoded]], signatures: Signatures) -> bool:
+    if last.certificate is None:
+        return False
+    same_key: Iterable[Decoded] = roots.get(last.certificate.subject.public_bytes(), ())
+    if any(root.pin is not None and root.pin == last.pin for root in same_key):
+        return True
+    return any(signatures.is_issued_by(last, root) for root in roots.get(last.certificate.issuer.public_bytes(), ()))

@@ -1,0 +1,390 @@
+"""Triage: what a violation report means. Values in, a diagnosis out; nothing here asks a network or a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.pins import Pin
+from dynpin.report import Report, rfc3339
+from dynpin.validation import validate
+
+from .certificates import Decoded, decode, names_cover
+from .roots import Roots
+from .signatures import Signatures
+from .verdicts import VERDICTS, Verdict
+
+__all__ = ["Case", "Diagnosis", "diagnose"]
+
+_DAY = 86_400
+# A certificate younger than this when the report was made was probably just deployed.
+_FRESH_DAYS = 30
+_AHEAD = 3600
+# Roots that say of themselves that they inspect: their names are public, and forgeable like every name.
+_INSPECTORS = (
+    "avast", "avg ", "bitdefender", "blue coat", "charles proxy", "cisco umbrella", "do_not_trust_fiddler", "eset ssl",
+    "fortigate", "fortinet", "kaspersky", "mitmproxy", "netskope", "palo alto", "portswigger", "sophos", "superfish",
+    "zscaler",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One report, and what is known around it.
+
+    Args:
+        report: the report.
+        received_at: when it came, seconds since the epoch, UTC.
+        mode: ``"enforce"`` or ``"report-only"``, as its report-uri says.
+        roots: the CAs to recognise.
+        keys: the operator's own keys, pin to name; empty where no inventory was given.
+        seen: CAs of earlier reports, pin to name, for the pins that this one knows.
+        root_before: where the validated chain ended when the report was judged earlier; None where it never was.
+        signatures: verifies as many as one report may ask for.
+    """
+
+    report: Report
+    received_at: float
+    mode: str
+    roots: Roots
+    keys: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
+    seen: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
+    root_before: str | None = None
+    signatures: Signatures = field(default_factory=Signatures)
+
+    @cached_property
+    def served(self) -> tuple[Decoded, ...]:
+        """The certificates that the server sent."""
+        return tuple(decode(pem) for pem in self.report.served_chain)
+
+    @cached_property
+    def validated(self) -> tuple[Decoded, ...]:
+        """The chain that the client built."""
+        return tuple(decode(pem) for pem in self.report.validated_chain)
+
+    @cached_property
+    def links(self) -> tuple[bool | None, ...]:
+        """For each certificate of the validated chain but the last: whether the next one signed it."""
+        return _links(self.validated, self.signatures)
+
+    @cached_property
+    def served_links(self) -> tuple[bool | None, ...]:
+        """The same of the served chain."""
+        return _links(self.served, self.signatures)
+
+    @cached_property
+    def served_path(self) -> tuple[Decoded, ...]:
+        """The served leaf and what signed it, and so on up, in whatever order it was sent; nothing sent beside."""
+        path = list(self.served[:1])
+        for one in path:  # which grows meanwhile
+            path += [above for above in self.served if above not in path and self.signatures.is_issued_by(one, above)]
+        return tuple(path)
+
+    @cached_property
+    def root_kind(self) -> str:
+        """Where the validated chain ends; see :meth:`Roots.kind`."""
+        if not self.validated:
+            return "unknown"
+        return self.roots.kind(self.validated, self.root_before, self.signatures)
+
+    @property
+    def is_report_only_by_times(self) -> bool:
+        """Chromium keeps no report-only policy, so that its expiry is the moment of the report."""
+        observed, expires = self.report.date_time, self.report.effective_expiration_date
+        return observed is not None and expires is not None and abs(observed - expires) < 1
+
+    def matched(self, chain: Sequence[Decoded]) -> Pin | None:
+        """The known pin that a chain holds, by the one rule of Pin Validation (RFC 7469 §2.6)."""
+        known = KnownPinnedHost(
+            host=self.report.hostname,
+            pins=self.report.known_pins,
+            include_subdomains=False,
+            report_uri=None,
+            noted_at=0.0,
+            expires_at=None,
+        )
+        return validate(self.report.hostname, known, [one.pin for one in chain if one.pin is not None]).matched
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The verdict on a report, and everything that a person may want to see of why."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    failing: int | None
+    root_kind: str
+    report_only_inferred: bool
+    served: tuple[Decoded, ...]
+    validated: tuple[Decoded, ...]
+    links: tuple[bool | None, ...]
+    served_links: tuple[bool | None, ...]
+    known_pins: tuple[Pin, ...]
+    keys: Mapping[Pin, str]
+
+    @property
+    def issuer(self) -> str:
+        """Who issued the leaf, for filters."""
+        chain = self.validated or self.served
+        return chain[0].issuer if chain else ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The diagnosis as JSON; certificates in the order served, then those that only the client knew."""
+        return {
+            "verdict": self.verdict.name,
+            "title": self.verdict.title,
+            "severity": self.verdict.severity,
+            "summary": self.verdict.summary,
+            "advice": self.verdict.advice,
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "failing": self.failing,
+            "root": self.root_kind,
+            "report-only-inferred": self.report_only_inferred,
+            "known-pins": [{"pin": str(pin), "key": self.keys.get(pin)} for pin in self.known_pins],
+            "served": self._chain(self.served, self.served_links),
+            "validated": self._chain(self.validated, self.links),
+        }
+
+    def _chain(self, chain: Sequence[Decoded], links: Sequence[bool | None]) -> list[dict[str, object]]:
+        return [self._certificate(one, signed) for one, signed in zip(chain, (*links, None), strict=False)]
+
+    def _certificate(self, one: Decoded, signed: bool | None) -> dict[str, object]:
+        return {
+            "subject": one.subject,
+            "issuer": one.issuer,
+            "serial": one.serial,
+            "names": list(one.names),
+            "not-before": None if one.not_before is None else rfc3339(one.not_before),
+            "not-after": None if one.not_after is None else rfc3339(one.not_after),
+            "key": one.key,
+            "pin": None if one.pin is None else str(one.pin),
+            "matches": one.pin is not None and one.pin in self.known_pins,
+            "own-key": None if one.pin is None else self.keys.get(one.pin),
+            "is-ca": one.is_ca,
+            "self-issued": one.is_self_issued,
+            "signed-by-next": signed,
+            "fingerprint": one.fingerprint,
+            "fault": one.fault,
+        }
+
+
+Found = tuple[str, list[str]] | None
+
+
+def diagnose(case: Case) -> Diagnosis:
+    """The verdict of the first rule that applies; what is merely odd stands in the notes."""
+    name, reasons = next(found for rule in _RULES if (found := rule(case)) is not None)
+    return Diagnosis(
+        verdict=VERDICTS[name],
+        reasons=tuple(reasons),
+        notes=tuple(_notes(case)),
+        failing=_failing(case, name),
+        root_kind=case.root_kind,
+        report_only_inferred=case.is_report_only_by_times,
+        served=case.served,
+        validated=case.validated,
+        links=case.links,
+        served_links=case.served_links,
+        known_pins=case.report.known_pins,
+        keys=case.keys,
+    )
+
+
+# -- the rules, in their order -----------------------------------------------------------------------------------------
+
+
+def _contradiction(case: Case) -> Found:
+    report, reasons = case.report, list[str]()
+    noted = report.noted_hostname
+    if noted is not None and noted != report.hostname:
+        if noted not in superdomains(report.hostname):
+            reasons.append(f"{noted} is no superdomain of {report.hostname}, so its entry cannot apply (§2.3.3).")
+        elif report.include_subdomains is False:
+            reasons.append(f"The entry of {noted} does not assert includeSubDomains, so it cannot apply (§2.3.3).")
+    held = case.matched(case.validated)
+    if held is not None:
+        reasons.append(f"The validated chain holds the known pin {held}: there is no violation (§2.6).")
+    for index, signed in enumerate(case.links):
+        if signed is False:
+            below, above = case.validated[index], case.validated[index + 1]
+            reasons.append(f"“{below.subject}” is not signed by “{above.subject}”, which stands above it.")
+    if case.served and case.validated and not _same(case.served[0], case.validated[0]):
+        reasons.append("The served and the validated chain begin with different certificates.")
+    leaf = case.validated[0] if case.validated else None
+    if leaf is not None and leaf.names and not names_cover(leaf.names, report.hostname):
+        reasons.append(f"The certificate is for {', '.join(leaf.names[:4])}, and not for {report.hostname}.")
+    return ("inconsistent", reasons) if reasons else None
+
+
+def _too_little(case: Case) -> Found:
+    if not case.report.known_pins:
+        return "undecided", ["The report names no known pin."]
+    readable = [one for one in (*case.served, *case.validated) if one.pin is not None]
+    if not readable:
+        return "undecided", ["No certificate of the report can be read."]
+    if not case.validated or any(one.pin is None or one.certificate is None for one in case.validated):
+        held = case.matched(case.served_path)
+        if held is None:
+            return "undecided", ["The validated chain is missing or cannot be read, and no served certificate matches."]
+    return None
+
+
+def _other_path(case: Case) -> Found:
+    # Of a path that the client could have built alone: whoever intercepts may send the site's true certificates along.
+    held = case.matched(case.served_path)
+    if held is None:
+        return None
+    pinned = next(one for one in case.served if one.pin == held)
+    reasons = [
+        f"The known pin {held} is the key of “{pinned.subject}”, which the server sent.",
+        "No certificate of the path that the client built has a pinned key.",
+    ]
+    if case.validated:
+        reasons.append(f"The client's path ends in “{case.validated[-1].subject}”.")
+    return "path-variance", reasons
+
+
+def _wrong_clock(case: Case) -> Found:
+    observed, leaf = case.report.date_time, case.validated[0]
+    if observed is None:
+        return None
+    if observed > case.received_at + _AHEAD:
+        return "clock-skew", [f"The client says {rfc3339(observed)}; it was {rfc3339(case.received_at)} here."]
+    if leaf.not_before is not None and leaf.not_after is not None and not leaf.not_before <= observed <= leaf.not_after:
+        return "clock-skew", [
+            f"At {rfc3339(observed)}, by the client's clock, its certificate was not valid "
+            f"({rfc3339(leaf.not_before)} to {rfc3339(leaf.not_after)})."
+        ]
+    return None
+
+
+def _foreign_root(case: Case) -> Found:
+    if case.root_kind != "unknown":
+        return None
+    root = case.validated[-1]
+    named = f"{root.subject} {root.issuer}".lower()
+    end = root.subject if root.is_self_issued else root.issuer
+    inspector = next((name for name in _INSPECTORS if name in named), None)
+    if inspector is not None:
+        return "private-root", [f"The chain ends in “{end}”, the name of a product that inspects connections."]
+    return "unknown-ca", [f"The chain ends in “{end}”, which is neither a public CA nor one of yours."]
+
+
+def _known_key(case: Case) -> Found:
+    leaf = case.validated[0]
+    name = None if leaf.pin is None else case.keys.get(leaf.pin)
+    if name is not None:
+        return "stale-policy", [f"The leaf has your key {name}, and the client's entry does not know it."]
+    return None
+
+
+def _expired_entry(case: Case) -> Found:
+    observed, expires = case.report.date_time, case.report.effective_expiration_date
+    if observed is not None and expires is not None and expires < observed - 1:
+        return "stale-policy", [
+            f"The entry had run out on {rfc3339(expires)}, before the report of {rfc3339(observed)}."
+        ]
+    return None
+
+
+def _not_our_key(case: Case) -> Found:
+    if not case.keys:
+        return None
+    leaf = case.validated[0]
+    return "foreign-key", [
+        f"The key {leaf.pin} of “{leaf.subject}” is not in the inventory of {len(case.keys)} keys.",
+        f"“{leaf.issuer}” issued it, serial number {leaf.serial}.",
+    ]
+
+
+def _gone_intermediate(case: Case) -> Found:
+    for pin in case.report.known_pins:
+        name = case.seen.get(pin)
+        if name is not None:
+            return "retired-intermediate", [
+                f"The known pin {pin} is the key of the CA “{name}”, seen in earlier reports.",
+                f"The leaf is now issued by “{case.validated[0].issuer}”.",
+            ]
+    return None
+
+
+def _fresh_certificate(case: Case) -> Found:
+    leaf, observed = case.validated[0], case.report.date_time
+    if observed is None or leaf.not_before is None or case.is_report_only_by_times:
+        return None
+    days = (observed - leaf.not_before) / _DAY
+    if days > _FRESH_DAYS:
+        return None
+    return "renewal-new-key", [
+        f"“{leaf.subject}” was issued {_days(days)} before the report.",
+        "Its key is none of the known pins.",
+    ]
+
+
+def _wrong_pins(case: Case) -> Found:
+    reasons = [
+        f"No certificate of the chain has a pinned key: {len(case.validated)} in the path, {len(case.served)} served."
+    ]
+    if len(case.report.known_pins) == 1:
+        reasons.append("The policy has one pin alone, and so no Backup Pin (§4.3).")
+    return "wrong-pin-set", reasons
+
+
+_RULES: tuple[Callable[[Case], Found], ...] = (
+    _contradiction,
+    _too_little,
+    _other_path,
+    _known_key,
+    # What may be an attack comes before what merely explains: a wrong clock must not hide one.
+    _foreign_root,
+    _not_our_key,
+    _wrong_clock,
+    _expired_entry,
+    _gone_intermediate,
+    _fresh_certificate,
+    _wrong_pins,
+)
+
+
+def _failing(case: Case, verdict: str) -> int | None:
+    """Which certificate of the validated chain to look at first."""
+    if False in case.links:
+        return case.links.index(False)
+    if not case.validated or case.matched(case.validated) is not None:
+        return None
+    return len(case.validated) - 1 if verdict in ("unknown-ca", "private-root", "path-variance") else 0
+
+
+def _notes(case: Case) -> list[str]:
+    notes: list[str] = []
+    report = case.report
+    if case.is_report_only_by_times:
+        note = "The entry expires at the moment of the report: the policy is report-only."
+        notes.append(note if case.mode == "report-only" else f"{note} Its report-uri says {case.mode}.")
+    if report.date_time is not None and report.date_time > case.received_at + _AHEAD:
+        notes.append(f"The clock of the client was {_days((report.date_time - case.received_at) / _DAY)} ahead.")
+    if report.date_time is not None and case.received_at - report.date_time > _DAY:
+        notes.append(f"The report came {_days((case.received_at - report.date_time) / _DAY)} after it was made.")
+    if case.root_kind == "retired":
+        notes.append("The root is in no store of today; its certificates have the marks of a public CA.")
+    for one in (*case.served, *case.validated):
+        if one.fault:
+            notes.append(f"Certificate {one.pem[:60].strip()!r}…: {one.fault}.")
+    return list(dict.fromkeys(notes))[:20]
+
+
+def _links(chain: Sequence[Decoded], signatures: Signatures) -> tuple[bool | None, ...]:
+    return tuple(signatures.is_issued_by(one, above) for one, above in pairwise(chain))
+
+
+def _days(days: float) -> str:
+    return f"{days:,.0f} days" if round(days) != 1 else "1 day"
+
+
+def _same(one: Decoded, other: Decoded) -> bool:
+    return one.pin == other.pin or one.fingerprint == other.fingerprint

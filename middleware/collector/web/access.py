@@ -1,0 +1,288 @@
+"""Who may read the reports: people with a password or a name from a reverse proxy, and programs with tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import logging
+import secrets
+from base64 import b64decode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from dynpin.errors import StoreError
+
+from ..fork import renew_after_fork
+from ..formatting import one_line
+from ..storage import APIToken, AuditEntry, Storage
+from .pauses import Pauses, source_of
+
+__all__ = ["COOKIE", "SESSION_S", "Access", "Refused", "Viewer"]
+
+COOKIE = "dynpin_session"
+SESSION_S = 12 * 3600
+_USED_EVERY_S = 60
+_EVERYTHING = frozenset({"read", "triage"})
+_log = logging.getLogger("dynpin.collector")
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who may read: a name for the page, and the token that their forms carry (CSRF).
+
+    `sites` are the hosts that they may read about, with their subdomains, where they may not read everything.
+    """
+
+    name: str
+    csrf: str
+    has_session: bool = False
+    scopes: frozenset[str] = field(default=_EVERYTHING)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The hosts of its scopes."""
+        return tuple(scope.removeprefix("site:") for scope in sorted(self.scopes) if scope.startswith("site:"))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why somebody may not: a status, a stable name, and a message.
+
+    `wait` is in seconds: they may try again after it.
+    """
+
+    status: int
+    code: str
+    message: str
+    wait: int = 0
+
+
+class Access:
+    """Decides who reads.
+
+    Args:
+        storage: where sessions, tokens and what was done are kept.
+        clock: seconds since the epoch, UTC.
+        password: the password, or its argon2 hash.
+        user_header: the header in which a reverse proxy names the user that it has signed in.
+        open_access: let everyone read.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        clock: Callable[[], float],
+        *,
+        password: str | None,
+        user_header: str | None,
+        open_access: bool,
+    ) -> None:
+        self.user_header = user_header
+        self.open_access = open_access
+        self._storage = storage
+        self._clock = clock
+        self._hasher = PasswordHasher()
+        self._hash = None
+        if password is not None:
+            self._hash = password if password.startswith("$argon2") else self._hasher.hash(password)
+        # Part of what a session is looked up by: with another password it is not found.
+        self._session_key = (password or "").encode()
+        self._right: str | None = None
+        self._pauses = Pauses(clock)
+        self._secret = ""
+        self.renew()
+        renew_after_fork(self)
+
+    @property
+    def has_password(self) -> bool:
+        """Whether there is a password to sign in with."""
+        return self._hash is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no person can ever read."""
+        return not (self.open_access or self.user_header or self.has_password)
+
+    def renew(self) -> None:
+        """Begin without a thread."""
+        # Passwords have one thread of their own, so that guesses make nobody wait but who signs in.
+        self._checker = ThreadPoolExecutor(1, "dynpin-collector-passwords")
+
+    async def viewer(self, request: Request) -> Viewer | Refused | None:
+        """Who asks; why they may not; or None for somebody who says nothing about it.
+
+        Raises:
+            StoreError: where the storage cannot be asked.
+        """
+        viewer = await run_in_threadpool(self._named, request)
+        if viewer is not None:
+            return viewer
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return await run_in_threadpool(self._bearer, credentials.strip(), request)
+        if scheme.lower() != "basic" or not self.has_password:
+            return None
+        account, password = _basic(credentials)
+        refused = await self.refused(password, account, request)
+        if refused is not None:
+            return refused
+        return Viewer(account or "program", await run_in_threadpool(self._csrf, f"basic:{credentials}"))
+
+    def _named(self, request: Request) -> Viewer | None:
+        if self.open_access:
+            return Viewer("everyone", self._csrf("open"))
+        if self.user_header:
+            user = request.headers.get(self.user_header, "")
+            if user:
+                return Viewer(user[:200], self._csrf(f"user:{user}"))
+        session = request.cookies.get(COOKIE, "")
+        name = self._storage.session(self._identity(session)) if session and self.has_password else None
+        return None if name is None else Viewer(name, self._csrf(f"session:{session}"), has_session=True)
+
+    # -- tokens of programs -------------------------------------------------------------------------------------------
+
+    def _bearer(self, text: str, request: Request) -> Viewer | Refused:
+        token = self._storage.api_token(_digest(text))
+        if token is not None and not _is_private(request):
+            # Whoever listens has it now; that it was sent is worth knowing.
+            self.record(request, f"token {token.name}", "clear-text-token")
+            return Refused(403, "clear-text", "a token is not taken over http: it would be read on the way. Use https")
+        why = "not known" if token is None else token.ended(self._clock())
+        if token is None or why:
+            return Refused(401, "token", f"this token is {why}; dynpin collect api-tokens list shows those there are")
+        self._note_use(token)
+        return Viewer(f"token {token.name}", self._csrf(f"token:{text}"), scopes=frozenset(token.scopes))
+
+    def _note_use(self, token: APIToken) -> None:
+        now = self._clock()
+        if token.used_at is None or not 0 <= now - token.used_at < _USED_EVERY_S:
+            try:
+                self._storage.use_api_token(token.digest, now)
+            except StoreError as error:
+                _log.warning("the last use of token %s is not kept: %s", one_line(token.name), error)
+
+    # -- the password -------------------------------------------------------------------------------------------------
+
+    async def refused(self, password: str, account: str, request: Request) -> Refused | None:
+        """Why this is not taken for the password, or None where it is the right one."""
+        if self._hash is None or not password:
+            return Refused(401, "sign-in", "sign in, or send the password")
+        source = source_of(_address(request))
+        paused = self._paused(source, account)
+        # A program signs in with each request: what argon2 has found right once is not worked out again.
+        if paused is not None or self._is_known(password):
+            return paused
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._checker, self._try, self._hash, password, account, source)
+
+    def _try(self, right: str, password: str, account: str, source: str) -> Refused | None:
+        """Work it out, in the one thread that counts wrong guesses; what it found out meanwhile holds."""
+        paused = self._paused(source, account)
+        if paused is not None or self._is_known(password):
+            return paused
+        try:
+            self._hasher.verify(right, password)
+        except (VerificationError, InvalidHashError):
+            self._pauses.wrong(source, account)
+            self._keep(AuditEntry(self._clock(), account, source, "sign-in-failed"))
+            return Refused(401, "sign-in", "that was not the password")
+        self._right = _digest(password)
+        return None
+
+    def _paused(self, source: str, account: str) -> Refused | None:
+        wait = self._pauses.left(source, account)
+        if not wait:
+            return None
+        minutes = -(-wait // 60)
+        text = (
+            "after too many wrong passwords there is a pause, for the right one too: "
+            f"try again in {minutes} minute{'' if minutes == 1 else 's'}"
+        )
+        return Refused(429, "paused", text, wait)
+
+    def _is_known(self, text: str) -> bool:
+        return self._right is not None and hmac.compare_digest(self._right, _digest(text))
+
+    # -- sessions -----------------------------------------------------------------------------------------------------
+
+    async def sign_in(self, password: str, name: str, request: Request) -> str | Refused:
+        """The session of a right password: what stands in the cookie; the storage has no way back to it."""
+        refused = await self.refused(password, name, request)
+        if refused is not None:
+            return refused
+        session = secrets.token_urlsafe(32)
+        await run_in_threadpool(
+            self._storage.add_session, self._identity(session), name or "signed in", self._clock() + SESSION_S
+        )
+        await run_in_threadpool(self.record, request, name, "sign-in")
+        return session
+
+    def sign_out(self, request: Request) -> None:
+        """End the session that the request has."""
+        self._storage.end_session(self._identity(request.cookies.get(COOKIE, "")))
+
+    def _identity(self, session: str) -> str:
+        return hmac.new(self._session_key, session.encode(), hashlib.sha256).hexdigest()
+
+    def is_own_form(self, viewer: Viewer, csrf: str) -> bool:
+        """Whether a form came from our page and not from another site's (CSRF)."""
+        return hmac.compare_digest(viewer.csrf.encode(), csrf.encode())
+
+    def _csrf(self, who: str) -> str:
+        if not self._secret:
+            self._secret = self._storage.secret()
+        return hmac.new(self._secret.encode(), who.encode(), hashlib.sha256).hexdigest()
+
+    # -- what was done ------------------------------------------------------------------------------------------------
+
+    def entry(self, request: Request, who: str, action: str, subject: str = "") -> AuditEntry:
+        """What somebody does now, as it is kept."""
+        return AuditEntry(self._clock(), who, source_of(_address(request)), action, subject)
+
+    def record(self, request: Request, who: str, action: str) -> None:
+        """Keep that somebody did this; where that cannot be written, what they did holds all the same."""
+        self._keep(self.entry(request, who, action))
+
+    def _keep(self, entry: AuditEntry) -> None:
+        try:
+            self._storage.record(entry)
+        except StoreError as error:
+            _log.warning("%s of %s from %s is not kept: %s", entry.action, one_line(entry.who), entry.source, error)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _basic(credentials: str) -> tuple[str, str]:
+    """The account and the password of HTTP Basic (RFC 7617)."""
+    try:
+        account, _, password = b64decode(credentials, validate=True).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return account[:100], password
+
+
+def _address(request: Request) -> str | None:
+    return request.client.host if request.client else None
+
+
+def _is_private(request: Request) -> bool:
+    """Whether nobody on the way can read the request: it came by https, or from this machine."""
+    if request.url.scheme == "https":
+        return True
+    address = _address(request)
+    if not address:
+        return True  # a Unix socket
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False

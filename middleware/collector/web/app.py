@@ -1,0 +1,66 @@
+"""What people and programs read, as one ASGI app."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from dynpin.errors import StoreError
+
+from ..service import Service
+from ..storage import BadFilter
+from .access import Access
+from .answers import ASCIIJSONResponse
+from .api import api_routes
+from .gate import Gate, is_for_programs
+from .health import Readiness, health_routes
+from .pages import page_routes
+
+__all__ = ["web_app"]
+
+
+def web_app(service: Service, access: Access, *, has_pages: bool = True, public_url: str = "") -> ASGIApp:
+    """The app of everything but the intake; the service is closed at the end of the server's lifespan.
+
+    Without `has_pages` there is its health, and nothing to read.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncGenerator[None]:
+        yield
+        service.close()
+
+    routes, pages = page_routes(service, access, public_url)
+    health = health_routes(Readiness(service.storage.probe))
+
+    def bad_filter(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            return ASCIIJSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+        return pages.bad_filter(request, error)
+
+    def no_page(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            message = "there is nothing here; /api/openapi.json names what there is"
+            return ASCIIJSONResponse({"error": "not-found", "message": message}, status_code=404)
+        return pages.not_found(request)
+
+    def no_storage(request: Request, error: Exception) -> Response:
+        if is_for_programs(request.scope):
+            answer = {"error": "not-stored", "message": str(error)}
+            return ASCIIJSONResponse(answer, status_code=503, headers={"retry-after": "60"})
+        return pages.no_storage(request, error)
+
+    def gone(request: Request, error: Exception) -> Response:
+        return Response(status_code=400)  # which nobody reads
+
+    behind = Starlette(
+        routes=[*health, *api_routes(service, access), *routes] if has_pages else health,
+        lifespan=lifespan,
+        exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
+    )
+    return Gate(behind, access, public_url)

@@ -1,0 +1,73 @@
+"""The two chains of a report, served beside validated, level by level from the root down to the leaf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..triage import CertificateShown, DiagnosisShown
+
+__all__ = ["Card", "Level", "chain_levels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One certificate as it is drawn.
+
+    Attributes:
+        certificate: what is known of it.
+        role: leaf, intermediate or root.
+        is_failing: the one to look at first.
+        is_shared: the same certificate stands at the same level in the other chain.
+        in_other: its key stands somewhere in the other chain.
+        link: how it is joined to the one above: "signed", "broken", "unknown", or "" at the top.
+    """
+
+    certificate: CertificateShown
+    role: str
+    is_failing: bool
+    is_shared: bool
+    in_other: bool
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One row of the two chains."""
+
+    number: int
+    served: Card | None
+    validated: Card | None
+
+
+def chain_levels(diagnosis: DiagnosisShown) -> list[Level]:
+    """The rows, the leaf last, so that the root stands above what it signed."""
+    served, validated = diagnosis["served"], diagnosis["validated"]
+    levels = [
+        Level(
+            number,
+            _card(served, validated, number, None),
+            _card(validated, served, number, diagnosis["failing"]),
+        )
+        for number in range(max(len(served), len(validated)))
+    ]
+    return levels[::-1]
+
+
+def _card(
+    chain: list[CertificateShown], other: list[CertificateShown], number: int, failing: int | None
+) -> Card | None:
+    if number >= len(chain):
+        return None
+    one = chain[number]
+    signed = one["signed-by-next"]
+    last = number == len(chain) - 1
+    return Card(
+        certificate=one,
+        role="leaf" if number == 0 else "root" if one["self-issued"] else "intermediate",
+        is_failing=failing == number,
+        is_shared=number < len(other)
+        and bool(one["fingerprint"])
+        and one["fingerprint"] == other[number]["fingerprint"],
+        in_other=one["pin"] is not None and any(one["pin"] == another["pin"] for another in other),
+        link="" if last else {True: "signed", False: "broken", None: "unknown"}[signed],
+    )

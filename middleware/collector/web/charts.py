@@ -1,0 +1,97 @@
+"""Charts as plain SVG: the numbers in, rectangles out; the template draws them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dynpin.report import FIRST_SECOND, LAST_SECOND
+
+from ..storage import HOUR
+
+__all__ = ["WIDTH", "Bar", "Chart", "chart"]
+
+WIDTH, HEIGHT = 1000.0, 200.0
+_MODES = ("enforce", "report-only")
+_GAP = 0.18
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One rectangle: the reports of one mode in one span of time."""
+
+    mode: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span of time as a row of the table behind the picture."""
+
+    label: str
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A bar chart of reports over time, stacked by mode."""
+
+    bars: tuple[Bar, ...]
+    spans: tuple[Span, ...]
+    ticks: tuple[str, ...]
+    top: int
+    total: int
+    width: float = WIDTH
+    height: float = HEIGHT
+    modes: tuple[str, ...] = _MODES
+
+
+def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans: int = 48) -> Chart:
+    """The chart of the hours from `first` up to and without `last`, in at most so many spans of whole hours."""
+    hours = max(1, last - first)
+    step = next((size for size in (1, 2, 3, 4, 6, 12, 24) if hours / size <= spans), -(-hours // spans))
+    number = -(-hours // step)
+    counts: Counter[tuple[int, str]] = Counter()
+    for hour, mode, reports in activity:
+        if first <= hour < last:
+            counts[((hour - first) // step, mode)] += reports
+    sums = [sum(counts[(index, mode)] for mode in _MODES) for index in range(number)]
+    top = _round_up(max(sums, default=0))
+    width = WIDTH / number
+    bars: list[Bar] = []
+    for index in range(number):
+        floor = HEIGHT
+        for mode in _MODES:
+            height = HEIGHT * counts[(index, mode)] / top
+            if height:
+                # A single report beside thousands is still to be seen.
+                height = max(height, 2.0)
+                floor -= height
+                bars.append(
+                    Bar(mode, round((index + _GAP / 2) * width, 2), round(floor, 2), round(width * (1 - _GAP), 2),
+                        round(height, 2))
+                )  # fmt: skip
+    rows = tuple(
+        Span(_label(first + index * step, "%Y-%m-%d %H:%M"), tuple(counts[(index, mode)] for mode in _MODES))
+        for index in range(number)
+    )
+    short = "%H:%M" if hours <= 24 else "%d %b %H:%M" if hours <= 24 * 8 else "%d %b"
+    ticks = tuple(_label(first + hours * part // 4, short) for part in range(5))
+    return Chart(tuple(bars), rows, ticks, top, sum(sums))
+
+
+def _label(hour: int, form: str) -> str:
+    return datetime.fromtimestamp(min(max(hour * HOUR, FIRST_SECOND), LAST_SECOND), UTC).strftime(form)
+
+
+def _round_up(number: int) -> int:
+    """The next round number, for the top of the axis."""
+    if number <= 4:
+        return 4
+    unit = int("1" + "0" * (len(str(number)) - 1))
+    return next(unit * part // 2 for part in range(2, 21) if unit * part // 2 >= number)

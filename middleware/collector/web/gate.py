@@ -1,0 +1,160 @@
+"""The gate of everything but the intake: who may come in, and the headers that each answer wears."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dynpin.errors import StoreError
+
+from .access import Access, Refused, Viewer
+from .answers import ASCIIJSONResponse
+
+__all__ = ["NO_STORAGE", "Gate", "is_for_programs", "no_storage", "path_within"]
+
+# For those of whom nobody knows who they are: the path of the file is no business of theirs.
+NO_STORAGE = "The report storage cannot be used now; the collector's log says why."
+
+_HEALTH = ("/healthz", "/readyz")
+_PUBLIC = ("/healthz", "/readyz", "/sign-in", "/static/style.css")
+# Read by programs: they are told to send a password, people are led to the form.
+_FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz", "/readyz")
+# What a token for one site may read: these leave out what is about others.
+_OF_SITES = ("/api/groups", "/api/reports", "/export/")
+_HEADERS = {
+    # No script at all, nothing from elsewhere, no frame.
+    "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Gate:
+    """Lets those in who may read, and puts the security headers on every answer."""
+
+    def __init__(self, app: ASGIApp, access: Access, public_url: str = "") -> None:
+        self.app = app
+        self.access = access
+        self.public_url = public_url
+        self._names = {urlsplit(public_url).hostname, "localhost", "127.0.0.1", "::1"} if public_url else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with ``request.state.viewer`` set, or answer it here."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        path = path_within(scope)
+        request = Request(scope, receive)
+        # Health is asked for by address. Of the rest a page of another name may be meant to lead somebody on.
+        if path not in _HEALTH and self._names is not None and _host(request) not in self._names:
+            answer = _answer(request, Refused(421, "other-host", f"this collector is at {self.public_url}"))
+            await answer(scope, receive, send_guarded)
+            return
+        if path in _PUBLIC:
+            scope.setdefault("state", {})["viewer"] = None
+            await self.app(scope, receive, send_guarded)
+            return
+        try:
+            viewer = await self.access.viewer(request)
+        except StoreError:
+            await no_storage(request)(scope, receive, send_guarded)
+            return
+        refused = _lacking(request, path, viewer) if isinstance(viewer, Viewer) else viewer
+        if refused is not None:
+            await _answer(request, refused)(scope, receive, send_guarded)
+            return
+        if viewer is None:
+            await self._refusal(request)(scope, receive, send_guarded)
+            return
+        scope.setdefault("state", {})["viewer"] = viewer
+        await self.app(scope, receive, send_guarded)
+
+    def _refusal(self, request: Request) -> Response:
+        for_programs = is_for_programs(request.scope)
+        if self.access.is_closed:
+            message = (
+                "Nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
+                "(dynpin collect: DYNPIN_COLLECTOR_PASSWORD, --user-header or --open-access)."
+            )
+            if for_programs:
+                return ASCIIJSONResponse({"error": "no-access", "message": message}, status_code=403)
+            return PlainTextResponse(message + "\n", status_code=403)
+        if for_programs:
+            headers = {"www-authenticate": 'Basic realm="dynpin collector"'} if self.access.has_password else {}
+            return ASCIIJSONResponse(
+                {"error": "sign-in", "message": "sign in, or send the password"}, status_code=401, headers=headers
+            )
+        if not self.access.has_password:
+            return PlainTextResponse("The reverse proxy names no user for this request.\n", status_code=403)
+        if request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("Your session has ended; sign in and try again.\n", status_code=403)
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/sign-in", status_code=303)
+
+
+def no_storage(request: Request) -> Response:
+    """The answer where nobody can be known, since the storage cannot be asked."""
+    headers = {"retry-after": "60"}
+    if is_for_programs(request.scope):
+        answer = {"error": "not-stored", "message": NO_STORAGE}
+        return ASCIIJSONResponse(answer, status_code=503, headers=headers)
+    return PlainTextResponse(f"{NO_STORAGE}\n", status_code=503, headers=headers)
+
+
+def _lacking(request: Request, path: str, viewer: Viewer) -> Refused | None:
+    """What a token's scopes do not hold."""
+    if request.method not in ("GET", "HEAD"):
+        needed = "triage"
+    elif path.startswith(_OF_SITES) and viewer.sites:
+        return None
+    else:
+        needed = "read"
+    if needed in viewer.scopes:
+        return None
+    return Refused(
+        403, "scope", f"this needs a token of scope {needed}; this one has {', '.join(sorted(viewer.scopes))}"
+    )
+
+
+def _answer(request: Request, refused: Refused) -> Response:
+    headers = {"retry-after": str(refused.wait)} if refused.wait else {}
+    if refused.status == 401:
+        headers["www-authenticate"] = 'Basic realm="dynpin collector"'
+    if is_for_programs(request.scope):
+        return ASCIIJSONResponse({"error": refused.code, "message": refused.message}, refused.status, headers)
+    return PlainTextResponse(f"{refused.message[:1].upper()}{refused.message[1:]}.\n", refused.status, headers)
+
+
+def _host(request: Request) -> str | None:
+    try:
+        return urlsplit(f"//{request.headers.get('host', '')}").hostname
+    except ValueError:
+        return None
+
+
+def path_within(scope: Scope) -> str:
+    """The path below the place where the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def is_for_programs(scope: Scope) -> bool:
+    """Whether a program asks, which wants JSON where a person wants a page."""
+    return path_within(scope).startswith(_FOR_PROGRAMS)

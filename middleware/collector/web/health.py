@@ -1,0 +1,75 @@
+"""Health: whether the process lives, and whether a report would be stored now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from dynpin.errors import StoreError
+
+__all__ = ["Readiness", "health_routes"]
+
+# A probe is shared by all who ask within a second, waits for others' locks so long, and for a disk so long.
+_SHARED_S = 1.0
+_PATIENCE_S = 2.0
+_DISK_S = 5.0
+
+
+class Readiness:
+    """Whether a report would be stored now, as a write to the storage tells, at most once a second.
+
+    Args:
+        probe: writes something durably within so many seconds, or raises StoreError.
+        monotonic: seconds that never go back.
+    """
+
+    def __init__(self, probe: Callable[[float], None], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._probe = probe
+        self._monotonic = monotonic
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: asyncio.Task[str] | None = None
+        self._asked_at = 0.0
+
+    async def fault(self) -> str:
+        """What is wrong; an empty text where nothing is."""
+        loop = asyncio.get_running_loop()
+        asked = self._asked
+        if asked is None or loop is not self._loop or (asked.done() and not self._is_fresh()):
+            asked = self._asked = loop.create_task(self._ask())
+            self._loop, self._asked_at = loop, self._monotonic()
+        try:
+            # Whoever hangs up ends no probe that others wait for.
+            return await asyncio.wait_for(asyncio.shield(asked), _DISK_S)
+        except TimeoutError:
+            return f"the disk of the report storage has not answered for {_DISK_S:.0f} seconds"
+
+    def _is_fresh(self) -> bool:
+        return self._monotonic() - self._asked_at < _SHARED_S
+
+    async def _ask(self) -> str:
+        try:
+            await run_in_threadpool(self._probe, _PATIENCE_S)
+        except StoreError as error:
+            return str(error)
+        return ""
+
+
+def health_routes(readiness: Readiness) -> list[Route]:
+    """The two routes; who asks is not known, so that they say no more than they must."""
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        if await readiness.fault():
+            text = "reports cannot be stored now; the pages and the collector's log say why\n"
+            return PlainTextResponse(text, status_code=503, headers={"retry-after": "60"})
+        return PlainTextResponse("ready\n")
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]

@@ -1,0 +1,348 @@
+"""The pages: what people read and decide, without a script and with nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from dynpin.errors import InvalidHeader
+from dynpin.header import PublicKeyPins
+
+from ..formatting import ago, count, things, when, without_controls
+from ..service import Service
+from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
+from ..stored_json import ascii_json, kept_report
+from ..triage import SEVERITIES, VERDICTS, shown
+from .access import COOKIE, SESSION_S, Access, Refused, Viewer
+from .audit import ACTIONS
+from .chains import chain_levels
+from .charts import chart
+from .gate import NO_STORAGE
+from .wanted import CHOICES, wanted_of
+
+__all__ = ["page_routes"]
+
+_HERE = Path(__file__).parent
+_PERIODS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
+_STATES: dict[str, State] = {"mute": "muted", "resolve": "resolved", "reopen": "open"}
+_MAX_FORM = 16_384
+_ATTACKED_HOSTS = 8
+# What stands for the address of a collector that does not know its own.
+_PLACE = "https://reports.example"
+
+
+class Pages:
+    """The pages of one collector."""
+
+    def __init__(self, service: Service, access: Access, public_url: str) -> None:
+        self.service = service
+        self.public_url = public_url
+        self.access = access
+        self._templates = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        filters: dict[str, Callable[..., str]] = {"when": when, "count": count, "things": things, "ago": self._ago}
+        self._templates.filters.update(filters)
+
+    def _ago(self, seconds: float) -> str:
+        return ago(seconds, self.service.clock())
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def overview(self, request: Request) -> Response:
+        """Rates by mode, new groups, top hosts, verdicts, and what the intake answered."""
+        wanted = self._filter(request)
+        self.service.flush()  # what was dropped a moment ago counts too
+        now = self.service.clock()
+        wanted = wanted if wanted.since else Filter(wanted.terms, "7d", wanted.until)
+        first = int(seconds(wanted.since, now) // HOUR)
+        last = int((seconds(wanted.until, now) if wanted.until else now) // HOUR) + 1
+        storage = self.service.storage
+        verdicts = storage.tally(wanted, "verdict", 20)
+        return self._page(
+            request,
+            "overview.html",
+            wanted=wanted,
+            chart=chart(storage.activity(wanted, first, last), first, last),
+            hosts=storage.tally(wanted, "host", 8),
+            verdicts=verdicts,
+            lead=self._attacks(wanted),
+            attacks=sum(n for name, n, _ in verdicts if name in VERDICTS and VERDICTS[name].severity == "attack"),
+            open_groups=sum(n for state, n, _ in storage.tally(wanted, "state") if state == "open"),
+            newest=storage.groups(wanted, limit=6, newest=True).entries,
+            outcomes=storage.outcomes(first),
+            is_empty=not storage.groups(Filter(), limit=1).entries,
+            example=self._report_uris(request)[:1],
+        )
+
+    def groups(self, request: Request) -> Response:
+        """The groups that a filter wants."""
+        wanted = self._filter(request, "cursor")
+        page = self.service.storage.groups(wanted, cursor=request.query_params.get("cursor"), limit=30)
+        return self._page(request, "groups.html", wanted=wanted, page=page)
+
+    def reports(self, request: Request) -> Response:
+        """The reports that a filter wants."""
+        wanted = self._filter(request, "cursor")
+        page = self.service.storage.reports(wanted, cursor=request.query_params.get("cursor"), limit=50)
+        return self._page(request, "reports.html", wanted=wanted, page=page)
+
+    def group(self, request: Request) -> Response:
+        """One group: the chain, the verdict, when and from where."""
+        group = self._group(request)
+        if group is None:
+            return self._not_found(request)
+        storage = self.service.storage
+        only = Filter((Term("group", group.key),))
+        last = int(self.service.clock() // HOUR) + 1
+        first = max(int(group.first_seen // HOUR) - 2, last - 90 * 24)
+        first = min(first, last - 24)
+        diagnosis = shown(group.diagnosis)
+        return self._page(
+            request,
+            "group.html",
+            group=group,
+            diagnosis=diagnosis,
+            levels=chain_levels(diagnosis) if diagnosis else None,
+            chart=chart(storage.activity(only, first, last), first, last, 60),
+            agents=storage.agents(group)[:8],
+            recent=storage.reports(only, limit=10).entries,
+            history=storage.audit(group.key, 20),
+        )
+
+    def chain(self, request: Request) -> Response:
+        """The certificates of a group as PEM: what was served, or what was validated."""
+        group = self._group(request)
+        sample = self._sample(group)
+        which = request.path_params["which"]
+        report = kept_report(sample)
+        if group is None or report is None or which not in ("served", "validated"):
+            return self._not_found(request)
+        pems = report.served_chain if which == "served" else report.validated_chain
+        return PlainTextResponse(
+            "".join(without_controls(pem if pem.endswith("\n") else pem + "\n") for pem in pems),
+            headers=_attachment(f"{group.key}-{which}.pem"),
+            media_type="application/x-pem-file",
+        )
+
+    def raw(self, request: Request) -> Response:
+        """A report as it came."""
+        sample = self._sample(self._group(request))
+        if sample is None:
+            return self._not_found(request)
+        return Response(
+            ascii_json(sample), media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
+        )
+
+    def set_up(self, request: Request) -> Response:
+        """The header line to copy, for each token."""
+        return self._page(request, "setup.html", policies=self._report_uris(request), has_place=bool(self.public_url))
+
+    # -- deciding -----------------------------------------------------------------------------------------------
+
+    async def decide(self, request: Request) -> Response:
+        """Mute, resolve or reopen a group."""
+        form = await _form(request)
+        viewer: Viewer = request.state.viewer
+        state = _STATES.get(form.get("do", ""))
+        if not self.access.is_own_form(viewer, form.get("csrf", "")) or state is None:
+            return self._page(request, "message.html", status=403, title="This form is not ours",
+                              text="It came from another page, or it is too old. Nothing was changed.")  # fmt: skip
+        key = request.path_params["key"]
+        by = self.access.entry(request, viewer.name, state, key)
+        if not await run_in_threadpool(self.service.storage.set_state, key, state, by):
+            return self._not_found(request)
+        return RedirectResponse(f"{_base(request)}/groups/{key}", status_code=303)
+
+    async def narrow(self, request: Request) -> Response:
+        """The filter form: one more condition, then back to the page that it stands on."""
+        query = request.query_params
+        wanted = self._filter(request, "page", "field", "is", "value", may_be_empty=True)
+        page = query.get("page", "")
+        page = page if page in ("", "groups", "reports") else ""
+        value, field = query.get("value", "").strip(), query.get("field", "")
+        if value:
+            term = Term(field, value[:300], query.get("is") == "not")
+            wanted_of([term.pair], self.service.clock())
+            wanted = wanted.with_term(term)
+        return RedirectResponse(f"{_base(request)}/{page}?{wanted.query()}", status_code=303)
+
+    async def sign_in(self, request: Request) -> Response:
+        """The form, and what it sends."""
+        if request.method != "POST":
+            return self._page(request, "signin.html", refused="")
+        form = await _form(request)
+        session = await self.access.sign_in(form.get("password", ""), form.get("name", "").strip()[:100], request)
+        if isinstance(session, Refused):
+            # 401 is of HTTP's own ways to sign in, which a form is not.
+            status = 403 if session.status == 401 else session.status
+            page = self._page(request, "signin.html", status=status, refused=session.message)
+            if session.wait:
+                page.headers["retry-after"] = str(session.wait)
+            return page
+        answer = RedirectResponse(f"{_base(request)}/", status_code=303)
+        answer.set_cookie(
+            COOKIE, session, max_age=SESSION_S, path=f"{_base(request)}/", secure=request.url.scheme == "https",
+            httponly=True, samesite="strict",
+        )  # fmt: skip
+        return answer
+
+    def audit(self, request: Request) -> Response:
+        """Who decided what, and who failed to sign in."""
+        return self._page(request, "audit.html", entries=self.service.storage.audit(limit=200), actions=ACTIONS)
+
+    async def sign_out(self, request: Request) -> Response:
+        """End the session."""
+        form = await _form(request)
+        if self.access.is_own_form(request.state.viewer, form.get("csrf", "")):
+            await run_in_threadpool(self.access.sign_out, request)
+        answer = RedirectResponse(f"{_base(request)}/sign-in", status_code=303)
+        answer.delete_cookie(COOKIE, path=f"{_base(request)}/")
+        return answer
+
+    # -- what they share ----------------------------------------------------------------------------------------
+
+    def _page(self, request: Request, template: str, *, status: int = 200, **context: object) -> Response:
+        html = self._templates.get_template(template).render(
+            base=_base(request),
+            here=request.url.path.removeprefix(_base(request)),
+            viewer=request.state.viewer,
+            has_password=self.access.has_password,
+            FIELDS=FIELDS,
+            CHOICES=CHOICES,
+            PERIODS=_PERIODS,
+            SEVERITIES=SEVERITIES,
+            VERDICTS=VERDICTS,
+            Term=Term,
+            **context,
+        )
+        return HTMLResponse(html, status_code=status)
+
+    def not_found(self, request: Request) -> Response:
+        """The page for an address that has none."""
+        return self._not_found(request)
+
+    def _not_found(self, request: Request) -> Response:
+        return self._page(
+            request, "message.html", status=404, title="There is nothing here",
+            text="The group may have been pruned, or the address is mistyped.",
+        )  # fmt: skip
+
+    def no_storage(self, request: Request, error: Exception) -> Response:
+        """The page for a storage that cannot be used; what is asked of it here is nothing."""
+        title = "The report storage cannot be used now"
+        text = str(error) if request.state.viewer else NO_STORAGE
+        answer = self._page(request, "message.html", status=503, title=title, text=text)
+        answer.headers["retry-after"] = "60"
+        return answer
+
+    def bad_filter(self, request: Request, error: Exception) -> Response:
+        """The page for a filter that cannot be read."""
+        return self._page(request, "message.html", status=400, title="This filter cannot be read", text=str(error))
+
+    def _filter(self, request: Request, *others: str, may_be_empty: bool = False) -> Filter:
+        pairs = request.query_params.multi_items()
+        return wanted_of(pairs, self.service.clock(), *others, may_be_empty=may_be_empty)
+
+    def _attacks(self, wanted: Filter) -> list[Group]:
+        """The newest possible attack on each host: however much is sent about one, it pushes no other off the page."""
+        if any(term.field in ("verdict", "state") for term in wanted.terms):
+            return []  # somebody looks for something else
+        storage = self.service.storage
+        verdicts = (name for name, verdict in VERDICTS.items() if verdict.severity == "attack")
+        terms = (*wanted.terms, Term("state", "open"), *(Term("verdict", name) for name in verdicts))
+        hosts = storage.tally(Filter(terms, wanted.since, wanted.until), "host", _ATTACKED_HOSTS)
+        others = tuple(term for term in terms if term.field != "host" or term.negated)
+        newest = (
+            storage.groups(Filter((*others, Term("host", host)), wanted.since, wanted.until), limit=1).entries
+            for host, _, _ in hosts
+        )
+        return [group for entries in newest for group in entries]
+
+    def _group(self, request: Request) -> Group | None:
+        return self.service.storage.group(request.path_params["key"])
+
+    def _sample(self, group: Group | None) -> str | None:
+        if group is None:
+            return None
+        only = Filter((Term("group", group.key),))
+        recent = self.service.storage.reports(only, limit=20).entries
+        return next((stored.body for stored in recent if stored.body is not None), None)
+
+    def _report_uris(self, request: Request) -> list[dict[str, object]]:
+        # Never what the Host header says, which is the client's to write.
+        origin = self.public_url or f"{_PLACE}{_base(request)}"
+        policies: list[dict[str, object]] = []
+        for token in self.service.tokens():
+            if token.revoked_at is None:
+                # Fewer than two keys are no policy: then the page has gaps to fill in.
+                own = tuple(self.service.keys_of(token.token))
+                pins = own if len(own) >= 2 else ()
+                uris = {mode: f"{origin}/r/{token.token}/{mode}" for mode in ("enforce", "report-only")}
+                try:
+                    enforce = PublicKeyPins(pins, 30 * 86_400, report_uri=uris["enforce"])
+                    trial = PublicKeyPins(pins, report_uri=uris["report-only"], report_only=True)
+                except InvalidHeader:
+                    continue  # no header can hold this token
+                policies.append(
+                    {"token": token, "uris": uris, "enforce": enforce, "trial": trial, "has_keys": bool(pins)}
+                )
+        return policies
+
+
+def page_routes(service: Service, access: Access, public_url: str) -> tuple[list[BaseRoute], Pages]:
+    """The routes of the pages, and the pages."""
+    pages = Pages(service, access, public_url)
+
+    def style(request: Request) -> Response:
+        return FileResponse(_HERE / "static" / "style.css", headers={"cache-control": "max-age=3600"})
+
+    get: list[tuple[str, Callable[[Request], object]]] = [
+        ("/", pages.overview),
+        ("/groups", pages.groups),
+        ("/reports", pages.reports),
+        ("/filter", pages.narrow),
+        ("/set-up", pages.set_up),
+        ("/audit", pages.audit),
+        ("/groups/{key}", pages.group),
+        ("/groups/{key}/{which}.pem", pages.chain),
+        ("/groups/{key}/report.json", pages.raw),
+        ("/static/style.css", style),
+    ]
+    routes: list[BaseRoute] = [Route(path, endpoint) for path, endpoint in get]
+    routes += [
+        Route("/groups/{key}/decide", pages.decide, methods=["POST"]),
+        Route("/sign-in", pages.sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", pages.sign_out, methods=["POST"]),
+    ]
+    return routes, pages
+
+
+def _base(request: Request) -> str:
+    root: str = request.scope.get("root_path", "")
+    return root.rstrip("/")
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"content-disposition": f'attachment; filename="{name}"'}
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a small form; a larger one is none of ours."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_FORM:
+            return {}
+    return dict(parse_qsl(body.decode("utf-8", "replace")))

@@ -1,0 +1,70 @@
+"""Pauses after wrong passwords: by source and account, so that one script does not shut out a network."""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from math import ceil
+from typing import TypeVar
+
+__all__ = ["PAUSE_S", "Pauses", "source_of"]
+
+PAUSE_S = 900
+# Wrong passwords of one source for one account, and of one source for all that it names.
+_OF_ACCOUNT, _OF_SOURCE = 10, 50
+_MAX_REMEMBERED = 10_000
+_Key = TypeVar("_Key", str, tuple[str, str])
+
+
+class Pauses:
+    """Counts wrong passwords.
+
+    Args:
+        clock: seconds since the epoch, UTC.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        # Apart: a source that names many accounts must not push its own count out.
+        self._accounts: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
+        self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def left(self, source: str, account: str) -> int:
+        """Seconds that this source must wait before it tries this account; 0 where it need not."""
+        now = self._clock()
+        with self._lock:
+            since, wrong = self._accounts.get((source, account), (now, 0))
+            since_all, wrong_all = self._sources.get(source, (now, 0))
+        waits = [
+            since + PAUSE_S - now
+            for since, wrong, most in ((since, wrong, _OF_ACCOUNT), (since_all, wrong_all, _OF_SOURCE))
+            if wrong >= most and 0 <= now - since <= PAUSE_S
+        ]
+        return max(1, ceil(max(waits))) if waits else 0
+
+    def wrong(self, source: str, account: str) -> None:
+        """Count one wrong password."""
+        with self._lock:
+            _count(self._accounts, (source, account), self._clock())
+            _count(self._sources, source, self._clock())
+
+
+def _count(counts: OrderedDict[_Key, tuple[float, int]], key: _Key, now: float) -> None:
+    since, wrong = counts.pop(key, (now, 0))
+    counts[key] = (since, wrong + 1) if 0 <= now - since <= PAUSE_S else (now, 1)
+    if len(counts) > _MAX_REMEMBERED:
+        counts.popitem(last=False)
+
+
+def source_of(address: str | None) -> str:
+    """Who is one source: an address, or a /64, which is what one subscriber of IPv6 has at least."""
+    try:
+        parsed = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

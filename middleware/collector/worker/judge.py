@@ -1,0 +1,143 @@
+"""Asks the process that judges; ends it where a report takes too long, and starts it anew."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+from dynpin.errors import DynpinError
+
+from ..triage import Judgement, Question, Settings, unjudged
+
+__all__ = ["JudgeProcess", "JudgeUnavailable"]
+
+# An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried, a fifth of a second.
+BUDGET_S = 5.0
+_START_S = 60.0
+_MODULE = "dynpin.middleware.collector.triage.process"
+
+
+class JudgeUnavailable(DynpinError):
+    """The process that judges cannot be started; nothing is wrong with the report."""
+
+
+class JudgeProcess:
+    """A process of its own in which reports are judged, so that what a stranger wrote holds up nothing else.
+
+    Args:
+        settings: gives what the process is told at its start.
+        budget: seconds that one report may take.
+    """
+
+    def __init__(self, settings: Callable[[], Settings], *, budget: float = BUDGET_S) -> None:
+        self.budget = budget
+        self.starts = 0
+        self._settings = settings
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin without a process; a parent's is left alone."""
+        self._changing = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closing = False
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process, where there is one."""
+        return None if self._process is None else self._process.pid
+
+    def ask(self, question: Question) -> Judgement:
+        """The judgement on a report; that it could not be judged, where it takes longer than the budget.
+
+        Raises:
+            JudgeUnavailable: where there is no process to ask.
+        """
+        process = self._running()
+        line, in_time = _answer(process, json.dumps(question).encode() + b"\n", self.budget)
+        if not line:
+            self._end()
+        if self._closing:
+            raise JudgeUnavailable("the collector ends")
+        if line:
+            verdict, severity, issuer, diagnosis, pins = json.loads(line)
+            return Judgement(verdict, severity, issuer, diagnosis, tuple(tuple(pin) for pin in pins))
+        if not in_time:
+            return unjudged(f"To judge it takes longer than {self.budget:g} seconds, and an honest report does not.")
+        return unjudged("What judges reports broke down over it.")
+
+    def close(self) -> None:
+        """End the process, whatever it does; whoever waits for its answer is told so."""
+        with self._changing:
+            self._closing = True
+        self._end()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        process = self._process
+        if process is not None and process.poll() is None:
+            return process
+        self._end()
+        with self._changing:
+            if self._closing:
+                raise JudgeUnavailable("the collector ends")
+            process = self._process = _start()
+        self.starts += 1
+        line, _ = _answer(process, json.dumps(self._settings()).encode() + b"\n", _START_S)
+        if line != b"ready\n":
+            self._end()
+            raise JudgeUnavailable(f"{sys.executable} -m {_MODULE} ends before it judges a report")
+        return process
+
+    def _end(self) -> None:
+        with self._changing:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # by what was written and not read
+                    stream.close()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    try:
+        # Not multiprocessing: it would run the program's main module a second time, and with it what that serves.
+        return subprocess.Popen(  # noqa: S603 - of this interpreter and this module
+            [sys.executable, "-m", _MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        )
+    except OSError as error:
+        raise JudgeUnavailable(f"{sys.executable} cannot be started to judge reports: {error}") from error
+
+
+def _answer(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> tuple[bytes, bool]:
+    """The line that answers a line, empty where none came; and whether the time was enough."""
+    if process.stdin is None or process.stdout is None:
+        raise TypeError("the process has no pipes")
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        process.stdin.write(line)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except (OSError, ValueError):  # the pipe is broken, or was closed meanwhile
+        answer = b""
+    finally:
+        timer.cancel()
+    return answer if answer.endswith(b"\n") else b"", not late.is_set()

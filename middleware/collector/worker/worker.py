@@ -1,0 +1,201 @@
+"""The worker: verdicts, alerts, digests and retention, on a thread of their own, whether or not a report comes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+from dynpin.errors import DynpinError, StoreError
+from dynpin.pins import Pin
+
+from ..fork import renew_after_fork
+from ..storage import HOUR, Group, Retention, Storage, Triaged
+from ..triage import Question, Settings, shown
+from .alerts import Alerts
+from .judge import JudgeProcess
+from .leases import Leases
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger("dynpin.collector")
+_LOOK_EVERY_S = 2.0
+_TOLD_EVERY_S = 60.0
+# So many groups are judged before their verdicts are stored together, and so often before other work has its turn.
+_TOGETHER, _BATCHES = 20, 10
+# Raised where the rules of triage change: what was judged by others is judged anew.
+_RULES = b"4"
+
+
+class Worker:
+    """Gives verdicts to groups, tells of what is new, and deletes what is old.
+
+    Args:
+        storage: where the reports are.
+        flush: writes down what was counted and not yet stored.
+        keys: the operator's own keys, pin to name.
+        inventories: those of one policy each, by token, in place of `keys`.
+        roots: the operator's own root certificates, PEM.
+        retention: what is kept; looked after once an hour.
+        alerts: whom to tell of new groups and sudden rises.
+        clock: seconds since the epoch, UTC.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        flush: Callable[[], None],
+        *,
+        keys: Mapping[Pin, str],
+        inventories: Mapping[str, Mapping[Pin, str]],
+        roots: bytes,
+        retention: Retention,
+        alerts: Alerts | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._storage = storage
+        self._flush = flush
+        self._retention = retention
+        self._alerts = alerts
+        self._clock = clock
+        self._leases = Leases(storage, clock)
+        known = _named(keys), {token: _named(own) for token, own in inventories.items()}
+        self._judged_with = hashlib.sha256(_RULES + json.dumps(known, sort_keys=True).encode() + roots).hexdigest()[:16]
+        self.judge = JudgeProcess(lambda: Settings(*known, roots.decode("ascii", "replace"), clock()))
+        self._told: dict[str, float] = {}
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin without a thread."""
+        self._working = threading.Lock()
+        self._called = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._leases = Leases(self._storage, self._clock)
+        self.judge.renew()
+
+    def start(self) -> None:
+        """Work from now on, on a thread; to say so again changes nothing."""
+        if self._thread is not None:
+            return
+        with self._starting:
+            if self._thread is None and not self._closing:
+                self._thread = threading.Thread(target=self._run, name="dynpin-collector-worker", daemon=True)
+                self._thread.start()
+
+    def call(self) -> None:
+        """Look around now: a group waits for its verdict."""
+        self._called.set()
+
+    def close(self) -> None:
+        """End the thread; a report that is being judged is judged by another worker."""
+        self._closing = True
+        self._called.set()
+        self.judge.close()
+        if self._thread is not None:
+            # A channel of alerts may hang. What it is told is told again by another worker: nothing is lost.
+            self._thread.join(_LOOK_EVERY_S)
+        with contextlib.suppress(StoreError):  # they run out by themselves
+            self._leases.give_back()
+
+    def work(self) -> bool:
+        """Do what is due, once; whether groups still wait for their verdict."""
+        with self._working:
+            waits = self._do("verdicts", self._judge_waiting)
+            if self._alerts is not None:
+                self._do("alerts", self._tell)
+            self._do("retention", self._prune)
+        return waits
+
+    def _run(self) -> None:
+        while not self._closing:
+            is_called = self._called.wait(_LOOK_EVERY_S)
+            self._called.clear()
+            if not is_called:
+                self._try("counts", self._write_counts)  # each batch takes them along; without reports, nothing did
+            while not self._closing and self.work():
+                pass
+
+    def _do(self, work: str, task: Callable[[], bool]) -> bool:
+        def held() -> bool:
+            return self._leases.holds(work) and task()
+
+        return not self._closing and self._try(work, held)
+
+    def _try(self, work: str, task: Callable[[], bool]) -> bool:
+        """Do it; where it fails, say so once a minute and go on with the rest."""
+        try:
+            return task()
+        except DynpinError as error:
+            if self._may_tell(work) and not self._closing:
+                _log.error("%s wait: %s", work, error)
+        except Exception:  # noqa: BLE001 - one report or row that brings out a fault must not end all work
+            if self._may_tell(work):
+                _log.exception("%s wait", work)
+        return False
+
+    def _may_tell(self, work: str) -> bool:
+        now, last = self._clock(), self._told.get(work)
+        if last is not None and 0 <= now - last < _TOLD_EVERY_S:
+            return False
+        self._told[work] = now
+        return True
+
+    # -- the kinds of work --------------------------------------------------------------------------------------------
+
+    def _write_counts(self) -> bool:
+        self._flush()
+        return False
+
+    def _judge_waiting(self) -> bool:
+        for _ in range(_BATCHES):
+            waiting = self._storage.untriaged(_TOGETHER, self._judged_with)
+            judged: list[tuple[Group, Triaged]] = []
+            for group, body, received_at in waiting:
+                # What these say of CAs is stored with their verdicts, and may explain the next of them.
+                shown_now = {pin: name for _, one in judged for pin, _, name in one.pins if name is not None}
+                judged.append((group, self._judged(group, body, received_at, shown_now)))
+            if judged:
+                self._storage.set_verdicts(judged)
+            if len(waiting) < _TOGETHER or self._closing:
+                return False
+        return True
+
+    def _judged(self, group: Group, body: str, received_at: float, shown_now: Mapping[str, str]) -> Triaged:
+        known = {pin: shown_now[pin] for pin in group.known_pins if pin in shown_now}
+        before = shown(group.diagnosis)
+        found = self.judge.ask(
+            Question(
+                body=body,
+                host=group.host,
+                port=group.port,
+                noted_host=group.noted_host,
+                mode=group.mode,
+                token=group.token,
+                received_at=received_at,
+                seen={**known, **self._storage.authorities(group.known_pins)},
+                root_before=None if before is None else before["root"],
+            )
+        )
+        return Triaged(found.verdict, found.severity, found.issuer, found.diagnosis, found.pins, self._judged_with)
+
+    def _tell(self) -> bool:
+        if self._alerts is not None:
+            self._alerts.tell(self._storage, self._clock())
+        return False
+
+    def _prune(self) -> bool:
+        now, last = self._clock(), self._storage.fact("pruned_at")
+        if last is None or not 0 <= now - last < HOUR:
+            self._storage.prune(self._retention)
+            self._storage.set_fact("pruned_at", now)
+        return False
+
+
+def _named(keys: Mapping[Pin, str]) -> dict[str, str]:
+    return {str(pin): name for pin, name in keys.items()}

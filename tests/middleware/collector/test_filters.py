@@ -1,0 +1,99 @@
+"""Filters are choices: what is not known is an error with the list, in pages and API alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from dynpin import Pin
+from tests.middleware.collector.chains import authority
+from tests.middleware.collector.conftest import Site, Start, report, running_site
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A collector with one report, which tests only read."""
+    with running_site(file=tmp_path_factory.mktemp("one") / "reports.sqlite") as running:
+        running.post(report())
+        running.work()
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("hots=x", "'hots' is no filter; there are host, noted-host, mode, verdict, state, pin, issuer, token, group"),
+        ("hots!=x", "'hots!' is no filter"),
+        ("since!=7d", "'since!' is no filter"),
+        ("Host=x", "'Host' is no filter"),
+        ("verdict=nosuch", "verdict is one of unknown-ca, foreign-key, private-root"),
+        ("verdict!=nosuch", "verdict is one of"),
+        ("mode=enforced", "mode is one of enforce, report-only, not 'enforced'"),
+        ("state=closed", "state is one of open, muted, resolved, not 'closed'"),
+        ("state=", "state is one of open, muted, resolved, not ''"),
+        ("host=", "host has no value"),
+        ("pin=abc", "pin is a pin in base64"),
+        ("group=xyz", "group is the name of a group, 32 hexadecimal digits, not 'xyz'"),
+    ],
+)
+def test_what_is_not_known_is_an_error_with_the_list(query: str, said: str, one: Site) -> None:
+    for path in ("/api/groups", "/api/reports", "/export/groups.csv", "/export/reports.json"):
+        answer = one.client.get(f"{path}?{query}")
+        assert answer.status_code == 400, path
+        assert said in answer.json()["message"]
+    for path in ("/", "/groups", "/reports"):
+        page = one.client.get(f"{path}?{query}")
+        assert page.status_code == 400, path
+        assert said.replace("'", "&#39;") in page.text
+
+
+@pytest.mark.parametrize("path", ["/export/groups.csv?limit=5", "/export/groups.csv?cursor=x", "/?cursor=x"])
+def test_what_a_page_does_not_have_is_none_of_its_names(path: str, one: Site) -> None:
+    assert one.client.get(path).status_code == 400
+
+
+def test_the_form_has_choices_and_leads_to_a_url(one: Site) -> None:
+    page = one.client.get("/groups").text
+    for name, choices in (("state", ["open", "muted", "resolved"]), ("mode", ["enforce", "report-only"])):
+        found = re.findall(rf'<select name="{name}".*?</select>', page, re.DOTALL)[0]
+        assert re.findall('value="([^"]*)"', found) == ["", *choices]
+    form = "page=groups&mode=enforce&verdict=&state=open&field=host&is=is&value=&since="
+    answer = one.client.get(f"/filter?{form}")
+    assert answer.headers["location"] == "/groups?mode=enforce&state=open"
+    assert one.client.get("/filter?page=groups&field=pin&is=is&value=abc").status_code == 400
+    assert one.client.get("/filter?page=groups&field=nosuch&is=is&value=abc").status_code == 400
+
+
+def test_groups_without_a_verdict_can_be_asked_for(site: Start) -> None:
+    running = site()
+    running.post(report())
+    found = running.client.get("/api/groups?verdict=none").json()["entries"]
+    assert [group["verdict"] for group in found] == [None]
+    assert ">1</b><span>report in this time" in running.client.get("/?verdict=none").text
+    running.work()
+    assert running.client.get("/api/groups?verdict=none").json()["entries"] == []
+    assert running.client.get(f"/api/groups?pin={Pin(b'x' * 32)}").json()["entries"] == []
+
+
+def test_the_overview_leads_with_what_may_be_an_attack_whatever_else_arrives(site: Start) -> None:
+    running = site()
+    for number in range(3):
+        leaf = authority("Friendly Wi-Fi CA").issue(f"shop{number}.test", since=running.clock.now - 86_400)
+        chain = [leaf.pem]
+        running.post(
+            report(hostname=f"shop{number}.test", noted_hostname=None, served_certificate_chain=chain,
+                   validated_certificate_chain=chain)
+        )  # fmt: skip
+    running.work()
+    assert {group["severity"] for group in running.groups()} == {"attack"}
+    for number in range(40):
+        running.clock.forward(1)
+        running.post(report(hostname=f"junk{number}.test", noted_hostname=None))
+    running.work()
+    page = running.client.get("/").text
+    lead = re.findall(r'<h2 id="lead">May be an attack</h2>.*?</section>', page, re.DOTALL)[0]
+    assert [f"shop{number}.test" in lead for number in range(3)] == [True] * 3
+    assert "junk" not in lead
+    assert page.index('id="lead"') < page.index('id="new"')

@@ -1,0 +1,237 @@
+"""A 204 means committed in the file at the path; what cannot be stored is answered with 503, and heals by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector import SQLiteStorage, Token
+from dynpin.middleware.collector.outage import Outage
+from dynpin.middleware.collector.web.health import Readiness
+from tests.middleware.collector.conftest import Clock, Site, Start, report
+
+PAGES = ["/", "/groups", "/reports", "/api/groups", "/metrics", "/export/groups.json"]
+
+
+def refused(running: Site) -> str:
+    """A report is answered with 503 and told when to come again, and so is everything else; what the page says."""
+    running.clock.forward(2)
+    answer = running.post(report())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    text = ""
+    for path in PAGES:
+        page = running.client.get(path)
+        assert (page.status_code, page.headers["retry-after"]) == (503, "60"), path
+        text = page.text
+    assert running.client.get("/healthz").status_code == 200
+    return text
+
+
+def stored(running: Site) -> int:
+    """How many reports there are, after one more was taken."""
+    running.clock.forward(2)
+    assert running.post(report()).status_code == 204
+    return len(running.reports())
+
+
+def aside(file: Path, folder: Path) -> None:
+    """Move the file away, with its log and its index."""
+    folder.mkdir()
+    for one in file.parent.glob(f"{file.name}*"):
+        one.rename(folder / one.name)
+
+
+def test_a_file_that_was_moved_away_and_comes_back(site: Start, tmp_path: Path) -> None:
+    running = site()
+    assert stored(running) == 1
+    aside(running.file, tmp_path / "elsewhere")
+    assert "the file is gone" in refused(running)
+    assert not running.file.exists(), "no empty file is made in its place"
+    for one in (tmp_path / "elsewhere").iterdir():
+        one.rename(tmp_path / one.name)
+    assert stored(running) >= 2
+
+
+def test_a_file_that_was_removed(site: Start, tmp_path: Path) -> None:
+    running = site()
+    assert stored(running) == 1
+    for one in tmp_path.glob("reports.sqlite*"):
+        one.unlink()
+    refused(running)
+    assert list(tmp_path.glob("reports.sqlite*")) == []
+
+
+def test_a_log_that_was_removed(site: Start) -> None:
+    running = site()
+    assert stored(running) == 1
+    running.file.with_name("reports.sqlite-wal").unlink()
+    running.clock.forward(2)
+    first = running.post(report()).status_code
+    after = [running.post(report()).status_code for _ in range(3)]
+    with closing(sqlite3.connect(running.file)) as reader:
+        (found,) = reader.execute("SELECT count(*) FROM reports").fetchone()
+    assert after[-1] == 204
+    assert found >= [first, *after].count(204), "what was acknowledged is in the file that others read"
+
+
+def test_a_file_that_was_replaced_by_a_backup(site: Start, tmp_path: Path) -> None:
+    running = site()
+    assert stored(running) == 1
+    backup = tmp_path / "backup.sqlite"
+    other = SQLiteStorage(backup)
+    other.add_token(Token("other"))
+    other.close()
+    aside(running.file, tmp_path / "old")
+    shutil.copy(backup, running.file)
+    assert stored(running) == 1, "the report went to the file that is at the path"
+    assert running.post(report(), "/r/other/enforce").status_code == 204
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small file system")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on it."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as out:
+        try:
+            while True:
+                out.write(b"x" * 4096)
+        except OSError:
+            pass
+    return filler
+
+
+def test_a_full_disk(site: Start, small_disk: Path) -> None:
+    running = site(file=small_disk / "reports.sqlite")
+    assert stored(running) == 1
+    filler = fill(small_disk)
+    statuses = {running.post(report(hostname=f"host-{n}.test")).status_code for n in range(200)}
+    assert 503 in statuses
+    assert running.client.get("/healthz").status_code == 200
+    assert running.client.get("/readyz").status_code in (200, 503)
+    for path in PAGES:
+        page = running.client.get(path)
+        assert page.status_code in (200, 503), path
+        if page.status_code == 503:
+            assert "the disk is full" in page.text
+    filler.unlink()
+    running.clock.forward(2)
+    assert running.post(report()).status_code == 204
+
+
+def test_a_read_only_disk(site: Start, small_disk: Path) -> None:
+    # A file system can be made read-only while nobody has a file open for writing: no worker here opens it in between.
+    running = site(file=small_disk / "reports.sqlite", parts=["intake", "web"])
+    assert stored(running) == 1
+    running.app.service.storage.close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert "is read-only" in refused(running)
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert stored(running) == 2
+
+
+def test_a_start_on_a_read_only_disk_is_refused(small_disk: Path) -> None:
+    storage = SQLiteStorage(small_disk / "reports.sqlite")
+    storage.close()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StoreError, match="is read-only"):
+        SQLiteStorage(small_disk / "reports.sqlite")
+
+
+def test_the_path_of_the_file_is_told_to_those_alone_who_may_read(site: Start, tmp_path: Path) -> None:
+    running = site(open_access=False, password="right")
+    signed_in = running.client.post("/sign-in", data={"password": "right"})
+    assert signed_in.status_code == 303
+    aside(running.file, tmp_path / "elsewhere")
+    running.client.cookies.clear()
+    for path in ("/sign-in", "/groups", "/api/groups", "/readyz"):
+        assert (
+            str(running.file) not in running.client.get(path, auth=("", "right") if path != "/sign-in" else None).text
+        )
+
+
+# -- health -----------------------------------------------------------------------------------------------------------
+
+
+def test_readiness_is_what_a_write_says(site: Start, tmp_path: Path) -> None:
+    running, started = site(open_access=False), time.monotonic()
+    assert running.client.get("/readyz").text == "ready\n"
+    aside(running.file, tmp_path / "elsewhere")
+    assert running.client.get("/healthz").text == "ok\n"
+    # A second later; the probe before is shared until then.
+    while (answer := running.client.get("/readyz")).status_code == 200:
+        assert time.monotonic() - started < 60
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert str(running.file) not in answer.text
+
+
+def test_those_who_ask_together_share_one_probe() -> None:
+    probes: list[float] = []
+    entered, release, seconds = threading.Event(), threading.Event(), [100.0]
+
+    def probe(patience: float) -> None:
+        probes.append(patience)
+        entered.set()
+        release.wait(30)
+        if len(probes) > 1:
+            raise StoreError("the disk is full")
+
+    async def ask() -> None:
+        readiness = Readiness(probe, lambda: seconds[0])
+        asked = [asyncio.create_task(readiness.fault()) for _ in range(200)]
+        await asyncio.to_thread(entered.wait, 30)
+        asked[0].cancel()
+        release.set()
+        await asyncio.wait(asked)
+        assert asked[0].cancelled()
+        assert {one.result() for one in asked[1:]} == {""}
+        assert await readiness.fault() == ""
+        assert len(probes) == 1
+        seconds[0] += 1
+        assert [await readiness.fault() for _ in range(3)] == ["the disk is full"] * 3
+        assert len(probes) == 2
+
+    asyncio.run(ask())
+
+
+def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    outage = Outage(clock)
+    with caplog.at_level(logging.INFO, "dynpin.collector"):
+        for _ in range(180):
+            outage.failed(StoreError("the disk is full"), 2)
+            clock.forward(1)
+        outage.ended()
+        outage.ended()
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is stored: the disk is full; 2 reports were answered with 503 so far",
+        "nothing is stored: the disk is full; 122 reports were answered with 503 so far",
+        "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
+        "reports are stored again; 360 were answered with 503 meanwhile",
+    ]

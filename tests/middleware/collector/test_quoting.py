@@ -1,0 +1,185 @@
+"""What strangers wrote, in every other system's markup: payloads by channel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from dynpin.middleware.collector import Alerts
+from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.worker import apprise, plain
+from tests.middleware.collector.conftest import Clock, Site, Start, report
+
+PAYLOADS = {
+    "slack link": "<https://evil.test|Sign in>",
+    "slack channel": "<!channel> look",
+    "slack mention": "<@U012AB3CD>",
+    "discord everyone": "@everyone",
+    "markdown link": "[Sign in](https://evil.test)",
+    "markdown picture": "![](https://evil.test/beacon.png)",
+    "markdown code": "`code` *bold* _it_ ~gone~ # head",
+    "url": "https://evil.test/",
+    "html": "<img src=x onerror=alert(1)>",
+    "entity": "&lt;b&gt;",
+    "mail header": "a\r\nBcc: all@a.test",
+    "line": "a\nNew: everything is fine",
+    "ansi": "\x1b[2J\x1b]0;title\x07",
+    "c1": "\x9b2J",
+    "right to left": "a\u202eb",
+    "formula": "=HYPERLINK(1)",
+    "wide formula": "\uff1dcmd",
+    "formula behind a semicolon": "a;=cmd",
+    "formula behind a tab": "a\t=cmd",
+    "formula behind spaces": "  @SUM(A1)",
+}
+MARKUP = set("<>|@[](){}!`*~#&=/:;'\"\\\x1b\x07\x9b\r\u202e")
+payloads = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
+
+
+@payloads
+def test_chat_and_mail(payload: str, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    clock = Clock()
+    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False,
+                      alerts=Alerts(lambda subject, text: told.append((subject, text)), digest="daily"))  # fmt: skip
+    admission = service.intake.admit("POST", "/r/demo/enforce")
+    service.intake.take(admission, json.dumps(report(hostname=payload)).encode()).stored.result()  # type: ignore[arg-type, union-attr]
+    service.worker.work()
+    clock.forward(86_400)
+    service.worker.work()
+    service.close()
+    (subject, new), (_, digest) = told
+    for text in (subject, new, digest):
+        theirs = re.sub(r"dynpin: |New: |\(enforce\): |: ", " ", text)
+        assert not MARKUP & set(theirs), text
+    assert len(new.splitlines()) == 1
+
+
+def test_a_name_that_is_one_stays_as_it_is() -> None:
+    for name in ("www.example.com", "xn--strae-oqa.de", "my_host.corp.test", "a-b.test"):
+        assert plain(name) == name
+    assert plain("_dmarc.a.test") == "?dmarc.a.test"
+    assert len(plain("x" * 5000)) == 80
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A chat server that keeps what it is told."""
+    got: list[dict[str, str]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}", got
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise's own import
+def test_a_chat_server_gets_plain_text(hook: tuple[str, list[dict[str, str]]]) -> None:
+    address, got = hook
+    (channel,) = apprise([f"mmost://{address}/secret-token?cto=60&rto=60"])
+    channel.send("dynpin: 1 new group", f"New: {plain(PAYLOADS['slack link'])}")
+    assert "<" not in got[0]["text"]
+    assert "secret-token" not in channel.name
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
+def test_a_channel_that_fails_is_named_once_a_minute_and_the_others_are_told(
+    hook: tuple[str, list[dict[str, str]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, got = hook
+    channels = apprise([f"json://{address}/?cto=60&rto=60", "json://127.0.0.1:1/secret?cto=1&rto=1"])
+    clock = Clock()
+    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False,
+                      alerts=Alerts(channels, every=0))  # fmt: skip
+    for number in range(3):
+        admission = service.intake.admit("POST", "/r/demo/enforce")
+        body = json.dumps(report(hostname=f"h{number}.test")).encode()
+        service.intake.take(admission, body).stored.result()  # type: ignore[arg-type, union-attr]
+        service.worker.work()
+        clock.forward(1)
+    service.close()
+    assert len(got) == 3
+    told = [each.getMessage() for each in caplog.records if each.name == "dynpin.collector"]
+    assert len(told) == 1
+    assert told[0].startswith("alert channel 2 (json://…) did not take an alert")
+    assert "secret" not in told[0]
+
+
+def test_where_no_channel_works_it_is_tried_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tries: list[str] = []
+
+    def refuse(subject: str, text: str) -> None:
+        tries.append(subject)
+        raise OSError("away\nforged line")
+
+    clock = Clock()
+    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False, alerts=Alerts(refuse))
+    admission = service.intake.admit("POST", "/r/demo/enforce")
+    service.intake.take(admission, json.dumps(report()).encode()).stored.result()  # type: ignore[arg-type, union-attr]
+    for _ in range(90):
+        service.worker.work()
+        clock.forward(1)
+    service.close()
+    assert len(tries) == 2
+    told = [each.getMessage() for each in caplog.records if "did not take" in each.getMessage()]
+    assert told == ["the alert channel did not take an alert: away?forged line"] * 2
+
+
+@payloads
+def test_csv(payload: str, site: Start) -> None:
+    running = site()
+    # No header can hold the rest.
+    agent = "".join(each for each in payload if " " <= each <= "~").strip()
+    running.post(report(hostname=payload, noted_hostname=payload), **{"user-agent": agent})
+    for what in ("reports", "groups"):
+        text = running.client.get(f"/export/{what}.csv").text
+        assert not {"\x1b", "\x07", "\x9b", "\t", "\u202e"} & set(text)
+        assert all(line.startswith('"') for line in text.splitlines())
+        (row,) = csv.DictReader(io.StringIO(text, newline=""))
+        for cell in row.values():
+            for part in cell.split(";"):
+                assert not part.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
+
+
+@payloads
+def test_a_terminal_that_downloads(payload: str, site: Start) -> None:
+    running = site()
+    pem = f"-----BEGIN CERTIFICATE-----\n{payload}\n-----END CERTIFICATE-----\n"
+    sent = report(hostname=payload, served_certificate_chain=[pem])
+    running.post(json.dumps(sent, ensure_ascii=False))
+    (group,) = running.groups()
+    for path in (f"/groups/{group['group']}/served.pem", f"/groups/{group['group']}/report.json", "/api/groups",
+                 "/export/reports.ndjson", "/metrics"):  # fmt: skip
+        text = running.client.get(path).text
+        assert all(character.isprintable() or character == "\n" for character in text), path
+    assert running.client.get(f"/groups/{group['group']}/report.json").json() == sent
+
+
+def test_logs(site: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running: Site = site()
+    for payload in PAYLOADS.values():
+        running.post(report(hostname=payload))
+        running.client.get("/groups", params={"host": payload})
+    running.work()
+    for record in caplog.records:
+        if record.name.startswith("dynpin"):
+            assert record.getMessage().isprintable()
