@@ -6,12 +6,15 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from dynpin.errors import StoreError
+
 from ..interface import HOUR, Pruned, Retention
 
 __all__ = ["prune"]
 
 # So many rows are deleted at once: the intake never waits for longer than that takes.
 _CHUNK = 2_000
+_FEWEST = 10
 _DAY = 86_400
 
 Writing = Callable[[], AbstractContextManager[sqlite3.Connection]]
@@ -48,15 +51,22 @@ def prune(writing: Writing, retention: Retention, now: float) -> Pruned:
 
 
 def _delete_reports(writing: Writing, condition: str, edge: float) -> int:
-    total = 0
+    total, chunk = 0, _CHUNK
     while True:
-        with writing() as db:
-            number = db.execute(
-                f"DELETE FROM reports WHERE id IN (SELECT id FROM reports WHERE {condition} LIMIT ?)",  # noqa: S608
-                (edge, _CHUNK),
-            ).rowcount
+        try:
+            with writing() as db:
+                number = db.execute(
+                    f"DELETE FROM reports WHERE id IN (SELECT id FROM reports WHERE {condition} LIMIT ?)",  # noqa: S608
+                    (edge, chunk),
+                ).rowcount
+        except StoreError:
+            # On a full disk a deletion must fit into the log that is there: fewer rows do.
+            if chunk <= _FEWEST:
+                raise
+            chunk //= 8
+            continue
         total += number
-        if number < _CHUNK:
+        if number < chunk:
             return total
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+
+from dynpin.errors import StoreError
 
 from ..access import APIToken, AuditEntry
 from ..filters import Filter
@@ -285,4 +288,14 @@ class SQLiteStorage:
 
     def prune(self, retention: Retention) -> Pruned:
         """Delete what is not to be kept, in small transactions."""
-        return prune(self.writing, retention, self.clock())
+
+        @contextlib.contextmanager
+        def writing() -> Generator[sqlite3.Connection]:
+            # What is in the file already needs no place in the log: then a deletion makes nothing grow, and works
+            # on a full disk too. Where others read just now, it is moved with the next one.
+            with contextlib.suppress(StoreError), self.reading() as db:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            with self.writing() as db:
+                yield db
+
+        return prune(writing, retention, self.clock())
