@@ -64,6 +64,8 @@ def main() -> None:
             clock.now = NOW
             for _ in range(40):
                 client.post("/r/shop/enforce", content=b"no report")
+            while app.service.worker.work():
+                pass
             groups = client.get("/api/groups").json()["entries"]
             named = {group["verdict"]: f"/groups/{group['group']}" for group in groups}
             with chromium(Path(folder) / "profile") as browser:
