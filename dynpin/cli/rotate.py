@@ -237,15 +237,19 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     """The Backup Pins after a rotation: those named, or what is pinned and neither deployed nor about to be."""
     from dynpin.middleware.policy import Chain, Key, in_chain, read_chain  # noqa: PLC0415 - here and in no completion
 
-    target = key_of(to).pin
+    key = key_of(to)
+    target = key.pin
     present = [Chain("the recorded chain", history.chain, None)]
     roots: tuple[Path, ...] = ()
     try:
         if site is not None:
             present, roots = [*present, *site.read_chains()], site.roots
         future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
+        inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
     except PolicyError as error:
         fail(str(error))
+    if inside is not None:
+        fail(f"{to} is no key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:
         keys = [key_of(each) for each in texts]
         refuse_inside(keys, future, roots)
