@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,14 +32,14 @@ from dynpin.cli.rotate_output import (
 )
 from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
-    Described,
     change,
-    described,
+    inventory_beside,
     key_of,
     nodes_seen,
     on_ramp,
     read_history,
     refuse_inside,
+    sight,
 )
 from dynpin.deploy.rotation import (
     Emergency,
@@ -55,6 +55,9 @@ from dynpin.deploy.rotation import (
 from dynpin.deploy.rotation import done as with_step_done
 from dynpin.errors import PolicyError
 from dynpin.pins import Pin
+
+if TYPE_CHECKING:
+    from dynpin.middleware.policy import Inventory
 
 __all__ = ["app"]
 
@@ -78,7 +81,7 @@ def status_command(
     Exit code 1 where clients are locked out, and where the history and the inventory disagree.
     """
     at = moment(now)
-    site = described(inventory, history)
+    site = inventory_beside(inventory, history)
     if site is not None and not history.exists():
         finding(f"{history} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
     kept = read_history(history, inventory)
@@ -114,7 +117,7 @@ def plan_command(
 ) -> None:
     """Plan the rotation to a new key: what to send, when to deploy, when to drop the old pin."""
     kept, at = read_history(history, inventory), moment(now)
-    site = described(inventory, history)
+    site = inventory_beside(inventory, history)
     target, backups = key_of(to).pin, _backups(backup or [], kept, to, site)
     try:
         steps = plan(kept, target, backups, at, max_max_age=cap_of(cap))
@@ -161,7 +164,7 @@ def next_command(
     about. Exit code 1 where it is too early, with the date, or where something was not seen.
     """
     kept = read_history(history, inventory)
-    site = described(inventory, history)
+    site = inventory_beside(inventory, history)
     missing: tuple[Missing, ...] = ()
     refusal = None
     if (verify or url is not None) and not done:
@@ -171,7 +174,7 @@ def next_command(
             fail("nothing to see: name --inventory, or look at the site itself with --verify")
         sights = nodes_seen(site, url, kept.host, ca) if verify else []
         at = moment(now)  # after the look: until then some node may have sent what it sent before
-        sights = sights if site is None else [site.sight(kept.host, at), *sights]
+        sights = sights if site is None else [sight(site, kept.host, at), *sights]
         try:
             kept = change(
                 history,
@@ -226,23 +229,27 @@ def emergency_command(
     show_steps(steps, at)
 
 
-def _disagreements(history: History, site: Described | None, now: float) -> tuple[Missing, ...]:
-    return () if site is None else disagreements(history, site.sight(history.host, now), now)
+def _disagreements(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
+    return () if site is None else disagreements(history, sight(site, history.host, now), now)
 
 
-def _backups(texts: Sequence[str], history: History, to: str, site: Described | None) -> tuple[Pin, ...]:
+def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | None) -> tuple[Pin, ...]:
     """The Backup Pins after a rotation: those named, or what is pinned and neither deployed nor about to be."""
     from dynpin.middleware.policy import Chain, Key, in_chain, read_chain  # noqa: PLC0415 - here and in no completion
 
-    target = key_of(to).pin
+    key = key_of(to)
+    target = key.pin
     present = [Chain("the recorded chain", history.chain, None)]
     roots: tuple[Path, ...] = ()
     try:
         if site is not None:
-            present, roots = [*present, *site.inventory.read_chains()], site.inventory.roots
+            present, roots = [*present, *site.read_chains()], site.roots
         future = [Chain(to, (target,), None) if to == str(target) else read_chain(Path(to), to)]
+        inside = None if target in {chain.pins[0] for chain in present} else in_chain(key, present, roots)
     except PolicyError as error:
         fail(str(error))
+    if inside is not None:
+        fail(f"{to} is no key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:
         keys = [key_of(each) for each in texts]
         refuse_inside(keys, future, roots)

@@ -11,7 +11,7 @@ from dynpin.cli.errors import fail
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import Described, change, described, on_ramp
+from dynpin.cli.rotate_site import change, inventory_beside, on_ramp, sight
 from dynpin.cli.site import built_of
 from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
 from dynpin.errors import DynpinError, InvalidHost
@@ -21,7 +21,7 @@ from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
 if TYPE_CHECKING:
-    from dynpin.middleware.policy import Chain
+    from dynpin.middleware.policy import Chain, Inventory
 
 __all__ = ["record", "repair"]
 
@@ -82,7 +82,7 @@ def record(
     again. Exit code 1 where clients are locked out, or where the inventory says something else.
     """
     at = moment(now)
-    site = described(inventory, history)
+    site = inventory_beside(inventory, history)
     served = _served(header, no_header, chain, inventory, at)
     if served is None:
         fail("record what? --header VALUE, --no-header or --chain FILE")
@@ -104,7 +104,7 @@ def record(
     except (DynpinError, ValueError) as error:
         fail(str(error))
     stands = status(kept, at)
-    differs = () if site is None else disagreements(kept, site.sight(kept.host, at), at)
+    differs = () if site is None else disagreements(kept, sight(site, kept.host, at), at)
     count = len(kept.events)
     if as_json:
         recorded = {"history": str(history), "events": count, "recorded": count - before}
@@ -139,14 +139,14 @@ def repair(
     from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
 
     at = moment(now)
-    site = described(inventory, history)
+    site = inventory_beside(inventory, history)
     found: list[Saved] = []
 
     def edit(saved: Saved) -> History:
         found.append(saved)
         if saved.is_complete and not anew:
             return in_order(saved, saved.host or _begun(host, history).host, at)
-        served = _served(header, no_header, chain, inventory or (site and site.path), at)
+        served = _served(header, no_header, chain, inventory or (None if site is None else site.path), at)
         if served is None or served.chain is None or not served.has_header:
             fail("events are missing, so say what is served now: --inventory FILE, or --header VALUE and --chain FILE")
         named = saved.host or _begun(host or next(iter(served.hosts), None), history).host
@@ -230,7 +230,7 @@ def _refuse_other_host(history: History, host: str | None, served: Served) -> No
         fail(f"this is the history of {history.host}, and {served.source} is for {', '.join(served.hosts)}")
 
 
-def _refuse_without_backup(history: History, served: Served, site: Described | None) -> None:
+def _refuse_without_backup(history: History, served: Served, site: Inventory | None) -> None:
     """Refuse a header whose pins all stand in the chain that clients validate: they note none of it (§2.5)."""
     from dynpin.middleware.policy import Chain, Key, in_chain  # noqa: PLC0415 - here and in no completion
 
@@ -238,7 +238,7 @@ def _refuse_without_backup(history: History, served: Served, site: Described | N
     chain = served.chain or (Chain("the recorded chain", history.chain, None) if history.chain else None)
     if header is None or chain is None or not header.max_age:
         return
-    roots = () if site is None else site.inventory.roots
+    roots = () if site is None else site.roots
     reasons = [in_chain(Key(str(pin), pin), [chain], roots) for pin in header.pins]
     if all(reasons):
         shown = "; ".join(reason for reason in reasons if reason)
@@ -248,9 +248,9 @@ def _refuse_without_backup(history: History, served: Served, site: Described | N
         )
 
 
-def _longest(site: Described | None) -> int:
+def _longest(site: Inventory | None) -> int:
     """The longest max-age that a site may have sent, in seconds, as far as its inventory tells."""
     from dynpin.middleware.policy import LONGEST_MAX_AGE  # noqa: PLC0415 - here and in no completion
 
-    max_age = None if site is None else site.inventory.max_age
+    max_age = None if site is None else site.max_age
     return max(LONGEST_MAX_AGE, max_age if isinstance(max_age, int) else 0)

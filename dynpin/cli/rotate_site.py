@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
@@ -19,47 +20,42 @@ if TYPE_CHECKING:
     from dynpin.middleware.policy import Chain, Inventory, Key
 
 __all__ = [
-    "Described",
     "change",
-    "described",
+    "inventory_beside",
     "key_of",
     "nodes_seen",
     "on_ramp",
     "read_history",
     "refuse_inside",
+    "sight",
 ]
 
 
-class Described(NamedTuple):
-    """A site as its inventory describes it: the file, and what it says."""
-
-    path: Path
-    inventory: Inventory
-
-    def sight(self, host: str, now: float) -> Sight:
-        """What it makes at `now`, to be held against the history of this host."""
-        from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
-
-        return sight_of_inventory(self.inventory, str(self.path), host, now)
-
-
-def described(inventory: Path | None, history: Path) -> Described | None:
+def inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
     """The inventory that is named, or stands beside the history; None where there is none."""
     try:
-        return _described(inventory, history)
+        return _inventory_beside(inventory, history)
     except PolicyError as error:
         fail(str(error))
 
 
-def _described(inventory: Path | None, history: Path) -> Described | None:
+def _inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
     if inventory is None:
-        beside = history.parent / DEFAULT_INVENTORY
-        if not beside.is_file():
+        inventory = history.parent / DEFAULT_INVENTORY
+        if not inventory.is_file():
             return None
-        inventory = beside
     from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - where there is one
 
-    return Described(inventory, read_inventory(inventory))
+    return read_inventory(inventory)
+
+
+def sight(site: Inventory, host: str, now: float) -> Sight:
+    """What an inventory makes at `now`, to be held against the history of this host."""
+    from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
+
+    file = site.path or DEFAULT_INVENTORY
+    place = os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)
+    return sight_of_inventory(site, place, host, now)
 
 
 def read_history(path: Path, inventory: Path | None = None, *, in_emergency: bool = False) -> History:
@@ -79,7 +75,7 @@ def read_history(path: Path, inventory: Path | None = None, *, in_emergency: boo
     except HistoryError as error:
         fail(str(error))
     try:
-        return on_ramp(kept, _described(inventory, path))
+        return on_ramp(kept, _inventory_beside(inventory, path))
     except PolicyError as error:
         if not in_emergency:
             fail(str(error))
@@ -87,13 +83,13 @@ def read_history(path: Path, inventory: Path | None = None, *, in_emergency: boo
         return kept
 
 
-def on_ramp(history: History, site: Described | None) -> History:
+def on_ramp(history: History, site: Inventory | None) -> History:
     """The history with what the ramp of the site has sent.
 
     Raises:
         PolicyError: where the position on the ramp cannot be read.
     """
-    ramp = None if site is None else site.inventory.ramp
+    ramp = None if site is None else site.ramp
     if ramp is None:
         return history
     from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - most sites have none
@@ -122,7 +118,7 @@ def _absent(path: Path) -> str:
     )
 
 
-def nodes_seen(site: Described | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
+def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
     """What every address of a host, and every node that its inventory names, sends and shows now."""
     text = url or host
     asked, port, target = https_url(text if "://" in text else f"https://{text}")
@@ -133,10 +129,9 @@ def nodes_seen(site: Described | None, url: str | None, host: str, ca: Path | No
     from dynpin.deploy.reach import CannotReach, tls_context  # noqa: PLC0415
     from dynpin.deploy.rotation.sights import sight_of_node  # noqa: PLC0415
 
-    inventory = None if site is None else site.inventory
     try:
-        context = tls_context(ca, inventory)
-        nodes = nodes_of(inventory, host, port)
+        context = tls_context(ca, site)
+        nodes = nodes_of(site, host, port)
     except CannotReach as error:
         fail(str(error))
     except OSError as error:

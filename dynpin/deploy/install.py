@@ -62,11 +62,13 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
     try:
         with _locked(folder.parent):
             if _present(folder) == pair and (folder / KEY).stat().st_mode & 0o077 == 0:
+                _clear(folder)
                 return False
             if _is_ours(folder) or not os.path.lexists(folder):
                 _switch(folder, pair, reloads=reloads)
             else:
                 _replace(folder, pair, reloads=reloads)
+                _clear(folder)
     except OSError as error:
         where = error.filename2 or error.filename or folder
         raise InstallError(f"nothing is installed in {folder}: {where}: {error.strerror or error}") from None
@@ -195,6 +197,13 @@ def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
             raise
     finally:
         shutil.rmtree(aside)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed process left in the folder: it holds private keys. The caller has the lock."""
+    for each in folder.iterdir():
+        if re.fullmatch(r"\.dynpin-[a-z0-9_]{8}", each.name):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

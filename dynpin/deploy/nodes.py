@@ -238,6 +238,8 @@ def why_silent(error: Exception) -> str:
         return _distrust(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        return "it speaks no TLS on this port: is it the port of plain http?"
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
     if isinstance(error, http.client.HTTPException):

@@ -29,7 +29,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(mode)
         Path(name).replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise

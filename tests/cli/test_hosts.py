@@ -65,7 +65,7 @@ def test_list_shows_life_cover_and_source(dynpin_hosts: Command, file: Path) -> 
     assert cells["bank.test"][:2] == ["with subdomains", "in 3 days"]
     assert cells["bank.test"][3:] == ["static", "2"]
     assert cells["shop.bank.test"][:2] == ["host alone", "never"]
-    assert cells["noted.test"][1] == "in 2 hours"
+    assert cells["noted.test"][1] in ("in 144 minutes", "in 143 minutes")  # a second may have passed
     assert "header" in cells["noted.test"]
     assert "old.test" not in cells
     assert "old.test" in dynpin_hosts("list", "--all", "--store", file)[1]

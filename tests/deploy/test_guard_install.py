@@ -124,6 +124,21 @@ def test_a_plain_folder_is_rolled_back(
     assert mode(shop.tls / "privkey.pem") == 0o600
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_a_killed_process_left_in_a_plain_folder_is_removed(is_new: bool, shop: Shop) -> None:
+    left = shop.tls / ".dynpin-ab12cd_9"
+    left.mkdir()
+    (left / "privkey.pem.before").write_bytes(private_pem(shop.key))
+    (shop.tls / ".dynpin-notes").mkdir()  # somebody else's
+    good = pair(shop)
+    if not is_new:
+        for name, data in zip(("fullchain.pem", "privkey.pem"), good, strict=True):
+            (shop.tls / name).write_bytes(data)
+        (shop.tls / "privkey.pem").chmod(0o600)
+    assert install(*good, shop.tls, reloads=False) is is_new
+    assert left_over(shop.tls) == [".dynpin-notes"]
+
+
 def test_an_empty_plain_folder_is_empty_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shop.folder / "empty"
     folder.mkdir()

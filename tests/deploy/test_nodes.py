@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,23 @@ def test_nobody_listens(site: Site) -> None:
         bound.bind(("127.0.0.1", 0))
         look = look_at_node(HOST, bound.getsockname()[1], "127.0.0.1", site.client())
     assert (look.status, look.failure) == (None, "Connection refused")
+
+
+def test_a_port_of_plain_http(site: Site) -> None:
+    def answer(listening: socket.socket) -> None:
+        accepted, _ = listening.accept()
+        with accepted, suppress(ConnectionError):  # the client leaves as soon as it sees this
+            accepted.recv(4096)
+            accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            accepted.shutdown(socket.SHUT_WR)
+            accepted.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=answer, args=(listening,))
+        thread.start()
+        look = look_at_node(HOST, listening.getsockname()[1], "127.0.0.1", site.client())
+        thread.join()
+    assert (look.status, look.failure) == (None, "it speaks no TLS on this port: is it the port of plain http?")
 
 
 def test_a_node_that_says_nothing_is_left_in_time(site: Site, silent: int) -> None:

@@ -304,6 +304,13 @@ def test_a_repair_of_another_site_s_history(ground: Ground) -> None:
 # --- real nodes ---------------------------------------------------------------------------------------------------
 
 
+def test_a_rotation_to_the_key_of_the_root_is_refused(ground: Ground) -> None:
+    rotate("record")
+    assert "ca.pem is no key to deploy: ca.pem is the key that issued certificate 0" in rotate(
+        "plan", "--to", "ca.pem", "--start", code=2
+    )
+
+
 @pytest.fixture
 def stack() -> Generator[ExitStack]:
     with ExitStack() as entered:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -181,6 +182,23 @@ def test_a_folder_that_cannot_be_locked(kept: HistoryFile, monkeypatch: pytest.M
     monkeypatch.setattr(history_file.fcntl, "flock", refuse)
     assert kept.change(lambda before: (before or FULL).with_event(Published(START + 90 * DAY, None))).header is None
     assert [each.name for each in kept.path.parent.iterdir()] == ["history.json"]
+
+
+def test_a_link_to_itself_is_told(kept: HistoryFile) -> None:
+    kept.path.unlink(missing_ok=True)
+    kept.path.symlink_to(kept.path.name)
+    for do in (kept.read, lambda: kept.change(lambda _: pinned(OLD)), lambda: kept.repair(lambda _: pinned(OLD))):
+        with pytest.raises(OSError, match="symbolic links"):
+            do()
+
+
+def test_a_pipe_in_its_place_is_told_and_repaired(kept: HistoryFile) -> None:
+    kept.path.unlink(missing_ok=True)
+    os.mkfifo(kept.path)
+    with pytest.raises(HistoryError, match="no JSON"):
+        kept.read()
+    kept.repair(lambda _: pinned(OLD))
+    assert kept.read() == pinned(OLD)
 
 
 def test_a_symbolic_link_stays_one(kept: HistoryFile, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from dynpin.middleware.policy import write_atomically
+from dynpin.middleware.policy import read_file, write_atomically
 
 from .history import History, HistoryError
 from .repair import Saved, salvage
@@ -46,7 +46,7 @@ class HistoryFile:
             OSError: where it cannot be read.
         """
         try:
-            return History.from_json(self.path.read_bytes())
+            return History.from_json(read_file(self.path))
         except HistoryError as error:
             raise HistoryError(
                 f"{self.path}: {error}. `dynpin rotate repair --history {self.path}` saves every event that can be "
@@ -88,7 +88,7 @@ class HistoryFile:
         """
         with self._locked():
             try:
-                damaged = self.path.read_bytes()
+                damaged = read_file(self.path)
             except FileNotFoundError:
                 damaged = None
             after = edit(salvage(damaged or b""))
@@ -115,11 +115,15 @@ class HistoryFile:
 
     def _write(self, history: History) -> None:
         # Behind a symbolic link, else the link would be replaced, and its target stay as it was.
-        write_atomically(self.path.resolve(), _text(history))
+        write_atomically(self._target(), _text(history))
+
+    def _target(self) -> Path:
+        # Not Path.resolve: of a link to itself it raises RuntimeError before Python 3.13. Reading says what is wrong.
+        return Path(os.path.realpath(self.path))
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        path = self.path.resolve()
+        path = self._target()
         lock = path.with_name(f"{path.name}.lock")
         deadline = time.monotonic() + PATIENCE
         release = _hold_folder(path.parent, deadline) if fcntl is not None else None
