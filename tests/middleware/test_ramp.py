@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -375,6 +376,14 @@ def test_a_ramp_may_come_and_go_while_the_server_runs(ground: Ground) -> None:
     ground.describe()
     server.look()
     assert server.sent() == "report-only"
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a pipe"])
+def test_what_is_no_file_keeps_no_position(make: Callable[[Path], None], ground: Ground) -> None:
+    ground.state.unlink(missing_ok=True)
+    make(ground.state)
+    with pytest.raises(PolicyError, match=r"dynpin-ramp\.sqlite is no file"):
+        Policy.from_inventory(ground.inventory)
 
 
 def test_a_damaged_file_is_no_reason_to_guess(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
