@@ -16,7 +16,7 @@ from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, o
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
-from dynpin.cli.errors import fail
+from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.tables import table_console
@@ -90,7 +90,7 @@ def _serve(settings: Settings) -> None:
         from dynpin.middleware.collector.proxies import TrustedProxies  # noqa: PLC0415
         from dynpin.middleware.collector.server import ServerLimits, serve  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        fail(f'the collector needs {error.name}: pip install "dynpin[collector]"')
+        lacking("the collector", error.name, "collector")
     tls_pair(settings.tls_certificate, settings.tls_key)
     made = None
     password = settings.password

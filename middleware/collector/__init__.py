@@ -94,7 +94,9 @@ def collector(
         from .web import Access  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'the collector needs {error.name}: pip install "dynpin[collector]"', name=error.name
+            f"the collector needs {error.name}. Install dynpin again with its extra, from your clone:  "
+            "pip install '.[collector]'",
+            name=error.name,
         ) from error
     chosen = frozenset(parts)
     if not chosen or not chosen <= PARTS:

@@ -56,17 +56,20 @@ def api_routes(service: Service, access: Access) -> list[Route]:
         return StreamingResponse(chain(begun, pieces), media_type=FORMATS[form], headers=headers)
 
     def audit(request: Request) -> Response:
-        return ASCIIJSONResponse(
-            {"entries": [audit_object(entry) for entry in service.storage.audit(limit=_limit(request))]}
-        )
+        for name in request.query_params:
+            if name != "limit":
+                raise BadFilter(f"{name[:40]!r} is no filter; the audit has limit alone")
+        entries = service.storage.audit(limit=_limit(request))
+        return ASCIIJSONResponse({"entries": [audit_object(entry) for entry in entries]})
 
     async def state(request: Request) -> Response:
         # No other site's form can send this type without asking first (CORS), and it is not let.
         is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         wanted = kept((await _small(request)).decode("utf-8", "replace")) if is_json else None
-        state = cast("dict[str, object]", wanted).get("state") if isinstance(wanted, dict) else None
-        if not isinstance(state, str) or state not in STATES:
-            message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)}'
+        members = cast("dict[str, object]", wanted) if isinstance(wanted, dict) else {}
+        state = members.get("state")
+        if not isinstance(state, str) or state not in STATES or len(members) > 1:
+            message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)} and nothing else'
             return ASCIIJSONResponse({"error": "bad-state", "message": message}, status_code=400)
         key, viewer = request.path_params["key"], request.state.viewer
         by = access.entry(request, viewer.name, state, key)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from dynpin._version import __version__
 
-from ..storage import FIELDS, MAX_VALUES
+from ..storage import FIELDS, MAX_VALUES, STATES
 from ..triage import SEVERITIES, VERDICTS
+from .audit import ACTIONS
 from .export import FORMATS
 from .wanted import CHOICES
 
@@ -19,6 +20,7 @@ _MODE: Schema = {"type": "string", "enum": ["enforce", "report-only"]}
 _TIME: Schema = {"type": "string", "format": "date-time"}
 _TEXT: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
+_PLAIN: Schema = {"text/plain": {"schema": _TEXT}}
 _PORT: Schema = {"type": ["integer", "null"], "minimum": 1, "maximum": 65535}
 
 
@@ -38,18 +40,27 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
             "/r/{token}/{mode}": _intake(),
             "/api/reports": {"get": _listing("Reports, newest first.", "Reports", max_limit)},
             "/api/groups": {"get": _listing("Groups of reports, the last seen first.", "Groups", max_limit)},
+            "/api/groups/{key}/state": _state(),
+            "/api/audit": {"get": _audit(max_limit)},
             "/api/openapi.json": {
                 "get": _read("This document.", {"application/json": {"schema": {"type": "object"}}}, failures=())
             },
             "/export/{what}.{form}": _export(),
-            "/metrics": {"get": _read("What Prometheus reads.", {"text/plain": {"schema": _TEXT}})},
+            "/metrics": {"get": _read("What Prometheus reads.", _PLAIN)},
             "/healthz": {
                 "get": {
-                    "summary": "Whether reports can be stored.",
+                    "summary": "Whether the process lives; no disk is touched.",
+                    "security": [],
+                    "responses": {"200": _answer("It does.", _PLAIN)},
+                }
+            },
+            "/readyz": {
+                "get": {
+                    "summary": "Whether a report would be stored now.",
                     "security": [],
                     "responses": {
-                        "200": _answer("They can.", {"text/plain": {"schema": _TEXT}}),
-                        "503": {"$ref": "#/components/responses/NotStored"},
+                        "200": _answer("It would.", _PLAIN),
+                        "503": _answer("It would not; the pages and the log say why.", _PLAIN, ["Retry-After"]),
                     },
                 }
             },
@@ -60,7 +71,7 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Of scope read or site:HOST.",
+                    "description": "Of scope read or site:HOST to read, of scope triage to decide about groups.",
                 },
                 "session": {"type": "apiKey", "in": "cookie", "name": "dynpin_session"},
             },
@@ -74,14 +85,17 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
 
 
 _FORMS = {"pin": "^[A-Za-z0-9+/]{43}=$", "group": "^[0-9a-f]{32}$"}
+_GROUP_KEY: Schema = {"type": "string", "pattern": _FORMS["group"]}
+_STATE: Schema = {"type": "string", "enum": list(STATES)}
 
 
 # -- the operations ---------------------------------------------------------------------------------------------------
 
 _FAILURES = {
-    "400": ("BadFilter", "A filter, a limit or a cursor that cannot be read."),
+    "400": ("BadRequest", "A filter, a limit, a cursor or a state that cannot be read."),
     "401": ("SignIn", "Who asks has not signed in."),
-    "403": ("NoAccess", "Nobody may read yet, or the reverse proxy names no user."),
+    "403": ("NoAccess", "Nobody may read yet, the token has not the scope, or it came over http."),
+    "404": ("NotFound", "There is no such thing here."),
     "429": ("Paused", "After too many wrong passwords; Retry-After says for how long."),
     "503": ("NotStored", "The storage cannot be used; the message names the file and the cause."),
 }
@@ -149,10 +163,15 @@ def _values(name: str) -> Schema:
     return {"type": "array", "items": item, "minItems": 1, "maxItems": MAX_VALUES}
 
 
+def _limit(most: int) -> Schema:
+    schema: Schema = {"type": "integer", "minimum": 1, "maximum": most, "default": 50}
+    return _parameter("limit", schema, "Entries at most.")
+
+
 def _listing(summary: str, name: str, max_limit: int) -> Schema:
     parameters = [
         *_filters(),
-        _parameter("limit", {"type": "integer", "minimum": 1, "maximum": max_limit, "default": 50}, "Entries at most."),
+        _limit(max_limit),
         _parameter(
             "cursor",
             {"anyOf": [_ref("Cursor"), {"type": "string", "maxLength": 0}]},
@@ -170,11 +189,28 @@ def _export() -> Schema:
         _parameter("form", {"type": "string", "enum": list(FORMATS)}, "In which form.", "path"),
         *_filters(),
     ]
-    operation = _read("Everything that a filter wants, streamed.", content, parameters, failures=("400", "503"))
-    responses = operation["responses"]
-    assert isinstance(responses, dict)  # noqa: S101 - two lines above
-    responses["404"] = _answer("No such export.", {"application/json": {"schema": _ref("Error")}})
-    return {"get": operation}
+    failures = ("400", "404", "503")
+    return {"get": _read("Everything that a filter wants, streamed.", content, parameters, failures)}
+
+
+def _audit(max_limit: int) -> Schema:
+    return _read(
+        "What people and programs did, or tried; the last first.",
+        {"application/json": {"schema": _ref("Audit")}},
+        [_limit(max_limit)],
+        failures=("400", "503"),
+    )
+
+
+def _state() -> Schema:
+    body: Schema = {"application/json": {"schema": _object(state=_STATE)}}
+    operation = _read(
+        "Decide about a group: resolve it, mute it, or open it again.",
+        {"application/json": {"schema": _ref("Group")}},
+        [_parameter("key", _GROUP_KEY, "The group.", "path")],
+        failures=("400", "404", "503"),
+    )
+    return {"post": operation | {"requestBody": {"required": True, "content": body}}}
 
 
 def _intake() -> Schema:
@@ -197,10 +233,11 @@ def _intake() -> Schema:
                 ),
                 "400": _answer("No report.", error),
                 "404": _answer("No such report-uri, or its token was revoked.", error),
+                "408": _answer("The body took too long to arrive.", error),
                 "413": _answer("Too large.", error),
                 "415": _answer("Nothing like JSON, or compressed.", error),
                 "429": _answer("Enough for this hour.", headers=["Retry-After"]),
-                "503": _answer("The disk is full or too slow.", error, ["Retry-After"]),
+                "503": _answer("The disk is full, read-only or too slow, or the file is gone.", error, ["Retry-After"]),
             },
         },
         "options": {
@@ -261,7 +298,7 @@ _SCHEMAS: dict[str, Schema] = {
         port=_PORT,
         mode=_MODE,
         token=_TEXT,
-        state={"type": "string", "enum": ["open", "muted", "resolved"]},
+        state=_STATE,
         reports=_COUNT,
         first_seen=_TIME,
         last_seen=_TIME,
@@ -271,6 +308,17 @@ _SCHEMAS: dict[str, Schema] = {
         verdict=_or_null(_VERDICT),
         severity=_or_null(_SEVERITY),
         diagnosis=_or_null(_ref("Diagnosis")),
+    ),
+    "Audit": _object(
+        entries=_list(
+            _object(
+                at=_TIME,
+                who=_TEXT,
+                source=_or_null(_TEXT),
+                action={"type": "string", "enum": list(ACTIONS)},
+                subject=_or_null(_TEXT),
+            )
+        )
     ),
     "Diagnosis": _object(
         verdict=_VERDICT,

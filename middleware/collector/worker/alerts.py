@@ -200,5 +200,8 @@ def _apprise() -> _Apprise:
     try:
         from apprise import Apprise  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('alerts need apprise: pip install "dynpin[alerts]"', name=error.name) from error
+        raise ModuleNotFoundError(
+            "alerts need apprise. Install dynpin again with its extra, from your clone:  pip install '.[alerts]'",
+            name=error.name,
+        ) from error
     return Apprise()

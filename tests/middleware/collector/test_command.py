@@ -164,6 +164,27 @@ def test_what_cannot_be_served_is_told_before_anything_is_promised(
     assert "report-uri" not in told
 
 
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        ("uvicorn", [], "the collector needs uvicorn. "),
+        ("argon2", [], "the collector needs argon2. "),
+        ("apprise", ["--alert", "json://127.0.0.1:9"], "alerts need apprise. "),
+    ],
+)
+def test_without_a_library_it_says_what_to_install(
+    module: str, options: list[str], message: str, tmp_path: Path
+) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; from dynpin.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "collect", "--port", "0", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    extra = "alerts" if module == "apprise" else "collector"
+    assert f"Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])

@@ -13,6 +13,9 @@ from starlette.testclient import TestClient
 
 from dynpin.middleware.collector import Limits, collector
 from dynpin.middleware.collector.storage import FIELDS
+from dynpin.middleware.collector.web.access import Access
+from dynpin.middleware.collector.web.api import api_routes
+from dynpin.middleware.collector.web.health import Readiness, health_routes
 from tests.middleware.collector.conftest import Clock, Start
 from tests.middleware.collector.test_pages import HASH, PASSWORD, fill
 
@@ -20,8 +23,12 @@ from tests.middleware.collector.test_pages import HASH, PASSWORD, fill
 SETTINGS = """
 [[operations]]
 include-path-regex = "^/r/"
-parameters = { token = "demo" }
+parameters = {{ token = "demo" }}
 checks.negative_data_rejection.enabled = false
+
+[[operations]]
+include-path = "/api/groups/{{key}}/state"
+parameters = {{ key = "{group}" }}
 """
 
 
@@ -29,7 +36,8 @@ def test_schemathesis_finds_nothing(site: Start, tmp_path: Path) -> None:
     """Every check that it has, by a real server: what the document permits, and what it does not."""
     many = 10**9
     running = fill(site(limits=Limits(many, many, many), open_access=False, password=HASH))
-    (tmp_path / "schemathesis.toml").write_text(SETTINGS)
+    group = running.client.get("/api/groups", auth=("any", PASSWORD)).json()["entries"][0]["group"]
+    (tmp_path / "schemathesis.toml").write_text(SETTINGS.format(group=group))
     program = Path(sysconfig.get_path("scripts")) / "schemathesis"
     command = [str(program), "run", f"{running.url}/api/openapi.json"]
     options = ["--auth", f"any:{PASSWORD}", "--max-examples", "30", "--no-color"]
@@ -44,7 +52,7 @@ def test_schemathesis_finds_nothing(site: Start, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 selected / 7 total" in done.stdout
+    assert "10 selected / 10 total" in done.stdout
     assert "No issues found" in done.stdout
 
 
@@ -54,4 +62,15 @@ def test_every_filter_is_described_and_the_mount_is_known(tmp_path: Path) -> Non
     assert described["servers"] == [{"url": "/pins"}]
     named = {parameter["name"] for parameter in described["paths"]["/api/groups"]["get"]["parameters"]}
     assert named == {*FIELDS, *(f"{name}!" for name in FIELDS), "since", "until", "limit", "cursor"}
+    app.close()
+
+
+def test_whatever_programs_may_ask_for_is_described(tmp_path: Path) -> None:
+    app = collector(tmp_path / "r.sqlite", tokens=["demo"], open_access=True, clock=Clock())
+    access = Access(app.service.storage, Clock(), password=None, user_header=None, open_access=True)
+    routes = [*api_routes(app.service, access), *health_routes(Readiness(app.service.storage.probe))]
+    served = {(route.path, method.lower()) for route in routes for method in (route.methods or ()) if method != "HEAD"}
+    paths = TestClient(app).get("/api/openapi.json").json()["paths"]
+    described = {(path, method) for path, operations in paths.items() for method in operations if path[:3] != "/r/"}
+    assert described == served
     app.close()
