@@ -304,3 +304,17 @@ def test_with_a_public_url_other_names_are_refused(host: str, status: int, tmp_p
     assert client.get("/healthz", headers={"host": host}).status_code == 200, "asked by address"
     assert client.post("/r/demo/enforce", json=report(), headers={"host": host}).status_code == 204
     app.close()
+
+
+def test_what_a_program_asks_for_and_is_not_there_is_an_error(site: Start) -> None:
+    running = site()
+    answer = running.client.get("/api/audit?who=robot")
+    assert (answer.status_code, answer.json()["error"]) == (400, "bad-filter")
+    assert "'who'" in answer.json()["message"]
+    running.post(report())
+    (group,) = running.client.get("/api/groups").json()["entries"]
+    path = f"/api/groups/{group['group']}/state"
+    answer = running.client.post(path, json={"state": "muted", "until": "7d"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "bad-state")
+    (group,) = running.client.get("/api/groups").json()["entries"]
+    assert group["state"] == "open"
