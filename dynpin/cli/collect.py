@@ -117,7 +117,7 @@ def _serve(settings: Settings) -> None:
         listening = listening_at(settings, listener.getsockname()[1])
         base = printed_base(settings, listening)
         names = [one.token for one in service.tokens() if one.revoked_at is None]
-        _welcome(base, names, made, listening, settings.storage)
+        _welcome(base, names, made, listening, settings)
         proxies = TrustedProxies(settings.trusted_proxies)
         serve(
             reports,
@@ -171,13 +171,17 @@ def _alerts(settings: Settings) -> Alerts | None:
     return Alerts(apprise(settings.alerts), digest=settings.digest, url=settings.public_url)
 
 
-def _welcome(base: str, names: list[str], password: str | None, listening: str, storage: Path) -> None:
-    lines = [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
-    if not names:
-        lines.append("report-uri  none yet: dynpin collect tokens add")
-    if password is not None:
+def _welcome(base: str, names: list[str], password: str | None, listening: str, settings: Settings) -> None:
+    lines: list[str] = []
+    if "intake" in settings.parts:
+        lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
+        if not names:
+            lines.append("report-uri  none yet: dynpin collect tokens add")
+    if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
-    lines += [f"listening   {listening}", f"storage     {storage}", f"pages       {base}/"]
+    lines += [f"listening   {listening}", f"storage     {settings.storage}"]
+    if "web" in settings.parts:
+        lines.append(f"pages       {base}/")
     for line in lines:
         say(line, err=True)
 

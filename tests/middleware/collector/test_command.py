@@ -43,7 +43,7 @@ def collecting(storage: Path, *options: str) -> Iterator[tuple[subprocess.Popen[
     for line in process.stderr:
         name, _, value = line.strip().partition("  ")
         said.setdefault(name, value.strip())
-        if name == "pages":
+        if name == ("storage" if "--part" in options and "web" not in options else "pages"):
             break
     try:
         yield process, said
@@ -52,6 +52,15 @@ def collecting(storage: Path, *options: str) -> Iterator[tuple[subprocess.Popen[
             process.terminate()
         process.wait()
         process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"), [(["intake"], {"report-uri"}), (["web"], {"pages", "password"}), (["worker"], set[str]())]
+)
+def test_what_a_process_does_not_do_is_not_told(tmp_path: Path, parts: list[str], told: set[str]) -> None:
+    options = [word for part in parts for word in ("--part", part)]
+    with collecting(tmp_path / "reports.sqlite", *options) as (_, said):
+        assert said.keys() == {"listening", "storage", *told}
 
 
 def run(*arguments: str, code: int = 0) -> str:
