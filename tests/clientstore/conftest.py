@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,14 @@ def rogue() -> trustme.CA:
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits for the half second that may go by before a look-up notices another file."""
     monkeypatch.setattr("dynpin.clientstore.store.files.LOOK_EVERY", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _collect_what_is_left_open(request: pytest.FixtureRequest) -> Generator[None]:
+    """What a test may leave open is collected while that is allowed, and not in whichever test comes later."""
+    yield
+    if any("unclosed" in str(mark.args) for mark in request.node.iter_markers("filterwarnings")):
+        gc.collect()
 
 
 @pytest.fixture

@@ -27,10 +27,12 @@ from dynpin.clientstore.aiohttp import (
 
 from .aiohttp_visits import OTHER, attacker_of_many_names, get, refused
 from .held import WatchedStore, open_files, write_lock_held
-from .libraries import Loopback
+from .libraries import Loopback, through_a_proxy
 from .sites import Proxy, Site
 from .socks import SocksServer
 from .world import HOST, World, leaf_pin
+
+pytestmark = through_a_proxy
 
 
 @pytest.fixture
