@@ -339,7 +339,8 @@ def _cause(path: Path, error: Exception) -> str:
     if not path.exists():
         return "the file is gone; put it back, or start the collector again for a new one"
     if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error}); free some space on it. After that  dynpin collect prune --megabytes N  keeps it smaller"
+        smaller = "dynpin collect prune --megabytes N"
+        return f"the disk is full ({error}); free some space on it. After that  {smaller}  keeps less"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:
