@@ -30,20 +30,19 @@ def der_of(certificate: x509.Certificate) -> bytes:
 
 def is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     """Whether one certificate issued another: names and signature."""
-    if issuer is certificate or issuer.subject != certificate.issuer:
-        return False
-    try:
-        return is_signed_by(certificate, issuer.public_key())
-    except (ValueError, UnsupportedAlgorithm):
-        return False
+    return issuer is not certificate and _is_issued_by(certificate, issuer)
 
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
     """Whether a certificate issued itself."""
-    if certificate.subject != certificate.issuer:
+    return _is_issued_by(certificate, certificate)
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if issuer.subject != certificate.issuer:
         return False
     try:
-        return is_signed_by(certificate, certificate.public_key())
+        return is_signed_by(certificate, issuer.public_key())
     except (ValueError, UnsupportedAlgorithm):
         return False
 

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dynpin.report import rfc3339
 
+from ..files import read_file
 from ..steps import CollectorAnswer, Ramp
 
 __all__ = ["ask", "intake_refusal"]
@@ -105,7 +106,7 @@ def _context(ramp: Ramp) -> ssl.SSLContext:
 
 def _text(file: Path, what: str) -> str:
     try:
-        return file.read_text("utf-8-sig")
+        return read_file(file).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise _Unusable(f"{what} {file} cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
