@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from dynpin.errors import StoreError
 
 from .advice import store_error
+from .connection import ForkUnderWay, OpenConnection, never_close
 from .files import PATIENCE, fork_under_way, living, log_of, open_file, regular_file, track, wait_for_forks
 from .schema import check_head, create
 from .state import State
@@ -48,34 +49,6 @@ _FIRST_READ = "SELECT 1 FROM facts"
 _FAULTS = (sqlite3.Error, OSError, UnicodeError)
 
 
-class _Connection(sqlite3.Connection):
-    """A connection, and what it has seen. It enters the lists before it opens, so that a fork can find it."""
-
-    def __init__(self, uri: str, *lists: list[weakref.ref[Any]]) -> None:
-        self.is_open = True
-        self.pid = os.getpid()
-        # The thread that has taken it out of the pool last.
-        self.thread = threading.get_ident()
-        self.data_version = -1
-        self.files: tuple[int, ...] = ()
-        self.checked_at = 0.0
-        # What a file without a log looked like when it was opened: SQLite does not tell when such a file changes.
-        self.stamp: tuple[int, ...] = ()
-        for connections in lists:
-            connections.append(weakref.ref(self))
-        try:
-            super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
-        except BaseException:
-            self.close()  # the error may be kept, and this with it: nobody must take it for open
-            raise
-
-    def close(self) -> None:
-        """As sqlite3's, and no error where an exception kept it from being opened."""
-        with contextlib.suppress(sqlite3.ProgrammingError):
-            super().close()
-        self.is_open = False
-
-
 class Database:
     """One SQLite file that threads and processes share. Nothing is open before the first use.
 
@@ -92,9 +65,9 @@ class Database:
         self._uri = path.as_uri()
         self._file = open_file(path)
         self._state = State()
-        self._idle: list[_Connection] = []
-        self._made: list[weakref.ref[_Connection]] = []
-        self._writer: _Connection | None = None
+        self._idle: list[OpenConnection] = []
+        self._made: list[weakref.ref[OpenConnection]] = []
+        self._writer: OpenConnection | None = None
         self._writing = WritingThread(self._name)
         self._pid = os.getpid()
         self._closed = False
@@ -142,18 +115,18 @@ class Database:
             raise store_error(self.path, error) from None
         return rows
 
-    def _take(self) -> _Connection:
+    def _take(self) -> OpenConnection:
         """A connection that nobody else uses, out of the pool or new; not while a fork is under way."""
         while True:
-            connection = self._pop() or self._open_reader()
-            # Not asked earlier: a thread that forks says so first, and then waits for every connection in the list. So
-            # either it finds this one there, or its fork is seen here.
-            if not fork_under_way():
-                return connection
-            connection.close()
+            with contextlib.suppress(ForkUnderWay):
+                connection = self._pop() or self._open_reader()
+                # Asked again: one of the pool was free when the fork looked.
+                if not fork_under_way():
+                    return connection
+                connection.close()
             wait_for_forks(self._name)
 
-    def _pop(self) -> _Connection | None:
+    def _pop(self) -> OpenConnection | None:
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -165,7 +138,7 @@ class Database:
             connection.close()
         return None
 
-    def _open_reader(self) -> _Connection:
+    def _open_reader(self) -> OpenConnection:
         """Open the file for reading. Such a connection can neither change it nor merge its log into it."""
         try:
             return self._opened("mode=ro")
@@ -183,7 +156,7 @@ class Database:
         connection.stamp = stamp
         return connection
 
-    def _opened(self, how: str) -> _Connection:
+    def _opened(self, how: str, *, regardless: bool = False) -> OpenConnection:
         """A connection to the very file at the path, which may be moved while it is opened."""
         for _ in range(_ATTEMPTS):
             before = regular_file(self.path)
@@ -193,7 +166,7 @@ class Database:
                     "with no pins"
                 )
             self._file.refuse_inherited()
-            connection = _Connection(f"{self._uri}?{how}", self._file.connections, self._made)
+            connection = OpenConnection(f"{self._uri}?{how}", self._file.connections, self._made, regardless=regardless)
             try:
                 connection.execute(_FIRST_READ).fetchall()  # SQLite opens the log now
                 if self._file.opened(connection, before):
@@ -204,7 +177,7 @@ class Database:
                 raise
         raise StoreError(f"{self._name} is replaced again and again; see what else writes to its folder")
 
-    def _check_stamp(self, connection: _Connection) -> None:
+    def _check_stamp(self, connection: OpenConnection) -> None:
         if connection.stamp != self._stamp():
             raise StoreError(f"{self._name} was changed while it was read; try again")
 
@@ -275,8 +248,8 @@ class Database:
         self._file.check(writer)  # nothing is acknowledged that went to a file which is not the store any more
         return value
 
-    def _open_writer(self) -> _Connection:
-        writer = self._opened("mode=rw")
+    def _open_writer(self) -> OpenConnection:
+        writer = self._opened("mode=rw", regardless=True)
         # FULL, since NORMAL forgets acknowledged commits when the power fails (sqlite.org/pragma.html).
         writer.execute("PRAGMA synchronous=FULL")
         writer.execute("PRAGMA temp_store=MEMORY")
@@ -293,7 +266,7 @@ class Database:
         if writer is None:
             return
         if self._file.has_lost(writer):
-            _never_close(writer)
+            never_close(writer)
         else:
             writer.close()
 
@@ -352,7 +325,7 @@ class Database:
             time.sleep(_PAUSE)
         self._close_writer()
 
-    def _open_readers(self) -> list[_Connection]:
+    def _open_readers(self) -> list[OpenConnection]:
         return [each for each in living(self._made) if each is not self._writer]
 
     def close(self) -> None:
@@ -370,7 +343,7 @@ class Database:
         self._pid = os.getpid()
         # What was open all the same is the parent's: it is not closed here, and so refused (OpenFile).
         for connection in living(self._made):
-            _never_close(connection)
+            never_close(connection)
         self._state = State()
         self._idle, self._made, self._writer = [], [], None
         self._writing = WritingThread(self._name)
@@ -380,14 +353,3 @@ class Database:
             raise StoreError(f"{self._name} is closed; open a new PinStore")
         if self._pid != os.getpid():  # a fork that bypassed Python's hooks
             self.renew()
-
-
-def _never_close(connection: _Connection) -> None:
-    """Keep a connection open to the end of the process and beyond its finalizers: the system closes the files.
-
-    Closing the last connection merges the log; see ``_close_writer``. Python 3.12 has a setting of SQLite's against
-    that (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), and 3.11 has not. So the object is never freed.
-    """
-    import ctypes  # noqa: PLC0415 - for this alone
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

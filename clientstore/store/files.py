@@ -118,7 +118,7 @@ class Connection(Protocol):
 
     Attributes:
         is_open: whether it is open, or about to be.
-        pid: the process that opened it.
+        pid: the process that opened it; 0 before that.
         files: which files it has open, as :meth:`OpenFile.identity` told when it was opened; empty before that.
         checked_at: when that was compared last, by :func:`time.monotonic`.
     """
@@ -174,7 +174,7 @@ class OpenFile:
             StoreError: where it has.
         """
         pid = os.getpid()
-        if any(connection.pid != pid for connection in living(self.connections)):
+        if any(connection.pid not in (0, pid) for connection in living(self.connections)):
             raise StoreError(
                 f"the pin store {self.path} was open when this process was forked past Python's own os.fork, so SQLite "
                 "cannot lock it here. Open the PinStore after the fork (in uWSGI: lazy-apps = true)"

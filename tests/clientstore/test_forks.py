@@ -20,6 +20,8 @@ LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
 PRELUDE = """
 import ctypes, json, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
+before_the_fork = lambda: None
+os.register_at_fork(before=lambda: before_the_fork())  # before dynpin's, so after them at a fork
 from dynpin import Pin, StoreError
 from dynpin.clientstore import PinStore
 path, folder = sys.argv[1], sys.argv[2]
@@ -139,10 +141,27 @@ SHAPES = {
             thread.start()
         children = [child_of(os.fork, lambda n=n: work(store, f"child{n}", 5)) for n in range(8)]
         for child in children:
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, open(f"{folder}/refused").read()
         stop.set()
         for thread in threads:
             thread.join()
+    """,
+    "a thread opens the store while another forks": """
+        # Registered first, so it runs last of all that runs before the fork: when the store has closed what is open.
+        opening, forked = threading.Event(), threading.Event()
+        def before_the_fork():
+            thread.start()
+            opening.wait(0.5)  # in vain, since nothing may open now
+        def on_open(event, arguments):
+            if event == "sqlite3.connect" and threading.current_thread() is thread:
+                opening.set()
+                forked.wait(5)
+        thread = threading.Thread(target=lambda: (store.known_host("h0.test"), work(store, "thread")))
+        sys.addaudithook(on_open)
+        child = child_of(os.fork, lambda: work(store, "child"))
+        forked.set()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, open(f"{folder}/refused").read()
+        thread.join()
     """,
     "past Python's hooks, before the first use": """
         child = child_of(bypassing, lambda: work(store, "child"))
