@@ -1,0 +1,106 @@
+"""The PostgreSQL server of the tests does what the tests that stand on it believe."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.environments import ROOT
+from tests.postgres import ROLE, Cluster, running
+
+
+def test_a_database_is_the_programs_own_and_gone_afterwards(cluster: Cluster) -> None:
+    with cluster.database() as dsn, psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (ROLE,)
+        connection.execute("CREATE TABLE reports (id bigint)")
+        (rights,) = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall()
+        assert rights == (False,)
+        name = connection.info.dbname
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(cluster.dsn(name))
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(cluster.dsn("postgres").replace(cluster.password, "wrong"))
+
+
+def test_a_template_is_made_once(cluster: Cluster) -> None:
+    made: list[str] = []
+
+    def prepare(dsn: str) -> None:
+        made.append(dsn)
+        with psycopg.connect(dsn) as connection:
+            connection.execute("CREATE TABLE reports AS SELECT 7 AS id")
+
+    for _ in range(2):
+        with cluster.database(cluster.template("seven", prepare)) as dsn, psycopg.connect(dsn) as connection:
+            assert connection.execute("SELECT id FROM reports").fetchall() == [(7,)]
+            connection.execute("DROP TABLE reports")
+    assert len(made) == 1
+
+
+def test_it_sorts_as_people_do(cluster: Cluster) -> None:
+    """A query that needs the order of bytes says so: a server that somebody has does not sort by them."""
+    with cluster.admin() as connection:
+        assert connection.execute("SELECT 'a' < 'B', 'a' < 'B' COLLATE \"C\"").fetchone() == (True, False)
+
+
+def test_kill_stop_and_freeze() -> None:
+    with running() as cluster, cluster.database() as dsn:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("CREATE TABLE reports AS SELECT 7 AS id")
+        for end in (cluster.kill, cluster.stop):
+            held = psycopg.connect(dsn)
+            end()
+            with pytest.raises(psycopg.OperationalError):
+                held.execute("SELECT 1")
+            held.close()
+            with pytest.raises(psycopg.OperationalError, match="refused"):
+                psycopg.connect(dsn)
+            cluster.start()
+            with psycopg.connect(dsn) as connection:
+                assert connection.execute("SELECT id FROM reports").fetchall() == [(7,)]
+        with cluster.frozen(), pytest.raises(psycopg.errors.ConnectionTimeout):
+            psycopg.connect(dsn, connect_timeout=2)
+        psycopg.connect(dsn).close()
+
+
+# The whole of a process that starts a server, says which, and waits.
+_HOLDER = """
+from tests.postgres import running
+with running() as cluster:
+    print(cluster._process.pid, cluster.port, cluster.folder, flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_it_ends_with_the_process_that_started_it(number: signal.Signals) -> None:
+    with running():
+        pass  # skipped where it is not installed
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert holder.stdout is not None
+    pid, _, folder = holder.stdout.readline().split()
+    watched = os.pidfd_open(int(pid))
+    holder.send_signal(number)
+    holder.communicate()
+    # Readable when the server has ended.
+    assert select.select([watched], [], [], 120)[0]
+    os.close(watched)
+    # What is killed leaves its folder behind.
+    assert Path(folder).exists() is (number is signal.SIGKILL)
+    if number is signal.SIGKILL:
+        shutil.rmtree(folder)
