@@ -305,7 +305,7 @@ PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
 QUESTIONS: dict[str, Filter] = {
     "nothing": Filter(),
     "host": Filter((Term("host", "a.test"),)),
-    "noted host": Filter((Term("noted-host", "a.test"),)),
+    "noted host": Filter((Term("noted_host", "a.test"),)),
     "pin": Filter((Term("pin", PIN),)),
     "verdict": Filter((Term("verdict", "undecided"),)),
     "issuer": Filter((Term("issuer", "CA"),)),
