@@ -154,7 +154,7 @@ def test_pages_over_many_reports(tmp_path: Path, capsys: pytest.CaptureFixture[s
     client = TestClient(app)
     largest = storage.groups(Filter(), limit=1).entries[0]
     filters: list[tuple[str, str]] = [
-        ("host", largest.host), ("host", "*.example3.test"), ("noted-host", largest.noted_host), ("mode", "enforce"),
+        ("host", largest.host), ("host", "*.example3.test"), ("noted_host", largest.noted_host), ("mode", "enforce"),
         ("verdict", "unknown-ca"), ("state", "open"), ("pin", largest.known_pins[0]), ("issuer", "Issuing CA 7"),
         ("token", "t1"), ("group", largest.key),
     ]  # fmt: skip

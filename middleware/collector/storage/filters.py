@@ -18,7 +18,7 @@ __all__ = ["FIELDS", "MAX_VALUES", "BadFilter", "Filter", "Term", "seconds"]
 # What can be filtered by, and what the pages call it.
 FIELDS = {
     "host": "Host",
-    "noted-host": "Noted host",
+    "noted_host": "Noted host",
     "mode": "Mode",
     "verdict": "Verdict",
     "state": "State",

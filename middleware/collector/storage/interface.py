@@ -12,6 +12,7 @@ from .filters import Filter
 __all__ = [
     "HOUR",
     "LEASE_S",
+    "MAX_SITE_STATE",
     "MODES",
     "STATES",
     "Arrival",
@@ -26,6 +27,7 @@ __all__ = [
     "Retention",
     "Rise",
     "Shared",
+    "SiteState",
     "State",
     "Storage",
     "StoredReport",
@@ -189,6 +191,29 @@ class Rise:
     announced_at: float | None
 
 
+# So many bytes of JSON a site may keep with the collector.
+MAX_SITE_STATE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState:
+    """What the nodes of one site share; the storage does not read it.
+
+    Attributes:
+        host: the site.
+        version: 1 for the first, and one more with each change.
+        state: JSON text of at most `MAX_SITE_STATE` bytes.
+        changed_at: seconds since the epoch, UTC.
+        changed_by: the name of the token that changed it.
+    """
+
+    host: str
+    version: int
+    state: str
+    changed_at: float
+    changed_by: str
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What is kept: nothing older than `days`, at most `bytes` in all, and `samples` bodies of each group."""
@@ -246,6 +271,31 @@ class Storage(Protocol):
 
     def outcomes(self, since: int) -> list[tuple[str, str, int]]:
         """Outcome, reason and number of what the intake answered since an hour, most first."""
+        ...
+
+    def accepted(self, hour: int) -> dict[str, int]:
+        """Reports that were accepted in an hour (hours since the epoch) by all nodes together, by token."""
+        ...
+
+    def site_state(self, host: str) -> SiteState | None:
+        """What the nodes of a site share; None where they share nothing yet."""
+        ...
+
+    def set_site_state(self, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
+        """Change what the nodes of a site share, where nobody else has done so meanwhile.
+
+        Args:
+            host: the site.
+            state: JSON text of at most `MAX_SITE_STATE` bytes.
+            expected: the version that the writer has seen; 0 for none.
+            by: the name of the token that changes it.
+
+        Returns:
+            What is kept now; None where another version than the expected one is there, and nothing was changed.
+
+        Raises:
+            ValueError: where the text is too long.
+        """
         ...
 
     def untriaged(self, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:

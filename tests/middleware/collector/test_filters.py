@@ -24,7 +24,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("hots=x", "'hots' is no filter; there are host, noted-host, mode, verdict, state, pin, issuer, token, group"),
+        ("hots=x", "'hots' is no filter; there are host, noted_host, mode, verdict, state, pin, issuer, token, group"),
         ("hots!=x", "'hots!' is no filter"),
         ("since!=7d", "'since!' is no filter"),
         ("Host=x", "'Host' is no filter"),

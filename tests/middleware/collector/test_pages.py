@@ -211,8 +211,8 @@ def test_the_group_page_explains_the_false_alarm(filled: Site) -> None:
     [
         ("host=a.test", {"a.test"}),
         ("host=*.a.test", {"b.a.test"}),
-        ("host!=*.a.test&noted-host=a.test", {"a.test"}),
-        ("noted-host=a.test", {"a.test", "b.a.test"}),
+        ("host!=*.a.test&noted_host=a.test", {"a.test"}),
+        ("noted_host=a.test", {"a.test", "b.a.test"}),
         ("mode=report-only", {"demo.yubico.com"}),
         ("mode!=report-only&verdict!=undecided", {"ciscodude.net"}),
         ("verdict=path-variance&verdict=wrong-pin-set", {"demo.yubico.com", "ciscodude.net"}),

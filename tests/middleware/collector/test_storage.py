@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import Retention, SQLiteStorage, Token
 from dynpin.middleware.collector.intake import understood
-from dynpin.middleware.collector.storage import Arrival, Column, Counted, Filter, Term, Triaged
+from dynpin.middleware.collector.storage import (
+    MAX_SITE_STATE,
+    Arrival,
+    Column,
+    Counted,
+    Filter,
+    SiteState,
+    Term,
+    Triaged,
+)
 from tests.environments import descriptors_of
 from tests.middleware.collector.conftest import NOW, Clock, report
 
@@ -299,13 +308,54 @@ def test_tokens_and_facts_are_kept(storage: SQLiteStorage, clock: Clock) -> None
     assert storage.secret() == storage.secret()
 
 
+def test_of_two_that_change_the_state_of_a_site_one_is_first(storage: SQLiteStorage, clock: Clock) -> None:
+    assert storage.site_state("a.test") is None
+    assert storage.set_site_state("a.test", "{}", expected=1, by="node") is None
+    first = storage.set_site_state("a.test", '{"stage": 1}', expected=0, by="node-1")
+    assert first == storage.site_state("a.test") == SiteState("a.test", 1, '{"stage": 1}', NOW, "node-1")
+    assert storage.set_site_state("a.test", '{"stage": 7}', expected=0, by="node-2") is None
+    clock.forward(5)
+    second = storage.set_site_state("a.test", '{"stage": 2}', expected=1, by="node-2")
+    assert second == storage.site_state("a.test") == SiteState("a.test", 2, '{"stage": 2}', NOW + 5, "node-2")
+    with pytest.raises(ValueError, match="at most 262144 bytes"):
+        storage.set_site_state("a.test", "ä" * (MAX_SITE_STATE // 2 + 1), expected=2, by="node-1")
+    assert storage.site_state("a.test") == second
+
+
+def test_many_that_count_in_the_state_of_a_site_lose_no_step(storage: SQLiteStorage) -> None:
+    def count() -> None:
+        for _ in range(10):
+            while True:
+                seen = storage.site_state("a.test")
+                version, number = (0, 0) if seen is None else (seen.version, int(seen.state))
+                if storage.set_site_state("a.test", str(number + 1), expected=version, by="") is not None:
+                    break
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = storage.site_state("a.test")
+    assert last is not None
+    assert (last.state, last.version) == ("40", 40)
+
+
+def test_accepted_counts_one_hour_by_token(storage: SQLiteStorage) -> None:
+    storage.add([], {Counted(5, "t", "accepted", ""): 2, Counted(5, "u", "accepted", ""): 1})
+    storage.add([], {Counted(5, "t", "accepted", ""): 3, Counted(5, "t", "rejected", "x"): 9})
+    storage.add([], {Counted(6, "t", "accepted", ""): 7})
+    assert storage.accepted(5) == {"t": 5, "u": 1}
+    assert storage.accepted(7) == {}
+
+
 # -- the plans of the questions ---------------------------------------------------------------------------------------
 
 PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
 QUESTIONS: dict[str, Filter] = {
     "nothing": Filter(),
     "host": Filter((Term("host", "a.test"),)),
-    "noted host": Filter((Term("noted-host", "a.test"),)),
+    "noted host": Filter((Term("noted_host", "a.test"),)),
     "pin": Filter((Term("pin", PIN),)),
     "verdict": Filter((Term("verdict", "undecided"),)),
     "issuer": Filter((Term("issuer", "CA"),)),

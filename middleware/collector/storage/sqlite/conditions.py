@@ -64,7 +64,7 @@ def _pin(value: str) -> Where:
 
 _CONDITIONS: dict[str, Callable[[str], Where]] = {
     "host": _host("host"),
-    "noted-host": _host("noted_host"),
+    "noted_host": _host("noted_host"),
     "mode": _column("mode"),
     # The totals have an empty text where a group has no verdict.
     "verdict": lambda value: (

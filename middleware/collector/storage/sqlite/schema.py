@@ -191,6 +191,14 @@ CREATE TABLE leases (
     holder TEXT NOT NULL,
     expires_at REAL NOT NULL
 ) WITHOUT ROWID;
+-- What the nodes of a site share: a version for each change, so that of two writers one is first.
+CREATE TABLE site_states (
+    host TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    changed_at REAL NOT NULL,
+    changed_by TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """
 # One statement each; a trigger has semicolons of its own.

@@ -25,12 +25,13 @@ from ..interface import (
     Pruned,
     Retention,
     Rise,
+    SiteState,
     State,
     StoredReport,
     Token,
     Triaged,
 )
-from . import access, jobs, queries
+from . import access, jobs, queries, sites
 from .batches import add
 from .connections import Connections
 from .pruning import prune
@@ -127,6 +128,24 @@ class SQLiteStorage:
             (since,),
         )
         return [(row["outcome"], row["reason"], row["number"]) for row in rows]
+
+    def accepted(self, hour: int) -> dict[str, int]:
+        """Reports that were accepted in an hour by all nodes together, by token."""
+        rows = self._rows(
+            "SELECT token, sum(count) AS number FROM outcomes WHERE hour = ? AND outcome = 'accepted' GROUP BY token",
+            (hour,),
+        )
+        return {row["token"]: row["number"] for row in rows}
+
+    def site_state(self, host: str) -> SiteState | None:
+        """What the nodes of a site share; None where they share nothing yet."""
+        with self.reading() as db:
+            return sites.site_state(db, host)
+
+    def set_site_state(self, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
+        """Change what the nodes of a site share; None where another version than the expected one is there."""
+        with self.writing() as db:
+            return sites.set_site_state(db, host, state, expected=expected, by=by, now=self.clock())
 
     def tokens(self) -> list[Token]:
         """Every token, the revoked ones too, oldest first."""
