@@ -19,7 +19,7 @@ from ..formatting import ago, count, things, when, without_controls
 from ..service import Service
 from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
-from ..triage import SEVERITIES, VERDICTS, shown
+from ..triage import SEVERITIES, VERDICTS, Diagnosis
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -108,7 +108,7 @@ class Pages:
         last = int(self.service.clock() // HOUR) + 1
         first = max(int(group.first_seen // HOUR) - 2, last - 90 * 24)
         first = min(first, last - 24)
-        diagnosis = shown(group.diagnosis)
+        diagnosis = Diagnosis.read(group.diagnosis)
         return self._page(
             request,
             "group.html",
