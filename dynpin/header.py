@@ -33,7 +33,7 @@ _QUOTED = _UNCLOSED + '"'
 # RFC 7469 §2.1
 #   Public-Key-Directives = directive *( OWS ";" OWS directive )
 #   directive             = directive-name [ "=" directive-value ]
-# No white space around "=": rule 4 forbids to mend. An empty directive is accepted (a departure on purpose).
+# No white space around "=": rule 4 forbids repairs. An empty directive is accepted (a departure on purpose).
 _DIRECTIVE = re.compile(rf"(?P<name>{_TOKEN})(?:=(?P<value>(?P<token>{_TOKEN})|(?P<quoted>{_QUOTED})))?")
 _AS_FAR_AS_QUOTED = re.compile(_UNCLOSED)
 _OWS = re.compile(r"[\t ]*")
@@ -125,7 +125,7 @@ class PublicKeyPins:
 
     @classmethod
     def parse(cls, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """Read one header field value, strictly: a malformed field is never mended (RFC 7469 §2.1 rule 4).
+        """Read one header field value, strictly: a malformed field is never repaired (RFC 7469 §2.1 rule 4).
 
         Args:
             value: the field value as text, bytes decoded as latin-1. Of several fields only the first counts

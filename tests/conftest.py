@@ -11,6 +11,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import Cluster, running
+
 # A busy machine is no fault of the code: how long an example takes, or making one, decides nothing. The examples are
 # the same in each run: the suite tells what a change has broken, and `make fuzz` looks for what nobody thought of.
 settings.register_profile(
@@ -30,6 +32,13 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Generator[Cluster]:
+    """A PostgreSQL server, one for each process of the tests; see tests/postgres.py."""
+    with running() as made:
+        yield made
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
