@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..worker import ACTIONS as OF_CHANNELS
+
 __all__ = ["ACTIONS"]
 
 ACTIONS = {
@@ -11,4 +13,5 @@ ACTIONS = {
     "sign-in": "signed in",
     "sign-in-failed": "wrong password",
     "clear-text-token": "token refused: sent over http",
+    **OF_CHANNELS,
 }
