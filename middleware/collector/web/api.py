@@ -22,6 +22,7 @@ from .audit import audit_object
 from .export import FORMATS, everything, written
 from .metrics import exposition
 from .openapi import openapi_document
+from .sites import site_routes
 from .wanted import wanted_of
 
 __all__ = ["api_routes", "group_object", "report_object"]
@@ -89,6 +90,7 @@ def api_routes(service: Service, access: Access) -> list[Route]:
         Route("/api/reports", reports),
         Route("/api/groups", groups),
         Route("/api/groups/{key}/state", state, methods=["POST"]),
+        *site_routes(service, access),
         Route("/api/audit", audit),
         Route("/api/openapi.json", described),
         Route("/export/{what}.{form}", export),

@@ -10,6 +10,7 @@ from ..storage import FIELDS, MAX_VALUES, STATES
 from ..triage import SEVERITIES, VERDICTS
 from .audit import ACTIONS
 from .export import FORMATS
+from .sites import site_operations, site_schemas
 from .wanted import CHOICES
 
 __all__ = ["openapi_document"]
@@ -41,6 +42,7 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
             "/api/reports": {"get": _listing("Reports, newest first.", "Reports", max_limit)},
             "/api/groups": {"get": _listing("Groups of reports, the last seen first.", "Groups", max_limit)},
             "/api/groups/{key}/state": _state(),
+            "/api/sites/{host}/state": site_operations(),
             "/api/audit": {"get": _audit(max_limit)},
             "/api/openapi.json": {
                 "get": _read("This document.", {"application/json": {"schema": {"type": "object"}}}, failures=())
@@ -79,7 +81,7 @@ def openapi_document(base: str, *, max_limit: int) -> dict[str, object]:
                 name: _answer(description, {"application/json": {"schema": _ref("Error")}})
                 for name, description in _FAILURES.values()
             },
-            "schemas": _SCHEMAS,
+            "schemas": _SCHEMAS | site_schemas(),
         },
     }
 
