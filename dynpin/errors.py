@@ -79,7 +79,7 @@ class InvalidReport(DynpinError, ValueError):
 
 
 class InvalidStudy(DynpinError, ValueError):
-    """A study for the simulator that cannot be read or played; the message names the table, the value and the mend."""
+    """A study for the simulator that cannot be read or played; the message names the table, the value and the fix."""
 
 
 class PolicyError(DynpinError, ValueError):

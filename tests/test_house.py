@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # `python -m dynpin` is the command, which stands on top.
-PROTOCOL = sorted(path for path in (ROOT / "dynpin").glob("*.py") if path.name != "__main__.py")
+PROTOCOL = sorted(
+    path for rooms in (".", "report") for path in (ROOT / "dynpin" / rooms).glob("*.py") if path.name != "__main__.py"
+)
 # What would open a socket, a file or a database, or tell the time. pathlib stands for Pin.from_file alone.
 INPUT_AND_OUTPUT = {
     "asyncio",
@@ -49,13 +51,19 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", PROTOCOL, ids=lambda path: path.name)
+def _name(path: Path) -> str:
+    """The module of a file; of an `__init__` that of its room."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "dynpin" else ("dynpin", *parts)).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", PROTOCOL, ids=_name)
 def test_the_protocol_is_sans_io(path: Path) -> None:
     found = imported(path)
     tops = {name.partition(".")[0] for name in found}
     assert tops <= sys.stdlib_module_names | {"cryptography", "idna", "dynpin"}
     assert not tops & INPUT_AND_OUTPUT
-    assert {name for name in found if name.startswith("dynpin.")} <= {f"dynpin.{other.stem}" for other in PROTOCOL}
+    assert {name for name in found if name.startswith("dynpin.")} <= {_name(other) for other in PROTOCOL}
     assert "pathlib" not in found or path.name == "pins.py"
 
 
@@ -83,12 +91,6 @@ HOUSES = {
     "dynpin.middleware.policy": set[str](),
     "dynpin.deploy": LAZY | {f"dynpin.deploy.{path.stem}" for path in (ROOT / "dynpin" / "deploy").glob("*.py")},
 }
-
-
-def _name(path: Path) -> str:
-    """The module of a file; of an `__init__` that of its room."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts if parts[0] == "dynpin" else ("dynpin", *parts)).removesuffix(".__init__")
 
 
 def _folder(module: str) -> Path:

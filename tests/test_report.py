@@ -16,19 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import InvalidReport, KnownPinnedHost, Pin, Report
-from dynpin.report import (
-    MAX_CERTIFICATES,
-    MAX_DEPTH,
-    MAX_KNOWN_PINS,
-    MAX_TEXT,
-    build_report,
-    grouping_key,
-    load_json,
-    parse_report,
-    read_report,
-    rfc3339,
-    unwrap,
-)
+from dynpin.report import build_report, grouping_key, load_json, parse_report, read_report, rfc3339, unwrap
+from dynpin.report.reading import MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
 
 NOW = 1_800_000_000.0
 ONE, TWO = (Pin(bytes([number]) * 32) for number in (1, 2))

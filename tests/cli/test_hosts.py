@@ -1,4 +1,4 @@
-"""`dynpin hosts`: what a person finds, understands, removes, pins, imports and mends."""
+"""`dynpin hosts`: what a person finds, understands, removes, pins, imports and fixes."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ def test_curl_is_noted_passed_refused_and_let_through_again(place: Place, proxy:
     assert place.site.application_bytes == 0
 
     # Another process, another version of Python maybe: the store is one.
-    mended = subprocess.run([proxy_bin / "python", "-m", *forget.split()], check=False, cwd=ROOT, capture_output=True)
-    assert mended.returncode == 0, mended.stderr
+    fixed = subprocess.run([proxy_bin / "python", "-m", *forget.split()], check=False, cwd=ROOT, capture_output=True)
+    assert fixed.returncode == 0, fixed.stderr
     assert curl(proxy, url).status == 200
 
 

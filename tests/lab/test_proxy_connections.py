@@ -112,7 +112,7 @@ def test_a_tunnel_ends_with_its_connection_to_the_site(
 
 
 def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: Mitmdump) -> None:
-    """By HTTP/2 it outlives a refusal: each handshake is held against the pins, and what is mended is let through."""
+    """By HTTP/2 it outlives a refusal: each handshake is held against the pins, and what is fixed is let through."""
     proxy = mitmdump("connection_strategy=lazy")
     pin(place)
     with (

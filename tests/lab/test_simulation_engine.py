@@ -34,7 +34,7 @@ KINDS: dict[str, tuple[type[ByTheLetter] | type[WithStore], float]] = {
 # Every kind of event, and each in which the site, the attacker or the operator does something else.
 CALENDARS: dict[str, tuple[Event, ...]] = {
     "all keys lost": (Loss(80 * DAY),),
-    "keys lost and found": (Loss(50 * DAY, mended=2 * DAY), Loss(90 * DAY, keys=1), Loss(110 * DAY, keys=2)),
+    "keys lost and found": (Loss(50 * DAY, fixed_after=2 * DAY), Loss(90 * DAY, keys=1), Loss(110 * DAY, keys=2)),
     "rotations": (
         Rotation(30 * DAY),
         Rotation(60 * DAY, "new", announced=9 * DAY),

@@ -96,14 +96,14 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
     "one key lost, the CA pinned too": (BOTH, [Loss(at(10))], [Fate([8, 12])]),
     "all lost and found after six hours": (
         KEY,
-        [Loss(at(10), mended=at(0.25))],
+        [Loss(at(10), fixed_after=at(0.25))],
         [
             Fate([8, 10.1, 11], refused=[10.1], locked_out=[(10, 10.25)]),
             # Who came first while the keys were gone knows the others only.
             Fate([10.1, 11, 21], refused=[11], locked_out=[(10.25, gone(20.1))]),
         ],
     ),
-    "one lost and found, too late to matter": (KEY, [Loss(at(10), 1, mended=at(3))], [Fate([8, 12, 14])]),
+    "one lost and found, too late to matter": (KEY, [Loss(at(10), 1, fixed_after=at(3))], [Fate([8, 12, 14])]),
     "a stolen key": (
         KEY,
         [Compromise(at(10), noticed=at(5)), attack(10, 20, "stolen-key"), attack(17, 20, "stolen-key")],
@@ -203,7 +203,7 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
         [Mistake(at(10), "no-header", at(3)), attack(18, 22)],
         [Fate([9, 12, 20], fooled=[(20, 22)]), Fate([9, 12, 13, 20])],
     ),
-    "two mistakes, one mended before the other": (
+    "two mistakes, one fixed before the other": (
         KEY,
         [Mistake(at(10), "no-header", at(1)), Mistake(at(10.5), "key", at(2))],
         [Fate([12], locked_out=[(12.5, gone(22))]), Fate([10.75, 13])],

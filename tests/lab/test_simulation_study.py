@@ -1,4 +1,4 @@
-"""Studies in TOML: read, and refused with the table, the value and the mend."""
+"""Studies in TOML: read, and refused with the table, the value and the fix."""
 
 from __future__ import annotations
 

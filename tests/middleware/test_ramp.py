@@ -255,7 +255,7 @@ def test_quiet_begins_anew_with_each_report(ground: Ground) -> None:
     ground.report()
     ground.mark("resolved")
     server.run(45 * MINUTE)
-    # It comes again, though somebody thought that it was mended.
+    # It comes again, though somebody thought that it was fixed.
     ground.report()
     server.run(45 * MINUTE)
     assert server.sent() == 5 * MINUTE

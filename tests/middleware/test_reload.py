@@ -120,7 +120,7 @@ def test_a_bad_change_keeps_the_last_good_header_and_is_told_once(
     assert (record.name, record.levelno) == ("dynpin.middleware", logging.ERROR)
     assert "the last good header stays" in record.getMessage()
     assert "fullchain.pem" in record.getMessage()
-    # What is mended is taken up again.
+    # What is fixed is taken up again.
     site.chain.write_bytes(good)
     site.back_up(site.issue())
     watcher.look()
@@ -177,7 +177,7 @@ def test_files_that_never_stand_still_change_nothing(site: Site, caplog: pytest.
 
 
 def test_a_key_that_clients_do_not_expect_is_not_pinned(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    # A renewal made a new key. Whoever noted that one would be locked out by the mend, which is to deploy the old one.
+    # A renewal made a new key. Whoever noted that one would be locked out by the fix, which is to deploy the old one.
     policy = Policy(**site.options)
     chain, expected = site.chain.read_bytes(), site.expected()
     site.deploy(site.issue())
@@ -209,7 +209,7 @@ def test_a_worker_that_starts_later_knows_what_was_sent(site: Site, caplog: pyte
     assert record.levelno == logging.CRITICAL
     assert f"remove {memory} and restart" in record.getMessage()
     assert expected in record.getMessage()
-    # The mend, as in a process that saw the change.
+    # The fix, as in a process that saw the change.
     site.chain.write_bytes(chain)
     assert policy.refresh()
     assert str(policy.header) == expected

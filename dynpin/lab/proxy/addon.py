@@ -122,7 +122,7 @@ class PinningAddon:
             handler.close_connection(data.client)
 
     def tls_failed_server(self, data: tls.TlsData) -> None:
-        """Let the next request have a handshake of its own: what was refused now may be mended then."""
+        """Let the next request have a handshake of its own: what was refused now may be right by then."""
         if isinstance(data.ssl_conn, GuardedConnection) and data.ssl_conn.refused:
             data.conn.error = None
 

@@ -33,7 +33,7 @@ class Site:
         announced: keys that the header already pins, before they are deployed.
         stolen: the keys that attackers hold, each with the CA that signs for it.
         made: how many keys were ever made.
-        mistakes: those that are not mended yet.
+        mistakes: those that are not fixed yet.
         unpinning: whether the header says max-age=0.
     """
 
@@ -131,7 +131,7 @@ class Loss:
 
     second: int
     keys: int = ALL
-    mended: int = 0
+    fixed_after: int = 0
 
     @property
     def label(self) -> str:
@@ -141,8 +141,8 @@ class Loss:
     def changes(self, policy: SitePolicy) -> Iterator[Change]:
         """The steps of this event."""
         yield Change(self.second, lambda _, site: site.moved(policy.backups, self.keys))
-        if self.mended:
-            yield Change(self.second + self.mended, self._found)
+        if self.fixed_after:
+            yield Change(self.second + self.fixed_after, self._found)
 
     def _found(self, before: Site, site: Site) -> Site:
         # Who had a backup has moved to it, and stays there: clients have noted it, and what is kept with it.
@@ -185,7 +185,7 @@ class Mistake:
 
     second: int
     what: Wrong
-    mended: int
+    fixed_after: int
 
     @property
     def label(self) -> str:
@@ -200,7 +200,9 @@ class Mistake:
     def changes(self, policy: SitePolicy) -> Iterator[Change]:
         """The steps of this event."""
         yield Change(self.second, lambda _, site: replace(site, mistakes=(*site.mistakes, self)))
-        yield Change(self.second + self.mended, lambda _, site: replace(site, mistakes=_without(site.mistakes, self)))
+        yield Change(
+            self.second + self.fixed_after, lambda _, site: replace(site, mistakes=_without(site.mistakes, self))
+        )
 
 
 @dataclass(frozen=True)
@@ -278,11 +280,11 @@ def _without_stolen(site: Site, before: Site, theft: Compromise, policy: SitePol
 
 _KINDS = {
     "rotation": ("day", "to", "announced", "every"),
-    "loss": ("day", "keys", "mended"),
+    "loss": ("day", "keys", "fixed_after"),
     "compromise": ("day", "keys", "noticed"),
     "ca-change": ("day", "to"),
     "attack": ("from", "until", "share", "shows", "pins_for"),
-    "mistake": ("day", "what", "mended"),
+    "mistake": ("day", "what", "fixed_after"),
     "unpin": ("day",),
 }
 
@@ -310,14 +312,14 @@ def read_events(number: int, values: object, horizon: int) -> list[Event]:
             to, announced = _successor(table), table.span("announced", "0 days")
             return [Rotation(each, to, announced) for each in range(second, horizon, step)]
         case "loss":
-            return [Loss(second, _keys(table, ALL), table.span("mended", "0 days"))]
+            return [Loss(second, _keys(table, ALL), table.span("fixed_after", "0 days"))]
         case "compromise":
             return [Compromise(second, _keys(table, 1), table.span("noticed", "1 day"))]
         case "ca-change":
             return [CAChange(second, _successor(table))]
         case "mistake":
             what = next(each for each in get_args(Wrong) if each == table.choice("what", get_args(Wrong)))
-            return [Mistake(second, what, table.span("mended"))]
+            return [Mistake(second, what, table.span("fixed_after"))]
         case "unpin":
             return [Unpin(second)]
         case _:

@@ -1,4 +1,4 @@
-"""Tables of a study file: values taken by name, and refused by table, name and mend."""
+"""Tables of a study file: values taken by name, and refused by table, name and fix."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study
         instead: values that take the place of those at its top.
 
     Raises:
-        InvalidStudy: for what is not understood: the message names the table, the value and the mend.
+        InvalidStudy: for what is not understood: the message names the table, the value and the fix.
         OSError: where the file cannot be read.
     """
     try:

@@ -5,38 +5,53 @@ from __future__ import annotations
 import hashlib
 import re
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from dynpin.middleware.policy.shared import LONGEST_STATE, SiteDocument
-from dynpin.report import rfc3339
 
 from ..service import Service
 from ..storage import SiteState
 from .access import Access, Viewer
-from .answers import ASCIIJSONResponse
+from .answers import Answer, ASCIIJSONResponse, Moment, failure
+from .query import Query
+from .routes import CheckedRoute, Operation
 
-__all__ = ["SharedBySite", "site_operations", "site_routes", "site_schemas"]
+__all__ = ["site_routes"]
 
 _NONE = '"0"'
 _HOST = r"^[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,10}$"
 
 
-class SharedBySite(BaseModel):
+class _Site(Query):
+    host: str = Field(pattern=_HOST, description="The site.")
+
+
+class SharedBySite(Answer):
     """What the nodes of a site share, and who changed it last; version 0 where they share nothing yet."""
 
     host: str
     version: int
     state: SiteDocument | None
-    changed_at: str | None
+    changed_at: Moment | None
     changed_by: str | None
 
 
-def site_routes(service: Service, access: Access) -> list[Route]:
+class _SiteRoute(CheckedRoute):
+    """One of the two methods of the resource; every other one is told both."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse the method."""
+        if scope["method"] in ("GET", "HEAD", "PUT"):
+            await super().handle(scope, receive, send)
+        else:
+            await Response(status_code=405, headers={"allow": "GET, HEAD, PUT"})(scope, receive, send)
+
+
+def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
     """The one resource of each site."""
 
     async def read(request: Request) -> Response:
@@ -57,13 +72,13 @@ def site_routes(service: Service, access: Access) -> list[Route]:
         expected = request.headers.get("if-match", "")
         if not expected:
             message = "say which state was seen: If-Match with the ETag of the answer to GET"
-            return ASCIIJSONResponse({"error": "no-condition", "message": message}, status_code=428)
+            return failure(428, "no-condition", message)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _bad("send the state as application/json")
         body = await _body(request)
         if body is None:
             message = f"the state of a site has at most {LONGEST_STATE} bytes"
-            return ASCIIJSONResponse({"error": "too-long", "message": message}, status_code=413)
+            return failure(413, "too-long", message)
         try:
             document = SiteDocument.from_json(body)
         except ValueError as error:
@@ -83,10 +98,33 @@ def site_routes(service: Service, access: Access) -> list[Route]:
             await run_in_threadpool(access.record, request, viewer.name, "site-state", subject[:200])
         return _found(service, host, kept)
 
-    async def state(request: Request) -> Response:
-        return await (write if request.method == "PUT" else read)(request)
-
-    return [Route("/api/sites/{host}/state", state, methods=["GET", "PUT"])]
+    path = "/api/sites/{host}/state"
+    conditions = {412: "It was changed meanwhile.", 413: "Too large.", 428: "No If-Match."}
+    return [
+        _SiteRoute(
+            path,
+            read,
+            operation=Operation(
+                summary="What the nodes of a site share, with its ETag. Needs scope site:HOST or read.",
+                answer=SharedBySite,
+                path=_Site,
+                successes={200: "It.", 304: "If-None-Match names what is kept."},
+                failures=Operation.failing(400, 404),
+            ),
+        ),
+        _SiteRoute(
+            path,
+            write,
+            method="PUT",
+            operation=Operation(
+                summary="Change it, where If-Match has the ETag of what is kept. Needs a token of scope site:HOST.",
+                answer=SharedBySite,
+                path=_Site,
+                body=SiteDocument,
+                failures=Operation.failing(400, 404) | conditions,
+            ),
+        ),
+    ]
 
 
 def _host(request: Request) -> str | Response:
@@ -95,12 +133,12 @@ def _host(request: Request) -> str | Response:
     host: str = request.path_params["host"]
     if not re.fullmatch(_HOST, host):
         message = "there is no such site: it is named by its host, in lower case, such as shop.example.com"
-        return ASCIIJSONResponse({"error": "not-found", "message": message}, status_code=404)
+        return failure(404, "not-found", message)
     is_its_own = any(host == site or host.endswith(f".{site}") for site in viewer.sites)
     if is_its_own or (request.method != "PUT" and "read" in viewer.scopes):
         return host
     message = f"this needs a token of scope site:{host}; this one has {', '.join(sorted(viewer.scopes))}"
-    return ASCIIJSONResponse({"error": "scope", "message": message}, status_code=403)
+    return failure(403, "scope", message)
 
 
 async def _body(request: Request) -> bytes | None:
@@ -128,23 +166,25 @@ def _fields(service: Service, kept: SiteState | None) -> dict[str, str]:
 
 
 def _found(service: Service, host: str, kept: SiteState | None) -> Response:
-    found = SharedBySite(
-        host=host,
-        version=0 if kept is None else kept.version,
-        state=None if kept is None else SiteDocument.from_json(kept.state),
-        changed_at=None if kept is None else rfc3339(kept.changed_at),
-        changed_by=None if kept is None else kept.changed_by,
+    found = SharedBySite.model_validate(
+        {
+            "host": host,
+            "version": 0 if kept is None else kept.version,
+            "state": None if kept is None else SiteDocument.from_json(kept.state),
+            "changed_at": None if kept is None else kept.changed_at,
+            "changed_by": None if kept is None else kept.changed_by,
+        }
     )
-    return ASCIIJSONResponse(found.model_dump(mode="json"), headers=_fields(service, kept))
+    return ASCIIJSONResponse(found, headers=_fields(service, kept))
 
 
 def _other(service: Service, kept: SiteState | None) -> Response:
     message = "the state was changed meanwhile: read it again, and decide anew"
-    return ASCIIJSONResponse({"error": "changed", "message": message}, status_code=412, headers=_fields(service, kept))
+    return failure(412, "changed", message, _fields(service, kept))
 
 
 def _bad(message: str) -> Response:
-    return ASCIIJSONResponse({"error": "bad-state", "message": message}, status_code=400)
+    return failure(400, "bad-state", message)
 
 
 def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
@@ -161,72 +201,3 @@ def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
         if one is None or other is None or (one.header, one.chains) != (other.header, other.chains):
             found.append(f"node {name}")
     return found
-
-
-# -- the API's document -----------------------------------------------------------------------------------------------
-
-
-def site_schemas() -> dict[str, object]:
-    """The schemas of the answer and of what is sent, by name; made from the models."""
-    _, made = models_json_schema(
-        [(SharedBySite, "serialization"), (SiteDocument, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    schemas: dict[str, object] = made["$defs"]
-    return schemas
-
-
-def site_operations() -> dict[str, object]:
-    """The resource, as OpenAPI describes it."""
-    names, _ = models_json_schema(
-        [(SharedBySite, "serialization"), (SiteDocument, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    failures = {"401": "SignIn", "403": "NoAccess", "404": "NotFound", "429": "Paused", "503": "NotStored"}
-    shared = {
-        "description": "What is kept now.",
-        "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Dynpin-Time")},
-        "content": {"application/json": {"schema": names[SharedBySite, "serialization"]}},
-    }
-    answers: dict[str, object] = {
-        "200": shared,
-        **{status: {"$ref": f"#/components/responses/{name}"} for status, name in failures.items()},
-    }
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    refusals = {
-        "400": "No state of a site.",
-        "412": "It was changed meanwhile.",
-        "413": "Too large.",
-        "428": "No If-Match.",
-    }
-    host = {
-        "name": "host",
-        "in": "path",
-        "required": True,
-        "description": "The site.",
-        "schema": {"type": "string", "pattern": _HOST},
-    }
-    return {
-        "get": {
-            "summary": "What the nodes of a site share. Needs scope site:HOST or read.",
-            "parameters": [host],
-            "responses": answers | {"304": {"description": "If-None-Match names what is kept."}},
-        },
-        "put": {
-            "summary": "Change what the nodes of a site share, where nobody else has. Needs scope site:HOST.",
-            "parameters": [
-                host,
-                {
-                    "name": "If-Match",
-                    "in": "header",
-                    "required": True,
-                    "description": "The ETag that was read.",
-                    "schema": {"type": "string"},
-                },
-            ],
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": names[SiteDocument, "validation"]}},
-            },
-            "responses": answers
-            | {status: {"description": text, "content": error} for status, text in refusals.items()},
-        },
-    }

@@ -30,7 +30,7 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
                 failure = f"{ramp.collector}/api/groups answers {answer.status}{_hint(answer.status)}"
                 return CollectorAnswer(failure=failure)
             groups = cast("list[dict[str, str]]", json.loads(answer.body)["entries"])
-            found.append([datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups])
+            found.append([datetime.fromisoformat(group["last_seen"]).timestamp() for group in groups])
         waiting, counted, known = found
         return CollectorAnswer(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
     except Unusable as error:

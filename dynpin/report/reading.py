@@ -1,32 +1,27 @@
-"""The violation report: built strictly, read leniently (RFC 7469 §3)."""
+"""How a report is read: odd values become flags, and only what makes it no report is refused (RFC 7469 §3)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
-import ssl
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import cast
 
-from dynpin.errors import InvalidHost, InvalidReport, UnpinnableKey
-from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.errors import InvalidHost, InvalidReport
+from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 
+from .building import Report, certificate_pin
+from .times import read_time
+
 __all__ = [
-    "Report",
-    "build_report",
-    "certificate_pin",
-    "grouping_key",
+    "MAX_CERTIFICATES",
+    "MAX_DEPTH",
+    "MAX_KNOWN_PINS",
+    "MAX_TEXT",
     "load_json",
     "parse_report",
     "read_report",
-    "read_time",
-    "rfc3339",
     "unwrap",
 ]
 
@@ -39,9 +34,6 @@ MAX_CERTIFICATES = 20
 MAX_KNOWN_PINS = 64
 MAX_DEPTH = 16
 MAX_TEXT = 65_536
-
-# What RFC 3339 §5.6 can write: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z.
-FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 _MEMBERS = frozenset(
     {
@@ -59,99 +51,6 @@ _MEMBERS = frozenset(
 
 
 _COMPARED = ("known-pins", "served-certificate-chain", "validated-certificate-chain")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One violation report (RFC 7469 §3).
-
-    Attributes:
-        hostname: the host of the original request.
-        port: its port, or None where the client could not tell (behind a proxy, for instance).
-        noted_hostname: the Known Pinned Host whose entry applied; None where the sender did not say.
-        include_subdomains: whether that entry covers subdomains; None where the sender did not say.
-        date_time: when the failure was seen, seconds since the epoch, UTC; None where unknown.
-        effective_expiration_date: when the entry expires, seconds since the epoch, UTC; None where it never
-            does, or is unknown.
-        known_pins: the pins of the entry.
-        served_chain: the certificates that the server sent, PEM, leaf first.
-        validated_chain: the chain that the client built and verified, PEM, leaf first.
-        flags: what was odd about a report that was read, as stable names; empty for one that was built here.
-        extra: members that RFC 7469 does not name, kept as they came.
-    """
-
-    hostname: str
-    port: int | None
-    noted_hostname: str | None
-    include_subdomains: bool | None
-    date_time: float | None
-    effective_expiration_date: float | None
-    known_pins: tuple[Pin, ...]
-    served_chain: tuple[str, ...]
-    validated_chain: tuple[str, ...]
-    flags: tuple[str, ...] = ()
-    extra: Mapping[str, object] = field(default_factory=dict[str, object])
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as the JSON object of RFC 7469 §3; what is not known is null, never guessed."""
-        return {
-            "date-time": _optional_rfc3339(self.date_time),
-            "hostname": self.hostname,
-            "port": self.port,
-            "effective-expiration-date": _optional_rfc3339(self.effective_expiration_date),
-            "include-subdomains": self.include_subdomains,
-            "noted-hostname": self.noted_hostname,
-            "served-certificate-chain": list(self.served_chain),
-            "validated-certificate-chain": list(self.validated_chain),
-            "known-pins": [f'pin-sha256="{pin}"' for pin in self.known_pins],
-        }
-
-    def to_json(self) -> str:
-        """The body to POST to a report-uri."""
-        return json.dumps(self.to_dict())
-
-
-def rfc3339(seconds: float) -> str:
-    """A time in seconds since the epoch as RFC 3339 §5.6 text in UTC, such as ``2014-04-06T13:00:50Z``.
-
-    RFC 3339 has the years 0001 to 9999; a time beyond them, such as that of a pin meant to last for ever, is written
-    as their first or last second.
-    """
-    # Not strftime: its %Y has fewer than four digits before the year 1000.
-    within = datetime.fromtimestamp(min(max(seconds, FIRST_SECOND), LAST_SECOND), UTC)
-    return within.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
-
-
-def build_report(
-    *,
-    host: str,
-    port: int | None,
-    known_host: KnownPinnedHost,
-    served: Iterable[bytes],
-    validated: Iterable[bytes],
-    now: float,
-) -> Report:
-    """The report of a connection that failed Pin Validation.
-
-    Args:
-        host: the canonical host of the request.
-        port: its port, or None where the client cannot tell.
-        known_host: the entry that applied.
-        served: the DER certificates that the server sent.
-        validated: the DER certificates of the chain that the client built.
-        now: seconds since the epoch, UTC.
-    """
-    return Report(
-        hostname=host,
-        port=port,
-        noted_hostname=known_host.host,
-        include_subdomains=known_host.include_subdomains,
-        date_time=now,
-        effective_expiration_date=known_host.expires_at,
-        known_pins=known_host.pins,
-        served_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in served),
-        validated_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in validated),
-    )
 
 
 def parse_report(body: bytes | str) -> Report:
@@ -217,39 +116,6 @@ def _content(entry: object) -> object:
         members = cast("dict[str, object]", entry)
         return members["body"] if members.get("type") == "hpkp" and "body" in members else members
     return entry
-
-
-def certificate_pin(pem: str) -> Pin | None:
-    """The pin of one certificate of a report, or None where the text is no certificate that can be pinned."""
-    # A hostile report must not fill the memory through the cache; real certificates are short.
-    return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
-
-
-def _certificate_pin(pem: str) -> Pin | None:
-    try:
-        return Pin.from_certificate(pem.encode("ascii", "replace"))
-    except UnpinnableKey:
-        return None
-
-
-_short_certificate_pin = lru_cache(maxsize=1024)(_certificate_pin)
-
-
-def grouping_key(report: Report, *, mode: str = "") -> str:
-    """32 hexadecimal digits that are the same for all reports of one cause: what Chromium compared, dates left out.
-
-    Noted host, host, port, the known pins in any order, the pins of the validated chain and the mode.
-    """
-    chain = [certificate_pin(pem) for pem in report.validated_chain]
-    parts = [
-        report.noted_hostname,
-        report.hostname,
-        report.port,
-        sorted(str(pin) for pin in report.known_pins),
-        ["" if pin is None else str(pin) for pin in chain],
-        mode,
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def read_report(loaded: object) -> Report:
@@ -379,37 +245,6 @@ class _Reader:
     def _entries(self, member: str) -> list[object]:
         given = self.members.get(member)
         return cast("list[object]", given) if isinstance(given, list) else []
-
-
-def read_time(text: object, name: str) -> tuple[float | None, str]:
-    """A time of a report in seconds since the epoch, UTC, and the flag of what is odd about it, or ``""``.
-
-    The flag is ``no-``, ``bad-`` or ``naive-`` and the name; a naive time, without an offset, is read as UTC.
-    """
-    if text is None:
-        return None, f"no-{name}"
-    moment = _moment(text)
-    if moment is None:
-        return None, f"bad-{name}"
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=UTC).timestamp(), f"naive-{name}"
-    return moment.timestamp(), ""
-
-
-def _moment(text: object) -> datetime | None:
-    """A time of a report, or None where it is no date-time or an offset leads out of the years of RFC 3339."""
-    if not isinstance(text, str) or "T" not in text.upper():
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    return moment if FIRST_SECOND <= seconds <= LAST_SECOND else None
-
-
-def _optional_rfc3339(seconds: float | None) -> str | None:
-    return None if seconds is None else rfc3339(seconds)
 
 
 def _deeper_than(value: object, depth: int) -> bool:

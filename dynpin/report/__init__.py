@@ -1,0 +1,20 @@
+"""The violation report: built strictly, read leniently (RFC 7469 §3)."""
+
+from .building import Report, build_report, certificate_pin, grouping_key
+from .reading import load_json, parse_report, read_report, unwrap
+from .times import FIRST_SECOND, LAST_SECOND, read_time, rfc3339
+
+__all__ = [
+    "FIRST_SECOND",
+    "LAST_SECOND",
+    "Report",
+    "build_report",
+    "certificate_pin",
+    "grouping_key",
+    "load_json",
+    "parse_report",
+    "read_report",
+    "read_time",
+    "rfc3339",
+    "unwrap",
+]

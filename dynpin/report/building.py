@@ -1,0 +1,137 @@
+"""A violation report, and how one is built: every member is written (RFC 7469 §3)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from dynpin.errors import UnpinnableKey
+from dynpin.hosts import KnownPinnedHost
+from dynpin.pins import Pin
+
+from .times import rfc3339
+
+__all__ = ["Report", "build_report", "certificate_pin", "grouping_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One violation report (RFC 7469 §3).
+
+    Attributes:
+        hostname: the host of the original request.
+        port: its port, or None where the client could not tell (behind a proxy, for instance).
+        noted_hostname: the Known Pinned Host whose entry applied; None where the sender did not say.
+        include_subdomains: whether that entry covers subdomains; None where the sender did not say.
+        date_time: when the failure was seen, seconds since the epoch, UTC; None where unknown.
+        effective_expiration_date: when the entry expires, seconds since the epoch, UTC; None where it never
+            does, or is unknown.
+        known_pins: the pins of the entry.
+        served_chain: the certificates that the server sent, PEM, leaf first.
+        validated_chain: the chain that the client built and verified, PEM, leaf first.
+        flags: what was odd about a report that was read, as stable names; empty for one that was built here.
+        extra: members that RFC 7469 does not name, kept as they came.
+    """
+
+    hostname: str
+    port: int | None
+    noted_hostname: str | None
+    include_subdomains: bool | None
+    date_time: float | None
+    effective_expiration_date: float | None
+    known_pins: tuple[Pin, ...]
+    served_chain: tuple[str, ...]
+    validated_chain: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as the JSON object of RFC 7469 §3; what is not known is null, never guessed."""
+        return {
+            "date-time": _optional_rfc3339(self.date_time),
+            "hostname": self.hostname,
+            "port": self.port,
+            "effective-expiration-date": _optional_rfc3339(self.effective_expiration_date),
+            "include-subdomains": self.include_subdomains,
+            "noted-hostname": self.noted_hostname,
+            "served-certificate-chain": list(self.served_chain),
+            "validated-certificate-chain": list(self.validated_chain),
+            "known-pins": [f'pin-sha256="{pin}"' for pin in self.known_pins],
+        }
+
+    def to_json(self) -> str:
+        """The body to POST to a report-uri."""
+        return json.dumps(self.to_dict())
+
+
+def build_report(
+    *,
+    host: str,
+    port: int | None,
+    known_host: KnownPinnedHost,
+    served: Iterable[bytes],
+    validated: Iterable[bytes],
+    now: float,
+) -> Report:
+    """The report of a connection that failed Pin Validation.
+
+    Args:
+        host: the canonical host of the request.
+        port: its port, or None where the client cannot tell.
+        known_host: the entry that applied.
+        served: the DER certificates that the server sent.
+        validated: the DER certificates of the chain that the client built.
+        now: seconds since the epoch, UTC.
+    """
+    return Report(
+        hostname=host,
+        port=port,
+        noted_hostname=known_host.host,
+        include_subdomains=known_host.include_subdomains,
+        date_time=now,
+        effective_expiration_date=known_host.expires_at,
+        known_pins=known_host.pins,
+        served_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in served),
+        validated_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in validated),
+    )
+
+
+def certificate_pin(pem: str) -> Pin | None:
+    """The pin of one certificate of a report, or None where the text is no certificate that can be pinned."""
+    # A hostile report must not fill the memory through the cache; real certificates are short.
+    return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
+
+
+def _certificate_pin(pem: str) -> Pin | None:
+    try:
+        return Pin.from_certificate(pem.encode("ascii", "replace"))
+    except UnpinnableKey:
+        return None
+
+
+_short_certificate_pin = lru_cache(maxsize=1024)(_certificate_pin)
+
+
+def grouping_key(report: Report, *, mode: str = "") -> str:
+    """32 hexadecimal digits that are the same for all reports of one cause: what Chromium compared, dates left out.
+
+    Noted host, host, port, the known pins in any order, the pins of the validated chain and the mode.
+    """
+    chain = [certificate_pin(pem) for pem in report.validated_chain]
+    parts = [
+        report.noted_hostname,
+        report.hostname,
+        report.port,
+        sorted(str(pin) for pin in report.known_pins),
+        ["" if pin is None else str(pin) for pin in chain],
+        mode,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _optional_rfc3339(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)
