@@ -95,10 +95,8 @@ def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequen
         in_order = [found.get((scenario.name, agent)) for agent in agents]
         told: list[dict[str, Outcome | None]] = [each.options if each else {} for each in in_order]
         for option in dict.fromkeys(name for options in told for name in options):
-            outcomes = [options.get(option) for options in told]
-            table.add_row(
-                "", Text(f"· {option}"), *(_outcome(outcome) if outcome else Text("") for outcome in outcomes)
-            )
+            shown = [_outcome(options[option]) if option in options else Text("") for options in told]
+            table.add_row("", Text(f"· {option}"), *shown)
     console.print(table)
     wrong = sum(not playing.ok for playing in playings)
     played = sum(playing.timeline is not None for playing in playings)
