@@ -101,8 +101,12 @@ class Cluster:
     _templates: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
+        self.own(self.folder)
+
+    def own(self, path: Path) -> None:
+        """Give a file to the server's user."""
         if self.user:
-            os.chown(self.folder, self.user["user"], self.user["group"])
+            os.chown(path, self.user["user"], self.user["group"])
 
     # -- the server ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +135,7 @@ class Cluster:
         """Run one of PostgreSQL's programs as the server's user."""
         done = subprocess.run(
             [str(self.programs / program), *arguments],
-            **self._ways(),
+            **self.ways(),
             capture_output=True,
             text=True,
             check=False,
@@ -148,7 +152,7 @@ class Cluster:
                 # SIGINT is a fast shutdown. It comes too where the process that started this is killed.
                 ["setpriv", "--pdeathsig", "INT", str(self.programs / "postgres"), "-D", str(self.data)]
                 + [f"--{name}={value}" for name, value in settings.items()],
-                **self._ways(),
+                **self.ways(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -238,7 +242,8 @@ class Cluster:
         first = self._process.pid
         return [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
 
-    def _ways(self) -> dict[str, Any]:
+    def ways(self) -> dict[str, Any]:
+        """How subprocess runs a program beside the server."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
         return {**self.user, "cwd": self.folder, "env": {**environment, "LC_ALL": "C"}}
 

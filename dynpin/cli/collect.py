@@ -14,6 +14,7 @@ import typer
 from dynpin.cli.collect_api_tokens import app as api_tokens_app
 from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
+from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.errors import fail, lacking
@@ -25,12 +26,15 @@ from dynpin.errors import PolicyError, StoreError
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Alerts
     from dynpin.middleware.collector.app import Collector
+    from dynpin.middleware.collector.settings import ServiceKeywords
+    from dynpin.middleware.collector.storage import Pruned
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
+app.command("status")(status)
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
@@ -135,31 +139,40 @@ def _serve(settings: Settings) -> None:
 
 
 def _collector(settings: Settings, password: str | None) -> Collector:
-    from dynpin.middleware.collector import Limits, Retention, collector  # noqa: PLC0415
+    from dynpin.middleware.collector import collector  # noqa: PLC0415
 
-    shared, of_tokens = own_inventories(settings.inventories)
     return collector(
         settings.storage,
-        tokens=settings.tokens,
         password=password,
         user_header=settings.user_header,
         open_access=settings.open_access,
-        limits=Limits(
+        parts=settings.parts,
+        public_url=settings.public_url,
+        **_of_service(settings),
+    )
+
+
+def _of_service(settings: Settings) -> ServiceKeywords:
+    """What the collector takes, keeps and knows; the files that settings name are read."""
+    from dynpin.middleware.collector import Limits, Retention  # noqa: PLC0415
+
+    shared, of_tokens = own_inventories(settings.inventories)
+    return {
+        "tokens": settings.tokens,
+        "limits": Limits(
             per_token=settings.limit_token,
             per_source=settings.limit_source,
             in_all=settings.limit_all,
             body_seconds=settings.body_seconds,
         ),
-        keys={**shared, **own_keys(settings.keys)},
-        inventories=of_tokens,
-        roots=own_roots(settings.roots),
-        retention=Retention(settings.keep_days, settings.keep_megabytes * 2**20, settings.keep_samples),
-        alerts=_alerts(settings),
-        source_address=settings.source_address,
-        trusted_proxies=settings.trusted_proxies,
-        parts=settings.parts,
-        public_url=settings.public_url,
-    )
+        "keys": {**shared, **own_keys(settings.keys)},
+        "inventories": of_tokens,
+        "roots": own_roots(settings.roots),
+        "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20, settings.keep_samples),
+        "alerts": _alerts(settings),
+        "source_address": settings.source_address,
+        "trusted_proxies": settings.trusted_proxies,
+    }
 
 
 def _alerts(settings: Settings) -> Alerts | None:
@@ -188,18 +201,26 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting, and where it comes from."""
+    """Print each setting, and where it comes from; the files that they name are looked at by a start."""
+    from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
+
     found = settings_of(context, config=config)
     rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
-        return
-    from rich.table import Table  # noqa: PLC0415
+    else:
+        from rich.table import Table  # noqa: PLC0415
 
-    table = Table("setting", "value", "from")
-    for name, (value, source) in rows.items():
-        table.add_row(name, _text(value), source)
-    table_console().print(table)
+        table = Table("setting", "value", "from")
+        for name, (value, source) in rows.items():
+            table.add_row(name, _text(value), source)
+        table_console().print(table)
+    told = found.settings
+    printed_base(told, "")
+    try:
+        ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
+    except ValueError as error:
+        fail(str(error))
 
 
 def _text(value: object) -> str:
@@ -232,6 +253,7 @@ def prune(
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
+    from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
     retention = Retention(
@@ -239,8 +261,12 @@ def prune(
         (megabytes or settings.keep_megabytes) * 2**20,
         samples or settings.keep_samples,
     )
-    with open_storage(settings.storage, must_exist=True) as kept:
-        pruned = kept.prune(retention)
+
+    def work() -> Pruned:
+        with open_storage(settings.storage, must_exist=True) as kept:
+            return kept.prune(retention)
+
+    pruned = with_reserve(settings.storage, work)
     if as_json:
         print_json(asdict(pruned))
     else:

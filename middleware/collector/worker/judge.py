@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 from dynpin.errors import DynpinError
 
-from ..triage import Judgement, Question, Settings, unjudged
+from ..triage import Diagnosis, Question, Settings, unjudged
 
 __all__ = ["JudgeProcess", "JudgeUnavailable"]
 
 # An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried, a fifth of a second.
 BUDGET_S = 5.0
 _START_S = 60.0
+_NICE = 10
 _MODULE = "dynpin.middleware.collector.triage.process"
 
 
@@ -51,8 +52,8 @@ class JudgeProcess:
         """The number of the process, where there is one."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, question: Question) -> Judgement:
-        """The judgement on a report; that it could not be judged, where it takes longer than the budget.
+    def ask(self, question: Question) -> Diagnosis:
+        """The diagnosis of a report; that it could not be judged, where it takes longer than the budget.
 
         Raises:
             JudgeUnavailable: where there is no process to ask.
@@ -64,8 +65,7 @@ class JudgeProcess:
         if self._closing:
             raise JudgeUnavailable("the collector ends")
         if line:
-            verdict, severity, issuer, diagnosis, pins = json.loads(line)
-            return Judgement(verdict, severity, issuer, diagnosis, tuple(tuple(pin) for pin in pins))
+            return Diagnosis.model_validate_json(line)
         if not in_time:
             return unjudged(f"To judge it takes longer than {self.budget:g} seconds, and an honest report does not.")
         return unjudged("What judges reports broke down over it.")
@@ -108,7 +108,7 @@ class JudgeProcess:
 def _start() -> subprocess.Popen[bytes]:
     try:
         # Not multiprocessing: it would run the program's main module a second time, and with it what that serves.
-        return subprocess.Popen(  # noqa: S603 - of this interpreter and this module
+        process = subprocess.Popen(  # noqa: S603 - of this interpreter and this module
             [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -117,6 +117,10 @@ def _start() -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise JudgeUnavailable(f"{sys.executable} cannot be started to judge reports: {error}") from error
+    with contextlib.suppress(OSError, AttributeError):  # it ended at once; Windows has no such thing
+        # Whoever sends or reads goes first where processors are few.
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+    return process
 
 
 def _answer(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> tuple[bytes, bool]:

@@ -13,8 +13,9 @@ from dynpin.errors import DynpinError, StoreError
 from dynpin.pins import Pin
 
 from ..fork import renew_after_fork
-from ..storage import HOUR, Group, Retention, Storage, Triaged
-from ..triage import Question, Settings, shown
+from ..reserve import keep_reserve, with_reserve
+from ..storage import HOUR, Group, Retention, SQLiteStorage, Storage, Triaged
+from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
 from .judge import JudgeProcess
 from .leases import Leases
@@ -168,7 +169,7 @@ class Worker:
 
     def _judged(self, group: Group, body: str, received_at: float, shown_now: Mapping[str, str]) -> Triaged:
         known = {pin: shown_now[pin] for pin in group.known_pins if pin in shown_now}
-        before = shown(group.diagnosis)
+        before = Diagnosis.read(group.diagnosis)
         found = self.judge.ask(
             Question(
                 body=body,
@@ -179,10 +180,17 @@ class Worker:
                 token=group.token,
                 received_at=received_at,
                 seen={**known, **self._storage.authorities(group.known_pins)},
-                root_before=None if before is None else before["root"],
+                root_before=None if before is None else before.root,
             )
         )
-        return Triaged(found.verdict, found.severity, found.issuer, found.diagnosis, found.pins, self._judged_with)
+        return Triaged(
+            found.verdict,
+            found.severity,
+            found.issuer,
+            found.model_dump_json(),
+            found.pins,
+            self._judged_with,
+        )
 
     def _tell(self) -> bool:
         if self._alerts is not None:
@@ -192,7 +200,11 @@ class Worker:
     def _prune(self) -> bool:
         now, last = self._clock(), self._storage.fact("pruned_at")
         if last is None or not 0 <= now - last < HOUR:
-            self._storage.prune(self._retention)
+            if isinstance(self._storage, SQLiteStorage):
+                with_reserve(self._storage.path, lambda: self._storage.prune(self._retention))
+                keep_reserve(self._storage.path)
+            else:
+                self._storage.prune(self._retention)
             self._storage.set_fact("pruned_at", now)
         return False
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynpin.middleware.collector import Limits, SQLiteStorage, Token, collector
+from dynpin.middleware.collector import Limits, ServiceSettings, SQLiteStorage, Token, collector
 from dynpin.middleware.collector.intake import Answer, Meter, truncated, understood, understood_alone
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Arrival, Counted, Filter, Mode
@@ -85,8 +85,8 @@ def test_a_report_is_listed_as_it_came(site: Start) -> None:
     assert running.post(sent, "/r/demo/report-only", **{"user-agent": "kiosk/1"}).status_code == 204
     (stored,) = running.reports()
     assert stored["report"] == sent
-    assert (stored["mode"], stored["user-agent"], stored["source"]) == ("report-only", "kiosk/1", "127.0.0.0/24")
-    assert stored["received-at"] == "2027-01-15T08:00:00Z"
+    assert (stored["mode"], stored["user_agent"], stored["source"]) == ("report-only", "kiosk/1", "127.0.0.0/24")
+    assert stored["received_at"] == "2027-01-15T08:00:00Z"
 
 
 def test_reports_of_one_cause_are_one_group(site: Start) -> None:
@@ -399,7 +399,9 @@ def answer_of(service: Service, body: bytes) -> int:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     limits = Limits(per_source=10**9, per_token=10**9, in_all=10**9)
-    service = Service(SQLiteStorage(tmp_path_factory.mktemp("service") / "r.sqlite"), tokens=["demo"], limits=limits)
+    service = Service(
+        SQLiteStorage(tmp_path_factory.mktemp("service") / "r.sqlite"), ServiceSettings(tokens=["demo"], limits=limits)
+    )
     yield service
     service.close()
 
@@ -455,7 +457,7 @@ def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_service_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> None:
-    service = Service(SQLiteStorage(tmp_path / "r.sqlite"), tokens=["demo"])
+    service = Service(SQLiteStorage(tmp_path / "r.sqlite"), ServiceSettings(tokens=["demo"]))
     child = os.fork()
     if child == 0:
         status = answer_of(service, json.dumps(report()).encode())

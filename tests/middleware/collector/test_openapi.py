@@ -29,6 +29,11 @@ checks.negative_data_rejection.enabled = false
 [[operations]]
 include-path = "/api/groups/{{key}}/state"
 parameters = {{ key = "{group}" }}
+
+# A token of the site alone changes it, and what a pin is, no pattern says: test_sites.py does this by hand.
+[[operations]]
+include-name = "PUT /api/sites/{{host}}/state"
+enabled = false
 """
 
 
@@ -52,7 +57,7 @@ def test_schemathesis_finds_nothing(site: Start, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 selected / 10 total" in done.stdout
+    assert "Selected: 11/12" in done.stdout, done.stdout
     assert "No issues found" in done.stdout
 
 
@@ -69,8 +74,9 @@ def test_whatever_programs_may_ask_for_is_described(tmp_path: Path) -> None:
     app = collector(tmp_path / "r.sqlite", tokens=["demo"], open_access=True, clock=Clock())
     access = Access(app.service.storage, Clock(), password=None, user_header=None, open_access=True)
     routes = [*api_routes(app.service, access), *health_routes(Readiness(app.service.storage.probe))]
-    served = {(route.path, method.lower()) for route in routes for method in (route.methods or ()) if method != "HEAD"}
+    served = {(route.path, route.method) for route in routes}
     paths = TestClient(app).get("/api/openapi.json").json()["paths"]
+    assert all(route.operation for route in routes)
     described = {(path, method) for path, operations in paths.items() for method in operations if path[:3] != "/r/"}
     assert described == served
     app.close()
