@@ -15,7 +15,7 @@ from dynpin.pins import Pin
 from .intake import Limits, SourceAddress, WSGIIntake
 from .proxies import TrustedProxies
 from .service import Service
-from .storage import APIToken, Retention, SQLiteStorage, Storage, Token, new_api_token
+from .storage import APIToken, Retention, Storage, Token, new_api_token, open_storage
 from .worker import Alerts
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ __all__ = [
     "Alerts",
     "Limits",
     "Retention",
-    "SQLiteStorage",
     "Storage",
     "Token",
     "collector",
     "new_api_token",
+    "open_storage",
     "wsgi_intake",
 ]
 

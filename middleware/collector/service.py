@@ -15,7 +15,7 @@ from dynpin.pins import Pin
 from .fork import renew_after_fork
 from .intake import SOURCE_ADDRESS, GroupCommit, Intake, Ledger, Limits, SourceAddress, is_token, truncated
 from .outage import Outage
-from .storage import Arrival, Retention, SQLiteStorage, Storage, Token
+from .storage import Arrival, Retention, Storage, Token, open_storage
 from .worker import Alerts, Worker
 
 __all__ = ["Service"]
@@ -56,7 +56,7 @@ class Service:
         has_worker: bool = True,
     ) -> None:
         self.storage: Storage = (
-            SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
+            open_storage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
         )
         self.clock = clock
         self._source_address = source_address

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from dynpin.middleware.collector import Alerts, SQLiteStorage
+from dynpin.middleware.collector import Alerts, open_storage
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State
@@ -34,7 +34,7 @@ class Office:
 
     def __init__(self, path: Path, alerts: Alerts) -> None:
         self.clock = Clock()
-        self.service = Service(SQLiteStorage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
+        self.service = Service(open_storage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
         self.alerts = alerts
 
     def receive(self, body: object, times: int = 1) -> None:

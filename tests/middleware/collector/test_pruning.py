@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dynpin.middleware.collector import Retention, SQLiteStorage
+from dynpin.middleware.collector import Retention, open_storage
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.storage import Arrival, Filter
 from tests.middleware.collector.conftest import NOW, report
@@ -32,13 +32,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_old_reports_are_deleted_on_a_disk_that_something_else_has_filled(small_disk: Path) -> None:
-    storage = SQLiteStorage(small_disk / "r.sqlite", clock=lambda: NOW + 100 * 86_400)
+    storage = open_storage(small_disk / "r.sqlite", clock=lambda: NOW + 100 * 86_400)
     body = json.dumps(report() | {"x": "x" * 5000})
     for start in range(0, 500, 50):
         told = [understood(report(hostname=f"h{start + number}.test"), "enforce") for number in range(50)]
         storage.add([Arrival(one.cause, one.flags, None, None, "t", "", "", NOW, body) for one in told], {})
-    with storage.reading() as db:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    with storage.reading() as unit:
+        unit.db.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
     with contextlib.suppress(OSError), (small_disk / "other").open("wb", buffering=0) as other:
         while other.write(b"x" * 4096):
             pass

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, SQLiteStorage, Token
+from dynpin.middleware.collector import Retention, Token, open_storage
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.storage import (
     MAX_SITE_STATE,
@@ -41,7 +41,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def storage(tmp_path: Path, clock: Clock) -> Iterator[SQLiteStorage]:
-    storage = SQLiteStorage(tmp_path / "reports.sqlite", clock=clock)
+    storage = open_storage(tmp_path / "reports.sqlite", clock=clock)
     yield storage
     storage.close()
 
@@ -69,7 +69,7 @@ def test_the_file_is_private_and_its_schema_has_a_version(storage: SQLiteStorage
 def test_a_newer_file_is_refused(storage: SQLiteStorage) -> None:
     ask(storage, "PRAGMA user_version=99")
     with pytest.raises(StoreError, match="written by a newer dynpin"):
-        SQLiteStorage(storage.path)
+        open_storage(storage.path)
 
 
 def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -78,19 +78,19 @@ def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
     db.execute("CREATE TABLE mine (x)")
     db.close()
     with pytest.raises(StoreError, match="another program"):
-        SQLiteStorage(other)
+        open_storage(other)
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text("hello, this is no database at all" * 40)
     with pytest.raises(StoreError, match="not a database"):
-        SQLiteStorage(text)
+        open_storage(text)
 
 
 def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} to keep")):
-        SQLiteStorage(tmp_path / "slip" / "r.sqlite")
+        open_storage(tmp_path / "slip" / "r.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,7 +138,7 @@ STEPS = st.one_of(
 def test_a_chart_counts_what_the_groups_have(steps: list[tuple[Any, ...]], terms: list[Term]) -> None:
     """Whatever happened to the groups, and by whatever way the question is answered."""
     with tempfile.TemporaryDirectory() as folder:
-        storage = SQLiteStorage(Path(folder) / "r.sqlite", clock=Clock())
+        storage = open_storage(Path(folder) / "r.sqlite", clock=Clock())
         for what, first, second in steps:
             if what == "add":
                 storage.add([arrival(first, NOW - second * 3600)], {})
