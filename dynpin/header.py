@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from dynpin.errors import InvalidHeader
 from dynpin.pins import Pin
+from dynpin.recovery import Recovery
+from dynpin.uris import is_http_uri
 
 __all__ = ["ENFORCE_NAME", "REPORT_ONLY_NAME", "Directive", "Malformed", "PublicKeyPins", "scan"]
 
@@ -39,8 +40,6 @@ _AS_FAR_AS_QUOTED = re.compile(_UNCLOSED)
 _OWS = re.compile(r"[\t ]*")
 _PAIR = re.compile(r"\\(.)", re.DOTALL)
 _DIGITS = re.compile(r"[0-9]+")
-# RFC 3986 §2: what may stand in a URI at all; anything else must be percent-encoded.
-_URI = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _QUOTABLE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 
 
@@ -77,6 +76,8 @@ class PublicKeyPins:
         report_uri: where violations are reported, or None (§2.1.4).
         report_only: whether this is the Report-Only field (§2.3.2).
         other_pins: pins of unknown algorithms as (algorithm, text), kept and written back, never matched (§2.1.1).
+        recovery: what ``recovery-root`` and ``recovery-uri`` name, or None. They are extension directives of dynpin
+            (§2.1 rule 5); where one is missing or malformed both are ignored, and the pins hold all the same.
 
     Raises:
         InvalidHeader: where the values could not stand in a header; the codes are those of :meth:`parse`.
@@ -88,6 +89,7 @@ class PublicKeyPins:
     report_uri: str | None = None
     report_only: bool = False
     other_pins: tuple[tuple[str, str], ...] = ()
+    recovery: Recovery | None = None
 
     def __post_init__(self) -> None:
         pins = tuple(dict.fromkeys(self.pins))
@@ -159,6 +161,9 @@ class PublicKeyPins:
             parts.append("includeSubDomains")
         if self.report_uri is not None:
             parts.append(f"report-uri={_quote(self.report_uri)}")
+        if self.recovery is not None:
+            parts.append(f"recovery-root={_quote(self.recovery.root_text)}")
+            parts.append(f"recovery-uri={_quote(self.recovery.uri)}")
         # §2.1: a field has one directive at least. In report-only max-age means nothing, so it may stand for nothing.
         return parts or ["max-age=0"]
 
@@ -229,6 +234,7 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
     max_age: int | None = None
     include_subdomains = False
     report_uri: str | None = None
+    recovery: dict[str, Directive] = {}
     for directive in directives:
         if directive.name.startswith("pin-") and directive.name != "pin-":
             _read_pin(directive, pins, others)
@@ -249,10 +255,26 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
                 include_subdomains = True
             case "report-uri":
                 report_uri = _check_report_uri(directive.value or "", directive.value_position)
+            case "recovery-root" | "recovery-uri":
+                recovery[directive.name] = directive
             case _:
                 pass  # rule 5: directives that are not recognised are ignored
     # A max-age that is missing comes last, so the construction says it.
-    return PublicKeyPins(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others))
+    return PublicKeyPins(
+        *(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others)),
+        recovery=_read_recovery(recovery),
+    )
+
+
+def _read_recovery(directives: dict[str, Directive]) -> Recovery | None:
+    # Rule 5 lets every other client ignore them, so here a malformed one is ignored too: it never spoils the pins.
+    if len(directives) < 2 or not all(directive.quoted for directive in directives.values()):
+        return None
+    root, uri = (directives[name].value or "" for name in ("recovery-root", "recovery-uri"))
+    try:
+        return Recovery.of_texts(root, uri)
+    except InvalidHeader:
+        return None
 
 
 def _read_pin(directive: Directive, pins: dict[Pin, None], others: dict[tuple[str, str], None]) -> None:
@@ -287,12 +309,7 @@ def _read_max_age(directive: Directive) -> int:
 
 def _check_report_uri(uri: str, position: int) -> str:
     # RFC 7469 §2.1.4: http or https; RFC 3986 §4.3 for absolute.
-    try:
-        parts = urlsplit(uri)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid or not _URI.fullmatch(uri):
+    if not is_http_uri(uri):
         raise InvalidHeader("report-uri-invalid", f"{uri[:120]!r} is no absolute http or https URI", position)
     return uri
 

@@ -13,6 +13,7 @@ import idna
 
 from dynpin.errors import InvalidHost
 from dynpin.pins import Pin
+from dynpin.recovery import NotedRecovery
 
 __all__ = ["KnownPinnedHost", "OnExpiry", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
 
@@ -49,6 +50,8 @@ class KnownPinnedHost:
         on_expiry: what becomes of a static entry once it has expired: ``"release"``, as with every header, or
             ``"refuse"``, which locks the host until somebody renews the pins.
         origin: the file that the entry came from, for a person to read; None where it came from no file.
+        recovery: what is known of its recovery, or None. An entry without pins keeps nothing but this: it is no Known
+            Pinned Host any more, and its root lives on (:mod:`dynpin.recovery`).
     """
 
     host: str
@@ -61,14 +64,22 @@ class KnownPinnedHost:
     certificates: tuple[bytes, ...] = ()
     on_expiry: OnExpiry = "release"
     origin: str | None = None
+    recovery: NotedRecovery | None = None
 
     def is_expired(self, now: float) -> bool:
         """Whether the Effective Expiration Date is in the past at `now` (RFC 7469 §2.3.3)."""
         return self.expires_at is not None and self.expires_at < now
 
     def is_released(self, now: float) -> bool:
-        """Whether it has expired and says nothing any more, as an expired Known Pinned Host does (§2.3.3)."""
-        return self.is_expired(now) and self.on_expiry == "release"
+        """Whether it says nothing any more: it has no pins left, or it has expired (§2.3.3)."""
+        return not (self.pins or self.certificates) or (self.is_expired(now) and self.on_expiry == "release")
+
+    @property
+    def root_ends_at(self) -> float | None:
+        """When the root of its recovery is forgotten, seconds since the epoch, UTC; None never."""
+        if self.recovery is None or self.recovery.until is None:
+            return self.expires_at
+        return self.recovery.until
 
 
 def is_ip_literal(host: str) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dynpin.errors import InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, is_ip_literal
 from dynpin.pins import Pin
+from dynpin.recovery import NotedRecovery, adopt
 from dynpin.validation import validate
 
 __all__ = ["DEFAULT_MAX_MAX_AGE", "Noting", "Outcome", "note"]
@@ -29,12 +30,15 @@ class Noting:
         reason: the decision in words.
         section: the section of RFC 7469 that decides.
         known_host: the entry as it is to be kept, for ``"noted"`` and ``"updated"``; else None.
+        remains: of a host that was removed, an entry without pins: until they would have expired it tells which root
+            stands, or that there was none (:mod:`dynpin.recovery`); else None.
     """
 
     outcome: Outcome
     reason: str
     section: str
     known_host: KnownPinnedHost | None = None
+    remains: KnownPinnedHost | None = None
 
 
 def note(
@@ -46,6 +50,7 @@ def note(
     *,
     certificates: Sequence[bytes] = (),
     max_max_age: int = DEFAULT_MAX_MAX_AGE,
+    former: KnownPinnedHost | None = None,
 ) -> Noting:
     """Decide what one response means for a host; nothing is stored here.
 
@@ -58,6 +63,7 @@ def note(
         now: seconds since the epoch, UTC.
         certificates: the certificates of that chain, DER; a static entry may name exact ones.
         max_max_age: the cap on max-age, in seconds (§2.3.3, §4.1).
+        former: the host's own entry, alive or not: the root of its recovery may outlive its pins.
     """
     # §2.3.3: never an IP address.
     if is_ip_literal(host):
@@ -83,12 +89,12 @@ def note(
         return Noting("ignored", f"{host} has static pins, which stand until they expire or are forgotten", "2.7")
     # §2.1.1: pins of unknown algorithms are ignored; when none is left, a known host ceases to be known.
     if header.names_only_unknown_algorithms:
-        return _removed(own, f"{host} pins keys by no algorithm that is known", "2.1.1")
+        return _removed(own, now, f"{host} pins keys by no algorithm that is known", "2.1.1")
     # §2.3.1: max-age=0 removes. §2.5 would have a header without pins be no Valid Pinning Header; the connection
     # has passed Pin Validation, so it is a holder of a pinned key who asks, and the more careful reading is to
     # let go (a departure on purpose; Firefox and wget2 do the same).
     if header.max_age == 0:
-        return _removed(own, f"{host} asks to be unpinned with max-age=0", "2.3.1")
+        return _removed(own, now, f"{host} asks to be unpinned with max-age=0", "2.3.1")
     if not header.pins:
         return Noting("ignored", f"the header of {host} names no pin", "2.5")
 
@@ -98,7 +104,7 @@ def note(
     if shown.issuperset(header.pins):
         return Noting("ignored", f"{host} names no Backup Pin: every pin is in its chain", "2.5")
 
-    # §2.5: the metadata becomes exactly that of this header, nothing of the old entry is kept.
+    # §2.5: the metadata becomes exactly that of this header, nothing of the old entry is kept but a living root.
     max_age = min(header.max_age, max_max_age)
     entry = KnownPinnedHost(
         host=host,
@@ -107,13 +113,47 @@ def note(
         report_uri=header.report_uri,
         noted_at=now,
         expires_at=now + max_age,
+        recovery=_recovery(host, known, former, header, now=now, expires_at=now + max_age),
     )
     capped = f", capped from {header.max_age}" if max_age < header.max_age else ""
     reason = f"{host} is pinned to {len(entry.pins)} keys for {max_age} seconds{capped}"
     return Noting("noted" if own is None else "updated", reason, "2.5", entry)
 
 
-def _removed(own: KnownPinnedHost | None, reason: str, section: str) -> Noting:
+def _recovery(
+    host: str,
+    known: KnownPinnedHost | None,
+    former: KnownPinnedHost | None,
+    header: PublicKeyPins,
+    *,
+    now: float,
+    expires_at: float,
+) -> NotedRecovery | None:
+    """The recovery of the new entry. Where the host has no entry of its own, that of its superdomain counts."""
+    noted, ends_at = _living(known, now) if known is not None and known.host == host else _living(former, now)
+    if noted is None and known is not None:
+        above, ends_at = _living(known, now)
+        noted = None if above is None else NotedRecovery(above.standing)
+    return adopt(noted, ends_at, header.recovery, expires_at=expires_at, now=now)
+
+
+def _living(entry: KnownPinnedHost | None, now: float) -> tuple[NotedRecovery | None, float | None]:
+    """What is known of the recovery of an entry, and until when; None for a host that is not known any more."""
+    if entry is None:
+        return None, None
+    noted, ends_at = entry.recovery or NotedRecovery(), entry.root_ends_at
+    if ends_at is None or ends_at >= now:
+        return noted, ends_at
+    if entry.is_released(now):
+        return None, None
+    return replace(noted, standing=None, until=None, list_version=0), entry.expires_at
+
+
+def _removed(own: KnownPinnedHost | None, now: float, reason: str, section: str) -> Noting:
     if own is None:
         return Noting("ignored", f"{reason}, and it has no entry of its own", section)
-    return Noting("removed", reason, section)
+    # A thief of the web server would send this to be rid of the root, and to have a first visit again.
+    noted, ends_at = _living(own, now)
+    kept = replace((noted or NotedRecovery()).without_offer(), until=ends_at)
+    remains = replace(own, pins=(), include_subdomains=False, report_uri=None, expires_at=now, recovery=kept)
+    return Noting("removed", reason, section, remains=remains)

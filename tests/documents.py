@@ -6,8 +6,12 @@ Block      What is done with it
 python     executed; all blocks of a document share one namespace
 console    each ``$ command`` is run by bash and must print what follows; ``...`` stands for any text.
            It must succeed, unless ``$ echo $?`` comes next. One that ends in ``&`` goes on running.
-text       what the python block before it has printed
+text       what the python or sql block before it has printed
 toml json  parsed
+ini sh     files and commands for a machine of an operator's (systemd units, logrotate, haproxy): checked by the
+logrotate  program that reads them, see `tests/operators.py`
+haproxy
+sql sh     what begins with ``-- on db1`` or ``# on db1`` is run on the servers of `tests/database_machines.py`
 =========  ===========================================================================================
 
 An HTML comment ``<!--- invisible-code-block: python`` is executed as well, for what readers need not see. A block of
@@ -32,6 +36,8 @@ from markdown_it import MarkdownIt
 from sybil import Document, Example, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, FencedCodeBlockLexer
+
+from tests.operators import CHECKS, check
 
 __all__ = ["Blocks", "examples_of"]
 
@@ -69,6 +75,12 @@ class Blocks:
                 tomllib.loads(example.parsed)
             case "json":
                 json.loads(example.parsed)
+            case "sql":
+                self.printed = example.namespace["servers"].sql(example.parsed)
+            case "sh" if example.parsed.startswith("# on "):
+                example.namespace["servers"].shell(example.parsed)
+            case checked if checked in CHECKS:
+                check(checked, example.parsed)
             case _:
                 raise AssertionError(f"nothing runs a {language!r} block; tests/documents.py says which are run")
 

@@ -5,13 +5,14 @@ A test takes the fixture `cluster` and from it a database, which costs about 30 
     with cluster.database() as dsn:
         psycopg.connect(dsn)
 
-The server runs as an unprivileged user, since PostgreSQL refuses root. It ends with the process that started it,
-however that ends.
+:func:`pair` makes a primary and its synchronous standby. A server runs as an unprivileged user, since PostgreSQL
+refuses root. It ends with the process that started it, however that ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import pwd
@@ -32,11 +33,12 @@ from psycopg import sql
 
 from tests.deploy.servers import reserved_port
 
-__all__ = ["ROLE", "Cluster", "running"]
+__all__ = ["ROLE", "Cluster", "pair", "running"]
 
 # The program's role: it owns its databases, and may do nothing else.
 ROLE = "dynpin"
 _ADMIN = "postgres"
+_PREFIX = "dynpin-postgres-"
 # Generous, since a busy machine is no fault of the server's.
 _PATIENCE = 120.0
 # Bytes that must be free where the data is held in memory.
@@ -85,6 +87,7 @@ class Cluster:
         port: where it listens on 127.0.0.1, for as long as this lives, whether the server runs or not.
         password: of `ROLE` and of replication. By the Unix socket the administrator needs none.
         settings: what postgresql.conf would hold.
+        lock: a descriptor, locked as long as somebody uses the folder.
     """
 
     folder: Path
@@ -93,12 +96,17 @@ class Cluster:
     programs: Path
     user: Mapping[str, Any]
     settings: dict[str, str]
+    lock: int
     _process: subprocess.Popen[bytes] | None = None
     _templates: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
+        self.own(self.folder)
+
+    def own(self, path: Path) -> None:
+        """Give a file to the server's user."""
         if self.user:
-            os.chown(self.folder, self.user["user"], self.user["group"])
+            os.chown(path, self.user["user"], self.user["group"])
 
     # -- the server ---------------------------------------------------------------------------------------------------
 
@@ -127,7 +135,7 @@ class Cluster:
         """Run one of PostgreSQL's programs as the server's user."""
         done = subprocess.run(
             [str(self.programs / program), *arguments],
-            **self._ways(),
+            **self.ways(),
             capture_output=True,
             text=True,
             check=False,
@@ -144,12 +152,13 @@ class Cluster:
                 # SIGINT is a fast shutdown. It comes too where the process that started this is killed.
                 ["setpriv", "--pdeathsig", "INT", str(self.programs / "postgres"), "-D", str(self.data)]
                 + [f"--{name}={value}" for name, value in settings.items()],
-                **self._ways(),
+                **self.ways(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 # Ctrl-C is for the tests, which stop it then.
                 start_new_session=True,
+                pass_fds=[self.lock],
             )
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -192,21 +201,64 @@ class Cluster:
             for process in processes:
                 os.kill(process, signal.SIGCONT)
 
+    def promote(self) -> None:
+        """Make a primary of a standby, which then waits for nobody.
+
+        A standby has the settings of its primary. It would wait for a synchronous standby of its own with each commit.
+        """
+        with self.admin() as connection:
+            self._configure(connection, "")
+            connection.execute("SELECT pg_promote()")
+
+    def follow(self, primary: Cluster) -> None:
+        """Become the synchronous standby of a server that runs, in the place of whatever this was."""
+        shutil.rmtree(self.data, ignore_errors=True)
+        with primary.admin() as connection:
+            self._configure(connection, self.name)
+            reached = f"host=127.0.0.1 port={primary.port} user={ROLE} password={primary.password}"
+            self.run(
+                *("pg_basebackup", "--pgdata", str(self.data), "--checkpoint=fast", "--no-sync"),
+                *("--write-recovery-conf", "--dbname", f"{reached} application_name={self.name}"),
+            )
+            self.start()
+            deadline = time.monotonic() + _PATIENCE
+            while connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
+                assert time.monotonic() < deadline, f"the standby does not follow: {self.log}"
+                time.sleep(0.02)
+
+    @property
+    def name(self) -> str:
+        """What the primary calls this standby."""
+        return f"server_{self.port}"
+
+    @staticmethod
+    def _configure(connection: psycopg.Connection[tuple[Any, ...]], standby: str) -> None:
+        change = sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}")
+        connection.execute(change.format(sql.Literal(standby)))
+        connection.execute("SELECT pg_reload_conf()")
+
     def _children(self) -> list[int]:
         assert self._process is not None
         first = self._process.pid
         return [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
 
-    def _ways(self) -> dict[str, Any]:
+    def ways(self) -> dict[str, Any]:
+        """How subprocess runs a program beside the server."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
         return {**self.user, "cwd": self.folder, "env": {**environment, "LC_ALL": "C"}}
 
     # -- databases ----------------------------------------------------------------------------------------------------
 
     def admin(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
-        """A connection of the administrator's, by the Unix socket; each statement is a transaction of its own."""
+        """A connection of the administrator's, by the Unix socket; what it writes waits for no standby."""
         return psycopg.connect(
-            host=str(self.folder), port=self.port, user=_ADMIN, dbname=database, autocommit=True, connect_timeout=10
+            host=str(self.folder),
+            port=self.port,
+            user=_ADMIN,
+            dbname=database,
+            autocommit=True,
+            connect_timeout=10,
+            options="-c synchronous_commit=local",
         )
 
     def dsn(self, database: str, *others: Cluster, **parameters: str) -> str:
@@ -254,19 +306,40 @@ def running(**settings: str) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
+def pair(**settings: str) -> Iterator[tuple[Cluster, Cluster]]:
+    """A primary, and the synchronous standby without which it commits nothing."""
+    with running(**settings) as primary, _empty(primary.settings, primary.password) as standby:
+        standby.follow(primary)
+        yield primary, standby
+
+
+@contextlib.contextmanager
 def _empty(settings: dict[str, str], password: str | None = None) -> Iterator[Cluster]:
     programs, user = _programs(), _user()
     # Not in pytest's folder, which the server's user may not enter; and a socket's path has 107 bytes at most.
     # Memory copies a template ten times as fast as a disk; what is to survive a loss of power is on a disk.
     memory = Path("/dev/shm")
     fits = settings["fsync"] == "off" and memory.is_dir() and shutil.disk_usage(memory).free > _MEMORY
-    folder = Path(tempfile.mkdtemp(prefix="dynpin-postgres-", dir=memory if fits else "/tmp"))
+    with _folder(memory if fits else Path("/tmp")) as (folder, lock), reserved_port() as port:
+        cluster = Cluster(folder, port, password or secrets.token_urlsafe(12), programs, user, settings, lock)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@contextlib.contextmanager
+def _folder(base: Path) -> Iterator[tuple[Path, int]]:
+    """A folder, and a lock that is held while it is used; those that killed processes left behind are removed."""
+    for left in base.glob(f"{_PREFIX}*/lock"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), left.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     try:
-        with reserved_port() as port:
-            cluster = Cluster(folder, port, password or secrets.token_urlsafe(12), programs, user, settings)
-            try:
-                yield cluster
-            finally:
-                cluster.stop()
+        with (folder / "unlocked").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (folder / "unlocked").rename(folder / "lock")
+            yield folder, lock.fileno()
     finally:
         shutil.rmtree(folder)

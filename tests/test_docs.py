@@ -19,9 +19,11 @@ from sybil import Example
 from dynpin import Pin, PublicKeyPins
 from dynpin.clientstore import PinStore
 from dynpin.lab.network import TLSServer, loopback_names
+from tests.database_machines import DatabaseMachines
 from tests.deploy.acme_server import lacking
-from tests.deploy.servers import reserved_port
+from tests.deploy.servers import program, reserved_port
 from tests.documents import Blocks, examples_of
+from tests.operators import check
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -181,7 +183,12 @@ def test_every_block_does_what_the_document_says(document: Path, ground: Ground,
         run(
             with_free_ports(document, ground.base, ports),
             blocks,
-            {"__name__": "__main__", "ground": ground, "environment": blocks.environment},
+            {
+                "__name__": "__main__",
+                "ground": ground,
+                "environment": blocks.environment,
+                "servers": DatabaseMachines(ports),
+            },
         )
     finally:
         blocks.close()
@@ -200,6 +207,9 @@ BROKEN = {
     "text of nothing": ("```text\n2\n```\n", "has printed"),
     "json": ("```json\n{,}\n```\n", "property name"),
     "toml": ("```toml\n= 1\n```\n", "Invalid"),
+    "variable with a slip": ("```ini\n# /a/b.env\nPASSWORD = a\n```\n", "PASSWORD = a"),
+    "file of nowhere": ("```haproxy\nglobal\n```\n", "where the file belongs"),
+    "command cut off": ("```sh\nif true\n```\n", "bash"),
     "unknown language": ("```ruby\nputs 1\n```\n", "nothing runs a 'ruby' block"),
     "no language": ("```\nputs 1\n```\n", "nothing runs a '' block"),
     "directive with code": ("```{code-block} python\n1/0\n```\n", "nothing runs"),
@@ -216,6 +226,22 @@ def test_a_block_that_does_not_hold_fails(broken: str, tmp_path: Path) -> None:
     with pytest.raises((AssertionError, ValueError), match=re.escape(message)):
         run(document, blocks, {})
     blocks.close()
+
+
+SLIPS = {
+    "systemd-analyze": ("ini", "# /a/b.service\n[Service]\nExecStart=/a\nRestrat=always\n", "Restrat"),
+    "logrotate": ("logrotate", "# /a/b\n/var/log/a {\n    weeekly\n}\n", "weeekly"),
+    "haproxy": ("haproxy", "# /a/b\nfrontend a\n    bnid :443\n", "bnid"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_a_file_for_another_machine_is_found(name: str) -> None:
+    if program(name) is None:
+        pytest.skip(f"{name} is not installed")
+    language, text, slip = SLIPS[name]
+    with pytest.raises(AssertionError, match=slip):
+        check(language, text)
 
 
 def test_blocks_that_hold_pass(tmp_path: Path) -> None:

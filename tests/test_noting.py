@@ -37,11 +37,11 @@ class DictStore:
             header = PublicKeyPins.parse(value) if isinstance(value, str) else value
         except InvalidHeader as error:
             header = error
-        noting = note(name, self.known_host(name), header, chain, self.clock())
-        if noting.outcome == "removed":
-            del self.entries[name]
-        elif noting.known_host is not None:
-            self.entries[name] = noting.known_host
+        former = self.entries.get(name)
+        noting = note(name, self.known_host(name), header, chain, self.clock(), former=former)
+        entry = noting.known_host or noting.remains
+        if entry is not None:
+            self.entries[name] = entry
         return noting
 
     def validate(self, host: str, chain: Sequence[Pin]) -> Validation:
@@ -51,10 +51,11 @@ class DictStore:
         return applicable(self.entries.values(), canonical_host(host), self.clock())
 
     def forget(self, host: str) -> bool:
-        return self.entries.pop(canonical_host(host), None) is not None
+        entry = self.entries.pop(canonical_host(host), None)
+        return entry is not None and not entry.is_released(self.clock())
 
     def count(self) -> int:
-        return sum(not entry.is_expired(self.clock()) for entry in self.entries.values())
+        return sum(not entry.is_released(self.clock()) for entry in self.entries.values())
 
     def reopen(self) -> None:
         self.entries = dict(self.entries)
@@ -223,8 +224,8 @@ class Responses(RuleBasedStateMachine):
 
     @rule(host=st.sampled_from(HOSTS))
     def forget(self, host: str) -> None:
-        had = host in self.store.entries
-        assert self.store.forget(host) is had
+        entry = self.store.entries.get(host)
+        assert self.store.forget(host) is (entry is not None and not entry.is_released(self.clock.now))
         assert host not in self.store.entries
 
     @rule(host=st.sampled_from(HOSTS), header=headers, chain=chains)
@@ -247,7 +248,8 @@ class Responses(RuleBasedStateMachine):
             assert self.store.validate(host, chain).ok
         if noting.outcome == "removed":
             assert known == before[host]
-            assert host not in after
+            assert after[host].is_released(self.clock.now)
+            assert after[host].pins == ()
 
     @rule(host=st.sampled_from(HOSTS), chain=chains)
     def connect(self, host: str, chain: list[Pin]) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.environments import ROOT
-from tests.postgres import ROLE, Cluster, running
+from tests.postgres import ROLE, Cluster, pair, running
 
 
 def test_a_database_is_the_programs_own_and_gone_afterwards(cluster: Cluster) -> None:
@@ -71,6 +71,49 @@ def test_kill_stop_and_freeze() -> None:
         psycopg.connect(dsn).close()
 
 
+def test_a_pair_loses_nothing_that_was_committed() -> None:
+    with pair() as (primary, standby), primary.database() as dsn:
+        name = dsn.rpartition("/")[2]
+        both = primary.dsn(name, standby, target_session_attrs="read-write", connect_timeout="5")
+        with psycopg.connect(both, autocommit=True) as connection:
+            connection.execute("CREATE TABLE reports (id bigint)")
+            for number in range(50):
+                connection.execute("INSERT INTO reports VALUES (%s)", [number])
+            assert connection.info.port == primary.port
+        primary.kill()
+        with pytest.raises(psycopg.OperationalError, match="read-only"):
+            psycopg.connect(both)
+        standby.promote()
+        with psycopg.connect(both, autocommit=True) as connection:
+            assert connection.execute("SELECT count(*) FROM reports").fetchone() == (50,)
+            connection.execute("INSERT INTO reports VALUES (50)")
+        primary.follow(standby)
+        standby.kill()
+        primary.promote()
+        with psycopg.connect(both) as connection:
+            assert connection.execute("SELECT count(*) FROM reports").fetchone() == (51,)
+
+
+def test_a_cancelled_wait_for_the_standby_succeeds_with_a_warning() -> None:
+    """What the storage must not take for a commit. No timeout of the server's own bounds that wait."""
+    with pair() as (primary, standby), primary.database() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection, primary.admin() as admin:
+            connection.execute("CREATE TABLE reports (id bigint)")
+            warned: list[str | None] = []
+            connection.add_notice_handler(lambda notice: warned.append(notice.sqlstate))
+            standby.stop()
+            writing = threading.Thread(target=connection.execute, args=["INSERT INTO reports VALUES (1)"])
+            writing.start()
+            waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s"
+            while admin.execute(waits, [connection.info.backend_pid]).fetchone() != ("SyncRep",):
+                pass
+            assert writing.is_alive()
+            connection.cancel_safe(timeout=60)
+            writing.join()
+            assert warned == ["01000"]
+        standby.start()
+
+
 # The whole of a process that starts a server, says which, and waits.
 _HOLDER = """
 from tests.postgres import running
@@ -100,7 +143,7 @@ def test_it_ends_with_the_process_that_started_it(number: signal.Signals) -> Non
     # Readable when the server has ended.
     assert select.select([watched], [], [], 120)[0]
     os.close(watched)
-    # What is killed leaves its folder behind.
+    # What is killed leaves its folder behind, for the next one to remove.
     assert Path(folder).exists() is (number is signal.SIGKILL)
-    if number is signal.SIGKILL:
-        shutil.rmtree(folder)
+    with running():
+        assert not Path(folder).exists()

@@ -116,7 +116,7 @@ def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> N
             return
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('purged_at', ?)", (float(now),))
     connection.execute(
-        f"DELETE FROM hosts {_WITHIN} AND expires_at < ?",  # noqa: S608 - a constant
+        f"DELETE FROM hosts {_WITHIN} AND max(expires_at, ifnull(recovery_until, 0)) < ?",  # noqa: S608 - a constant
         (*_below(scope), now),
     )
 

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from dynpin.errors import InvalidHeader
-from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, OnExpiry, applicable, canonical_host
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting, note
 from dynpin.pins import Pin
@@ -26,7 +24,8 @@ from .memory import MemoryDatabase
 from .paths import IN_MEMORY, store_path
 from .state import LookUp, State
 from .static import merge, preload, static_entry
-from .table import delete, entry_of, host_and_superdomains, put, rows_by_host
+from .table import ALIVE, entry_of, host_and_superdomains, put, rows_by_host
+from .transactions import forget_entry, note_header, own_entry
 from .worth import first_header, worth_writing
 
 __all__ = ["PinStore"]
@@ -132,6 +131,9 @@ class PinStore:
             StoreError: where the file cannot be read.
         """
         state, now = self.look()
+        return LookUp(applicable(self._cached_entries(state, name), name, now), now, state)
+
+    def _cached_entries(self, state: State, name: str) -> tuple[KnownPinnedHost, ...]:
         entries: tuple[KnownPinnedHost, ...] | None = state.cached.get(name)
         if entries is None:
             entries = self._entries(name)
@@ -139,7 +141,7 @@ class PinStore:
                 state.cached.clear()
             # Read after the look, so it is as new as the state or newer.
             state.cached[name] = entries
-        return LookUp(applicable(entries, name, now), now, state)
+        return entries
 
     def look(self) -> tuple[State, float]:
         """The state of the store and the time: what a remembered decision is held against.
@@ -171,7 +173,7 @@ class PinStore:
     def entry(self, host: str) -> KnownPinnedHost | None:
         """The host's own entry, alive or expired, or None: for a person who looks. Raises as :meth:`known_host`."""
         name = canonical_host(host)
-        return next((entry for entry in self._entries(name) if entry.host == name), None)
+        return own_entry(self._entries(name), name)
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
         """Every Known Pinned Host by name, alive ones alone unless told otherwise. Raises StoreError."""
@@ -194,7 +196,7 @@ class PinStore:
 
     def __len__(self) -> int:
         ((count,),) = self.database.select(
-            "SELECT count(*) FROM hosts WHERE expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse'",
+            f"SELECT count(*) FROM hosts WHERE {ALIVE}",  # noqa: S608 - a constant
             (self.clock(),),
         )
         return int(count)
@@ -237,7 +239,16 @@ class PinStore:
             reason = f"{name} was not {noting.outcome}: the pin store {self.path} is read-only"
             logger.warning("%s", reason)
             return Noting("ignored", reason, "2.5")
-        noting = self.database.write(partial(self._note, name, first_header(value), chain, certificates))
+        header = first_header(value)
+        noting = self.database.write(
+            lambda connection: note_header(
+                *(connection, name, header, chain),
+                now=self.clock(),
+                certificates=certificates,
+                max_max_age=self.max_max_age,
+                bounds=self._bounds,
+            )
+        )
         if noting.section == "2.3.3":  # a bound was reached; not logged inside the transaction
             logger.warning("%s", noting.reason)
         return noting
@@ -250,33 +261,11 @@ class PinStore:
         if header is None:  # as most responses: what is known does not matter, and is not looked up
             self._last_seen.look(now := self.clock())  # the time is, since a connection may last for months
             return note(name, None, None, chain, now), False
-        known, now, _ = self.look_up(name)
-        noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
+        state, now = self.look()
+        entries, cap = self._cached_entries(state, name), self.max_max_age
+        known, former = applicable(entries, name, now), own_entry(entries, name)
+        noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=cap, former=former)
         return noting, noting.outcome != "ignored" and worth_writing(known, noting.known_host)
-
-    def _note(
-        self,
-        name: str,
-        header: PublicKeyPins | InvalidHeader | None,
-        chain: Sequence[Pin],
-        certificates: Sequence[bytes],
-        connection: sqlite3.Connection,
-    ) -> Noting:
-        """Decide again under the write lock, since another process may have written; and write."""
-        now = self.clock()
-        sql, names = host_and_superdomains(name)
-        entries = [entry_of(row) for row in connection.execute(sql, names).fetchall()]
-        known = applicable(entries, name, now)
-        noting = note(name, known, header, chain, now, certificates=certificates, max_max_age=self.max_max_age)
-        if noting.outcome == "removed":
-            delete(connection, name)
-        if noting.known_host is not None:
-            if all(entry.host != name for entry in entries):
-                refusal = self._bounds.refusal(connection, name, now)
-                if refusal is not None:
-                    return Noting("ignored", str(refusal), "2.3.3")
-            put(connection, [noting.known_host])
-        return noting
 
     def pin(
         self,
@@ -370,18 +359,7 @@ class PinStore:
         """
         name, now = canonical_host(host), self.clock()
 
-        def job(connection: sqlite3.Connection) -> bool:
-            rows = connection.execute(
-                "SELECT origin, expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse' FROM hosts"
-                " WHERE host = ?",
-                (now, name),
-            ).fetchall()
-            delete(connection, name)
-            if rows and rows[0][0] is not None:
-                connection.execute("INSERT OR IGNORE INTO overrides VALUES (?)", (name,))
-            return bool(rows and rows[0][1])
-
-        return self.database.write(job)
+        return self.database.write(partial(forget_entry, host=name, now=now))
 
     def accept_clock(self) -> None:
         """Take the present time for right, after a jump that ``on_clock_jump="refuse"`` has refused."""

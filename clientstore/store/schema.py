@@ -34,6 +34,13 @@ CREATE TABLE hosts (
     source TEXT NOT NULL,                   -- "header" or "static"
     on_expiry TEXT NOT NULL,                -- "release" or "refuse"
     origin TEXT,
+    recovery_root BLOB,                     -- 32 bytes; the seven columns of recovery are those of NotedRecovery
+    recovery_uri TEXT,
+    recovery_until REAL,
+    list_version INTEGER,
+    offered_root BLOB,
+    offered_uri TEXT,
+    offered_at REAL,
     reversed TEXT NOT NULL,                 -- the host, its labels from right to left, with a dot behind each
     digest BLOB NOT NULL                    -- of all the above: SQLite does not see a page in the wrong place
 ) WITHOUT ROWID;
@@ -42,6 +49,8 @@ CREATE TABLE hosts (
 CREATE INDEX noted ON hosts (reversed, source, origin) WHERE source = 'header' AND origin IS NULL;
 -- What programs preload, by the file that they ship.
 CREATE INDEX preloaded ON hosts (origin) WHERE source = 'static' AND origin IS NOT NULL;
+-- Whom a signed list may change.
+CREATE INDEX recoverable ON hosts (recovery_root) WHERE recovery_root IS NOT NULL;
 -- Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
 CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID;
 -- Hosts that were not noted because a bound was reached, the last one of each scope.

@@ -22,7 +22,7 @@ from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from .database import Database
 from .memory import MemoryDatabase
-from .table import COLUMNS, Select, delete, entry_of, put, row_of, selecting
+from .table import ALIVE, COLUMNS, MARKS, Select, delete, entry_of, put, row_of, selecting
 
 __all__ = ["merge", "preload", "static_entry"]
 
@@ -125,7 +125,7 @@ def merge(
         aside.execute(f"CREATE TABLE incoming ({COLUMNS})")
         aside.execute("BEGIN")
         aside.executemany(
-            f"INSERT INTO incoming VALUES ({','.join('?' * 12)})",  # noqa: S608
+            f"INSERT INTO incoming VALUES ({MARKS})",  # noqa: S608
             (row_of(_capped(_checked(entry), now, max_max_age)) for entry in entries),
         )
         aside.execute("COMMIT")
@@ -144,14 +144,12 @@ def merge(
 def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], now: float) -> int:
     connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS incoming ({COLUMNS}, PRIMARY KEY (host)) WITHOUT ROWID")
     connection.execute("DELETE FROM temp.incoming")
-    connection.executemany(f"INSERT OR REPLACE INTO temp.incoming VALUES ({','.join('?' * 12)})", rows)  # noqa: S608
+    connection.executemany(f"INSERT OR REPLACE INTO temp.incoming VALUES ({MARKS})", rows)  # noqa: S608
     connection.execute("DELETE FROM temp.incoming WHERE source <> 'static' AND expires_at < ?", (now,))
     # A noted entry gives way to a living static one, and to a living one that was noted later.
     connection.execute(
-        "DELETE FROM temp.incoming WHERE source <> 'static' AND EXISTS (SELECT 1 FROM main.hosts AS own"
-        " WHERE own.host = incoming.host"
-        " AND (own.expires_at IS NULL OR own.expires_at >= ? OR own.on_expiry = 'refuse')"
-        " AND (own.source = 'static' OR own.noted_at >= incoming.noted_at))",
+        "DELETE FROM temp.incoming WHERE source <> 'static' AND EXISTS (SELECT 1 FROM main.hosts AS own"  # noqa: S608
+        f" WHERE own.host = incoming.host AND {ALIVE} AND (source = 'static' OR noted_at >= incoming.noted_at))",
         (now,),
     )
     connection.execute("DELETE FROM overrides WHERE host IN (SELECT host FROM temp.incoming)")

@@ -9,11 +9,14 @@ from typing import Any
 
 from dynpin.hosts import KnownPinnedHost, superdomains
 from dynpin.pins import Pin
+from dynpin.recovery import NotedRecovery, Recovery
 
 from .advice import DamagedRow
 
 __all__ = [
+    "ALIVE",
     "COLUMNS",
+    "MARKS",
     "Select",
     "delete",
     "entry_of",
@@ -26,9 +29,16 @@ __all__ = [
 
 COLUMNS = (
     "host, pins, certificates, include_subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin,"
+    " recovery_root, recovery_uri, recovery_until, list_version, offered_root, offered_uri, offered_at,"
     " reversed, digest"
 )
-_PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({','.join('?' * 12)})"  # noqa: S608 - a constant
+MARKS = ",".join("?" * 19)
+# What KnownPinnedHost.is_released denies; its parameter is the time.
+ALIVE = (
+    "(expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse') AND (length(pins) > 0 OR length(certificates) > 0)"
+)
+_PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({MARKS})"  # noqa: S608 - constants
+_NO_RECOVERY = (None,) * 7
 
 _NEXT = f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT 1000"  # noqa: S608 - a constant
 
@@ -50,6 +60,7 @@ def row_of(entry: KnownPinnedHost) -> Row:
         _text(entry.source),
         _text(entry.on_expiry),
         _text(entry.origin),
+        *(_NO_RECOVERY if entry.recovery is None else _recovery_row(entry.recovery)),
         reversed_name(entry.host),
     )
     return (*row, _digest(row))
@@ -62,9 +73,10 @@ def entry_of(row: Row) -> KnownPinnedHost:
         DamagedRow: where the row is not what was written. Such a row is damage, and never taken for a host without
             pins. (A row that is missing altogether cannot be seen.)
     """
-    host, pins, certificates, subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin, _, digest = row
-    if digest != _digest(row[:-1]):
-        raise DamagedRow(host)
+    if row[-1] != _digest(row[:-1]):
+        raise DamagedRow(row[0])
+    host, pins, certificates, subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin = row[:10]
+    recovery = row[10:17]
     return KnownPinnedHost(
         host,
         tuple([Pin(pin) for pin in _parts(pins)]),
@@ -76,6 +88,7 @@ def entry_of(row: Row) -> KnownPinnedHost:
         tuple(_parts(certificates)),
         on_expiry,
         origin,
+        None if recovery == _NO_RECOVERY else _recovery_of(recovery),
     )
 
 
@@ -120,6 +133,25 @@ def delete(connection: sqlite3.Connection, host: str) -> None:
 def reversed_name(host: str) -> str:
     """The labels from right to left, a dot behind each, so that a domain is the beginning of all names below it."""
     return ".".join(reversed(host.split("."))) + "."
+
+
+def _recovery_row(noted: NotedRecovery) -> Row:
+    root, uri = _named_row(noted.standing)
+    until = None if noted.until is None else float(noted.until)
+    return (root, uri, until, noted.list_version, *_named_row(noted.offered), noted.offered_at)
+
+
+def _named_row(recovery: Recovery | None) -> tuple[bytes | None, str | None]:
+    return (None, None) if recovery is None else (recovery.root, recovery.uri)
+
+
+def _recovery_of(row: Row) -> NotedRecovery:
+    root, uri, until, list_version, offered_root, offered_uri, offered_at = row
+    return NotedRecovery(_named_of(root, uri), until, list_version, _named_of(offered_root, offered_uri), offered_at)
+
+
+def _named_of(root: bytes | None, uri: str | None) -> Recovery | None:
+    return None if root is None or uri is None else Recovery(root, uri)
 
 
 def _text(value: str | None) -> str | None:

@@ -1,15 +1,19 @@
 """Serves the collector with uvicorn: a deadline for all that a stranger could draw out, and an end that ends.
 
-uvicorn has no deadline for a head or a body, and none for a peer that does not read. Its protocol class is subclassed
-for them, and named in its configuration (``http=``). Tests hold what is used of it: ``conn`` (the connection of h11),
-``cycle``, ``client``, ``shutdown`` and ``on_response_complete``, as of uvicorn 0.54.
+uvicorn has no deadline for a head or a body, none for a peer that does not read, and hears of a connection only after
+its TLS handshake. So each connection is a protocol of asyncio here, which counts it, shakes hands, and passes what
+arrives on to uvicorn's own protocol. What it knows of requests comes from the app, which finds its connection in the
+state of the ASGI scope. Of uvicorn nothing is used but the arguments that it makes its protocols with, and the methods
+``handle_exit`` and ``shutdown`` of its server; tests run with the oldest version that pyproject.toml allows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import ssl
 import sys
 import threading
 from collections import Counter
@@ -17,11 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, cast
 
-import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["ServerLimits", "serve"]
@@ -32,6 +35,10 @@ _GRACE_S = 5
 # The intake answers a slow body by itself with 408, as it must on other servers; this much later the connection ends.
 _AFTER_THE_APP_S = 2.0
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+# So much is read at once, and then others have their turn: a body of chunks of one byte each takes 7 us a chunk.
+_READ_BYTES = 16_384
+_HEAD_BYTES = 65_536
+_CONNECTION = "dynpin.connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +46,11 @@ class ServerLimits:
     """What one process does for its connections.
 
     Attributes:
-        connections: how many there may be at once; more are closed at once.
+        connections: how many there may be at once, those in a TLS handshake too; more are closed at once.
         connections_per_source: and of one source, as the intake tells them apart; trusted proxies are free.
-        head_seconds: how long the head of a request may take.
+        head_seconds: how long the head of a request may take, and a TLS handshake.
         body_seconds: how long its body may take.
+        request_bytes: how long a request may be as it is sent, with what frames its body.
         end_seconds: how long a graceful end may take before the process ends all the same.
     """
 
@@ -50,139 +58,264 @@ class ServerLimits:
     connections_per_source: int = 400
     head_seconds: float = 10
     body_seconds: float = 10
+    request_bytes: int = 5 * _HEAD_BYTES
     end_seconds: float = 9
 
 
 class _Connections:
-    """How many connections there are, in all and of each source."""
+    """The connections that there are, in all and of each source."""
 
-    def __init__(self, limits: ServerLimits, source_of: Callable[[str | None], str | None]) -> None:
+    def __init__(
+        self, limits: ServerLimits, source_of: Callable[[str | None], str | None], tls: ssl.SSLContext | None
+    ) -> None:
         self.limits = limits
+        self.tls = tls
         self._source_of = source_of
+        self._sources: dict[_Connection, str | None] = {}
         self._of: Counter[str] = Counter()
-        self._all = 0
 
-    def enter(self, peer: str | None) -> tuple[str | None] | None:
-        """The source of a connection, None in it for one that is not counted by source; None where it is too many."""
+    def enter(self, connection: _Connection, peer: str | None) -> bool:
+        """Count a connection; False where it is too many."""
         source = self._source_of(peer)
-        if self._all >= self.limits.connections:
-            return None
+        if len(self._sources) >= self.limits.connections:
+            return False
         if source is not None:
             if self._of[source] >= self.limits.connections_per_source:
-                return None
+                return False
             self._of[source] += 1
-        self._all += 1
-        return (source,)
+        self._sources[connection] = source
+        return True
 
-    def leave(self, entered: tuple[str | None]) -> None:
-        """A connection that was let in has ended."""
-        self._all -= 1
-        (source,) = entered
+    def leave(self, connection: _Connection) -> None:
+        """A connection has ended; one that was too many never began."""
+        source = self._sources.pop(connection, None)
         if source is not None:
             self._of[source] -= 1
             if not self._of[source]:
                 del self._of[source]
 
+    def end(self) -> None:
+        """End those that wait for somebody who draws it out; a request that has arrived gets its answer."""
+        for connection in list(self._sources):
+            connection.end()
 
-def _protocol(connections: _Connections) -> type[H11Protocol]:
-    limits = connections.limits
-    seconds = {"head": limits.head_seconds, "body": limits.body_seconds + _AFTER_THE_APP_S}
 
-    class BoundedProtocol(H11Protocol):
-        """HTTP/1.1 on one connection, with deadlines."""
+class _Connection(asyncio.BufferedProtocol):
+    """One connection, with deadlines; uvicorn's own protocol speaks HTTP/1.1 on it."""
 
-        _entered: tuple[str | None] | None = None
-        _awaited: tuple[str, object] = ("", None)
-        _deadline: asyncio.TimerHandle | None = None
-        _unread: asyncio.TimerHandle | None = None
-        _is_new = True
+    def __init__(self, connections: _Connections, app_state: dict[str, Any], of_uvicorn: dict[str, Any]) -> None:
+        self._connections = connections
+        self._limits = connections.limits
+        self._loop = asyncio.get_running_loop()
+        self._http = H11Protocol(app_state={**app_state, _CONNECTION: self}, **of_uvicorn)
+        self._buffer = memoryview(bytearray(_READ_BYTES))
+        self._early = b""
+        self._length = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._answers = False
+        self._awaits_body = False
+        self._is_first = True
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._entered = connections.enter(self.client[0] if self.client else None)
-            if self._entered is None:
-                transport.abort()
-            else:
-                self._watch()
+    # -- what asyncio calls -------------------------------------------------------------------------------------------
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            for timer in (self._deadline, self._unread):
-                if timer is not None:
-                    timer.cancel()
-            if self._entered is not None:
-                connections.leave(self._entered)
-                self._entered = None
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, and begin; over TLS, shake hands before."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer: object = transport.get_extra_info("peername")
+        address = cast("tuple[str, int]", peer)[0] if isinstance(peer, tuple) else None
+        if not self._connections.enter(self, address):
+            self._transport.abort()
+        elif self._connections.tls is None:
+            self._begin()
+        else:
+            self._transport.pause_reading()  # what is read from here on is TLS
+            self._handshake = self._loop.create_task(self._shake_hands(self._connections.tls))
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what there was of it."""
+        self._stop_waiting()
+        if self._unread is not None:
+            self._unread.cancel()
+        self._connections.leave(self)
+        if self._is_open:
+            self._is_open = False
+            self._http.connection_lost(exc)
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self._is_new = False
-            self._watch()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes are put."""
+        return self._buffer
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._unread = self.loop.call_later(_READ_S, self.transport.abort)
+    def buffer_updated(self, nbytes: int) -> None:
+        """Pass on what has arrived."""
+        data = bytes(self._buffer[:nbytes])
+        if self._is_open:
+            self._received(data)
+        else:
+            self._early += data  # it came with the end of the handshake, of which only asyncio knows so far
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._unread is not None:
-                self._unread.cancel()
-                self._unread = None
+    def eof_received(self) -> None:
+        """The peer sends nothing more; asyncio closes the connection, as uvicorn has it."""
+        if self._is_open:
+            self._http.eof_received()
 
-        def shutdown(self) -> None:
-            """End now, but for a request that has arrived and has no answer yet."""
-            if self._unread is not None or self._waits_for():
-                self.transport.abort()
-            else:
-                super().shutdown()
+    def pause_writing(self) -> None:
+        """The peer reads less than is sent."""
+        if self._is_open:
+            self._http.pause_writing()
+        self._unread = self._loop.call_later(_READ_S, self._transport.abort)
 
-        def _waits_for(self) -> Literal["", "head", "body"]:
-            """What of a request is under way; between two requests uvicorn's own time limit holds."""
-            state = self.conn.their_state
-            if state is h11.SEND_BODY:
-                return "body"
-            has_begun = bool(self.conn.trailing_data[0])
-            return "head" if state is h11.IDLE and (self._is_new or has_begun) else ""
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        if self._is_open:
+            self._http.resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
-        def _watch(self) -> None:
-            awaited = (self._waits_for(), self.cycle)
-            if awaited == self._awaited:
-                return
-            self._awaited = awaited
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-            if awaited[0] and not self.transport.is_closing():
-                self._deadline = self.loop.call_later(seconds[awaited[0]], self._too_slow)
+    # -- what the app tells -------------------------------------------------------------------------------------------
 
-        def _too_slow(self) -> None:
-            if self._waits_for() == "head" and self.conn.trailing_data[0]:
-                self.transport.write(_TIMED_OUT)
-                self.transport.close()
-            else:
-                self.transport.abort()
+    def request_begins(self) -> None:
+        """The head of a request is complete."""
+        self._answers, self._awaits_body, self._is_first, self._length = True, False, False, 0
+        self._stop_waiting()
 
-    return BoundedProtocol
+    def body_awaited(self) -> None:
+        """The app wants to read; its body has a deadline from the first time on."""
+        if not self._awaits_body:
+            self._awaits_body = True
+            self._wait(self._limits.body_seconds + _AFTER_THE_APP_S)
+
+    def body_ended(self) -> None:
+        """The app has all of the body."""
+        self._awaits_body = False
+        self._stop_waiting()
+
+    def answer_ended(self) -> None:
+        """The answer is complete; what arrives from now on is the next request, or a body that nobody read."""
+        self._answers = self._awaits_body = False
+        self._stop_waiting()
+
+    def end(self) -> None:
+        """End now, if the peer is waited for."""
+        if self._handshake is not None:
+            self._handshake.cancel()
+        if self._awaits_body or self._unread is not None or not self._is_open:
+            self._transport.abort()
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        seconds = self._limits.head_seconds
+        try:
+            upgraded = await self._loop.start_tls(
+                self._transport, self, context, server_side=True,
+                ssl_handshake_timeout=seconds, ssl_shutdown_timeout=_GRACE_S,
+            )  # fmt: skip
+        except (OSError, asyncio.CancelledError):  # ssl.SSLError and TimeoutError are OSErrors
+            upgraded = None
+        self._handshake = None
+        if upgraded is None:
+            # asyncio tells nobody else that such a connection ended.
+            self._transport.abort()
+            self._connections.leave(self)
+            return
+        self._transport = upgraded
+        self._begin()
+
+    def _begin(self) -> None:
+        self._is_open = True
+        self._http.connection_made(self._transport)
+        self._wait(self._limits.head_seconds)
+        early, self._early = self._early, b""
+        if early:
+            self._received(early)
+
+    def _received(self, data: bytes) -> None:
+        self._length += len(data)
+        if self._length > self._limits.request_bytes:
+            self._transport.abort()
+            return
+        if not self._answers and self._deadline is None:
+            self._wait(self._limits.head_seconds)
+        self._http.data_received(data)
+
+    def _wait(self, seconds: float) -> None:
+        self._stop_waiting()
+        self._deadline = self._loop.call_later(seconds, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if self._is_first and self._length and not self._transport.is_closing():
+            self._transport.write(_TIMED_OUT)
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+
+def _telling(app: ASGIApp) -> ASGIApp:
+    """The app, which tells each connection how far its request is."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        connection: _Connection = scope["state"].pop(_CONNECTION)
+        has_ended = False
+
+        async def received() -> Message:
+            if not has_ended:
+                connection.body_awaited()
+            message = await receive()
+            if not (has_ended or message.get("more_body")):
+                connection.body_ended()
+            return message
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                end()  # before: with the end of an answer uvicorn begins with the next request
+            await send(message)
+
+        def end() -> None:
+            nonlocal has_ended
+            if not has_ended:
+                has_ended = True
+                connection.answer_ended()
+
+        connection.request_begins()
+        try:
+            await app(scope, received, sent)
+        finally:
+            end()
+
+    return told
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, whose end does not wait for a disk that hangs."""
 
-    def __init__(self, config: uvicorn.Config, end_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, connections: _Connections) -> None:
         super().__init__(config)
-        self._end_seconds = end_seconds
+        self._connections = connections
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin a graceful end, and have it end in time: every report that was acknowledged is on the disk."""
         if not self.should_exit:
-            last = threading.Timer(self._end_seconds, _end)
+            last = threading.Timer(self._connections.limits.end_seconds, _end)
             last.daemon = True
             last.start()
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections, those first that would draw it out."""
+        self._connections.end()
+        await super().shutdown(sockets)
 
 
 def _end() -> None:
@@ -210,18 +343,32 @@ def serve(
         certificate: the certificate chain, PEM, for https.
         key: its private key, PEM.
     """
+    tls = None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, key)
+    connections = _Connections(limits, source_of, tls)
+
+    def connection(app_state: dict[str, Any], **of_uvicorn: Any) -> _Connection:  # noqa: ANN401 - as uvicorn has it
+        return _Connection(connections, app_state, of_uvicorn)
+
     config = uvicorn.Config(
-        app,
-        http=_protocol(_Connections(limits, source_of)),
+        _telling(app),
+        http=cast("type[asyncio.Protocol]", connection),
         ws="none",
+        # With uvloop 0.23 what arrives at once is read before start_tls, or never.
+        loop="asyncio",
         # What is believed of forwarded headers is the app's to say.
         proxy_headers=False,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
         # Warnings are of what strangers send, one line each.
         log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    _Server(config, limits.end_seconds).run(sockets=[listener])
+    server = _Server(config, connections)
+    # Who closes the terminal ends it as gracefully as uvicorn does for the other signals; nohup has it ignored.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run(sockets=[listener])

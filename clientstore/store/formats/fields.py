@@ -8,6 +8,7 @@ from typing import cast
 
 from dynpin.hosts import KnownPinnedHost, OnExpiry, canonical_host, is_ip_literal
 from dynpin.pins import Pin
+from dynpin.recovery import NotedRecovery, Recovery
 from dynpin.report import FIRST_SECOND, LAST_SECOND
 
 from ..static import static_entry
@@ -140,7 +141,12 @@ class Fields:
             noted_at=now if noted_at is None else noted_at,
             expires_at=expires_at,
             origin=origin,
+            recovery=self._recovery(),
         )
+
+    def _recovery(self) -> NotedRecovery | None:
+        root, uri = self.text("recovery_root"), self.text("recovery_uri")
+        return None if root is None or uri is None else NotedRecovery(Recovery.of_texts(root, uri))
 
 
 def pinnable_host(text: str) -> str:

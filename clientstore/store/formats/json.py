@@ -8,6 +8,7 @@ from typing import NoReturn, cast
 
 from dynpin.errors import InvalidPinFile
 from dynpin.hosts import KnownPinnedHost
+from dynpin.recovery import NotedRecovery
 from dynpin.report import rfc3339
 
 from .fields import Fields, printable
@@ -40,7 +41,15 @@ def describe(known: KnownPinnedHost) -> dict[str, object]:
         "certificates": [digest.hex() for digest in known.certificates],
         "on_expiry": known.on_expiry,
         "origin": None if known.origin is None else printable(known.origin),
+        **_recovery(known.recovery),
     }
+
+
+def _recovery(noted: NotedRecovery | None) -> dict[str, object]:
+    standing = None if noted is None else noted.standing
+    if noted is None or standing is None:
+        return {"recovery_root": None, "recovery_uri": None, "list_version": 0}
+    return {"recovery_root": standing.root_text, "recovery_uri": standing.uri, "list_version": noted.list_version}
 
 
 def decode(text: str) -> object:

@@ -1,32 +1,33 @@
 """Triage: what a violation report means. Values in, a diagnosis out; no storage and no network."""
 
 from .certificates import Decoded, decode, names_cover
-from .judging import Judge, Judgement, Question, Settings, unjudged
+from .diagnosis import Certificate, Diagnosis, KnownPin, RootKind, Time
+from .judging import Judge, Question, Settings, unjudged
 from .roots import Roots
-from .rules import Case, Diagnosis, diagnose
-from .shape import CertificateShown, DiagnosisShown, shown
+from .rules import Case, diagnose
 from .signatures import Signatures
-from .verdicts import SEVERITIES, VERDICTS, Severity, Verdict
+from .verdicts import SEVERITIES, VERDICTS, Severity, Verdict, VerdictName
 
 __all__ = [
     "SEVERITIES",
     "VERDICTS",
     "Case",
-    "CertificateShown",
+    "Certificate",
     "Decoded",
     "Diagnosis",
-    "DiagnosisShown",
     "Judge",
-    "Judgement",
+    "KnownPin",
     "Question",
+    "RootKind",
     "Roots",
     "Settings",
     "Severity",
     "Signatures",
+    "Time",
     "Verdict",
+    "VerdictName",
     "decode",
     "diagnose",
     "names_cover",
-    "shown",
     "unjudged",
 ]

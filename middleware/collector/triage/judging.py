@@ -1,8 +1,7 @@
-"""One report in, one judgement out: what the process that judges does, as values that JSON can carry."""
+"""One report in, one diagnosis out: what the process that judges does, as values that JSON can carry."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,12 +9,12 @@ from dynpin.pins import Pin
 from dynpin.report import Report
 
 from ..stored_json import kept_report
+from .diagnosis import Diagnosis, RootKind
 from .roots import Roots
 from .rules import Case, diagnose
 from .signatures import Signatures
-from .verdicts import VERDICTS
 
-__all__ = ["Judge", "Judgement", "Question", "Settings", "unjudged"]
+__all__ = ["Judge", "Question", "Settings", "unjudged"]
 
 
 class Settings(NamedTuple):
@@ -48,17 +47,7 @@ class Question(NamedTuple):
     token: str
     received_at: float
     seen: Mapping[str, str]
-    root_before: str | None
-
-
-class Judgement(NamedTuple):
-    """What was found: the verdict, the diagnosis as JSON, and each pin with its place and the CA that it names."""
-
-    verdict: str
-    severity: str
-    issuer: str
-    diagnosis: str
-    pins: tuple[tuple[str, str, str | None], ...]
+    root_before: RootKind | None
 
 
 class Judge:
@@ -70,14 +59,14 @@ class Judge:
         self._roots = Roots(settings.roots.encode(), as_of=settings.as_of)
         self._signatures = Signatures()
 
-    def judge(self, question: Question) -> Judgement:
-        """The judgement on one report."""
+    def judge(self, question: Question) -> Diagnosis:
+        """The diagnosis of one report."""
         # A body that was damaged in the file says no more than its group does.
         report = kept_report(question.body) or Report(
             question.host, question.port, question.noted_host or None, None, None, None, (), (), (), ("unreadable",)
         )
         self._signatures.begin()
-        found = diagnose(
+        return diagnose(
             Case(
                 report=report,
                 received_at=question.received_at,
@@ -89,36 +78,11 @@ class Judge:
                 signatures=self._signatures,
             )
         )
-        pins = [
-            (str(one.pin), place, one.subject if one.is_ca else None)
-            for place, chain in (("served", found.served), ("validated", found.validated))
-            for one in chain
-            if one.pin is not None
-        ]
-        return Judgement(
-            found.verdict.name, found.verdict.severity, found.issuer, json.dumps(found.to_dict()), tuple(pins)
-        )
 
 
-def unjudged(reason: str) -> Judgement:
-    """The judgement on a report that could not be judged."""
-    verdict = VERDICTS["undecided"]
-    diagnosis: dict[str, object] = {
-        "verdict": verdict.name,
-        "title": verdict.title,
-        "severity": verdict.severity,
-        "summary": verdict.summary,
-        "advice": verdict.advice,
-        "reasons": [reason],
-        "notes": [],
-        "failing": None,
-        "root": "unknown",
-        "report-only-inferred": False,
-        "known-pins": [],
-        "served": [],
-        "validated": [],
-    }
-    return Judgement(verdict.name, verdict.severity, "", json.dumps(diagnosis), ())
+def unjudged(reason: str) -> Diagnosis:
+    """The diagnosis of a report that could not be judged."""
+    return Diagnosis(verdict="undecided", reasons=[reason])
 
 
 def _pins(named: Mapping[str, str]) -> dict[Pin, str]:

@@ -1,4 +1,4 @@
-"""The process that judges: questions come in, one line of JSON each, and judgements go out.
+"""The process that judges: questions come in, one line of JSON each, and diagnoses go out.
 
 It has no file, no network and no storage. Whoever started it ends it when a report takes too long.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     answers.write(b"ready\n")
     answers.flush()
     for line in lines:
-        answers.write(json.dumps(judge.judge(Question(*json.loads(line)))).encode() + b"\n")
+        answers.write(judge.judge(Question(*json.loads(line))).model_dump_json().encode() + b"\n")
         answers.flush()
 
 

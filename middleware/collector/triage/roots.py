@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .certificates import Decoded, decode
+from .diagnosis import RootKind
 from .signatures import Signatures
 
 __all__ = ["Roots"]
@@ -27,16 +28,17 @@ class Roots:
         self._own = _by_subject(own)
         self._public = _public_roots() if public is None else _by_subject(public)
 
-    def kind(self, chain: Sequence[Decoded], before: str | None, signatures: Signatures) -> str:
+    def kind(self, chain: Sequence[Decoded], before: RootKind | None, signatures: Signatures) -> RootKind:
         """``"own"``, ``"public"``, ``"retired"`` (public once) or ``"unknown"``, of a validated chain.
 
         `before` is what was found when the chain was judged earlier, if it was: what was unknown while it was valid
         does not become a public CA's by expiring, nor does a public root become a stranger by leaving the stores.
         """
         last = chain[-1]
-        for kind, roots in (("own", self._own), ("public", self._public)):
-            if _ends_in(last, roots, signatures):
-                return kind
+        if _ends_in(last, self._own, signatures):
+            return "own"
+        if _ends_in(last, self._public, signatures):
+            return "public"
         if before in ("public", "unknown"):
             return "retired" if before == "public" else "unknown"
         # A root that browsers trusted then may be gone today; what a public CA signed still has its marks.

@@ -1,4 +1,4 @@
-"""Triage: what a violation report means. Values in, a diagnosis out; nothing here asks a network or a database."""
+"""The rules of triage: what a violation report means. Nothing here asks a network or a database."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from dynpin.report import Report, rfc3339
 from dynpin.validation import validate
 
 from .certificates import Decoded, decode, names_cover
+from .diagnosis import Certificate, Diagnosis, KnownPin, RootKind
 from .roots import Roots
 from .signatures import Signatures
-from .verdicts import VERDICTS, Verdict
+from .verdicts import VerdictName
 
-__all__ = ["Case", "Diagnosis", "diagnose"]
+__all__ = ["Case", "diagnose"]
 
 _DAY = 86_400
 # A certificate younger than this when the report was made was probably just deployed.
@@ -52,7 +53,7 @@ class Case:
     roots: Roots
     keys: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
     seen: Mapping[Pin, str] = field(default_factory=dict[Pin, str])
-    root_before: str | None = None
+    root_before: RootKind | None = None
     signatures: Signatures = field(default_factory=Signatures)
 
     @cached_property
@@ -84,7 +85,7 @@ class Case:
         return tuple(path)
 
     @cached_property
-    def root_kind(self) -> str:
+    def root_kind(self) -> RootKind:
         """Where the validated chain ends; see :meth:`Roots.kind`."""
         if not self.validated:
             return "unknown"
@@ -109,90 +110,46 @@ class Case:
         return validate(self.report.hostname, known, [one.pin for one in chain if one.pin is not None]).matched
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """The verdict on a report, and everything that a person may want to see of why."""
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    notes: tuple[str, ...]
-    failing: int | None
-    root_kind: str
-    report_only_inferred: bool
-    served: tuple[Decoded, ...]
-    validated: tuple[Decoded, ...]
-    links: tuple[bool | None, ...]
-    served_links: tuple[bool | None, ...]
-    known_pins: tuple[Pin, ...]
-    keys: Mapping[Pin, str]
-
-    @property
-    def issuer(self) -> str:
-        """Who issued the leaf, for filters."""
-        chain = self.validated or self.served
-        return chain[0].issuer if chain else ""
-
-    def to_dict(self) -> dict[str, object]:
-        """The diagnosis as JSON; certificates in the order served, then those that only the client knew."""
-        return {
-            "verdict": self.verdict.name,
-            "title": self.verdict.title,
-            "severity": self.verdict.severity,
-            "summary": self.verdict.summary,
-            "advice": self.verdict.advice,
-            "reasons": list(self.reasons),
-            "notes": list(self.notes),
-            "failing": self.failing,
-            "root": self.root_kind,
-            "report-only-inferred": self.report_only_inferred,
-            "known-pins": [{"pin": str(pin), "key": self.keys.get(pin)} for pin in self.known_pins],
-            "served": self._chain(self.served, self.served_links),
-            "validated": self._chain(self.validated, self.links),
-        }
-
-    def _chain(self, chain: Sequence[Decoded], links: Sequence[bool | None]) -> list[dict[str, object]]:
-        return [self._certificate(one, signed) for one, signed in zip(chain, (*links, None), strict=False)]
-
-    def _certificate(self, one: Decoded, signed: bool | None) -> dict[str, object]:
-        return {
-            "subject": one.subject,
-            "issuer": one.issuer,
-            "serial": one.serial,
-            "names": list(one.names),
-            "not-before": None if one.not_before is None else rfc3339(one.not_before),
-            "not-after": None if one.not_after is None else rfc3339(one.not_after),
-            "key": one.key,
-            "pin": None if one.pin is None else str(one.pin),
-            "matches": one.pin is not None and one.pin in self.known_pins,
-            "own-key": None if one.pin is None else self.keys.get(one.pin),
-            "is-ca": one.is_ca,
-            "self-issued": one.is_self_issued,
-            "signed-by-next": signed,
-            "fingerprint": one.fingerprint,
-            "fault": one.fault,
-        }
-
-
-Found = tuple[str, list[str]] | None
+Found = tuple[VerdictName, list[str]] | None
 
 
 def diagnose(case: Case) -> Diagnosis:
     """The verdict of the first rule that applies; what is merely odd stands in the notes."""
     name, reasons = next(found for rule in _RULES if (found := rule(case)) is not None)
     return Diagnosis(
-        verdict=VERDICTS[name],
-        reasons=tuple(reasons),
-        notes=tuple(_notes(case)),
+        verdict=name,
+        reasons=reasons,
+        notes=_notes(case),
         failing=_failing(case, name),
-        root_kind=case.root_kind,
+        root=case.root_kind,
         report_only_inferred=case.is_report_only_by_times,
-        served=case.served,
-        validated=case.validated,
-        links=case.links,
-        served_links=case.served_links,
-        known_pins=case.report.known_pins,
-        keys=case.keys,
+        known_pins=[KnownPin(pin=str(pin), key=case.keys.get(pin)) for pin in case.report.known_pins],
+        served=_chain(case, case.served, case.served_links),
+        validated=_chain(case, case.validated, case.links),
     )
+
+
+def _chain(case: Case, chain: Sequence[Decoded], links: Sequence[bool | None]) -> list[Certificate]:
+    return [
+        Certificate(
+            subject=one.subject,
+            issuer=one.issuer,
+            serial=one.serial,
+            names=list(one.names),
+            not_before=None if one.not_before is None else rfc3339(one.not_before),
+            not_after=None if one.not_after is None else rfc3339(one.not_after),
+            key=one.key,
+            pin=None if one.pin is None else str(one.pin),
+            matches=one.pin is not None and one.pin in case.report.known_pins,
+            own_key=None if one.pin is None else case.keys.get(one.pin),
+            is_ca=one.is_ca,
+            self_issued=one.is_self_issued,
+            signed_by_next=signed,
+            fingerprint=one.fingerprint,
+            fault=one.fault,
+        )
+        for one, signed in zip(chain, (*links, None), strict=False)
+    ]
 
 
 # -- the rules, in their order -----------------------------------------------------------------------------------------
@@ -351,7 +308,7 @@ _RULES: tuple[Callable[[Case], Found], ...] = (
 )
 
 
-def _failing(case: Case, verdict: str) -> int | None:
+def _failing(case: Case, verdict: VerdictName) -> int | None:
     """Which certificate of the validated chain to look at first."""
     if False in case.links:
         return case.links.index(False)

@@ -5,8 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["SEVERITIES", "VERDICTS", "Severity", "Verdict"]
+__all__ = ["SEVERITIES", "VERDICTS", "Severity", "Verdict", "VerdictName"]
 
+VerdictName = Literal[
+    "unknown-ca",
+    "foreign-key",
+    "private-root",
+    "path-variance",
+    "renewal-new-key",
+    "wrong-pin-set",
+    "retired-intermediate",
+    "stale-policy",
+    "clock-skew",
+    "inconsistent",
+    "undecided",
+]
 Severity = Literal["attack", "fault", "false-alarm", "unclear"]
 
 # What a severity is called on the pages, worst first.
@@ -22,7 +35,7 @@ SEVERITIES: dict[str, str] = {
 class Verdict:
     """One kind of cause."""
 
-    name: str
+    name: VerdictName
     title: str
     severity: Severity
     summary: str
@@ -118,4 +131,4 @@ _ALL = (
     ),
 )
 
-VERDICTS: dict[str, Verdict] = {verdict.name: verdict for verdict in _ALL}
+VERDICTS: dict[VerdictName, Verdict] = {verdict.name: verdict for verdict in _ALL}

@@ -1,12 +1,34 @@
-"""How programs are answered."""
+"""What programs are answered: each shape is declared once, and OpenAPI shows it as it stands here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.responses import JSONResponse
 
-__all__ = ["ASCIIJSONResponse"]
+from dynpin.report import rfc3339
+
+from ..storage import MODES, STATES, State
+from ..stored_json import kept
+from ..triage import SEVERITIES, VERDICTS, Diagnosis, Severity, Time, VerdictName
+from .audit import ACTIONS
+
+__all__ = [
+    "ASCIIJSONResponse",
+    "Answer",
+    "Audit",
+    "AuditEntry",
+    "Decision",
+    "Error",
+    "Group",
+    "Groups",
+    "Report",
+    "Reports",
+    "failure",
+]
 
 
 class ASCIIJSONResponse(JSONResponse):
@@ -14,4 +36,160 @@ class ASCIIJSONResponse(JSONResponse):
 
     def render(self, content: object) -> bytes:
         """The body."""
-        return json.dumps(content, allow_nan=False).encode()
+        shown = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
+        return json.dumps(shown, allow_nan=False).encode()
+
+
+class Answer(BaseModel):
+    """What is answered as JSON; where a stored value has its name, it is read from there."""
+
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"additionalProperties": False})
+
+
+def _choice(values: Mapping[str, object] | tuple[str, ...]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(values)})
+
+
+def _known(values: Mapping[Any, object]) -> BeforeValidator:
+    """What another version, or a damaged file, has for a value is none."""
+    return BeforeValidator(lambda value: value if value in values else None)
+
+
+_Moment = Annotated[Time, BeforeValidator(rfc3339)]
+_TextOrNull = Annotated[str | None, BeforeValidator(lambda text: text or None)]
+_Mode = Annotated[str, _choice(MODES)]
+_Verdict = Annotated[VerdictName | None, _known(VERDICTS)]
+_Port = Annotated[int, Field(ge=1, le=65535)] | None
+
+
+class Error(Answer):
+    """Why there is no answer: a stable name, and a sentence."""
+
+    error: str
+    message: str
+
+
+class Group(Answer):
+    """All reports of one cause."""
+
+    group: str = Field(validation_alias="key")
+    host: str
+    noted_host: _TextOrNull
+    port: _Port
+    mode: _Mode
+    token: str
+    state: Annotated[str, _choice(STATES)]
+    reports: int = Field(ge=0)
+    first_seen: _Moment
+    last_seen: _Moment
+    known_pins: list[str]
+    validated_pins: list[str]
+    issuer: str | None
+    verdict: _Verdict = Field(description="Null until a worker has judged it.")
+    severity: Annotated[Severity | None, _known(SEVERITIES)]
+    diagnosis: Annotated[Diagnosis | None, BeforeValidator(Diagnosis.read)]
+
+
+class Report(Answer):
+    """One report."""
+
+    id: int = Field(ge=0)
+    group: str = Field(validation_alias=AliasPath("group", "key"))
+    received_at: _Moment
+    host: str = Field(validation_alias=AliasPath("group", "host"))
+    noted_host: _TextOrNull = Field(validation_alias=AliasPath("group", "noted_host"))
+    port: _Port = Field(validation_alias=AliasPath("group", "port"))
+    mode: _Mode = Field(validation_alias=AliasPath("group", "mode"))
+    verdict: _Verdict = Field(validation_alias=AliasPath("group", "verdict"))
+    token: str
+    source: _TextOrNull
+    user_agent: _TextOrNull
+    flags: list[str]
+    report: Annotated[
+        Any,
+        BeforeValidator(kept),
+        WithJsonSchema({"type": ["object", "null"]}),
+    ] = Field(validation_alias="body", description="The body as it came; null where it is not kept.")
+
+
+class Groups(Answer):
+    """Groups, the last seen first."""
+
+    entries: list[Group]
+    cursor: str | None = Field(description="What gives the next; null at the end.")
+
+
+class Reports(Answer):
+    """Reports, newest first."""
+
+    entries: list[Report]
+    cursor: str | None = Field(description="What gives the next; null at the end.")
+
+
+class AuditEntry(Answer):
+    """What somebody did, or tried."""
+
+    at: _Moment
+    who: str
+    source: _TextOrNull
+    action: Annotated[str, _choice(ACTIONS)]
+    subject: _TextOrNull
+
+
+class Audit(Answer):
+    """What people and programs did, the last first."""
+
+    entries: list[AuditEntry]
+
+
+class Decision(BaseModel):
+    """What is to become of a group."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State
+
+
+# -- the intake: it reads leniently, so that these describe, and read nothing ------------------------------------------
+
+
+class Sent(BaseModel):
+    """A violation report (RFC 7469 §3). Odd members are flagged, unknown ones are kept."""
+
+    model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
+
+    date_time: Any = Field(default=None, description="When the client saw it, RFC 3339.")
+    hostname: str = Field(min_length=1, description="The host of the request.")
+    port: Any = Field(default=None, description="Its port, 1 to 65535.")
+    effective_expiration_date: Any = Field(default=None, description="When the client forgets the pins, RFC 3339.")
+    include_subdomains: Any = Field(default=None, description="true or false.")
+    noted_hostname: Any = Field(default=None, description="The Known Pinned Host whose pins were applied.")
+    served_certificate_chain: Any = Field(default=None, description="PEM, as the server sent them, the leaf first.")
+    validated_certificate_chain: Any = Field(default=None, description="PEM, the path that the client built.")
+    known_pins: list[Any] = Field(min_length=1, description='Such as pin-sha256="d6qz…M=".')
+
+
+class Envelope(BaseModel):
+    """What the Reporting API sends: a type, and the report as its body. Other types are declined."""
+
+    type: str
+    body: Sent
+
+
+class DeclinedReport(Answer):
+    """Which report of an envelope was not taken, and why."""
+
+    report: int = Field(ge=0)
+    error: str
+
+
+class Declined(Answer):
+    """How many were taken, and which were not."""
+
+    accepted: int = Field(ge=0)
+    declined: list[DeclinedReport]
+
+
+def failure(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> ASCIIJSONResponse:
+    """The answer to a program that gets none."""
+    return ASCIIJSONResponse(Error(error=code, message=message), status, headers)

@@ -15,7 +15,7 @@ from dynpin.errors import StoreError
 from ..service import Service
 from ..storage import BadFilter
 from .access import Access
-from .answers import ASCIIJSONResponse
+from .answers import failure
 from .api import api_routes
 from .gate import Gate, is_for_programs
 from .health import Readiness, health_routes
@@ -40,26 +40,24 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
 
     def bad_filter(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            return ASCIIJSONResponse({"error": "bad-filter", "message": str(error)}, status_code=400)
+            return failure(400, "bad-filter", str(error))
         return pages.bad_filter(request, error)
 
     def no_page(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            message = "there is nothing here; /api/openapi.json names what there is"
-            return ASCIIJSONResponse({"error": "not-found", "message": message}, status_code=404)
+            return failure(404, "not-found", "there is nothing here; /api/openapi.json names what there is")
         return pages.not_found(request)
 
     def no_storage(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            answer = {"error": "not-stored", "message": str(error)}
-            return ASCIIJSONResponse(answer, status_code=503, headers={"retry-after": "60"})
+            return failure(503, "not-stored", str(error), {"retry-after": "60"})
         return pages.no_storage(request, error)
 
     def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # which nobody reads
 
     behind = Starlette(
-        routes=[*health, *api_routes(service, access), *routes] if has_pages else health,
+        routes=[*health, *api_routes(service, access, health), *routes] if has_pages else health,
         lifespan=lifespan,
         exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
     )

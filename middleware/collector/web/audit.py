@@ -1,12 +1,8 @@
-"""What people and programs did, in words and as JSON."""
+"""What people and programs did, in words."""
 
 from __future__ import annotations
 
-from dynpin.report import rfc3339
-
-from ..storage import AuditEntry
-
-__all__ = ["ACTIONS", "audit_object"]
+__all__ = ["ACTIONS"]
 
 ACTIONS = {
     "muted": "muted a group",
@@ -16,14 +12,3 @@ ACTIONS = {
     "sign-in-failed": "wrong password",
     "clear-text-token": "token refused: sent over http",
 }
-
-
-def audit_object(entry: AuditEntry) -> dict[str, object]:
-    """An entry as JSON."""
-    return {
-        "at": rfc3339(entry.at),
-        "who": entry.who,
-        "source": entry.source or None,
-        "action": entry.action,
-        "subject": entry.subject or None,
-    }

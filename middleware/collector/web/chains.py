@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..triage import CertificateShown, DiagnosisShown
+from ..triage import Certificate, Diagnosis
 
 __all__ = ["Card", "Level", "chain_levels"]
 
@@ -22,7 +22,7 @@ class Card:
         link: how it is joined to the one above: "signed", "broken", "unknown", or "" at the top.
     """
 
-    certificate: CertificateShown
+    certificate: Certificate
     role: str
     is_failing: bool
     is_shared: bool
@@ -39,35 +39,31 @@ class Level:
     validated: Card | None
 
 
-def chain_levels(diagnosis: DiagnosisShown) -> list[Level]:
+def chain_levels(diagnosis: Diagnosis) -> list[Level]:
     """The rows, the leaf last, so that the root stands above what it signed."""
-    served, validated = diagnosis["served"], diagnosis["validated"]
+    served, validated = diagnosis.served, diagnosis.validated
     levels = [
         Level(
             number,
             _card(served, validated, number, None),
-            _card(validated, served, number, diagnosis["failing"]),
+            _card(validated, served, number, diagnosis.failing),
         )
         for number in range(max(len(served), len(validated)))
     ]
     return levels[::-1]
 
 
-def _card(
-    chain: list[CertificateShown], other: list[CertificateShown], number: int, failing: int | None
-) -> Card | None:
+def _card(chain: list[Certificate], other: list[Certificate], number: int, failing: int | None) -> Card | None:
     if number >= len(chain):
         return None
     one = chain[number]
-    signed = one["signed-by-next"]
+    signed = one.signed_by_next
     last = number == len(chain) - 1
     return Card(
         certificate=one,
-        role="leaf" if number == 0 else "root" if one["self-issued"] else "intermediate",
+        role="leaf" if number == 0 else "root" if one.self_issued else "intermediate",
         is_failing=failing == number,
-        is_shared=number < len(other)
-        and bool(one["fingerprint"])
-        and one["fingerprint"] == other[number]["fingerprint"],
-        in_other=one["pin"] is not None and any(one["pin"] == another["pin"] for another in other),
+        is_shared=number < len(other) and bool(one.fingerprint) and one.fingerprint == other[number].fingerprint,
+        in_other=one.pin is not None and any(one.pin == another.pin for another in other),
         link="" if last else {True: "signed", False: "broken", None: "unknown"}[signed],
     )

@@ -11,8 +11,9 @@ from typing import Literal, TypeVar
 
 from ..storage import Page
 
-__all__ = ["FORMATS", "Format", "everything", "neutralised", "written"]
+__all__ = ["FORMATS", "Exported", "Format", "everything", "neutralised", "written"]
 
+Exported = Literal["groups", "reports"]
 Format = Literal["csv", "json", "ndjson"]
 FORMATS: dict[Format, str] = {
     "csv": "text/csv; charset=utf-8",

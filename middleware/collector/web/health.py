@@ -9,9 +9,11 @@ from collections.abc import Callable
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from dynpin.errors import StoreError
+
+from .query import AnyQuery
+from .routes import CheckedRoute, Operation
 
 __all__ = ["Readiness", "health_routes"]
 
@@ -60,7 +62,7 @@ class Readiness:
         return ""
 
 
-def health_routes(readiness: Readiness) -> list[Route]:
+def health_routes(readiness: Readiness) -> list[CheckedRoute]:
     """The two routes; who asks is not known, so that they say no more than they must."""
 
     async def healthz(request: Request) -> Response:
@@ -72,4 +74,28 @@ def health_routes(readiness: Readiness) -> list[Route]:
             return PlainTextResponse(text, status_code=503, headers={"retry-after": "60"})
         return PlainTextResponse("ready\n")
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [
+        CheckedRoute(
+            "/healthz",
+            healthz,
+            query=AnyQuery,
+            operation=Operation(
+                summary="Whether the process lives; no disk is touched.",
+                texts=("text/plain",),
+                failures={},
+                is_public=True,
+            ),
+        ),
+        CheckedRoute(
+            "/readyz",
+            readyz,
+            query=AnyQuery,
+            operation=Operation(
+                summary="Whether a report would be stored now.",
+                texts=("text/plain",),
+                failures={503: "It would not; the pages and the log say why."},
+                silent=(503,),
+                is_public=True,
+            ),
+        ),
+    ]

@@ -19,13 +19,14 @@ from ..formatting import ago, count, things, when, without_controls
 from ..service import Service
 from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
-from ..triage import SEVERITIES, VERDICTS, shown
+from ..triage import SEVERITIES, VERDICTS, Diagnosis
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
 from .charts import chart
 from .gate import NO_STORAGE
-from .wanted import CHOICES, wanted_of
+from .query import CHOICES, Filters, NarrowedFilters, Narrowing, PagedFilters, Query, read_query
+from .routes import CheckedRoute
 
 __all__ = ["page_routes"]
 
@@ -88,13 +89,13 @@ class Pages:
 
     def groups(self, request: Request) -> Response:
         """The groups that a filter wants."""
-        wanted = self._filter(request, "cursor")
+        wanted = self._filter(request)
         page = self.service.storage.groups(wanted, cursor=request.query_params.get("cursor"), limit=30)
         return self._page(request, "groups.html", wanted=wanted, page=page)
 
     def reports(self, request: Request) -> Response:
         """The reports that a filter wants."""
-        wanted = self._filter(request, "cursor")
+        wanted = self._filter(request)
         page = self.service.storage.reports(wanted, cursor=request.query_params.get("cursor"), limit=50)
         return self._page(request, "reports.html", wanted=wanted, page=page)
 
@@ -108,7 +109,7 @@ class Pages:
         last = int(self.service.clock() // HOUR) + 1
         first = max(int(group.first_seen // HOUR) - 2, last - 90 * 24)
         first = min(first, last - 24)
-        diagnosis = shown(group.diagnosis)
+        diagnosis = Diagnosis.read(group.diagnosis)
         return self._page(
             request,
             "group.html",
@@ -167,16 +168,13 @@ class Pages:
 
     async def narrow(self, request: Request) -> Response:
         """The filter form: one more condition, then back to the page that it stands on."""
-        query = request.query_params
-        wanted = self._filter(request, "page", "field", "is", "value", may_be_empty=True)
-        page = query.get("page", "")
-        page = page if page in ("", "groups", "reports") else ""
-        value, field = query.get("value", "").strip(), query.get("field", "")
+        asked: Narrowing = request.state.asked
+        wanted, value = self._filter(request), asked.value.strip()[:300]
         if value:
-            term = Term(field, value[:300], query.get("is") == "not")
-            wanted_of([term.pair], self.service.clock())
+            term = Term(asked.field, value, asked.is_ == "not")
+            read_query(Filters, [term.pair])
             wanted = wanted.with_term(term)
-        return RedirectResponse(f"{_base(request)}/{page}?{wanted.query()}", status_code=303)
+        return RedirectResponse(f"{_base(request)}/{asked.page}?{wanted.query()}", status_code=303)
 
     async def sign_in(self, request: Request) -> Response:
         """The form, and what it sends."""
@@ -251,9 +249,8 @@ class Pages:
         """The page for a filter that cannot be read."""
         return self._page(request, "message.html", status=400, title="This filter cannot be read", text=str(error))
 
-    def _filter(self, request: Request, *others: str, may_be_empty: bool = False) -> Filter:
-        pairs = request.query_params.multi_items()
-        return wanted_of(pairs, self.service.clock(), *others, may_be_empty=may_be_empty)
+    def _filter(self, request: Request) -> Filter:
+        return Filter.parse(request.query_params.multi_items(), self.service.clock())
 
     def _attacks(self, wanted: Filter) -> list[Group]:
         """The newest possible attack on each host: however much is sent about one, it pushes no other off the page."""
@@ -308,20 +305,20 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
     def style(request: Request) -> Response:
         return FileResponse(_HERE / "static" / "style.css", headers={"cache-control": "max-age=3600"})
 
-    get: list[tuple[str, Callable[[Request], object]]] = [
-        ("/", pages.overview),
-        ("/groups", pages.groups),
-        ("/reports", pages.reports),
-        ("/filter", pages.narrow),
-        ("/set-up", pages.set_up),
-        ("/audit", pages.audit),
-        ("/groups/{key}", pages.group),
-        ("/groups/{key}/{which}.pem", pages.chain),
-        ("/groups/{key}/report.json", pages.raw),
-        ("/static/style.css", style),
+    get: list[tuple[str, Callable[[Request], object], type[Query]]] = [
+        ("/", pages.overview, Filters),
+        ("/groups", pages.groups, PagedFilters),
+        ("/reports", pages.reports, PagedFilters),
+        ("/set-up", pages.set_up, Query),
+        ("/audit", pages.audit, Query),
+        ("/groups/{key}", pages.group, Query),
+        ("/groups/{key}/{which}.pem", pages.chain, Query),
+        ("/groups/{key}/report.json", pages.raw, Query),
     ]
-    routes: list[BaseRoute] = [Route(path, endpoint) for path, endpoint in get]
+    routes: list[BaseRoute] = [CheckedRoute(path, endpoint, query=query) for path, endpoint, query in get]
     routes += [
+        CheckedRoute("/filter", pages.narrow, query=NarrowedFilters, may_be_empty=True),
+        Route("/static/style.css", style),
         Route("/groups/{key}/decide", pages.decide, methods=["POST"]),
         Route("/sign-in", pages.sign_in, methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, methods=["POST"]),

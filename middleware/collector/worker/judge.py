@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from dynpin.errors import DynpinError
 
-from ..triage import Judgement, Question, Settings, unjudged
+from ..triage import Diagnosis, Question, Settings, unjudged
 
 __all__ = ["JudgeProcess", "JudgeUnavailable"]
 
@@ -51,8 +51,8 @@ class JudgeProcess:
         """The number of the process, where there is one."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, question: Question) -> Judgement:
-        """The judgement on a report; that it could not be judged, where it takes longer than the budget.
+    def ask(self, question: Question) -> Diagnosis:
+        """The diagnosis of a report; that it could not be judged, where it takes longer than the budget.
 
         Raises:
             JudgeUnavailable: where there is no process to ask.
@@ -64,8 +64,7 @@ class JudgeProcess:
         if self._closing:
             raise JudgeUnavailable("the collector ends")
         if line:
-            verdict, severity, issuer, diagnosis, pins = json.loads(line)
-            return Judgement(verdict, severity, issuer, diagnosis, tuple(tuple(pin) for pin in pins))
+            return Diagnosis.model_validate_json(line)
         if not in_time:
             return unjudged(f"To judge it takes longer than {self.budget:g} seconds, and an honest report does not.")
         return unjudged("What judges reports broke down over it.")

@@ -14,7 +14,7 @@ from dynpin.pins import Pin
 
 from ..fork import renew_after_fork
 from ..storage import HOUR, Group, Retention, Storage, Triaged
-from ..triage import Question, Settings, shown
+from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
 from .judge import JudgeProcess
 from .leases import Leases
@@ -168,7 +168,7 @@ class Worker:
 
     def _judged(self, group: Group, body: str, received_at: float, shown_now: Mapping[str, str]) -> Triaged:
         known = {pin: shown_now[pin] for pin in group.known_pins if pin in shown_now}
-        before = shown(group.diagnosis)
+        before = Diagnosis.read(group.diagnosis)
         found = self.judge.ask(
             Question(
                 body=body,
@@ -179,10 +179,17 @@ class Worker:
                 token=group.token,
                 received_at=received_at,
                 seen={**known, **self._storage.authorities(group.known_pins)},
-                root_before=None if before is None else before["root"],
+                root_before=None if before is None else before.root,
             )
         )
-        return Triaged(found.verdict, found.severity, found.issuer, found.diagnosis, found.pins, self._judged_with)
+        return Triaged(
+            found.verdict,
+            found.severity,
+            found.issuer,
+            found.model_dump_json(),
+            found.pins,
+            self._judged_with,
+        )
 
     def _tell(self) -> bool:
         if self._alerts is not None:

@@ -39,7 +39,7 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
             if status != http.HTTPStatus.OK:
                 return CollectorAnswer(failure=f"{ramp.collector}/api/groups answers {status}{_hint(status)}")
             groups = cast("list[dict[str, str]]", json.loads(body)["entries"])
-            found.append([datetime.fromisoformat(group["last-seen"]).timestamp() for group in groups])
+            found.append([datetime.fromisoformat(group["last_seen"]).timestamp() for group in groups])
         waiting, counted, known = found
         return CollectorAnswer(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
     except (OSError, http.client.HTTPException) as error:

@@ -139,7 +139,7 @@ DAMAGES = {
     "pins": "UPDATE groups SET known_pins = 'x', validated_pins = '{}'",
     "diagnosis": "UPDATE diagnoses SET diagnosis = substr(diagnosis, 1, 99)",
     "diagnosis of another form": 'UPDATE diagnoses SET diagnosis = \'{"verdict": "x", "served": [{}]}\'',
-    "chain of another form": "UPDATE diagnoses SET diagnosis = replace(diagnosis, 'signed-by-next', 'signed')",
+    "chain of another form": "UPDATE diagnoses SET diagnosis = replace(diagnosis, 'signed_by_next', 'signed')",
     "no diagnosis": "DELETE FROM diagnoses",
     "verdict": "UPDATE groups SET verdict = 'of-another-version', severity = 'unheard-of'",
     "severity": "UPDATE diagnoses SET diagnosis = replace(diagnosis, 'false-alarm', 'unheard-of')",

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from dynpin import Pin
+from dynpin.middleware.collector.web import Access, web_app
+from dynpin.middleware.collector.web.gate import Gate
 from tests.middleware.collector.chains import authority
 from tests.middleware.collector.conftest import Site, Start, report, running_site
 
@@ -36,6 +40,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         ("host=", "host has no value"),
         ("pin=abc", "pin is a pin in base64"),
         ("group=xyz", "group is the name of a group, 32 hexadecimal digits, not 'xyz'"),
+        ("since=yesterday", "since is a time: 24h, 7d, 2026-05-01 or 2026-05-01T12:00Z, not 'yesterday'"),
+        ("since=7d&since=8d", "since is a time"),
+        ("&".join(f"host={number}.test" for number in range(11)), "more than 10 values of host"),
     ],
 )
 def test_what_is_not_known_is_an_error_with_the_list(query: str, said: str, one: Site) -> None:
@@ -47,6 +54,39 @@ def test_what_is_not_known_is_an_error_with_the_list(query: str, said: str, one:
         page = one.client.get(f"{path}?{query}")
         assert page.status_code == 400, path
         assert said.replace("'", "&#39;") in page.text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limit=0", "limit is a number from 1 to 500, not '0'"),
+        ("limit=501", "limit is a number from 1 to 500, not '501'"),
+        ("limit=x", "limit is a number from 1 to 500, not 'x'"),
+        ("cursor=x", "cursor is the cursor of the page before, not 'x'"),
+    ],
+)
+def test_a_part_of_a_listing_is_checked_too(query: str, said: str, one: Site) -> None:
+    for path in ("/api/groups", "/api/reports"):
+        answer = one.client.get(f"{path}?{query}")
+        assert (answer.status_code, answer.json()) == (400, {"error": "bad-filter", "message": said})
+
+
+def test_no_path_ignores_a_name_that_it_does_not_know(one: Site) -> None:
+    """Whatever the app routes, but for health, the style sheet and the forms of signing in, which read none."""
+    key = one.groups()[0]["group"]
+    free = {"/healthz", "/readyz", "/static/style.css", "/sign-in"}
+    access = Access(one.storage, one.clock, password=None, user_header=None, open_access=True)
+    served = web_app(one.app.service, access)
+    assert isinstance(served, Gate)
+    assert isinstance(served.app, Starlette)
+    routes = [route for route in served.app.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+    assert {route.path for route in routes} > {"/audit", "/set-up", "/groups/{key}", "/metrics", "/api/openapi.json"}
+    for route in routes:
+        path = route.path.format(key=key, which="served", what="groups", form="csv")
+        answer = one.client.get(f"{path}?hots=x")
+        assert (answer.status_code == 400) is (route.path not in free), route.path
+        if route.path not in free:
+            assert "hots" in answer.text, route.path
 
 
 @pytest.mark.parametrize("path", ["/export/groups.csv?limit=5", "/export/groups.csv?cursor=x", "/?cursor=x"])

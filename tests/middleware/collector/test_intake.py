@@ -87,8 +87,8 @@ def test_a_report_is_listed_as_it_came(site: Start) -> None:
     assert running.post(sent, "/r/demo/report-only", **{"user-agent": "kiosk/1"}).status_code == 204
     (stored,) = running.reports()
     assert stored["report"] == sent
-    assert (stored["mode"], stored["user-agent"], stored["source"]) == ("report-only", "kiosk/1", "127.0.0.0/24")
-    assert stored["received-at"] == "2027-01-15T08:00:00Z"
+    assert (stored["mode"], stored["user_agent"], stored["source"]) == ("report-only", "kiosk/1", "127.0.0.0/24")
+    assert stored["received_at"] == "2027-01-15T08:00:00Z"
 
 
 def test_reports_of_one_cause_are_one_group(site: Start) -> None:

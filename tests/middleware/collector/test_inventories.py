@@ -41,8 +41,8 @@ def test_verdicts_names_and_set_up_follow_the_token(site: Start) -> None:
         "shop": "foreign-key",
         "other": "wrong-pin-set",
     }
-    assert found["api"]["diagnosis"]["validated"][0]["own-key"] == "api_renewed"
-    assert found["shop"]["diagnosis"]["validated"][0]["own-key"] is None
+    assert found["api"]["diagnosis"]["validated"][0]["own_key"] == "api_renewed"
+    assert found["shop"]["diagnosis"]["validated"][0]["own_key"] is None
     page = running.client.get("/set-up").text
     for token, inventory in inventories.items():
         section = page.split(f">{token}</h2>")[1].partition("</section>")[0]

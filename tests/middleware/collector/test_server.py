@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 from contextlib import ExitStack, closing
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_command import collecting
+from tests.middleware.collector.test_triage import LEAF
 
 HEAD = "POST /r/demo/enforce HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n"
 OPEN = ("--token", "demo", "--open-access")
@@ -38,6 +41,12 @@ def everything(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return found
+
+
+def send_on(connection: socket.socket, part: bytes) -> None:
+    """Send a part again and again, for as long as the other side lets us."""
+    while True:
+        connection.sendall(part)
 
 
 def ended(process: subprocess.Popen[str]) -> None:
@@ -73,6 +82,71 @@ def test_what_is_drawn_out_has_a_deadline(tmp_path: Path, sent: bytes, answer: b
         process.terminate()
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_a_body_that_nobody_reads_has_an_end(tmp_path: Path) -> None:
+    with collecting(tmp_path / "r.sqlite", *OPEN, *SOON) as (_, said), dial(said["pages"]) as connection:
+        connection.sendall(HEAD.format(10**9).replace("demo", "unknown").encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 404")
+        with pytest.raises(ConnectionError):
+            send_on(connection, b"x")
+
+
+def test_a_request_is_measured_as_it_is_sent(tmp_path: Path) -> None:
+    """Chunks of one byte frame each byte of a body by five more, and take fifty times as long to read."""
+    head = HEAD.replace("content-length: {}", "transfer-encoding: chunked").encode()
+    with collecting(tmp_path / "r.sqlite", *OPEN) as (_, said):
+        body = json.dumps(report()).encode()
+        with dial(said["pages"]) as connection:
+            connection.sendall(head + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 204")
+        with dial(said["pages"]) as connection:
+            connection.sendall(head)
+            with pytest.raises(ConnectionError):
+                send_on(connection, b"1\r\nx\r\n" * 1000)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[str, ...]:
+    """The flags that have a collector serve https."""
+    (tmp_path / "leaf.pem").write_text(LEAF.pem)
+    key = LEAF.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "leaf.key").write_bytes(key)
+    return "--tls-certificate", str(tmp_path / "leaf.pem"), "--tls-key", str(tmp_path / "leaf.key")
+
+
+def test_a_tls_handshake_has_a_deadline_and_counts(tmp_path: Path, pair: tuple[str, ...]) -> None:
+    options = (*OPEN, *pair, "--connections", "3", "--head-seconds")
+    with collecting(tmp_path / "r.sqlite", *options, "600") as (process, said), ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(dial(said["pages"])).sendall(b"\x16\x03\x01")
+        with dial(said["pages"]) as one_more:
+            assert everything(one_more) == b""
+        ended(process)
+    with collecting(tmp_path / "r.sqlite", *options, "0.5") as (process, said), ExitStack() as stack:
+        for sent in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"):
+            connection = stack.enter_context(dial(said["pages"]))
+            connection.sendall(sent)
+            everything(connection)
+        # None of them counts any more; what comes together with the end of the handshake is a request.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for _ in range(4):
+            with context.wrap_socket(dial(said["pages"])) as over_tls:
+                over_tls.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                assert everything(over_tls).startswith(b"HTTP/1.1 200")
+        ended(process)
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_who_closes_the_terminal_ends_it_gracefully(tmp_path: Path) -> None:
+    with collecting(tmp_path / "r.sqlite", *OPEN) as (process, said):
+        assert httpx.post(said["report-uri"], json=report(), trust_env=False, timeout=60).status_code == 204
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=BOUND_S) == 0
+    with closing(sqlite3.connect(tmp_path / "r.sqlite")) as db:
+        assert db.execute("SELECT count(*) FROM leases").fetchone() == (0,), "other workers go on at once"
 
 
 def test_a_slow_body_is_counted(tmp_path: Path) -> None:

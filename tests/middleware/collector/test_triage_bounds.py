@@ -70,7 +70,7 @@ def test_a_signature_is_verified_once() -> None:
     first = diagnose(case_of(pems, pems, signatures))
     verified = signatures.verified
     signatures.begin()
-    assert diagnose(case_of(pems, pems, signatures)).verdict is first.verdict
+    assert diagnose(case_of(pems, pems, signatures)).verdict == first.verdict
     assert (verified > 0, signatures.verified) == (True, 0)
 
 
