@@ -137,7 +137,7 @@ def wsgi_intake(
     """The intake alone as a WSGI app, for Flask and its like; ``dynpin collect`` on the same file has the pages.
 
     It takes what is POSTed to ``/r/<token>/enforce`` and ``/r/<token>/report-only`` below the place where it is
-    mounted. The arguments are those of :func:`collector`; nothing of the extra is needed but `certifi`.
+    mounted. The arguments are those of :func:`collector`; of the extra it needs `certifi` and SQLAlchemy.
     """
     service = Service(
         storage,

@@ -50,12 +50,6 @@ def bodies(service: Service, limit: int = 500) -> list[str | None]:
     return [stored.body for stored in service.storage.reports(Filter(), limit=limit).entries]
 
 
-def ask(service: Service, sql: str) -> list[tuple[object, ...]]:
-    assert isinstance(service.storage, SQLiteStorage)
-    with closing(sqlite3.connect(service.storage.path)) as db:
-        return db.execute(sql).fetchall()
-
-
 def dated(number: int, host: str = "www.example.com") -> bytes:
     """The body of a report that was made in some second."""
     return json.dumps(report(hostname=host, date_time=f"2026-05-01T00:{number // 60:02}:{number % 60:02}Z")).encode()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-__all__ = ["STATEMENT_S", "described", "parameters"]
+__all__ = ["bounded", "described"]
 
 # How long a statement may take, and wait for a lock of others.
-STATEMENT_S = 20
-LOCK_S = 5
+_STATEMENT_S = 20
+_LOCK_S = 5
 # What holds where the address says nothing else. A server that is gone without a word is given up after ten seconds.
 _BOUNDS = {
     "connect_timeout": "3",
@@ -23,8 +23,8 @@ _BOUNDS = {
 }
 
 
-def parameters(address: str) -> dict[str, str]:
-    """The parameters of a connection, with a bound for every wait.
+def bounded(address: str) -> str:
+    """The address as libpq takes it, with a bound for every wait.
 
     Raises:
         ValueError: where the address cannot be read; what stands in it, such as a password, is not told.
@@ -37,9 +37,10 @@ def parameters(address: str) -> dict[str, str]:
             "the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE, and in a "
             "password %40 for @, %2F for /, %3A for : and %25 for %"
         ) from None
-    own = f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={LOCK_S}s -c timezone=UTC"
+    own = f"-c statement_timeout={_STATEMENT_S}s -c lock_timeout={_LOCK_S}s -c timezone=UTC"
     # The later one holds, which is the operator's.
-    return _BOUNDS | found | {"options": f"{own} {found.get('options', '')}".strip()}
+    options = f"{own} {found.get('options', '')}".strip()
+    return make_conninfo("", **{**_BOUNDS, **found, "options": options})
 
 
 def described(address: str) -> str:
@@ -53,12 +54,8 @@ def described(address: str) -> str:
     if len(ports) == 1:
         ports *= len(hosts)
     where = ",".join(
-        f"{host}:{port}" if port and not host.startswith("/") else host for host, port in zip(hosts, ports, strict=False)
+        f"{host}:{port}" if port and not host.startswith("/") else host
+        for host, port in zip(hosts, ports, strict=False)
     )
     user = f"{found['user']}@" if found.get("user") else ""
     return f"postgresql://{user}{where}/{found.get('dbname') or ''}"
-
-
-def conninfo(address: str) -> str:
-    """The parameters as one text of libpq's."""
-    return make_conninfo("", **parameters(address))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
@@ -35,7 +35,9 @@ ON CONFLICT (key) DO UPDATE SET reports = known.reports + excluded.reports,
     first_seen = least(known.first_seen, excluded.first_seen), last_seen = greatest(known.last_seen, excluded.last_seen)
 RETURNING key, id, reports, sampled_after, mode, coalesce(verdict, ''), state, token
 """
-_PINS = "INSERT INTO pins SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING"
+_PINS = """
+INSERT INTO pins SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING
+"""
 _IDS = "SELECT nextval(pg_get_serial_sequence('reports', 'id')) FROM generate_series(1, %s)"
 _REPORTS = (
     "COPY reports (id, group_id, received_at, observed_at, expires_at, token, source, user_agent, flags) FROM STDIN"
@@ -77,9 +79,7 @@ class _Touched(NamedTuple):
     totals: tuple[str, str, str, str]
 
 
-def add(
-    db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float
-) -> bool:
+def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
     """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
     with db.cursor() as cursor:
         # Another that brings the same batch waits here for this one's end, and then finds it stored.
@@ -96,12 +96,17 @@ def add(
             totals[hour, *group.totals] += 1
             agents[group.id, arrival.user_agent] += 1
         _add_agents(cursor, agents)
-        for statement, counts in ((_RATES, rates), (_TOTALS, totals), (_OUTCOMES, outcomes)):
-            _run(cursor, statement, [(*counted, number) for counted, number in counts.items()])
+        _run(cursor, _RATES, _rows(rates))
+        _run(cursor, _TOTALS, _rows(totals))
+        _run(cursor, _OUTCOMES, _rows(outcomes))
         return any(not group.totals[1] for group in touched.values())
 
 
-def _run(cursor: psycopg.Cursor[Any], sql: str, rows: Sequence[Row]) -> None:
+def _rows(counts: Mapping[Any, int]) -> list[Row]:
+    return [(*counted, number) for counted, number in counts.items()]
+
+
+def _run(cursor: psycopg.Cursor[Any], sql: LiteralString, rows: Sequence[Row]) -> None:
     """Run a statement once for all rows: a list for each column."""
     if rows:
         cursor.execute(sql, [list(column) for column in zip(*rows, strict=True)])
@@ -136,9 +141,7 @@ def _touch_groups(cursor: psycopg.Cursor[Any], arrivals: Sequence[Arrival]) -> d
     return touched
 
 
-def _add_reports(
-    cursor: psycopg.Cursor[Any], touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]
-) -> None:
+def _add_reports(cursor: psycopg.Cursor[Any], touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
     if not arrivals:
         return
     ids = [identity for (identity,) in cursor.execute(_IDS, (len(arrivals),))]
@@ -148,9 +151,7 @@ def _add_reports(
         for number, arrival in zip(ids, arrivals, strict=True):
             cause, flags, observed_at, expires_at, token, source, agent, received_at, body = arrival
             group = touched[cause.key].id
-            copy.write_row(
-                (number, group, received_at, observed_at, expires_at, token, source, agent, " ".join(flags))
-            )
+            copy.write_row((number, group, received_at, observed_at, expires_at, token, source, agent, " ".join(flags)))
             places[cause.key] += 1
             if is_sampled(places[cause.key]):
                 samples.append((number, group, body))
@@ -163,7 +164,7 @@ def _add_reports(
 def _add_agents(cursor: psycopg.Cursor[Any], agents: Mapping[Row, int]) -> None:
     if not agents:
         return
-    _run(cursor, _KNOWN_AGENTS, [(*agent, number) for agent, number in agents.items()])
+    _run(cursor, _KNOWN_AGENTS, _rows(agents))
     new = agents.keys() - set(cursor.fetchall())
     if not new:
         return
@@ -173,4 +174,4 @@ def _add_agents(cursor: psycopg.Cursor[Any], agents: Mapping[Row, int]) -> None:
         is_told_apart = counts[group] < _MAX_AGENTS
         counts[group] += is_told_apart
         added[group, agent if is_told_apart else _OTHER_AGENTS] += agents[group, agent]
-    _run(cursor, _NEW_AGENTS, [(*agent, number) for agent, number in added.items()])
+    _run(cursor, _NEW_AGENTS, _rows(added))

@@ -18,7 +18,7 @@ from dynpin.errors import StoreError
 from ...fork import renew_after_fork
 from ..sql import REVISION, check_revision, create, revision, upgrade, write_proof
 from ..values import Arrival, Counted
-from .address import described, parameters
+from .address import bounded, described
 from .batch import add
 from .errors import is_worth_another_try, storage_errors
 
@@ -50,22 +50,20 @@ class PostgreSQLEngine:
 
     def __init__(self, address: str) -> None:
         self.name = described(address)
-        self._parameters = parameters(address)
+        self._conninfo = bounded(address)
         self.renew()
         renew_after_fork(self)
-        with self.reading() as db:
-            found = revision(db)
-        if found is None:
-            raise StoreError(
-                f"the report storage {self.name} has no tables yet; run  dynpin collect migrate  once, with the same "
-                "--storage"
-            )
-        check_revision(found, self.name)
+        try:
+            with self.reading() as db:
+                _check(revision(db), self.name)
+        except BaseException:
+            self.close()
+            raise
 
     def renew(self) -> None:
         """Begin without connections; those of a parent process are left to it."""
         before = self.__dict__.get("_engine")
-        self._engine = _engine(self._parameters)
+        self._engine = _engine(self._conninfo)
         if before is not None:
             # Not closed, which would end the parent's sessions too.
             cast("SQLAlchemyEngine", before).dispose(close=False)
@@ -83,14 +81,15 @@ class PostgreSQLEngine:
             try:
                 yield db
                 _commit(db, self.name)
-            except psycopg.errors.ReadOnlySqlTransaction:
+            except BaseException:
+                # Whatever state it is in, or the server, which may be a standby by now: the next one begins anew.
                 db.invalidate()
                 raise
 
     clearing = writing
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
-        """Store a batch; where the connection was lost, once more on another, which counts what is there already once."""
+        """Store a batch; where the connection was lost, once more on another: what is there already counts once."""
         number = batch or os.urandom(16)
         try:
             return self._add(arrivals, outcomes, number, now)
@@ -126,6 +125,14 @@ class PostgreSQLEngine:
         self._engine.dispose()
 
 
+def _check(found: str | None, name: str) -> None:
+    if found is None:
+        raise StoreError(
+            f"the report storage {name} has no tables yet; run  dynpin collect migrate  once, with the same --storage"
+        )
+    check_revision(found, name)
+
+
 def migrate(address: str) -> None:
     """Bring a database to this program's schema; of several that do so at once the others wait.
 
@@ -133,7 +140,7 @@ def migrate(address: str) -> None:
         StoreError: where it cannot be reached or changed, or is of a newer dynpin.
         ValueError: where the address cannot be read.
     """
-    name, engine = described(address), _engine(parameters(address))
+    name, engine = described(address), _engine(bounded(address))
     try:
         with storage_errors(name), engine.connect() as db:
             # An index of many rows takes as long as it takes.
@@ -152,12 +159,12 @@ def migrate(address: str) -> None:
         engine.dispose()
 
 
-def _engine(given: Mapping[str, str]) -> SQLAlchemyEngine:
+def _engine(conninfo: str) -> SQLAlchemyEngine:
     # SQLAlchemy's pool alone: it has no threads of its own, which no child of a fork would have, and tries a server
     # that was away with the next request, without a pause that grows.
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(**given),  # type: ignore[arg-type] - libpq takes texts for all of them
+        creator=lambda: psycopg.connect(conninfo),
         poolclass=QueuePool,
         pool_size=_KEPT,
         max_overflow=_AT_MOST - _KEPT,
@@ -167,7 +174,7 @@ def _engine(given: Mapping[str, str]) -> SQLAlchemyEngine:
 
 
 def _raw(db: Connection) -> psycopg.Connection:
-    """psycopg's own connection."""
+    """The connection as psycopg has it."""
     return cast("psycopg.Connection", db.connection.driver_connection)
 
 
@@ -186,13 +193,14 @@ def _commit(db: Connection, name: str) -> None:
     watch.daemon = True
     watch.start()
     try:
-        db.commit()
+        # Not by SQLAlchemy, which commits nothing that went past it.
+        connection.commit()
     finally:
         watch.cancel()
         connection.remove_notice_handler(notice)
     if warned:
         raise StoreError(
-            f"the report storage {name} has written to one server alone, since its standby does not answer ({warned[0]}); "
+            f"the report storage {name} has written to one server alone: its standby does not answer ({warned[0]}); "
             "start the standby, or let the server go on without it: synchronous_standby_names"
         )
 

@@ -16,13 +16,10 @@ __all__ = ["is_worth_another_try", "storage_errors"]
 # By the SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CAUSES = {
     "25006": "the server takes no writes, as a standby does; name every host of the pair, such as postgresql://a,b/NAME",
-    "28": "the server refuses the user or the password; set both in the address, or the password in ~/.pgpass",
-    "3D000": "there is no such database; make it:  createdb -O USER NAME",
     "42501": "the user has no right to that; make it the owner of the database",
     "42P01": "a table is missing; run  dynpin collect migrate  once, with the same --storage",
     "53100": "the disk of the server is full; free some space on it. After that  dynpin collect prune --megabytes N  "
     "keeps less",
-    "53300": "the server has too many connections; raise its max_connections, or run fewer nodes",
     "55P03": "another process has held a lock for too long; it is tried again",
     "57014": "a statement took too long; it is tried again",
     "57P": "the server is starting or shutting down; it is tried again",
@@ -65,4 +62,5 @@ def _cause(error: BaseException) -> str:
     text = lines[0] if lines else type(error).__name__
     if told:
         return f"{told} ({text})"
-    return f"{text}; check that the server runs and can be reached from here"
+    # Where no session was begun, libpq has a text for it and no SQLSTATE.
+    return f"{text}; check that the server runs and can be reached from here, and the database, user and password"

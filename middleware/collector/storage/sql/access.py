@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from typing import Any
 
 from sqlalchemy import Row, delete, select, update
 
@@ -88,9 +89,16 @@ def revoke_api_token(unit: Unit, name: str) -> bool:
     return unit.db.execute(update(schema.api_tokens).where(usable).values(revoked_at=unit.now)).rowcount > 0
 
 
-def _api_token(row: Row[tuple[object, ...]]) -> APIToken:
-    values = row._asdict()
-    return APIToken(**values | {"scopes": tuple(json.loads(values["scopes"]))})
+def _api_token(row: Row[Any]) -> APIToken:
+    return APIToken(
+        row.name,
+        row.digest,
+        tuple(json.loads(row.scopes)),
+        row.created_at,
+        row.expires_at,
+        row.used_at,
+        row.revoked_at,
+    )
 
 
 def secret(unit: Unit) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, select, union
+from sqlalchemy import ColumnElement, and_, func, select, union
 
 from ..filters import Filter
 from ..values import Column, Group
@@ -59,7 +60,7 @@ def _of_groups(unit: Unit, condition: ColumnElement[bool], since: int, until: in
     )
 
 
-def _hours(rows: Iterable[Row[tuple[int, str, int]]]) -> Hours:
+def _hours(rows: Iterable[Any]) -> Hours:
     # PostgreSQL's sums are decimals.
     return [(hour, mode, int(number)) for hour, mode, number in rows]
 
@@ -73,7 +74,7 @@ def _summed(counts: Hours) -> Hours:
 
 def tally(unit: Unit, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
     """Value, number of groups and number of reports, by a column of the groups, most reports first."""
-    # By an expression, and not the column: SQLite would read every row in the order of an index, to spare itself a sort.
+    # By an expression, and not the column: SQLite would read every row in the order of an index, to save a sort.
     value = func.coalesce(_groups[column], "").label("value")
     reports = func.sum(_groups.reports)
     rows = unit.db.execute(

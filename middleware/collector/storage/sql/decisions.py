@@ -63,8 +63,9 @@ def audit(unit: Unit, subject: str | None = None, limit: int = 100) -> list[Audi
 
 def site_state(unit: Unit, host: str) -> SiteState | None:
     """What the nodes of a site share; None where they share nothing yet."""
-    row = unit.db.execute(select(schema.site_states).where(_sites.host == host)).one_or_none()
-    return None if row is None else SiteState(**row._asdict())
+    columns = (_sites.host, _sites.version, _sites.state, _sites.changed_at, _sites.changed_by)
+    row = unit.db.execute(select(*columns).where(_sites.host == host)).one_or_none()
+    return None if row is None else SiteState(*row)
 
 
 def set_site_state(unit: Unit, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
@@ -82,7 +83,7 @@ def set_site_state(unit: Unit, host: str, state: str, *, expected: int, by: str)
     else:
         seen = (_sites.host == host) & (_sites.version == expected)
         changed = unit.db.execute(update(schema.site_states).where(seen).values(values)).rowcount
-    return after if changed else None
+    return after if changed > 0 else None
 
 
 def tokens(unit: Unit) -> list[Token]:

@@ -128,4 +128,5 @@ def upsert(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
-    return sum(db.execute(statement, row).rowcount for row in ordered)
+    # SQLAlchemy keeps the count of an INSERT only where it is asked to.
+    return db.execute(statement, ordered, execution_options={"preserve_rowcount": True}).rowcount

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, select, tuple_
+from sqlalchemy import ColumnElement, and_, select, tuple_
 
 from ..filters import BadFilter, Filter, seconds
 from ..values import Group, Page, StoredReport
@@ -65,9 +65,9 @@ def _merged(unit: Unit, groups: Any, when: ColumnElement[bool], limit: int) -> P
     if not chosen:
         return Page()
     joined = schema.reports.join(schema.groups, _groups.id == _reports.group_id)
-    rows = list(unit.db.execute(select(*REPORT_COLUMNS).select_from(joined).where(_reports.id.in_(chosen))))
-    rows.sort(key=lambda row: (row.received_at, row.report_id), reverse=True)
-    return _report_page(rows, limit)
+    found = unit.db.execute(select(*REPORT_COLUMNS).select_from(joined).where(_reports.id.in_(chosen)))
+    rows = {row.report_id: row for row in found}
+    return _report_page([rows[identity] for identity in chosen if identity in rows], limit)
 
 
 def _report_page(rows: Any, limit: int) -> Page[StoredReport]:  # noqa: ANN401
@@ -102,5 +102,5 @@ def _position(cursor: str) -> tuple[float, int]:
 
 def group(unit: Unit, key: str) -> Group | None:
     """One group by its key."""
-    row: Row[Any] | None = unit.db.execute(select(*GROUP_COLUMNS).where(_groups.key == key)).one_or_none()
+    row = unit.db.execute(select(*GROUP_COLUMNS).where(_groups.key == key)).one_or_none()
     return None if row is None else group_of(row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, select
 
 from dynpin.errors import StoreError
 
@@ -14,7 +14,12 @@ __all__ = ["check_revision", "create", "revision", "upgrade"]
 
 _FOLDER = Path(__file__).parent / "migrations"
 # As Alembic keeps it.
-_VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+_VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def revision(db: Connection) -> str | None:
@@ -41,7 +46,7 @@ def check_revision(found: str, name: str) -> None:
 
 
 def create(db: Connection) -> None:
-    """Make all tables in an empty database, in the transaction that the connection is in; Alembic goes on from there."""
+    """Make all tables in an empty database, in the transaction that the connection is in, as the migrations would."""
     metadata.create_all(db, checkfirst=False)
     _VERSION.create(db, checkfirst=False)
     db.execute(_VERSION.insert().values(version_num=REVISION))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, select
 
 from ...stored_json import kept
 from ..values import Group, StoredReport
@@ -15,7 +16,7 @@ __all__ = ["GROUP_COLUMNS", "REPORT_COLUMNS", "group_of", "report_of", "texts"]
 _groups, _reports = schema.groups.c, schema.reports.c
 
 # In the order of a Group.
-GROUP_COLUMNS = (
+GROUP_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _groups.id,
     _groups.key,
     _groups.host,
@@ -39,7 +40,7 @@ GROUP_COLUMNS = (
     _groups.state,
 )
 # In the order of a StoredReport, but for its group, whose columns come last.
-REPORT_COLUMNS = (
+REPORT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _reports.id.label("report_id"),
     _reports.received_at,
     _reports.observed_at,
@@ -58,17 +59,18 @@ REPORT_COLUMNS = (
 _OF_REPORT = len(REPORT_COLUMNS) - len(GROUP_COLUMNS)
 
 
-def group_of(row: Row[Any] | tuple[Any, ...]) -> Group:
+def group_of(row: Sequence[Any]) -> Group:
     """A group, from its columns; whatever follows them is left alone."""
     values = list(row[: len(GROUP_COLUMNS)])
     values[7:9] = texts(values[7]), texts(values[8])
     return Group(*values)
 
 
-def report_of(row: Row[Any]) -> StoredReport:
+def report_of(row: Sequence[Any]) -> StoredReport:
     """A report, from its columns."""
-    identity, *values, flags, body = row[:_OF_REPORT]
-    return StoredReport(identity, group_of(row[_OF_REPORT:]), *values, tuple(flags.split()), body)
+    identity, received, observed, expires, token, source, agent, flags, body = row[:_OF_REPORT]
+    group = group_of(row[_OF_REPORT:])
+    return StoredReport(identity, group, received, observed, expires, token, source, agent, tuple(flags.split()), body)
 
 
 def texts(column: str) -> tuple[str, ...]:

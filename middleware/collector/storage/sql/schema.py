@@ -76,19 +76,23 @@ def _id() -> Column[Any]:
 
 
 def _text(name: str, *more: Any, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
-    return Column(name, Text, *more, **{"nullable": False, **options})
+    options.setdefault("nullable", False)
+    return Column(name, Text, *more, **options)
 
 
 def _time(name: str, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
-    return Column(name, Double, **{"nullable": False, **options})
+    options.setdefault("nullable", False)
+    return Column(name, Double, **options)
 
 
 def _number(name: str, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
-    return Column(name, BigInteger, **{"nullable": False, **options})
+    options.setdefault("nullable", False)
+    return Column(name, BigInteger, **options)
 
 
 def _of_group(**options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
-    return Column("group_id", _Id, ForeignKey("groups.id", ondelete="CASCADE"), **{"nullable": False, **options})
+    options.setdefault("nullable", False)
+    return Column("group_id", _Id, ForeignKey("groups.id", ondelete="CASCADE"), **options)
 
 
 groups = _table(
@@ -232,5 +236,5 @@ CREATE VIEW readable_reports AS
     FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id
 """
 for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
-    _view = DDL(_READABLE.format(time=_function, epoch=_epoch)).execute_if(dialect=_dialect)
-    event.listen(metadata, "after_create", _view)
+    _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
+    event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))

@@ -1,4 +1,4 @@
-"""The reports of each hour by what their groups have in common, which move with the groups: no page counts the reports."""
+"""The reports of each hour by what their groups have in common: they move with the groups, and no page counts them."""
 
 from __future__ import annotations
 

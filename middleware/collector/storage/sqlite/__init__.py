@@ -1,6 +1,6 @@
 """The engine for SQLite: one file, embedded, nothing to set up."""
 
 from .engine import SQLiteEngine
-from .file import connect, migrate
+from .file import migrate, raw
 
-__all__ = ["SQLiteEngine", "connect", "migrate"]
+__all__ = ["SQLiteEngine", "migrate", "raw"]

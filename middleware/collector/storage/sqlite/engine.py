@@ -77,7 +77,7 @@ class SQLiteEngine:
             write_proof(db, now)
 
     def lease_clock(self, db: Connection, now: float) -> float:
-        """This machine's: all who share the file are on it."""
+        """The clock of the machine, which all who share the file are on."""
         return now
 
     def close(self) -> None:

@@ -3,6 +3,9 @@
 Revision ID: 0001
 """
 
+# SQLAlchemy has no type for a column that may be NULL.
+# pyright: reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import sqlalchemy as sa
