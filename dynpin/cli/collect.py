@@ -25,6 +25,7 @@ from dynpin.errors import PolicyError, StoreError
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Alerts
     from dynpin.middleware.collector.app import Collector
+    from dynpin.middleware.collector.settings import ServiceKeywords
 
 __all__ = ["app"]
 
@@ -134,31 +135,40 @@ def _serve(settings: Settings) -> None:
 
 
 def _collector(settings: Settings, password: str | None) -> Collector:
-    from dynpin.middleware.collector import Limits, Retention, collector  # noqa: PLC0415
+    from dynpin.middleware.collector import collector  # noqa: PLC0415
 
-    shared, of_tokens = own_inventories(settings.inventories)
     return collector(
         settings.storage,
-        tokens=settings.tokens,
         password=password,
         user_header=settings.user_header,
         open_access=settings.open_access,
-        limits=Limits(
+        parts=settings.parts,
+        public_url=settings.public_url,
+        **_of_service(settings),
+    )
+
+
+def _of_service(settings: Settings) -> ServiceKeywords:
+    """What the collector takes, keeps and knows; the files that settings name are read."""
+    from dynpin.middleware.collector import Limits, Retention  # noqa: PLC0415
+
+    shared, of_tokens = own_inventories(settings.inventories)
+    return {
+        "tokens": settings.tokens,
+        "limits": Limits(
             per_token=settings.limit_token,
             per_source=settings.limit_source,
             in_all=settings.limit_all,
             body_seconds=settings.body_seconds,
         ),
-        keys={**shared, **own_keys(settings.keys)},
-        inventories=of_tokens,
-        roots=own_roots(settings.roots),
-        retention=Retention(settings.keep_days, settings.keep_megabytes * 2**20),
-        alerts=_alerts(settings),
-        source_address=settings.source_address,
-        trusted_proxies=settings.trusted_proxies,
-        parts=settings.parts,
-        public_url=settings.public_url,
-    )
+        "keys": {**shared, **own_keys(settings.keys)},
+        "inventories": of_tokens,
+        "roots": own_roots(settings.roots),
+        "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20),
+        "alerts": _alerts(settings),
+        "source_address": settings.source_address,
+        "trusted_proxies": settings.trusted_proxies,
+    }
 
 
 def _alerts(settings: Settings) -> Alerts | None:
@@ -189,18 +199,26 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting, and where it comes from."""
+    """Print each setting, and where it comes from; the files that they name are looked at by a start."""
+    from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
+
     found = settings_of(context, config=config)
     rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
-        return
-    from rich.table import Table  # noqa: PLC0415
+    else:
+        from rich.table import Table  # noqa: PLC0415
 
-    table = Table("setting", "value", "from")
-    for name, (value, source) in rows.items():
-        table.add_row(name, _text(value), source)
-    table_console().print(table)
+        table = Table("setting", "value", "from")
+        for name, (value, source) in rows.items():
+            table.add_row(name, _text(value), source)
+        table_console().print(table)
+    told = found.settings
+    printed_base(told, "")
+    try:
+        ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
+    except ValueError as error:
+        fail(str(error))
 
 
 def _text(value: object) -> str:

@@ -1,8 +1,9 @@
-"""`dynpin lab`: every published success and failure of pinning, played on real sockets."""
+"""`dynpin lab`: how pinning succeeds and fails, played on real sockets."""
 
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Every published success and failure of pinning, on real sockets.", no_args_is_help=True)
+app = typer.Typer(help="How pinning succeeds and fails, played on real sockets.", no_args_is_help=True)
 
 _WIDTH = 80
 
@@ -239,7 +240,7 @@ def _as_json(scenario: Scenario) -> dict[str, object]:
         "title": scenario.title,
         "story": scenario.story,
         "rfc": scenario.rfc,
-        "browsers": scenario.browsers,
+        "browsers": [asdict(claim) for claim in scenario.browsers],
         "dynpin": scenario.dynpin,
         "sources": list(scenario.sources),
         "agents": list(scenario.agents),

@@ -86,7 +86,9 @@ class Client:
             each.server.wait_idle()
             if each.server.port == self.network.get(host) and each.server.connections > connections:
                 met, read = each, each.server.application_bytes - before
-        return self.stage.saw(self._event(host, visit, met, read))
+        event = self.stage.saw(self._event(host, visit, met, read))
+        self._tell(self.memory.report_at_once())
+        return event
 
     def knows(self, where: Answerer | str) -> KnownPinnedHost | None:
         """What this client has noted that applies to a host now."""
@@ -122,9 +124,19 @@ class Client:
         self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
         return forgotten
 
+    def restarts(self, text: str = "starts the user agent again", *, crashed: bool = False) -> None:
+        """End the user agent, and start it again."""
+        self.memory.restart(crashed=crashed)
+        self.stage.tells(self.name, text)
+
     def reports(self) -> list[Sent]:
-        """Have the user agent send its violation reports; each attempt since the last time is an event."""
+        """Have the user agent send the violation reports that wait."""
         attempts = self.memory.send_reports()
+        self._tell(attempts)
+        return attempts
+
+    def _tell(self, attempts: Sequence[Sent]) -> None:
+        """Each attempt to report is an event."""
         for attempt in attempts:
             host = urlsplit(attempt.report_uri).hostname or ""
             port = self.network.get(host)
@@ -134,7 +146,6 @@ class Client:
             self.stage.tells(self.name, told if attempt.taken else failed, target=met)
         for each in self.stage.answerers:
             each.server.wait_idle()
-        return attempts
 
     def distrusts(self, authority: Authority, text: str = "") -> None:
         """Trust an authority no more, as after an update of the trust store."""

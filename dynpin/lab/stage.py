@@ -13,7 +13,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     shop = stage.site("shop.bank.test", honest, shows=honest.issue("shop.bank.test", bank.key))       # the same key
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
                                                           # trusts=[…]: these roots alone; device_of=bob: with his
-                                                          # files; and every word of Settings
+                                                          # files; and every word of Settings that stage.has
 
 **Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
 
@@ -214,9 +214,19 @@ class Stage:
         about: str = "",
         **settings: Unpack[Settings],
     ) -> Client:
-        """A person with the user agent under test, new and without memory, or with that of another's device."""
+        """A person with the user agent under test, new and without memory, or with that of another's device.
+
+        Raises:
+            ValueError: where that user agent has not what `settings` opt in to.
+        """
+        if unknown := set(settings) - self.agent.options:
+            raise ValueError(f"{self.agent.title} has no {', '.join(sorted(unknown))}: ask stage.has first")
         self.appears(name, "client", about or ("" if pins else "without pinning"))
         return Client(self, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+
+    def has(self, option: str) -> bool:
+        """Whether the agent under test lets its user opt in to this, such as ``"private"``."""
+        return option in self.agent.options
 
     # -- what happens -------------------------------------------------------------------------------------------
 
@@ -248,7 +258,15 @@ class Stage:
 
     # -- what is asserted ---------------------------------------------------------------------------------------
 
-    def expect(self, visit: Event, outcome: Outcome, *, decisive: bool = False, **otherwise: Unpack[Otherwise]) -> None:
+    def expect(
+        self,
+        visit: Event,
+        outcome: Outcome,
+        *,
+        decisive: bool = False,
+        option: str = "",
+        **otherwise: Unpack[Otherwise],
+    ) -> None:
         """Assert what a visit came to: `outcome`, but for the agents that are named.
 
         Args:
@@ -256,12 +274,15 @@ class Stage:
             outcome: what it must have come to.
             decisive: whether the story turns on this visit, so that its outcome stands in the table of all; the last
                 one that was expected does, where none is marked.
+            option: what the client has opted in to, where this visit stands for it in a row of its own.
             otherwise: what it comes to with another agent.
         """
         expected = otherwise.get(self.agent.name, outcome)
         found = "" if visit.outcome == expected else f", but was {visit.outcome}: {visit.reason}"
         self.check(f"{visit.actor} at {visit.host}, {day(visit.at)}: {expected}{found}", visit.outcome == expected)
-        if decisive or not self._decided:
+        if option:
+            self.timeline.options[option] = visit
+        elif decisive or not self._decided:
             self.timeline.decisive = visit
             self._decided = decisive
 

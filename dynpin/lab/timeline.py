@@ -114,6 +114,7 @@ class Timeline:
         events: in the order of time.
         remarks: what the scenario asserts.
         decisive: the visit on which the story turns: its outcome stands in the table of all scenarios.
+        options: the same for what a user may opt in to, by its name: rows of their own in that table.
     """
 
     scenario: str
@@ -123,6 +124,7 @@ class Timeline:
     events: list[Event] = field(default_factory=list[Event])
     remarks: list[Remark] = field(default_factory=list[Remark])
     decisive: Event | None = None
+    options: dict[str, Event] = field(default_factory=dict[str, Event])
 
     @property
     def visits(self) -> list[Event]:
@@ -164,9 +166,12 @@ class Timeline:
             ],
             "remarks": [asdict(remark) for remark in self.remarks],
         }
-        # By its place among the events, for an event has no name.
-        decisive = [index for index, event in enumerate(self.events) if event is self.decisive]
-        return told | {"decisive": decisive[0] if decisive else None}
+        # By their places among the events, for an event has no name.
+        places = {id(event): index for index, event in enumerate(self.events)}
+        return told | {
+            "decisive": None if self.decisive is None else places[id(self.decisive)],
+            "options": {name: places[id(event)] for name, event in self.options.items()},
+        }
 
 
 def day(at: float) -> str:

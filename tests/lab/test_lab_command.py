@@ -165,7 +165,6 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         title="It <is> not so",
         story="A story.",
         rfc="§2.",
-        browsers="Nothing.",
         dynpin="<b>Nothing</b> & more.",
         agents=("dynpin",),
     )
@@ -237,6 +236,7 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["scenario", "dynpin", "chromium"],
         ["1", "hotspot", "⊣", "protected", "⊣", "protected"],
         ["17", "private-root", "⊣", "protected", "→", "fooled"],
+        ["·", 'private_roots="bypass"', "→", "fooled"],
         ["23", "session-resumption", "⊣", "protected"],
         [],
         ["5", "playings;", "all", "went", "as", "asserted."],
@@ -259,7 +259,8 @@ def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) == 1 + len(scenarios()) + 2
+    options = sum(len(each.options) for each in playings if each.agent == "dynpin")
+    assert len(lines) == 1 + len(scenarios()) + options + 2
 
 
 def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
@@ -267,6 +268,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
     rows = re.findall(r"^\| (\d+) \| `(.+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    options = re.findall(r"^\| \| … (.+) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
     assert [(int(number), name) for number, name, *_ in rows] == [
         (each.number, each.name) for each in scenarios().values()
     ]
@@ -279,6 +281,11 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
             outcome = "" if each is None or each.outcome is None else each.outcome.replace("-", " ")
             differs = outcome not in ("", (found[name, "dynpin"].outcome or "").replace("-", " "))
             assert cell == (f"**{outcome}**" if differs else outcome), f"{name} with {agent}"
+    assert {option.strip("`"): cells for option, *cells in options} == {
+        option: [(of.get(option) or "").replace("-", " ") for of in (found[name, agent].options for agent in agents)]
+        for name in scenarios()
+        for option in found[name, "dynpin"].options
+    }
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)
@@ -319,7 +326,8 @@ def test_the_page_has_a_section_for_each_scenario_and_needs_nothing_else(page: P
         "https://www.rfc-editor.org/rfc/rfc7469"
     }
     for each in scenarios().values():
-        for words in (each.story, each.rfc, each.browsers, each.dynpin, *each.sources):
+        claimed = [words for claim in each.browsers for words in (claim.text, claim.source)]
+        for words in (each.story, each.rfc, *claimed, each.dynpin, *each.sources):
             assert re.sub("`([^`]+)`", r"<code>\1</code>", _escaped(words)) in text
     assert "`" not in text
     assert "60 days" in text

@@ -80,7 +80,7 @@ def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
             made.append(Boaster(machine))
             return made[-1]
 
-        stage.agent = Agent("boaster", "Boaster", "Boasts.", install)
+        stage.agent = Agent("boaster", "Boaster", (), install)
         honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
         bank = stage.site(HOST, honest)
         alice = stage.client("Alice")

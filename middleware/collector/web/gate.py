@@ -119,6 +119,8 @@ def no_storage(request: Request) -> Response:
 
 def _lacking(request: Request, path: str, viewer: Viewer) -> Refused | None:
     """What a token's scopes do not hold."""
+    if path.startswith("/api/sites/"):
+        return None  # whose site it is, the resource knows
     if request.method not in ("GET", "HEAD"):
         needed = "triage"
     elif path.startswith(_OF_SITES) and viewer.sites:

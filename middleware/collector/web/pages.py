@@ -20,6 +20,7 @@ from ..service import Service
 from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, Diagnosis
+from ..worker import failing_channels
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -85,6 +86,7 @@ class Pages:
             outcomes=storage.outcomes(first),
             is_empty=not storage.groups(Filter(), limit=1).entries,
             example=self._report_uris(request)[:1],
+            failing=failing_channels(storage),
         )
 
     def groups(self, request: Request) -> Response:

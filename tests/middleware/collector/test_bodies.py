@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynpin.middleware.collector import Alerts, Limits, Token
+from dynpin.middleware.collector import Alerts, Limits, ServiceSettings, Token
 from dynpin.middleware.collector.intake import Answer, decoded
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
@@ -31,7 +31,9 @@ def clock() -> Clock:
 @pytest.fixture
 def service(tmp_path: Path, clock: Clock) -> Iterator[Service]:
     many = 10**9
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], limits=Limits(many, many, many), clock=clock)
+    service = Service(
+        tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], limits=Limits(many, many, many), clock=clock)
+    )
     yield service
     service.close()
 
@@ -92,7 +94,7 @@ def test_each_body_is_given_back_as_it_came(service: Service) -> None:
 def file(tmp_path: Path) -> Path:
     """A file with two groups, whose reports no pages have shown yet."""
     path = tmp_path / "reports.sqlite"
-    service = Service(path, tokens=["demo"], clock=Clock())
+    service = Service(path, ServiceSettings(tokens=["demo"], clock=Clock()))
     for host in ("a.test", "a.test", "a.test", "b.a.test"):
         assert send(service, dated(1, host)) == 204
     service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
@@ -183,7 +185,9 @@ def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:
 
     again = threading.Event()
     clock = Clock()
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
+    service = Service(
+        tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
+    )
     send(service, dated(1, "first.test"))
     assert told.wait(60)
     clock.forward(61)  # it is tried again after a minute

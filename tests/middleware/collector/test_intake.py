@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dynpin.middleware.collector import Limits, Token, collector, open_storage
+from dynpin.middleware.collector import Limits, ServiceSettings, Token, collector, open_storage
 from dynpin.middleware.collector.intake import Answer, Meter, truncated
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Arrival, Counted, Filter
@@ -363,7 +363,9 @@ def answer_of(service: Service, body: bytes) -> int:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     limits = Limits(per_source=10**9, per_token=10**9, in_all=10**9)
-    service = Service(open_storage(tmp_path_factory.mktemp("service") / "r.sqlite"), tokens=["demo"], limits=limits)
+    service = Service(
+        open_storage(tmp_path_factory.mktemp("service") / "r.sqlite"), ServiceSettings(tokens=["demo"], limits=limits)
+    )
     yield service
     service.close()
 
@@ -419,7 +421,7 @@ def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_service_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> None:
-    service = Service(open_storage(tmp_path / "r.sqlite"), tokens=["demo"])
+    service = Service(open_storage(tmp_path / "r.sqlite"), ServiceSettings(tokens=["demo"]))
     child = os.fork()
     if child == 0:
         status = answer_of(service, json.dumps(report()).encode())

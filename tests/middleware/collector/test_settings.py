@@ -260,3 +260,27 @@ def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
             assert one["used_at"]
             run("api-tokens", "revoke", "ci", "--storage", str(file))
             assert client.get("/api/groups").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("keep_days = inf", "36500 at most"),
+        ("body_seconds = inf", "600 at most"),
+        ("head_seconds = 1e9", "600 at most"),
+        ("connections = 100000000000000000000", "connections at once"),
+        ('host = ""', "such as 0.0.0.0"),
+        ('tokens = ["a b"]', "cannot stand in a report-uri"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "is no trusted proxy"),
+        ('source_address = "/99"', "is no part of an address"),
+        ('public_url = "pins.example"', "is no address"),
+    ],
+)
+def test_what_a_start_would_refuse_is_refused_by_config_too(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "collector.toml").write_text(f"{line}\n")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["config"])
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
