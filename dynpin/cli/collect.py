@@ -14,6 +14,7 @@ import typer
 from dynpin.cli.collect_api_tokens import app as api_tokens_app
 from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
+from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.errors import fail, lacking
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from dynpin.middleware.collector import Alerts
     from dynpin.middleware.collector.app import Collector
     from dynpin.middleware.collector.settings import ServiceKeywords
+    from dynpin.middleware.collector.storage import Pruned
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
+app.command("status")(status)
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
@@ -254,14 +257,19 @@ def prune(
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
+    from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
     retention = Retention(
         settings.keep_days if days is None else days,
         (megabytes or settings.keep_megabytes) * 2**20,
     )
-    with open_storage(settings.storage, must_exist=True) as kept:
-        pruned = kept.prune(retention)
+
+    def work() -> Pruned:
+        with open_storage(settings.storage, must_exist=True) as kept:
+            return kept.prune(retention)
+
+    pruned = with_reserve(settings.storage, work) if isinstance(settings.storage, Path) else work()
     if as_json:
         print_json(asdict(pruned))
     else:

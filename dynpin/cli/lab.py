@@ -68,7 +68,7 @@ def run(
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="Of the picture, in pixels (1200).", min=640, max=4000, show_default=False),
+        typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from .access import APIToken, AuditEntry
@@ -241,6 +242,11 @@ class Storage(Sink, Reader, Jobs, Admin, Protocol):
     @property
     def name(self) -> str:
         """What people call it: the path of the file, or the server's address without the password."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the storage is one on this machine."""
         ...
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class PostgreSQLEngine:
     """
 
     def __init__(self, address: str) -> None:
-        self.name = described(address)
+        self._name = described(address)
         self._conninfo = bounded(address)
         self.renew()
         renew_after_fork(self)
@@ -59,6 +59,15 @@ class PostgreSQLEngine:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def name(self) -> str:
+        """The address without the password."""
+        return self._name
+
+    @property
+    def path(self) -> None:
+        """None: a server is no file."""
 
     def renew(self) -> None:
         """Begin without connections; those of a parent process are left to it."""

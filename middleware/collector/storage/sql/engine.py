@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Table
@@ -27,6 +28,11 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """What errors and people call it: the path, or the address without the password."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where it is one on this machine."""
         ...
 
     def reading(self) -> AbstractContextManager[Connection]:

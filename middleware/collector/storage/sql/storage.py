@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..values import Arrival, Counted, Pruned, Retention
 from . import access, counts, decisions, lists, work
@@ -29,6 +30,11 @@ class SQLStorage:
     def name(self) -> str:
         """What people call it: the path of the file, or the server's address without the password."""
         return self.engine.name
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the storage is one on this machine."""
+        return self.engine.path
 
     @contextmanager
     def reading(self) -> Generator[Unit]:

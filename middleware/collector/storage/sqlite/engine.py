@@ -31,9 +31,14 @@ class SQLiteEngine:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
         open_database(path)
         self._connections = Connections(path)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     @property
     def name(self) -> str:
