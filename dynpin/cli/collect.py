@@ -47,7 +47,7 @@ def collect(
     config: ConfigFile = None,
     host: Annotated[str | None, _flag("host")] = None,
     port: Annotated[int | None, _flag("port")] = None,
-    storage: Annotated[Path | None, _flag("storage")] = None,
+    storage: Annotated[str | None, _flag("storage")] = None,
     parts: Annotated[list[str] | None, _flag("parts")] = None,
     tokens: Annotated[list[str] | None, _flag("tokens")] = None,
     password: Annotated[str | None, _flag("password")] = None,
@@ -62,7 +62,6 @@ def collect(
     digest: Annotated[str | None, _flag("digest")] = None,
     keep_days: Annotated[float | None, _flag("keep_days")] = None,
     keep_megabytes: Annotated[int | None, _flag("keep_megabytes")] = None,
-    keep_samples: Annotated[int | None, _flag("keep_samples")] = None,
     source_address: Annotated[str | None, _flag("source_address")] = None,
     limit_source: Annotated[int | None, _flag("limit_source")] = None,
     limit_token: Annotated[int | None, _flag("limit_token")] = None,
@@ -168,7 +167,7 @@ def _of_service(settings: Settings) -> ServiceKeywords:
         "keys": {**shared, **own_keys(settings.keys)},
         "inventories": of_tokens,
         "roots": own_roots(settings.roots),
-        "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20, settings.keep_samples),
+        "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20),
         "alerts": _alerts(settings),
         "source_address": settings.source_address,
         "trusted_proxies": settings.trusted_proxies,
@@ -185,6 +184,8 @@ def _alerts(settings: Settings) -> Alerts | None:
 
 
 def _welcome(base: str, names: list[str], password: str | None, listening: str, settings: Settings) -> None:
+    from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
+
     lines: list[str] = []
     if "intake" in settings.parts:
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
@@ -192,7 +193,7 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
             lines.append("report-uri  none yet: dynpin collect tokens add")
     if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
-    lines += [f"listening   {listening}", f"storage     {settings.storage}"]
+    lines += [f"listening   {listening}", f"storage     {shown(settings.storage)}"]
     if "web" in settings.parts:
         lines.append(f"pages       {base}/")
     for line in lines:
@@ -234,6 +235,10 @@ def _shown(found: Sourced, name: str) -> object:
     value: object = getattr(found.settings, name)
     if name == "password" and value:
         return "(set)"
+    if name == "storage":
+        from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
+
+        return shown(found.settings.storage)
     if name == "alerts":
         return [f"{url.partition('://')[0]}://…" for url in found.settings.alerts]
     if isinstance(value, list):
@@ -248,7 +253,6 @@ def prune(
     config: ConfigFile = None,
     days: Annotated[float | None, typer.Option(help="Keep reports of so many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most so much in all.", min=1)] = None,
-    samples: Annotated[int | None, typer.Option(help="Keep so many report bodies of each group.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
@@ -259,15 +263,27 @@ def prune(
     retention = Retention(
         settings.keep_days if days is None else days,
         (megabytes or settings.keep_megabytes) * 2**20,
-        samples or settings.keep_samples,
     )
 
     def work() -> Pruned:
         with open_storage(settings.storage, must_exist=True) as kept:
             return kept.prune(retention)
 
-    pruned = with_reserve(settings.storage, work)
+    pruned = with_reserve(settings.storage, work) if isinstance(settings.storage, Path) else work()
     if as_json:
         print_json(asdict(pruned))
     else:
-        say(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
+        say(f"{pruned.reports} reports and {pruned.groups} groups deleted")
+
+
+@app.command("migrate")
+def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
+    """Bring the storage to this version's schema; an empty database of PostgreSQL gets its tables."""
+    from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
+
+    address = settings_of(context, storage, config).settings.storage
+    try:
+        migrate_storage(address)
+    except (ModuleNotFoundError, ValueError) as error:
+        fail(str(error))
+    say(f"{shown(address)} is ready")

@@ -31,7 +31,12 @@ def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
 
 
+def _address(value: object) -> object:
+    return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
 File = Annotated[Path, BeforeValidator(_path)]
+Storage = Annotated[str | Path, BeforeValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 # Above: what no machine has, and would come back as a traceback from the depths.
 Number = Annotated[int, Field(ge=1, le=10**9)]
@@ -51,7 +56,9 @@ class Settings(Table):
 
     host: Annotated[str, Field(min_length=1)] = _about("the address to listen on, such as 0.0.0.0", "127.0.0.1")
     port: Port = _about("the port to listen on; 0 takes a free one", 8080)
-    storage: File = _about("the SQLite file of the reports", Path("reports.sqlite"))
+    storage: Storage = _about(
+        "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE", Path("reports.sqlite")
+    )
     parts: list[Part] = _about("what this process does: intake, worker, web", ["intake", "worker", "web"])
     tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [])
     password: str | None = _about("what people sign in with: the text or its argon2 hash")
@@ -70,7 +77,6 @@ class Settings(Table):
     digest: Digest | None = _about("a summary by the same way: daily or weekly")
     keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0)
     keep_megabytes: Number = _about("how much is kept in all", 1024)
-    keep_samples: Number = _about("how many report bodies are kept of each group", 200)
     source_address: str = _about("what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48")
     limit_source: Number = _about("reports in an hour from one source", 1_000)
     limit_token: Number = _about("reports in an hour for one token", 20_000)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from .intake import Limits, WSGIIntake
 from .service import Service
 from .settings import ServiceKeywords, ServiceSettings
-from .storage import APIToken, Retention, SQLiteStorage, Storage, Token, new_api_token
+from .storage import APIToken, Retention, Storage, Token, new_api_token, open_storage
 from .worker import Alerts
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ __all__ = [
     "Alerts",
     "Limits",
     "Retention",
-    "SQLiteStorage",
     "ServiceSettings",
     "Storage",
     "Token",
     "collector",
     "new_api_token",
+    "open_storage",
     "wsgi_intake",
 ]
 
@@ -92,7 +92,8 @@ def wsgi_intake(storage: str | os.PathLike[str] | Storage, **settings: Unpack[Se
     """The intake alone as a WSGI app, for Flask and its like; ``dynpin collect`` on the same file has the pages.
 
     It takes what is POSTed to ``/r/<token>/enforce`` and ``/r/<token>/report-only`` below the place where it is
-    mounted. The keywords are the attributes of :class:`ServiceSettings`; nothing of the extra is needed but `certifi`.
+    mounted. The keywords are the attributes of :class:`ServiceSettings`; of the
+    extra it needs `certifi` and SQLAlchemy.
     """
     chosen_settings = ServiceSettings(**settings)
     service = Service(storage, chosen_settings)

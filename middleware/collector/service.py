@@ -16,7 +16,7 @@ from .fork import renew_after_fork
 from .intake import GroupCommit, Intake, Ledger, truncated
 from .outage import Outage
 from .settings import ServiceSettings
-from .storage import HOUR, Arrival, Counted, SQLiteStorage, Storage, Token
+from .storage import HOUR, Arrival, Counted, Storage, Token, open_storage
 from .worker import Worker
 
 __all__ = ["Service"]
@@ -43,7 +43,7 @@ class Service:
     ) -> None:
         self.clock = settings.clock
         self.storage: Storage = (
-            SQLiteStorage(storage, clock=self.clock) if isinstance(storage, str | os.PathLike) else storage
+            open_storage(storage, clock=self.clock) if isinstance(storage, str | os.PathLike) else storage
         )
         self.limits = settings.limits
         self.ledger = Ledger()

@@ -22,7 +22,7 @@ from dynpin.report import load_json, unwrap
 from ..storage import HOUR, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
-from .reading import Understood, decoded, storable, understood, understood_alone
+from .reading import Understood, decoded, storable, understood
 
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
@@ -190,9 +190,6 @@ class Intake:
         """Read a body, and hand its reports to the disk."""
         try:
             text = decoded(body)
-            alone = understood_alone(text, admission.mode)
-            if alone is not None:
-                return self._take_one(admission, alone, text)
             loaded = load_json(text)
         except InvalidReport as error:
             return self._rejected(admission, error)
@@ -324,8 +321,6 @@ def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:
         user_agent=admission.user_agent,
         received_at=admission.now,
         body=body,
-        shared=one.shared,
-        dates=one.dates,
     )
 
 

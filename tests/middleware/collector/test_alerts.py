@@ -17,7 +17,7 @@ from typing import Literal
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Alerts, ServiceSettings, SQLiteStorage
+from dynpin.middleware.collector import Alerts, ServiceSettings, open_storage
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State
@@ -37,9 +37,7 @@ class Office:
 
     def __init__(self, path: Path, alerts: Alerts) -> None:
         self.clock = Clock()
-        self.service = Service(
-            SQLiteStorage(path, clock=self.clock), ServiceSettings(tokens=["demo"], clock=self.clock)
-        )
+        self.service = Service(open_storage(path, clock=self.clock), ServiceSettings(tokens=["demo"], clock=self.clock))
         self.alerts = alerts
 
     def receive(self, body: object, times: int = 1) -> None:
@@ -260,7 +258,7 @@ def test_a_channel_that_hangs_holds_up_no_other_and_is_shown(office: Office, pos
     assert len(calls) == 1, "it is sent nothing more while it hangs"
     assert failing_channels(office.service.storage) == {"alert channel 1 (json://…)": NOW}
     assert len(office.service.storage.audit("alerts")) == 1, "that it still fails is not said again"
-    page = site(file=office.service.storage.path, clock=office.clock).client  # type: ignore[attr-defined]
+    page = site(file=Path(office.service.storage.name), clock=office.clock).client
     assert "alert channel 1 (json://…) has taken no alert since" in page.get("/").text
     assert "took no alert" in page.get("/audit").text
     release.set()
@@ -293,7 +291,7 @@ def test_what_cannot_be_written_down_is_not_told_without_end(office: Office, pos
     office.receive(report())
     office.alerts.digest = None
     storage = office.service.storage
-    with closing(sqlite3.connect(storage.path)) as db:  # type: ignore[attr-defined]
+    with closing(sqlite3.connect(storage.name)) as db:
         db.execute("CREATE TRIGGER full BEFORE UPDATE OF alerted_at ON groups BEGIN SELECT RAISE(ABORT, 'full'); END")
         db.execute("CREATE TRIGGER full_facts BEFORE INSERT ON facts BEGIN SELECT RAISE(ABORT, 'full'); END")
         with pytest.raises(StoreError):

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Retention, ServiceSettings, SQLiteStorage
+from dynpin.middleware.collector import Retention, ServiceSettings, open_storage
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.reserve import keep_reserve, with_reserve
 from dynpin.middleware.collector.service import Service
-from dynpin.middleware.collector.storage import Arrival, Filter
+from dynpin.middleware.collector.storage import Arrival, Filter, Storage
 from tests.middleware.collector.conftest import NOW, Clock, report
 from tests.middleware.collector.test_command import run
 
@@ -39,7 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 LATER = NOW + 100 * 86_400
 
 
-def add_reports(storage: SQLiteStorage, start: int, number: int = 50, at: float = NOW) -> None:
+def add_reports(storage: Storage, start: int, number: int = 50, at: float = NOW) -> None:
     """Add reports, each of a group of its own and with a long body."""
     body = json.dumps(report() | {"x": "x" * 5000})
     told = [understood(report(hostname=f"h{start + n}.test"), "enforce") for n in range(number)]
@@ -55,11 +55,11 @@ def fill(folder: Path) -> None:
 
 
 def test_old_reports_are_deleted_on_a_disk_that_something_else_has_filled(small_disk: Path) -> None:
-    storage = SQLiteStorage(small_disk / "r.sqlite", clock=lambda: LATER)
+    storage = open_storage(small_disk / "r.sqlite", clock=lambda: LATER)
     for start in range(0, 500, 50):
         add_reports(storage, start)
-    with storage.reading() as db:
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    with storage.reading() as unit:
+        unit.db.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
     fill(small_disk)
     assert storage.prune(Retention(days=90)).reports == 500
     assert storage.groups(Filter()).entries == []
@@ -67,13 +67,13 @@ def test_old_reports_are_deleted_on_a_disk_that_something_else_has_filled(small_
 
 
 def test_the_log_itself_has_filled_the_disk(small_disk: Path) -> None:
-    storage = SQLiteStorage(small_disk / "r.sqlite", clock=lambda: LATER)
-    keep_reserve(storage.path)
+    storage = open_storage(small_disk / "r.sqlite", clock=lambda: LATER)
+    keep_reserve(Path(storage.name))
     with contextlib.suppress(StoreError):
         for start in itertools.count(step=50):
             add_reports(storage, start)
     fill(small_disk)
-    assert with_reserve(storage.path, lambda: storage.prune(Retention(days=90))).reports > 500
+    assert with_reserve(Path(storage.name), lambda: storage.prune(Retention(days=90))).reports > 500
     add_reports(storage, 0, 5)
     assert len(storage.groups(Filter()).entries) == 5
     storage.close()
@@ -81,7 +81,7 @@ def test_the_log_itself_has_filled_the_disk(small_disk: Path) -> None:
 
 def test_the_collector_has_ended_and_its_log_is_gone(small_disk: Path) -> None:
     file = small_disk / "r.sqlite"
-    storage = SQLiteStorage(file)
+    storage = open_storage(file)
     keep_reserve(file)
     add_reports(storage, 0, at=0)
     storage.close()
@@ -99,7 +99,7 @@ def test_the_worker_keeps_a_reserve(small_disk: Path) -> None:
     assert reserve.stat().st_blocks * 512 > 2**20
     reserve.unlink()
     fill(small_disk)
-    keep_reserve(service.storage.path)  # type: ignore[attr-defined]
+    keep_reserve(Path(service.storage.name))
     assert not reserve.exists(), "an empty one would promise room that there is not"
     (small_disk / "other").unlink()
     clock.forward(3601)
