@@ -58,6 +58,9 @@ COMMANDS = {
     "check": Row(_SERVER, "Look at a live site from every side, and say what is wrong with its pinning."),
     "ramp": Row(_SERVER, "See how far max-age has grown, hold it, or move it by hand."),
     "rotate": Row(_SERVER, "Replace a pinned key without locking anybody out."),
+    "recovery": Row(
+        _SERVER, "Sign which keys hold for your hosts, so that clients which are locked out let themselves in again."
+    ),
     "guard": Row(
         _SERVER, "Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead."
     ),

@@ -35,7 +35,6 @@ from dynpin.deploy.rotation import History, Published
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
 from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_inventory
-from dynpin.middleware.policy.ramp import RampFile
 from dynpin.report import rfc3339
 
 __all__ = ["guard"]
@@ -203,8 +202,8 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
             "hold the new chain against the inventory before it is laid there, or keep a history (dynpin rotate record)"
         )
     history = History(inventory.hosts[0])
-    ramp = inventory.ramp
-    climbed = () if ramp is None else RampFile(ramp.state, ramp.token).sent()
+    ramp = inventory.kept_ramp()
+    climbed = () if ramp is None else ramp.sent()
     if climbed:
         # What the ramp sent with these pins, though it may send less by now.
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)

@@ -1,8 +1,9 @@
-"""`dynpin lab`: every published success and failure of pinning, played on real sockets."""
+"""`dynpin lab`: how pinning succeeds and fails, played on real sockets."""
 
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Every published success and failure of pinning, on real sockets.", no_args_is_help=True)
+app = typer.Typer(help="How pinning succeeds and fails, played on real sockets.", no_args_is_help=True)
 
 _WIDTH = 80
 
@@ -67,7 +68,7 @@ def run(
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="Of the picture, in pixels (1200).", min=640, max=4000, show_default=False),
+        typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
@@ -239,7 +240,7 @@ def _as_json(scenario: Scenario) -> dict[str, object]:
         "title": scenario.title,
         "story": scenario.story,
         "rfc": scenario.rfc,
-        "browsers": scenario.browsers,
+        "browsers": [asdict(claim) for claim in scenario.browsers],
         "dynpin": scenario.dynpin,
         "sources": list(scenario.sources),
         "agents": list(scenario.agents),

@@ -32,7 +32,8 @@ def show(console: Console, scenario: Scenario, playing: Playing) -> None:
     console.print(Text(f"  With {playing.agent}", style="bold"))
     console.print(_events(playing.timeline))
     console.print(Padding(_remarks(playing.timeline), (1, 0, 0, 0)))
-    for heading, text in (("RFC 7469", scenario.rfc), ("Browsers", scenario.browsers), ("dynpin", scenario.dynpin)):
+    others = " ".join(claim.text for claim in scenario.browsers)
+    for heading, text in (("RFC 7469", scenario.rfc), ("Others", others), ("dynpin", scenario.dynpin)):
         row = Table.grid(padding=(0, 2, 0, 0))
         row.add_column(width=8)
         row.add_column()
@@ -90,6 +91,12 @@ def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequen
         cells = [_cell(found.get((scenario.name, agent))) for agent in agents]
         if any(cells):
             table.add_row(str(scenario.number), scenario.name, *cells)
+        # What a user may opt in to is compared with nothing but the same.
+        in_order = [found.get((scenario.name, agent)) for agent in agents]
+        told: list[dict[str, Outcome | None]] = [each.options if each else {} for each in in_order]
+        for option in dict.fromkeys(name for options in told for name in options):
+            shown = [_outcome(options[option]) if option in options else Text("") for options in told]
+            table.add_row("", Text(f"· {option}"), *shown)
     console.print(table)
     wrong = sum(not playing.ok for playing in playings)
     played = sum(playing.timeline is not None for playing in playings)
@@ -106,5 +113,9 @@ def _cell(playing: Playing | None) -> Text:
         return Text("not here", style="dim")
     if not playing.ok:
         return Text("✗ not so", style="bold red")
-    sign, style = _sign(playing.outcome)
-    return Text(f"{sign} {playing.outcome or 'played'}", style=style)
+    return _outcome(playing.outcome)
+
+
+def _outcome(outcome: Outcome | None) -> Text:
+    sign, style = _sign(outcome)
+    return Text(f"{sign} {outcome or 'played'}", style=style)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +11,14 @@ import typer
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.site import fetched
 from dynpin.durations import duration
 from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory, read_inventory
 from dynpin.middleware.policy.ramp import (
+    KeptRamp,
     Position,
     Ramp,
-    RampFile,
     ask,
     intake_refusal,
     reported,
@@ -38,16 +38,16 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
 
     Exit code 1 where reports, a silent collector or a person hold the ramp.
     """
-    site, ramp = _ramp(inventory)
+    site, ramp, kept = _ramp(inventory)
     at = moment(now)
-    kept = _kept(ramp)
-    position = _as_of_now(ramp, kept or ramp.begin(at), at)
+    began = kept.read()
+    position = _as_of_now(ramp, began or ramp.begin(at), at)
     hindrance = _hindrance(ramp, position)
     above = ramp.above(position.max_age)
     left = 0 if above is None else max(0, ramp.stay(position.max_age) - position.waited)
     if as_json:
         answer = {
-            "begun": kept is not None,
+            "begun": began is not None,
             "max_age": position.max_age,
             "target": ramp.target,
             "waited": round(position.waited),
@@ -61,7 +61,7 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
         say(f"{site.hosts[0]}: {shown(position.max_age)}")
         for level in ramp.levels:
             say(f"  {_line(ramp, position, level)}")
-        if kept is None:
+        if began is None:
             say("\nThe ramp has not begun: the server begins it, within a minute of its start.")
         elif above is not None and not hindrance:
             say(f"\n{shown(above)} follows at {rfc3339(at + left)} or later, if it stays quiet.")
@@ -79,9 +79,9 @@ def next_command(
     as_json: JsonOption = False,
 ) -> None:
     """Move up one step now. Exit code 1 where reports came in, nobody could be asked, or it is early."""
-    _, ramp = _ramp(inventory)
+    _, ramp, kept = _ramp(inventory)
     at = moment(now)
-    position = _as_of_now(ramp, _kept(ramp) or ramp.begin(at), at)
+    position = _as_of_now(ramp, kept.read() or ramp.begin(at), at)
     above = ramp.above(position.max_age)
     if above is None:
         finding(f"the ramp is at its end, {shown(ramp.target)}")
@@ -93,46 +93,50 @@ def next_command(
         if hindrance:
             finding(f"the ramp stays where it is: {hindrance}; --force moves it all the same")
 
-    def up(current: Position) -> Position:
+    def up(current: Position, _: float) -> Position:
         return replace(current, max_age=ramp.above(current.max_age) or above, waited=0.0)
 
-    _change(ramp, at, up, as_json=as_json)
+    _show(kept.change(ramp.begin(at), up, at), as_json=as_json)
 
 
 @app.command(name="back")
 def back_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Move down one step: clients that come by from now on forget sooner. It moves up again after a time of quiet."""
-    _, ramp = _ramp(inventory)
+    _, ramp, kept = _ramp(inventory)
 
-    def down(current: Position) -> Position:
+    def down(current: Position, _: float) -> Position:
         return replace(current, max_age=ramp.below(current.max_age), waited=0.0)
 
-    _change(ramp, moment(now), down, as_json=as_json)
+    at = moment(now)
+    _show(kept.change(ramp.begin(at), down, at), as_json=as_json)
 
 
 @app.command(name="hold")
 def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Stay where the ramp is, until dynpin ramp resume."""
-    _, ramp = _ramp(inventory)
-    _change(ramp, moment(now), lambda current: replace(current, is_held=True), as_json=as_json)
+    _, ramp, kept = _ramp(inventory)
+    at = moment(now)
+    _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=True), at), as_json=as_json)
 
 
 @app.command(name="resume")
 def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Move on from dynpin ramp hold."""
-    _, ramp = _ramp(inventory)
-    _change(ramp, moment(now), lambda current: replace(current, is_held=False), as_json=as_json)
+    _, ramp, kept = _ramp(inventory)
+    at = moment(now)
+    _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=False), at), as_json=as_json)
 
 
 @app.command(name="restart")
 def restart_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
     """Begin the ramp anew, at its foot."""
-    _, ramp = _ramp(inventory)
+    _, ramp, kept = _ramp(inventory)
     at = moment(now)
-    _change(ramp, at, lambda _: ramp.begin(at), as_json=as_json)
+    _show(kept.restart(ramp.begin(at), at), as_json=as_json)
 
 
-def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp]:
+def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp, KeptRamp]:
+    """The site, its ramp, and where that stands; what the nodes of a site share is asked for anew."""
     path = inventory or DEFAULT_INVENTORY
     if inventory is None and not path.is_file():
         fail(f"there is no {path} in this folder: name the site's with --inventory")
@@ -140,15 +144,12 @@ def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp]:
         site = read_inventory(path)
     except PolicyError as error:
         fail(str(error))
-    if site.ramp is None:
+    kept = site.kept_ramp(fetched(site))
+    if site.ramp is None or kept is None:
         fail(f"{path} has no ramp: a line [ramp] in it begins one, with the steps that the documentation lists")
     if not site.ramp.is_on:
         fail(f"{path} has mode = {site.mode!r}: the ramp is for a policy that is enforced")
-    return site, site.ramp
-
-
-def _kept(ramp: Ramp) -> Position | None:
-    return RampFile(ramp.state, ramp.token).read()
+    return site, site.ramp, kept
 
 
 def _as_of_now(ramp: Ramp, position: Position, now: float) -> Position:
@@ -177,9 +178,9 @@ def _line(ramp: Ramp, position: Position, level: int | None) -> str:
     return f"{mark} {shown(level):<22}{stay}".rstrip()
 
 
-def _change(ramp: Ramp, at: float, decide: Callable[[Position], Position], *, as_json: bool) -> None:
-    """Move the ramp, and print from where to where."""
-    before, after = RampFile(ramp.state, ramp.token).change(ramp.begin(at), decide, at)
+def _show(moved: tuple[Position, Position], *, as_json: bool) -> None:
+    """Print from where to where the ramp has moved."""
+    before, after = moved
     if as_json:
         print_json({"before": before.max_age, "max_age": after.max_age, "held": after.is_held})
     elif after.max_age != before.max_age:

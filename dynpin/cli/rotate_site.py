@@ -89,12 +89,8 @@ def on_ramp(history: History, site: Inventory | None) -> History:
     Raises:
         PolicyError: where the position on the ramp cannot be read.
     """
-    ramp = None if site is None else site.ramp
-    if ramp is None:
-        return history
-    from dynpin.middleware.policy.ramp import RampFile  # noqa: PLC0415 - most sites have none
-
-    return history.on_ramp(RampFile(ramp.state, ramp.token).sent())
+    ramp = None if site is None else site.kept_ramp()
+    return history if ramp is None else history.on_ramp(ramp.sent())
 
 
 def change(path: Path, edit: Callable[[History], History], begin: History | None = None) -> History:

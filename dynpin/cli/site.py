@@ -12,8 +12,9 @@ from dynpin.errors import DynpinError
 
 if TYPE_CHECKING:
     from dynpin.middleware.policy import Built, Inventory
+    from dynpin.middleware.policy.shared import SharedState
 
-__all__ = ["built_of", "inventory_of"]
+__all__ = ["built_of", "fetched", "inventory_of"]
 
 
 def inventory_of(
@@ -58,3 +59,20 @@ def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None 
         return None if inventory is None else inventory.build(now)
     except DynpinError as error:
         fail(str(error))
+
+
+def fetched(site: Inventory | None) -> SharedState | None:
+    """What the nodes of a site share, as the collector has it now; None where each has files of its own.
+
+    Where the collector cannot be asked the command ends: what clients may hold would be a guess.
+    """
+    if site is None or site.state is None:
+        return None
+    from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415 - for those who share a state
+
+    state = SharedState(site.state)
+    try:
+        state.fetch()
+    except DynpinError as error:
+        fail(str(error))
+    return state

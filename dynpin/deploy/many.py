@@ -10,7 +10,6 @@ from pathlib import Path
 
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import Inventory, read_inventory
-from dynpin.middleware.policy.ramp import RampFile
 
 from .check import Checked, check_site
 from .lint import Circumstances
@@ -99,5 +98,5 @@ def _history(path: Path, inventory: Inventory) -> History | None:
         history = HistoryFile(path).read()
     except FileNotFoundError:
         return None
-    ramp = inventory.ramp
-    return history if ramp is None else history.on_ramp(RampFile(ramp.state, ramp.token).sent())
+    ramp = inventory.kept_ramp()
+    return history if ramp is None else history.on_ramp(ramp.sent())

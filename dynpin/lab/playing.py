@@ -43,6 +43,11 @@ class Playing:
         decisive = self.timeline.decisive if self.timeline else None
         return decisive.outcome if decisive else None
 
+    @property
+    def options(self) -> dict[str, Outcome | None]:
+        """The same for what a user may opt in to, by its name."""
+        return {name: visit.outcome for name, visit in self.timeline.options.items()} if self.timeline else {}
+
     def as_json(self) -> dict[str, object]:
         """The playing as a JSON object, with the record where there is one."""
         told: dict[str, object] = {

@@ -13,7 +13,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     shop = stage.site("shop.bank.test", honest, shows=honest.issue("shop.bank.test", bank.key))       # the same key
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
                                                           # trusts=[…]: these roots alone; device_of=bob: with his
-                                                          # files; and every word of Settings
+                                                          # files; and every word of Settings that stage.has
 
 **Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
 
@@ -50,23 +50,17 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 from dynpin.lab.agents import Agent, Settings
-from dynpin.lab.certificates import Authority, Certificate, KeyPair
+from dynpin.lab.certificates import Authority, Certificate
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Answerer, Attacker, Site
-from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline, day
+from dynpin.lab.timeline import Event, Outcome, Remark, Timeline, day
+from dynpin.lab.world import World
 from dynpin.middleware.policy import KeylessPolicyOptions
-from dynpin.pins import Pin
 
 __all__ = ["Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
-
-# Every story begins here: so that what it says of dates is the same at each playing.
-BEGINNING = 1_767_225_600.0  # 2026-01-01, UTC
-_LANES: tuple[Role, ...] = ("authority", "site", "attacker", "client")
-
-_Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[object])
 
 
 class Otherwise(TypedDict, total=False):
@@ -106,38 +100,36 @@ class Stage:
 
     Attributes:
         agent: the user agent under test.
-        timeline: the record.
-        now: the time, in seconds since the epoch.
-        network: the port of 127.0.0.1 at which a name is answered.
-        roots: every root authority; `public` are those that browsers ship.
-        answerers: whoever runs a server.
+        world: the clock, the network and the record, in which everybody acts.
+        tells: :meth:`World.tells <dynpin.lab.world.World.tells>`.
+        names: :meth:`World.names <dynpin.lab.world.World.names>`.
+        appears: :meth:`World.appears <dynpin.lab.world.World.appears>`.
     """
 
     def __init__(self, scenario: str, agent: Agent, folder: Path, stack: contextlib.ExitStack) -> None:
         self.agent = agent
-        self.folder = folder
-        self.timeline = Timeline(scenario, agent.name)
-        self.now = BEGINNING
-        self.network: dict[str, int] = {}
-        self.roots: list[Authority] = []
-        self.public: set[Authority] = set()
-        self.answerers: list[Answerer] = []
-        self._stack = stack
+        self.world = World(scenario, agent.name, folder, stack)
+        self.tells, self.names, self.appears = self.world.tells, self.world.names, self.world.appears
         self._decided = False
 
     @property
-    def at(self) -> float:
-        """Seconds since the story began."""
-        return self.now - BEGINNING
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self.world.now
+
+    @property
+    def timeline(self) -> Timeline:
+        """The record."""
+        return self.world.timeline
 
     # -- the setting --------------------------------------------------------------------------------------------
 
     def authority(self, name: str, *, public: bool = True, about: str = "") -> Authority:
         """A root that clients trust: one that browsers ship, or one that users have installed."""
         authority = Authority(name)
-        self.roots.append(authority)
+        self.world.roots.append(authority)
         if public:
-            self.public.add(authority)
+            self.world.public.add(authority)
         self.appears(name, "authority", about)
         self.names(authority.key)
         return authority
@@ -167,9 +159,9 @@ class Stage:
         name = name or host
         self.appears(name, "site", about)
         self.names(*(issuer.key for issuer in authority.lineage))
-        site = Site(self, host, name, authority, shows, backups=backups, terms=terms)
-        self.answerers.append(site)
-        self.network.setdefault(host, site.server.port)
+        site = Site(self.world, host, name, authority, shows, backups=backups, terms=terms)
+        self.world.listeners.append(site)
+        self.world.network.setdefault(host, site.server.port)
         return site
 
     def attacker(
@@ -197,8 +189,8 @@ class Stage:
             text: the event in other words.
         """
         self.appears(name, "attacker", about)
-        attacker = Attacker(self, takes.host, name, certificate_of or takes.authority, shows)
-        self.answerers.append(attacker)
+        attacker = Attacker(self.world, takes.host, name, certificate_of or takes.authority, shows)
+        self.world.listeners.append(attacker)
         attacker.takes(takes.host, only, text)
         if sends is not None:
             attacker.sends(sends)
@@ -214,41 +206,42 @@ class Stage:
         about: str = "",
         **settings: Unpack[Settings],
     ) -> Client:
-        """A person with the user agent under test, new and without memory, or with that of another's device."""
+        """A person with the user agent under test, new and without memory, or with that of another's device.
+
+        Raises:
+            ValueError: where that user agent has not what `settings` opt in to.
+        """
+        if unknown := set(settings) - self.agent.options:
+            raise ValueError(f"{self.agent.title} has no {', '.join(sorted(unknown))}: ask stage.has first")
         self.appears(name, "client", about or ("" if pins else "without pinning"))
-        return Client(self, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+        return Client(self.world, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+
+    def has(self, option: str) -> bool:
+        """Whether the agent under test lets its user opt in to this, such as ``"private"``."""
+        return option in self.agent.options
 
     # -- what happens -------------------------------------------------------------------------------------------
 
     def later(self, time: timedelta) -> None:
         """Let time pass."""
-        self.now += time.total_seconds()
+        self.world.now += time.total_seconds()
 
     def leads(self, host: str, to: Answerer | str) -> None:
         """Have everybody's network lead a name to this server, or to that of this name."""
         name = to if isinstance(to, str) else to.name
-        self.network[host] = next(each for each in self.answerers if each.name == name).server.port
-
-    def tells(
-        self,
-        actor: str,
-        text: str,
-        *,
-        target: str | None = None,
-        shown: tuple[Pin, ...] = (),
-        pinned: tuple[Pin, ...] = (),
-    ) -> Event:
-        """Record a deed; the words are those of :class:`~dynpin.lab.timeline.Event`."""
-        return self.saw(Event(self.at, actor, text, target, shown=shown, pinned=pinned))
-
-    def saw(self, event: Event) -> Event:
-        """Record an event."""
-        self.timeline.events.append(event)
-        return event
+        self.world.network[host] = next(each for each in self.world.listeners if each.name == name).server.port
 
     # -- what is asserted ---------------------------------------------------------------------------------------
 
-    def expect(self, visit: Event, outcome: Outcome, *, decisive: bool = False, **otherwise: Unpack[Otherwise]) -> None:
+    def expect(
+        self,
+        visit: Event,
+        outcome: Outcome,
+        *,
+        decisive: bool = False,
+        option: str = "",
+        **otherwise: Unpack[Otherwise],
+    ) -> None:
         """Assert what a visit came to: `outcome`, but for the agents that are named.
 
         Args:
@@ -256,12 +249,15 @@ class Stage:
             outcome: what it must have come to.
             decisive: whether the story turns on this visit, so that its outcome stands in the table of all; the last
                 one that was expected does, where none is marked.
+            option: what the client has opted in to, where this visit stands for it in a row of its own.
             otherwise: what it comes to with another agent.
         """
         expected = otherwise.get(self.agent.name, outcome)
         found = "" if visit.outcome == expected else f", but was {visit.outcome}: {visit.reason}"
         self.check(f"{visit.actor} at {visit.host}, {day(visit.at)}: {expected}{found}", visit.outcome == expected)
-        if decisive or not self._decided:
+        if option:
+            self.timeline.options[option] = visit
+        elif decisive or not self._decided:
             self.timeline.decisive = visit
             self._decided = decisive
 
@@ -278,30 +274,3 @@ class Stage:
             return str(refusal)
         self.check(text, False)
         return ""
-
-    # -- for the actors -----------------------------------------------------------------------------------------
-
-    def appears(self, name: str, role: Role, about: str) -> None:
-        """Enter an actor; one who is there already stays as he is."""
-        actors = self.timeline.actors
-        if all(actor.name != name for actor in actors):
-            actors.append(Actor(name, role, about))
-            actors.sort(key=lambda actor: _LANES.index(actor.role))
-
-    def names(self, *keys: KeyPair) -> None:
-        """Enter keys."""
-        known = {key.pin for key in self.timeline.keys}
-        self.timeline.keys += [Key(key.name, key.pin, key.owner) for key in keys if key.pin not in known]
-
-    def name_of(self, pin: Pin) -> str:
-        """What the story calls the key of a pin; the pin where it has no name."""
-        return next((key.name for key in self.timeline.keys if key.pin == pin), str(pin))
-
-    def enter(self, resource: _Resource) -> _Resource:
-        """Open something that ends with the stage."""
-        self._stack.enter_context(resource)
-        return resource
-
-    def on_exit(self, end: Callable[[], None]) -> None:
-        """Have something done when the stage is left."""
-        self._stack.callback(end)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
@@ -25,6 +26,10 @@ from .rules import (
     pins_of,
 )
 from .steps import Ramp, header_at
+
+if TYPE_CHECKING:
+    from .ramp import KeptRamp
+    from .shared import SharedState, StateSource
 
 __all__ = ["Built", "Inventory"]
 
@@ -62,6 +67,7 @@ class Inventory:
         nodes: the nodes behind a balancer, as ``"10.0.0.5:443"``.
         ramp: the way up to this policy, or None.
         remember: the file that keeps the header that was sent last, or None.
+        state: where the collector keeps what the nodes share; None: each node has files of its own.
     """
 
     keys: tuple[KeySource, ...]
@@ -78,12 +84,14 @@ class Inventory:
     nodes: tuple[str, ...] = ()
     ramp: Ramp | None = None
     remember: Path | None = None
+    state: StateSource | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The files that the header is made from."""
         sources = (path_of(source) for source in (*self.keys, *self.backups))
-        files = (self.path, *sources, *self.roots, None if self.ramp is None else self.ramp.state)
+        ramp = None if self.ramp is None else self.ramp.state
+        files = (self.path, *sources, *self.roots, ramp if self.state is None else self.state.copy)
         return tuple(path for path in files if path is not None)
 
     def read_chains(self) -> tuple[Chain, ...]:
@@ -156,10 +164,25 @@ class Inventory:
     def _on_ramp(self, header: PublicKeyPins) -> PublicKeyPins:
         if self.ramp is None or not self.ramp.is_on:
             return header
-        from .ramp import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
-
-        position = RampFile(self.ramp.state, self.ramp.token).read() or self.ramp.begin(0)
+        kept = self.kept_ramp()
+        position = (None if kept is None else kept.read()) or self.ramp.begin(0)
         return header_at(header, position.max_age)
+
+    def kept_ramp(self, state: SharedState | None = None) -> KeptRamp | None:
+        """Where the position on the ramp is kept; None where there is no ramp.
+
+        Args:
+            state: what the nodes of the site share, where somebody has it at hand.
+        """
+        if self.ramp is None:
+            return None
+        if self.state is None:
+            from .ramp import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
+
+            return RampFile(self.ramp.state, self.ramp.token)
+        from .shared import SharedRamp, SharedState  # noqa: PLC0415 - for those who share a state
+
+        return SharedRamp(state or SharedState(self.state), self.ramp.token)
 
     def own_keys(self) -> dict[Pin, str]:
         """The site's own keys, pin to name: of each deployed chain the leaf's, and the backups; the files are read.

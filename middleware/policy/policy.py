@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, Self, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, cast, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
@@ -19,6 +19,10 @@ from .rules import Mode, Pinned, check_flag, check_text, one_of
 from .sent import recall, remember
 from .steps import Ramp
 from .watching import Signature, signature, watcher
+
+if TYPE_CHECKING:
+    from .ramp import KeptRamp
+    from .shared import Permitted, SiteNode
 
 __all__ = ["KeylessPolicyOptions", "Mode", "OnInvalid", "Pinned", "Policy", "PolicyOptions"]
 
@@ -88,6 +92,9 @@ class Policy:
         mode: what the header is to do; None where that could not be read.
         made_from: the signature of the files when they were read last.
         ramp: the way up to this policy, where an inventory has one, or None.
+        kept_ramp: where the position on that way is kept, or None.
+        node: this node among those of its site, where they share a state, or None.
+        built: what the files made when they were read last, or None.
     """
 
     def __init__(
@@ -154,21 +161,30 @@ class Policy:
         self.text_field: tuple[str, str] | None = None
         self.made_from: Signature = ()
         self.ramp: Ramp | None = None
+        self.kept_ramp: KeptRamp | None = None
+        self.node: SiteNode | None = None
+        self.built: Built | None = None
         self._is_watched = False
         # The last header that clients may have noted of this process, or of the one before it.
         self._noted: PublicKeyPins | None = None
         self._memory: Path | None = None
+        # Why the header waits for the other nodes of the site, as it was told.
+        self._told = ""
         try:
-            built = self._read()
-            if self._locks_out(built):
-                self._fall_silent()
-            else:
-                self._take(built)
-                self._remember()
+            self._start(self._read())
         except PolicyError as error:
             if on_invalid == "raise":
                 raise
             logger.error("The server starts without a Public-Key-Pins header: %s", error)  # noqa: TRY400 - no traceback
+
+    def _start(self, built: Built) -> None:
+        if self.node is not None:
+            self._settle(self.node.permitted(built), built)
+        elif self._locks_out(built):
+            self._fall_silent()
+        else:
+            self._take(built.header, built.warnings)
+            self._remember()
 
     def __repr__(self) -> str:
         return f"<Policy {self.header.name}: {self.header}>" if self.header else "<Policy without a header>"
@@ -178,17 +194,28 @@ class Policy:
         self._is_watched = True
         if self._paths:
             watcher.add(self)
-        self._climb()
+        self._move()
 
-    def _climb(self) -> None:
-        if self.ramp is not None and self._is_watched:
+    def _move(self) -> None:
+        """Have the ramp climbed, and the other nodes of the site agreed with, where there are such."""
+        if not self._is_watched:
+            return
+        if self.ramp is not None:
             from .ramp import driver  # noqa: PLC0415 - for those who have a ramp
 
             driver.add(self)
+        if self.node is not None:
+            from .shared import announcer  # noqa: PLC0415 - for those who share a state
+
+            announcer.add(self)
 
     def signature(self) -> Signature:
         """The signature of the files as they are now."""
         return signature(self._paths)
+
+    def is_current(self) -> bool:
+        """Whether the files are still those that were read."""
+        return self.signature() == self.made_from
 
     def refresh(self) -> bool:
         """Read the files again; True if the header has changed.
@@ -204,19 +231,56 @@ class Policy:
                 kept = "the last good header stays" if before else "there is still no header"
                 logger.error("The key files have changed, and %s: %s", kept, error)  # noqa: TRY400 - no traceback
                 return False
-            self._climb()  # the ramp may stand in the file since now
+            self._move()  # a ramp or a shared state may stand in the file since now
+            if self.node is not None:
+                return self._follow(self.node, built)
             if self._locks_out(built):
                 self._fall_silent()
                 return before is not None
             if built.header == before:
                 return False
-            self._take(built)
+            self._take(built.header, built.warnings)
             try:
                 self._remember()
             except PolicyError as error:
                 logger.error("The header is sent, but not remembered: %s", error)  # noqa: TRY400 - no traceback
             logger.info("The header is now %s: %s", built.header.name, built.header)
             return True
+
+    # -- with a state that the nodes of a site share ------------------------------------------------------------------
+
+    def _follow(self, node: SiteNode, built: Built) -> bool:
+        """Send what the other nodes of the site permit; True if the header has changed."""
+        before = self.header
+        try:
+            self._settle(node.permitted(built), built)
+        except PolicyError as error:
+            logger.error("The header stays as it is: %s", error)  # noqa: TRY400 - no traceback
+        if self.header is not None and self.header != before:
+            logger.info("The header is now %s: %s", self.header.name, self.header)
+        return self.header != before
+
+    def _settle(self, permitted: Permitted, built: Built) -> None:
+        told, self._told = self._told, permitted.waits
+        if permitted.header is not None:
+            if permitted.header != self.header:
+                self._take(permitted.header, built.warnings)
+        else:
+            self.header = self.field = self.text_field = None
+        if permitted.refusing is not None:
+            self._told = str(permitted.refusing)
+            if self._told != told:
+                logger.critical(
+                    "The deployed key is one that a header does not name which node %s has sent: clients that noted it "
+                    "are locked out until their pins expire, and this node sends no header any more. Deploy a pinned "
+                    "key again, and the header comes back. Clients may hold: %s",
+                    permitted.refusing.node,
+                    permitted.refusing.header,
+                )
+        elif permitted.waits and permitted.waits != told:
+            logger.warning("%s", permitted.waits)
+
+    # -- alone --------------------------------------------------------------------------------------------------------
 
     def _locks_out(self, built: Built) -> bool:
         """Whether whoever noted the header before would refuse a chain that is deployed now and would be pinned."""
@@ -249,6 +313,8 @@ class Policy:
             self.made_from = self.signature()
             inventory = self._source()
             self.mode, self.ramp, self._memory = inventory.mode, inventory.ramp, inventory.remember
+            self.node = self._node_of(inventory)
+            self.kept_ramp = inventory.kept_ramp(None if self.node is None else self.node.state)
             if self._noted is None and self._memory is not None:
                 self._noted = recall(self._memory)
             if inventory.paths != self._paths:
@@ -256,16 +322,27 @@ class Policy:
                 self._paths = inventory.paths
                 continue
             built = inventory.build()
-            if self.signature() == self.made_from:
+            if self.is_current():
+                self.built = built
                 return built
         raise PolicyError(f"{', '.join(map(str, self._paths))} change faster than they can be read")
 
-    def _take(self, built: Built) -> None:
-        for warning in built.warnings:
+    def _node_of(self, inventory: Inventory) -> SiteNode | None:
+        """The node as which this process runs; the same as before while the inventory says the same."""
+        if inventory.state is None:
+            return None
+        from .shared import SharedState, SiteNode  # noqa: PLC0415 - for those who share a state
+
+        if self.node is not None and self.node.state.source == inventory.state:
+            return self.node
+        return SiteNode(SharedState(inventory.state))
+
+    def _take(self, header: PublicKeyPins, warnings: Iterable[str]) -> None:
+        for warning in warnings:
             logger.warning("%s", warning)
-        self.header = built.header
-        if built.header.max_age:
-            self._noted = built.header
-        self.text_field = (built.header.name, str(built.header))
+        self.header = header
+        if header.max_age:
+            self._noted = header
+        self.text_field = (header.name, str(header))
         # ASGI: header names are lower case
-        self.field = (built.header.name.lower().encode("ascii"), str(built.header).encode("latin-1"))
+        self.field = (header.name.lower().encode("ascii"), str(header).encode("latin-1"))

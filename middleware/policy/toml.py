@@ -15,6 +15,7 @@
 
     [site]
     nodes = ["10.0.0.5:443", "10.0.0.6:443"]         # what stands behind a balancer; rotate and check look at each
+    state = "https://reports.example.net"            # the collector that keeps what they share
 
 A rotation names the new chain and the new backups in one edit of this file, so that no moment has only one of them.
 """
@@ -23,21 +24,27 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
-from dynpin.errors import PolicyError
+from dynpin.errors import InvalidHost, PolicyError
+from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 
+from .collector_api import CollectorAPI
 from .inventory import Inventory
 from .keys import KeySource
 from .node import Node
 from .rules import Mode, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
 from .tables import Seconds, Table, read_tables, seconds_of
+
+if TYPE_CHECKING:
+    from .shared import StateSource
 
 __all__ = ["read_inventory"]
 
@@ -98,6 +105,13 @@ def _node(text: str) -> str:
     return text
 
 
+def _node_name(text: str) -> str:
+    if not _NODE_NAME.fullmatch(text):
+        raise ValueError
+    return text
+
+
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _Source = Annotated[object, PlainValidator(_source)]
 _Sources = Annotated[list[_Source], BeforeValidator(_listed)]
 _Texts = Annotated[list[str], BeforeValidator(_listed)]
@@ -130,6 +144,15 @@ class _Site(Table):
     nodes: list[Annotated[str, AfterValidator(_node)]] = Field(
         default_factory=list[str], description='the nodes behind a balancer, such as ["10.0.0.5:443"]'
     )
+    state: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description='the address of the collector, such as "https://reports.example.net"'
+    )
+    token_file: str | None = Field(None, description='a path in "quotes"')
+    ca: str | None = Field(None, description='a path in "quotes"')
+    node: Annotated[str, AfterValidator(_node_name)] | None = Field(
+        None, description='a name of this node alone: letters, digits, "-", "." and "_", at most 63'
+    )
+    copy_file: str | None = Field(None, alias="copy", description='a path in "quotes"')
 
 
 class _Tables(Table):
@@ -175,11 +198,42 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
             report_uri=read.policy.report_uri,
             allow_long_max_age=read.policy.allow_long_max_age,
             nodes=tuple(read.site.nodes),
-            ramp=None if read.ramp is None else _ramp(file, read.ramp, read.policy),
+            ramp=None if read.ramp is None else _ramp(file, read.ramp, read.policy, read.site),
             remember=None if read.remember is None else file.parent / read.remember,
+            state=None if read.site.state is None else _state(file, read),
         )
     except PolicyError as error:
         raise PolicyError(f"{file}: {error}") from None
+
+
+def _state(file: Path, read: _Tables) -> StateSource:
+    """Where the nodes share their state; what would keep the same in a file is refused."""
+    from .shared import StateSource  # noqa: PLC0415 - for those who share a state
+
+    site = read.site
+    if read.remember is not None:
+        raise PolicyError("[site] state keeps what was sent last, for all nodes: take out the line remember")
+    if read.ramp is not None and read.ramp.state is not None:
+        raise PolicyError("[site] state keeps the position on the ramp: take out the line state of [ramp]")
+    names = [name for name in read.hosts if not name.startswith("*.")]
+    if not names:
+        raise PolicyError("[site] state is kept under the first name of hosts that is no wildcard: there is none")
+    try:
+        host = canonical_host(names[0])
+    except InvalidHost as error:
+        raise PolicyError(f"hosts: {error}") from None
+    token_file, ca = (_located_file(file, getattr(site, name), read.ramp, name) for name in ("token_file", "ca"))
+    name = site.node or os.environ.get("DYNPIN_NODE") or re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname())[:63]
+    if not _NODE_NAME.fullmatch(name):
+        raise PolicyError(f'{name!r} is no name of a node: give one in [site] node = "…" or DYNPIN_NODE')
+    copy = file.parent / (site.copy_file or f"{file.stem}-site.json")
+    return StateSource(CollectorAPI((site.state or "").rstrip("/"), token_file, ca), host, name, copy)
+
+
+def _located_file(file: Path, own: str | None, ramp: _Ramp | None, name: str) -> Path | None:
+    """A file of [site], or the one of [ramp]: one token may do for both."""
+    found = own or (None if ramp is None else cast("str | None", getattr(ramp, name)))
+    return None if found is None else file.parent / found
 
 
 def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:
@@ -205,7 +259,8 @@ def _holds_private_key(path: Path) -> bool:
         return False  # whether it can be read at all is found out, and told, by those who need it
 
 
-def _ramp(file: Path, table: _Ramp, policy: _Policy) -> Ramp:
+def _ramp(file: Path, table: _Ramp, policy: _Policy, site: _Site) -> Ramp:
+    token_file, ca = table.token_file or site.token_file, table.ca or site.ca
     known = REPORT_URI.fullmatch(policy.report_uri or "")
     if known is None:
         raise PolicyError(
@@ -221,8 +276,8 @@ def _ramp(file: Path, table: _Ramp, policy: _Policy) -> Ramp:
         token=known["token"],
         report_uri=known[0],
         state=file.parent / (table.state or f"{file.stem}-ramp.sqlite"),
-        token_file=None if table.token_file is None else file.parent / table.token_file,
-        ca=None if table.ca is None else file.parent / table.ca,
+        token_file=None if token_file is None else file.parent / token_file,
+        ca=None if ca is None else file.parent / ca,
         is_on=policy.mode == "enforce",
     )
 

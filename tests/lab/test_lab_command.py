@@ -91,7 +91,8 @@ def test_the_json_of_a_scenario_is_its_record() -> None:
     pins = {key["name"]: key["pin"] for key in timeline["keys"]}
     noted = next(event for event in timeline["events"] if event["noting"] == "noted")
     assert noted["pinned"] == [pins["bank.test key 1"], pins["bank.test key 2"]]
-    assert noted["pinned_until"] == 30 * 86_400
+    (held,) = noted["held"]["Alice"]
+    assert (held["pins"], held["until"]) == (noted["pinned"], 30 * 86_400)
     assert noted["shown"][0] == pins["bank.test key 1"]
     decisive = timeline["events"][timeline["decisive"]]
     assert (decisive["outcome"], decisive["bytes_read"], decisive["section"]) == ("protected", 0, "2.6")
@@ -165,7 +166,6 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         title="It <is> not so",
         story="A story.",
         rfc="§2.",
-        browsers="Nothing.",
         dynpin="<b>Nothing</b> & more.",
         agents=("dynpin",),
     )
@@ -237,6 +237,7 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["scenario", "dynpin", "chromium"],
         ["1", "hotspot", "⊣", "protected", "⊣", "protected"],
         ["17", "private-root", "⊣", "protected", "→", "fooled"],
+        ["·", 'private_roots="bypass"', "→", "fooled"],
         ["23", "session-resumption", "⊣", "protected"],
         [],
         ["5", "playings;", "all", "went", "as", "asserted."],
@@ -259,7 +260,8 @@ def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    assert len(lines) == 1 + len(scenarios()) + 2
+    options = sum(len(each.options) for each in playings if each.agent == "dynpin")
+    assert len(lines) == 1 + len(scenarios()) + options + 2
 
 
 def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
@@ -267,6 +269,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
     rows = re.findall(r"^\| (\d+) \| `(.+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    options = re.findall(r"^\| \| … (.+) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
     assert [(int(number), name) for number, name, *_ in rows] == [
         (each.number, each.name) for each in scenarios().values()
     ]
@@ -279,13 +282,18 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
             outcome = "" if each is None or each.outcome is None else each.outcome.replace("-", " ")
             differs = outcome not in ("", (found[name, "dynpin"].outcome or "").replace("-", " "))
             assert cell == (f"**{outcome}**" if differs else outcome), f"{name} with {agent}"
+    assert {option.strip("`"): cells for option, *cells in options} == {
+        option: [(of.get(option) or "").replace("-", " ") for of in (found[name, agent].options for agent in agents)]
+        for name in scenarios()
+        for option in found[name, "dynpin"].options
+    }
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)
 def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
     text = (DOCS / "lab.md").read_text()
     for file, drawn in docs_pictures.pictures(name):
-        assert text.count(f"_static/{file.name}") == 2
+        assert text.count(f"_static/{file.name}") == 1
         # How long a request is depends on the HTTP library's version.
         committed, now = (re.sub(rb"[0-9]+ bytes", b"N bytes", each) for each in (file.read_bytes(), drawn))
         assert committed == now, f"{file.name} is not up to date: python -m tests.lab.docs_pictures"
@@ -319,7 +327,8 @@ def test_the_page_has_a_section_for_each_scenario_and_needs_nothing_else(page: P
         "https://www.rfc-editor.org/rfc/rfc7469"
     }
     for each in scenarios().values():
-        for words in (each.story, each.rfc, each.browsers, each.dynpin, *each.sources):
+        claimed = [words for claim in each.browsers for words in (claim.text, claim.source)]
+        for words in (each.story, each.rfc, *claimed, each.dynpin, *each.sources):
             assert re.sub("`([^`]+)`", r"<code>\1</code>", _escaped(words)) in text
     assert "`" not in text
     assert "60 days" in text
@@ -336,20 +345,39 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
     chosen = scenarios()["hotspot"]
     playings = play_all([chosen], ["dynpin", "firefox"], processes=1)
     shared = write_handout([chosen], playings)
-    assert shared.count('role="img"') == 1
-    assert "with dynpin, firefox" in shared
-    second = playings[1].timeline
-    assert second is not None
+    # Each is drawn twice: for a screen or paper, and for a telephone.
+    assert shared.count('role="img"') == 2
+    assert "With dynpin, firefox" in shared
+    first, second = (replace(each.timeline, decisive=None) for each in playings if each.timeline)
 
     def beside(events: list[Event]) -> str:
         other = Playing("hotspot", "firefox", replace(second, events=events))
-        return write_handout([chosen], [playings[0], other])
+        return write_handout([chosen], [Playing("hotspot", "dynpin", first), other])
 
-    differently = beside([replace(event, outcome=event.outcome and "failed") for event in second.events])
-    assert differently.count('role="img"') == 2
-    unnoted = beside([replace(event, noting=None) for event in second.events])
-    assert unnoted.count('role="img"') == 1
-    assert "With firefox each visit came to the same; what was noted on the way differs." in unnoted
+    assert beside(second.events).count('role="img"') == 2
+
+    # Whatever stands in a record is that agent's own: one byte more, and the story is told anew.
+    for changed in (
+        [replace(event, outcome=event.outcome and "failed") for event in second.events],
+        [replace(event, noting=None) for event in second.events],
+        [replace(event, reason=f"{event.reason}!") for event in second.events],
+        [replace(event, bytes_read=event.bytes_read + 1) for event in second.events],
+        [replace(event, held={}) for event in second.events],
+    ):
+        page = beside(changed)
+        assert page.count('role="img"') == 4
+        assert page.count("<summary>With ") == 2
+
+
+def test_what_goes_otherwise_with_another_agent_stands_in_a_table_and_opt_ins_in_rows_of_their_own() -> None:
+    chosen = scenarios()["private-root"]
+    page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
+    assert "Where it goes otherwise with another agent" in page
+    assert "Alice at payroll.test" in page
+    assert "… when opted in to: private_roots=&#34;bypass&#34;" in page
+    alike = scenarios()["hotspot"]
+    page = write_handout([alike], play_all([alike], ["dynpin", "chromium"], processes=1))
+    assert "Where it goes otherwise" not in page
 
 
 @pytest.fixture(scope="module")
@@ -366,6 +394,18 @@ _OVERLAPS = """
     && b.y + 0.12 * b.height < a.y + 0.88 * a.height).map(([other]) => `${one} / ${other}`));
 })
 """
+
+
+# The smallest letters that are seen, in CSS pixels; those of a picture as it is scaled.
+_LEAST_LETTERS = """Math.min(...[...document.querySelectorAll('*')].filter(e => e.checkVisibility()
+    && [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())
+    && !['STYLE', 'TITLE'].includes(e.tagName)).map(e => {
+  const svg = e.closest('svg'), size = parseFloat(getComputedStyle(e).fontSize)
+  // The letters in the sign of a key are its colour's companions.
+  if (svg && e.getAttribute('text-anchor') == 'middle') return 99
+  const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1
+  return svg ? parseFloat(e.getAttribute('font-size')) * scale : size
+}))"""
 
 
 @needs_chromium
@@ -390,6 +430,9 @@ class TestInABrowser:
         browser.look(width=width)
         browser.visit(page.as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= width
+        # Nothing scrolls sideways inside of it either, and pictures can be read.
+        assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
+        assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
     @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
     @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -406,6 +449,10 @@ class TestInABrowser:
         browser.ask("Emulation.setEmulatedMedia", media="print")
         try:
             breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
+            # As wide as A4 within its margins.
+            browser.look(width=718)
+            browser.ask("Emulation.setEmulatedMedia", media="print")
+            least = browser.run(_LEAST_LETTERS)
             grounds = browser.run("getComputedStyle(document.body).getPropertyValue('--picture-ground')")
             pictures = browser.run(
                 "[...document.querySelectorAll('.chapter')]"
@@ -417,6 +464,7 @@ class TestInABrowser:
             )
         finally:
             browser.ask("Emulation.setEmulatedMedia", media="")
+        assert least * 72 / 96 >= 9, "nine points at least, pictures too"
         assert breaks == ["page"] * len(scenarios())
         # To hand out: a picture and the lessons. The rest is for the screen.
         assert pictures == [1] * len(scenarios())

@@ -279,3 +279,33 @@ def test_a_crash_takes_what_firefox_noted_in_the_last_five_minutes(tmp_path: Pat
         assert early is not None
         assert (early.pins, early.expires_at) == ((ONE, TWO), clock.now - 600 + 1000)
         assert again.known_host("later.test") is None
+
+
+# -- pins that are built in --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("agent", "weeks"), [("Chromium", 10), ("Firefox", 14)])
+def test_built_in_pins_lapse_with_the_build_and_come_after_noted_ones(agent: str, weeks: int, tmp_path: Path) -> None:
+    clock = Clock()
+    with MODELS[agent](tmp_path, clock) as store:
+        store.pin(HOST, [ONE])
+        assert met(store, HOST, [ONE]).ok
+        assert not met(store, HOST, [TWO]).ok
+        store.note(HOST, f"{VALID}; max-age=1000", [ONE])
+        assert met(store, HOST, [TWO]).ok, "noted pins come first"
+        clock.now += 1001
+        assert not met(store, HOST, [TWO]).ok, "and then the built-in ones again"
+        clock.now += weeks * 7 * 86_400 - 1000
+        assert met(store, HOST, [TWO]).known_host is None
+
+
+def test_what_is_built_in_for_a_nearer_name_comes_before_what_was_noted_for_a_farther_one_in_firefox_alone(
+    tmp_path: Path,
+) -> None:
+    for agent, first in (("Chromium", "bank.test"), ("Firefox", "www.bank.test")):
+        with MODELS[agent](tmp_path, Clock()) as store:
+            store.pin("www.bank.test", [TWO])
+            store.note("bank.test", f"{VALID}; max-age=1000; includeSubDomains", [ONE])
+            known = store.known_host("www.bank.test")
+            assert known is not None
+            assert known.host == first

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dynpin.lab.agents import AGENTS, Machine, UserAgent
 from dynpin.lab.agents.library import DynpinAgent
+from dynpin.lab.claims import CLAIMS
 from dynpin.lab.scenarios import Scenario, play, scenarios
 from dynpin.lab.stage import set_stage
 
@@ -44,10 +47,25 @@ def test_the_scenarios_are_numbered_without_a_gap() -> None:
 
 @each_scenario
 def test_a_scenario_tells_what_a_reader_needs(scenario: Scenario) -> None:
-    for text in (scenario.title, scenario.story, scenario.rfc, scenario.browsers, scenario.dynpin, *scenario.sources):
+    for text in (scenario.title, scenario.story, scenario.rfc, scenario.dynpin, *scenario.sources):
         assert text.strip() == text != ""
         assert "  " not in text
     assert scenario.sources
+    assert scenario.browsers
     assert "§" in scenario.rfc
     assert "dynpin" in scenario.agents
     assert set(scenario.agents) <= set(AGENTS)
+
+
+def test_every_claim_has_a_source_and_stands_in_the_docs_and_is_made_somewhere() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
+    made = {claim.name for scenario in scenarios().values() for claim in scenario.browsers}
+    made |= {claim.name for agent in AGENTS.values() for claim in agent.departs}
+    assert made == set(CLAIMS)
+    for claim in CLAIMS.values():
+        assert claim.agent in AGENTS
+        # A file and its function, or a published text and its date or place.
+        assert re.search(
+            r"\.(cc|h|cpp|js|c|py)\b.*, |/[a-z]+, \w|-[01][0-9]|support\.mozilla|seen at each", claim.source
+        )
+        assert f"| {claim.agent} | {claim.text} | {claim.source} |" in docs, claim.name

@@ -220,7 +220,7 @@ def test_two_policies_share_no_file(ground: Ground, caplog: pytest.LogCaptureFix
     with pytest.raises(PolicyError, match=refusal):
         RampFile(ground.state, "other").sent()
     with pytest.raises(PolicyError, match=refusal):
-        RampFile(ground.state, "other").change(RAMP.begin(0), lambda position: position, 0)
+        RampFile(ground.state, "other").change(RAMP.begin(0), lambda position, _: position, 0)
     server.policy.refresh()
     assert "the last good header stays" in caplog.text
     apart = ground.server(f'state = "other.sqlite"\nsteps = {STEPS}', token="other")

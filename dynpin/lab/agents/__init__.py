@@ -9,8 +9,14 @@ from dynpin.lab.agents.agent import Agent, Machine, Sent, Settings, UserAgent, V
 from dynpin.lab.agents.chromium import ChromiumAgent
 from dynpin.lab.agents.firefox import FirefoxAgent
 from dynpin.lab.agents.library import DynpinAgent
+from dynpin.lab.claims import CLAIMS, Claim
 
 __all__ = ["AGENTS", "Agent", "Machine", "Sent", "Settings", "UserAgent", "Visit"]
+
+
+def _claims(*names: str) -> tuple[Claim, ...]:
+    return tuple(CLAIMS[name] for name in names)
+
 
 AGENTS: Mapping[str, Agent] = {
     agent.name: agent
@@ -18,27 +24,39 @@ AGENTS: Mapping[str, Agent] = {
         Agent(
             "dynpin",
             "dynpin",
-            "RFC 7469 to the letter, and its choices: private roots are held to the pins too; a flood evicts nothing.",
+            _claims("dynpin-all-roots", "dynpin-static-first", "dynpin-zero", "dynpin-bound"),
             DynpinAgent,
+            frozenset({"private", "partition", "on_clock_jump", "private_roots", "reports"}),
         ),
         Agent(
             "chromium",
             "Chromium 71 (model)",
-            "Reads headers leniently; skips chains that end in a root of the user's; ignores a bare max-age=0.",
+            _claims(
+                *("chromium-user-roots", "chromium-noted-first", "chromium-zero", "chromium-nearest"),
+                *("chromium-lenient", "chromium-deletes", "chromium-reports", "chromium-incognito"),
+                *("chromium-static", "chromium-cap"),
+            ),
             ChromiumAgent,
+            frozenset({"private"}),
         ),
         Agent(
             "firefox",
             "Firefox 71 (model)",
-            "Skips the user's roots too; 1024 entries, the least used are driven out; written late; no reports.",
+            _claims(
+                *("firefox-user-roots", "firefox-noted-first", "firefox-1024", "firefox-late"),
+                *("firefox-no-reports", "firefox-private", "firefox-static", "firefox-cap", "firefox-why-not"),
+            ),
             FirefoxAgent,
+            frozenset({"private"}),
         ),
         Agent(
             "wget2",
             "wget2 (the real program)",
-            "Notes any pins, in its chain or not, without a Backup Pin too; a malformed header unpins; no report.",
+            _claims(
+                *("wget2-any", "wget2-no-cap", "wget2-unpins", "wget2-nearest", "wget2-one-file", "wget2-no-reports")
+            ),
             wget2.Wget2Agent,
-            wget2.missing,
+            missing=wget2.missing,
         ),
     )
 }

@@ -11,6 +11,7 @@ from dynpin.clientstore.enforcement import PrivateRoots
 from dynpin.clientstore.reports import ReportMode
 from dynpin.clientstore.store import ClockJump
 from dynpin.hosts import KnownPinnedHost
+from dynpin.lab.claims import Claim
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
@@ -18,18 +19,15 @@ __all__ = ["Agent", "Machine", "Sent", "Settings", "UserAgent", "Visit"]
 
 
 class Settings(TypedDict, total=False):
-    """What dynpin can be told and the other agents cannot; they pay no heed to it.
+    """What a user may opt in to, where the agent has it (:attr:`Agent.options`).
 
-    ``private`` keeps the pins in memory alone (:meth:`dynpin.clientstore.PinStore.private`); the others are arguments
-    of :class:`~dynpin.clientstore.PinStore`, :func:`~dynpin.clientstore.enforce` and
+    ``private`` is a private window: in dynpin :meth:`dynpin.clientstore.PinStore.private`. The others are dynpin's
+    alone, arguments of :class:`~dynpin.clientstore.PinStore`, :func:`~dynpin.clientstore.enforce` and
     :class:`~dynpin.clientstore.ReportQueue` (``reports`` is its ``mode``).
     """
 
     private: bool
     partition: str
-    max_max_age: int
-    max_hosts: int
-    max_hosts_per_domain: int
     on_clock_jump: ClockJump
     private_roots: PrivateRoots
     reports: ReportMode
@@ -46,7 +44,7 @@ class Machine:
         clock: gives seconds since the epoch, UTC.
         network: the port of 127.0.0.1 at which a name is answered now, for https and http alike.
         pins: False for a user agent that knows nothing of pinning: the same program without it.
-        settings: what dynpin is told.
+        settings: what its user has opted in to.
     """
 
     folder: Path
@@ -104,7 +102,7 @@ class UserAgent(Protocol):
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """GET ``https://host/path`` on a new connection, with `secret` as its Authorization.
 
-        Redirects are not followed. Violation reports that the agent sends at once are sent before this returns.
+        Redirects are not followed.
         """
         ...
 
@@ -124,11 +122,12 @@ class UserAgent(Protocol):
         """Do what the user can do to have the host's own entry gone; False where there was none."""
         ...
 
-    def send_reports(self) -> list[Sent]:
-        """Send the violation reports that wait, and tell of each attempt since the last call.
+    def report_at_once(self) -> list[Sent]:
+        """Send the violation reports that the agent sends right after a visit, with what these set off."""
+        ...
 
-        An agent that sends its reports at once has none that wait, and tells of those.
-        """
+    def send_reports(self) -> list[Sent]:
+        """Send the violation reports that wait for a better moment, and tell of each attempt."""
         ...
 
     def restart(self, *, crashed: bool = False) -> None:
@@ -147,13 +146,15 @@ class Agent:
     Attributes:
         name: as ``--agent`` takes it, such as ``"chromium"``.
         title: for people, such as ``"Chromium 71 (model)"``.
-        about: where it departs from the RFC, in a sentence or two.
+        departs: where it departs from the RFC, or chooses.
         install: installs it on a machine.
+        options: what a user may opt in to; the names of :class:`Settings`.
         missing: why it cannot be installed here, in words; None where it can.
     """
 
     name: str
     title: str
-    about: str
+    departs: tuple[Claim, ...]
     install: Callable[[Machine], UserAgent]
+    options: frozenset[str] = frozenset()
     missing: Callable[[], str | None] = lambda: None

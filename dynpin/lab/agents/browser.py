@@ -3,14 +3,16 @@
 A model is a way to read a header, a store that knows what the browser ignores besides, and an agent that connects.
 Where a browser is lenient its text is rewritten as RFC 7469 would have it, so that no second parser is needed. A
 directive that nobody knows must match the grammar here all the same, though browsers read past more than that; and
-dynpin's own limits (8 KiB, 64 pins) hold.
+dynpin's own limits (8 KiB, 64 pins) hold. The sources behind a model are in :mod:`dynpin.lab.claims`, and are named by
+their functions where a rule is carried out.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol, Self, TypeVar
 
 import httpx
@@ -25,7 +27,7 @@ from dynpin.lab.agents.library import HTTPS_PORT, LibraryAgent
 from dynpin.noting import Noting, note
 from dynpin.pins import Pin
 
-__all__ = ["BrowserAgent", "BrowserStore", "Reader", "loosely", "nearest"]
+__all__ = ["BrowserAgent", "BrowserStore", "Reader", "around", "loosely", "nearest"]
 
 _QUOTED = r'"(?:\\.|[^"\\])*"'
 _EQUALS_OR_QUOTED = re.compile(rf"{_QUOTED}|[\t ]*=[\t ]*")
@@ -42,14 +44,14 @@ def loosely(value: str, *, single_quotes: bool = False) -> Iterator[tuple[Direct
     Raises:
         InvalidHeader: where the value is malformed all the same.
     """
-    value = (_EQUALS_OR_ANY_QUOTED if single_quotes else _EQUALS_OR_QUOTED).sub(_mended, value)
+    value = (_EQUALS_OR_ANY_QUOTED if single_quotes else _EQUALS_OR_QUOTED).sub(_as_quoted, value)
     for found in scan(value):
         if isinstance(found, Malformed):
             raise InvalidHeader("syntax", found.message, found.position)
         yield found, value[found.position : found.end]
 
 
-def _mended(found: re.Match[str]) -> str:
+def _as_quoted(found: re.Match[str]) -> str:
     text = found[0]
     if text.startswith('"'):
         return text
@@ -60,7 +62,9 @@ def _mended(found: re.Match[str]) -> str:
 
 
 def nearest(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownPinnedHost | None:
-    """The entry that applies by the rule of Chromium and of wget2: that of the nearest name, or none.
+    """The entry that applies by the rule of Chromium (GetDynamicPKPState) and of wget2 (wget_hpkp_db_check_pubkey).
+
+    That of the nearest name, or none.
 
     The RFC's :func:`~dynpin.hosts.applicable` goes on to a farther name. Here an entry without includeSubDomains hides
     a farther one with it, and what is below is pinned to nothing.
@@ -68,6 +72,11 @@ def nearest(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownP
     alive = {entry.host: entry for entry in entries if not entry.is_expired(now)}
     found = next((alive[name] for name in (host, *superdomains(host)) if name in alive), None)
     return found if found is not None and (found.host == host or found.include_subdomains) else None
+
+
+def around(entries: Mapping[str, KnownPinnedHost], name: str) -> list[KnownPinnedHost]:
+    """The entries of a canonical host and of its superdomains, the nearest first."""
+    return [entries[each] for each in (name, *superdomains(name)) if each in entries]
 
 
 class Reader(Protocol):
@@ -86,26 +95,30 @@ class BrowserStore:
 
     Attributes:
         read: parses a field.
-        entries: the entries by host, alive and expired.
+        static_lapses: how long after the build the built-in pins are held, in seconds.
+        entries: the noted entries by host, alive and expired.
+        built_in: the entries that came with the browser, by host. No header changes them.
         path: what an error names as the place of the pins.
         is_default: False, as of every store but the user's own.
     """
 
     read: ClassVar[Reader]
+    static_lapses: ClassVar[float]
     path = "the browser's memory"
     is_default = False
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.entries: dict[str, KnownPinnedHost] = {}
+        self.built_in: dict[str, KnownPinnedHost] = {}
 
     def applies(self, name: str, now: float) -> KnownPinnedHost | None:
-        """The entry that applies to a canonical host."""
-        return applicable(self.around(name), name, now)
+        """The entry that applies to a canonical host, noted or built in."""
+        raise NotImplementedError
 
-    def around(self, name: str) -> list[KnownPinnedHost]:
-        """The entries of a canonical host and of its superdomains."""
-        return [self.entries[each] for each in (name, *superdomains(name)) if each in self.entries]
+    def noted(self, name: str, now: float) -> KnownPinnedHost | None:
+        """The noted entry that applies to a canonical host: what a header of it may change."""
+        return applicable(around(self.entries, name), name, now)
 
     def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
         """Why this browser ignores what the RFC would act on, or None."""
@@ -127,7 +140,9 @@ class BrowserStore:
     def hosts(self) -> list[KnownPinnedHost]:
         """As :meth:`PinStore.hosts`."""
         now = self.clock()
-        return sorted((each for each in self.entries.values() if not each.is_expired(now)), key=lambda each: each.host)
+        noted = {host: each for host, each in self.entries.items() if not each.is_expired(now)}
+        built_in = {host: each for host, each in self.built_in.items() if not each.is_expired(now)}
+        return [each for _, each in sorted((built_in | noted).items())]
 
     def note(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
@@ -146,7 +161,7 @@ class BrowserStore:
             ignored = self.ignores(name, header, chain)
             if ignored is not None:
                 return ignored
-        noting = note(name, self.applies(name, now), header, chain, now)
+        noting = note(name, self.noted(name, now), header, chain, now)
         if noting.outcome == "removed":
             del self.entries[name]
         elif noting.known_host is not None:
@@ -154,9 +169,10 @@ class BrowserStore:
         return noting
 
     def pin(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
-        """Have pins built in."""
-        name = canonical_host(host)
-        self.entries[name] = KnownPinnedHost(name, tuple(pins), False, None, self.clock(), expires_at, "static")
+        """Have pins built in, by a build of today: they lapse with it, at `expires_at` if that comes first."""
+        name, now = canonical_host(host), self.clock()
+        until = min(now + self.static_lapses, expires_at or math.inf)
+        self.built_in[name] = KnownPinnedHost(name, tuple(pins), False, None, now, until, "static")
 
     def forget(self, host: str) -> bool:
         """As :meth:`PinStore.forget`."""
@@ -181,7 +197,10 @@ _Store = TypeVar("_Store", bound=BrowserStore)
 
 
 class BrowserAgent(LibraryAgent[_Store]):
-    """A browser: no Pin Validation for a chain that ends in a root that its user installed (RFC 7469 §2.6)."""
+    """A browser: no Pin Validation for a chain that ends in a root that its user installed (RFC 7469 §2.6).
+
+    Chromium: CheckPinsAndMaybeSendReport; Firefox: NSSCertDBTrustDomain::IsChainValid.
+    """
 
     @property
     def reporter(self) -> Reporter | None:
@@ -205,7 +224,9 @@ class BrowserAgent(LibraryAgent[_Store]):
         return note_response(self.store, host, peer, fields, report_only, port=HTTPS_PORT)
 
     def restart(self, *, crashed: bool = False) -> None:
-        """As :meth:`UserAgent.restart`."""
+        """As :meth:`UserAgent.restart`; what is built in comes with the browser again."""
         if crashed:
             self.store.crash()
+        built_in = self.store.built_in
         super().restart(crashed=crashed)
+        self.store.built_in = built_in

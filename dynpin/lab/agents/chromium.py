@@ -1,4 +1,4 @@
-"""Chromium as it was while it knew HPKP (46 to 71): a model; its rules were read in its tests and its source."""
+"""Chromium as it was at the end of HPKP (65 to 71): a model. Its rules were read in its source (dynpin.lab.claims)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import httpx
 from dynpin.clientstore import Reporter
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
-from dynpin.lab.agents.agent import Machine, Sent, Visit
-from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely, nearest
+from dynpin.lab.agents.agent import Machine, Sent
+from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, around, loosely, nearest
 from dynpin.lab.agents.library import one_line
 from dynpin.lab.network import loopback_names
 from dynpin.noting import Noting, note
@@ -24,12 +24,14 @@ from dynpin.report import Report
 
 __all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
 
-# The same report goes out once an hour, as far as the last fifty are remembered.
+# The same report goes out once an hour, as far as the last fifty are remembered (kTimeToRememberReportsMins,
+# kMaxReportCacheEntries).
 _REMEMBERED_FOR, _REMEMBERED = 3_600.0, 50
+_TEN_WEEKS = 70 * 86_400.0  # IsBuildTimely
 
 
 def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
-    """Parse a field as Chromium does.
+    """Parse a field as Chromium does (net/http/http_security_headers.cc, ParseHPKPHeaderImpl).
 
     White space around "=", single quotes and DEL pass; of repeated directives the last one wins; includeSubDomains may
     have a value; pins of unknown algorithms are directives that nobody knows; max-age is read in report-only too.
@@ -61,36 +63,46 @@ class ChromiumStore(BrowserStore):
     at the end, whichever that is.
 
     Args:
-        path: the file.
+        path: the file; None for Incognito, which begins empty and leaves nothing (CreateNetworkContextParams).
         clock: gives seconds since the epoch, UTC.
     """
 
     read = staticmethod(read_as_chromium)
+    static_lapses = _TEN_WEEKS
 
-    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, *, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self._file = path
-        if path.exists():
+        if path is not None and path.exists():
             for told in json.loads(path.read_text()):
                 entry = KnownPinnedHost(**told | {"pins": tuple(map(Pin.from_base64, told["pins"]))})
                 self.entries[entry.host] = entry
 
     def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
-        """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not."""
+        """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not.
+
+        ParseHPKPHeader asks IsPinListValid before AddHPKPHeader looks at max-age.
+        """
         if header.max_age != 0:
             return None
         noted = note(name, None, replace(header, max_age=1), chain, self.clock())
         return noted if noted.outcome == "ignored" else None
 
     def applies(self, name: str, now: float) -> KnownPinnedHost | None:
-        """As :meth:`BrowserStore.applies`; an entry that is found to have expired is gone for good."""
-        for entry in self.around(name):
+        """Noted pins come before those that are built in (CheckPublicKeyPinsImpl)."""
+        return self.noted(name, now) or nearest(around(self.built_in, name), name, now)
+
+    def noted(self, name: str, now: float) -> KnownPinnedHost | None:
+        """That of the nearest name; an entry that is found to have expired is gone for good (GetDynamicPKPState)."""
+        for entry in around(self.entries, name):
             if entry.is_expired(now):
                 del self.entries[entry.host]
-        return nearest(self.around(name), name, now)
+        return nearest(around(self.entries, name), name, now)
 
     def close(self) -> None:
         """Write the file."""
+        if self._file is None:
+            return
         told = [
             {
                 "host": entry.host,
@@ -107,34 +119,29 @@ class ChromiumStore(BrowserStore):
 
 
 class ChromiumAgent(BrowserAgent[ChromiumStore]):
-    """Chromium with its pins and its reports, which go at once or never."""
+    """Chromium with its pins and its reports, which go at once or never (CheckPinsAndMaybeSendReport)."""
 
     def __init__(self, machine: Machine) -> None:
         self._reports = _Reports(machine.clock)
-        self._sent: list[Sent] = []
         super().__init__(machine)
 
     def open_store(self) -> ChromiumStore:
-        """A file in the machine's folder."""
-        return ChromiumStore(self.machine.folder / "TransportSecurity", clock=self.machine.clock)
+        """A file in the machine's folder; none in Incognito."""
+        private = self.machine.settings.get("private", False)
+        return ChromiumStore(None if private else self.machine.folder / "TransportSecurity", clock=self.machine.clock)
 
     @property
     def reporter(self) -> Reporter:
         """What its handshakes give their reports to."""
         return self._reports
 
-    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
-        """As :meth:`UserAgent.visit`; then reports are sent, and what those set off."""
-        visit = super().visit(host, secret=secret, path=path)
+    def report_at_once(self) -> list[Sent]:
+        """As :meth:`UserAgent.report_at_once`, with what these reports set off."""
+        sent: list[Sent] = []
         with loopback_names(self.machine.network):
             while self._reports.waiting:
                 report_uri, body = self._reports.waiting.popleft()
-                self._sent.append(self._send(report_uri, body))
-        return visit
-
-    def send_reports(self) -> list[Sent]:
-        """As :meth:`UserAgent.send_reports`: none waits."""
-        sent, self._sent = self._sent, []
+                sent.append(self._send(report_uri, body))
         return sent
 
     def _send(self, report_uri: str, body: str) -> Sent:
@@ -147,7 +154,10 @@ class ChromiumAgent(BrowserAgent[ChromiumStore]):
 
 
 class _Reports:
-    """Which reports go out: none by https to the host that fails, and the same one once an hour (RFC 7469 §2.1.4)."""
+    """Which reports go out: none by https to the host that fails, and the same one once an hour (RFC 7469 §2.1.4).
+
+    IsReportUriValidForHost and CheckPinsAndMaybeSendReport.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.waiting: deque[tuple[str, str]] = deque()

@@ -1,4 +1,4 @@
-"""Firefox as it was while it knew HPKP (35 to 71): a model; its rules were read in its tests and its source."""
+"""Firefox as it was at the end of HPKP (68 to 71): a model. Its rules were read in its source (dynpin.lab.claims)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import httpx
 from dynpin.clientstore import Peer
 from dynpin.clientstore.store import LookUp
 from dynpin.header import PublicKeyPins
-from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.hosts import KnownPinnedHost, applicable, canonical_host, superdomains
 from dynpin.lab.agents.browser import BrowserAgent, BrowserStore, loosely
 from dynpin.noting import Noting
 from dynpin.pins import Pin
 
 __all__ = ["MAX_ENTRIES", "FirefoxAgent", "FirefoxStore", "read_as_firefox"]
 
-# The table of site security state, which held HSTS too; a full one evicts an entry with the lowest score.
+# The table of site security state, which held HSTS too; a full one evicts an entry with the lowest score
+# (DataStorage: sMaxDataEntries, MaybeEvictOneEntry), and is written after a while (sDataStorageDefaultTimerDelay).
 MAX_ENTRIES = 1_024
 _WRITTEN_AFTER = 300.0
+_FOURTEEN_WEEKS = 98 * 86_400.0  # genHPKPStaticPins.js, PINNING_MINIMUM_REQUIRED_MAX_AGE
 _DAY = 86_400
 _UINT64 = 2**64
 _PIN_TEXT = 44
 
 
 def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
-    """Parse a field as Firefox does.
+    """Parse a field as Firefox does (nsSiteSecurityService, ParseSSSHeaders).
 
     White space around "=" passes; pins of unknown algorithms are directives that nobody knows, and those may stand
     twice; what report-uri says is not read; a backslash stays in a quoted-string; max-age has 64 bits.
@@ -69,22 +71,36 @@ class _Score:
 class FirefoxStore(BrowserStore):
     """A table of 1024 entries in memory, and a text file that is written five minutes after a change, or at the end.
 
-    An entry's score grows once a day, when it is used. Which of the entries with the lowest score is evicted Firefox
-    leaves to the order of its table; here it is the oldest.
+    An entry's score grows once a day, when it is used (DataStorage::Entry::UpdateScore). Which of the entries with the
+    lowest score is evicted Firefox leaves to the order of its table; here it is the oldest.
 
     Args:
-        path: the file: a line for each entry, as Firefox has it.
+        path: the file: a line for each entry, as Firefox has it. None for private windows, whose table is cleared with
+            the last of them (DataStorage::Observe).
         clock: gives seconds since the epoch, UTC.
     """
 
     read = staticmethod(read_as_firefox)
+    static_lapses = _FOURTEEN_WEEKS
 
-    def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, *, clock: Callable[[], float]) -> None:
         super().__init__(clock)
         self._file = path
         self._scores: dict[str, _Score] = {}
         self._changed_at: float | None = None
         self._load()
+
+    def applies(self, name: str, now: float) -> KnownPinnedHost | None:
+        """The first name from the host upwards whose pins cover it, noted ones before built-in ones.
+
+        FindPinningInformation, in PublicKeyPinningService.cpp.
+        """
+        for each in (name, *superdomains(name)):
+            for entries in (self.entries, self.built_in):
+                found = entries.get(each)
+                if found is not None and applicable([found], name, now) is not None:
+                    return found
+        return None
 
     def note(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
@@ -147,7 +163,7 @@ class FirefoxStore(BrowserStore):
             self._changed_at = now
 
     def _write(self) -> None:
-        if self._changed_at is None:
+        if self._changed_at is None or self._file is None:
             return
         lines = [
             f"{entry.host}:HPKP\t{self._scores[entry.host].days}\t{self._scores[entry.host].last}\t"
@@ -159,7 +175,7 @@ class FirefoxStore(BrowserStore):
         self._changed_at = None
 
     def _load(self) -> None:
-        if not self._file.exists():
+        if self._file is None or not self._file.exists():
             return
         now = self.clock()
         for line in self._file.read_text().splitlines():
@@ -176,11 +192,13 @@ class FirefoxAgent(BrowserAgent[FirefoxStore]):
     """Firefox with its table. It sends no reports, and knows no Public-Key-Pins-Report-Only."""
 
     def open_store(self) -> FirefoxStore:
-        """The table, from its file in the machine's folder."""
-        return FirefoxStore(self.machine.folder / "SiteSecurityServiceState.txt", clock=self.machine.clock)
+        """The table, from its file in the machine's folder; one without a file for private windows."""
+        private = self.machine.settings.get("private", False)
+        file = None if private else self.machine.folder / "SiteSecurityServiceState.txt"
+        return FirefoxStore(file, clock=self.machine.clock)
 
     def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """As of any browser; a chain that ends in a root of the user's pins nothing."""
+        """As of any browser; a chain that ends in a root of the user's pins nothing (ProcessPKPHeader)."""
         if peer.validated and peer.validated[-1] not in self.machine.public_roots:
             return Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
         return super().note(host, peer, response)

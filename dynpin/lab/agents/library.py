@@ -20,7 +20,7 @@ from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.network import loopback_names
-from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting
+from dynpin.noting import Noting
 from dynpin.pins import Pin, chain_pins
 
 __all__ = ["HTTPS_PORT", "DynpinAgent", "LibraryAgent", "Memory", "one_line"]
@@ -146,6 +146,10 @@ class LibraryAgent(ABC, Generic[_Memory]):
         """As :meth:`UserAgent.forget`."""
         return self.store.forget(host)
 
+    def report_at_once(self) -> list[Sent]:
+        """As :meth:`UserAgent.report_at_once`."""
+        return []
+
     def send_reports(self) -> list[Sent]:
         """As :meth:`UserAgent.send_reports`."""
         return []
@@ -205,15 +209,11 @@ class DynpinAgent(LibraryAgent[PinStore]):
     def open_store(self) -> PinStore:
         """A store in the machine's folder, or in memory."""
         settings, clock = self.machine.settings, self.machine.clock
-        max_max_age = settings.get("max_max_age", DEFAULT_MAX_MAX_AGE)
         if settings.get("private", False):
-            return PinStore.private(clock=clock, max_max_age=max_max_age)
+            return PinStore.private(clock=clock)
         return PinStore(
             self.machine.folder / "pins.sqlite",
             clock=clock,
-            max_max_age=max_max_age,
-            max_hosts=settings.get("max_hosts", 1_000_000),
-            max_hosts_per_domain=settings.get("max_hosts_per_domain", 1_000),
             partition=settings.get("partition"),
             on_clock_jump=settings.get("on_clock_jump", "warn"),
         )

@@ -139,6 +139,10 @@ class Wget2Agent:
         self._pins.write_text("".join(write_wget2(kept)))
         return len(kept) < len(entries)
 
+    def report_at_once(self) -> list[Sent]:
+        """Nothing: wget2 reads no report-uri."""
+        return []
+
     def send_reports(self) -> list[Sent]:
         """Nothing: wget2 reads no report-uri."""
         return []

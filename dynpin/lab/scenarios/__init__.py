@@ -1,4 +1,6 @@
-"""The scenarios: every published success and failure of pinning, each in a file that reads like its story.
+"""The scenarios: how pinning succeeded and failed, each in a file that reads like its story.
+
+Each comes from something that happened, that was shown, or that RFC 7469 itself describes; its sources stand in it.
 
 :mod:`dynpin.lab.stage` has the words that they are written in. A file registers its story with :func:`scenario`;
 whoever wants one asks :func:`scenarios`, which reads them all.
@@ -12,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dynpin.lab.agents import AGENTS
+from dynpin.lab.claims import CLAIMS, Claim
 from dynpin.lab.stage import Stage, set_stage
 from dynpin.lab.timeline import Timeline
 
@@ -30,7 +33,7 @@ class Scenario:
         title: for people.
         story: what happens, in two or three sentences for a reader who knows nothing.
         rfc: what RFC 7469 says, with sections.
-        browsers: what browsers did.
+        browsers: what browsers and wget2 do, each with its source.
         dynpin: what dynpin does about it.
         sources: public facts behind it: who, when.
         agents: the user agents that it is played with, by name.
@@ -42,7 +45,7 @@ class Scenario:
     title: str
     story: str
     rfc: str
-    browsers: str
+    browsers: tuple[Claim, ...]
     dynpin: str
     sources: tuple[str, ...]
     agents: tuple[str, ...]
@@ -59,12 +62,12 @@ def scenario(
     title: str,
     story: str,
     rfc: str,
-    browsers: str,
+    browsers: tuple[str, ...] = (),
     dynpin: str,
     sources: tuple[str, ...] = (),
     agents: tuple[str, ...] = EVERY_AGENT,
 ) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
-    """Register the function beneath as a scenario; the words are those of :class:`Scenario`."""
+    """Register the function beneath as a scenario; the words are those of :class:`Scenario`, claims by their names."""
 
     def register(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
         _registered[name] = Scenario(
@@ -73,7 +76,7 @@ def scenario(
             title=title,
             story=story,
             rfc=rfc,
-            browsers=browsers,
+            browsers=tuple(CLAIMS[each] for each in browsers),
             dynpin=dynpin,
             sources=sources,
             agents=agents,

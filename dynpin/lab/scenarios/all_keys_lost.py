@@ -22,8 +22,10 @@ from dynpin.lab.stage import Stage, days, minutes
         "(§2.5), so even max-age=0 cannot reach those who are locked out."
     ),
     browsers=(
-        "The error could not be clicked away. Users could only delete the pins by hand: chrome://net-internals, or a "
-        "line of Firefox's SiteSecurityServiceState.txt."
+        "chromium-fatal",
+        "firefox-fatal",
+        "chromium-forgets",
+        "firefox-forgets",
     ),
     dynpin=(
         "`dynpin lint` warns of a backup key on the server; `dynpin rotate emergency` says on which day the lock-out "

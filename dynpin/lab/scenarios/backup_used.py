@@ -18,7 +18,11 @@ from dynpin.lab.stage import Stage, days, hours
         "header, and what its visitors had noted still keeps Mallory out."
     ),
     rfc="User agents require a Backup Pin so that this works (§2.5); the operator keeps its key offline (§4.3).",
-    browsers="Chromium and Firefox noted no header without a Backup Pin, and let the backup key in.",
+    browsers=(
+        "chromium-valid",
+        "firefox-valid",
+        "wget2-any",
+    ),
     dynpin=(
         "`dynpin rotate emergency key-lost` names the steps. Policy refuses a header without a backup; with "
         "on_invalid='silence' the server starts without one, since no header is better than an outage."

@@ -21,8 +21,8 @@ from dynpin.lab.stage import Stage, days
         "which any CA can certify (§4.3)."
     ),
     browsers=(
-        "Chrome 57 refused StartCom's certificates for most sites; one that had pinned StartCom alone would then have "
-        "had every other certificate refused as well."
+        "chromium-after-tls",
+        "chromium-fatal",
     ),
     dynpin=(
         "Policy pins the leaf unless told otherwise; `dynpin rotate emergency ca-distrusted` has the same key "

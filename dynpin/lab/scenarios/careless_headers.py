@@ -30,8 +30,12 @@ MILLISECONDS = 30 * 86_400 * 1_000
         "nothing: neither harm nor good. max-age may be capped, at 60 days for example (§4.1)."
     ),
     browsers=(
-        "Chromium and Firefox kept to that and capped at 60 days. wget2 notes any pins and has no cap: it locks its "
-        "user out of all three."
+        "chromium-valid",
+        "firefox-valid",
+        "chromium-cap",
+        "firefox-cap",
+        "wget2-any",
+        "wget2-no-cap",
     ),
     dynpin=(
         "A Policy is built from keys, not from text, and refuses a single pin and more than 60 days; `dynpin lint` "

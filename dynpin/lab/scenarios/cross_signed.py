@@ -25,8 +25,9 @@ from dynpin.lab.stage import Stage, days
         "(§2.6). A pin of an issuer is as good as the guess which chain that is."
     ),
     browsers=(
-        "The same site was pinned on one operating system and not on the other; Chromium's violation reports from real "
-        "sites show roots that are in the served chain and not in the validated one."
+        "chromium-valid",
+        "wget2-any",
+        "chromium-why-not",
     ),
     dynpin=(
         "Policy pins the leaf's key unless told otherwise, and no root that is not in the file; `dynpin lint` compares "

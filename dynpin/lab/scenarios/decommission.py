@@ -22,8 +22,9 @@ from dynpin.lab.stage import Stage, days
         "(§2.5): the RFC contradicts itself."
     ),
     browsers=(
-        "Chromium held such a header to the same demands as every other, and ignored it without a pin that matches: "
-        "its users stayed pinned. Firefox and wget2 forgot the host."
+        "chromium-zero",
+        "firefox-zero",
+        "wget2-unpins",
     ),
     dynpin=(
         "The client lets go either way: it is the holder of a pinned key who asks. The server sends the pins along "

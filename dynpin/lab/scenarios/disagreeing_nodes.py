@@ -20,8 +20,8 @@ from dynpin.lab.stage import Stage, days
         "Valid Pinning Header takes the place of the one before (§2.5). Nodes are not known to the RFC."
     ),
     browsers=(
-        "The same in each. Among the reasons for which Chrome gave up HPKP was that a pin set which is sure to work is "
-        "hard to make."
+        "chromium-replaces",
+        "chromium-why-not",
     ),
     dynpin=(
         "`dynpin check` asks every address of a name and `dynpin lint` compares what they send; one dynpin.toml serves "

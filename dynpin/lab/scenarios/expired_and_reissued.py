@@ -19,7 +19,7 @@ from dynpin.lab.stage import Stage, days
         "What is pinned is the public key, not the certificate (§2.4): so that it can be certified again, by anybody. "
         "Pin Validation comes on top of every other check, and takes the place of none (§2.6)."
     ),
-    browsers="All agree: an expired certificate is refused, pinned or not; the same key under another CA is served.",
+    browsers=("chromium-after-tls",),
     dynpin=(
         "Certificates are verified first, as the SSLContext says, and pins are held against the chain that passed. "
         "`dynpin keys new` made the backup's CSR with the key; `dynpin guard` refuses the key that the tool has made."

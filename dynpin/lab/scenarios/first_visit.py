@@ -15,15 +15,20 @@ from dynpin.lab.stage import Stage, days
     story=(
         "Alice opens her bank's page for the first time in Mallory's Wi-Fi. Mallory has a certificate of Careless CA, "
         "answers in the bank's stead, and sends pins of her own keys. At home Alice's user agent now refuses the true "
-        "bank. Bob had been there before, and is spared; so is Carol, whose user agent came with the bank's pins."
+        "bank. Bob had been there before, and is spared; so is Carol, whose user agent came with the bank's pins, and "
+        "is of this month."
     ),
     rfc=(
         "Pins are noted on first use, so a first use in hostile hands is believed (§1). Hostile pins last for max-age "
         "at most, which user agents cap (§4.1); preloaded pins close the hole (§2.7, §4.5)."
     ),
     browsers=(
-        "Chromium and Firefox noted such pins as any others, for 60 days at most, and named hostile pinning among the "
-        "reasons to give the header up; both had pins of well-known sites built in."
+        "chromium-cap",
+        "firefox-cap",
+        "wget2-no-cap",
+        "chromium-why-not",
+        "chromium-static",
+        "firefox-static",
     ),
     dynpin=(
         "max-age is capped at 60 days; `dynpin hosts show` tells when and from where pins were noted, and `dynpin "

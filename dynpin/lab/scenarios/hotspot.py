@@ -19,7 +19,10 @@ from dynpin.lab.stage import Stage, days
         "Any trusted CA can vouch for any name (§1). Pin Validation runs while TLS is set up, before an HTTP "
         "conversation begins; where no pinned key is in the chain, the error cannot be clicked away (§2.6)."
     ),
-    browsers="Chromium and Firefox refused with a page that had no way on, while they still knew HPKP.",
+    browsers=(
+        "chromium-fatal",
+        "firefox-fatal",
+    ),
     dynpin="The handshake raises PinValidationError before a byte of the request is written.",
     sources=(
         "2011: DigiNotar was broken into, and its certificate for *.google.com used against people in Iran; those "

@@ -21,8 +21,9 @@ from dynpin.lab.stage import Stage, days
         "§8.2). So the order of visits decides (§4.2): use overlapping pin sets, or includeSubDomains with care."
     ),
     browsers=(
-        "The same, but for one thing: in Chromium, as in wget2, the nearest name's entry hides a farther one even "
-        "where it does not cover subdomains, so that what lies below it is pinned to nothing."
+        "chromium-nearest",
+        "wget2-nearest",
+        "firefox-covers",
     ),
     dynpin=(
         "`dynpin lint` finds the subdomains that includeSubDomains locks out; a Policy takes the keys of another team "

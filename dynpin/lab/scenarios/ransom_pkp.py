@@ -23,7 +23,12 @@ from dynpin.lab.stage import Stage, days, minutes
         "Whoever passes Pin Validation may set new pins (§2.5), and one who holds the server does. The damage lasts "
         "for max-age at most, which user agents may cap (§4.1, §4.5)."
     ),
-    browsers="They capped max-age at 60 days. The attack was among the reasons to give HPKP up.",
+    browsers=(
+        "chromium-cap",
+        "firefox-cap",
+        "wget2-no-cap",
+        "chromium-why-not",
+    ),
     dynpin=(
         "`dynpin lint` and `dynpin check` alarm at a pin that is in no inventory, within the hour if they run; clients "
         "cap at 60 days, show since when and from where a pin is held, and forget on command."

@@ -18,8 +18,9 @@ from dynpin.lab.stage import Stage, days
     ),
     rfc="A pin is of the key, so that a certificate may be renewed as often as one likes with the same key (§2.4).",
     browsers=(
-        "Chromium and Firefox refused returning customers, and ignored the header on new ones, since no pin of it was "
-        "in the chain (§2.5). wget2 notes it all the same, and shuts out new customers too, from their second visit."
+        "chromium-valid",
+        "firefox-valid",
+        "wget2-any",
     ),
     dynpin=(
         "`dynpin guard` stops the new key in the deploy hook (`dynpin guard --hook` writes one) and says --reuse-key; "

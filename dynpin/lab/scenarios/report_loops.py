@@ -25,8 +25,10 @@ FAULTY = "https://bank.test/reports"
         "the rate (§2.1.4)."
     ),
     browsers=(
-        "Chromium sent no report by https to the host that failed, and the same report once an hour at most, which "
-        "ends a loop after one round; what was not taken was never sent again. Firefox and wget2 send none."
+        "chromium-report-loop",
+        "chromium-reports",
+        "firefox-no-reports",
+        "wget2-no-reports",
     ),
     dynpin=(
         "Policy and `dynpin lint` refuse a report-uri on the pinned host or under its includeSubDomains. The queue of "

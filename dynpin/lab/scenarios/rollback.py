@@ -19,7 +19,7 @@ from dynpin.lab.stage import Stage, days, hours
         "A response replaces all pins that were held (§2.5). Operators are told to keep a Backup Pin for going forward "
         "(§4.3); that going back needs one too is not said."
     ),
-    browsers="All did what the RFC says, and refused the key of yesterday.",
+    browsers=("chromium-replaces",),
     dynpin=(
         "`dynpin guard` in the deployment refuses the old key while clients hold pins without it; `dynpin rotate` "
         "drops the old pin only in a last step of its own, so that until then the way back is open."

@@ -28,11 +28,7 @@ from dynpin.lab.stage import Stage, minutes
         "Pin Validation is for each connection to a Known Pinned Host (§2.6). Of resumed sessions, in which there is "
         "no chain, the RFC says nothing."
     ),
-    browsers=(
-        "Not modelled here: whether anything is verified in a resumed handshake is a matter of each TLS library, "
-        "which may have kept the chain with the session or not. wget2 resumes nothing by itself; with "
-        "`--tls-resume`, as here, it holds no resumed session against its pins, and Mallory reads what Alice sends."
-    ),
+    browsers=("wget2-resumes",),
     dynpin=(
         "The chain of the handshake that made the session is held against the pins of now, so what was true then and "
         "is so no more does not pass. A session of unknown origin is refused for a pinned host. Carol is fooled, as "
@@ -87,7 +83,7 @@ def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
 
     stage.appears(name, "client", "" if pins else "without pinning")
     agent = replace(stage.agent, install=install)
-    return Client(stage, name, agent, pins=pins, trusts=None, device_of=None, settings={})
+    return Client(stage.world, name, agent, pins=pins, trusts=None, device_of=None, settings={})
 
 
 def _agent(client: Client) -> Resuming | ResumingWget2:

@@ -24,10 +24,10 @@ TABLE = 1_024
         "of whose pins go first."
     ),
     browsers=(
-        "Firefox kept 1,024 entries and drove out the one used on the fewest days: the fund's pins went, and if the "
-        "flood was repeated on more days than the bank was visited, the bank's too. Chromium had no limit, and could "
-        "be made to write a file that stopped it. wget2 has none either, and reads and writes its "
-        "whole file at each run."
+        "firefox-1024",
+        "chromium-no-limit",
+        "chromium-flooded",
+        "wget2-no-limit",
     ),
     dynpin=(
         "A bound per registrable domain and one in all refuse what is new and keep what is old; what has expired makes "

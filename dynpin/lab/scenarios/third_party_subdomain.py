@@ -20,7 +20,10 @@ from dynpin.lab.stage import Stage, days
         "includeSubDomains covers every subdomain, whoever serves it (§2.1.3), and the third party has no header that "
         "would help: a refused connection carries none (§4.2, §2.5)."
     ),
-    browsers="The same in all of them; to a visitor it looked as if the firm's certificate were at fault.",
+    browsers=(
+        "chromium-nearest",
+        "firefox-covers",
+    ),
     dynpin=(
         "`dynpin lint` is told the subdomains' chains and finds the fault before the header is sent; a header without "
         "includeSubDomains replaces the noted policy at the next visit of the shop itself."

@@ -247,9 +247,9 @@ class Access:
         """What somebody does now, as it is kept."""
         return AuditEntry(self._clock(), who, source_of(_address(request)), action, subject)
 
-    def record(self, request: Request, who: str, action: str) -> None:
+    def record(self, request: Request, who: str, action: str, subject: str = "") -> None:
         """Keep that somebody did this; where that cannot be written, what they did holds all the same."""
-        self._keep(self.entry(request, who, action))
+        self._keep(self.entry(request, who, action, subject))
 
     def _keep(self, entry: AuditEntry) -> None:
         try:

@@ -25,6 +25,7 @@ __all__ = [
     "Error",
     "Group",
     "Groups",
+    "Moment",
     "Report",
     "Reports",
     "failure",
@@ -55,7 +56,7 @@ def _known(values: Mapping[Any, object]) -> BeforeValidator:
     return BeforeValidator(lambda value: value if value in values else None)
 
 
-_Moment = Annotated[Time, BeforeValidator(rfc3339)]
+Moment = Annotated[Time, BeforeValidator(rfc3339)]
 _TextOrNull = Annotated[str | None, BeforeValidator(lambda text: text or None)]
 _Mode = Annotated[str, _choice(MODES)]
 _Verdict = Annotated[VerdictName | None, _known(VERDICTS)]
@@ -80,8 +81,8 @@ class Group(Answer):
     token: str
     state: Annotated[str, _choice(STATES)]
     reports: int = Field(ge=0)
-    first_seen: _Moment
-    last_seen: _Moment
+    first_seen: Moment
+    last_seen: Moment
     known_pins: list[str]
     validated_pins: list[str]
     issuer: str | None
@@ -95,7 +96,7 @@ class Report(Answer):
 
     id: int = Field(ge=0)
     group: str = Field(validation_alias=AliasPath("group", "key"))
-    received_at: _Moment
+    received_at: Moment
     host: str = Field(validation_alias=AliasPath("group", "host"))
     noted_host: _TextOrNull = Field(validation_alias=AliasPath("group", "noted_host"))
     port: _Port = Field(validation_alias=AliasPath("group", "port"))
@@ -129,7 +130,7 @@ class Reports(Answer):
 class AuditEntry(Answer):
     """What somebody did, or tried."""
 
-    at: _Moment
+    at: Moment
     who: str
     source: _TextOrNull
     action: Annotated[str, _choice(ACTIONS)]

@@ -19,6 +19,7 @@ from .metrics import exposition
 from .openapi import openapi_document
 from .query import Filters, GroupKey, Limited, Listing, Query
 from .routes import CheckedRoute, Operation
+from .sites import site_routes
 
 __all__ = ["api_routes"]
 
@@ -122,6 +123,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
                 failures=Operation.failing(400, 404),
             ),
         ),
+        *site_routes(service, access),
         CheckedRoute(
             "/api/audit",
             audit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..worker import ACTIONS as OF_CHANNELS
+
 __all__ = ["ACTIONS"]
 
 ACTIONS = {
@@ -10,5 +12,7 @@ ACTIONS = {
     "open": "reopened a group",
     "sign-in": "signed in",
     "sign-in-failed": "wrong password",
+    "site-state": "changed what a site's nodes share",
     "clear-text-token": "token refused: sent over http",
+    **OF_CHANNELS,
 }

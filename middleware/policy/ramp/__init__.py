@@ -7,10 +7,11 @@ file that the processes of a server share, and a thread asks the collector of re
 from ..steps import Position, Ramp, Step, reported, shown, unheard
 from .driver import Driver, driver
 from .reports import ask, intake_refusal
-from .state import RampFile
+from .state import KeptRamp, RampFile
 
 __all__ = [
     "Driver",
+    "KeptRamp",
     "Position",
     "Ramp",
     "RampFile",

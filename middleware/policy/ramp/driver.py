@@ -12,7 +12,7 @@ from dynpin.errors import PolicyError
 from ..background import BackgroundLoop
 from ..steps import ASK_EVERY, CollectorAnswer, Position, Ramp, decide, reported, shown
 from .reports import ask, intake_refusal
-from .state import RampFile
+from .state import KeptRamp
 
 __all__ = ["Driver", "driver"]
 
@@ -25,6 +25,11 @@ class Ramped(Protocol):
     @property
     def ramp(self) -> Ramp | None:
         """The ramp as its inventory describes it now."""
+        ...
+
+    @property
+    def kept_ramp(self) -> KeptRamp | None:
+        """Where its position is kept."""
         ...
 
 
@@ -48,24 +53,23 @@ class Driver(BackgroundLoop[Ramped, str]):
 
     def look_at(self, member: Ramped, before: str) -> str:
         """Ask the collector where it is time, and move; what there is to say is logged when it is new."""
-        if member.ramp is None:
+        if member.ramp is None or member.kept_ramp is None:
             return ""
-        told = self._drive(member.ramp, RampFile(member.ramp.state, member.ramp.token))
+        told = self._drive(member.ramp, member.kept_ramp)
         if told and told != before:
             logger.error("%s", told)
         return told
 
-    def _drive(self, ramp: Ramp, file: RampFile) -> str:
-        now = self.clock()
+    def _drive(self, ramp: Ramp, kept: KeptRamp) -> str:
         try:
-            position = file.read()
+            now, position = kept.now(self.clock), kept.read()
             if not ramp.is_on:
                 if position is not None and position.max_age != ramp.levels[0]:
-                    file.change(ramp.begin(now), lambda _: ramp.begin(now), now)
+                    kept.change(ramp.begin(now), lambda _, at: ramp.begin(at), now)
                     logger.warning("The policy is not enforced: its ramp begins anew when it is")
                 return ""
-            if position is None or position.asked_at is None or not 0 <= now - position.asked_at < ASK_EVERY:
-                before, position = file.change(ramp.begin(now), self._deciding(ramp, position, now), now)
+            if position is None or _is_time(position, now):
+                before, position = kept.change(ramp.begin(now), self._deciding(ramp, position, now), now)
                 if position.max_age != before.max_age:
                     logger.warning("The ramp moves up after a time without reports: %s", shown(position.max_age))
         except PolicyError as error:
@@ -80,14 +84,20 @@ class Driver(BackgroundLoop[Ramped, str]):
             )
         return ""
 
-    def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position], Position]:
+    def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position, float], Position]:
         """What to do with the position, all that the network says being known."""
         before = position or ramp.begin(now)
         answer = ask(ramp, min(before.began_at, now))
         if decide(before, ramp, answer, now).max_age != before.max_age:
             refusal = intake_refusal(ramp)
             answer = CollectorAnswer(failure=refusal) if refusal else answer
-        return lambda current: decide(current, ramp, answer, now)
+        # Another process, or another node, may have asked meanwhile.
+        return lambda current, at: decide(current, ramp, answer, at) if _is_time(current, at) else current
+
+
+def _is_time(position: Position, now: float) -> bool:
+    """Whether the collector is to be asked."""
+    return position.asked_at is None or not 0 <= now - position.asked_at < ASK_EVERY
 
 
 driver = Driver()

@@ -7,12 +7,61 @@ import sqlite3
 from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 from dynpin.errors import PolicyError
 
 from ..steps import Position
 
-__all__ = ["RampFile"]
+__all__ = ["KeptRamp", "RampFile"]
+
+
+class KeptRamp(Protocol):
+    """Where the position on a ramp is kept, and what was sent since when."""
+
+    def now(self, clock: Callable[[], float]) -> float:
+        """The time by which this ramp goes, in seconds since the epoch, UTC."""
+        ...
+
+    def read(self) -> Position | None:
+        """The position, or None where the ramp has not begun; no network is asked.
+
+        Raises:
+            PolicyError: where it cannot be read, or is of something else, as the ramp of another policy.
+        """
+        ...
+
+    def sent(self) -> tuple[tuple[float, int | None], ...]:
+        """Since when which max-age was sent, oldest first; None is report-only.
+
+        Raises:
+            PolicyError: as of :meth:`read`.
+        """
+        ...
+
+    def change(
+        self, begin: Position, decide: Callable[[Position, float], Position], now: float
+    ) -> tuple[Position, Position]:
+        """Decide from the position as it is, while nobody else can; the position before and after.
+
+        Args:
+            begin: the position where none is kept yet.
+            decide: gets the position and the time by which this ramp goes, and gives the new position.
+            now: when that is, by the clock of this machine; written down where what is sent changes.
+
+        Raises:
+            PolicyError: as of :meth:`read`, and where the position cannot be written.
+        """
+        ...
+
+    def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
+        """Begin anew at this position; the position before and after.
+
+        Raises:
+            PolicyError: as of :meth:`change`.
+        """
+        ...
+
 
 _TABLES = """
     CREATE TABLE position (
@@ -41,6 +90,10 @@ class RampFile:
     def __init__(self, path: Path, token: str) -> None:
         self.path, self.token = path, token
 
+    def now(self, clock: Callable[[], float]) -> float:
+        """The time of this machine."""
+        return clock()
+
     def read(self) -> Position | None:
         """The position, or None where the ramp has not begun.
 
@@ -52,7 +105,7 @@ class RampFile:
         with self._connection("mode=ro") as db:
             return _position(db) if self._version(db) else None
 
-    def sent(self) -> tuple[tuple[int, int | None], ...]:
+    def sent(self) -> tuple[tuple[float, int | None], ...]:
         """Since when which max-age was sent, oldest first; None is report-only.
 
         Raises:
@@ -63,17 +116,10 @@ class RampFile:
         with self._connection("mode=ro") as db:
             return tuple(db.execute("SELECT at, max_age FROM sent ORDER BY at, rowid")) if self._version(db) else ()
 
-    def change(self, begin: Position, decide: Callable[[Position], Position], now: float) -> tuple[Position, Position]:
-        """Decide from the position as it is, while no other process can; the position before and after.
-
-        Args:
-            begin: the position where none is kept yet.
-            decide: gives the new position.
-            now: when that is; written down where what is sent changes.
-
-        Raises:
-            PolicyError: as of :meth:`read`, and where the file cannot be written.
-        """
+    def change(
+        self, begin: Position, decide: Callable[[Position, float], Position], now: float
+    ) -> tuple[Position, Position]:
+        """Decide from the position as it is, while no other process can; the position before and after."""
         with self._connection("mode=rwc") as db:
             db.execute("BEGIN IMMEDIATE")
             if not self._version(db):
@@ -81,7 +127,7 @@ class RampFile:
                     db.execute(statement)
             kept = _position(db)
             before = kept or begin
-            after = decide(before)
+            after = decide(before, now)
             # Whatever the clock did: what is sent from now on was sent after all else.
             (at,) = db.execute("SELECT max(?, coalesce(max(at), 0)) FROM sent", (int(now),)).fetchone()
             marks = ", ".join("?" * len(_FIELDS))
@@ -96,6 +142,10 @@ class RampFile:
                 db.execute("INSERT INTO sent VALUES (?, ?)", (at, after.max_age))
             db.execute("COMMIT")
         return before, after
+
+    def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
+        """Begin anew at this position; the position before and after."""
+        return self.change(begin, lambda before, at: begin, now)
 
     def _version(self, db: sqlite3.Connection) -> int:
         """The version of the tables, 0 where there are none; refused where they are not this ramp's."""

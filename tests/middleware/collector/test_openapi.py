@@ -29,6 +29,11 @@ checks.negative_data_rejection.enabled = false
 [[operations]]
 include-path = "/api/groups/{{key}}/state"
 parameters = {{ key = "{group}" }}
+
+# A token of the site alone changes it, and what a pin is, no pattern says: test_sites.py does this by hand.
+[[operations]]
+include-name = "PUT /api/sites/{{host}}/state"
+enabled = false
 """
 
 
@@ -52,7 +57,7 @@ def test_schemathesis_finds_nothing(site: Start, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "10 selected / 10 total" in done.stdout
+    assert "Selected: 11/12" in done.stdout, done.stdout
     assert "No issues found" in done.stdout
 
 

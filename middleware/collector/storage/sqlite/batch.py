@@ -11,9 +11,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from ..interface import HOUR, Arrival, Counted
+from ..sql import is_sampled
+from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
 
@@ -24,14 +25,18 @@ _OTHER_AGENTS = "(others)"
 _ROWS_AT_ONCE = (1, 4, 16, 32, 64, 128, 256)
 
 
-def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
+def add(
+    db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float
+) -> bool:
     """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
+    if batch and not db.execute("INSERT OR IGNORE INTO batches VALUES (?, ?)", (batch, now)).rowcount:
+        return False  # it was stored before
     touched = _touch_groups(db, arrivals)
     ids = {key: group.id for key, group in touched.items()}
-    _add_reports(db, ids, arrivals)
+    _add_reports(db, touched, arrivals)
     hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
     rates = Counter((ids[arrival.cause.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
-    totals = Counter((hour, *touched[arrival.cause.key][1:]) for arrival, hour in zip(arrivals, hours, strict=True))
+    totals = Counter((hour, *touched[arrival.cause.key].totals) for arrival, hour in zip(arrivals, hours, strict=True))
     for table, counts in (("rates", rates), ("totals", totals), ("outcomes", outcomes)):
         column = "count" if table == "outcomes" else "reports"
         _run(
@@ -44,9 +49,9 @@ def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[C
     return any(not group.verdict for group in touched.values())
 
 
-def _run(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> list[sqlite3.Row]:
+def _run(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> list[tuple[Any, ...]]:
     """Run a statement once for all rows, which stand at its ``{rows}``; what it returns."""
-    found: list[sqlite3.Row] = []
+    found: list[tuple[Any, ...]] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE[-1]):
         part = rows[start : start + _ROWS_AT_ONCE[-1]]
         number = next(size for size in _ROWS_AT_ONCE if size >= len(part))
@@ -63,13 +68,18 @@ def _with_rows(sql: str, columns: int, number: int) -> str:
 
 
 class _Touched(NamedTuple):
-    """A group that got reports: what its totals go by."""
+    """A group that got reports: how many it had since its sample of bodies began, and what its totals go by."""
 
     id: int
+    sampled: int
     mode: str
     verdict: str
     state: str
     token: str
+
+    @property
+    def totals(self) -> tuple[str, str, str, str]:
+        return self[2:]
 
 
 def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[str, _Touched]:
@@ -85,10 +95,11 @@ def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[s
         db,
         "UPDATE groups SET reports = reports + column2, first_seen = min(first_seen, column3), "
         "last_seen = max(last_seen, column4) FROM ({rows}) WHERE key = column1 "
-        "RETURNING key, id, mode, coalesce(verdict, ''), state, token",
+        "RETURNING key, id, reports - sampled_after, mode, coalesce(verdict, ''), state, token",
         counts,
     )
-    touched = {key: _Touched(*group) for key, *group in known}
+    # What it had before these came: RETURNING knows the groups alone.
+    touched = {key: _Touched(group, now - len(together[key]), *common) for key, group, now, *common in known}
     for key, *count in counts:
         if key not in touched:
             touched[key] = _add_group(db, together[key][0], count)
@@ -98,8 +109,8 @@ def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[s
 def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) -> _Touched:
     cause = first.cause
     cursor = db.execute(
-        "INSERT INTO groups (key, host, noted_host, port, mode, token, known_pins, validated_pins, reports, "
-        "first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO groups (key, host, noted_host, port, mode, token, source, known_pins, validated_pins, reports, "
+        "first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             cause.key,
             cause.host,
@@ -107,6 +118,7 @@ def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) 
             cause.port,
             cause.mode,
             first.token,
+            first.source,
             json.dumps(cause.known_pins),
             json.dumps(cause.validated_pins),
             *count,
@@ -116,37 +128,24 @@ def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) 
     places = [(pin, identity, "known") for pin in cause.known_pins]
     places += [(pin, identity, "validated") for pin in cause.validated_pins]
     _run(db, "INSERT OR IGNORE INTO pins SELECT * FROM ({rows}) WHERE column1 IS NOT NULL", places)
-    return _Touched(identity, cause.mode, "", "open", first.token)
+    return _Touched(identity, 0, cause.mode, "", "open", first.token)
 
 
-def _add_reports(db: sqlite3.Connection, ids: Mapping[str, int], arrivals: Sequence[Arrival]) -> None:
-    texts = _add_texts(db, arrivals)
+def _add_reports(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
     # The write lock is held, so that nobody else takes these ids.
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
+    places = Counter({key: group.sampled for key, group in touched.items()})
     reports: list[tuple[object, ...]] = []
     samples: list[tuple[object, ...]] = []
     for number, arrival in enumerate(arrivals, start=last + 1):
-        cause, flags, observed_at, expires_at, token, source, agent, received_at, body, shared, dates = arrival
-        reports.append(
-            (number, ids[cause.key], received_at, observed_at, expires_at, token, source, agent, " ".join(flags))
-        )
-        samples.append(
-            (number, body, None, None, None) if shared is None else (number, "", texts[shared.digest], *dates)
-        )
+        cause, flags, observed_at, expires_at, token, source, agent, received_at, body = arrival
+        group = touched[cause.key].id
+        reports.append((number, group, received_at, observed_at, expires_at, token, source, agent, " ".join(flags)))
+        places[cause.key] += 1
+        if is_sampled(places[cause.key]):
+            samples.append((number, group, body))
     for table, rows in (("reports", reports), ("samples", samples)):
         _run(db, f"INSERT INTO {table} SELECT * FROM ({{rows}}) WHERE column1 IS NOT NULL", rows)  # noqa: S608
-
-
-def _add_texts(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[bytes, int]:
-    """The texts that these bodies share, by their digests; those that are new are written."""
-    shared = {arrival.shared.digest: arrival.shared.pieces for arrival in arrivals if arrival.shared is not None}
-    known = _run(db, "SELECT digest, id FROM texts WHERE digest IN ({rows})", [(digest,) for digest in shared])
-    texts: dict[bytes, int] = {row["digest"]: row["id"] for row in known}
-    for digest, pieces in shared.items():
-        if digest not in texts:
-            cursor = db.execute("INSERT INTO texts (digest, head, middle, tail) VALUES (?, ?, ?, ?)", (digest, *pieces))
-            texts[digest] = cast("int", cursor.lastrowid)
-    return texts
 
 
 def _add_agents(db: sqlite3.Connection, agents: Mapping[tuple[int, str], int]) -> None:
@@ -156,7 +155,7 @@ def _add_agents(db: sqlite3.Connection, agents: Mapping[tuple[int, str], int]) -
         "WHERE group_id = column1 AND user_agent = column2 RETURNING group_id, user_agent",
         [(*agent, number) for agent, number in agents.items()],
     )
-    for group_id, agent in agents.keys() - set(map(tuple, known)):
+    for group_id, agent in agents.keys() - set(known):
         (told_apart,) = db.execute("SELECT count(*) FROM agents WHERE group_id = ?", (group_id,)).fetchone()
         db.execute(
             "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",

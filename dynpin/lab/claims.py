@@ -1,0 +1,343 @@
+"""What is claimed of user agents: each claim with the source in which it was read, or how it is seen.
+
+The browsers are gone from the shelves, so their claims rest on their sources; wget2 is here and is run, so its claims
+are also seen at each playing. Where no source was at hand, nothing is claimed. ``docs/lab.md`` lists all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CLAIMS", "Claim"]
+
+# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017. Firefox: version 68, as Mypal carries it
+# on (Feodor2/Mypal68), and gecko-dev of 2018 for its storage. wget2: version 1.99, rockdaboot/wget2.
+_STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4 (2017)"
+_HEADERS = "Chromium 57, net/http/http_security_headers.cc"
+_PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603b (2017)"
+_SERVICE = "Firefox 68, security/manager/ssl/nsSiteSecurityService.cpp"
+_PINNING = "Firefox 68, security/manager/ssl/PublicKeyPinningService.cpp"
+_STORAGE = "Firefox 2018, security/manager/ssl/DataStorage.cpp at fc84a1ff"
+_HPKP = "wget2 1.99, libwget/hpkp.c"
+_INTENT = "Chris Palmer, 'Intent To Deprecate And Remove: Public Key Pinning', blink-dev, 2017-10-27"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing that is said of an agent.
+
+    Attributes:
+        name: what the stories call it by.
+        agent: whom it is about, such as ``"chromium"``.
+        text: the claim, a sentence.
+        source: the file, its version and the function, or the published text.
+    """
+
+    name: str
+    agent: str
+    text: str
+    source: str
+
+
+_ALL = (
+    # -- dynpin --------------------------------------------------------------------------------------------------------
+    Claim(
+        "dynpin-all-roots",
+        "dynpin",
+        "dynpin holds every chain against the pins, whatever root it ends in, unless it is told "
+        'private_roots="bypass".',
+        "dynpin/clientstore/enforcement, Enforcement; seen at each playing",
+    ),
+    Claim(
+        "dynpin-static-first",
+        "dynpin",
+        "dynpin's static pins stand until they expire or are forgotten: no header changes them. RFC 7469 §2.7 leaves "
+        "the order open.",
+        "dynpin/noting.py, note; seen at each playing",
+    ),
+    Claim(
+        "dynpin-zero",
+        "dynpin",
+        "dynpin takes max-age=0 with and without pins (RFC 7469 §2.3.1 over §2.5).",
+        "dynpin/noting.py, note; seen at each playing",
+    ),
+    Claim(
+        "dynpin-bound",
+        "dynpin",
+        "dynpin refuses what is new when a bound is reached, and keeps what is old.",
+        "dynpin/clientstore/store, PinStore; seen at each playing",
+    ),
+    # -- Chromium ------------------------------------------------------------------------------------------------------
+    Claim(
+        "chromium-fatal",
+        "chromium",
+        "Chromium let nobody click past an error on a host that has pins.",
+        f"{_STATE}, ShouldSSLErrorsBeFatal",
+    ),
+    Claim(
+        "chromium-after-tls",
+        "chromium",
+        "Chromium held the chain against the pins once the certificate itself was found good.",
+        "Chromium, net/socket/ssl_client_socket_impl.cc (2017), DoVerifyCertComplete",
+    ),
+    Claim(
+        "chromium-valid",
+        "chromium",
+        "Chromium noted a header only with one pin in the validated chain and one that is not in it.",
+        f"{_HEADERS}, IsPinListValid",
+    ),
+    Claim(
+        "chromium-zero",
+        "chromium",
+        "Chromium held max-age=0 to the same demands, so a bare max-age=0 was ignored.",
+        f"{_HEADERS}, ParseHPKPHeader; {_STATE}, AddHPKPHeader",
+    ),
+    Claim(
+        "chromium-lenient",
+        "chromium",
+        "Chromium read past white space around '=', single quotes and repeated directives: the last one won.",
+        f"{_HEADERS}, ParseHPKPHeaderImpl",
+    ),
+    Claim(
+        "chromium-cap",
+        "chromium",
+        "Chromium capped max-age at 60 days.",
+        "Chromium, net/http/http_security_headers.h (2017), kMaxHPKPAgeSecs",
+    ),
+    Claim(
+        "chromium-replaces",
+        "chromium",
+        "Chromium replaced all that it held for a host by what the new header says.",
+        f"{_STATE}, EnablePKPHost",
+    ),
+    Claim(
+        "chromium-nearest",
+        "chromium",
+        "In Chromium the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        f"{_STATE}, GetDynamicPKPState",
+    ),
+    Claim(
+        "chromium-noted-first",
+        "chromium",
+        "In Chromium noted pins come before built-in ones.",
+        f"{_STATE}, CheckPublicKeyPinsImpl",
+    ),
+    Claim(
+        "chromium-static",
+        "chromium",
+        "Only official builds of Chrome had pins built in, and none on Android and iOS; they lapsed ten weeks after "
+        "the build.",
+        f"{_STATE}, the constructor of TransportSecurityState and IsBuildTimely",
+    ),
+    Claim(
+        "chromium-deletes",
+        "chromium",
+        "Chromium deleted an entry when it looked it up and found it expired.",
+        f"{_STATE}, GetDynamicPKPState",
+    ),
+    Claim(
+        "chromium-no-limit",
+        "chromium",
+        "Chromium kept its entries in a map without a limit.",
+        f"{_STATE}, EnablePKPHost",
+    ),
+    Claim(
+        "chromium-flooded",
+        "chromium",
+        "A flood of entries made Chrome hang.",
+        "ERNW, 'Analysis of HSTS Caches of Different Browsers', insinuator.net, 2021-05",
+    ),
+    Claim(
+        "chromium-incognito",
+        "chromium",
+        "Incognito had a set of its own, gone with its last window; until 2017 it began as a copy of the usual one, "
+        "and from 2018 on it began empty.",
+        f"{_PERSISTER} and chrome/browser/profiles/profile_io_data.cc at 7a6e9ff4 (read-only, 2017); "
+        "chrome/browser/net/profile_network_context_service.cc (2018), CreateNetworkContextParams",
+    ),
+    Claim(
+        "chromium-user-roots",
+        "chromium",
+        "Chromium noted pins under a root that the user had installed, and refused nothing by them there.",
+        f"{_STATE}, CheckPinsAndMaybeSendReport; net/url_request/url_request_http_job.cc (2017), "
+        "ProcessPublicKeyPinsHeader",
+    ),
+    Claim(
+        "chromium-reports",
+        "chromium",
+        "Chromium sent a report at once and never again.",
+        f"{_STATE}, CheckPinsAndMaybeSendReport",
+    ),
+    Claim(
+        "chromium-report-loop",
+        "chromium",
+        "Chromium sent no report by https to the host that failed, and the same report once an hour, as far as the "
+        "last 50 were remembered.",
+        f"{_STATE}, IsReportUriValidForHost, CheckPinsAndMaybeSendReport and kMaxReportCacheEntries",
+    ),
+    Claim(
+        "chromium-forgets",
+        "chromium",
+        "A user of Chromium could delete one host's pins, at chrome://net-internals.",
+        f"{_STATE}, DeleteDynamicDataForHost",
+    ),
+    Claim(
+        "chromium-why-not",
+        "chromium",
+        "Chromium gave HPKP up since a pin set that is sure to work is hard to build, a site may become unusable, and "
+        "hostile pins can be planted.",
+        _INTENT,
+    ),
+    # -- Firefox -------------------------------------------------------------------------------------------------------
+    Claim(
+        "firefox-fatal",
+        "firefox",
+        "Firefox let nobody override a key pinning failure.",
+        "support.mozilla.org, 'Certificate pinning reports'",
+    ),
+    Claim(
+        "firefox-valid",
+        "firefox",
+        "Firefox noted a header only with one pin in the chain and one that is not in it.",
+        f"{_SERVICE}, ProcessPKPHeader",
+    ),
+    Claim(
+        "firefox-zero",
+        "firefox",
+        "Firefox took max-age=0 with and without pins.",
+        f"{_SERVICE}, ProcessPKPHeader",
+    ),
+    Claim("firefox-cap", "firefox", "Firefox capped max-age at 60 days.", f"{_SERVICE}, kSixtyDaysInSeconds"),
+    Claim(
+        "firefox-covers",
+        "firefox",
+        "Firefox looked at each name from the host upwards, and took the first entry that covers the host.",
+        f"{_PINNING}, FindPinningInformation",
+    ),
+    Claim(
+        "firefox-noted-first",
+        "firefox",
+        "At each name Firefox tried noted pins before built-in ones.",
+        f"{_PINNING}, FindPinningInformation",
+    ),
+    Claim(
+        "firefox-static",
+        "firefox",
+        "The pins built into Firefox lapsed 14 weeks after the list was made.",
+        f"{_PINNING}, FindPinningInformation; security/manager/tools/genHPKPStaticPins.js, "
+        "PINNING_MINIMUM_REQUIRED_MAX_AGE",
+    ),
+    Claim(
+        "firefox-1024",
+        "firefox",
+        "Firefox kept 1024 entries, HSTS among them, and evicted one with the lowest score; a score grows by one for "
+        "each day of use.",
+        f"{_STORAGE}, MaybeEvictOneEntry and UpdateScore",
+    ),
+    Claim(
+        "firefox-late",
+        "firefox",
+        "Firefox wrote its file five minutes after a change, or when it ended.",
+        f"{_STORAGE}, sDataStorageDefaultTimerDelay and Observe",
+    ),
+    Claim(
+        "firefox-keeps-expired",
+        "firefox",
+        "Firefox passed an expired entry over and left it in its table.",
+        f"{_SERVICE}, GetKeyPinsForHostname",
+    ),
+    Claim(
+        "firefox-private",
+        "firefox",
+        "Private windows had entries under keys of their own, in a table that was cleared with the last of them.",
+        f"{_SERVICE}, SetStorageKey and SetHPKPState; {_STORAGE}, Observe",
+    ),
+    Claim(
+        "firefox-user-roots",
+        "firefox",
+        "Firefox noted nothing under a root that is not built in, and refused nothing by pins there.",
+        f"{_SERVICE}, ProcessPKPHeader; Firefox 68, security/certverifier/NSSCertDBTrustDomain.cpp, IsChainValid",
+    ),
+    Claim(
+        "firefox-no-reports",
+        "firefox",
+        "Firefox sent no reports, and kept no report-uri.",
+        f"{_SERVICE}, ParseSSSHeaders; bugzilla.mozilla.org, bug 1091176",
+    ),
+    Claim(
+        "firefox-forgets",
+        "firefox",
+        "A user of Firefox could clear the pins with the site settings, or take a line out of "
+        "SiteSecurityServiceState.txt.",
+        "Firefox 57, browser/base/content/sanitize.js, siteSettings; nsSiteSecurityService.cpp, Init",
+    ),
+    Claim(
+        "firefox-why-not",
+        "firefox",
+        "Firefox switched HPKP off in version 72: too dangerous to use.",
+        "Dana Keeler, 'Intent to unship: HPKP', mozilla.dev.platform, 2019-11-17",
+    ),
+    # -- wget2 ---------------------------------------------------------------------------------------------------------
+    Claim(
+        "wget2-any",
+        "wget2",
+        "wget2 notes any pins: it looks at no chain, and asks for no Backup Pin.",
+        f"{_HPKP}, wget_hpkp_db_add; seen at each playing",
+    ),
+    Claim(
+        "wget2-no-cap",
+        "wget2",
+        "wget2 has no cap on max-age.",
+        f"{_HPKP}, wget_hpkp_set_maxage; seen at each playing",
+    ),
+    Claim(
+        "wget2-unpins",
+        "wget2",
+        "wget2 forgets a host at max-age=0, and at a header without pins or max-age.",
+        f"{_HPKP}, wget_hpkp_db_add; seen at each playing",
+    ),
+    Claim(
+        "wget2-nearest",
+        "wget2",
+        "In wget2 the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        f"{_HPKP}, wget_hpkp_db_check_pubkey; seen at each playing",
+    ),
+    Claim(
+        "wget2-no-limit",
+        "wget2",
+        "wget2 has no limit on its entries, and reads and writes its whole file at each run.",
+        f"{_HPKP}, _hpkp_db_load and _hpkp_db_save; seen at each playing",
+    ),
+    Claim(
+        "wget2-drops-late",
+        "wget2",
+        "wget2 passes an expired entry over; it is gone when the file is written anew.",
+        f"{_HPKP}, _hpkp_db_load and _hpkp_save; seen at each playing",
+    ),
+    Claim(
+        "wget2-one-file",
+        "wget2",
+        "wget2 has one pin file: no private mode, no static pins; what is written into the file a header changes.",
+        f"{_HPKP}, wget_hpkp_db_load; seen at each playing",
+    ),
+    Claim(
+        "wget2-all-roots",
+        "wget2",
+        "wget2 holds every chain against its pins, whatever root it ends in.",
+        "wget2 1.99, libwget/ssl_gnutls.c, cert_verify_hpkp; seen at each playing",
+    ),
+    Claim(
+        "wget2-no-reports",
+        "wget2",
+        "wget2 reads no report-uri.",
+        "wget2 1.99, libwget/http_parse.c, wget_http_parse_public_key_pins",
+    ),
+    Claim(
+        "wget2-resumes",
+        "wget2",
+        "With --tls-resume wget2 holds no resumed session against its pins; without, it resumes none.",
+        "seen at each playing: wget2 verifies no certificate in a resumed handshake",
+    ),
+)
+
+CLAIMS = {claim.name: claim for claim in _ALL}

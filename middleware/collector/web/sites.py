@@ -1,0 +1,203 @@
+"""What the nodes of a site share: kept here for them, changed by compare and set (RFC 9110 §13.1.1)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from dynpin.middleware.policy.shared import LONGEST_STATE, SiteDocument
+
+from ..service import Service
+from ..storage import SiteState
+from .access import Access, Viewer
+from .answers import Answer, ASCIIJSONResponse, Moment, failure
+from .query import Query
+from .routes import CheckedRoute, Operation
+
+__all__ = ["site_routes"]
+
+_NONE = '"0"'
+_HOST = r"^[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63}){0,10}$"
+
+
+class _Site(Query):
+    host: str = Field(pattern=_HOST, description="The site.")
+
+
+class SharedBySite(Answer):
+    """What the nodes of a site share, and who changed it last; version 0 where they share nothing yet."""
+
+    host: str
+    version: int
+    state: SiteDocument | None
+    changed_at: Moment | None
+    changed_by: str | None
+
+
+class _SiteRoute(CheckedRoute):
+    """One of the two methods of the resource; every other one is told both."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse the method."""
+        if scope["method"] in ("GET", "HEAD", "PUT"):
+            await super().handle(scope, receive, send)
+        else:
+            await Response(status_code=405, headers={"allow": "GET, HEAD, PUT"})(scope, receive, send)
+
+
+def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
+    """The one resource of each site."""
+
+    async def read(request: Request) -> Response:
+        host = _host(request)
+        if isinstance(host, Response):
+            return host
+        kept = await run_in_threadpool(service.storage.site_state, host)
+        wanted = request.headers.get("if-none-match", "")
+        if wanted and _etag(kept) in _etags(wanted):
+            return Response(status_code=304, headers=_fields(service, kept))
+        return _found(service, host, kept)
+
+    async def write(request: Request) -> Response:
+        host = _host(request)
+        if isinstance(host, Response):
+            return host
+        viewer: Viewer = request.state.viewer
+        expected = request.headers.get("if-match", "")
+        if not expected:
+            message = "say which state was seen: If-Match with the ETag of the answer to GET"
+            return failure(428, "no-condition", message)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            return _bad("send the state as application/json")
+        body = await _body(request)
+        if body is None:
+            message = f"the state of a site has at most {LONGEST_STATE} bytes"
+            return failure(413, "too-long", message)
+        try:
+            document = SiteDocument.from_json(body)
+        except ValueError as error:
+            return _bad(f"this is no state of a site: {error}")
+        before = await run_in_threadpool(service.storage.site_state, host)
+        if _etag(before) not in _etags(expected):
+            return _other(service, before)
+        text, version = document.to_json(), 0 if before is None else before.version
+        kept = await run_in_threadpool(
+            lambda: service.storage.set_site_state(host, text, expected=version, by=viewer.name)
+        )
+        if kept is None:
+            return _other(service, await run_in_threadpool(service.storage.site_state, host))
+        changes = _changes(before, document)
+        if changes:
+            subject = f"{host}: {', '.join(changes)}"
+            await run_in_threadpool(access.record, request, viewer.name, "site-state", subject[:200])
+        return _found(service, host, kept)
+
+    path = "/api/sites/{host}/state"
+    conditions = {412: "It was changed meanwhile.", 413: "Too large.", 428: "No If-Match."}
+    return [
+        _SiteRoute(
+            path,
+            read,
+            operation=Operation(
+                summary="What the nodes of a site share, with its ETag. Needs scope site:HOST or read.",
+                answer=SharedBySite,
+                path=_Site,
+                successes={200: "It.", 304: "If-None-Match names what is kept."},
+                failures=Operation.failing(400, 404),
+            ),
+        ),
+        _SiteRoute(
+            path,
+            write,
+            method="PUT",
+            operation=Operation(
+                summary="Change it, where If-Match has the ETag of what is kept. Needs a token of scope site:HOST.",
+                answer=SharedBySite,
+                path=_Site,
+                body=SiteDocument,
+                failures=Operation.failing(400, 404) | conditions,
+            ),
+        ),
+    ]
+
+
+def _host(request: Request) -> str | Response:
+    """The site that is asked for, where the viewer may see it: with scope read, or its own site; to change, its own."""
+    viewer: Viewer = request.state.viewer
+    host: str = request.path_params["host"]
+    if not re.fullmatch(_HOST, host):
+        message = "there is no such site: it is named by its host, in lower case, such as shop.example.com"
+        return failure(404, "not-found", message)
+    is_its_own = any(host == site or host.endswith(f".{site}") for site in viewer.sites)
+    if is_its_own or (request.method != "PUT" and "read" in viewer.scopes):
+        return host
+    message = f"this needs a token of scope site:{host}; this one has {', '.join(sorted(viewer.scopes))}"
+    return failure(403, "scope", message)
+
+
+async def _body(request: Request) -> bytes | None:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_STATE:
+            return None
+    return bytes(body)
+
+
+def _etag(kept: SiteState | None) -> str:
+    # The text counts too: another database may come to the same version.
+    return _NONE if kept is None else f'"{kept.version}-{hashlib.sha256(kept.state.encode()).hexdigest()[:16]}"'
+
+
+def _etags(field: str) -> set[str]:
+    """What a condition names; a proxy that compresses makes an ETag a weak one."""
+    return {each.strip().removeprefix("W/") for each in field.split(",")}
+
+
+def _fields(service: Service, kept: SiteState | None) -> dict[str, str]:
+    # The nodes of a site go by one clock, which is this one.
+    return {"etag": _etag(kept), "dynpin-time": f"{service.clock():.3f}"}
+
+
+def _found(service: Service, host: str, kept: SiteState | None) -> Response:
+    found = SharedBySite.model_validate(
+        {
+            "host": host,
+            "version": 0 if kept is None else kept.version,
+            "state": None if kept is None else SiteDocument.from_json(kept.state),
+            "changed_at": None if kept is None else kept.changed_at,
+            "changed_by": None if kept is None else kept.changed_by,
+        }
+    )
+    return ASCIIJSONResponse(found, headers=_fields(service, kept))
+
+
+def _other(service: Service, kept: SiteState | None) -> Response:
+    message = "the state was changed meanwhile: read it again, and decide anew"
+    return failure(412, "changed", message, _fields(service, kept))
+
+
+def _bad(message: str) -> Response:
+    return failure(400, "bad-state", message)
+
+
+def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
+    """What has changed but for the times at which a node or the ramp was looked at."""
+    was = SiteDocument() if before is None else SiteDocument.from_json(before.state)
+    found = ["history"] if was.history != after.history else []
+    ramps = [
+        None if each.ramp is None else (each.ramp.token, each.ramp.sent, each.ramp.position.is_held)
+        for each in (was, after)
+    ]
+    found += ["ramp"] if ramps[0] != ramps[1] else []
+    for name in sorted({*was.nodes, *after.nodes}):
+        one, other = was.nodes.get(name), after.nodes.get(name)
+        if one is None or other is None or (one.header, one.chains) != (other.header, other.chains):
+            found.append(f"node {name}")
+    return found

@@ -1,0 +1,145 @@
+"""Asking a collector over its API: with a token, by its own roots, within bounded time and size, without a redirect."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from .files import read_file
+
+__all__ = ["Answer", "CollectorAPI", "Unusable"]
+
+# Seconds for each wait, and for a whole request, however slowly the answer comes.
+_TIMEOUT, _LONGEST_REQUEST = 10.0, 20.0
+_LONGEST_ANSWER = 4 << 20
+
+
+class Unusable(Exception):
+    """A file, or a way, by which the collector cannot be asked; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the collector answered.
+
+    Attributes:
+        status: the status.
+        fields: the header fields, names in lower case.
+        body: the body.
+    """
+
+    status: int
+    fields: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorAPI:
+    """A collector, and what is needed to ask it.
+
+    Attributes:
+        url: its address, without a slash at its end.
+        token_file: holds a token of its API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
+        ca: the roots, PEM, that verify it on https; None: those of the system.
+    """
+
+    url: str
+    token_file: Path | None = None
+    ca: Path | None = None
+
+    def ask(
+        self, path: str, method: str = "GET", fields: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
+        """Send one request with the token.
+
+        Raises:
+            Unusable: where a file cannot be read, or the token would be read on the way.
+            OSError, http.client.HTTPException: where there was no answer.
+        """
+        return self.send(f"{self.url}{path}", method, {**self._authorization(), **(fields or {})}, body)
+
+    def send(self, url: str, method: str, fields: Mapping[str, str], body: bytes | None = None) -> Answer:
+        """Send one request as it is, without the token.
+
+        Raises:
+            Unusable, OSError, http.client.HTTPException: as of :meth:`ask`.
+        """
+        # http.client follows no redirect and reads no proxy from the environment: the token goes to this host alone.
+        parts, context = urlsplit(url), self._context()
+        host, port = parts.hostname or "", parts.port
+        connection = (
+            http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=context)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+        )
+        # A timeout is one of each wait: an answer that comes a byte at a time would never end.
+        watch = threading.Timer(_LONGEST_REQUEST, _break, (connection,))
+        watch.daemon = True
+        watch.start()
+        try:
+            path = quote(parts.path, safe="/%") + (f"?{parts.query}" if parts.query else "")
+            connection.request(method, path, body, dict(fields))
+            response = connection.getresponse()
+            answered = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, answered, response.read(_LONGEST_ANSWER))
+        finally:
+            watch.cancel()
+            connection.close()
+
+    def _authorization(self) -> dict[str, str]:
+        file = self.token_file
+        if file is None:
+            token = os.environ.get("DYNPIN_COLLECTOR_TOKEN", "").strip()
+        else:
+            token = _text(file, "the token file").partition("\n")[0].strip()
+            if not token:
+                raise Unusable(f"the token file {file} has no token in its first line")
+        if not token:
+            return {}
+        if not token.isascii() or not token.isprintable():
+            raise Unusable(f"{file or 'DYNPIN_COLLECTOR_TOKEN'} has no token, but what no header can carry")
+        parts = urlsplit(self.url)
+        if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
+            raise Unusable(f"the token is not sent to {self.url}: over http it would be read on the way; use https")
+        return {"Authorization": f"Bearer {token}"}
+
+    def _context(self) -> ssl.SSLContext:
+        """What verifies the collector: the roots that `ca` names, or those of the system."""
+        if self.ca is None:
+            return ssl.create_default_context()
+        roots = _text(self.ca, "the roots of the collector,")
+        try:
+            return ssl.create_default_context(cadata=roots)
+        except (ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Unusable(f"the roots of the collector, {self.ca}, are no certificates in PEM ({reason})") from None
+
+
+def _break(connection: http.client.HTTPConnection) -> None:
+    sock: socket.socket | None = connection.sock
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def _text(file: Path, what: str) -> str:
+    try:
+        return read_file(file).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{what} {file} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,29 @@
+"""What the nodes of one site share: the position on the ramp, what each of them sends, the history of a rotation.
+
+The document and its rules are values (:class:`SiteDocument`). It is kept by the collector, over its API, with a local
+copy by which a node starts and serves while the collector is away (:class:`SharedState`).
+"""
+
+from .announcing import Announcer, announcer
+from .document import LONGEST_STATE, Announced, HistoryState, NodeState, RampState, Sent, SiteDocument, is_gentler
+from .kept import SharedState, StateSource
+from .node import Permitted, SiteNode
+from .ramp import SharedRamp
+
+__all__ = [
+    "LONGEST_STATE",
+    "Announced",
+    "Announcer",
+    "HistoryState",
+    "NodeState",
+    "Permitted",
+    "RampState",
+    "Sent",
+    "SharedRamp",
+    "SharedState",
+    "SiteDocument",
+    "SiteNode",
+    "StateSource",
+    "announcer",
+    "is_gentler",
+]

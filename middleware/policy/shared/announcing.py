@@ -1,0 +1,98 @@
+"""The thread by which a node agrees with the others: it tells what this node sends, and sees what they do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from dynpin.errors import PolicyError
+
+from ..background import BackgroundLoop
+from .node import Made, SiteNode
+
+__all__ = ["Announcer", "announcer"]
+
+logger = logging.getLogger("dynpin.middleware")
+
+_TOLD_EVERY = 60.0
+
+
+class Shared(Protocol):
+    """What is sent by one node of several."""
+
+    @property
+    def node(self) -> SiteNode | None:
+        """The node; None where the site shares nothing."""
+        ...
+
+    @property
+    def built(self) -> Made | None:
+        """What the files made last; None where they make nothing."""
+        ...
+
+    def is_current(self) -> bool:
+        """Whether the files are still those that were read."""
+        ...
+
+    def refresh(self) -> bool:
+        """Read the files, the copy of the shared state among them; True if that changed the header."""
+        ...
+
+
+class _Seen(NamedTuple):
+    """The last look: when the next one is due, what was announced, and what was told when (monotonic seconds)."""
+
+    due_at: float = 0.0
+    built: Made | None = None
+    told: str = ""
+    told_at: float = 0.0
+
+
+class Announcer(BackgroundLoop[Shared, _Seen]):
+    """Asks the collector every few seconds, and at once where the files of this node have changed.
+
+    Args:
+        every: seconds between two questions.
+        interval: seconds between two looks at the files' header.
+        clock: seconds that only go up.
+    """
+
+    def __init__(self, every: float = 10.0, interval: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__("dynpin-site", interval)
+        self.every, self.clock = every, clock
+
+    def add(self, member: Shared) -> None:
+        """Keep this one in agreement for as long as it lives; twice is once."""
+        self.include(member, _Seen())
+
+    def look_at(self, member: Shared, before: _Seen) -> _Seen:
+        """Ask where it is time; what stands in the way is logged once a minute."""
+        node, built, now = member.node, member.built, self.clock()
+        if node is None or (now < before.due_at and built == before.built):
+            return before
+        if not member.is_current():
+            return before  # they are read first: what is told must be what is sent
+        try:
+            told = self._agree(node, built)
+        except PolicyError as error:
+            told = f"This node goes on by its copy, and moves nothing up: {error}"
+        if not member.is_current():
+            member.refresh()
+        told_at = before.told_at
+        if told and (told != before.told or now - told_at >= _TOLD_EVERY):
+            logger.error("%s", told)
+            told_at = now
+        return _Seen(now + self.every, built, told, told_at)
+
+    def _agree(self, node: SiteNode, built: Made | None) -> str:
+        if built is None:
+            node.state.fetch()
+            return ""
+        waits = node.agree(built)
+        return f"The header waits: {waits}" if waits else ""
+
+
+announcer = Announcer()
+announcer.survive_forks()

@@ -1,0 +1,110 @@
+"""One node among those of its site: what it may send now, and what it tells the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dynpin.header import PublicKeyPins
+
+from ..keys import Chain
+from .document import Announced, Sent, SiteDocument, is_gentler, parse_field
+from .kept import SharedState
+
+__all__ = ["Made", "Permitted", "SiteNode"]
+
+
+class Made(Protocol):
+    """What the files of a node make."""
+
+    @property
+    def header(self) -> PublicKeyPins:
+        """The header, as it stands on the ramp where there is one."""
+        ...
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """The deployed chains."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What a node may send by what it knows of the others.
+
+    Attributes:
+        header: the header, or None for none.
+        waits: why that is not the one that the files make; empty where it is.
+        refusing: a header that clients may hold and that does not accept a deployed chain; then none is sent.
+    """
+
+    header: PublicKeyPins | None
+    waits: str = ""
+    refusing: Sent | None = None
+
+
+class SiteNode:
+    """A node of a site, as which this process runs.
+
+    Args:
+        state: what the nodes share.
+    """
+
+    def __init__(self, state: SharedState) -> None:
+        self.state = state
+        self.name = state.source.node
+
+    def permitted(self, built: Made) -> Permitted:
+        """What may be sent of what the files make; the copy is read, and no network is asked.
+
+        A header is sent once it was announced. Before that, what was announced last is sent, or what can lock nobody
+        out: a header whose clients accept all that they accept now, and forget as soon.
+
+        Raises:
+            PolicyError: where the copy cannot be read.
+        """
+        document, chains = self.state.copy(), _chains(built)
+        announced = document.announce(self.name, built.header, chains, self.state.now())
+        if announced.refusing is not None:
+            return Permitted(None, refusing=announced.refusing)
+        me = document.nodes.get(self.name)
+        last = None if me is None or me.header is None else parse_field(me.header)
+        if built.header == last or (last is not None and is_gentler(built.header, last)) or not _locks(built.header):
+            return Permitted(built.header)
+        waits = _waits(announced) or f"{self.state} does not have it yet"
+        if last is not None and all(set(map(str, last.pins)).intersection(chain) for chain in chains):
+            return Permitted(last, f"The header waits, and the one before is sent: {waits}")
+        return Permitted(None, f"No header is sent: {waits}")
+
+    def agree(self, built: Made) -> str:
+        """Tell the others what this node sends and shows, and see what they do; why the header waits, or an empty text.
+
+        Raises:
+            PolicyError: where the collector cannot be asked; nothing else moves then.
+        """
+        found: list[Announced] = []
+
+        def edit(document: SiteDocument, now: float) -> SiteDocument:
+            found.append(document.announce(self.name, built.header, _chains(built), now))
+            return found[-1].document
+
+        self.state.change(edit)
+        return _waits(found[-1])
+
+
+def _chains(built: Made) -> list[tuple[str, ...]]:
+    return [tuple(str(pin) for pin in chain.pins if pin is not None) for chain in built.chains]
+
+
+def _locks(header: PublicKeyPins) -> bool:
+    return not header.report_only and bool(header.max_age)
+
+
+def _waits(announced: Announced) -> str:
+    if not announced.waits_for:
+        return ""
+    names = ", ".join(announced.waits_for)
+    return (
+        f"node {names} shows a key that the new header does not name, and clients of that header would refuse it. "
+        "Deploy the new chain there; if the node is gone:  dynpin nodes forget NAME"
+    )
