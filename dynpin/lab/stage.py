@@ -41,6 +41,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     stage.check("the guard refuses the new key", not bank.guard(bank.certifies(key)).ok)
     stage.check("lint knows it", "max-age-too-long" in bank.faults())        # of its header, or of another
     stage.refuses("dynpin pins for 60 days at most", lambda: bank.policy(max_age=days(99)), PolicyError)
+    stage.chapter("First visit", "Pins are noted on first use (§2.5).")      # what follows is told under it
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ from dynpin.lab.agents import Agent, Settings
 from dynpin.lab.certificates import Authority, Certificate
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Answerer, Attacker, Site
-from dynpin.lab.timeline import Event, Outcome, Remark, Timeline, day
+from dynpin.lab.timeline import Chapter, Event, Outcome, Remark, Timeline, day
 from dynpin.lab.world import World
 from dynpin.middleware.policy import KeylessPolicyOptions
 
@@ -263,7 +264,14 @@ class Stage:
 
     def check(self, text: str, holds: bool) -> None:
         """Assert something else, in words that are true where it holds."""
-        self.timeline.remarks.append(Remark(text, holds))
+        remark = Remark(text, holds)
+        self.timeline.remarks.append(remark)
+        if self.timeline.chapters:
+            self.timeline.chapters[-1].remarks.append(remark)
+
+    def chapter(self, title: str, why: str) -> None:
+        """Begin a chapter: what is asserted from here on is told under it."""
+        self.timeline.chapters.append(Chapter(title, why))
 
     def refuses(self, text: str, attempt: Callable[[], object], error: type[Exception]) -> str:
         """Assert that an attempt is refused by this error, and give its message (empty where it was not)."""

@@ -13,7 +13,7 @@ from typing import Literal
 from dynpin.durations import duration
 from dynpin.pins import Pin
 
-__all__ = ["Actor", "Event", "Held", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
+__all__ = ["Actor", "Chapter", "Event", "Held", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
 
 _SECONDS = re.compile(r"\b([0-9]{2,}) seconds\b")
 
@@ -130,6 +130,31 @@ class Remark:
     holds: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of a story that is told step by step.
+
+    Attributes:
+        title: what it is about.
+        why: why what happens in it is right, with the section of RFC 7469 that says so.
+        remarks: what the scenario asserts of it.
+    """
+
+    title: str
+    why: str
+    remarks: list[Remark] = field(default_factory=list[Remark])
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of it holds, and something is asserted."""
+        return bool(self.remarks) and all(remark.holds for remark in self.remarks)
+
+    def as_json(self, number: int) -> dict[str, object]:
+        """The chapter as a JSON object."""
+        happened = [{"text": remark.text, "as_it_must": remark.holds} for remark in self.remarks]
+        return {"step": number, "title": self.title, "ok": self.ok, "happened": happened, "why": self.why}
+
+
 @dataclass(slots=True)
 class Timeline:
     """The record of one playing.
@@ -141,6 +166,7 @@ class Timeline:
         keys: every key that the story names, in the order in which they were made.
         events: in the order of time.
         remarks: what the scenario asserts.
+        chapters: the same in chapters, where the story has any.
         decisive: the visit on which the story turns: its outcome stands in the table of all scenarios.
         options: the same for what a user may opt in to, by its name: rows of their own in that table.
     """
@@ -151,6 +177,7 @@ class Timeline:
     keys: list[Key] = field(default_factory=list[Key])
     events: list[Event] = field(default_factory=list[Event])
     remarks: list[Remark] = field(default_factory=list[Remark])
+    chapters: list[Chapter] = field(default_factory=list[Chapter])
     decisive: Event | None = None
     options: dict[str, Event] = field(default_factory=dict[str, Event])
 

@@ -120,6 +120,7 @@ WRONG = {
     "a picture of two": (["hotspot", "--agent", "dynpin", "--agent", "firefox", "--picture", "a.svg"], "one --agent"),
     "a page of one": (["hotspot", "--html", "a.html"], "--html goes with --all"),
     "nowhere": (["--all", "--html", "no/such/folder/a.html"], "no such folder"),
+    "a page that is none": (["--all", "--html", "a.pdf"], "give it a name that ends in .html"),
 }
 
 
@@ -130,6 +131,20 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("foo.pdf", "foo.pdf: the report is a page"), ("no/a.html", "no: no such folder; make it first")],
+)
+def test_a_report_is_a_page_in_a_folder_that_is_there(
+    file: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("report", file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

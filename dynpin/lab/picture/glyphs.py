@@ -146,7 +146,8 @@ def connection(form: Form, y: float, start: float, end: float) -> Iterator[Mark]
         yield Line(((tip - right * 9, y - 6), (tip - right * 9, y + 6), (tip, y)), fill=form.color, closed=True)
     else:
         yield Line(((start, y), (end - right * 10, y)), stroke=form.color, width=2, dash=(4, 3.5))
-        x = start + right * 15
+        # Between lanes that are close together, midway from the client to the sign of the key.
+        x = start + right * min(15, (abs(end - start) - 4) / 2)
         yield Rect(Box(x - 6, y - 11, x + 6, y + 11), fill="ground")
         if form.color == "dull":
             yield from cross(x, y, form.color)

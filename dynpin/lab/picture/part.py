@@ -297,7 +297,7 @@ class Part:
             yield from connection(form, row.y, start, start - 34 if start > 60 else start + 34)
             return
         yield from connection(form, row.y, start, end)
-        if event.outcome == "fooled":
+        if event.outcome == "fooled" and abs(end - start) > 52:
             yield from eye((start + end) / 2, row.y)
         yield from self._badges(event, end, row.y)
 
