@@ -3,6 +3,7 @@
 from . import schema
 from .engine import PATIENCE_S, Engine, Unit
 from .migrating import check_revision, create, revision, upgrade
+from .move import move
 from .sampling import is_sampled
 from .schema import REVISION
 from .storage import SQLStorage
@@ -17,6 +18,7 @@ __all__ = [
     "check_revision",
     "create",
     "is_sampled",
+    "move",
     "revision",
     "schema",
     "upgrade",
