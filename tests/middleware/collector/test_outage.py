@@ -235,3 +235,28 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
         "reports are stored again; 360 were answered with 503 meanwhile",
     ]
+
+
+def test_a_storage_that_does_not_answer_holds_up_its_own_requests_alone(site: Start) -> None:
+    running = site()
+    asked, release = threading.Event(), threading.Event()
+    read_tokens = running.storage.tokens
+
+    def hanging() -> list[Token]:
+        asked.set()
+        release.wait(60)
+        return read_tokens()
+
+    running.storage.tokens = hanging  # type: ignore[method-assign]
+    running.clock.forward(2)
+    statuses: list[int] = []
+    waiting = [threading.Thread(target=lambda: statuses.append(running.post(report()).status_code)) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    assert asked.wait(60)
+    assert running.client.get("/healthz", timeout=30).text == "ok\n"
+    assert statuses == []
+    release.set()
+    for thread in waiting:
+        thread.join()
+    assert statuses == [204] * 5
