@@ -13,6 +13,7 @@ import typer
 
 from dynpin.cli.collect_api_tokens import app as api_tokens_app
 from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
+from dynpin.cli.collect_move import move
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
@@ -34,6 +35,7 @@ __all__ = ["app"]
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
+app.command("move")(move)
 app.command("status")(status)
 
 

@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect
 
 
 @contextmanager
-def collecting(storage: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def collecting(storage: Path | str, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Start the command; gives the process and what it printed, by its first word."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", "--storage", str(storage), *options],
