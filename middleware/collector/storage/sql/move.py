@@ -37,7 +37,7 @@ _SUMS = (schema.groups.c.reports, schema.rates.c.reports, schema.outcomes.c.coun
 # Rows of a piece: a body has up to 256 KiB, a diagnosis some.
 _PIECE = 2_000
 _PIECES = {schema.samples: 100, schema.diagnoses: 200}
-# The source is held as long as the copy takes, and at its end every row of the target is counted at once.
+# How long the source may be held; a person waits for it, and sees how far it is.
 _PATIENCE_S = 86_400.0
 # The setting of the target that says how far a copy has come, until it is complete.
 _MARK = "move"
@@ -193,7 +193,7 @@ class _Copy:
     @contextmanager
     def _writing(self) -> Generator[Connection]:
         try:
-            with self._engine.writing(_PATIENCE_S) as db:
+            with self._engine.writing() as db:
                 yield db
         except StoreError as error:
             if not isinstance(error.__cause__, IntegrityError):
