@@ -51,11 +51,17 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
             )
         if node.header is None:
             yield f"node {name} sends no header; its log says why"
-        elif first is not None and node.header != first[1].header:
+        elif first is not None and _terms(node) != _terms(first[1]):
             yield f"node {name} sends another header than node {first[0]}: {node.header}"
         for other, shown in nodes:
             if other != name and not _accepts(node, shown):
                 yield f"whoever has noted the header of node {name} is refused by node {other}, which shows another key"
+
+
+def _terms(node: NodeState) -> object:
+    """What a header says; the order of its pins says nothing."""
+    header = node.policy
+    return header and (header.name, frozenset(str(header).split("; ")))
 
 
 def _accepts(node: NodeState, shown: NodeState) -> bool:
