@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pygments.lexers import BashLexer
+from sphinx.highlighting import lexers
+
 import dynpin
 from dynpin.deploy.lint.pages import write_pages
 
@@ -45,6 +48,8 @@ html_css_files = ["dynpin.css"]
 html_favicon = "_static/favicon.svg"
 html_show_sphinx = False
 html_copy_source = False
+# Pygments does not know these; their comments and quotes are those of a shell.
+lexers |= {"haproxy": BashLexer(), "logrotate": BashLexer()}
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 html_theme_options = {

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidStudy",
     "PinValidationError",
     "PolicyError",
+    "RecoveryError",
     "StoreError",
     "UnenforceableContext",
     "UnpinnableKey",
@@ -84,6 +85,10 @@ class InvalidStudy(DynpinError, ValueError):
 
 class PolicyError(DynpinError, ValueError):
     """A pinning policy that would harm the site's own users, refused before it is served."""
+
+
+class RecoveryError(DynpinError, ValueError):
+    """A signed list, or what signs it, that cannot be used: the message says what is wrong and what to do."""
 
 
 class StoreError(DynpinError, OSError):

@@ -274,9 +274,10 @@ class Cluster:
         try:
             yield self.dsn(name)
         finally:
-            with self.admin() as connection:
-                drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-                connection.execute(drop.format(sql.Identifier(name)))
+            if self._process is not None:
+                with self.admin() as connection:
+                    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+                    connection.execute(drop.format(sql.Identifier(name)))
 
     def template(self, name: str, prepare: Callable[[str], object]) -> str:
         """The name of a database that `prepare` has filled once, from its DSN, for :meth:`database` to copy.

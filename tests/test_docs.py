@@ -121,7 +121,8 @@ class Ground:
             "HOME": str(self.base),
             "NO_COLOR": "1",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(python),
+            # Of several checkouts that share an environment, the one that is tested.
+            "PYTHONPATH": f"{python}:{ROOT}",
             "REQUESTS_CA_BUNDLE": roots,
             "SSL_CERT_FILE": roots,
             "TERM": "dumb",

@@ -13,7 +13,9 @@ import typer
 
 from dynpin.cli.collect_api_tokens import app as api_tokens_app
 from dynpin.cli.collect_checks import listening_at, own_inventories, own_keys, own_roots, printed_base, tls_pair
+from dynpin.cli.collect_move import move
 from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
+from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
 from dynpin.cli.errors import fail, lacking
@@ -25,12 +27,16 @@ from dynpin.errors import PolicyError, StoreError
 if TYPE_CHECKING:
     from dynpin.middleware.collector import Alerts
     from dynpin.middleware.collector.app import Collector
+    from dynpin.middleware.collector.settings import ServiceKeywords
+    from dynpin.middleware.collector.storage import Pruned
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
+app.command("move")(move)
+app.command("status")(status)
 
 
 def _flag(name: str, *names: str) -> Any:  # noqa: ANN401 - as Typer has it
@@ -43,7 +49,7 @@ def collect(
     config: ConfigFile = None,
     host: Annotated[str | None, _flag("host")] = None,
     port: Annotated[int | None, _flag("port")] = None,
-    storage: Annotated[Path | None, _flag("storage")] = None,
+    storage: Annotated[str | None, _flag("storage")] = None,
     parts: Annotated[list[str] | None, _flag("parts")] = None,
     tokens: Annotated[list[str] | None, _flag("tokens")] = None,
     password: Annotated[str | None, _flag("password")] = None,
@@ -58,7 +64,6 @@ def collect(
     digest: Annotated[str | None, _flag("digest")] = None,
     keep_days: Annotated[float | None, _flag("keep_days")] = None,
     keep_megabytes: Annotated[int | None, _flag("keep_megabytes")] = None,
-    keep_samples: Annotated[int | None, _flag("keep_samples")] = None,
     source_address: Annotated[str | None, _flag("source_address")] = None,
     limit_source: Annotated[int | None, _flag("limit_source")] = None,
     limit_token: Annotated[int | None, _flag("limit_token")] = None,
@@ -135,31 +140,40 @@ def _serve(settings: Settings) -> None:
 
 
 def _collector(settings: Settings, password: str | None) -> Collector:
-    from dynpin.middleware.collector import Limits, Retention, collector  # noqa: PLC0415
+    from dynpin.middleware.collector import collector  # noqa: PLC0415
 
-    shared, of_tokens = own_inventories(settings.inventories)
     return collector(
         settings.storage,
-        tokens=settings.tokens,
         password=password,
         user_header=settings.user_header,
         open_access=settings.open_access,
-        limits=Limits(
+        parts=settings.parts,
+        public_url=settings.public_url,
+        **_of_service(settings),
+    )
+
+
+def _of_service(settings: Settings) -> ServiceKeywords:
+    """What the collector takes, keeps and knows; the files that settings name are read."""
+    from dynpin.middleware.collector import Limits, Retention  # noqa: PLC0415
+
+    shared, of_tokens = own_inventories(settings.inventories)
+    return {
+        "tokens": settings.tokens,
+        "limits": Limits(
             per_token=settings.limit_token,
             per_source=settings.limit_source,
             in_all=settings.limit_all,
             body_seconds=settings.body_seconds,
         ),
-        keys={**shared, **own_keys(settings.keys)},
-        inventories=of_tokens,
-        roots=own_roots(settings.roots),
-        retention=Retention(settings.keep_days, settings.keep_megabytes * 2**20, settings.keep_samples),
-        alerts=_alerts(settings),
-        source_address=settings.source_address,
-        trusted_proxies=settings.trusted_proxies,
-        parts=settings.parts,
-        public_url=settings.public_url,
-    )
+        "keys": {**shared, **own_keys(settings.keys)},
+        "inventories": of_tokens,
+        "roots": own_roots(settings.roots),
+        "retention": Retention(settings.keep_days, settings.keep_megabytes * 2**20),
+        "alerts": _alerts(settings),
+        "source_address": settings.source_address,
+        "trusted_proxies": settings.trusted_proxies,
+    }
 
 
 def _alerts(settings: Settings) -> Alerts | None:
@@ -172,6 +186,8 @@ def _alerts(settings: Settings) -> Alerts | None:
 
 
 def _welcome(base: str, names: list[str], password: str | None, listening: str, settings: Settings) -> None:
+    from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
+
     lines: list[str] = []
     if "intake" in settings.parts:
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
@@ -179,7 +195,7 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
             lines.append("report-uri  none yet: dynpin collect tokens add")
     if password is not None and "web" in settings.parts:
         lines.append(f"password    {password}   (made for this run; set DYNPIN_COLLECTOR_PASSWORD to choose one)")
-    lines += [f"listening   {listening}", f"storage     {settings.storage}"]
+    lines += [f"listening   {listening}", f"storage     {shown(settings.storage)}"]
     if "web" in settings.parts:
         lines.append(f"pages       {base}/")
     for line in lines:
@@ -188,18 +204,26 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting, and where it comes from."""
+    """Print each setting, and where it comes from; the files that they name are looked at by a start."""
+    from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
+
     found = settings_of(context, config=config)
     rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
-        return
-    from rich.table import Table  # noqa: PLC0415
+    else:
+        from rich.table import Table  # noqa: PLC0415
 
-    table = Table("setting", "value", "from")
-    for name, (value, source) in rows.items():
-        table.add_row(name, _text(value), source)
-    table_console().print(table)
+        table = Table("setting", "value", "from")
+        for name, (value, source) in rows.items():
+            table.add_row(name, _text(value), source)
+        table_console().print(table)
+    told = found.settings
+    printed_base(told, "")
+    try:
+        ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
+    except ValueError as error:
+        fail(str(error))
 
 
 def _text(value: object) -> str:
@@ -213,6 +237,10 @@ def _shown(found: Sourced, name: str) -> object:
     value: object = getattr(found.settings, name)
     if name == "password" and value:
         return "(set)"
+    if name == "storage":
+        from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
+
+        return shown(found.settings.storage)
     if name == "alerts":
         return [f"{url.partition('://')[0]}://…" for url in found.settings.alerts]
     if isinstance(value, list):
@@ -227,21 +255,37 @@ def prune(
     config: ConfigFile = None,
     days: Annotated[float | None, typer.Option(help="Keep reports of so many days.", min=0)] = None,
     megabytes: Annotated[int | None, typer.Option(help="Keep at most so much in all.", min=1)] = None,
-    samples: Annotated[int | None, typer.Option(help="Keep so many report bodies of each group.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old reports now; a running collector does so by itself every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
+    from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
     retention = Retention(
         settings.keep_days if days is None else days,
         (megabytes or settings.keep_megabytes) * 2**20,
-        samples or settings.keep_samples,
     )
-    with open_storage(settings.storage, must_exist=True) as kept:
-        pruned = kept.prune(retention)
+
+    def work() -> Pruned:
+        with open_storage(settings.storage, must_exist=True) as kept:
+            return kept.prune(retention)
+
+    pruned = with_reserve(settings.storage, work) if isinstance(settings.storage, Path) else work()
     if as_json:
         print_json(asdict(pruned))
     else:
-        say(f"{pruned.reports} reports, {pruned.groups} groups and {pruned.samples} bodies deleted")
+        say(f"{pruned.reports} reports and {pruned.groups} groups deleted")
+
+
+@app.command("migrate")
+def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
+    """Bring the storage to this version's schema; an empty database of PostgreSQL gets its tables."""
+    from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
+
+    address = settings_of(context, storage, config).settings.storage
+    try:
+        migrate_storage(address)
+    except (ModuleNotFoundError, ValueError) as error:
+        fail(str(error))
+    say(f"{shown(address)} is ready")

@@ -88,11 +88,11 @@ def revoke(
     config: ConfigFile = None,
 ) -> None:
     """End a token now."""
-    file = settings_of(context, storage, config).settings.storage
-    with open_storage(file, must_exist=True) as kept:
+    settings = settings_of(context, storage, config).settings
+    with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)
     if not was_there:
-        finding(f"{file} has no token {name} of the API that could be revoked")
+        finding(f"{kept.name} has no token {name} of the API that could be revoked")
     say(f"{name} is revoked")
 
 

@@ -31,10 +31,18 @@ def _path(value: object) -> object:
     return Path(value) if isinstance(value, str) else value
 
 
+def _address(value: object) -> object:
+    return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
 File = Annotated[Path, BeforeValidator(_path)]
+Storage = Annotated[str | Path, BeforeValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Number = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+# Above: what no machine has, and would come back as a traceback from the depths.
+Number = Annotated[int, Field(ge=1, le=10**9)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
+# A deadline that never comes is none.
+Seconds = Annotated[float, Field(gt=0, le=600)]
 Digest = Literal["daily", "weekly"]
 Part = Literal["intake", "worker", "web"]
 
@@ -46,9 +54,11 @@ def _about(text: str, default: object = None) -> Any:  # noqa: ANN401 - as pydan
 class Settings(Table):
     """Everything that may stand in ``collector.toml``."""
 
-    host: str = _about("the address to listen on", "127.0.0.1")
+    host: Annotated[str, Field(min_length=1)] = _about("the address to listen on, such as 0.0.0.0", "127.0.0.1")
     port: Port = _about("the port to listen on; 0 takes a free one", 8080)
-    storage: File = _about("the SQLite file of the reports", Path("reports.sqlite"))
+    storage: Storage = _about(
+        "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE", Path("reports.sqlite")
+    )
     parts: list[Part] = _about("what this process does: intake, worker, web", ["intake", "worker", "web"])
     tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [])
     password: str | None = _about("what people sign in with: the text or its argon2 hash")
@@ -65,17 +75,16 @@ class Settings(Table):
     roots: File | None = _about("your own root certificates, PEM: triage then knows your CA")
     alerts: list[str] = _about("Apprise URLs to tell of new groups and sudden rises", [])
     digest: Digest | None = _about("a summary by the same way: daily or weekly")
-    keep_days: Positive = _about("how many days reports are kept", 90.0)
+    keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0)
     keep_megabytes: Number = _about("how much is kept in all", 1024)
-    keep_samples: Number = _about("how many report bodies are kept of each group", 200)
     source_address: str = _about("what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48")
     limit_source: Number = _about("reports in an hour from one source", 1_000)
     limit_token: Number = _about("reports in an hour for one token", 20_000)
     limit_all: Number = _about("reports in an hour in all", 100_000)
     connections: Number = _about("connections at once", 800)
     connections_source: Number = _about("connections at once of one source; trusted proxies are free", 400)
-    head_seconds: Positive = _about("how long the head of a request may take", 10.0)
-    body_seconds: Positive = _about("how long the body of a request may take", 10.0)
+    head_seconds: Seconds = _about("how many seconds the head of a request may take, 600 at most", 10.0)
+    body_seconds: Seconds = _about("how many seconds the body of a request may take, 600 at most", 10.0)
     tls_certificate: File | None = _about("the certificate chain, PEM, to serve https with")
     tls_key: File | None = _about("its private key, PEM, without a passphrase")
 

@@ -105,13 +105,13 @@ def revoke(
     config: ConfigFile = None,
 ) -> None:
     """Take no more reports with a token; a running collector notices within a second."""
-    file = settings_of(context, storage, config).settings.storage
-    with open_storage(file, must_exist=True) as kept:
+    settings = settings_of(context, storage, config).settings
+    with open_storage(settings.storage, must_exist=True) as kept:
         was_there, is_named = kept.revoke_token(token), token in kept.named_tokens()
     if not was_there and is_named:
         finding(f"{token} stands in the settings of a collector: take it out there, and start the collector again")
     if not was_there:
-        finding(f"{file} has no token {token} that could be revoked")
+        finding(f"{kept.name} has no token {token} that could be revoked")
     say(f"{token} is revoked; reports to it are answered with 404")
 
 

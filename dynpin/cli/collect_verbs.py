@@ -15,7 +15,7 @@ from dynpin.cli.errors import fail
 from dynpin.errors import PolicyError
 
 if TYPE_CHECKING:
-    from dynpin.middleware.collector import SQLiteStorage
+    from dynpin.middleware.collector import Storage
 
 __all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of"]
 
@@ -23,10 +23,10 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="The file of settings, collector.toml here otherwise.", show_default=False),
 ]
-StorageOption = Annotated[Path | None, typer.Option("--storage", help=described("storage"), show_default=False)]
+StorageOption = Annotated[str | None, typer.Option("--storage", help=described("storage"), show_default=False)]
 
 
-def settings_of(context: typer.Context, storage: Path | None = None, config: Path | None = None) -> Sourced:
+def settings_of(context: typer.Context, storage: str | None = None, config: Path | None = None) -> Sourced:
     """The settings of a verb: flags may stand before it and after it; wrong ones end the command."""
     flags, file = context.find_root().obj if context.obj is None else context.obj
     after = {} if storage is None else {"storage": storage}
@@ -37,13 +37,16 @@ def settings_of(context: typer.Context, storage: Path | None = None, config: Pat
 
 
 @contextmanager
-def open_storage(storage: Path, *, must_exist: bool = False) -> Generator[SQLiteStorage]:
+def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[Storage]:
     """The storage while a verb works with it."""
-    from dynpin.middleware.collector import SQLiteStorage  # noqa: PLC0415
+    from dynpin.middleware.collector import open_storage  # noqa: PLC0415
 
-    if must_exist and not storage.exists():
-        fail(f"there is no file {storage}; name the collector's with --storage")
-    kept = SQLiteStorage(storage)
+    if must_exist and isinstance(address, Path) and not address.exists():
+        fail(f"there is no file {address}; name the collector's with --storage")
+    try:
+        kept = open_storage(address)
+    except (ModuleNotFoundError, ValueError) as error:
+        fail(str(error))
     try:
         yield kept
     finally:

@@ -27,6 +27,7 @@ __all__ = ["app"]
 app = typer.Typer(help="How pinning succeeds and fails, played on real sockets.", no_args_is_help=True)
 
 _WIDTH = 80
+_NOT_A_PAGE = "{}: the report is a page: give it a name that ends in .html; a browser prints it as .pdf"
 
 AgentOption = Annotated[
     list[str] | None,
@@ -68,7 +69,7 @@ def run(
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
         int | None,
-        typer.Option("--width", help="Of the picture, in pixels (1200).", min=640, max=4000, show_default=False),
+        typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
@@ -83,6 +84,8 @@ def run(
     """
     if everything == (name is not None):
         fail("give the NAME of a scenario (dynpin lab list), or --all")
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        fail(_NOT_A_PAGE.format(html))
     if everything:
         if picture is not None:
             fail("--picture draws one scenario: give its NAME; the pictures of all are in the report (--html FILE)")
@@ -118,6 +121,8 @@ def report(
     processes: ProcessesOption = None,
 ) -> None:
     """Play all, and write one HTML page about them, with every picture: to read, to print, to hand out."""
+    if file.suffix.lower() not in (".html", ".htm"):
+        fail(_NOT_A_PAGE.format(file))
     _run_all(agent, processes, file, as_json=False)
 
 
@@ -226,7 +231,9 @@ def _form(picture: Path) -> Format:
 def _check_folder(file: Path) -> None:
     """Before anything is played for it."""
     if not file.parent.is_dir():
-        fail(f"{file.parent}: no such folder")
+        fail(f"{file.parent}: no such folder; make it first, or name one that is there")
+    if file.is_dir():
+        fail(f"{file}: a folder; name a file in it")
 
 
 def _console() -> Console:

@@ -18,7 +18,9 @@ __all__ = ["ca"]
 
 
 def ca(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write to; it is made.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder to write to; it is made in one that is there.")
+    ],
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name that the certificate is for.")],
 ) -> None:
     """Make a CA and a certificate of it for HOST, to practise with.
@@ -34,6 +36,8 @@ def ca(
         fail(str(error))
     if is_ip_literal(name):
         fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
+    if not folder.resolve().parent.is_dir():
+        fail(f"{folder.parent}: no such folder; make it first: of DIR only the last folder is made")
     # Each has a name of its own, since a client may trust several. RFC 5280: 64 characters at most.
     root = Authority(f"practice CA {folder.resolve().name}"[:64])
     certificate = root.issue(name, KeyPair(f"{name} key", name))

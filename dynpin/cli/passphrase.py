@@ -14,7 +14,7 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import LONGEST_PASSPHRASE, check_passphrase
 
-__all__ = ["PassphraseFileOption", "passphrase"]
+__all__ = ["PassphraseFileOption", "passphrase", "passphrase_of_keys"]
 
 PassphraseFileOption = Annotated[
     Path | None,
@@ -38,6 +38,18 @@ def passphrase(file: Path | None) -> bytes:
     except ValueError as error:
         fail(f"{'stdin' if str(file) == '-' else file}: {error}")
     return text
+
+
+def passphrase_of_keys(file: Path | None) -> bytes:
+    """The passphrase of keys that exist; wrong usage ends the command."""
+    if file is not None:
+        return passphrase(file)
+    if not sys.stdin.isatty():
+        fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
+    try:
+        return getpass.getpass("Passphrase of the keys: ").encode("utf-8", "surrogateescape")
+    except EOFError:
+        fail("no passphrase was typed, and nothing was signed")
 
 
 def _first_line(file: Path) -> bytes:

@@ -19,6 +19,7 @@ import typer
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.printing import printable, say
+from dynpin.cli.progress import Show, progress_bar
 from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import default_path
@@ -70,9 +71,6 @@ _BEGINNING = 64 * 1024
 # The bar moves after so many entries.
 _STEP = 1_000
 
-# What is done, how much of it, and of how much in all, which may not be known.
-_Show = Callable[[str, int, int | None], None]
-
 
 def import_pins(
     file: Annotated[str, typer.Argument(help="The file; - reads stdin.")],
@@ -100,7 +98,7 @@ def import_pins(
         chosen = form or _guess(_beginning(text), name, keys)
         try:
             entries = _entries(_lines(text, chosen), name, chosen, keys)
-            with PinStore(store) as pins, _bar() as show:
+            with PinStore(store) as pins, progress_bar() as show:
                 reading = _Reading(_ending(entries, end, on_expiry or "release"), text, show)
                 taken = pins.merge(reading, progress=reading.merged)
         except InvalidPinFile as error:
@@ -126,7 +124,7 @@ def export_pins(
         fail(f"there is no pin store at {store}")
     names = sorted(map(canonical_host, hosts or ()))
     missing: list[str] = []
-    with PinStore(store) as pins, _bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
+    with PinStore(store) as pins, progress_bar(is_wanted=output is not None or not sys.stdout.isatty()) as show:
         entries = _own(pins, names, missing) if names else pins.each()
         entries = _shown(entries, len(pins) if sys.stderr.isatty() else None, show)
         pieces = _WRITERS[form](_telling(entries) if form == "wget2" else entries)
@@ -226,7 +224,7 @@ def _ending(entries: Iterable[KnownPinnedHost], end: float | None, on_expiry: On
 class _Reading:
     """The entries of a file, once: how many they were, and on the bar how far they were read and merged."""
 
-    def __init__(self, entries: Iterable[KnownPinnedHost], text: TextIO, show: _Show) -> None:
+    def __init__(self, entries: Iterable[KnownPinnedHost], text: TextIO, show: Show) -> None:
         self.count = 0
         self._entries, self._binary, self._show = entries, text.buffer, show
         self._size = os.fstat(text.fileno()).st_size or None  # a pipe has none
@@ -274,7 +272,7 @@ def _own(pins: PinStore, names: list[str], missing: list[str]) -> Iterator[Known
             missing.append(name)
 
 
-def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: _Show) -> Iterator[KnownPinnedHost]:
+def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: Show) -> Iterator[KnownPinnedHost]:
     for number, entry in enumerate(entries, start=1):
         if number % _STEP == 0:
             show(f"{number:,} hosts written", number, total)
@@ -327,22 +325,3 @@ def _replaced(output: Path) -> Generator[TextIO, None, None]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-
-
-# -- both -------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _bar(*, is_wanted: bool = True) -> Generator[_Show, None, None]:
-    """A bar on stderr where that is a terminal, and nothing elsewhere."""
-    if not (is_wanted and sys.stderr.isatty()):
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console  # noqa: PLC0415 - for a person who waits
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    # Rich would print what goes to stdout above the bar, and so on stderr.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

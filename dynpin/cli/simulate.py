@@ -140,7 +140,7 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
         fail('give a study, or a policy and what happens: dynpin simulate --max-age "30 days" --loss 100')
     try:
         if file is not None:
-            return read_study(file, size)
+            return read_study(file, size, advice=advise)
         study = study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
         # What nobody named is nobody's policy.
         return study if "policy" in played else replace(study, policies=()) if advise else study
@@ -267,6 +267,7 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
             _percent(tally.turned_away / tally.clients),
         )
     console.print(Padding(table, (1, 0)))
+    _show_cap(console, study)
     if not study.events:
         console.print("Nothing happens in this study: --loss, --rotation and --attack, or events in a file, do.\n")
     console.print(
@@ -274,6 +275,17 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
         "Turned away: tried, and were refused at least once.",
         style="dim",
     )
+
+
+def _show_cap(console: Console, study: Study) -> None:
+    """Say it where clients hold max-age to less than a policy asks for."""
+    from dynpin.durations import duration  # noqa: PLC0415 - beside what is shown
+
+    for policy in study.policies:
+        if study.held(policy) < policy.max_age and policy.pinned != "none":
+            cap = duration(study.client_cap)
+            told = f"{policy.name}: clients hold max-age to {cap} (client_cap), so these are the numbers of {cap}."
+            console.print(Text(told, style="yellow"), end="\n\n")
 
 
 def _show_advice(study: Study, advice: Advice) -> None:
@@ -300,6 +312,7 @@ def _show_advice(study: Study, advice: Advice) -> None:
             style=style,
         )
     console.print(Padding(table, (1, 0, 0, 2)))
+    _show_cap(console, study)
     console.print(
         Padding(
             f"Client-days a year for each 1,000 clients, with {backups}; cost is as of days locked out.", (1, 0, 0, 2)
@@ -321,11 +334,11 @@ def _as_json(study: Study, outcomes: tuple[Outcome, ...]) -> object:
         "days": study.days,
         "seed": study.seed,
         "population": study.population.name,
-        "policies": [_outcome_as_json(outcome) for outcome in outcomes],
+        "policies": [{"max_age_held": study.held(outcome.policy)} | _outcome_as_json(outcome) for outcome in outcomes],
     }
 
 
-def _outcome_as_json(outcome: Outcome) -> object:
+def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
     tally, daily = outcome.tally, slice(None, None, max(1, 86_400 // outcome.step))
     return {
         "name": outcome.policy.name,

@@ -6,7 +6,6 @@ from collections import ChainMap
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dynpin.durations import duration
@@ -14,10 +13,8 @@ from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.agents import Agent, Machine, Sent, Settings, Visit
 from dynpin.lab.certificates import Authority, KeyPair
 from dynpin.lab.servers import Answerer
-from dynpin.lab.timeline import Event, Outcome
-
-if TYPE_CHECKING:
-    from dynpin.lab.stage import Stage
+from dynpin.lab.timeline import Event, Held, Outcome
+from dynpin.lab.world import Listener, World
 
 __all__ = ["Client"]
 
@@ -26,11 +23,11 @@ class Client:
     """A person with a user agent, which remembers what it has noted.
 
     Args:
-        stage: where the client acts.
+        world: where the client acts.
         name: what the person is called.
         agent: which user agent is installed.
         pins: False for one that knows nothing of pinning.
-        trusts: the roots that are trusted; None for every root of the stage.
+        trusts: the roots that are trusted; None for every root of the world.
         device_of: whose files it keeps its pins in; None for files of its own.
         settings: what dynpin's agent is told.
 
@@ -43,7 +40,7 @@ class Client:
 
     def __init__(
         self,
-        stage: Stage,
+        world: World,
         name: str,
         agent: Agent,
         *,
@@ -52,15 +49,15 @@ class Client:
         device_of: Client | None,
         settings: Settings,
     ) -> None:
-        self.stage = stage
+        self.world = world
         self.name = name
-        self.network: ChainMap[str, int] = ChainMap({}, stage.network)
+        self.network: ChainMap[str, int] = ChainMap({}, world.network)
         self.ahead = timedelta()
         self._trusts = trusts
         self._distrusts: set[Authority] = set()
         self._public: list[bytes] = []
         self._private: list[bytes] = []
-        self.folder: Path = stage.folder / name if device_of is None else device_of.folder
+        self.folder: Path = world.folder / name if device_of is None else device_of.folder
         self.folder.mkdir(exist_ok=device_of is not None)
         machine = Machine(
             folder=self.folder,
@@ -72,23 +69,40 @@ class Client:
             settings=settings,
         )
         self.memory = agent.install(machine)
-        stage.on_exit(self.memory.close)
+        world.holders.append(self)
+        world.on_exit(self.memory.close)
 
     def visits(self, where: Answerer | str, path: str = "/") -> Event:
         """Visit a host by https on a new connection; what came of it is found at the servers."""
         host = _host(where)
+        self.world.hosts.add(host)
         self._install_roots()
-        counted = {each: (each.server.connections, each.server.application_bytes) for each in self.stage.answerers}
+        counted = {each: (each.server.connections, each.server.application_bytes) for each in self.world.listeners}
         visit = self.memory.visit(host, secret=f"Bearer the-token-of-{self.name.lower()}", path=path)
-        met: Answerer | None = None
+        met: Listener | None = None
         read = 0
         for each, (connections, before) in counted.items():
             each.server.wait_idle()
             if each.server.port == self.network.get(host) and each.server.connections > connections:
                 met, read = each, each.server.application_bytes - before
-        event = self.stage.saw(self._event(host, visit, met, read))
+        event = self.world.saw(self._event(host, visit, met, read))
         self._tell(self.memory.report_at_once())
         return event
+
+    def holds(self) -> tuple[Held, ...]:
+        """What the user agent's store holds now for the hosts of the story."""
+        return tuple(
+            Held(
+                host=entry.host,
+                pins=entry.pins,
+                include_subdomains=entry.include_subdomains,
+                # By the story's time, in which this client's clock may be ahead.
+                until=None if entry.expires_at is None else entry.expires_at - self._now() + self.world.at,
+                static=entry.source == "static",
+            )
+            for entry in self.memory.known_hosts()
+            if entry.host in self.world.hosts
+        )
 
     def knows(self, where: Answerer | str) -> KnownPinnedHost | None:
         """What this client has noted that applies to a host now."""
@@ -99,18 +113,17 @@ class Client:
     ) -> None:
         """Have pins that came with the agent, and not from a visit; without `lasting` for good."""
         host, seconds = _host(where), None if lasting is None else lasting.total_seconds()
+        self.world.hosts.add(host)
         pins = tuple(key.pin for key in keys)
-        self.memory.preload(host, pins, expires_at=None if seconds is None else self.stage.now + seconds)
+        self.memory.preload(host, pins, expires_at=None if seconds is None else self.world.now + seconds)
         told = f"has a user agent that came with static pins of {host}: {' and '.join(key.name for key in keys)}"
-        until = None if seconds is None else self.stage.at + seconds
-        self.stage.saw(
+        self.world.saw(
             Event(
-                self.stage.at,
+                self.world.at,
                 self.name,
                 text or (told if seconds is None else f"{told}, for {duration(seconds)}"),
                 host=host,
                 pinned=pins,
-                pinned_until=until,
                 noting="noted",
                 section="2.7",
             )
@@ -121,13 +134,13 @@ class Client:
         host = _host(where)
         forgotten = self.memory.forget(host)
         told = text or f"has the user agent forget the pins of {host}"
-        self.stage.saw(Event(self.stage.at, self.name, told, host=host, noting="removed" if forgotten else None))
+        self.world.saw(Event(self.world.at, self.name, told, host=host, noting="removed" if forgotten else None))
         return forgotten
 
     def restarts(self, text: str = "starts the user agent again", *, crashed: bool = False) -> None:
         """End the user agent, and start it again."""
         self.memory.restart(crashed=crashed)
-        self.stage.tells(self.name, text)
+        self.world.tells(self.name, text)
 
     def reports(self) -> list[Sent]:
         """Have the user agent send the violation reports that wait."""
@@ -140,32 +153,39 @@ class Client:
         for attempt in attempts:
             host = urlsplit(attempt.report_uri).hostname or ""
             port = self.network.get(host)
-            met = next((each.name for each in self.stage.answerers if each.server.port == port), None)
+            met = next((each.name for each in self.world.listeners if each.server.port == port), None)
             told = f"reports the violation to {host}"
             failed = f"tries to report the violation to {host}: {attempt.reason.rstrip('.')}"
-            self.stage.tells(self.name, told if attempt.taken else failed, target=met)
-        for each in self.stage.answerers:
+            self.world.saw(
+                Event(
+                    self.world.at,
+                    self.name,
+                    told if attempt.taken else failed,
+                    target=met,
+                    report="taken" if attempt.taken else "failed",
+                )
+            )
+        for each in self.world.listeners:
             each.server.wait_idle()
 
     def distrusts(self, authority: Authority, text: str = "") -> None:
         """Trust an authority no more, as after an update of the trust store."""
         self._distrusts.add(authority)
-        self.stage.tells(self.name, text or f"gets an update: {authority.name} is trusted no more")
+        self.world.tells(self.name, text or f"gets an update: {authority.name} is trusted no more")
 
     def _now(self) -> float:
-        return self.stage.now + self.ahead.total_seconds()
+        return self.world.now + self.ahead.total_seconds()
 
     def _install_roots(self) -> None:
-        roots = self.stage.roots if self._trusts is None else self._trusts
+        roots = self.world.roots if self._trusts is None else self._trusts
         trusted = [root for root in roots if root not in self._distrusts]
-        self._public[:] = [root.der for root in trusted if root in self.stage.public]
-        self._private[:] = [root.der for root in trusted if root not in self.stage.public]
+        self._public[:] = [root.der for root in trusted if root in self.world.public]
+        self._private[:] = [root.der for root in trusted if root not in self.world.public]
 
-    def _event(self, host: str, visit: Visit, met: Answerer | None, read: int) -> Event:
+    def _event(self, host: str, visit: Visit, met: Listener | None, read: int) -> Event:
         outcome = _outcome(visit, met, read)
         noting = visit.noting
         held = noting.known_host if noting and noting.known_host else visit.known_host
-        until = held.expires_at if held else None
         told = {
             "served": f"visits {host} and is served",
             "fooled": f"visits {host} and is fooled: {met.reader if met else None} reads {read} bytes",
@@ -174,7 +194,7 @@ class Client:
             "failed": f"cannot connect to {host}, for another reason than pins",
         }[outcome]
         return Event(
-            at=self.stage.at,
+            at=self.world.at,
             actor=self.name,
             text=f"{told}; pins {noting.outcome}" if noting and noting.outcome != "ignored" else told,
             target=met.name if met else None,
@@ -182,8 +202,6 @@ class Client:
             host=host,
             shown=visit.chain or (met.certificate.pins if met else ()),
             pinned=held.pins if held else (),
-            # By the story's time, in which this client's clock may be ahead.
-            pinned_until=None if until is None else until - self._now() + self.stage.at,
             noting=noting.outcome if noting else None,
             reason=visit.refusal or visit.failure or (noting.reason if noting else ""),
             section=visit.section,
@@ -195,7 +213,7 @@ def _host(where: Answerer | str) -> str:
     return where if isinstance(where, str) else where.host
 
 
-def _outcome(visit: Visit, met: Answerer | None, read: int) -> Outcome:
+def _outcome(visit: Visit, met: Listener | None, read: int) -> Outcome:
     """What a visit came to: by who was met and what reached him, and only then by what the agent says."""
     if met is not None and met.reader is not None:
         if read:

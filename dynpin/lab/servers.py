@@ -14,14 +14,15 @@ from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
+from dynpin.lab.timeline import Event
+from dynpin.lab.world import Networked, World
 from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
 from dynpin.middleware.policy import KeylessPolicyOptions
+from dynpin.pins import Pin
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-    from dynpin.lab.clients import Client
-    from dynpin.lab.stage import Stage
 
 __all__ = ["Answerer", "Attacker", "Site"]
 
@@ -30,7 +31,7 @@ class Answerer:
     """Somebody who answers for a host: a TLS server on loopback, with a key, a certificate and a header of its own.
 
     Args:
-        stage: where it acts.
+        world: where it acts.
         host: the name that it answers for.
         name: what it is called.
         authority: who certifies its keys.
@@ -45,9 +46,9 @@ class Answerer:
     """
 
     def __init__(
-        self, stage: Stage, host: str, name: str, authority: Authority, certificate: Certificate | None = None
+        self, world: World, host: str, name: str, authority: Authority, certificate: Certificate | None = None
     ) -> None:
-        self.stage = stage
+        self.world = world
         self.host = host
         self.name = name
         self.authority = authority
@@ -55,7 +56,7 @@ class Answerer:
         self.reader: str | None = None
         self.keys: list[KeyPair] = []
         self.certificate = certificate or self.certifies(self.makes_key())
-        self.server = stage.enter(TLSServer(self.certificate, body=f"This is {name}.\n".encode()))
+        self.server = world.enter(TLSServer(self.certificate, body=f"This is {name}.\n".encode()))
 
     @property
     def key(self) -> KeyPair:
@@ -64,18 +65,18 @@ class Answerer:
 
     def makes_key(self) -> KeyPair:
         """Make a key; it is called after its maker, such as ``bank.test key 2``."""
-        made = sum(key.owner == self.name for key in self.stage.timeline.keys)
+        made = sum(key.owner == self.name for key in self.world.timeline.keys)
         key = KeyPair(f"{self.name} key {made + 1}", self.name)
         self.keys.append(key)
-        self.stage.names(key)
+        self.world.names(key)
         return key
 
     def certifies(self, key: KeyPair, by: Authority | None = None, *, expired: bool = False) -> Certificate:
         """Have a key certified for the host, by its own authority or another; nothing is deployed by that."""
         return (by or self.authority).issue(self.host, key, expired=expired)
 
-    def shows(self, certificate: Certificate) -> None:
-        """Show another certificate from the next connection on, without a word in the timeline."""
+    def _show(self, certificate: Certificate) -> None:
+        """Show another certificate from the next connection on."""
         self.certificate = certificate
         self.server.show(certificate)
 
@@ -85,8 +86,19 @@ class Answerer:
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
         told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
-        policy = self.policy_sent
-        self.stage.tells(self.name, text or told, pinned=policy.pins if policy else ())
+        self._announce(text or told, self.policy_sent)
+
+    def _announce(self, text: str, header: PublicKeyPins | None, shown: tuple[Pin, ...] = ()) -> None:
+        """Tell what the header says from now on."""
+        event = Event(self.world.at, self.name, text, shown=shown)
+        if header is not None and not header.report_only:
+            event = replace(
+                event,
+                pinned=header.pins,
+                max_age=header.max_age,
+                include_subdomains=header.include_subdomains,
+            )
+        self.world.saw(event)
 
     @property
     def policy_sent(self) -> PublicKeyPins | None:
@@ -119,7 +131,7 @@ class Site(Answerer):
 
     def __init__(
         self,
-        stage: Stage,
+        world: World,
         host: str,
         name: str,
         authority: Authority,
@@ -128,7 +140,7 @@ class Site(Answerer):
         backups: int,
         terms: KeylessPolicyOptions,
     ) -> None:
-        super().__init__(stage, host, name, authority, certificate)
+        super().__init__(world, host, name, authority, certificate)
         self.history = History(host)
         self.lost: list[KeyPair] = []
         self.backups = [self.makes_key() for _ in range(backups)]
@@ -159,8 +171,7 @@ class Site(Answerer):
         header = policy.header
         self.header = None if header is None else str(header)
         self._record(header)
-        pinned = header.pins if header else ()
-        self.stage.tells(self.name, text or self._told(header), shown=self.certificate.pins, pinned=pinned)
+        self._announce(text or self._told(header), header, self.certificate.pins)
 
     def sends(self, value: str | None, text: str = "") -> None:
         """As of every answerer; what can be read of it stands in the history."""
@@ -172,10 +183,10 @@ class Site(Answerer):
         certificate = self.certifies(what) if isinstance(what, KeyPair) else what
         if certificate.key in self.lost:
             raise ValueError(f"{certificate.key.name} is lost: nobody can deploy it")
-        self.shows(certificate)
+        self._show(certificate)
         self._record_deployment()
         told = f"deploys {self._names([certificate.key.name])}, certified by {certificate.issuer.name}"
-        self.stage.tells(self.name, text or told, shown=certificate.pins)
+        self.world.tells(self.name, text or told, shown=certificate.pins)
 
     def rotates(self) -> None:
         """Deploy the first backup, make another in its stead, and pin both."""
@@ -187,21 +198,21 @@ class Site(Answerer):
         """Lose the private half of keys: they are deployed never again."""
         self.lost += keys
         self.backups = [key for key in self.backups if key not in keys]
-        self.stage.tells(self.name, text or f"loses {self._names([key.name for key in keys])}")
+        self.world.tells(self.name, text or f"loses {self._names([key.name for key in keys])}")
 
     def falls_to(self, attacker: str, text: str = "") -> None:
         """Come into an attacker's hands: whoever is served from now on is fooled, with the true key or another."""
         self.reader = attacker
-        self.stage.tells(attacker, text or f"breaks into the server of {self.name}", target=self.name)
+        self.world.tells(attacker, text or f"breaks into the server of {self.name}", target=self.name)
 
     def is_freed(self, text: str = "") -> None:
         """Be its owner's alone again."""
-        self.stage.tells(self.reader or self.name, text or f"is gone from the server of {self.name}", target=self.name)
+        self.world.tells(self.reader or self.name, text or f"is gone from the server of {self.name}", target=self.name)
         self.reader = None
 
     def guard(self, certificate: Certificate) -> Verdict:
         """What ``dynpin guard`` says of deploying a certificate now."""
-        return guard(self.history, certificate.pins, self.stage.now)
+        return guard(self.history, certificate.pins, self.world.now)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/plain")])
@@ -210,7 +221,7 @@ class Site(Answerer):
     def _told(self, header: PublicKeyPins | None) -> str:
         if header is None:
             return "sends no pins"
-        names = self._names([self.stage.name_of(pin) for pin in header.pins])
+        names = self._names([self.world.name_of(pin) for pin in header.pins])
         if header.report_only:
             return f"tries out pins of {names}, report-only"
         return f"pins {names} for {duration(header.max_age)}" if header.max_age else f"unpins {names} with max-age=0"
@@ -223,33 +234,33 @@ class Site(Answerer):
         return _listed(keys)
 
     def _record(self, header: PublicKeyPins | None) -> None:
-        self.history = self.history.with_event(Published(self.stage.now, header))
+        self.history = self.history.with_event(Published(self.world.now, header))
 
     def _record_deployment(self) -> None:
-        self.history = self.history.with_event(Deployed(self.stage.now, self.certificate.pins))
+        self.history = self.history.with_event(Deployed(self.world.now, self.certificate.pins))
 
 
 class Attacker(Answerer):
     """Somebody who answers in a site's stead, to whom the network leads."""
 
     def __init__(
-        self, stage: Stage, host: str, name: str, authority: Authority, certificate: Certificate | None
+        self, world: World, host: str, name: str, authority: Authority, certificate: Certificate | None
     ) -> None:
-        super().__init__(stage, host, name, authority, certificate)
+        super().__init__(world, host, name, authority, certificate)
         self.reader = name
         self._led: tuple[tuple[MutableMapping[str, int], int | None], ...] = ()
 
-    def takes(self, host: str, only: Iterable[Client] = (), text: str = "") -> None:
+    def takes(self, host: str, only: Iterable[Networked] = (), text: str = "") -> None:
         """Have the network lead a name here: everybody's, or that of these clients alone."""
         clients = tuple(only)
-        networks = tuple(client.network.maps[0] for client in clients) or (self.stage.network,)
+        networks = tuple(client.network.maps[0] for client in clients) or (self.world.network,)
         self._led = tuple((network, network.get(host)) for network in networks)
         for network in networks:
             network[host] = self.server.port
         told = f"answers {host} with a certificate of {self.certificate.issuer.name}"
         if clients:
             told = f"{told}, in the network of {' and '.join(client.name for client in clients)}"
-        self.stage.tells(self.name, text or told, target=host, shown=self.certificate.pins)
+        self.world.tells(self.name, text or told, target=host, shown=self.certificate.pins)
 
     def leaves(self, text: str = "") -> None:
         """Let the network lead where it led before."""
@@ -259,7 +270,8 @@ class Attacker(Answerer):
             else:
                 network[self.host] = before
         self._led = ()
-        self.stage.tells(self.name, text or f"is gone; {self.host} leads to the true site again")
+        told = text or f"is gone; {self.host} leads to the true site again"
+        self.world.saw(Event(self.world.at, self.name, told, leaves=True))
 
 
 def _listed(words: list[str]) -> str:

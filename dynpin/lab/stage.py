@@ -41,6 +41,7 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     stage.check("the guard refuses the new key", not bank.guard(bank.certifies(key)).ok)
     stage.check("lint knows it", "max-age-too-long" in bank.faults())        # of its header, or of another
     stage.refuses("dynpin pins for 60 days at most", lambda: bank.policy(max_age=days(99)), PolicyError)
+    stage.chapter("First visit", "Pins are noted on first use (§2.5).")      # what follows is told under it
 """
 
 from __future__ import annotations
@@ -50,23 +51,17 @@ import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 from dynpin.lab.agents import Agent, Settings
-from dynpin.lab.certificates import Authority, Certificate, KeyPair
+from dynpin.lab.certificates import Authority, Certificate
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Answerer, Attacker, Site
-from dynpin.lab.timeline import Actor, Event, Key, Outcome, Remark, Role, Timeline, day
+from dynpin.lab.timeline import Chapter, Event, Outcome, Remark, Timeline, day
+from dynpin.lab.world import World
 from dynpin.middleware.policy import KeylessPolicyOptions
-from dynpin.pins import Pin
 
 __all__ = ["Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
-
-# Every story begins here: so that what it says of dates is the same at each playing.
-BEGINNING = 1_767_225_600.0  # 2026-01-01, UTC
-_LANES: tuple[Role, ...] = ("authority", "site", "attacker", "client")
-
-_Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[object])
 
 
 class Otherwise(TypedDict, total=False):
@@ -106,38 +101,36 @@ class Stage:
 
     Attributes:
         agent: the user agent under test.
-        timeline: the record.
-        now: the time, in seconds since the epoch.
-        network: the port of 127.0.0.1 at which a name is answered.
-        roots: every root authority; `public` are those that browsers ship.
-        answerers: whoever runs a server.
+        world: the clock, the network and the record, in which everybody acts.
+        tells: :meth:`World.tells <dynpin.lab.world.World.tells>`.
+        names: :meth:`World.names <dynpin.lab.world.World.names>`.
+        appears: :meth:`World.appears <dynpin.lab.world.World.appears>`.
     """
 
     def __init__(self, scenario: str, agent: Agent, folder: Path, stack: contextlib.ExitStack) -> None:
         self.agent = agent
-        self.folder = folder
-        self.timeline = Timeline(scenario, agent.name)
-        self.now = BEGINNING
-        self.network: dict[str, int] = {}
-        self.roots: list[Authority] = []
-        self.public: set[Authority] = set()
-        self.answerers: list[Answerer] = []
-        self._stack = stack
+        self.world = World(scenario, agent.name, folder, stack)
+        self.tells, self.names, self.appears = self.world.tells, self.world.names, self.world.appears
         self._decided = False
 
     @property
-    def at(self) -> float:
-        """Seconds since the story began."""
-        return self.now - BEGINNING
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self.world.now
+
+    @property
+    def timeline(self) -> Timeline:
+        """The record."""
+        return self.world.timeline
 
     # -- the setting --------------------------------------------------------------------------------------------
 
     def authority(self, name: str, *, public: bool = True, about: str = "") -> Authority:
         """A root that clients trust: one that browsers ship, or one that users have installed."""
         authority = Authority(name)
-        self.roots.append(authority)
+        self.world.roots.append(authority)
         if public:
-            self.public.add(authority)
+            self.world.public.add(authority)
         self.appears(name, "authority", about)
         self.names(authority.key)
         return authority
@@ -167,9 +160,9 @@ class Stage:
         name = name or host
         self.appears(name, "site", about)
         self.names(*(issuer.key for issuer in authority.lineage))
-        site = Site(self, host, name, authority, shows, backups=backups, terms=terms)
-        self.answerers.append(site)
-        self.network.setdefault(host, site.server.port)
+        site = Site(self.world, host, name, authority, shows, backups=backups, terms=terms)
+        self.world.listeners.append(site)
+        self.world.network.setdefault(host, site.server.port)
         return site
 
     def attacker(
@@ -197,8 +190,8 @@ class Stage:
             text: the event in other words.
         """
         self.appears(name, "attacker", about)
-        attacker = Attacker(self, takes.host, name, certificate_of or takes.authority, shows)
-        self.answerers.append(attacker)
+        attacker = Attacker(self.world, takes.host, name, certificate_of or takes.authority, shows)
+        self.world.listeners.append(attacker)
         attacker.takes(takes.host, only, text)
         if sends is not None:
             attacker.sends(sends)
@@ -222,7 +215,7 @@ class Stage:
         if unknown := set(settings) - self.agent.options:
             raise ValueError(f"{self.agent.title} has no {', '.join(sorted(unknown))}: ask stage.has first")
         self.appears(name, "client", about or ("" if pins else "without pinning"))
-        return Client(self, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+        return Client(self.world, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
 
     def has(self, option: str) -> bool:
         """Whether the agent under test lets its user opt in to this, such as ``"private"``."""
@@ -232,29 +225,12 @@ class Stage:
 
     def later(self, time: timedelta) -> None:
         """Let time pass."""
-        self.now += time.total_seconds()
+        self.world.now += time.total_seconds()
 
     def leads(self, host: str, to: Answerer | str) -> None:
         """Have everybody's network lead a name to this server, or to that of this name."""
         name = to if isinstance(to, str) else to.name
-        self.network[host] = next(each for each in self.answerers if each.name == name).server.port
-
-    def tells(
-        self,
-        actor: str,
-        text: str,
-        *,
-        target: str | None = None,
-        shown: tuple[Pin, ...] = (),
-        pinned: tuple[Pin, ...] = (),
-    ) -> Event:
-        """Record a deed; the words are those of :class:`~dynpin.lab.timeline.Event`."""
-        return self.saw(Event(self.at, actor, text, target, shown=shown, pinned=pinned))
-
-    def saw(self, event: Event) -> Event:
-        """Record an event."""
-        self.timeline.events.append(event)
-        return event
+        self.world.network[host] = next(each for each in self.world.listeners if each.name == name).server.port
 
     # -- what is asserted ---------------------------------------------------------------------------------------
 
@@ -288,7 +264,14 @@ class Stage:
 
     def check(self, text: str, holds: bool) -> None:
         """Assert something else, in words that are true where it holds."""
-        self.timeline.remarks.append(Remark(text, holds))
+        remark = Remark(text, holds)
+        self.timeline.remarks.append(remark)
+        if self.timeline.chapters:
+            self.timeline.chapters[-1].remarks.append(remark)
+
+    def chapter(self, title: str, why: str) -> None:
+        """Begin a chapter: what is asserted from here on is told under it."""
+        self.timeline.chapters.append(Chapter(title, why))
 
     def refuses(self, text: str, attempt: Callable[[], object], error: type[Exception]) -> str:
         """Assert that an attempt is refused by this error, and give its message (empty where it was not)."""
@@ -299,30 +282,3 @@ class Stage:
             return str(refusal)
         self.check(text, False)
         return ""
-
-    # -- for the actors -----------------------------------------------------------------------------------------
-
-    def appears(self, name: str, role: Role, about: str) -> None:
-        """Enter an actor; one who is there already stays as he is."""
-        actors = self.timeline.actors
-        if all(actor.name != name for actor in actors):
-            actors.append(Actor(name, role, about))
-            actors.sort(key=lambda actor: _LANES.index(actor.role))
-
-    def names(self, *keys: KeyPair) -> None:
-        """Enter keys."""
-        known = {key.pin for key in self.timeline.keys}
-        self.timeline.keys += [Key(key.name, key.pin, key.owner) for key in keys if key.pin not in known]
-
-    def name_of(self, pin: Pin) -> str:
-        """What the story calls the key of a pin; the pin where it has no name."""
-        return next((key.name for key in self.timeline.keys if key.pin == pin), str(pin))
-
-    def enter(self, resource: _Resource) -> _Resource:
-        """Open something that ends with the stage."""
-        self._stack.enter_context(resource)
-        return resource
-
-    def on_exit(self, end: Callable[[], None]) -> None:
-        """Have something done when the stage is left."""
-        self._stack.callback(end)

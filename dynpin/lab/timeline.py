@@ -6,13 +6,14 @@ A scenario is played by one user agent (dynpin itself, or the model of another);
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from dynpin.durations import duration
 from dynpin.pins import Pin
 
-__all__ = ["Actor", "Event", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
+__all__ = ["Actor", "Chapter", "Event", "Held", "Key", "Outcome", "Remark", "Role", "Timeline", "day"]
 
 _SECONDS = re.compile(r"\b([0-9]{2,}) seconds\b")
 
@@ -55,6 +56,25 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Pins that a client holds for a host at a moment, as its store tells.
+
+    Attributes:
+        host: the Known Pinned Host.
+        pins: in the order of the store.
+        include_subdomains: whether they cover the host's subdomains.
+        until: when they expire, in seconds since the story began; None where they stand for good.
+        static: whether they came with the agent, and from no response.
+    """
+
+    host: str
+    pins: tuple[Pin, ...]
+    include_subdomains: bool = False
+    until: float | None = None
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened.
 
@@ -70,13 +90,17 @@ class Event:
             then on, where that changes.
         pinned: the pins that the client held against it, or has noted by this visit; empty where it had none. Of a
             deed, the pins that its actor's header names from then on, where that changes.
-        pinned_until: when the client's pins expire, in seconds since the story began; None where there are none.
+        max_age: what that header says of it, in seconds; None for no header, or one that cannot be read.
+        include_subdomains: whether that header covers subdomains.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
             ``"ignored"``; None where no response came, or one without a pinning header. Of a deed of a client, what
             that did to its own entry.
         reason: the decision in the words of the Noting, the Validation or the TLS failure.
         section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty where none decides.
         bytes_read: how many bytes of the request reached the target.
+        report: of an attempt to report a violation, whether it was ``"taken"`` or ``"failed"``; else None.
+        leaves: whether its actor answers nobody from then on.
+        held: what each client holds right after it, by the client's name, for those where that is not as before.
     """
 
     at: float
@@ -87,11 +111,15 @@ class Event:
     host: str | None = None
     shown: tuple[Pin, ...] = ()
     pinned: tuple[Pin, ...] = ()
-    pinned_until: float | None = None
+    max_age: int | None = None
+    include_subdomains: bool = False
     noting: str | None = None
     reason: str = ""
     section: str = ""
     bytes_read: int = 0
+    report: Literal["taken", "failed"] | None = None
+    leaves: bool = False
+    held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict[str, tuple[Held, ...]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +128,31 @@ class Remark:
 
     text: str
     holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of a story that is told step by step.
+
+    Attributes:
+        title: what it is about.
+        why: why what happens in it is right, with the section of RFC 7469 that says so.
+        remarks: what the scenario asserts of it.
+    """
+
+    title: str
+    why: str
+    remarks: list[Remark] = field(default_factory=list[Remark])
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of it holds, and something is asserted."""
+        return bool(self.remarks) and all(remark.holds for remark in self.remarks)
+
+    def as_json(self, number: int) -> dict[str, object]:
+        """The chapter as a JSON object."""
+        happened = [{"text": remark.text, "as_it_must": remark.holds} for remark in self.remarks]
+        return {"step": number, "title": self.title, "ok": self.ok, "happened": happened, "why": self.why}
 
 
 @dataclass(slots=True)
@@ -113,6 +166,7 @@ class Timeline:
         keys: every key that the story names, in the order in which they were made.
         events: in the order of time.
         remarks: what the scenario asserts.
+        chapters: the same in chapters, where the story has any.
         decisive: the visit on which the story turns: its outcome stands in the table of all scenarios.
         options: the same for what a user may opt in to, by its name: rows of their own in that table.
     """
@@ -123,6 +177,7 @@ class Timeline:
     keys: list[Key] = field(default_factory=list[Key])
     events: list[Event] = field(default_factory=list[Event])
     remarks: list[Remark] = field(default_factory=list[Remark])
+    chapters: list[Chapter] = field(default_factory=list[Chapter])
     decisive: Event | None = None
     options: dict[str, Event] = field(default_factory=dict[str, Event])
 
@@ -160,10 +215,7 @@ class Timeline:
             "ok": self.ok,
             "actors": [asdict(actor) for actor in self.actors],
             "keys": [{"name": key.name, "pin": str(key.pin), "owner": key.owner} for key in self.keys],
-            "events": [
-                asdict(event) | {"shown": list(map(str, event.shown)), "pinned": list(map(str, event.pinned))}
-                for event in self.events
-            ],
+            "events": [_event_as_json(event) for event in self.events],
             "remarks": [asdict(remark) for remark in self.remarks],
         }
         # By their places among the events, for an event has no name.
@@ -172,6 +224,19 @@ class Timeline:
             "decisive": None if self.decisive is None else places[id(self.decisive)],
             "options": {name: places[id(event)] for name, event in self.options.items()},
         }
+
+
+def _event_as_json(event: Event) -> dict[str, object]:
+    held = {
+        client: [asdict(each) | {"pins": list(map(str, each.pins))} for each in entries]
+        for client, entries in event.held.items()
+    }
+    told: dict[str, object] = asdict(event)
+    return told | {
+        "shown": list(map(str, event.shown)),
+        "pinned": list(map(str, event.pinned)),
+        "held": held,
+    }
 
 
 def day(at: float) -> str:

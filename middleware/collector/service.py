@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from dynpin.errors import StoreError
 from dynpin.pins import Pin
 
 from .fork import renew_after_fork
-from .intake import SOURCE_ADDRESS, GroupCommit, Intake, Ledger, Limits, SourceAddress, is_token, truncated
+from .intake import GroupCommit, Intake, Ledger, truncated
 from .outage import Outage
-from .storage import Arrival, Retention, SQLiteStorage, Storage, Token
-from .worker import Alerts, Worker
+from .settings import ServiceSettings
+from .storage import HOUR, Arrival, Counted, Storage, Token, open_storage
+from .worker import Worker
 
 __all__ = ["Service"]
 
 _log = logging.getLogger("dynpin.collector")
+_LOOK_EVERY_S = 2.0
 
 
 class Service:
@@ -28,61 +30,38 @@ class Service:
 
     Args:
         storage: where reports are kept: the SQLite file, or another storage.
-        tokens: tokens that hold as long as this process runs, beside those in the storage.
-        limits: the bounds of the intake.
-        keys: the operator's own keys, pin to name, for triage.
-        inventories: the operator's own keys of one policy each, by token, in place of `keys`.
-        roots: the operator's own root certificates, PEM, for triage.
-        retention: what is kept; looked after once an hour.
-        alerts: whom to tell of new groups and sudden rises.
-        clock: seconds since the epoch, UTC.
-        source_address: how much of a client's address is kept, and counts as one source.
+        settings: what it takes, keeps and knows.
         has_worker: give verdicts, send alerts and delete what is old in this process too.
     """
 
     def __init__(
         self,
         storage: str | os.PathLike[str] | Storage,
+        settings: ServiceSettings,
         *,
-        tokens: Iterable[str | Token] = (),
-        limits: Limits | None = None,
-        keys: Mapping[Pin, str] | None = None,
-        inventories: Mapping[str, Mapping[Pin, str]] | None = None,
-        roots: bytes = b"",
-        retention: Retention | None = None,
-        alerts: Alerts | None = None,
-        clock: Callable[[], float] = time.time,
-        source_address: SourceAddress = SOURCE_ADDRESS,
         has_worker: bool = True,
     ) -> None:
+        self.clock = settings.clock
         self.storage: Storage = (
-            SQLiteStorage(storage, clock=clock) if isinstance(storage, str | os.PathLike) else storage
+            open_storage(storage, clock=self.clock) if isinstance(storage, str | os.PathLike) else storage
         )
-        self.clock = clock
-        self._source_address = source_address
-        self._outage = Outage(clock)
-        self._has_worker = has_worker
-        self.limits = limits or Limits()
+        self.limits = settings.limits
         self.ledger = Ledger()
-        self._keys = dict(keys or {})
-        self._inventories = {token: dict(own) for token, own in (inventories or {}).items()}
-        own = [token if isinstance(token, Token) else Token(token) for token in tokens]
-        for token in own:
-            if not is_token(token.token):
-                raise ValueError(
-                    f"the token {token.token!r} cannot stand in a report-uri: 1 to 128 letters, digits and . _ ~ -"
-                )
-        self._own_tokens = {token.token: replace(token, created_at=token.created_at or clock()) for token in own}
+        self._settings = settings
+        self._source_bits = settings.source_bits()
+        self._own_tokens = settings.own_tokens()
+        self._outage = Outage(self.clock)
+        self._has_worker = has_worker
         self._commit = GroupCommit(self._write, self.limits.pending)
         self.worker = Worker(
             self.storage,
             self.flush,
-            keys=self._keys,
-            inventories=self._inventories,
-            roots=roots,
-            retention=retention or Retention(),
-            alerts=alerts,
-            clock=clock,
+            keys=settings.keys,
+            inventories=settings.inventories,
+            roots=settings.roots,
+            retention=settings.retention,
+            alerts=settings.alerts,
+            clock=settings.clock,
         )
         self.renew()
         renew_after_fork(self)
@@ -91,13 +70,16 @@ class Service:
             self.ledger,
             self._usable_tokens,
             limits=self.limits,
-            clock=clock,
-            source_address=source_address,
+            clock=self.clock,
+            source_address=self._source_bits,
         )
 
     def renew(self) -> None:
         """Begin with a lock that nobody holds."""
         self._writing = threading.Lock()
+        # Of the reports of this hour those that this process stored, by token, and when it looked at all others'.
+        self._stored: tuple[int, Counter[str]] = (-1, Counter())
+        self._looked_at = float("-inf")
 
     def begin(self) -> None:
         """Let the worker work; to say so again costs and changes nothing."""
@@ -112,7 +94,7 @@ class Service:
 
     def keys_of(self, token: str) -> Mapping[Pin, str]:
         """The operator's own keys for the policy of a token, pin to name."""
-        return self._inventories.get(token, self._keys)
+        return self._settings.inventories.get(token, self._settings.keys)
 
     def flush(self) -> None:
         """Write down what was counted and not yet stored."""
@@ -120,7 +102,7 @@ class Service:
 
     def source_of(self, address: str | None) -> str:
         """The source that a client address belongs to, for limits and pauses."""
-        return truncated(address, self._source_address)
+        return truncated(address, self._source_bits)
 
     def close(self) -> None:
         """Store what waits, and let go of the storage; ends within seconds, whatever the disk does."""
@@ -150,7 +132,25 @@ class Service:
                     self._outage.failed(error, len(arrivals))
                 raise
             self._outage.ended()
+            self._look_at_others(counts)
         if arrivals:
             self.begin()
         if is_new:
             self.worker.call()
+
+    def _look_at_others(self, written: Mapping[Counted, int]) -> None:
+        """Learn what all other processes accepted in this hour: a token has one budget for all together."""
+        now = self.clock()
+        hour = int(now // HOUR)
+        if self._stored[0] != hour:
+            self._stored = hour, Counter()
+        own = self._stored[1]
+        for counted, number in written.items():
+            if counted.hour == hour and counted.outcome == "accepted":
+                own[counted.token] += number
+        if 0 <= now - self._looked_at < _LOOK_EVERY_S:
+            return
+        self._looked_at = now
+        with contextlib.suppress(StoreError):  # what was written is written; the others are seen next time
+            accepted = self.storage.accepted(hour)
+            self.intake.meter.learn(hour, {token: number - own[token] for token, number in accepted.items()})

@@ -29,8 +29,10 @@ from typing import Any
 import pytest
 
 from dynpin import Pin
-from dynpin.middleware.collector import Limits, SQLiteStorage, collector
+from dynpin.middleware.collector import Limits, collector
 from dynpin.middleware.collector.storage import Arrival, Counted
+from dynpin.middleware.collector.storage.sql import SQLStorage
+from dynpin.middleware.collector.storage.sqlite import SQLiteEngine
 from tests.middleware.collector.chains import authority
 from tests.middleware.collector.conftest import vector
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OLD, PINS, reported
@@ -46,21 +48,21 @@ SERVERS = {"uvicorn": ("h11", "asyncio"), "uvicorn in C": ("httptools", "uvloop"
 # -- the server, in a process of its own ------------------------------------------------------------------------------
 
 
-class AppendingStorage(SQLiteStorage):
+class AppendingStorage(SQLStorage):
     """Appends each batch to a file."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
         if not hasattr(self, "file"):
-            self.file = os.open(f"{self.path}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+            self.file = os.open(f"{self.name}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         os.write(self.file, b"".join(arrival.body.encode() for arrival in arrivals))
         os.fdatasync(self.file)
         return False
 
 
-class SingleStorage(SQLiteStorage):
+class SingleStorage(SQLStorage):
     """Commits each report by itself."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
         add = super().add
         return max(add([arrival], {}) for arrival in arrivals)
 
@@ -79,7 +81,7 @@ def serve(form: str, folder: str, limit: int, server: str = "uvicorn") -> None:
     storages = {"a file and fdatasync": AppendingStorage, "a commit for each": SingleStorage}
     app: Any = bare
     if form != "nothing stored":
-        storage = storages.get(form, SQLiteStorage)(Path(folder) / "r.sqlite")
+        storage = storages.get(form, SQLStorage)(SQLiteEngine(Path(folder) / "r.sqlite"), time.time)
         many = 10**9
         app = collector(storage, tokens=["demo"], limits=Limits(limit, many, many, pending=10**5))
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)

@@ -6,15 +6,24 @@ import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from dynpin.lab.bank import Keys, bank_app, serve_asgi
-from dynpin.lab.certificates import Authority
-from dynpin.middleware import Policy
+from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.lab.network import TLSServer
+from dynpin.middleware import Policy, PublicKeyPinsWSGIMiddleware
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 WGET2 = shutil.which("wget2")
 HOST = "localhost"  # a name that every machine resolves to itself, so that no hosts file is needed
+
+
+def page(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"a balance"]
 
 
 @pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
@@ -22,8 +31,7 @@ def test_wget2_notes_the_pins_of_the_middleware_and_refuses_another_key(tmp_path
     authority = Authority("Honest CA")
     roots, pins = tmp_path / "roots.pem", tmp_path / "hpkp"
     roots.write_bytes(authority.pem)
-    keys = Keys(tmp_path / "keys", authority, HOST)
-    policy = Policy(keys=keys.chain, backups=[keys.backup], max_age=timedelta(days=1))
+    deployed, backup, next_backup, unknown = (KeyPair(f"key {number}", HOST) for number in range(4))
 
     def wget2(port: int) -> int:
         assert WGET2 is not None
@@ -34,23 +42,24 @@ def test_wget2_notes_the_pins_of_the_middleware_and_refuses_another_key(tmp_path
         )
         return done.returncode
 
-    with serve_asgi(bank_app(policy), keys) as server:
+    def serves(server: TLSServer, key: KeyPair, other: KeyPair) -> None:
+        """Show a key, and pin it with another."""
+        certificate = authority.issue(HOST, key)
+        server.show(certificate)
+        policy = Policy(certificate.pem, [other.public_pem], max_age=timedelta(days=1))
+        server.app = PublicKeyPinsWSGIMiddleware(page, policy)
+
+    with TLSServer(authority.issue(HOST, deployed)) as server:
+        serves(server, deployed, backup)
         assert wget2(server.port) == 0
         noted = pins.read_text()
         assert HOST in noted
-        for pin in (keys.deployed, keys.offline):
-            assert str(pin) in noted
+        for key in (deployed, backup):
+            assert str(key.pin) in noted
 
-        former = keys.offline
-        keys.rotate()
-        policy.refresh()
-        assert server.context is not None
-        keys.load(server.context)
-        assert keys.deployed == former
+        serves(server, backup, next_backup)
         assert wget2(server.port) == 0  # the backup key
-        assert str(keys.offline) in pins.read_text()
+        assert str(next_backup.pin) in pins.read_text()
 
-        keys.replace_all()  # a key that was never pinned, under the same CA
-        policy.refresh()
-        keys.load(server.context)
+        serves(server, unknown, deployed)  # a key that was never pinned, under the same CA
         assert wget2(server.port) == 5

@@ -10,16 +10,17 @@ from dynpin.lab.scenarios import play, scenarios
 
 PICTURES = Path(__file__).parents[2] / "docs" / "_static"
 NAMES = ("hotspot", "first-visit", "backup-used", "all-keys-lost", "smashing-magazine", "ransom-pkp")
-# As wide as a page of the site shows it with letters that can be read.
-PAGE = 960
+# As wide as a page of the site, and as a telephone, show it with letters that can be read.
+PAGES = {"": 640, "-phone": 360}
 
 
 def pictures(name: str) -> Iterator[tuple[Path, bytes]]:
-    """The files of a scenario, played once: for a light page and for a dark one."""
+    """The files of a scenario, played once: for wide pages and telephones, light ones and dark ones."""
     timeline = play(scenarios()[name], "dynpin")
-    for scheme in ("light", "dark"):
-        drawn = draw(timeline, scenarios()[name].title, "svg", dark=scheme == "dark", page=PAGE)
-        yield PICTURES / f"lab-{name}-{scheme}.svg", drawn
+    for kind, page in PAGES.items():
+        for scheme in ("light", "dark"):
+            drawn = draw(timeline, scenarios()[name].title, "svg", dark=scheme == "dark", page=page)
+            yield PICTURES / f"lab-{name}{kind}-{scheme}.svg", drawn
 
 
 if __name__ == "__main__":

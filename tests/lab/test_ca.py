@@ -48,6 +48,12 @@ def test_what_cannot_be_pinned_gets_no_certificate(host: str, said: str, tmp_pat
     assert (result.exit_code, said in result.stderr, (tmp_path / "tls").exists()) == (2, True, False)
 
 
+def test_a_folder_in_one_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    done = dynpin("lab", "ca", str(tmp_path / "no" / "such"), "localhost")
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "no such folder; make it first" in done.stderr
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "privkey.pem").write_text("mine")
     result = dynpin("lab", "ca", str(tmp_path), "localhost")

@@ -91,7 +91,8 @@ def test_the_json_of_a_scenario_is_its_record() -> None:
     pins = {key["name"]: key["pin"] for key in timeline["keys"]}
     noted = next(event for event in timeline["events"] if event["noting"] == "noted")
     assert noted["pinned"] == [pins["bank.test key 1"], pins["bank.test key 2"]]
-    assert noted["pinned_until"] == 30 * 86_400
+    (held,) = noted["held"]["Alice"]
+    assert (held["pins"], held["until"]) == (noted["pinned"], 30 * 86_400)
     assert noted["shown"][0] == pins["bank.test key 1"]
     decisive = timeline["events"][timeline["decisive"]]
     assert (decisive["outcome"], decisive["bytes_read"], decisive["section"]) == ("protected", 0, "2.6")
@@ -119,6 +120,7 @@ WRONG = {
     "a picture of two": (["hotspot", "--agent", "dynpin", "--agent", "firefox", "--picture", "a.svg"], "one --agent"),
     "a page of one": (["hotspot", "--html", "a.html"], "--html goes with --all"),
     "nowhere": (["--all", "--html", "no/such/folder/a.html"], "no such folder"),
+    "a page that is none": (["--all", "--html", "a.pdf"], "give it a name that ends in .html"),
 }
 
 
@@ -129,6 +131,20 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.exit_code == 2
     assert message in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("foo.pdf", "foo.pdf: the report is a page"), ("no/a.html", "no: no such folder; make it first")],
+)
+def test_a_report_is_a_page_in_a_folder_that_is_there(
+    file: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("report", file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -292,7 +308,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
 def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
     text = (DOCS / "lab.md").read_text()
     for file, drawn in docs_pictures.pictures(name):
-        assert text.count(f"_static/{file.name}") == 2
+        assert text.count(f"_static/{file.name}") == 1
         # How long a request is depends on the HTTP library's version.
         committed, now = (re.sub(rb"[0-9]+ bytes", b"N bytes", each) for each in (file.read_bytes(), drawn))
         assert committed == now, f"{file.name} is not up to date: python -m tests.lab.docs_pictures"
@@ -344,20 +360,39 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
     chosen = scenarios()["hotspot"]
     playings = play_all([chosen], ["dynpin", "firefox"], processes=1)
     shared = write_handout([chosen], playings)
-    assert shared.count('role="img"') == 1
-    assert "with dynpin, firefox" in shared
-    second = playings[1].timeline
-    assert second is not None
+    # Each is drawn twice: for a screen or paper, and for a telephone.
+    assert shared.count('role="img"') == 2
+    assert "With dynpin, firefox" in shared
+    first, second = (replace(each.timeline, decisive=None) for each in playings if each.timeline)
 
     def beside(events: list[Event]) -> str:
         other = Playing("hotspot", "firefox", replace(second, events=events))
-        return write_handout([chosen], [playings[0], other])
+        return write_handout([chosen], [Playing("hotspot", "dynpin", first), other])
 
-    differently = beside([replace(event, outcome=event.outcome and "failed") for event in second.events])
-    assert differently.count('role="img"') == 2
-    unnoted = beside([replace(event, noting=None) for event in second.events])
-    assert unnoted.count('role="img"') == 1
-    assert "With firefox each visit came to the same; what was noted on the way differs." in unnoted
+    assert beside(second.events).count('role="img"') == 2
+
+    # Whatever stands in a record is that agent's own: one byte more, and the story is told anew.
+    for changed in (
+        [replace(event, outcome=event.outcome and "failed") for event in second.events],
+        [replace(event, noting=None) for event in second.events],
+        [replace(event, reason=f"{event.reason}!") for event in second.events],
+        [replace(event, bytes_read=event.bytes_read + 1) for event in second.events],
+        [replace(event, held={}) for event in second.events],
+    ):
+        page = beside(changed)
+        assert page.count('role="img"') == 4
+        assert page.count("<summary>With ") == 2
+
+
+def test_what_goes_otherwise_with_another_agent_stands_in_a_table_and_opt_ins_in_rows_of_their_own() -> None:
+    chosen = scenarios()["private-root"]
+    page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
+    assert "Where it goes otherwise with another agent" in page
+    assert "Alice at payroll.test" in page
+    assert "… when opted in to: private_roots=&#34;bypass&#34;" in page
+    alike = scenarios()["hotspot"]
+    page = write_handout([alike], play_all([alike], ["dynpin", "chromium"], processes=1))
+    assert "Where it goes otherwise" not in page
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +409,18 @@ _OVERLAPS = """
     && b.y + 0.12 * b.height < a.y + 0.88 * a.height).map(([other]) => `${one} / ${other}`));
 })
 """
+
+
+# The smallest letters that are seen, in CSS pixels; those of a picture as it is scaled.
+_LEAST_LETTERS = """Math.min(...[...document.querySelectorAll('*')].filter(e => e.checkVisibility()
+    && [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())
+    && !['STYLE', 'TITLE'].includes(e.tagName)).map(e => {
+  const svg = e.closest('svg'), size = parseFloat(getComputedStyle(e).fontSize)
+  // The letters in the sign of a key are its colour's companions.
+  if (svg && e.getAttribute('text-anchor') == 'middle') return 99
+  const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1
+  return svg ? parseFloat(e.getAttribute('font-size')) * scale : size
+}))"""
 
 
 @needs_chromium
@@ -398,6 +445,9 @@ class TestInABrowser:
         browser.look(width=width)
         browser.visit(page.as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= width
+        # Nothing scrolls sideways inside of it either, and pictures can be read.
+        assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
+        assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
     @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
     @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -414,6 +464,10 @@ class TestInABrowser:
         browser.ask("Emulation.setEmulatedMedia", media="print")
         try:
             breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
+            # As wide as A4 within its margins.
+            browser.look(width=718)
+            browser.ask("Emulation.setEmulatedMedia", media="print")
+            least = browser.run(_LEAST_LETTERS)
             grounds = browser.run("getComputedStyle(document.body).getPropertyValue('--picture-ground')")
             pictures = browser.run(
                 "[...document.querySelectorAll('.chapter')]"
@@ -425,6 +479,7 @@ class TestInABrowser:
             )
         finally:
             browser.ask("Emulation.setEmulatedMedia", media="")
+        assert least * 72 / 96 >= 9, "nine points at least, pictures too"
         assert breaks == ["page"] * len(scenarios())
         # To hand out: a picture and the lessons. The rest is for the screen.
         assert pictures == [1] * len(scenarios())

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dynpin.cli.app import app
-from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise
+from dynpin.lab.simulation import PRESETS, Risks, SitePolicy, Study, advise, picture, simulate
 from dynpin.lab.simulation.advice import Advice
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import EXAMPLE
@@ -137,6 +137,46 @@ def test_without_numpy_it_says_what_to_install() -> None:
     )
     assert done.returncode == 2
     assert "pip install '.[simulate]'" in done.stderr
+
+
+def test_the_cap_is_said_where_it_acts(tmp_path: Path) -> None:
+    done = run("--max-age", "1 year", "--max-age", "60 days", "--loss", "3", "--clients", "50")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stdout.split())
+    assert "1 year, 1 backup: clients hold max-age to 60 days (client_cap), so these are the numbers of 60 days" in told
+    assert told.count("clients hold max-age") == 1
+    held = json.loads(run("--max-age", "1 year", "--loss", "3", "--clients", "50", "--json").stdout)["policies"][0]
+    assert (held["max_age"], held["max_age_held"]) == (365 * DAY, 60 * DAY)
+    # A client that holds to no cap has other numbers, and nothing is said.
+    (tmp_path / "a.toml").write_text("client_cap = '2 years'\nclients = 50\n[[policy]]\nmax_age = '1 year'\n")
+    assert "clients hold" not in run(tmp_path / "a.toml").stdout
+    assert "clients hold max-age to 60 days" in " ".join(
+        run("--advise", "--clients", "500", "--max-age", "90 days").stdout.split()
+    )
+
+
+def test_advice_needs_no_policy_in_the_file_and_playing_does(tmp_path: Path) -> None:
+    file = tmp_path / "risks.toml"
+    file.write_text("[risks]\nlosses = 0.5\n")
+    done = run(file, "--advise", "--clients", "500", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["risks"]["losses"] == 0.5
+    assert "needs a policy" in run(file).stderr
+
+
+@pytest.mark.parametrize("count", [8, 12])
+def test_policies_are_told_apart_by_colour_line_and_mark(count: int) -> None:
+    policies = tuple(SitePolicy(f"{number} days", number * DAY) for number in range(1, count + 1))
+    study = Study(PRESETS["website"], policies, clients=20, days=30)
+    for dark in (False, True):
+        figure = picture.figure(study, simulate(study, processes=1), dark=dark)
+        lines = figure.axes[0].get_lines()[:count]
+        seen = [(line.get_color(), str(line.get_linestyle()), str(line._unscaled_dash_pattern)) for line in lines]  # type: ignore[attr-defined]
+        assert len(set(seen)) == count
+        assert len({line.get_color() for line in lines}) == 8
+        assert len({line.get_marker() for line in lines}) == 8
+        # Where curves fall together, no two have their marks at one place.
+        assert len({line.get_markevery() for line in lines}) == count
 
 
 # -- stopped ---------------------------------------------------------------------------------------------------------

@@ -136,7 +136,9 @@ def test_the_header_is_the_policys_own_and_the_history_has_all_of_it(stage: Stag
     alice = stage.client("Alice")
     noted = alice.visits(bank)
     assert (noted.noting, noted.pinned) == ("noted", (old.pin, backup.pin))
-    assert noted.pinned_until == days(2).total_seconds()
+    (held,) = noted.held["Alice"]
+    assert (held.pins, held.include_subdomains, held.static) == ((old.pin, backup.pin), True, False)
+    assert held.until == days(2).total_seconds()
     stage.later(hours(1))
     bank.rotates()
     assert bank.key is backup
@@ -265,4 +267,4 @@ def test_an_app_that_fails_is_a_server_error(stage: Stage) -> None:
         raise RuntimeError("no page today")
 
     bank.server.app = app
-    assert get(bank.server, stage.roots[0])[0] == 500
+    assert get(bank.server, stage.world.roots[0])[0] == 500

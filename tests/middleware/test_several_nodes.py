@@ -31,7 +31,7 @@ from dynpin.clientstore import PinStore
 from dynpin.clientstore.enforcement import verified_chain
 from dynpin.clientstore.httpx import PinnedClient
 from dynpin.lab.network import loopback_names
-from dynpin.middleware.collector import SQLiteStorage, new_api_token
+from dynpin.middleware.collector import new_api_token, open_storage
 from dynpin.middleware.policy import read_inventory
 from dynpin.middleware.policy.shared import SharedState, SiteDocument
 from dynpin.pins import chain_pins
@@ -206,7 +206,7 @@ class Ground:
             folder, lambda handle: [sys.executable, "-c", COLLECTOR, str(handle), str(folder / "clock")]
         )
         self.url = f"http://127.0.0.1:{self.collector.port}"
-        storage = SQLiteStorage(folder / "reports.sqlite", clock=lambda: self.now)
+        storage = open_storage(folder / "reports.sqlite", clock=lambda: self.now)
         text, token = new_api_token("nodes", [f"site:{HOST}"], BEGIN, 100)
         assert storage.add_api_token(token)
         storage.close()
@@ -265,9 +265,11 @@ class Ground:
 
         def agreed() -> bool:
             sent.append(self.check())
-            told = [node.policy for node in self.state.nodes.values()]
-            first = sent[-1][0]
-            return first is not None and holds(first) and len(set(map(terms, [*sent[-1], *told]))) == 1
+            told, first = self.state.nodes, sent[-1][0]
+            headers = [*sent[-1], *(node.policy for node in told.values())]
+            shown = {node.name: ((str(Pin.from_file(node.files.chain)),),) for node in self.nodes}
+            is_told = shown == {name: node.chains for name, node in told.items()}
+            return first is not None and holds(first) and is_told and len(set(map(terms, headers))) == 1
 
         until(
             agreed, lambda: [sent[-1], *((node.folder / "log").read_text()[-2000:] for node in self.nodes), self.state]

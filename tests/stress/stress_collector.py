@@ -67,11 +67,9 @@ def test_sigkill_under_load_loses_no_acknowledged_report(tmp_path: Path) -> None
         db = sqlite3.connect(file)
         rows = db.execute("SELECT host, body FROM readable_reports").fetchall()
         stored = {host for host, _ in rows} | {json.loads(body)["date-time"] for _, body in rows}
-        (shared,) = db.execute("SELECT count(*) FROM samples WHERE text_id IS NOT NULL").fetchone()
         (counted,) = db.execute("SELECT sum(reports) FROM groups").fetchone()
         db.close()
         assert acknowledged <= stored
         assert counted == len(rows)
-        assert shared
         total += len(acknowledged)
     print(f"{total} acknowledged reports, {ROUNDS} kills, none lost")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Protocol, Self, TypeVar
 
@@ -87,7 +88,7 @@ class Reader(Protocol):
         ...
 
 
-class BrowserStore:
+class BrowserStore(ABC):
     """What a browser remembers of pins, and how it reads headers: what the guards and the agents ask of a store.
 
     Args:
@@ -112,9 +113,9 @@ class BrowserStore:
         self.entries: dict[str, KnownPinnedHost] = {}
         self.built_in: dict[str, KnownPinnedHost] = {}
 
+    @abstractmethod
     def applies(self, name: str, now: float) -> KnownPinnedHost | None:
         """The entry that applies to a canonical host, noted or built in."""
-        raise NotImplementedError
 
     def noted(self, name: str, now: float) -> KnownPinnedHost | None:
         """The noted entry that applies to a canonical host: what a header of it may change."""
@@ -179,6 +180,7 @@ class BrowserStore:
         entry = self.entries.pop(canonical_host(host), None)
         return entry is not None and not entry.is_expired(self.clock())
 
+    @abstractmethod
     def close(self) -> None:
         """End in good order."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,40 +22,60 @@ from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["write_handout"]
 
+# Pixels: how wide a picture is on a telephone.
+PHONE = 360
+
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """A line of what each client saw: the same visit with each agent."""
+    """A line of what each client saw."""
 
     when: str
     client: str
     host: str
-    outcomes: tuple[Outcome | None, ...]
+    outcome: Outcome
     why: str
     section: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture, the agents with which the story went just so, and those with which only the noting differs."""
+class _Course:
+    """How the story went with some agents, to the byte: a picture, the visits with their reasons, what was asserted."""
 
     agents: tuple[str, ...]
-    parts: tuple[Markup, ...]
+    wide: tuple[Markup, ...]
+    narrow: tuple[Markup, ...]
     words: str
-    alike: tuple[str, ...]
+    visits: tuple[_Visit, ...]
+    remarks: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """A visit that came to something else with another agent."""
+
+    when: str
+    client: str
+    host: str
+    outcomes: tuple[Outcome | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Chapter:
-    """A scenario as a section of the page."""
+    """A scenario as a section of the page.
+
+    Attributes:
+        cells: the playing with each agent.
+        options: by what a user may opt in to, the outcome with each agent.
+    """
 
     scenario: Scenario
     played: tuple[str, ...]
     missing: tuple[str, ...]
     cells: tuple[Playing | None, ...]
-    pictures: tuple[_Picture, ...]
-    visits: tuple[_Visit, ...]
-    remarks: tuple[tuple[str, bool], ...]
+    options: Mapping[str, tuple[Outcome | None, ...]]
+    courses: tuple[_Course, ...]
+    differences: tuple[_Difference, ...]
 
 
 def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) -> str:
@@ -91,54 +113,67 @@ def _code(text: str) -> Markup:
 def _chapter(scenario: Scenario, agents: Sequence[str], playings: Sequence[Playing]) -> _Chapter:
     found = {playing.agent: playing for playing in playings if playing.scenario == scenario.name}
     timelines = {agent: playing.timeline for agent, playing in found.items() if playing.timeline is not None}
-    first = next(iter(timelines.values()), None)
+    told = [found[agent].options if agent in found else {} for agent in agents]
+    options = dict.fromkeys(name for outcomes in told for name in outcomes)
     return _Chapter(
         scenario=scenario,
         played=tuple(timelines),
         missing=tuple(playing.missing for playing in found.values() if playing.missing),
         cells=tuple(found.get(agent) for agent in agents),
-        pictures=_pictures(scenario, timelines),
-        visits=_visits(timelines),
-        remarks=tuple((first.named(remark.text), remark.holds) for remark in first.remarks) if first else (),
+        options={name: tuple(outcomes.get(name) for outcomes in told) for name in options},
+        courses=_courses(scenario, timelines),
+        differences=_differences(timelines),
     )
 
 
-def _pictures(scenario: Scenario, timelines: dict[str, Timeline]) -> tuple[_Picture, ...]:
-    """A picture for each way in which the visits came out; that an agent noted something else makes no other one."""
-    outcomes: dict[tuple[object, ...], dict[tuple[object, ...], list[str]]] = {}
+def _courses(scenario: Scenario, timelines: Mapping[str, Timeline]) -> tuple[_Course, ...]:
+    """One for all agents with which the record is the same in every word, number and store."""
+    alike: dict[str, list[str]] = {}
     for agent, timeline in timelines.items():
-        came_out = tuple((visit.actor, visit.host, visit.outcome) for visit in timeline.visits)
-        course = tuple(map(_course, timeline.events))
-        outcomes.setdefault(came_out, {}).setdefault(course, []).append(agent)
-    pictures: list[_Picture] = []
-    for courses in outcomes.values():
-        agents, *others = courses.values()
-        parts, words = draw_inline(timelines[agents[0]], scenario.title, agents)
+        record = timeline.named(json.dumps(timeline.as_json() | {"agent": None}))
+        alike.setdefault(record, []).append(agent)
+    return tuple(_course(scenario, timelines[agents[0]], agents) for agents in alike.values())
+
+
+def _course(scenario: Scenario, timeline: Timeline, agents: Sequence[str]) -> _Course:
+    wide, words = draw_inline(timeline, scenario.title, agents)
+    narrow, _ = draw_inline(timeline, scenario.title, agents, page=PHONE)
+    return _Course(
+        agents=tuple(agents),
         # Elements that ElementTree has written: every text in them is escaped.
-        drawn = tuple(Markup(part) for part in parts)  # noqa: S704
-        pictures.append(_Picture(tuple(agents), drawn, words, tuple(agent for other in others for agent in other)))
-    return tuple(pictures)
+        wide=tuple(Markup(part) for part in wide),  # noqa: S704
+        narrow=tuple(Markup(part) for part in narrow),  # noqa: S704
+        words=words,
+        visits=tuple(
+            _Visit(
+                day(visit.at),
+                visit.actor,
+                visit.host or "",
+                visit.outcome or "failed",
+                timeline.named(visit.reason),
+                visit.section,
+            )
+            for visit in timeline.visits
+        ),
+        remarks=tuple((timeline.named(remark.text), remark.holds) for remark in timeline.remarks),
+    )
 
 
-def _course(event: Event) -> tuple[object, ...]:
-    """What makes a story another one: not how many bytes a program's request has, nor how it words its refusal."""
-    noting = None if event.noting == "ignored" else event.noting
-    return event.actor, event.target, event.outcome, noting, len(event.pinned)
-
-
-def _visits(timelines: dict[str, Timeline]) -> tuple[_Visit, ...]:
-    courses = {agent: timeline.visits for agent, timeline in timelines.items()}
-    longest = max(courses, key=lambda agent: len(courses[agent]), default=None)
-    if longest is None:
-        return ()
+def _differences(timelines: Mapping[str, Timeline]) -> tuple[_Difference, ...]:
+    """The visits, each with what it came to with each agent, where that is not the same with all who made it."""
+    visits: dict[tuple[str, str | None, int], dict[str, Event]] = {}
+    for agent, timeline in timelines.items():
+        made: Counter[tuple[str, str | None]] = Counter()
+        for visit in timeline.visits:
+            made[visit.actor, visit.host] += 1
+            visits.setdefault((visit.actor, visit.host, made[visit.actor, visit.host]), {})[agent] = visit
     return tuple(
-        _Visit(
-            day(visit.at),
-            visit.actor,
-            visit.host or "",
-            tuple(course[index].outcome if index < len(course) else None for course in courses.values()),
-            timelines[longest].named(visit.reason),
-            visit.section,
+        _Difference(
+            day(next(iter(by.values())).at),
+            actor,
+            host or "",
+            tuple(by[agent].outcome if agent in by else None for agent in timelines),
         )
-        for index, visit in enumerate(courses[longest])
+        for (actor, host, _), by in sorted(visits.items(), key=lambda each: next(iter(each[1].values())).at)
+        if len({visit.outcome for visit in by.values()}) > 1
     )

@@ -29,11 +29,11 @@ def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False, pa
     return paint(scene, paper)
 
 
-def draw_inline(timeline: Timeline, title: str, agents: Sequence[str]) -> tuple[list[str], str]:
+def draw_inline(timeline: Timeline, title: str, agents: Sequence[str], *, page: int = WIDTH) -> tuple[list[str], str]:
     """A picture for a page whose style sheet names the colours as ``--picture-…``, and the same in words.
 
     It comes as `<svg>` elements that stand one under the other, between which a printed page may break; `agents` are
     those with which it went so.
     """
-    scene = lay_out(timeline, title, agents)
+    scene = lay_out(timeline, title, agents, page=page)
     return inline(scene), scene.description

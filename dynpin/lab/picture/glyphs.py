@@ -9,7 +9,23 @@ from dataclasses import dataclass
 from dynpin.lab.picture.scene import Box, Circle, Line, Mark, Rect, Text
 from dynpin.lab.timeline import Outcome, Role
 
-__all__ = ["FORMS", "Badge", "Form", "actor", "badge", "connection", "deed", "eye"]
+__all__ = [
+    "FORMS",
+    "Badge",
+    "Form",
+    "actor",
+    "badge",
+    "connection",
+    "cross",
+    "deed",
+    "dotted",
+    "envelope",
+    "eye",
+    "fringe",
+    "hourglass",
+    "reach",
+    "tick",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +133,72 @@ def _half_turn() -> list[float]:
     return [math.pi * step / 12 for step in range(13)]
 
 
-def connection(form: Form, x: float, start: float, end: float, bar: float) -> Iterator[Mark]:
-    """A connection from the client's lane at `start` to the lane at `end`, both pixels from the top.
+def connection(form: Form, y: float, start: float, end: float) -> Iterator[Mark]:
+    """A connection from the client's lane at `start` to the lane at `end`, both pixels from the left.
 
-    One that was refused is dashed, since only the handshake went through, and barred `bar` pixels from the client.
+    One that was refused is dashed, since only the handshake went through, and barred near the client.
     """
-    down = 1 if end > start else -1
-    yield Line(((x, start), (x, end)), stroke="ground", width=7)
+    right = 1 if end > start else -1
+    yield Line(((start, y), (end, y)), stroke="ground", width=7)
     if form.passed:
-        tip = end - down * 10
-        yield Line(((x, start), (x, tip - down * 5)), stroke=form.color, width=3)
-        yield Line(((x - 6, tip - down * 9), (x + 6, tip - down * 9), (x, tip)), fill=form.color, closed=True)
+        tip = end - right * 11
+        yield Line(((start, y), (tip - right * 5, y)), stroke=form.color, width=3)
+        yield Line(((tip - right * 9, y - 6), (tip - right * 9, y + 6), (tip, y)), fill=form.color, closed=True)
     else:
-        yield Line(((x, start), (x, end - down * 10)), stroke=form.color, width=2, dash=(4, 3.5))
-        y = start + down * bar
-        yield Rect(Box(x - 11, y - 6.5, x + 11, y + 6.5), fill="ground")
+        yield Line(((start, y), (end - right * 10, y)), stroke=form.color, width=2, dash=(4, 3.5))
+        # Between lanes that are close together, midway from the client to the sign of the key.
+        x = start + right * min(15, (abs(end - start) - 4) / 2)
+        yield Rect(Box(x - 6, y - 11, x + 6, y + 11), fill="ground")
         if form.color == "dull":
-            yield Line(((x - 5, y - 5), (x + 5, y + 5)), stroke=form.color, width=3)
-            yield Line(((x - 5, y + 5), (x + 5, y - 5)), stroke=form.color, width=3)
+            yield from cross(x, y, form.color)
         else:
-            yield Rect(Box(x - 10, y - 2.5, x + 10, y + 2.5), fill=form.color, radius=1)
-    yield Circle(x, start, 5, fill=form.color, stroke="ground", width=1.5)
+            yield Rect(Box(x - 2.5, y - 9, x + 2.5, y + 9), fill=form.color, radius=1)
+    yield Circle(start, y, 5, fill=form.color, stroke="ground", width=1.5)
+
+
+def cross(x: float, y: float, color: str) -> Iterator[Mark]:
+    """It failed."""
+    yield Line(((x - 5, y - 5), (x + 5, y + 5)), stroke=color, width=3)
+    yield Line(((x - 5, y + 5), (x + 5, y - 5)), stroke=color, width=3)
+
+
+def reach(y: float, start: float, end: float) -> Iterator[Mark]:
+    """Something is done to somebody: from lane to lane."""
+    right = 1 if end > start else -1
+    yield Line(((start, y), (end, y)), stroke="ground", width=6)
+    yield Line(((start, y), (end - right * 10, y)), stroke="ink", width=1.4, dash=(1.5, 3))
+    tip, wings = end - right * 8, end - right * 14
+    yield Line(((wings, y - 5), (tip, y), (wings, y + 5)), stroke="ink", width=1.6)
+
+
+def envelope(x: float, y: float, color: str) -> Iterator[Mark]:
+    """A violation report, 18 pixels wide."""
+    yield Rect(Box(x - 11, y - 8, x + 11, y + 8), fill="ground")
+    yield Rect(Box(x - 8.5, y - 5.5, x + 8.5, y + 5.5), stroke=color, width=1.6, fill="ground")
+    yield Line(((x - 8.5, y - 5.5), (x, y + 1.5), (x + 8.5, y - 5.5)), stroke=color, width=1.6)
+
+
+def fringe(x: float, top: float, bottom: float) -> Iterator[Mark]:
+    """Beside a band that covers subdomains: a comb."""
+    yield Line(((x, top), (x, bottom)), stroke="ink", width=1)
+    for step in range(int((bottom - top) // 7) + 1):
+        yield Line(((x, top + 7 * step), (x + 3, top + 7 * step)), stroke="ink", width=1)
+
+
+def dotted(x: float, top: float, bottom: float) -> Iterator[Mark]:
+    """Beside a band of static pins."""
+    yield Line(((x, top), (x, bottom)), stroke="ink", width=1.6, dash=(1.6, 2.4))
+
+
+def hourglass(x: float, y: float) -> Iterator[Mark]:
+    """Pins have expired."""
+    yield Rect(Box(x - 7, y - 7, x + 7, y + 7), fill="ground")
+    yield Line(((x - 5, y - 6), (x + 5, y - 6), (x - 5, y + 6), (x + 5, y + 6)), stroke="ink", width=1.5, closed=True)
+
+
+def tick(x: float, y: float) -> Iterator[Mark]:
+    """Pins are gone."""
+    yield Line(((x - 8, y), (x + 8, y)), stroke="ink", width=2.5)
 
 
 def eye(x: float, y: float) -> Iterator[Mark]:

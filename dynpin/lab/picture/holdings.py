@@ -1,39 +1,35 @@
-"""What each client holds as pins between its visits, read from the events."""
+"""What each client holds as pins from one event to another, as the clients' own stores told after each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from dynpin.lab.timeline import Event, Key
-from dynpin.pins import Pin
+from dynpin.lab.timeline import Event, Held, Key
 
 __all__ = ["Holding", "holdings", "with_expiries"]
-
-_NOTED = ("noted", "updated")
 
 
 @dataclass(slots=True)
 class Holding:
-    """The pins that one client holds for one host, from one event to another.
+    """The same pins, held by one client for one host, from one event to another.
 
     Attributes:
         client: the name of the actor.
-        host: the Known Pinned Host.
-        pins: in the order of the header.
-        first: the index of the event with which it begins.
-        last: the index of the event with which it ends; None where it outlives the story.
-        until: when it expires, in seconds since the story began; None where that is not known.
-        has_lapsed: whether it ended by its expiry, before that event.
+        held: what its store told when it began.
+        until: when it expires, as its store told last, in seconds since the story began; None for never.
+        first: the index of the event after which it was there.
+        last: the index of the event after which it was not; None where it outlives the story.
+        end: how it ended.
     """
 
     client: str
-    host: str
-    pins: tuple[Pin, ...]
+    held: Held
+    until: float | None
     first: int
     last: int | None = None
-    until: float | None = None
-    has_lapsed: bool = False
+    end: Literal["expired", "gone", "replaced"] | None = None
 
 
 def with_expiries(events: Sequence[Event], hostile: Sequence[Key] = ()) -> list[Event]:
@@ -44,60 +40,60 @@ def with_expiries(events: Sequence[Event], hostile: Sequence[Key] = ()) -> list[
         hostile: the keys of attackers, whose pins are told as theirs.
     """
     told: list[Event] = []
-    until: dict[tuple[str, str], float] = {}
-    pinned: dict[tuple[str, str], tuple[Pin, ...]] = {}
+    now: dict[str, tuple[Held, ...]] = {}
     for index, event in enumerate(events):
-        # An expired entry is no entry (RFC 7469 §2.3.3), whether or not its client looks.
-        for (client, host), at in sorted(until.items(), key=lambda entry: (entry[1], entry[0])):
-            if at < event.at:  # in the moment itself it is still held (§2.3.3: in the past)
-                del until[client, host]
-                if all(later.actor != client for later in events[index:]):
-                    continue
-                whose = next((key.owner for key in hostile if key.pin in pinned[client, host]), None)
-                what = f"{whose}'s pins for {host}" if whose else f"the pins of {host}"
+        lapsed = [
+            (before, client)
+            for client, after in event.held.items()
+            for before in now.get(client, ())
+            if _expired(before, event) and all(each.host != before.host for each in after)
+        ]
+        for gone, client in sorted(lapsed, key=lambda each: (each[0].until or 0.0, each[1], each[0].host)):
+            if any(later.actor == client for later in events[index:]):
+                now[client] = tuple(each for each in now[client] if each.host != gone.host)
+                whose = next((key.owner for key in hostile if key.pin in gone.pins), None)
+                what = f"{whose}'s pins for {gone.host}" if whose else f"the pins of {gone.host}"
                 text = f"holds {what} no longer: they have expired"
-                told.append(Event(at, client, text, host=host, noting="removed", section="2.3.3"))
+                at = gone.until or event.at
+                told.append(
+                    Event(
+                        at, client, text, host=gone.host, noting="removed", section="2.3.3", held={client: now[client]}
+                    )
+                )
         told.append(event)
-        if event.host is None:
-            continue
-        if event.noting == "removed":
-            until.pop((event.actor, event.host), None)
-        elif event.noting in _NOTED and event.pinned_until is not None:
-            until[event.actor, event.host] = event.pinned_until
-            pinned[event.actor, event.host] = event.pinned
+        now.update(event.held)
     return told
 
 
+def _expired(held: Held, event: Event) -> bool:
+    # A clock that is pushed forward has a store's entries expire at the story's own time: that is told by the event.
+    return held.until is not None and held.until < event.at
+
+
 def holdings(events: Sequence[Event]) -> list[Holding]:
-    """Each stretch of time in which a client held the same pins for a host, in the order in which they began."""
+    """Each stretch in which a client held the same pins for a host, in the order in which they began."""
     found: list[Holding] = []
-    held: dict[tuple[str, str], Holding] = {}
+    open_: dict[tuple[str, str], Holding] = {}
     for index, event in enumerate(events):
-        for place, lapsed in [*held.items()]:
-            if lapsed.until is not None and lapsed.until < event.at:
-                lapsed.last, lapsed.has_lapsed = index, True
-                del held[place]
-        if event.host is None:
-            continue
-        place = (event.actor, event.host)
-        if event.noting == "removed" or (event.outcome is not None and not event.pinned):
-            if (ended := held.pop(place, None)) is not None:
-                ended.last = index
-        elif event.pinned and not _is_held(event, held):
-            if (replaced := held.get(place)) is not None:
-                replaced.last = index
-            held[place] = Holding(event.actor, event.host, event.pinned, index, until=event.pinned_until)
-            found.append(held[place])
-        elif event.noting in _NOTED and place in held:
-            held[place].until = event.pinned_until
+        for client, entries in event.held.items():
+            after = {each.host: each for each in entries}
+            for (holder, host), holding in list(open_.items()):
+                if holder != client:
+                    continue
+                entry = after.get(host)
+                if entry is not None and _same(entry, holding.held):
+                    holding.until = entry.until
+                    del after[host]
+                    continue
+                lapsed = holding.until is not None and holding.until <= event.at
+                holding.last = index
+                holding.end = "replaced" if entry else "expired" if lapsed else "gone"
+                del open_[holder, host]
+            for host, entry in after.items():
+                open_[client, host] = Holding(client, entry, entry.until, index)
+                found.append(open_[client, host])
     return found
 
 
-def _is_held(event: Event, held: Mapping[tuple[str, str], Holding]) -> bool:
-    """Whether these pins are those of an entry that goes on: the host's own, or a superdomain's that covers it."""
-    return any(
-        client == event.actor
-        and one.pins == event.pinned
-        and (host == event.host or (event.noting not in _NOTED and f".{event.host}".endswith(f".{host}")))
-        for (client, host), one in held.items()
-    )
+def _same(one: Held, other: Held) -> bool:
+    return replace(one, until=None) == replace(other, until=None)

@@ -11,8 +11,8 @@ from types import MappingProxyType
 
 __all__ = ["DARK", "KEYS", "LIGHT", "key_color"]
 
-# How many keys have a colour of their own; letters go on.
-KEYS = 8
+# How many keys have a colour of their own; in a picture none comes twice.
+KEYS = 16
 
 
 def _paper(named: dict[str, str], keys: str) -> Mapping[str, str]:
@@ -21,8 +21,8 @@ def _paper(named: dict[str, str], keys: str) -> Mapping[str, str]:
 
 
 def key_color(number: int) -> str:
-    """The name of the colour of a story's key, counted from 0."""
-    return f"key-{number % KEYS}"
+    """The name of the colour of a story's key, counted from 0; further ones are as black as text, and have letters."""
+    return f"key-{number}" if number < KEYS else "ink"
 
 
 # "good" and "bad" are Okabe and Ito's bluish green and vermilion, which colour-blind people tell apart; no key has a
@@ -39,7 +39,8 @@ LIGHT = _paper(
         "dull": "#52706b",
         "on-key": "#ffffff",
     },
-    "#0064a6 #8d3a78 #7a6000 #5443b0 #3b3b3b #1d7f96 #a13a55 #6b4a2f",
+    "#0064a6 #8d3a78 #7a6000 #5443b0 #3b3b3b #1d7f96 #a13a55 #6b4a2f "
+    "#0e0e63 #5a014d #460200 #1a2602 #7a6a6d #32520f #83191f #67168b",
 )
 DARK = _paper(
     {
@@ -53,5 +54,6 @@ DARK = _paper(
         "dull": "#9ab4ae",
         "on-key": "#0e1716",
     },
-    "#62baf0 #e79ac8 #e6d65c #b0a4ff #d4d9d8 #74d5e6 #ff9db0 #d8b08c",
+    "#62baf0 #e79ac8 #e6d65c #b0a4ff #d4d9d8 #74d5e6 #ff9db0 #d8b08c "
+    "#219a2c #827e8b #e96326 #5afaa4 #c665cf #8fb44a #588cff #3ca694",
 )

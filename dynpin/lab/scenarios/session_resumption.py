@@ -83,7 +83,7 @@ def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
 
     stage.appears(name, "client", "" if pins else "without pinning")
     agent = replace(stage.agent, install=install)
-    return Client(stage, name, agent, pins=pins, trusts=None, device_of=None, settings={})
+    return Client(stage.world, name, agent, pins=pins, trusts=None, device_of=None, settings={})
 
 
 def _agent(client: Client) -> Resuming | ResumingWget2:

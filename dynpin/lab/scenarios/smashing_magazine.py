@@ -67,7 +67,7 @@ def smashing_magazine(stage: Stage) -> None:
     verdict = magazine.guard(magazine.certifies(hasty))
     stage.check("the guard refuses the magazine's new key", not verdict.ok and verdict.ready_at is None)
     magazine.deploys(hasty)
-    shop.shows(honest.issue(shop.host, hasty))
+    shop.deploys(honest.issue(shop.host, hasty), "shows the same new key")
     magazine.pins()
     seen = Circumstances(previous_header=before)
     stage.check("dynpin lint sees it from outside", "rotation-too-early" in magazine.faults(seen))

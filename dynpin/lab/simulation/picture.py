@@ -27,7 +27,7 @@ from dynpin.lab.simulation.study import Study
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
-__all__ = ["Format", "draw", "draw_advice"]
+__all__ = ["Format", "draw", "draw_advice", "figure"]
 
 Format = Literal["png", "svg"]
 
@@ -70,7 +70,7 @@ _PAPERS: Mapping[bool, Paper] = {
         "#0f2f2c",
         "#5b7672",
         "#dfeae6",
-        ("#0072b2", "#c25100", "#00815f", "#a8447c", "#8a6d00", "#3d8fb8", "#3b3b3b"),
+        ("#0072b2", "#c25100", "#00815f", "#a8447c", "#8a6d00", "#3d8fb8", "#3b3b3b", "#6a3fc4"),
         "#c25100",
     ),
     True: Paper(
@@ -78,11 +78,11 @@ _PAPERS: Mapping[bool, Paper] = {
         "#e6f2ef",
         "#92aca6",
         "#223531",
-        ("#56b4e9", "#f0a030", "#2fc79a", "#e291bd", "#f0e442", "#9fd4f2", "#d9d9d9"),
+        ("#56b4e9", "#f0a030", "#2fc79a", "#e291bd", "#f0e442", "#9fd4f2", "#d9d9d9", "#b39cff"),
         "#f0a030",
     ),
 }
-_COLUMNS = 4
+_COLUMNS = 3
 # Captions: how many rows, the points from one to the next, and a letter's share of the panel's width.
 _ROWS, _ROW, _LETTER = 2, 13, 0.0096
 _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
@@ -92,8 +92,11 @@ _DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     (0, (7, 2, 1.4, 2)),
     (0, (3, 1.4)),
     (0, (7, 2, 1.4, 2, 1.4, 2)),
-    "solid",
+    (0, (10, 3)),
+    (0, (2.4, 3)),
 )
+# Curves that fall together are told apart by their marks, which stand beside each other.
+_MARKS = "osD^vPX*"
 _STYLE: dict[RcKeyType, Any] = {  # matplotlib's own name for the type of its settings
     # DejaVu Sans comes with matplotlib: the same picture everywhere. The text of an SVG is drawn as outlines.
     "font.family": "DejaVu Sans",
@@ -107,16 +110,22 @@ _STYLE: dict[RcKeyType, Any] = {  # matplotlib's own name for the type of its se
 
 def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool = False) -> bytes:
     """The share of clients locked out above, and fooled below, over the days of a study."""
+    with mpl.rc_context(_STYLE):
+        return _saved(figure(study, outcomes, dark=dark), form)
+
+
+def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> Figure:
+    """The same as a figure of matplotlib."""
     paper = _PAPERS[dark]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(9.6, 6.3), facecolor=paper.ground)
-        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 1), "hspace": 0.36})
+        drawn = Figure(figsize=(9.6, 6.3), facecolor=paper.ground)
+        upper, lower = drawn.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (1, 1), "hspace": 0.36})
         captions = _captions(study)
         rows = max((caption.row for caption in captions), default=0)
         above = 24 + _ROW * rows
         # Each further row of captions, and of the legend, pushes the panels down.
         top = 0.79 - 0.03 * rows - 0.038 * ((len(outcomes) - 1) // _COLUMNS)
-        figure.subplots_adjust(left=0.075, right=0.97, top=top, bottom=0.085)
+        drawn.subplots_adjust(left=0.075, right=0.97, top=top, bottom=0.085)
         _heading(upper, paper, "Locked out", "clients whose store refuses the site", above)
         _panel(upper, paper, outcomes, "locked_out")
         _heading(lower, paper, "Fooled", "clients that an attacker has", 12)
@@ -125,10 +134,10 @@ def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool 
         lower.set_xlabel("day", color=paper.faint, fontsize=9)
         upper.set_xlim(0, study.days)
         handles = upper.get_lines()[: len(outcomes)]
-        figure.text(0.02, 0.955, _title(study), color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
-        legend = figure.legend(
+        drawn.text(0.02, 0.955, _title(study), color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
+        legend = drawn.legend(
             handles,
-            [outcome.policy.name for outcome in outcomes],
+            [_name(study, outcome) for outcome in outcomes],
             loc="upper left",
             bbox_to_anchor=(0.012, 0.945),
             ncols=min(_COLUMNS, len(outcomes)),
@@ -139,7 +148,14 @@ def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool 
         )
         for text in legend.get_texts():
             text.set_color(paper.ink)
-        return _saved(figure, form)
+        return drawn
+
+
+def _name(study: Study, outcome: Outcome) -> str:
+    """A policy's name, with the cap where it acts."""
+    held = study.held(outcome.policy)
+    capped = held < outcome.policy.max_age and outcome.policy.pinned != "none"
+    return f"{outcome.policy.name} (held to {duration(held)})" if capped else outcome.policy.name
 
 
 def _title(study: Study) -> str:
@@ -158,8 +174,12 @@ def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -
             days,
             kept,
             color=paper.lines[number % len(paper.lines)],
-            linestyle=_DASHES[number % len(_DASHES)],
+            # The ninth has the colour of the first, and another line.
+            linestyle=_DASHES[(number + number // len(paper.lines)) % len(_DASHES)],
             linewidth=2.1,
+            marker=_MARKS[number % len(_MARKS)],
+            markersize=5,
+            markevery=(0.01 + 0.14 * number / len(outcomes), 0.14),
             solid_joinstyle="round",
             clip_on=False,
             # Dashes over what is solid: curves that fall together are all seen.

@@ -13,8 +13,8 @@ from dynpin.errors import InvalidStudy
 __all__ = ["DAY", "Table", "seconds"]
 
 DAY = 86_400
-_SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>second|minute|hour|day|week)s?")
-_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY}
+_SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>second|minute|hour|day|week|year)s?")
+_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY, "year": 365 * DAY}
 # A hundred years: beyond it is a slip of the pen, and arithmetic in seconds stays exact below it.
 _LONGEST = 36_500 * DAY
 # Beyond it is a slip of the pen, or infinity.

@@ -102,25 +102,31 @@ class Study:
                     "that day or before"
                 )
 
+    def held(self, policy: SitePolicy) -> int:
+        """What clients make of a policy's max-age, in seconds: it, or their cap."""
+        return min(policy.max_age, self.client_cap)
+
     @property
     def horizon(self) -> int:
         """The length in seconds."""
         return round(self.days * DAY)
 
 
-def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study:
+def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advice: bool = False) -> Study:
     """Read a study; files that it names count from its folder.
 
     Args:
         path: the file.
         instead: values that take the place of those at its top.
+        advice: whether it is read for advice, which needs no policy.
 
     Raises:
         InvalidStudy: for what is not understood: the message names the table, the value and the fix.
         OSError: where the file cannot be read.
     """
     try:
-        return study_of(tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {}), path.parent)
+        values = tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {})
+        return study_of(values, path.parent, advice=advice)
     except tomllib.TOMLDecodeError as error:
         raise InvalidStudy(f"{path} is no TOML: {error}") from None
     except UnicodeDecodeError:
@@ -129,8 +135,8 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None) -> Study
         raise InvalidStudy(f"{path}: {error}") from None
 
 
-def study_of(values: object, folder: Path) -> Study:
-    """The study that these tables say.
+def study_of(values: object, folder: Path, *, advice: bool = False) -> Study:
+    """The study that these tables say; for advice it needs no policy.
 
     Raises:
         InvalidStudy: for what is not understood, and traces that cannot be read.
@@ -139,7 +145,7 @@ def study_of(values: object, folder: Path) -> Study:
     top = Table("study", values, known)
     days = top.number("days", 365, least=1 / 24, most=_MOST_DAYS)
     policies = tuple(read_policy(number, each) for number, each in enumerate(top.tables("policy"), start=1))
-    if not policies:
+    if not policies and not advice:
         raise InvalidStudy("a study needs a policy, headed [[policy]]")
     names = [policy.name for policy in policies]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -4,7 +4,7 @@ from .asgi import ASGIIntake
 from .commit import GroupCommit, Overloaded
 from .intake import Admission, Answer, Intake, Taken, is_token
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
-from .reading import Understood, decoded, understood, understood_alone
+from .reading import Understood, decoded, understood
 from .wsgi import WSGIIntake
 
 __all__ = [
@@ -26,5 +26,4 @@ __all__ = [
     "is_token",
     "truncated",
     "understood",
-    "understood_alone",
 ]

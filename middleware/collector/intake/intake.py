@@ -22,7 +22,7 @@ from dynpin.report import load_json, unwrap
 from ..storage import HOUR, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
-from .reading import Understood, decoded, storable, understood, understood_alone
+from .reading import Understood, decoded, storable, understood
 
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
@@ -126,7 +126,7 @@ class Intake:
         self.clock = clock
         self._commit = commit
         self._ledger = ledger
-        self._meter = Meter(self.limits)
+        self.meter = Meter(self.limits)
         self._source_address = source_address
         self._read_tokens = tokens
         self._policies: dict[str, tuple[Token, Mode]] = {}
@@ -159,7 +159,7 @@ class Intake:
             self._count(now, token.token, "rejected", "method")
             return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
         source = truncated(client, self._source_address)
-        exceeded = self._meter.exceeded(token.token, source, now)
+        exceeded = self.meter.exceeded(token.token, source, now)
         if exceeded is not None:
             # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
             self._count(now, token.token, "rejected", exceeded)
@@ -190,9 +190,6 @@ class Intake:
         """Read a body, and hand its reports to the disk."""
         try:
             text = decoded(body)
-            alone = understood_alone(text, admission.mode)
-            if alone is not None:
-                return self._take_one(admission, alone, text)
             loaded = load_json(text)
         except InvalidReport as error:
             return self._rejected(admission, error)
@@ -230,7 +227,7 @@ class Intake:
         arrivals: list[Arrival] = []
         declined: list[dict[str, object]] = []
         for index, entry in enumerate(entries):
-            error = self._meter.exceeded(token, admission.source, now) if index else None
+            error = self.meter.exceeded(token, admission.source, now) if index else None
             if index >= self.limits.batch:
                 error = "too-many-reports"
             if error is None:
@@ -324,8 +321,6 @@ def _arrival(admission: Admission, one: Understood, body: str) -> Arrival:
         user_agent=admission.user_agent,
         received_at=admission.now,
         body=body,
-        shared=one.shared,
-        dates=one.dates,
     )
 
 

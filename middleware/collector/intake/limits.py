@@ -43,29 +43,27 @@ class Limits:
 
 
 class Meter:
-    """Counts what was let through in the current hour."""
+    """Counts what was let through in the current hour: by this process, and for a token by all others too."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._hour = -1
+        self._hour: int = -1
         self._all = 0
         self._tokens: Counter[str] = Counter()
         self._sources: Counter[str] = Counter()
+        self._others: Mapping[str, int] = {}  # what other processes accepted, by token
         self._lock = threading.Lock()
 
     def exceeded(self, token: str, source: str, now: float) -> str | None:
         """Charge one report; the name of the limit that forbids it, or None."""
         with self._lock:
             hour = int(now // HOUR)
-            if hour != self._hour:
-                self._hour, self._all = hour, 0
-                self._tokens.clear()
-                self._sources.clear()
+            self._begin(hour)
             if source not in self._sources and len(self._sources) >= _MAX_SOURCES:
                 source = ""
             if self._sources[source] >= self.limits.per_source:
                 return "limit-source"
-            if self._tokens[token] >= self.limits.per_token:
+            if self._tokens[token] + self._others.get(token, 0) >= self.limits.per_token:
                 return "limit-token"
             if self._all >= self.limits.in_all:
                 return "limit-in-all"
@@ -73,6 +71,20 @@ class Meter:
             self._tokens[token] += 1
             self._sources[source] += 1
             return None
+
+    def learn(self, hour: int, others: Mapping[str, int]) -> None:
+        """Learn what other processes accepted in an hour, by token."""
+        with self._lock:
+            if hour == self._hour:
+                self._others = others
+
+    def _begin(self, hour: int) -> None:
+        if hour != self._hour:
+            self._hour = hour
+            self._all = 0
+            self._others = {}
+            self._tokens.clear()
+            self._sources.clear()
 
 
 class Ledger:

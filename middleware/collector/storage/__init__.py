@@ -1,8 +1,10 @@
-"""The storage: the interface that the other rooms use, and SQLite behind it."""
+"""The storage: the interface that the other rooms use, and SQLite and PostgreSQL behind it."""
 
 from .access import APIToken, AuditEntry, new_api_token
 from .filters import FIELDS, MAX_VALUES, BadFilter, Filter, Term, seconds
-from .interface import (
+from .interface import Admin, Jobs, Reader, Sink, Storage
+from .opening import address_of, migrate_storage, open_storage, shown
+from .values import (
     HOUR,
     LEASE_S,
     MAX_SITE_STATE,
@@ -19,15 +21,12 @@ from .interface import (
     Pruned,
     Retention,
     Rise,
-    Shared,
     SiteState,
     State,
-    Storage,
     StoredReport,
     Token,
     Triaged,
 )
-from .sqlite import SQLiteStorage
 
 __all__ = [
     "FIELDS",
@@ -38,6 +37,7 @@ __all__ = [
     "MODES",
     "STATES",
     "APIToken",
+    "Admin",
     "Arrival",
     "AuditEntry",
     "BadFilter",
@@ -46,14 +46,15 @@ __all__ = [
     "Counted",
     "Filter",
     "Group",
+    "Jobs",
     "Mode",
     "Outcome",
     "Page",
     "Pruned",
+    "Reader",
     "Retention",
     "Rise",
-    "SQLiteStorage",
-    "Shared",
+    "Sink",
     "SiteState",
     "State",
     "Storage",
@@ -61,6 +62,10 @@ __all__ = [
     "Term",
     "Token",
     "Triaged",
+    "address_of",
+    "migrate_storage",
     "new_api_token",
+    "open_storage",
     "seconds",
+    "shown",
 ]

@@ -41,7 +41,7 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
     def bad_filter(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
             return failure(400, "bad-filter", str(error))
-        return pages.bad_filter(request, error)
+        return pages.say(request, 400, "This filter cannot be read", f"{error}.")
 
     def no_page(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
@@ -61,4 +61,4 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
         lifespan=lifespan,
         exception_handlers={BadFilter: bad_filter, ClientDisconnect: gone, StoreError: no_storage, 404: no_page},
     )
-    return Gate(behind, access, public_url)
+    return Gate(behind, access, pages.say, public_url)

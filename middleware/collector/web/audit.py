@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..worker import ACTIONS as OF_CHANNELS
+
 __all__ = ["ACTIONS"]
 
 ACTIONS = {
@@ -12,4 +14,5 @@ ACTIONS = {
     "sign-in-failed": "wrong password",
     "site-state": "changed what a site's nodes share",
     "clear-text-token": "token refused: sent over http",
+    **OF_CHANNELS,
 }

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynpin.errors import StoreError
 
 from .access import Access, Refused, Viewer
-from .answers import ASCIIJSONResponse
+from .answers import failure
 
-__all__ = ["NO_STORAGE", "Gate", "is_for_programs", "no_storage", "path_within"]
+__all__ = ["NO_STORAGE", "Gate", "is_for_programs", "path_within"]
 
 # For those of whom nobody knows who they are: the path of the file is no business of theirs.
-NO_STORAGE = "The report storage cannot be used now; the collector's log says why."
+NO_STORAGE = "the report storage cannot be used now; the collector's log says why"
+_NO_STORAGE = Refused(503, "not-stored", NO_STORAGE, wait=60)
+_NOT_SIGNED_IN = Refused(401, "sign-in", "sign in, or send the password")
+_CLOSED = Refused(
+    403,
+    "no-access",
+    "nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
+    "(dynpin collect: DYNPIN_COLLECTOR_PASSWORD, --user-header or --open-access)",
+)
+_TITLES = {421: "This collector has another name", 429: "Please wait", 503: "The report storage cannot be used now"}
 
 _HEALTH = ("/healthz", "/readyz")
 _PUBLIC = ("/healthz", "/readyz", "/sign-in", "/static/style.css")
@@ -39,11 +49,21 @@ _HEADERS = {
 
 
 class Gate:
-    """Lets those in who may read, and puts the security headers on every answer."""
+    """Lets those in who may read, and puts the security headers on every answer.
 
-    def __init__(self, app: ASGIApp, access: Access, public_url: str = "") -> None:
+    Args:
+        app: what is behind it.
+        access: decides who may read.
+        say: makes a page of a request, a status, a title and a text.
+        public_url: where the collector is, and the only name that its pages have then.
+    """
+
+    def __init__(
+        self, app: ASGIApp, access: Access, say: Callable[[Request, int, str, str], Response], public_url: str = ""
+    ) -> None:
         self.app = app
         self.access = access
+        self._say = say
         self.public_url = public_url
         self._names = {urlsplit(public_url).hostname, "localhost", "127.0.0.1", "::1"} if public_url else None
 
@@ -64,7 +84,7 @@ class Gate:
         request = Request(scope, receive)
         # Health is asked for by address. Of the rest a page of another name may be meant to lead somebody on.
         if path not in _HEALTH and self._names is not None and _host(request) not in self._names:
-            answer = _answer(request, Refused(421, "other-host", f"this collector is at {self.public_url}"))
+            answer = self._answer(request, Refused(421, "other-host", f"this collector is at {self.public_url}"))
             await answer(scope, receive, send_guarded)
             return
         if path in _PUBLIC:
@@ -74,47 +94,41 @@ class Gate:
         try:
             viewer = await self.access.viewer(request)
         except StoreError:
-            await no_storage(request)(scope, receive, send_guarded)
+            await self._answer(request, _NO_STORAGE)(scope, receive, send_guarded)
             return
         refused = _lacking(request, path, viewer) if isinstance(viewer, Viewer) else viewer
         if refused is not None:
-            await _answer(request, refused)(scope, receive, send_guarded)
+            await self._answer(request, refused)(scope, receive, send_guarded)
             return
         if viewer is None:
-            await self._refusal(request)(scope, receive, send_guarded)
+            await self._turned_away(request)(scope, receive, send_guarded)
             return
         scope.setdefault("state", {})["viewer"] = viewer
         await self.app(scope, receive, send_guarded)
 
-    def _refusal(self, request: Request) -> Response:
-        for_programs = is_for_programs(request.scope)
+    def _turned_away(self, request: Request) -> Response:
+        """The answer to somebody of whom nothing is known."""
         if self.access.is_closed:
-            message = (
-                "Nobody may read the reports yet: give the collector password=, user_header= or open_access=True "
-                "(dynpin collect: DYNPIN_COLLECTOR_PASSWORD, --user-header or --open-access)."
-            )
-            if for_programs:
-                return ASCIIJSONResponse({"error": "no-access", "message": message}, status_code=403)
-            return PlainTextResponse(message + "\n", status_code=403)
-        if for_programs:
-            headers = {"www-authenticate": 'Basic realm="dynpin collector"'} if self.access.has_password else {}
-            return ASCIIJSONResponse(
-                {"error": "sign-in", "message": "sign in, or send the password"}, status_code=401, headers=headers
-            )
+            return self._answer(request, _CLOSED)
+        if is_for_programs(request.scope):
+            return self._answer(request, _NOT_SIGNED_IN)
         if not self.access.has_password:
-            return PlainTextResponse("The reverse proxy names no user for this request.\n", status_code=403)
+            return self._answer(request, Refused(403, "no-user", "the reverse proxy names no user for this request"))
         if request.method not in ("GET", "HEAD"):
-            return PlainTextResponse("Your session has ended; sign in and try again.\n", status_code=403)
+            return self._answer(request, Refused(403, "session", "your session has ended; sign in and try again"))
         return RedirectResponse(f"{request.scope.get('root_path', '')}/sign-in", status_code=303)
 
-
-def no_storage(request: Request) -> Response:
-    """The answer where nobody can be known, since the storage cannot be asked."""
-    headers = {"retry-after": "60"}
-    if is_for_programs(request.scope):
-        answer = {"error": "not-stored", "message": NO_STORAGE}
-        return ASCIIJSONResponse(answer, status_code=503, headers=headers)
-    return PlainTextResponse(f"{NO_STORAGE}\n", status_code=503, headers=headers)
+    def _answer(self, request: Request, refused: Refused) -> Response:
+        headers = {"retry-after": str(refused.wait)} if refused.wait else {}
+        if refused.status == 401 and self.access.has_password:
+            headers["www-authenticate"] = 'Basic realm="dynpin collector"'
+        if is_for_programs(request.scope):
+            return failure(refused.status, refused.code, refused.message, headers)
+        request.scope.setdefault("state", {})["viewer"] = None
+        text = f"{refused.message[:1].upper()}{refused.message[1:]}."
+        answer = self._say(request, refused.status, _TITLES.get(refused.status, "You may not read this"), text)
+        answer.headers.update(headers)
+        return answer
 
 
 def _lacking(request: Request, path: str, viewer: Viewer) -> Refused | None:
@@ -132,15 +146,6 @@ def _lacking(request: Request, path: str, viewer: Viewer) -> Refused | None:
     return Refused(
         403, "scope", f"this needs a token of scope {needed}; this one has {', '.join(sorted(viewer.scopes))}"
     )
-
-
-def _answer(request: Request, refused: Refused) -> Response:
-    headers = {"retry-after": str(refused.wait)} if refused.wait else {}
-    if refused.status == 401:
-        headers["www-authenticate"] = 'Basic realm="dynpin collector"'
-    if is_for_programs(request.scope):
-        return ASCIIJSONResponse({"error": refused.code, "message": refused.message}, refused.status, headers)
-    return PlainTextResponse(f"{refused.message[:1].upper()}{refused.message[1:]}.\n", refused.status, headers)
 
 
 def _host(request: Request) -> str | None:

@@ -19,7 +19,8 @@ from ..formatting import ago, count, things, when, without_controls
 from ..service import Service
 from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
-from ..triage import SEVERITIES, VERDICTS, Diagnosis
+from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
+from ..worker import failing_channels
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -79,12 +80,14 @@ class Pages:
             hosts=storage.tally(wanted, "host", 8),
             verdicts=verdicts,
             lead=self._attacks(wanted),
+            attacking=_attacking(wanted),
             attacks=sum(n for name, n, _ in verdicts if name in VERDICTS and VERDICTS[name].severity == "attack"),
             open_groups=sum(n for state, n, _ in storage.tally(wanted, "state") if state == "open"),
             newest=storage.groups(wanted, limit=6, newest=True).entries,
             outcomes=storage.outcomes(first),
             is_empty=not storage.groups(Filter(), limit=1).entries,
             example=self._report_uris(request)[:1],
+            failing=failing_channels(storage),
         )
 
     def groups(self, request: Request) -> Response:
@@ -103,7 +106,7 @@ class Pages:
         """One group: the chain, the verdict, when and from where."""
         group = self._group(request)
         if group is None:
-            return self._not_found(request)
+            return self.not_found(request)
         storage = self.service.storage
         only = Filter((Term("group", group.key),))
         last = int(self.service.clock() // HOUR) + 1
@@ -115,6 +118,7 @@ class Pages:
             "group.html",
             group=group,
             diagnosis=diagnosis,
+            known_pins=diagnosis.known_pins if diagnosis else [KnownPin(pin=pin, key=None) for pin in group.known_pins],
             levels=chain_levels(diagnosis) if diagnosis else None,
             chart=chart(storage.activity(only, first, last), first, last, 60),
             agents=storage.agents(group)[:8],
@@ -129,7 +133,7 @@ class Pages:
         which = request.path_params["which"]
         report = kept_report(sample)
         if group is None or report is None or which not in ("served", "validated"):
-            return self._not_found(request)
+            return self.not_found(request)
         pems = report.served_chain if which == "served" else report.validated_chain
         return PlainTextResponse(
             "".join(without_controls(pem if pem.endswith("\n") else pem + "\n") for pem in pems),
@@ -141,7 +145,7 @@ class Pages:
         """A report as it came."""
         sample = self._sample(self._group(request))
         if sample is None:
-            return self._not_found(request)
+            return self.not_found(request)
         return Response(
             ascii_json(sample), media_type="application/json", headers=_attachment(f"{request.path_params['key']}.json")
         )
@@ -158,12 +162,12 @@ class Pages:
         viewer: Viewer = request.state.viewer
         state = _STATES.get(form.get("do", ""))
         if not self.access.is_own_form(viewer, form.get("csrf", "")) or state is None:
-            return self._page(request, "message.html", status=403, title="This form is not ours",
-                              text="It came from another page, or it is too old. Nothing was changed.")  # fmt: skip
+            text = "It came from another page, or it is too old. Nothing was changed."
+            return self.say(request, 403, "This form is not ours", text)
         key = request.path_params["key"]
         by = self.access.entry(request, viewer.name, state, key)
         if not await run_in_threadpool(self.service.storage.set_state, key, state, by):
-            return self._not_found(request)
+            return self.not_found(request)
         return RedirectResponse(f"{_base(request)}/groups/{key}", status_code=303)
 
     async def narrow(self, request: Request) -> Response:
@@ -227,27 +231,22 @@ class Pages:
         )
         return HTMLResponse(html, status_code=status)
 
+    def say(self, request: Request, status: int, title: str, text: str) -> Response:
+        """A page of one sentence."""
+        return self._page(request, "message.html", status=status, title=title, text=text)
+
     def not_found(self, request: Request) -> Response:
         """The page for an address that has none."""
-        return self._not_found(request)
-
-    def _not_found(self, request: Request) -> Response:
-        return self._page(
-            request, "message.html", status=404, title="There is nothing here",
-            text="The group may have been pruned, or the address is mistyped.",
-        )  # fmt: skip
+        text = "The group may have been pruned, or the address is mistyped."
+        return self.say(request, 404, "There is nothing here", text)
 
     def no_storage(self, request: Request, error: Exception) -> Response:
         """The page for a storage that cannot be used; what is asked of it here is nothing."""
-        title = "The report storage cannot be used now"
         text = str(error) if request.state.viewer else NO_STORAGE
-        answer = self._page(request, "message.html", status=503, title=title, text=text)
+        text = f"{text[:1].upper()}{text[1:]}"
+        answer = self.say(request, 503, "The report storage cannot be used now", f"{text.removesuffix('.')}.")
         answer.headers["retry-after"] = "60"
         return answer
-
-    def bad_filter(self, request: Request, error: Exception) -> Response:
-        """The page for a filter that cannot be read."""
-        return self._page(request, "message.html", status=400, title="This filter cannot be read", text=str(error))
 
     def _filter(self, request: Request) -> Filter:
         return Filter.parse(request.query_params.multi_items(), self.service.clock())
@@ -257,10 +256,9 @@ class Pages:
         if any(term.field in ("verdict", "state") for term in wanted.terms):
             return []  # somebody looks for something else
         storage = self.service.storage
-        verdicts = (name for name, verdict in VERDICTS.items() if verdict.severity == "attack")
-        terms = (*wanted.terms, Term("state", "open"), *(Term("verdict", name) for name in verdicts))
-        hosts = storage.tally(Filter(terms, wanted.since, wanted.until), "host", _ATTACKED_HOSTS)
-        others = tuple(term for term in terms if term.field != "host" or term.negated)
+        attacking = _attacking(wanted).with_term(Term("state", "open"))
+        hosts = storage.tally(attacking, "host", _ATTACKED_HOSTS)
+        others = tuple(term for term in attacking.terms if term.field != "host" or term.negated)
         newest = (
             storage.groups(Filter((*others, Term("host", host)), wanted.since, wanted.until), limit=1).entries
             for host, _, _ in hosts
@@ -324,6 +322,12 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
         Route("/sign-out", pages.sign_out, methods=["POST"]),
     ]
     return routes, pages
+
+
+def _attacking(wanted: Filter) -> Filter:
+    """The same, of the verdicts that may mean an attack."""
+    verdicts = (Term("verdict", name) for name, verdict in VERDICTS.items() if verdict.severity == "attack")
+    return Filter((*wanted.terms, *verdicts), wanted.since, wanted.until)
 
 
 def _base(request: Request) -> str:

@@ -1,32 +1,24 @@
-"""Alerts: a message on a new group and on a sudden rise, never too many; and a digest of a day or a week."""
+"""Alerts: a message on a new group and on a sudden rise, never too many; and a digest of a day or a week.
+
+A message is sent first, and then the storage learns that it was: an alert of an attack that comes twice does less harm
+than one that never comes. Twice it comes where a worker is killed in between, or cannot write down that it sent.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import Literal
 
-from ..formatting import one_line, several
+from ..formatting import several
 from ..storage import HOUR, Filter, Group, Rise, Storage
 from ..triage import SEVERITIES, VERDICTS
+from .channels import Channel, Channels, Send
 
-__all__ = ["Alerts", "Channel", "Send", "apprise", "plain"]
-
-# Sends one message, given its subject and its text.
-Send = Callable[[str, str], None]
-
-
-class Channel(NamedTuple):
-    """One way to tell somebody: what it is called where it fails, without its secrets, and how a message is sent."""
-
-    name: str
-    send: Send
-
+__all__ = ["Alerts", "plain"]
 
 Digest = Literal["daily", "weekly"]
 
-_log = logging.getLogger("dynpin.collector")
 _DAY = 86_400
 _PERIODS: dict[Digest, int] = {"daily": _DAY, "weekly": 7 * _DAY}
 _LISTED = 10
@@ -49,6 +41,7 @@ class Alerts:
         rise_at_least: and at least so many.
         digest: ``"daily"`` or ``"weekly"`` for a summary, or None.
         url: where the collector's pages are, for links.
+        patience: seconds that a channel may take; one that takes longer has failed.
     """
 
     def __init__(
@@ -60,9 +53,10 @@ class Alerts:
         rise_at_least: int = 50,
         digest: Digest | None = None,
         url: str = "",
+        patience: float = 15,
     ) -> None:
-        self._channels = [Channel("the alert channel", send)] if callable(send) else list(send)
-        self._logged: dict[str, float] = {}
+        self._channels = Channels([Channel("the alert channel", send)] if callable(send) else send, patience)
+        self._sent_at: float | None = None
         self._failed_at: float | None = None
         self.every = every
         self.rise = rise
@@ -72,10 +66,9 @@ class Alerts:
 
     def tell(self, storage: Storage, now: float) -> bool:
         """Send what is to be told at this time; whether something was sent."""
-        last = storage.fact("alerted_at")
-        if last is not None and 0 <= now - last < self.every:
-            return False
-        if self._failed_at is not None and 0 <= now - self._failed_at < _MINUTE:
+        # What this worker sent counts too where the storage could not be told of it.
+        last = storage.fact("alerted_at"), self._sent_at
+        if any(_is_within(self.every, before, now) for before in last) or _is_within(_MINUTE, self._failed_at, now):
             return False
         new = storage.unannounced(500)
         rises = [
@@ -94,7 +87,7 @@ class Alerts:
             for rise in rises
         ]
         lines += [f"New: {self._line(group)}" for group in new]
-        if not self._sent(_subject(new, rises), _listed(lines), now):
+        if not self._send(_subject(new, rises), _listed(lines), storage, now):
             return False
         storage.set_fact("alerted_at", now)
         storage.announce([*new, *(rise.group for rise in rises)], now)
@@ -118,31 +111,26 @@ class Alerts:
             for verdict, groups, reports in storage.tally(seen, "verdict", 20)
         ]
         lines += [f"{reports:>7} about {plain(host)}" for host, _, reports in storage.tally(seen, "host", 10)]
-        if not self._sent(f"dynpin: {self.digest} digest", "\n".join(lines), now):
+        if not self._send(f"dynpin: {self.digest} digest", "\n".join(lines), storage, now):
             return False
         storage.set_fact("digest_at", now)
         return True
 
-    def _sent(self, subject: str, text: str, now: float) -> bool:
-        """Whether a channel took the message; those that did not are named, once a minute."""
-        sent = False
-        for channel in self._channels:
-            try:
-                channel.send(subject, text)
-                sent = True
-            except Exception as error:  # noqa: BLE001 - a channel may be anybody's code, and the others are to be told
-                logged_at = self._logged.get(channel.name)
-                if logged_at is None or not 0 <= now - logged_at < _MINUTE:
-                    self._logged[channel.name] = now
-                    _log.error("%s did not take an alert: %s", channel.name, one_line(str(error) or repr(error)))
-        # The reports are on the pages all the same.
-        self._failed_at = None if sent else now
-        return sent
+    def _send(self, subject: str, text: str, storage: Storage, now: float) -> bool:
+        if self._channels.send(subject, text, storage, now):
+            self._sent_at, self._failed_at = now, None
+        else:
+            self._failed_at = now  # the reports are on the pages all the same
+        return self._failed_at is None
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
         number = several(group.reports, "report")
         return f"{plain(group.host)} ({group.mode}): {_title(group.verdict or '')}, {number}{link}"
+
+
+def _is_within(seconds: float, before: float | None, now: float) -> bool:
+    return before is not None and 0 <= now - before < seconds
 
 
 def _subject(new: list[Group], rises: list[Rise]) -> str:
@@ -163,45 +151,3 @@ def _title(verdict: str) -> str:
 def plain(host: str) -> str:
     """A name from a report, which is hostile text, as it may stand in anybody's markup; and not without end."""
     return _NOT_PLAIN.sub("?", host[:80])
-
-
-class _Apprise(Protocol):
-    """What is used of Apprise, whose own types are not complete."""
-
-    def add(self, services: str) -> bool: ...
-    def notify(self, body: str, title: str, *, body_format: str) -> object: ...
-
-
-def apprise(urls: Iterable[str]) -> list[Channel]:
-    """Send by Apprise: mail, webhooks, Slack, Matrix, ntfy and many more, each by a URL of its own form.
-
-    Raises:
-        ModuleNotFoundError: where Apprise is missing; the message names the extra.
-        ValueError: for a URL that Apprise cannot use.
-    """
-    return [_channel(number, url) for number, url in enumerate(urls, start=1)]
-
-
-def _channel(number: int, url: str) -> Channel:
-    # One object each: of several in one, Apprise does not tell which failed. All of a URL but its scheme may be secret.
-    scheme, own = f"{url.partition('://')[0]}://…", _apprise()
-    if not own.add(url):
-        raise ValueError(f"Apprise knows no channel like {scheme}; see its list of services")
-
-    def send(subject: str, text: str) -> None:
-        # As text: otherwise a channel that shows HTML or Markdown would be given it as such.
-        if not own.notify(text, subject, body_format="text"):
-            raise RuntimeError("Apprise could not deliver it; its own log, apprise, says more")
-
-    return Channel(f"alert channel {number} ({scheme})", send)
-
-
-def _apprise() -> _Apprise:
-    try:
-        from apprise import Apprise  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "alerts need apprise. Install dynpin again with its extra, from your clone:  pip install '.[alerts]'",
-            name=error.name,
-        ) from error
-    return Apprise()

@@ -19,6 +19,7 @@ __all__ = ["JudgeProcess", "JudgeUnavailable"]
 # An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried, a fifth of a second.
 BUDGET_S = 5.0
 _START_S = 60.0
+_NICE = 10
 _MODULE = "dynpin.middleware.collector.triage.process"
 
 
@@ -107,7 +108,7 @@ class JudgeProcess:
 def _start() -> subprocess.Popen[bytes]:
     try:
         # Not multiprocessing: it would run the program's main module a second time, and with it what that serves.
-        return subprocess.Popen(  # noqa: S603 - of this interpreter and this module
+        process = subprocess.Popen(  # noqa: S603 - of this interpreter and this module
             [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -116,6 +117,10 @@ def _start() -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise JudgeUnavailable(f"{sys.executable} cannot be started to judge reports: {error}") from error
+    with contextlib.suppress(OSError, AttributeError):  # it ended at once; Windows has no such thing
+        # Whoever sends or reads goes first where processors are few.
+        os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+    return process
 
 
 def _answer(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> tuple[bytes, bool]:

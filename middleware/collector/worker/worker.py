@@ -13,6 +13,7 @@ from dynpin.errors import DynpinError, StoreError
 from dynpin.pins import Pin
 
 from ..fork import renew_after_fork
+from ..reserve import keep_reserve, with_reserve
 from ..storage import HOUR, Group, Retention, Storage, Triaged
 from ..triage import Diagnosis, Question, Settings
 from .alerts import Alerts
@@ -199,7 +200,11 @@ class Worker:
     def _prune(self) -> bool:
         now, last = self._clock(), self._storage.fact("pruned_at")
         if last is None or not 0 <= now - last < HOUR:
-            self._storage.prune(self._retention)
+            if (file := self._storage.path) is None:
+                self._storage.prune(self._retention)
+            else:
+                with_reserve(file, lambda: self._storage.prune(self._retention))
+                keep_reserve(file)
             self._storage.set_fact("pruned_at", now)
         return False
 

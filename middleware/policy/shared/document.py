@@ -287,4 +287,5 @@ def is_gentler(header: PublicKeyPins, than: PublicKeyPins) -> bool:
         and set(header.pins) >= set(than.pins)
         and (header.max_age or 0) <= (than.max_age or 0)
         and (than.include_subdomains or not header.include_subdomains)
+        and header.recovery == than.recovery
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socketserver
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from email import message_from_bytes
 from email.policy import default as default_policy
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,12 +16,13 @@ from typing import Literal
 
 import pytest
 
-from dynpin.middleware.collector import Alerts, SQLiteStorage
+from dynpin.errors import StoreError
+from dynpin.middleware.collector import Alerts, ServiceSettings, open_storage
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State
-from dynpin.middleware.collector.worker import apprise
-from tests.middleware.collector.conftest import NOW, Clock, report, vector
+from dynpin.middleware.collector.worker import Channel, apprise, failing_channels
+from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
 
 
 class Post(list[tuple[str, str]]):
@@ -34,7 +37,7 @@ class Office:
 
     def __init__(self, path: Path, alerts: Alerts) -> None:
         self.clock = Clock()
-        self.service = Service(SQLiteStorage(path, clock=self.clock), tokens=["demo"], clock=self.clock)
+        self.service = Service(open_storage(path, clock=self.clock), ServiceSettings(tokens=["demo"], clock=self.clock))
         self.alerts = alerts
 
     def receive(self, body: object, times: int = 1) -> None:
@@ -233,3 +236,73 @@ def test_apprise_delivers_by_mail(tmp_path: Path, digest: Literal["daily", "week
 def test_apprise_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="no channel like nowhere://"):
         apprise(["nowhere://x"])
+
+
+# -- channels that fail -----------------------------------------------------------------------------------------------
+
+
+def test_a_channel_that_hangs_holds_up_no_other_and_is_shown(office: Office, post: Post, site: Start) -> None:
+    office.receive(report())
+    release = threading.Event()
+    calls: list[str] = []
+
+    def hang(subject: str, text: str) -> None:
+        calls.append(subject)
+        release.wait(60)
+
+    alerts = Alerts([Channel("alert channel 1 (json://…)", hang), Channel("mail", post)], every=0, patience=0.01)
+    assert alerts.tell(office.service.storage, NOW)
+    office.receive(report(hostname="other.test"))
+    assert alerts.tell(office.service.storage, NOW + 1)
+    assert [subject for subject, _ in post] == ["dynpin: 1 new group"] * 2
+    assert len(calls) == 1, "it is sent nothing more while it hangs"
+    assert failing_channels(office.service.storage) == {"alert channel 1 (json://…)": NOW}
+    assert len(office.service.storage.audit("alerts")) == 1, "that it still fails is not said again"
+    page = site(file=Path(office.service.storage.name), clock=office.clock).client
+    assert "alert channel 1 (json://…) has taken no alert since" in page.get("/").text
+    assert "took no alert" in page.get("/audit").text
+    release.set()
+
+
+def test_a_channel_that_works_again_is_shown_no_more(office: Office, post: Post) -> None:
+    office.receive(report())
+    is_away = [True]
+
+    def send(subject: str, text: str) -> None:
+        if is_away[0]:
+            raise OSError("https://chat.test/secret is away")
+
+    storage, alerts = office.service.storage, Alerts([Channel("chat", send)])
+    assert not alerts.tell(storage, NOW)
+    assert list(failing_channels(storage)) == ["chat"]
+    assert "secret" not in str(storage.audit())
+    is_away[0] = False
+    assert not alerts.tell(storage, NOW + 59)
+    assert alerts.tell(storage, NOW + 60)
+    assert failing_channels(storage) == {}
+    assert [(entry.who, entry.action) for entry in storage.audit("alerts")] == [
+        ("chat", "alert-works"),
+        ("chat", "alert-failed"),
+    ]
+
+
+def test_what_cannot_be_written_down_is_not_told_without_end(office: Office, post: Post) -> None:
+    """The disk became full while the message was sent: it is told again, and not with every look."""
+    office.receive(report())
+    office.alerts.digest = None
+    storage = office.service.storage
+    with closing(sqlite3.connect(storage.name)) as db:
+        db.execute("CREATE TRIGGER full BEFORE UPDATE OF alerted_at ON groups BEGIN SELECT RAISE(ABORT, 'full'); END")
+        db.execute("CREATE TRIGGER full_facts BEFORE INSERT ON facts BEGIN SELECT RAISE(ABORT, 'full'); END")
+        with pytest.raises(StoreError):
+            office.tell()
+        for _ in range(10):
+            office.clock.forward(59)
+            assert not office.tell()
+        db.execute("DROP TRIGGER full")
+        db.execute("DROP TRIGGER full_facts")
+    office.clock.forward(59)
+    assert office.tell()
+    office.clock.forward(601)
+    assert not office.tell()
+    assert [subject for subject, _ in post] == ["dynpin: 1 new group"] * 2

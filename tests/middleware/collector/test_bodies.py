@@ -1,4 +1,4 @@
-"""The bodies of reports: kept in parts that several share, given back as they came, forgotten when needed no more."""
+"""The bodies of reports: given back as they came; and files that something has damaged."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynpin.middleware.collector import Alerts, Limits, Retention, SQLiteStorage, Token
-from dynpin.middleware.collector.intake import Answer, decoded, understood_alone
+from dynpin.middleware.collector import Alerts, Limits, ServiceSettings, Token
+from dynpin.middleware.collector.intake import Answer, decoded
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
 from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
 from tests.middleware.collector.test_pages import key
 
 CHROME = json.dumps(vector("real-chrome-yubico")["body"])
-DAY = 86_400.0
 
 
 @pytest.fixture
@@ -32,7 +31,9 @@ def clock() -> Clock:
 @pytest.fixture
 def service(tmp_path: Path, clock: Clock) -> Iterator[Service]:
     many = 10**9
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], limits=Limits(many, many, many), clock=clock)
+    service = Service(
+        tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], limits=Limits(many, many, many), clock=clock)
+    )
     yield service
     service.close()
 
@@ -51,18 +52,12 @@ def bodies(service: Service, limit: int = 500) -> list[str | None]:
     return [stored.body for stored in service.storage.reports(Filter(), limit=limit).entries]
 
 
-def ask(service: Service, sql: str) -> list[tuple[object, ...]]:
-    assert isinstance(service.storage, SQLiteStorage)
-    with closing(sqlite3.connect(service.storage.path)) as db:
-        return db.execute(sql).fetchall()
-
-
 def dated(number: int, host: str = "www.example.com") -> bytes:
     """The body of a report that was made in some second."""
     return json.dumps(report(hostname=host, date_time=f"2026-05-01T00:{number // 60:02}:{number % 60:02}Z")).encode()
 
 
-# What a text may have where an honest one has a date, and beside it.
+# What a report may look like.
 VALUES = ['"2017-01-01T00:00:00Z"', '"2017"', '""', '"now"', "null", "7", '"1970-01-01T00:00:01Z"', '"\\u0032017"']
 MEMBERS = ['"date-time"', '"effective-expiration-date"', '"date\\u002dtime"', '"x\\"date-time"', '"Date-Time"', '"x"']
 SPACE = st.text(" \t\r\n", max_size=2)
@@ -80,94 +75,16 @@ TEXTS = st.lists(MEMBER, max_size=5).map(
 )
 
 
-@given(TEXTS | st.text(max_size=60))
-def test_the_parts_are_the_text(text: str) -> None:
-    for _ in range(2):
-        one = understood_alone(text, "enforce")
-    if one is not None:
-        assert one.shared is not None, "what is met again is shared"
-        head, middle, tail = one.shared.pieces
-        assert head + one.dates[0] + middle + one.dates[1] + tail == text
-
-
 def test_each_body_is_given_back_as_it_came(service: Service) -> None:
     @settings(deadline=None, max_examples=60)
     @given(TEXTS | st.binary(max_size=30))
     def check(sent: str | bytes) -> None:
         body = sent if isinstance(sent, bytes) else sent.encode()
-        before = len(ask(service, "SELECT id FROM reports"))
-        answers = [send(service, body) for _ in range(3)]
-        accepted = answers.count(204)
-        assert len(ask(service, "SELECT id FROM reports")) - before == accepted
-        assert bodies(service, 3)[:accepted] == [decoded(body)] * accepted if accepted else True
+        if send(service, body) == 204:
+            assert bodies(service, 1) in ([decoded(body)], [None])
 
     check()
-    assert ask(service, "SELECT count(*) FROM texts") > [(5,)]
-
-
-def test_a_burst_is_kept_once(service: Service) -> None:
-    sent = [dated(number) for number in range(100)]
-    assert {send(service, body) for body in sent} == {204}
-    assert bodies(service) == [body.decode() for body in sent[::-1]]
-    assert ask(service, "SELECT count(*) FROM texts") == [(1,)]
-    # The first stands alone, unless another test has brought its text before.
-    assert ask(service, "SELECT count(*) FROM samples WHERE text_id IS NULL") <= [(1,)]
-
-
-def test_a_text_that_comes_once_shares_nothing(service: Service, tmp_path: Path) -> None:
-    new = [f"{tmp_path} {number}" for number in range(20)]
-    for text in new:
-        assert send(service, json.dumps(report() | {"x": text}).encode()) == 204
-    assert ask(service, "SELECT count(*) FROM texts") == [(0,)]
-    assert [json.loads(body or "")["x"] for body in bodies(service)] == new[::-1]
-
-
-def test_what_a_text_says_of_its_sender_is_not_shared(service: Service) -> None:
-    """One text for two policies and two modes: two groups, one text."""
-    for path in ("/r/demo/enforce", "/r/demo/report-only"):
-        for number in range(3):
-            admission = service.intake.admit("POST", path, "192.0.2.1")
-            assert not isinstance(admission, Answer)
-            taken = service.intake.take(admission, dated(number, "both.test"))
-            assert taken.stored is not None
-            taken.stored.result()
-    assert [(group.mode, group.reports) for group in service.storage.groups(Filter()).entries] == [
-        ("report-only", 3),
-        ("enforce", 3),
-    ]
-    assert ask(service, "SELECT count(*) FROM texts") == [(1,)]
-
-
-def test_texts_that_nobody_needs_are_forgotten(service: Service, clock: Clock) -> None:
-    for host, number in (("old.test", 9), ("both.test", 5)):
-        for second in range(number):
-            send(service, dated(second, host))
-    clock.forward(10 * DAY)
-    for host in ("both.test", "new.test"):
-        for second in range(5):
-            send(service, dated(second, host))
-    assert ask(service, "SELECT count(*) FROM texts") == [(3,)]
-    service.storage.prune(Retention(days=5))
-    assert ask(service, "SELECT count(*) FROM texts") == [(2,)]
-    assert len(bodies(service)) == 10
-    assert None not in bodies(service)
-    service.storage.prune(Retention(bytes=1))
-    assert ask(service, "SELECT (SELECT count(*) FROM texts), (SELECT count(*) FROM samples)") == [(0, 0)]
-    # What is in the memory is not in the file any more, and is written again.
-    send(service, dated(1, "old.test"))
-    assert bodies(service) == [dated(1, "old.test").decode()]
-
-
-def test_a_text_goes_with_the_last_of_its_samples(service: Service, clock: Clock) -> None:
-    for text in ("first", "second"):
-        for second in range(5):
-            send(service, json.dumps(json.loads(dated(second)) | {"x": text}).encode())
-        clock.forward(1)
-    service.storage.prune(Retention(samples=6))
-    assert len(ask(service, "SELECT id FROM texts")) == 2
-    service.storage.prune(Retention(samples=5))
-    assert len(ask(service, "SELECT id FROM texts")) == 1
-    assert [None if body is None else json.loads(body)["x"] for body in bodies(service)] == ["second"] * 5 + [None] * 5
+    assert len(bodies(service)) > len([body for body in bodies(service) if body]) > 20
 
 
 # -- damaged files ----------------------------------------------------------------------------------------------------
@@ -177,7 +94,7 @@ def test_a_text_goes_with_the_last_of_its_samples(service: Service, clock: Clock
 def file(tmp_path: Path) -> Path:
     """A file with two groups, whose reports no pages have shown yet."""
     path = tmp_path / "reports.sqlite"
-    service = Service(path, tokens=["demo"], clock=Clock())
+    service = Service(path, ServiceSettings(tokens=["demo"], clock=Clock()))
     for host in ("a.test", "a.test", "a.test", "b.a.test"):
         assert send(service, dated(1, host)) == 204
     service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
@@ -215,8 +132,6 @@ DAMAGES = {
     "no body": "DELETE FROM samples",
     "body of another kind": "UPDATE samples SET body = '[1, {}]'",
     "body that is nested": f"UPDATE samples SET body = '{'[' * 5000}'",
-    "text": "UPDATE texts SET tail = '', head = substr(head, 1, 9)",
-    "no text": "PRAGMA foreign_keys=OFF; DELETE FROM texts",
     "pins": "UPDATE groups SET known_pins = 'x', validated_pins = '{}'",
     "diagnosis": "UPDATE diagnoses SET diagnosis = substr(diagnosis, 1, 99)",
     "diagnosis of another form": 'UPDATE diagnoses SET diagnosis = \'{"verdict": "x", "served": [{}]}\'',
@@ -270,7 +185,9 @@ def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:
 
     again = threading.Event()
     clock = Clock()
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
+    service = Service(
+        tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
+    )
     send(service, dated(1, "first.test"))
     assert told.wait(60)
     clock.forward(61)  # it is tried again after a minute

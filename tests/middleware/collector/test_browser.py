@@ -64,12 +64,16 @@ def addresses(site: Site) -> dict[str, str]:
         "wrong pins": found["ciscodude.net"],
         "hostile": next(path for host, path in found.items() if "script" in host),
         "set-up": "/set-up",
+        "audit": "/audit",
         "missing": "/groups/0",
+        "bad filter": "/groups?verdict=nosuch",
         "sign-in": "/sign-in",
     }
 
 
-PAGES = ["overview", "groups", "filtered", "nothing", "reports", "false alarm", "wrong pins", "hostile", "set-up"]
+PAGES = [
+    "overview", "groups", "filtered", "nothing", "reports", "false alarm", "wrong pins", "hostile", "set-up", "audit",
+]  # fmt: skip
 
 
 def test_from_the_overview_to_a_decision(browser: Chromium, site: Site) -> None:
@@ -127,13 +131,34 @@ def test_no_page_is_wider_than_a_phone(browser: Chromium, site: Site, page: str)
     browser.look()
 
 
+def test_the_columns_of_a_table_are_all_in_sight(browser: Chromium, site: Site) -> None:
+    for page in ("reports", "audit"):
+        browser.visit(site.url + addresses(site)[page])
+        cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert browser.run(cut) == 0, page
+
+
+def test_where_the_storage_is_gone_there_is_a_page_that_says_so(browser: Chromium, tmp_path: Path) -> None:
+    with running_site(file=tmp_path / "r.sqlite") as gone:
+        gone.file.rename(tmp_path / "elsewhere.sqlite")
+        browser.look(width=390)
+        browser.visit(gone.url)
+        assert browser.run("document.querySelector('h1').innerText") == "The report storage cannot be used now"
+        assert browser.run("document.documentElement.scrollWidth") <= 390
+        browser.look()
+
+
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
 @pytest.mark.parametrize(
-    ("page", "scheme"),
-    [(page, scheme) for page in (*PAGES, "missing", "sign-in") for scheme in ("light", "dark")],
+    ("page", "scheme", "width"),
+    [
+        (page, scheme, width)
+        for page in (*PAGES, "missing", "bad filter", "sign-in")
+        for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390))
+    ],
 )
-def test_axe_finds_no_fault(browser: Chromium, site: Site, page: str, scheme: str) -> None:
-    browser.look(scheme=scheme)
+def test_axe_finds_no_fault(browser: Chromium, site: Site, page: str, scheme: str, width: int) -> None:
+    browser.look(width=width, scheme=scheme)
     browser.visit(site.url + addresses(site)[page])
     browser.run(AXE.read_text() + "; 0")
     found = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from dynpin.cli.collect import app
-from dynpin.middleware.collector import SQLiteStorage, Token
+from dynpin.middleware.collector import Token, open_storage
+from dynpin.middleware.collector.worker import Channel
+from dynpin.middleware.collector.worker.channels import Channels
 from tests.middleware.collector.chains import Issued
 from tests.middleware.collector.conftest import report
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
@@ -30,7 +32,7 @@ COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect
 
 
 @contextmanager
-def collecting(storage: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+def collecting(storage: Path | str, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
     """Start the command; gives the process and what it printed, by its first word."""
     process = subprocess.Popen(
         [*COMMAND, "--port", "0", "--storage", str(storage), *options],
@@ -134,18 +136,41 @@ def test_tokens(tmp_path: Path) -> None:
 def test_a_token_that_begins_with_a_hyphen_is_revoked_like_any_other(tmp_path: Path) -> None:
     file = tmp_path / "r.sqlite"
     for token in ("-pV43LG9CMDQ", "--V43LG9CMDQ"):
-        kept = SQLiteStorage(file)
+        kept = open_storage(file)
         kept.add_token(Token(token, "", (), 0.0))
         kept.close()
         assert f"{token} is revoked" in run("tokens", "revoke", token, "--storage", str(file))
     run("tokens", "revoke", "x", "--storagee", str(file), code=2)
 
 
+def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
+    file = ("--storage", str(tmp_path / "r.sqlite"))
+    run("status", *file, code=2)
+    storage = open_storage(tmp_path / "r.sqlite")
+    assert json.loads(run("status", *file, "--json")) == {
+        "fault": None,
+        "accepted_this_hour": {},
+        "groups_not_judged": 0,
+        "failing_channels": {},
+    }
+
+    def refuse(subject: str, text: str) -> None:
+        raise OSError("https://chat.test/secret")
+
+    channels = Channels([Channel("alert channel 1 (slack://…)", refuse)], patience=60)
+    assert not channels.send("a subject", "a text", storage, 1_800_000_000)
+    told = run("status", *file, code=1)
+    assert "reports can be stored" in told
+    assert "alert channel 1 (slack://…) has taken none since 2027-01-15T08:00:00Z" in told
+    assert "secret" not in told
+    storage.close()
+
+
 def test_prune(tmp_path: Path) -> None:
     file = ("--storage", str(tmp_path / "r.sqlite"))
     run("prune", *file, code=2)
     run("tokens", "add", *file)
-    assert json.loads(run("prune", *file, "--json")) == {"reports": 0, "groups": 0, "samples": 0}
+    assert json.loads(run("prune", *file, "--json")) == {"reports": 0, "groups": 0}
     assert "0 reports" in run("prune", *file, "--days", "1")
 
 

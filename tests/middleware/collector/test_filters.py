@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from dynpin import Pin
+from dynpin.middleware.collector import collector
+from dynpin.middleware.collector.storage import Arrival, Cause, Filter, Triaged
+from dynpin.middleware.collector.triage import VERDICTS, Diagnosis, VerdictName
 from dynpin.middleware.collector.web import Access, web_app
 from dynpin.middleware.collector.web.gate import Gate
 from tests.middleware.collector.chains import authority
-from tests.middleware.collector.conftest import Site, Start, report, running_site
+from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,7 @@ def test_no_path_ignores_a_name_that_it_does_not_know(one: Site) -> None:
     routes = [route for route in served.app.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
     assert {route.path for route in routes} > {"/audit", "/set-up", "/groups/{key}", "/metrics", "/api/openapi.json"}
     for route in routes:
-        path = route.path.format(key=key, which="served", what="groups", form="csv")
+        path = route.path.format(key=key, which="served", what="groups", form="csv", host="a.test")
         answer = one.client.get(f"{path}?hots=x")
         assert (answer.status_code == 400) is (route.path not in free), route.path
         if route.path not in free:
@@ -115,6 +124,46 @@ def test_groups_without_a_verdict_can_be_asked_for(site: Start) -> None:
     running.work()
     assert running.client.get("/api/groups?verdict=none").json()["entries"] == []
     assert running.client.get(f"/api/groups?pin={Pin(b'x' * 32)}").json()["entries"] == []
+
+
+KINDS = [name for name, verdict in VERDICTS.items() if verdict.severity != "attack"]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from([*KINDS, None]), st.integers(1, 9)), max_size=60))
+def test_no_flood_of_other_kinds_pushes_an_attack_off_the_overview(
+    tmp_path: Path, flood: list[tuple[VerdictName | None, int]]
+) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+        app = collector(Path(folder) / "r.sqlite", tokens=["demo"], open_access=True, parts=["web"], clock=Clock())
+        storage = app.service.storage
+        arrived: dict[str, VerdictName | None] = {"shop0.test": "unknown-ca", "shop1.test": "foreign-key"}
+        arrived |= {f"junk{number}.test": verdict for number, (verdict, _) in enumerate(flood)}
+        # The attacks came first, once each; the flood is newer, and more.
+        for number, host in enumerate(arrived):
+            often = 1 if host.startswith("shop") else flood[number - 2][1]
+            storage.add([arrival(host, NOW - 100 + number) for _ in range(often)], {})
+        found = [
+            (
+                group,
+                Triaged(
+                    verdict, VERDICTS[verdict].severity, "", Diagnosis(verdict=verdict, reasons=[]).model_dump_json()
+                ),
+            )
+            for group in storage.groups(Filter(), limit=100).entries
+            if (verdict := arrived[group.host]) is not None
+        ]
+        storage.set_verdicts(found)
+        page = TestClient(app).get("/").text
+        app.close()
+    lead = re.findall(r'<h2 id="lead">May be an attack</h2>.*?</section>', page, re.DOTALL)[0]
+    assert re.findall('class="host">([^<]*)<', lead) == ["shop1.test", "shop0.test"]
+    assert page.index('id="lead"') < page.index('id="new"')
+
+
+def arrival(host: str, at: float) -> Arrival:
+    cause = Cause(hashlib.md5(host.encode(), usedforsecurity=False).hexdigest(), "enforce", host, "", 443, (), ())
+    return Arrival(cause, (), at, None, "demo", "192.0.2.0/24", "", at, "{}")
 
 
 def test_the_overview_leads_with_what_may_be_an_attack_whatever_else_arrives(site: Start) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import SQLiteStorage, Token
+from dynpin.middleware.collector import Token, open_storage
 from dynpin.middleware.collector.outage import Outage
 from dynpin.middleware.collector.web.health import Readiness
 from tests.middleware.collector.conftest import Clock, Site, Start, report
@@ -90,7 +90,7 @@ def test_a_file_that_was_replaced_by_a_backup(site: Start, tmp_path: Path) -> No
     running = site()
     assert stored(running) == 1
     backup = tmp_path / "backup.sqlite"
-    other = SQLiteStorage(backup)
+    other = open_storage(backup)
     other.add_token(Token("other"))
     other.close()
     aside(running.file, tmp_path / "old")
@@ -157,11 +157,11 @@ def test_a_read_only_disk(site: Start, small_disk: Path) -> None:
 
 
 def test_a_start_on_a_read_only_disk_is_refused(small_disk: Path) -> None:
-    storage = SQLiteStorage(small_disk / "reports.sqlite")
+    storage = open_storage(small_disk / "reports.sqlite")
     storage.close()
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(StoreError, match="is read-only"):
-        SQLiteStorage(small_disk / "reports.sqlite")
+        open_storage(small_disk / "reports.sqlite")
 
 
 def test_the_path_of_the_file_is_told_to_those_alone_who_may_read(site: Start, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-from dynpin.middleware.collector import Limits, SQLiteStorage, collector, wsgi_intake
+from dynpin.middleware.collector import Limits, collector, open_storage, wsgi_intake
 from dynpin.middleware.collector.intake import SourceAddress
 from dynpin.middleware.collector.proxies import TrustedProxies
 from dynpin.middleware.collector.storage import Filter
@@ -137,7 +137,7 @@ def test_wsgi_believes_the_same(tmp_path: Path) -> None:
         app(environ, partial(_note, statuses))
         app.close()
         assert statuses == ["204 No Content"]
-        storage = SQLiteStorage(tmp_path / "r.sqlite")
+        storage = open_storage(tmp_path / "r.sqlite")
         assert {stored.source for stored in storage.reports(Filter()).entries} == sources
         storage.close()
 

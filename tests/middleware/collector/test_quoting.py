@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dynpin.middleware.collector import Alerts
+from dynpin.middleware.collector import Alerts, ServiceSettings
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import apprise, plain
 from tests.middleware.collector.conftest import Clock, Site, Start, report
@@ -48,8 +48,15 @@ payloads = pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
 def test_chat_and_mail(payload: str, tmp_path: Path) -> None:
     told: list[tuple[str, str]] = []
     clock = Clock()
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False,
-                      alerts=Alerts(lambda subject, text: told.append((subject, text)), digest="daily"))  # fmt: skip
+    service = Service(
+        tmp_path / "r.sqlite",
+        ServiceSettings(
+            tokens=["demo"],
+            clock=clock,
+            alerts=Alerts(lambda subject, text: told.append((subject, text)), digest="daily"),
+        ),
+        has_worker=False,
+    )
     admission = service.intake.admit("POST", "/r/demo/enforce")
     service.intake.take(admission, json.dumps(report(hostname=payload)).encode()).stored.result()  # type: ignore[arg-type, union-attr]
     service.worker.work()
@@ -108,8 +115,11 @@ def test_a_channel_that_fails_is_named_once_a_minute_and_the_others_are_told(
     address, got = hook
     channels = apprise([f"json://{address}/?cto=60&rto=60", "json://127.0.0.1:1/secret?cto=1&rto=1"])
     clock = Clock()
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False,
-                      alerts=Alerts(channels, every=0))  # fmt: skip
+    service = Service(
+        tmp_path / "r.sqlite",
+        ServiceSettings(tokens=["demo"], clock=clock, alerts=Alerts(channels, every=0)),
+        has_worker=False,
+    )
     for number in range(3):
         admission = service.intake.admit("POST", "/r/demo/enforce")
         body = json.dumps(report(hostname=f"h{number}.test")).encode()
@@ -132,7 +142,9 @@ def test_where_no_channel_works_it_is_tried_once_a_minute(tmp_path: Path, caplog
         raise OSError("away\nforged line")
 
     clock = Clock()
-    service = Service(tmp_path / "r.sqlite", tokens=["demo"], clock=clock, has_worker=False, alerts=Alerts(refuse))
+    service = Service(
+        tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], clock=clock, alerts=Alerts(refuse)), has_worker=False
+    )
     admission = service.intake.admit("POST", "/r/demo/enforce")
     service.intake.take(admission, json.dumps(report()).encode()).stored.result()  # type: ignore[arg-type, union-attr]
     for _ in range(90):

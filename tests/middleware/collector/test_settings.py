@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dynpin.cli.collect import app
 from dynpin.cli.collect_settings import FLAGS, PREFIX, Settings, read_settings
 from dynpin.errors import PolicyError
-from dynpin.middleware.collector import SQLiteStorage
+from dynpin.middleware.collector import open_storage
 from tests.middleware.collector.test_command import collecting, run, write_pair
 from tests.middleware.collector.test_triage import LEAF, ROOT
 
@@ -54,7 +54,7 @@ def test_each_setting_may_stand_in_each_place(tmp_path: Path, monkeypatch: pytes
         "user_header": "X-User", "trusted_proxies": ["10.0.0.0/8", "unix"], "open_access": True,
         "public_url": "https://pins.example", "keys": ["a.pem"], "inventories": ["t=b.toml", "c.toml"],
         "roots": "r.pem", "alerts": ["json://secret@x"], "digest": "weekly", "keep_days": 3.5, "keep_megabytes": 4,
-        "keep_samples": 5, "source_address": "whole", "limit_source": 6, "limit_token": 7, "limit_all": 8,
+        "source_address": "whole", "limit_source": 6, "limit_token": 7, "limit_all": 8,
         "connections": 9, "connections_source": 10, "head_seconds": 1.5, "body_seconds": 2.5,
         "tls_certificate": "c.pem", "tls_key": "k.pem",
     }  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "other.sqlite").write_text("no database at all, and longer than a header of one" * 10)
     told = " ".join(run("--port", "0", "--storage", "other.sqlite", "--open-access", code=2).split())
     assert "the report storage other.sqlite cannot be used" in told
-    storage = SQLiteStorage(tmp_path / "new.sqlite")
+    storage = open_storage(tmp_path / "new.sqlite")
     storage.close()
 
 
@@ -260,3 +260,27 @@ def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
             assert one["used_at"]
             run("api-tokens", "revoke", "ci", "--storage", str(file))
             assert client.get("/api/groups").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("keep_days = inf", "36500 at most"),
+        ("body_seconds = inf", "600 at most"),
+        ("head_seconds = 1e9", "600 at most"),
+        ("connections = 100000000000000000000", "connections at once"),
+        ('host = ""', "such as 0.0.0.0"),
+        ('tokens = ["a b"]', "cannot stand in a report-uri"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "is no trusted proxy"),
+        ('source_address = "/99"', "is no part of an address"),
+        ('public_url = "pins.example"', "is no address"),
+    ],
+)
+def test_what_a_start_would_refuse_is_refused_by_config_too(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "collector.toml").write_text(f"{line}\n")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["config"])
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dynpin.middleware.collector import Alerts, Retention
+from dynpin.middleware.collector import Alerts, Retention, ServiceSettings
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, Group
@@ -36,8 +36,8 @@ def build(tmp_path: Path, clock: Clock) -> Iterator[Build]:
     with ExitStack() as stack:
 
         def one(**options: Any) -> Service:
-            usual: dict[str, Any] = {"tokens": ["demo"], "clock": clock, "has_worker": False}
-            service = Service(tmp_path / "reports.sqlite", **usual | options)
+            usual: dict[str, Any] = {"tokens": ["demo"], "clock": clock}
+            service = Service(tmp_path / "reports.sqlite", ServiceSettings(**usual | options), has_worker=False)
             stack.callback(service.close)
             return service
 
@@ -149,14 +149,15 @@ def test_a_clock_that_stood_ahead_keeps_nobody_from_work(build: Build) -> None:
 
 PROCESS = """
 import sys
-from dynpin.middleware.collector import Alerts, Retention
+from dynpin.middleware.collector import Alerts, Retention, ServiceSettings
+from dynpin.middleware.collector import ServiceSettings
 from dynpin.middleware.collector.service import Service
 
 def send(subject, text):
     with open(sys.argv[2], "a") as file:
         file.write(subject + chr(10))
 
-service = Service(sys.argv[1], tokens=["demo"], clock=lambda: float(sys.argv[3]), alerts=Alerts(send))
+service = Service(sys.argv[1], ServiceSettings(tokens=["demo"], clock=lambda: float(sys.argv[3]), alerts=Alerts(send)))
 print("ready", flush=True)
 sys.stdin.readline()
 service.worker.work()
@@ -267,3 +268,23 @@ def test_a_collector_that_ends_does_not_wait_for_a_verdict(build: Build) -> None
     receive(service, report())
     service.worker.work()
     assert groups(service)[0].verdict is None
+
+
+KILLED = PROCESS.replace("file.write(subject + chr(10))", "file.write(subject + chr(10))\n    os._exit(9)").replace(
+    "import sys", "import os, sys"
+)
+
+
+def test_an_alert_is_told_again_where_the_worker_was_killed_before_it_said_so(tmp_path: Path, build: Build) -> None:
+    """At least once: the next one tells it once the lease of the first has ended."""
+    service = build()
+    receive(service, report(hostname="a.test"))
+    service.worker.work()
+    service.close()
+    post = tmp_path / "post"
+    for script, now in ((KILLED, NOW), (PROCESS, NOW + 30), (PROCESS, NOW + 61), (PROCESS, NOW + 122)):
+        command = [sys.executable, "-c", script, str(tmp_path / "reports.sqlite"), str(post), str(now)]
+        subprocess.run(command, input="go on\n\n", text=True, check=False, capture_output=True, timeout=120)
+        if now == NOW + 30:
+            assert post.read_text().splitlines() == ["dynpin: 1 new group"], "the lease of the killed one still holds"
+    assert post.read_text().splitlines() == ["dynpin: 1 new group"] * 2

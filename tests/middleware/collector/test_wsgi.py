@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
 
-from dynpin.middleware.collector import Limits, SQLiteStorage, wsgi_intake
+from dynpin.middleware.collector import Limits, open_storage, wsgi_intake
 from dynpin.middleware.collector.storage import Filter
 from tests.middleware.collector.conftest import VECTORS, report
 from tests.middleware.collector.test_intake import ANSWERS
@@ -61,7 +61,7 @@ def test_what_was_acknowledged_is_in_the_file(flask: tuple[httpx.Client, Path]) 
         thread.start()
     for thread in threads:
         thread.join()
-    storage = SQLiteStorage(file)
+    storage = open_storage(file)
     hosts = {stored.group.host for stored in storage.reports(Filter(), limit=100).entries}
     storage.close()
     assert {f"{n}.wsgi.test" for n in range(12)} <= hosts

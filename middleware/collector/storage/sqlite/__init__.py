@@ -1,6 +1,6 @@
-"""The storage on SQLite: one file, embedded, nothing to set up."""
+"""The engine for SQLite: one file, embedded, nothing to set up."""
 
-from .schema import connect
-from .storage import SQLiteStorage
+from .engine import SQLiteEngine
+from .file import migrate, raw
 
-__all__ = ["SQLiteStorage", "connect"]
+__all__ = ["SQLiteEngine", "migrate", "raw"]

@@ -7,16 +7,18 @@ that is not at the path any more was not stored.
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import Connection, text
+from sqlalchemy import Engine as SQLAlchemyEngine
+
 from dynpin.errors import StoreError
 
 from ...fork import renew_after_fork
-from .schema import connect, storage_errors, transaction
+from .file import sql_engine, storage_errors, transaction
 
 __all__ = ["Connections"]
 
@@ -29,12 +31,13 @@ Identity = tuple[int, ...]
 class _Open:
     """A connection, and the files that it has open."""
 
-    def __init__(self, path: Path, *, timeout: float | None = None) -> None:
+    def __init__(self, engine: SQLAlchemyEngine, path: Path) -> None:
         before = _identity(path)
-        self.connection = connect(path) if timeout is None else connect(path, timeout)
+        self.connection = engine.connect()
         try:
             # The log and its index are there once something was read.
-            self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            self.connection.execute(text("SELECT count(*) FROM sqlite_schema")).all()
+            self.connection.rollback()
             self.files = _identity(path)
         except BaseException:
             self.connection.close()
@@ -65,6 +68,7 @@ class Connections:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._engine = sql_engine(path)
         self.renew()
         renew_after_fork(self)
 
@@ -75,7 +79,7 @@ class Connections:
         self._idle: list[_Open] = []
 
     @contextmanager
-    def writing(self) -> Generator[sqlite3.Connection]:
+    def writing(self) -> Generator[Connection]:
         """A transaction on the one connection that writes; at the end it is on the disk, in the file at the path.
 
         Raises:
@@ -85,18 +89,18 @@ class Connections:
             if self._writer is not None and not self._writer.is_at(self.path):
                 self._drop()  # perhaps the file that is there now will do
             if self._writer is None:
-                self._writer = _Open(self.path)
+                self._writer = _Open(self._engine, self.path)
             try:
                 with transaction(self._writer.connection):
                     yield self._writer.connection
                 self._writer.check(self.path)
-            except (sqlite3.Error, StoreError):
+            except BaseException:
                 # Whatever state they are in, the next ones begin anew. With one left, a lost log would stay lost.
                 self._drop()
                 raise
 
     @contextmanager
-    def reading(self) -> Generator[sqlite3.Connection]:
+    def reading(self) -> Generator[Connection]:
         """A connection for reading, which nobody else has meanwhile."""
         # Not one for each thread: a server's threads come and go, and each would leave its connection open behind it.
         idle = self._idle
@@ -104,6 +108,7 @@ class Connections:
             one = self._reader(idle)
             try:
                 yield one.connection
+                one.connection.rollback()
             except BaseException:
                 one.close()
                 raise
@@ -112,17 +117,18 @@ class Connections:
             else:
                 one.close()
 
-    def probe(self, now: float, patience: float) -> None:
-        """Write one row durably, by a connection of its own that waits so many seconds for others at most.
+    @contextmanager
+    def writing_within(self, patience: float) -> Generator[Connection]:
+        """A transaction on a connection of its own, which waits so many seconds for others at most.
 
         Raises:
-            StoreError: where it could not be written to the file at the path.
+            StoreError: where it is not on the disk, in the file at the path.
         """
         with storage_errors(self.path):
-            one = _Open(self.path, timeout=patience)
+            one = _Open(sql_engine(self.path, patience), self.path)
             try:
                 with transaction(one.connection):
-                    one.connection.execute("INSERT OR REPLACE INTO facts VALUES ('written_at', ?)", (now,))
+                    yield one.connection
                 one.check(self.path)
             finally:
                 one.close()
@@ -137,7 +143,7 @@ class Connections:
             try:
                 one = idle.pop()
             except IndexError:
-                return _Open(self.path)
+                return _Open(self._engine, self.path)
             if one.is_at(self.path):
                 return one
             one.close()

@@ -1,0 +1,71 @@
+"""The keys that sign: Ed25519, their private halves encrypted but for the two that a server uses by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
+
+from dynpin.errors import RecoveryError
+
+__all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "pem_of", "read_signers"]
+
+# What a role signs: root the other roles' keys; targets the list of pins; snapshot which list is the present one;
+# timestamp, with a short life, that this is still so.
+OFFLINE = ("root", "targets")
+ONLINE = ("snapshot", "timestamp")
+ROLES = (*OFFLINE, *ONLINE)
+
+
+def new_signers(count: int) -> list[tuple[Ed25519PrivateKey, CryptoSigner]]:
+    """New keys, each with what signs by it."""
+    keys = [Ed25519PrivateKey.generate() for _ in range(count)]
+    return [(key, CryptoSigner(key)) for key in keys]
+
+
+def key_file(folder: Path, role: str, number: int, version: int) -> Path:
+    """Where a private half is written; `version` is that of the first root that names it."""
+    return folder / f"{role}-{number}.v{version}.key.pem"
+
+
+def pem_of(key: Ed25519PrivateKey, passphrase: bytes | None) -> bytes:
+    """The private half in PKCS #8, encrypted where there is a passphrase."""
+    encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list[CryptoSigner]:
+    """The keys in these files.
+
+    Args:
+        files: private halves, PEM.
+        passphrase: asked for the first time that a file is encrypted.
+
+    Raises:
+        RecoveryError: where a file is no such key, or the passphrase is not the one of the file.
+        OSError: where it cannot be read.
+    """
+    signers: list[CryptoSigner] = []
+    known: bytes | None = None
+    for file in files:
+        data = file.read_bytes()
+        if b"ENCRYPTED" in data and known is None:
+            known = passphrase()
+        try:
+            key = load_pem_private_key(data, known if b"ENCRYPTED" in data else None)
+        except (ValueError, TypeError):
+            why = "the passphrase is not its own, or it is damaged" if b"ENCRYPTED" in data else "it is no key in PEM"
+            raise RecoveryError(f"{file} cannot be opened: {why}") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise RecoveryError(f"{file} is no Ed25519 key, as `dynpin recovery init` makes them")
+        signers.append(CryptoSigner(key))
+    return signers

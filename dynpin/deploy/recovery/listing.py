@@ -1,0 +1,66 @@
+"""The list to sign: from the sites' own files, and what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from dynpin.errors import RecoveryError
+from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
+from dynpin.middleware.policy import Inventory
+from dynpin.pin_list import ListedHost, PinList
+
+__all__ = ["differences", "listed_by_entries", "listed_by_inventory"]
+
+
+def listed_by_inventory(inventory: Inventory, now: float) -> dict[str, ListedHost]:
+    """What a ``dynpin.toml`` says of its hosts: the pins of its header, present keys and backups. Its files are read.
+
+    Raises:
+        PolicyError: where its keys would make no header.
+        RecoveryError: where it names no host by its own name.
+    """
+    header = inventory.build(now).header
+    # A list has no wildcards: a client looks up the name that it has noted.
+    names = [name for name in map(canonical_host, inventory.hosts) if "*" not in name and not is_ip_literal(name)]
+    if not names:
+        raise RecoveryError(
+            f'{inventory.path} names no host of its own; a list goes by names: hosts = ["www.example.com"]'
+        )
+    pins = () if inventory.mode == "unpin" else header.pins
+    return dict.fromkeys(names, ListedHost(pins, header.include_subdomains))
+
+
+def listed_by_entries(entries: Iterable[KnownPinnedHost]) -> dict[str, ListedHost]:
+    """What a table of pins says, such as ``dynpin hosts list --json`` prints.
+
+    Raises:
+        RecoveryError: for a host that is pinned to exact certificates alone, which a list cannot say.
+    """
+    listed: dict[str, ListedHost] = {}
+    for entry in entries:
+        if not entry.pins:
+            raise RecoveryError(f"{entry.host} has no pin of a key; a list holds pins alone")
+        listed[entry.host] = ListedHost(entry.pins, entry.include_subdomains)
+    return listed
+
+
+def differences(old: PinList | None, new: PinList) -> list[str]:
+    """What the new list changes, a line for each host and each pin."""
+    before: Mapping[str, ListedHost] = {} if old is None else old.hosts
+    lines: list[str] = []
+    for name in sorted({*before, *new.hosts}):
+        was, now = before.get(name), new.hosts.get(name)
+        if was == now:
+            continue
+        if now is None:
+            lines.append(f"- {name}: no longer in the list; clients keep what they have")
+            continue
+        if was is None or was.include_subdomains != now.include_subdomains or not now.pins:
+            covers = "with its subdomains" if now.include_subdomains else "the host alone"
+            lines.append(
+                f"{'+' if was is None else '~'} {name}: {covers if now.pins else 'released, clients forget it'}"
+            )
+        earlier = () if was is None else was.pins
+        lines += [f"  + {name} {pin}" for pin in now.pins if pin not in earlier]
+        lines += [f"  - {name} {pin}" for pin in earlier if pin not in now.pins]
+    return lines

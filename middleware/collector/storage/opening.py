@@ -1,0 +1,100 @@
+"""Which storage an address means: a server of PostgreSQL by ``postgresql://``, and a file of SQLite otherwise."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .sql import Engine, SQLStorage
+
+__all__ = ["address_of", "migrate_storage", "open_storage", "shown"]
+
+_SCHEMES = ("postgresql://", "postgres://")
+
+
+def address_of(text: str | os.PathLike[str]) -> str | Path:
+    """The address of a server as it stands, or the path of a file.
+
+    Raises:
+        ValueError: for the address of something else.
+    """
+    if isinstance(text, str) and text.startswith(_SCHEMES):
+        return text
+    if isinstance(text, str) and "://" in text:
+        scheme = text.partition("://")[0]
+        raise ValueError(f"there is no storage {scheme[:40]}://: name a file, or postgresql://USER@HOST/DATABASE")
+    return Path(text)
+
+
+def shown(text: str | os.PathLike[str]) -> str:
+    """The address as people may see it: without the password."""
+    address = address_of(text)
+    if isinstance(address, Path):
+        return str(address)
+    from .postgresql import described  # noqa: PLC0415
+
+    return described(address)
+
+
+def open_storage(text: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> SQLStorage:
+    """Open a storage.
+
+    Args:
+        text: the path of an SQLite file, which is made where there is none; or ``postgresql://USER@HOST/DATABASE``,
+            as libpq takes it, with several hosts where there are (``postgresql://a,b/dynpin``).
+        clock: seconds since the epoch, UTC; filters such as ``since=7d`` count from it.
+
+    Raises:
+        StoreError: where it cannot be used; the message names it, the cause and what to do.
+        ModuleNotFoundError: where an extra is missing; the message names it.
+        ValueError: for the address of something else.
+    """
+    address = address_of(text)
+    try:
+        from .sql import SQLStorage  # noqa: PLC0415 - SQLAlchemy comes with the extra, and takes a while
+
+        return SQLStorage(_engine(address), clock)
+    except ModuleNotFoundError as error:
+        raise _lacking(error, address) from error
+
+
+def migrate_storage(text: str | os.PathLike[str]) -> None:
+    """Bring a storage to this program's schema; what uses it meanwhile waits.
+
+    Raises:
+        StoreError: where that cannot be done, or the storage is of a newer program.
+        ModuleNotFoundError: where an extra is missing; the message names it.
+        ValueError: for the address of something else.
+    """
+    address = address_of(text)
+    try:
+        if isinstance(address, Path):
+            from . import sqlite  # noqa: PLC0415
+
+            sqlite.migrate(address)
+        else:
+            from . import postgresql  # noqa: PLC0415
+
+            postgresql.migrate(address)
+    except ModuleNotFoundError as error:
+        raise _lacking(error, address) from error
+
+
+def _engine(address: str | Path) -> Engine:
+    if isinstance(address, Path):
+        from .sqlite import SQLiteEngine  # noqa: PLC0415
+
+        return SQLiteEngine(address)
+    from .postgresql import PostgreSQLEngine  # noqa: PLC0415
+
+    return PostgreSQLEngine(address)
+
+
+def _lacking(error: ModuleNotFoundError, address: str | Path) -> ModuleNotFoundError:
+    extra = "collector" if isinstance(address, Path) else "postgresql"
+    where = "the report storage" if isinstance(address, Path) else "a storage on PostgreSQL"
+    return ModuleNotFoundError(f"{where} needs {error.name}: pip install 'dynpin[{extra}]'", name=error.name)

@@ -1,0 +1,222 @@
+"""PostgreSQL as an engine of the storage."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import psycopg
+from psycopg.errors import Diagnostic
+from sqlalchemy import Connection, QueuePool, create_engine, func, select, text
+from sqlalchemy import Engine as SQLAlchemyEngine
+
+from dynpin.errors import StoreError
+
+from ...fork import renew_after_fork
+from ..sql import REVISION, check_revision, create, revision, upgrade, write_proof
+from ..values import Arrival, Counted
+from .address import bounded, described
+from .batch import add
+from .errors import is_worth_another_try, storage_errors
+
+__all__ = ["PostgreSQLEngine", "migrate"]
+
+# Connections of one process: a page takes one for a moment, and the intake one for all reports.
+_KEPT, _AT_MOST, _POOL_S = 4, 16, 5
+# How long a commit may wait for the standby. PostgreSQL itself would wait for ever.
+_COMMIT_S = 5.0
+# "cancelled wait for synchronous replication": what was committed here is perhaps not on the standby.
+_WARNING = "01000"
+# Any number that other programs in the same database do not take (pg_advisory_xact_lock): "dynpin" in ASCII.
+_MIGRATING = int.from_bytes(b"dynpin", "big")
+# What is about one report on the disk beside its row: the entries of its indexes and their pages.
+_INDEXED_BYTES = 150
+_TABLES = ("reports", "samples", "groups", "diagnoses", "pins")
+
+
+class PostgreSQLEngine:
+    """A database of PostgreSQL that any number of processes on any number of machines share.
+
+    Args:
+        address: the DSN, with several hosts where there are: whichever takes writes is used.
+
+    Raises:
+        StoreError: where it cannot be reached, has no tables, or is of another version; the message says what to do.
+        ValueError: where the address cannot be read.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._name = described(address)
+        self._conninfo = bounded(address)
+        self.renew()
+        renew_after_fork(self)
+        try:
+            with self.reading() as db:
+                _check(revision(db), self.name)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The address without the password."""
+        return self._name
+
+    @property
+    def path(self) -> None:
+        """None: a server is no file."""
+
+    def renew(self) -> None:
+        """Begin without connections; those of a parent process are left to it."""
+        before = self.__dict__.get("_engine")
+        self._engine = _engine(self._conninfo)
+        if before is not None:
+            # Not closed, which would end the parent's sessions too.
+            cast("SQLAlchemyEngine", before).dispose(close=False)
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        """A connection of the pool."""
+        with storage_errors(self.name), self._engine.connect() as db:
+            yield db
+
+    @contextmanager
+    def writing(self) -> Generator[Connection]:
+        """A transaction; it is on the disk when it ends, and on the standby where there is a synchronous one."""
+        with storage_errors(self.name), self._engine.connect() as db:
+            try:
+                yield db
+                _commit(db, self.name)
+            except BaseException:
+                # Whatever state it is in, or the server, which may be a standby by now: the next one begins anew.
+                db.invalidate()
+                raise
+
+    clearing = writing
+
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
+        """Store a batch; where the connection was lost, once more on another: what is there already counts once."""
+        number = batch or os.urandom(16)
+        try:
+            return self._add(arrivals, outcomes, number, now)
+        except StoreError as error:
+            if not is_worth_another_try(error):
+                raise
+        return self._add(arrivals, outcomes, number, now)
+
+    def _add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
+        with self.writing() as db:
+            return add(_raw(db), arrivals, outcomes, batch, now)
+
+    def bytes_used(self, db: Connection) -> int:
+        """About what the rows take, with the entries of their indexes."""
+        # Not the size of the files: what was deleted stays in them, and is filled by the next reports.
+        db.execute(text("SET LOCAL statement_timeout = '10min'"))
+        rows = " UNION ALL ".join(f"SELECT sum(pg_column_size({name}.*) + 28) AS size FROM {name}" for name in _TABLES)  # noqa: S608
+        own = int(db.scalar(text(f"SELECT coalesce(sum(size), 0) FROM ({rows}) AS tables")) or 0)  # noqa: S608
+        return own + _INDEXED_BYTES * int(db.scalar(text("SELECT count(*) FROM reports")) or 0)
+
+    def probe(self, now: float, patience: float) -> None:
+        """Write one row durably, and wait for others so many seconds at most."""
+        with self.writing() as db:
+            db.execute(text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
+            write_proof(db, now)
+
+    def lease_clock(self, db: Connection, now: float) -> float:
+        """The server's: machines may differ."""
+        return float(db.scalar(select(func.extract("epoch", func.clock_timestamp()))) or now)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def _check(found: str | None, name: str) -> None:
+    if found is None:
+        raise StoreError(
+            f"the report storage {name} has no tables yet; run  dynpin collect migrate  once, with the same --storage"
+        )
+    check_revision(found, name)
+
+
+def migrate(address: str) -> None:
+    """Bring a database to this program's schema; of several that do so at once the others wait.
+
+    Raises:
+        StoreError: where it cannot be reached or changed, or is of a newer dynpin.
+        ValueError: where the address cannot be read.
+    """
+    name, engine = described(address), _engine(bounded(address))
+    try:
+        with storage_errors(name), engine.connect() as db:
+            # An index of many rows takes as long as it takes.
+            db.execute(text("SET LOCAL statement_timeout = 0"))
+            db.execute(text("SET LOCAL lock_timeout = 0"))
+            db.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
+            found = revision(db)
+            if found is None:
+                create(db)
+            elif found < REVISION:
+                upgrade(db)
+            else:
+                check_revision(found, name)
+            _commit(db, name)
+    finally:
+        engine.dispose()
+
+
+def _engine(conninfo: str) -> SQLAlchemyEngine:
+    # SQLAlchemy's pool alone: it has no threads of its own, which no child of a fork would have, and tries a server
+    # that was away with the next request, without a pause that grows.
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo),
+        poolclass=QueuePool,
+        pool_size=_KEPT,
+        max_overflow=_AT_MOST - _KEPT,
+        pool_timeout=_POOL_S,
+        pool_pre_ping=True,
+    )
+
+
+def _raw(db: Connection) -> psycopg.Connection:
+    """The connection as psycopg has it."""
+    return cast("psycopg.Connection", db.connection.driver_connection)
+
+
+def _commit(db: Connection, name: str) -> None:
+    """Commit, durably on the synchronous standby too, or raise."""
+    connection, warned = _raw(db), list[str]()
+
+    def notice(told: Diagnostic) -> None:
+        if told.sqlstate == _WARNING:
+            warned.append(told.message_primary or "")
+
+    # statement_timeout ends before the commit waits for the standby (PostgreSQL 15: finish_xact_command), which may
+    # be for ever. A wait that is cancelled *succeeds*, with a warning.
+    connection.add_notice_handler(notice)
+    watch = threading.Timer(_COMMIT_S, _cancel, [connection])
+    watch.daemon = True
+    watch.start()
+    try:
+        # Not by SQLAlchemy, which commits nothing that went past it.
+        connection.commit()
+    finally:
+        watch.cancel()
+        connection.remove_notice_handler(notice)
+    if warned:
+        raise StoreError(
+            f"the report storage {name} has written to one server alone: its standby does not answer ({warned[0]}); "
+            "start the standby, or let the server go on without it: synchronous_standby_names"
+        )
+
+
+def _cancel(connection: psycopg.Connection) -> None:
+    try:
+        connection.cancel_safe(timeout=2)
+    except psycopg.Error:
+        # Nobody answers: the commit ends when the connection is given up (tcp_user_timeout, keepalives).
+        return

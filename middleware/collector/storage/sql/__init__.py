@@ -1,0 +1,25 @@
+"""Schema, questions, changes and migrations in SQLAlchemy Core, once for both engines."""
+
+from . import schema
+from .engine import Engine, Unit
+from .migrating import check_revision, create, revision, upgrade
+from .move import move
+from .sampling import is_sampled
+from .schema import REVISION
+from .storage import SQLStorage
+from .work import write_proof
+
+__all__ = [
+    "REVISION",
+    "Engine",
+    "SQLStorage",
+    "Unit",
+    "check_revision",
+    "create",
+    "is_sampled",
+    "move",
+    "revision",
+    "schema",
+    "upgrade",
+    "write_proof",
+]

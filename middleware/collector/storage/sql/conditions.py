@@ -1,0 +1,92 @@
+"""A filter as a condition on the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import ColumnElement, FromClause, and_, func, not_, or_, select
+
+from ..filters import Filter, seconds
+from . import schema
+
+__all__ = ["group_condition", "term_condition"]
+
+Columns = FromClause
+Condition = Callable[[FromClause, str], ColumnElement[bool]]
+
+
+def group_condition(wanted: Filter, now: float, table: FromClause = schema.groups) -> ColumnElement[bool]:
+    """The condition on a row of the groups, or of another table that has the columns which the filter names.
+
+    Times hold against when a group was last and first seen.
+    """
+    conditions: list[ColumnElement[bool]] = []
+    for field in _CONDITIONS:
+        for negated in (False, True):
+            values = [term.value for term in wanted.terms if term.field == field and term.negated == negated]
+            if values:
+                some = or_(*(term_condition(field, value, table) for value in values))
+                conditions.append(not_(some) if negated else some)
+    if wanted.since:
+        conditions.append(table.c.last_seen >= seconds(wanted.since, now))
+    if wanted.until:
+        conditions.append(table.c.first_seen < seconds(wanted.until, now))
+    return and_(True, *conditions)
+
+
+def term_condition(field: str, value: str, table: FromClause = schema.groups) -> ColumnElement[bool]:
+    """What one value of a filter asks of a group."""
+    return _CONDITIONS[field](table, value)
+
+
+def _ends_with(column: ColumnElement[str], suffix: str) -> ColumnElement[bool]:
+    # A start before the first character gives the whole text on both, which is shorter then and another.
+    return func.substr(column, func.length(column) - len(suffix) + 1) == suffix
+
+
+def _host(column: str) -> Condition:
+    def condition(table: FromClause, value: str) -> ColumnElement[bool]:
+        host = table.c[column]
+        return _ends_with(host, value[1:].lower()) if value.startswith("*.") else host == value.lower()
+
+    return condition
+
+
+def _site(table: FromClause, value: str) -> ColumnElement[bool]:
+    return or_(table.c.host == value, _ends_with(table.c.host, f".{value}"))
+
+
+def _column(column: str) -> Condition:
+    return lambda table, value: table.c[column] == value
+
+
+def _issuer(table: FromClause, value: str) -> ColumnElement[bool]:
+    # Never NULL, which would be neither this nor not this.
+    return and_(table.c.issuer.is_not(None), table.c.issuer == value)
+
+
+def _verdict(table: FromClause, value: str) -> ColumnElement[bool]:
+    # The totals have an empty text where a group has no verdict.
+    if value == "none":
+        return func.coalesce(table.c.verdict, "") == ""
+    return and_(table.c.verdict.is_not(None), table.c.verdict == value)
+
+
+def _pin(table: FromClause, value: str) -> ColumnElement[bool]:
+    # IN over the index of pins is one look-up; a search in the groups' own JSON would read them all.
+    return table.c.id.in_(select(schema.pins.c.group_id).where(schema.pins.c.pin == value.replace(" ", "+")))
+
+
+_CONDITIONS: dict[str, Condition] = {
+    "host": _host("host"),
+    "noted_host": _host("noted_host"),
+    "mode": _column("mode"),
+    "verdict": _verdict,
+    "state": _column("state"),
+    "pin": _pin,
+    "issuer": _issuer,
+    "token": _column("token"),
+    "group": _column("key"),
+    # What a token may read about, never a filter of people.
+    "site": _site,
+}

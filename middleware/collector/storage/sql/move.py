@@ -1,0 +1,212 @@
+"""Copy everything from one storage into another, in pieces: SQLite's file into PostgreSQL, or back.
+
+While it copies, nobody changes the source: its writers wait, and the intake answers 503. How far it has come is written
+into the target together with each piece, so that a copy which was killed goes on there and doubles nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, text, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from dynpin.errors import StoreError
+
+from . import schema
+from .engine import Engine, upsert
+from .storage import SQLStorage
+
+__all__ = ["Progress", "move"]
+
+Row = Mapping[str, Any]
+Progress = Callable[[str, int, int], None]
+
+# What holds for processes that run now, and not for what they have stored.
+_LEFT_OUT = (schema.leases, schema.batches)
+# What a storage has of itself before the first report.
+_OWN = (schema.facts, schema.named_tokens, schema.settings)
+# A table after those that it refers to.
+_COPIED = [table for table in schema.metadata.sorted_tables if table not in (*_LEFT_OUT, *_OWN)]
+# Sums that change where rows do, and their number does not.
+_SUMS = (schema.groups.c.reports, schema.rates.c.reports, schema.outcomes.c.count, schema.site_states.c.version)
+# Rows of a piece: a body has up to 256 KiB, a diagnosis some.
+_PIECE = 2_000
+_PIECES = {schema.samples: 100, schema.diagnoses: 200}
+# The setting of the target that says how far a copy has come, until it is complete.
+_MARK = "move"
+
+
+def move(
+    source: SQLStorage, target: SQLStorage, progress: Progress = lambda table, done, total: None
+) -> dict[str, int]:
+    """Copy all reports, groups, decisions, tokens and settings. The source stays as it is.
+
+    Args:
+        source: what is read; nobody else can write to it meanwhile.
+        target: an empty storage, or one that holds a part of this very copy.
+        progress: called with the name of a table, the rows that are copied, and how many there are in all.
+
+    Returns:
+        How many rows each table has, the same in both.
+
+    Raises:
+        StoreError: where the target has something else in it, or one of the two cannot be used.
+    """
+    if source.name == target.name:
+        raise StoreError(f"{source.name} cannot be copied into itself; name another storage for the copy")
+    secret = source.secret()
+    with source.engine.writing() as db:
+        if db.dialect.name == "postgresql":  # SQLite has one writer at a time, and this is it
+            names = ", ".join(table.name for table in (*_COPIED, *_OWN))
+            db.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
+        counts = {table.name: _count(db, table) for table in _COPIED}
+        copy = _Copy(target.engine, source.name, _fingerprint(db, secret, counts))
+        total, done = sum(counts.values()), 0
+        for table in _COPIED:
+            if copy.is_past(table):
+                done += counts[table.name]
+                continue
+            done += copy.count(table)
+            progress(table.name, done, total)
+            for rows in _pieces(db, table, copy.after(table)):
+                copy.add(table, rows)
+                done += len(rows)
+                progress(table.name, done, total)
+        copy.finish(counts, {table: _rows(db, select(table)) for table in _OWN})
+    return counts
+
+
+def _fingerprint(db: Connection, secret: str, counts: Mapping[str, int]) -> str:
+    """Tells this source as it is now from others, and from itself after somebody has written to it."""
+    sums = [int(db.scalar(select(func.coalesce(func.sum(column), 0))) or 0) for column in _SUMS]
+    return hashlib.sha256(json.dumps([secret, counts, sums]).encode()).hexdigest()
+
+
+def _count(db: Connection, table: Table) -> int:
+    return db.scalar(select(func.count()).select_from(table)) or 0
+
+
+def _rows(db: Connection, wanted: Any) -> list[Row]:  # noqa: ANN401 - as SQLAlchemy has it
+    return [dict(row) for row in db.execute(wanted).mappings()]
+
+
+def _pieces(db: Connection, table: Table, after: Sequence[Any]) -> Iterator[list[Row]]:
+    """The rows behind a key, in the order of keys, so many at a time."""
+    keys = list(table.primary_key)
+    while True:
+        wanted = select(table).order_by(*keys).limit(_PIECES.get(table, _PIECE))
+        rows = _rows(db, wanted.where(tuple_(*keys) > tuple_(*after)) if after else wanted)
+        if not rows:
+            return
+        yield rows
+        after = [rows[-1][key.name] for key in keys]
+
+
+class _Copy:
+    """A target, and the mark in it that says how far the copy has come.
+
+    The mark is compared and set with each piece: where two copy into one target, one of them ends.
+    """
+
+    def __init__(self, engine: Engine, source: str, fingerprint: str) -> None:
+        self._engine = engine
+        self._source = source
+        self._fingerprint = fingerprint
+        with self._writing() as db:
+            found = db.scalar(select(schema.settings.c.value).where(schema.settings.c.name == _MARK))
+            if found is None:
+                self._refuse_others(db)
+                found = self._text("", [])
+                db.execute(insert(schema.settings).values(name=_MARK, value=found))
+        self._mark = found
+        mark = json.loads(found)
+        if mark["source"] != fingerprint:
+            raise StoreError(
+                f"{engine.name} holds a part of another copy, or {source} was written to since this copy began; stop "
+                "every collector, and begin again with an empty storage in place of it"
+            )
+        self._table, self._after = mark["table"], mark["after"]
+
+    def is_past(self, table: Table) -> bool:
+        """Whether all of this table has been copied."""
+        names = [one.name for one in _COPIED]
+        return bool(self._table) and names.index(table.name) < names.index(self._table)
+
+    def after(self, table: Table) -> list[Any]:
+        """The key of the last row of this table that has been copied; empty for none."""
+        return self._after if table.name == self._table else []
+
+    def count(self, table: Table) -> int:
+        """How many rows of this table are there."""
+        with self._engine.reading() as db:
+            return _count(db, table)
+
+    def add(self, table: Table, rows: list[Row]) -> None:
+        """Write some rows, and that the copy has come so far."""
+        after = [rows[-1][key.name] for key in table.primary_key]
+        mark = self._text(table.name, after)
+        with self._writing() as db:
+            self._compare_and_set(db, mark)
+            db.execute(insert(table), rows)
+        self._mark = mark
+
+    def finish(self, counts: Mapping[str, int], own: Mapping[Table, list[Row]]) -> None:
+        """Compare the counts of all tables, write what the storage has of itself, and take the mark away."""
+        with self._writing() as db:
+            self._compare_and_set(db, self._mark)
+            found = {table.name: _count(db, table) for table in _COPIED}
+            if found != counts:
+                name = next(name for name, number in counts.items() if number != found[name])
+                raise StoreError(
+                    f"{self._engine.name} has {found[name]} rows in its table {name} and {self._source} has "
+                    f"{counts[name]}: somebody else wrote to the copy; begin again with an empty storage"
+                )
+            for table, rows in own.items():
+                copied = [row for row in rows if row.get("name") != _MARK]
+                keys = {key.name for key in table.primary_key}
+                upsert(db, table, copied, replace=[column.name for column in table.c if column.name not in keys])
+            if db.dialect.name == "postgresql":
+                _number_on(db)
+            db.execute(delete(schema.settings).where(schema.settings.c.name == _MARK))
+
+    def _text(self, table: str, after: Sequence[Any]) -> str:
+        return json.dumps({"source": self._fingerprint, "table": table, "after": after})
+
+    def _compare_and_set(self, db: Connection, mark: str) -> None:
+        column = schema.settings.c
+        set_ = update(schema.settings).where(column.name == _MARK, column.value == self._mark).values(value=mark)
+        if db.execute(set_).rowcount != 1:
+            raise StoreError(f"another  dynpin collect move  copies into {self._engine.name}; wait until it has ended")
+
+    def _refuse_others(self, db: Connection) -> None:
+        for table in _COPIED:
+            if db.execute(select(table).limit(1)).first() is not None:
+                raise StoreError(f"{self._engine.name} has {table.name} of its own; name an empty storage for the copy")
+
+    @contextmanager
+    def _writing(self) -> Generator[Connection]:
+        try:
+            with self._engine.writing() as db:
+                yield db
+        except StoreError as error:
+            if not isinstance(error.__cause__, IntegrityError):
+                raise
+            raise StoreError(
+                f"{self._engine.name} has got rows from somebody else while {self._source} was copied into it; stop "
+                "every collector that uses it, and begin again with an empty storage"
+            ) from error
+
+
+def _number_on(db: Connection) -> None:
+    """Let PostgreSQL number the next rows behind those that were copied with their numbers; SQLite does by itself."""
+    for table in _COPIED:
+        for column in table.c:
+            if column.identity is not None:
+                sequence = func.pg_get_serial_sequence(table.name, column.name)
+                last = select(func.max(column)).scalar_subquery()
+                db.execute(select(func.setval(sequence, func.coalesce(last, 1), last.is_not(None))))

@@ -1,0 +1,240 @@
+"""The tables, once for SQLite and PostgreSQL: times are seconds since the epoch, UTC; lists are JSON texts.
+
+groups      one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict; diagnoses has
+            the long text apart, since every batch writes the rows of its groups anew
+reports     one row for each report; samples has the bodies that are kept, apart, so that a scan of the rows stays small
+rates       reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
+            common, which move with their groups: no page ever counts the reports
+agents      user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
+outcomes    what the intake answered in each hour: accepted, filtered, rejected
+batches     the batches of the last day: one that is sent again, since nobody saw its commit, counts once
+audit       who decided what, and who failed to sign in;  leases: which worker does which work, and until when
+site_states what the nodes of a site share
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    event,
+    text,
+)
+
+__all__ = [
+    "REVISION",
+    "agents",
+    "api_tokens",
+    "audit",
+    "authorities",
+    "batches",
+    "diagnoses",
+    "facts",
+    "groups",
+    "leases",
+    "metadata",
+    "named_tokens",
+    "outcomes",
+    "pins",
+    "rates",
+    "reports",
+    "samples",
+    "sessions",
+    "settings",
+    "site_states",
+    "tokens",
+    "totals",
+]
+
+# The newest of the migrations, which leads to these tables.
+REVISION = "0001"
+
+metadata = MetaData()
+# SQLite numbers the rows itself where the type is INTEGER.
+_Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _table(name: str, *columns: Column[Any], rowid: bool = False) -> Table:
+    # SQLite then keeps the rows in the order of the primary key, without a number of their own.
+    return Table(name, metadata, *columns, sqlite_with_rowid=rowid)
+
+
+def _id() -> Column[Any]:
+    return Column("id", _Id, Identity(), primary_key=True)
+
+
+def _text(name: str, *more: Any, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
+    options.setdefault("nullable", False)
+    return Column(name, Text, *more, **options)
+
+
+def _time(name: str, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
+    options.setdefault("nullable", False)
+    return Column(name, Double, **options)
+
+
+def _number(name: str, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
+    options.setdefault("nullable", False)
+    return Column(name, BigInteger, **options)
+
+
+def _of_group(**options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
+    options.setdefault("nullable", False)
+    return Column("group_id", _Id, ForeignKey("groups.id", ondelete="CASCADE"), **options)
+
+
+groups = _table(
+    "groups",
+    _id(),
+    _text("key", unique=True),
+    _text("host"),
+    _text("noted_host"),
+    Column("port", Integer),
+    _text("mode"),
+    _text("token"),
+    # Of the first report: what waits for a verdict takes turns by it.
+    _text("source"),
+    _text("known_pins"),
+    _text("validated_pins"),
+    _time("first_seen"),
+    _time("last_seen"),
+    _number("reports"),
+    # How many reports there were when the last of the bodies was deleted: a sample is taken anew from there.
+    _number("sampled_after", server_default=text("0")),
+    Column("issuer", Text),
+    Column("verdict", Text),
+    Column("severity", Text),
+    # A verdict holds for the keys and roots that it was found with; with others it is found again.
+    _text("judged_with", server_default=text("''")),
+    _text("state", server_default=text("'open'")),
+    _time("state_at", nullable=True),
+    _time("alerted_at", nullable=True),
+    rowid=True,
+)
+Index("groups_by_last_seen", groups.c.last_seen)
+Index("groups_by_first_seen", groups.c.first_seen)
+Index("groups_by_host", groups.c.host, groups.c.last_seen)
+Index("groups_by_noted_host", groups.c.noted_host, groups.c.last_seen)
+Index("groups_by_verdict", groups.c.verdict, groups.c.last_seen)
+Index("groups_by_issuer", groups.c.issuer, groups.c.last_seen)
+Index("groups_by_judged_with", groups.c.judged_with)
+# All that a tally asks of a group, so that SQLite counts them without their rows. PostgreSQL reads those as fast, and
+# would write a row of this with each batch.
+_SHORT = ("last_seen", "first_seen", "host", "noted_host", "mode", "verdict", "state", "token", "issuer", "reports")
+Index("groups_in_short", *(groups.c[name] for name in _SHORT)).ddl_if(dialect="sqlite")
+for _name, _condition in (
+    ("groups_unannounced", groups.c.alerted_at.is_(None)),
+    ("groups_without_verdict", groups.c.verdict.is_(None)),
+):
+    Index(_name, groups.c.id, sqlite_where=_condition, postgresql_where=_condition)
+
+# A diagnosis is some kilobytes of JSON: twenty times the rest of its group.
+diagnoses = _table("diagnoses", _of_group(primary_key=True), _text("diagnosis"), rowid=True)
+pins = _table("pins", _text("pin", primary_key=True), _of_group(primary_key=True), _text("place", primary_key=True))
+Index("pins_by_group", pins.c.group_id)
+authorities = _table("authorities", _text("pin", primary_key=True), _text("name"), _of_group())
+Index("authorities_by_group", authorities.c.group_id)
+
+reports = _table(
+    "reports",
+    _id(),
+    _of_group(),
+    _time("received_at"),
+    _time("observed_at", nullable=True),
+    _time("expires_at", nullable=True),
+    _text("token"),
+    _text("source"),
+    _text("user_agent"),
+    _text("flags"),
+    rowid=True,
+)
+Index("reports_by_group", reports.c.group_id, reports.c.received_at)
+Index("reports_by_time", reports.c.received_at)
+samples = _table(
+    "samples",
+    Column("report_id", _Id, ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    _of_group(),
+    _text("body"),
+    rowid=True,
+)
+Index("samples_by_group", samples.c.group_id, samples.c.report_id)
+rates = _table("rates", _of_group(primary_key=True), _number("hour", primary_key=True), _number("reports"))
+Index("rates_by_hour", rates.c.hour, rates.c.group_id, rates.c.reports)
+totals = _table(
+    "totals",
+    _number("hour", primary_key=True),
+    *(_text(name, primary_key=True) for name in ("mode", "verdict", "state", "token")),
+    _number("reports"),
+)
+agents = _table("agents", _of_group(primary_key=True), _text("user_agent", primary_key=True), _number("reports"))
+outcomes = _table(
+    "outcomes",
+    _number("hour", primary_key=True),
+    *(_text(name, primary_key=True) for name in ("token", "outcome", "reason")),
+    _number("count"),
+)
+batches = _table("batches", Column("id", LargeBinary, primary_key=True), _time("stored_at"))
+Index("batches_by_time", batches.c.stored_at)
+
+tokens = _table(
+    "tokens",
+    _text("token", primary_key=True),
+    _text("name"),
+    _text("hosts"),
+    _time("created_at"),
+    _time("revoked_at", nullable=True),
+)
+# Tokens that stand in the settings of a collector, and when one started with them last: they hold as long as it runs.
+named_tokens = _table("named_tokens", _text("token", primary_key=True), _time("named_at"))
+sessions = _table("sessions", _text("id", primary_key=True), _text("name"), _time("expires_at"))
+api_tokens = _table(
+    "api_tokens",
+    _text("name", primary_key=True),
+    _text("digest", unique=True),
+    _text("scopes"),
+    _time("created_at"),
+    _time("expires_at"),
+    _time("used_at", nullable=True),
+    _time("revoked_at", nullable=True),
+)
+audit = _table(
+    "audit", _id(), _time("at"), _text("who"), _text("source"), _text("action"), _text("subject"), rowid=True
+)
+Index("audit_by_subject", audit.c.subject, audit.c.id)
+Index("audit_by_action", audit.c.action, audit.c.id)
+leases = _table("leases", _text("work", primary_key=True), _text("holder"), _time("expires_at"))
+site_states = _table(
+    "site_states",
+    _text("host", primary_key=True),
+    _number("version"),
+    _text("state"),
+    _time("changed_at"),
+    _text("changed_by"),
+)
+# Numbers and texts of the storage's own, by their names.
+facts = _table("facts", _text("name", primary_key=True), _time("value"))
+settings = _table("settings", _text("name", primary_key=True), _text("value"))
+
+# Times as people read them, for Datasette, psql and their like.
+_READABLE = """
+CREATE VIEW readable_reports AS
+    SELECT reports.id, {time}(reports.received_at{epoch}) AS received, {time}(reports.observed_at{epoch}) AS observed,
+           groups.host, groups.noted_host, groups.port, groups.mode, groups.verdict, groups.issuer,
+           reports.token, reports.source, reports.user_agent, reports.flags, samples.body
+    FROM reports JOIN groups ON groups.id = reports.group_id LEFT JOIN samples ON samples.report_id = reports.id
+"""
+for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
+    _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
+    event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))

@@ -1,0 +1,106 @@
+"""The storage on either engine: each method is a function of this room, in a unit of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..values import Arrival, Counted, Pruned, Retention
+from . import access, counts, decisions, lists, work
+from .engine import Engine, Unit, reads, writes
+from .pruning import prune
+
+__all__ = ["SQLStorage"]
+
+
+class SQLStorage:
+    """The collector's reports in a database that threads, processes and machines share safely.
+
+    Args:
+        engine: the database.
+        clock: seconds since the epoch, UTC; filters such as ``since=7d`` count from it.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
+        self.engine = engine
+        self.clock = clock
+
+    @property
+    def name(self) -> str:
+        """What people call it: the path of the file, or the server's address without the password."""
+        return self.engine.name
+
+    @property
+    def path(self) -> Path | None:
+        """The file, where the storage is one on this machine."""
+        return self.engine.path
+
+    @contextmanager
+    def reading(self) -> Generator[Unit]:
+        """A connection that nobody else has meanwhile."""
+        with self.engine.reading() as db:
+            yield Unit(db, self.clock(), self.engine)
+
+    @contextmanager
+    def writing(self) -> Generator[Unit]:
+        """A transaction; what it wrote survives a loss of power when it has ended."""
+        with self.engine.writing() as db:
+            yield Unit(db, self.clock(), self.engine)
+
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+        """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Sink`."""
+        return self.engine.add(arrivals, outcomes, batch, self.clock())
+
+    def probe(self, patience: float) -> None:
+        """Write something durably; others are waited for no longer than so many seconds."""
+        self.engine.probe(self.clock(), patience)
+
+    def prune(self, retention: Retention) -> Pruned:
+        """Delete what is not to be kept, in small transactions."""
+        return prune(self.engine, retention, self.clock())
+
+    def close(self) -> None:
+        """Close every connection; the storage opens new ones when it is used again."""
+        self.engine.close()
+
+    reports = reads(lists.reports)
+    groups = reads(lists.groups)
+    group = reads(lists.group)
+    activity = reads(counts.activity)
+    tally = reads(counts.tally)
+    agents = reads(counts.agents)
+    outcomes = reads(counts.outcomes)
+    accepted = reads(counts.accepted)
+
+    untriaged = reads(work.untriaged)
+    authorities = reads(work.authorities)
+    set_verdicts = writes(work.set_verdicts)
+    claim = writes(work.claim)
+    release = writes(work.release)
+    unannounced = reads(work.unannounced)
+    rising = reads(work.rising)
+    announce = writes(work.announce)
+    fact = reads(work.fact)
+    set_fact = writes(work.set_fact)
+
+    set_state = writes(decisions.set_state)
+    record = writes(decisions.record)
+    audit = reads(decisions.audit)
+    site_state = reads(decisions.site_state)
+    set_site_state = writes(decisions.set_site_state)
+    tokens = reads(decisions.tokens)
+    add_token = writes(decisions.add_token)
+    revoke_token = writes(decisions.revoke_token)
+    name_tokens = writes(decisions.name_tokens)
+    named_tokens = reads(decisions.named_tokens)
+
+    add_api_token = writes(access.add_api_token)
+    api_token = reads(access.api_token)
+    api_tokens = reads(access.api_tokens)
+    use_api_token = writes(access.use_api_token)
+    revoke_api_token = writes(access.revoke_api_token)
+    add_session = writes(access.add_session)
+    session = reads(access.session)
+    end_session = writes(access.end_session)
+    secret = writes(access.secret)

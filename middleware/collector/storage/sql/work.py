@@ -1,0 +1,160 @@
+"""What the worker asks: leases, groups to judge and their verdicts, and what is to be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, Double, and_, cast, delete, exists, func, or_, select, update
+
+from ..values import LEASE_S, Group, Rise, Triaged
+from . import schema
+from .engine import Unit, upsert
+from .rows import GROUP_COLUMNS, group_of
+from .totals import moving
+
+__all__ = [
+    "announce",
+    "authorities",
+    "claim",
+    "fact",
+    "release",
+    "rising",
+    "set_fact",
+    "set_verdicts",
+    "unannounced",
+    "untriaged",
+    "write_proof",
+]
+
+_groups, _reports, _samples = schema.groups.c, schema.reports.c, schema.samples.c
+_rates, _leases, _facts = schema.rates.c, schema.leases.c, schema.facts.c
+
+
+def untriaged(unit: Unit, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:
+    """Groups without a verdict, then those whose verdict was found with other keys; each with its newest body.
+
+    The sources that sent them take turns, each with its oldest group first: a flood of one makes nobody else wait.
+    """
+    for condition in (
+        _groups.verdict.is_(None),
+        # Two ranges, which an index finds; != would read every group.
+        or_(_groups.judged_with < judged_with, _groups.judged_with > judged_with),
+    ):
+        turn = func.row_number().over(partition_by=_groups.source, order_by=_groups.id)
+        has_body = exists().where(_samples.group_id == _groups.id).correlate(schema.groups)
+        chosen = unit.db.scalars(select(_groups.id).where(condition, has_body).order_by(turn, _groups.id).limit(limit))
+        order = {group: place for place, group in enumerate(chosen)}
+        if order:
+            return sorted(_with_bodies(unit, list(order)), key=lambda found: order[found[0].id])
+    return []
+
+
+def _with_bodies(unit: Unit, groups: Sequence[int]) -> list[tuple[Group, str, float]]:
+    own = schema.samples.alias("own")
+    of_group = select(func.max(own.c.report_id)).where(own.c.group_id == _groups.id)
+    newest = of_group.correlate(schema.groups).scalar_subquery()
+    rows = unit.db.execute(
+        select(*GROUP_COLUMNS, _samples.body, _reports.received_at)
+        .select_from(schema.groups)
+        .join(schema.samples, _samples.report_id == newest)
+        .join(schema.reports, _reports.id == _samples.report_id)
+        .where(_groups.id.in_(groups))
+    )
+    return [(group_of(row), row.body, row.received_at) for row in rows]
+
+
+def authorities(unit: Unit, pins: Sequence[str]) -> dict[str, str]:
+    """The names of CAs whose keys have these pins, as earlier reports showed them."""
+    column = schema.authorities.c
+    rows = unit.db.execute(select(column.pin, column.name).where(column.pin.in_(pins)))
+    return {row.pin: row.name for row in rows}
+
+
+def set_verdicts(unit: Unit, judged: Iterable[tuple[Group, Triaged]]) -> None:
+    """Store what triage found; of a group that was pruned meanwhile nothing is."""
+    found = {group.id: triaged for group, triaged in judged}
+    with moving(unit.db, _groups.id.in_(found)) as ids:
+        for group in ids:
+            told = found[group]
+            verdict = {name: getattr(told, name) for name in ("verdict", "severity", "issuer", "judged_with")}
+            unit.db.execute(update(schema.groups).where(_groups.id == group).values(verdict))
+    there = [(group, found[group]) for group in ids]
+    diagnoses = [{"group_id": group, "diagnosis": told.diagnosis} for group, told in there]
+    upsert(unit.db, schema.diagnoses, diagnoses, replace=["diagnosis"])
+    pins = [{"pin": pin, "group_id": group, "place": place} for group, told in there for pin, place, _ in told.pins]
+    upsert(unit.db, schema.pins, pins)
+    named = [
+        {"pin": pin, "name": name, "group_id": group}
+        for group, told in there
+        for pin, _, name in told.pins
+        if name is not None
+    ]
+    upsert(unit.db, schema.authorities, named)
+
+
+def claim(unit: Unit, work: str, holder: str) -> bool:
+    """Take or prolong the lease of a kind of work, for `LEASE_S` seconds; False where another has it."""
+    now = unit.engine.lease_clock(unit.db, unit.now)
+    lease = {"work": work, "holder": holder, "expires_at": now + LEASE_S}
+    if upsert(unit.db, schema.leases, [lease]):
+        return True
+    # Beyond the longest that a lease lasts it is of a clock that stood ahead, and holds nobody up.
+    free = or_(_leases.holder == holder, _leases.expires_at <= now, _leases.expires_at > now + LEASE_S)
+    return unit.db.execute(update(schema.leases).where(_leases.work == work, free).values(lease)).rowcount > 0
+
+
+def release(unit: Unit, holder: str) -> None:
+    """Give back all leases of a holder."""
+    unit.db.execute(delete(schema.leases).where(_leases.holder == holder))
+
+
+def unannounced(unit: Unit, limit: int) -> list[Group]:
+    """Judged, open groups that no alert has told of."""
+    waiting = and_(_groups.alerted_at.is_(None), _groups.verdict.is_not(None), _groups.state == "open")
+    rows = unit.db.execute(select(*GROUP_COLUMNS).where(waiting).order_by(_groups.id).limit(limit))
+    return list(map(group_of, rows))
+
+
+def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
+    """Groups, but for the muted, that sent so many more reports in an hour than on average in the day before.
+
+    What was resolved and silent for that day counts from its first report on.
+    """
+    earlier = schema.rates.alias("earlier")
+    of_day = and_(earlier.c.group_id == _rates.group_id, earlier.c.hour >= hour - 24, earlier.c.hour < hour)
+    in_all = select(func.coalesce(func.sum(earlier.c.reports), 0)).where(of_day).correlate(schema.rates)
+    before = cast(in_all.scalar_subquery(), Double) / 24
+    rows = unit.db.execute(
+        select(*GROUP_COLUMNS, _groups.alerted_at, _rates.reports.label("now"), before.label("before"))
+        .select_from(schema.rates.join(schema.groups, _groups.id == _rates.group_id))
+        .where(
+            _rates.hour == hour,
+            or_(_rates.reports >= at_least, and_(_groups.state == "resolved", before == 0)),
+            _groups.state != "muted",
+            _rates.reports >= before * factor,
+        )
+        .order_by(_groups.id)
+    )
+    return [Rise(group_of(row), row.now, row.before, row.alerted_at) for row in rows]
+
+
+def announce(unit: Unit, groups: Iterable[Group], at: float) -> None:
+    """Remember that an alert has told of these groups."""
+    told = sorted(group.id for group in groups)
+    for start in range(0, len(told), 500):
+        unit.db.execute(update(schema.groups).where(_groups.id.in_(told[start : start + 500])).values(alerted_at=at))
+
+
+def fact(unit: Unit, name: str) -> float | None:
+    """A number kept under a name."""
+    return unit.db.scalar(select(_facts.value).where(_facts.name == name))
+
+
+def set_fact(unit: Unit, name: str, value: float) -> None:
+    """Keep a number under a name."""
+    upsert(unit.db, schema.facts, [{"name": name, "value": value}], replace=["value"])
+
+
+def write_proof(db: Connection, now: float) -> None:
+    """Write something that nobody reads: that it was written is what a probe wants to know."""
+    upsert(db, schema.facts, [{"name": "written_at", "value": now}], replace=["value"])

@@ -1,0 +1,180 @@
+"""The file of the collector: how it is made and opened, and what its errors mean.
+
+Readable with Datasette as it is: times are seconds since the epoch, and the view ``readable_reports`` has them as text.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Engine as SQLAlchemyEngine
+from sqlalchemy.exc import DBAPIError
+
+from dynpin.errors import StoreError
+
+from ..sql import REVISION, check_revision, create, revision, upgrade
+
+__all__ = ["connect", "migrate", "open_database", "raw", "sql_engine", "storage_errors", "transaction"]
+
+# "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
+_APPLICATION_ID = 0x64796E72
+# How long a writer waits for those of other processes: shorter than a graceful end may take.
+_BUSY_TIMEOUT_S = 5.0
+
+
+def open_database(path: Path) -> None:
+    """Make the file (mode 0600) where there is none; safe when several processes start at once.
+
+    Raises:
+        StoreError: where the file cannot be opened, is no collector's, is damaged, or is of another dynpin.
+    """
+    with storage_errors(path):
+        if not path.parent.is_dir():
+            # A slip of the pen must not make a new storage somewhere, and leave the reports of before unseen.
+            raise StoreError(
+                f"there is no folder {path.parent} to keep the report storage {path.name} in; make it, or name "
+                "another file"
+            )
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with sql_engine(path).connect() as db:
+            raw(db).execute("PRAGMA journal_mode=WAL")
+            found = revision(db)
+            if found is None:
+                _make_tables(db, path)
+            else:
+                check_revision(found, str(path))
+                _refuse_read_only(raw(db))
+
+
+def migrate(path: Path) -> None:
+    """Bring a file to this program's schema; other processes wait meanwhile.
+
+    Raises:
+        StoreError: where it cannot be used, is no collector's, or is of a newer dynpin.
+    """
+    if not path.exists():
+        raise StoreError(f"there is no file {path}; name the collector's with --storage")
+    with storage_errors(path), sql_engine(path).connect() as db, transaction(db):
+        found = _refuse_others(db, path)
+        if found is None or found < REVISION:
+            upgrade(db)
+        else:
+            check_revision(found, str(path))
+
+
+def _make_tables(db: Connection, path: Path) -> None:
+    with transaction(db):
+        if _refuse_others(db, path) is None:  # no other process was first
+            create(db)
+            raw(db).execute(f"PRAGMA application_id={_APPLICATION_ID}")
+
+
+def _refuse_others(db: Connection, path: Path) -> str | None:
+    """The version of the schema; raises where the file is another program's."""
+    (application,) = raw(db).execute("PRAGMA application_id").fetchone()
+    (tables,) = raw(db).execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != _APPLICATION_ID and tables:
+        raise StoreError(f"{path} is an SQLite database of another program; name another file for the reports")
+    return revision(db)
+
+
+def sql_engine(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> SQLAlchemyEngine:
+    """What makes connections to the file; whoever has one keeps it, or closes it."""
+    # Without its pool, which would keep connections to a file that is not at the path any more.
+    return create_engine("sqlite://", creator=lambda: connect(path, timeout), poolclass=NullPool)
+
+
+def raw(db: Connection) -> sqlite3.Connection:
+    """SQLite's own connection."""
+    return cast("sqlite3.Connection", db.connection.dbapi_connection)
+
+
+def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
+    """One more connection to a file that :func:`open_database` has made; where the file is gone, none is made."""
+    # By default SQLite makes an empty file in place of one that is gone.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        # WAL with FULL: NORMAL forgets acknowledged reports when the power fails.
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # A checkpoint writes what the log has a second time and syncs twice: after 32 MB, not after 4.
+        connection.execute("PRAGMA wal_autocheckpoint=8000")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_read_only(connection: sqlite3.Connection) -> None:
+    """Raise where nothing can ever be written; a disk that is full may be emptied."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DELETE FROM facts WHERE name = 'written_at'")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def transaction(db: Connection) -> Generator[None]:
+    """Hold the write lock of the file from the first read to the commit; roll back on any error."""
+    # By SQLite's own connection: SQLAlchemy has no word for IMMEDIATE, and commits nothing that it did not begin.
+    own = raw(db)
+    own.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        own.execute("COMMIT")
+    except BaseException:
+        if own.in_transaction:
+            own.execute("ROLLBACK")
+        raise
+    finally:
+        db.rollback()
+
+
+@contextmanager
+def storage_errors(path: Path) -> Generator[None]:
+    """Turn what SQLite and the file system raise into a StoreError that names the file and the cause."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except DBAPIError as error:
+        cause = error.orig or error
+        raise StoreError(f"the report storage {path} cannot be used: {_cause(path, cause)}") from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"the report storage {path} cannot be used: {_cause(path, error)}") from error
+
+
+def _cause(path: Path, error: BaseException) -> str:
+    """What is wrong, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    number = getattr(error, "errno", None)
+    if not path.exists():
+        return "the file is gone; put it back, or start the collector again for a new one"
+    if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
+        smaller = "dynpin collect prune --megabytes N"
+        return f"the disk is full ({error}); free some space on it. After that  {smaller}  keeps less"
+    if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
+        return f"the file, its folder or its disk is read-only ({error}); make all three writable"
+    if code == sqlite3.SQLITE_BUSY:
+        return f"another process has held its lock for too long ({error})"
+    return f"{error}; check the file, its folder's permissions and the free space"
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK)

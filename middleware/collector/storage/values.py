@@ -1,0 +1,211 @@
+"""What the collector keeps, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+__all__ = [
+    "HOUR",
+    "LEASE_S",
+    "MAX_SITE_STATE",
+    "MODES",
+    "STATES",
+    "Arrival",
+    "Cause",
+    "Column",
+    "Counted",
+    "Group",
+    "Mode",
+    "Outcome",
+    "Page",
+    "Pruned",
+    "Retention",
+    "Rise",
+    "SiteState",
+    "State",
+    "StoredReport",
+    "Token",
+    "Triaged",
+]
+
+Mode = Literal["enforce", "report-only"]
+State = Literal["open", "muted", "resolved"]
+MODES: tuple[Mode, ...] = ("enforce", "report-only")
+STATES: tuple[State, ...] = ("open", "muted", "resolved")
+Outcome = Literal["accepted", "filtered", "rejected"]
+Column = Literal["host", "verdict", "issuer", "state"]
+HOUR = 3600
+# How long a worker may do a kind of work before it says that it still lives.
+LEASE_S = 60.0
+Entry = TypeVar("Entry")
+
+
+class Counted(NamedTuple):
+    """One kind of answer of the intake in one hour (hours since the epoch)."""
+
+    hour: int
+    token: str
+    outcome: Outcome
+    reason: str
+
+
+class Cause(NamedTuple):
+    """What all reports of one group have in common, and the key that tells it (:func:`dynpin.report.grouping_key`)."""
+
+    key: str
+    mode: Mode
+    host: str
+    noted_host: str
+    port: int | None
+    known_pins: tuple[str, ...]
+    validated_pins: tuple[str, ...]
+
+
+class Arrival(NamedTuple):
+    """A report that the intake accepted, as it is to be stored; `body` is what came."""
+
+    cause: Cause
+    flags: tuple[str, ...]
+    observed_at: float | None
+    expires_at: float | None
+    token: str
+    source: str
+    user_agent: str
+    received_at: float
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """The part of a report-uri that names one policy.
+
+    Attributes:
+        token: what stands in the URL.
+        name: what people call it.
+        hosts: the hosts whose reports it takes, with their subdomains; empty for any.
+        created_at: seconds since the epoch, UTC.
+        revoked_at: when it was revoked, or None.
+    """
+
+    token: str
+    name: str = ""
+    hosts: tuple[str, ...] = ()
+    created_at: float = 0.0
+    revoked_at: float | None = None
+
+    def takes(self, host: str) -> bool:
+        """Whether a report about this host is for this token."""
+        return not self.hosts or any(host == own or host.endswith(f".{own}") for own in self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Triaged:
+    """What triage found out about a group: the verdict, and the diagnosis as the JSON that the pages show.
+
+    `pins` has each pin of the chains, its place, and the name of the CA whose key it is, where it is one.
+    `judged_with` tells the keys and roots of this verdict from others.
+    """
+
+    verdict: str
+    severity: str
+    issuer: str
+    diagnosis: str
+    pins: tuple[tuple[str, str, str | None], ...] = ()
+    judged_with: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All reports of one cause (:func:`dynpin.report.grouping_key`)."""
+
+    id: int
+    key: str
+    host: str
+    noted_host: str
+    port: int | None
+    mode: str
+    token: str
+    known_pins: tuple[str, ...]
+    validated_pins: tuple[str, ...]
+    first_seen: float
+    last_seen: float
+    reports: int
+    issuer: str | None
+    verdict: str | None
+    severity: str | None
+    diagnosis: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """One report as it is kept; `body` is None where it is not of the sample of its group."""
+
+    id: int
+    group: Group
+    received_at: float
+    observed_at: float | None
+    expires_at: float | None
+    token: str
+    source: str
+    user_agent: str
+    flags: tuple[str, ...]
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Entry]):
+    """Some entries, newest first, and the cursor that gives the next ones; None at the end."""
+
+    entries: list[Entry] = field(default_factory=list[Entry])
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """A group that sends more than it did: reports in this hour, and in an average hour of the day before."""
+
+    group: Group
+    reports: int
+    before: float
+    announced_at: float | None
+
+
+# So many bytes of JSON a site may keep with the collector.
+MAX_SITE_STATE = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState:
+    """What the nodes of one site share; the storage does not read it.
+
+    Attributes:
+        host: the site.
+        version: 1 for the first, and one more with each change.
+        state: JSON text of at most `MAX_SITE_STATE` bytes.
+        changed_at: seconds since the epoch, UTC.
+        changed_by: the name of the token that changed it.
+    """
+
+    host: str
+    version: int
+    state: str
+    changed_at: float
+    changed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept: nothing older than `days`, and at most `bytes` in all."""
+
+    days: float = 90
+    bytes: int = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How much pruning took away."""
+
+    reports: int
+    groups: int

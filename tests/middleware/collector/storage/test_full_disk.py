@@ -1,0 +1,116 @@
+"""Deleting on a full disk: what makes room must need none."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector import Retention, ServiceSettings, open_storage
+from dynpin.middleware.collector.intake import understood
+from dynpin.middleware.collector.reserve import keep_reserve, with_reserve
+from dynpin.middleware.collector.service import Service
+from dynpin.middleware.collector.storage import Arrival, Filter, Storage
+from tests.middleware.collector.conftest import NOW, Clock, report
+from tests.middleware.collector.test_command import run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid():
+        pytest.skip("only root may mount a small file system")
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+LATER = NOW + 100 * 86_400
+
+
+def add_reports(storage: Storage, start: int, number: int = 50, at: float = NOW) -> None:
+    """Add reports, each of a group of its own and with a long body."""
+    body = json.dumps(report() | {"x": "x" * 5000})
+    told = [understood(report(hostname=f"h{start + n}.test"), "enforce") for n in range(number)]
+    storage.add([Arrival(one.cause, one.flags, None, None, "t", "", "", at, body) for one in told], {})
+
+
+def fill(folder: Path) -> None:
+    """Leave no room on it."""
+    with contextlib.suppress(OSError), (folder / "other").open("wb", buffering=0) as other:
+        while other.write(b"x" * 4096):
+            pass
+    assert os.statvfs(folder).f_bavail == 0
+
+
+def test_old_reports_are_deleted_on_a_disk_that_something_else_has_filled(small_disk: Path) -> None:
+    storage = open_storage(small_disk / "r.sqlite", clock=lambda: LATER)
+    for start in range(0, 500, 50):
+        add_reports(storage, start)
+    with storage.reading() as unit:
+        unit.db.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
+    fill(small_disk)
+    assert storage.prune(Retention(days=90)).reports == 500
+    assert storage.groups(Filter()).entries == []
+    storage.close()
+
+
+def test_the_log_itself_has_filled_the_disk(small_disk: Path) -> None:
+    storage = open_storage(small_disk / "r.sqlite", clock=lambda: LATER)
+    keep_reserve(Path(storage.name))
+    with contextlib.suppress(StoreError):
+        for start in itertools.count(step=50):
+            add_reports(storage, start)
+    fill(small_disk)
+    assert with_reserve(Path(storage.name), lambda: storage.prune(Retention(days=90))).reports > 500
+    add_reports(storage, 0, 5)
+    assert len(storage.groups(Filter()).entries) == 5
+    storage.close()
+
+
+def test_the_collector_has_ended_and_its_log_is_gone(small_disk: Path) -> None:
+    file = small_disk / "r.sqlite"
+    storage = open_storage(file)
+    keep_reserve(file)
+    add_reports(storage, 0, at=0)
+    storage.close()
+    fill(small_disk)
+    typed = ["prune", "--storage", str(file), "--days", "90", "--json"]
+    assert json.loads(run(*typed))["reports"] == 50
+    assert not file.with_name("r.sqlite-reserve").exists(), "there was no other room"
+
+
+def test_the_worker_keeps_a_reserve(small_disk: Path) -> None:
+    clock = Clock()
+    service = Service(small_disk / "r.sqlite", ServiceSettings(clock=clock), has_worker=False)
+    service.worker.work()
+    reserve = small_disk / "r.sqlite-reserve"
+    assert reserve.stat().st_blocks * 512 > 2**20
+    reserve.unlink()
+    fill(small_disk)
+    keep_reserve(Path(service.storage.name))
+    assert not reserve.exists(), "an empty one would promise room that there is not"
+    (small_disk / "other").unlink()
+    clock.forward(3601)
+    service.worker.work()
+    assert reserve.exists()
+    service.close()
+
+
+def test_without_a_reserve_the_cause_is_told(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise StoreError("the disk is full")
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        with_reserve(tmp_path / "r.sqlite", refuse)

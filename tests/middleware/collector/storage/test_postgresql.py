@@ -1,0 +1,207 @@
+"""The storage on PostgreSQL: what it says of a server that is away, wrong or without its standby, and stores then."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import psycopg
+import pytest
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector.storage import Counted, Filter, migrate_storage, open_storage, shown
+from dynpin.middleware.collector.storage.sql import SQLStorage
+from tests.postgres import Cluster, pair, running
+
+from .conftest import arrival, ask, change
+
+
+@pytest.fixture
+def address(cluster: Cluster) -> Iterator[str]:
+    """A database with the collector's tables."""
+    with cluster.database(cluster.template("collector", migrate_storage)) as address:
+        yield address
+
+
+@pytest.fixture
+def storage(address: str) -> Iterator[SQLStorage]:
+    storage = open_storage(address)
+    yield storage
+    storage.close()
+
+
+def test_an_empty_database_is_told_what_to_do(cluster: Cluster) -> None:
+    with cluster.database() as address:
+        with pytest.raises(StoreError, match="has no tables yet; run  dynpin collect migrate  once"):
+            open_storage(address)
+        migrate_storage(address)
+        open_storage(address).close()
+
+
+def test_of_many_that_migrate_together_one_does(cluster: Cluster) -> None:
+    with cluster.database() as address:
+        raised: list[BaseException] = []
+
+        def migrate() -> None:
+            try:
+                migrate_storage(address)
+            except StoreError as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=migrate) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert raised == []
+        open_storage(address).close()
+
+
+@pytest.mark.parametrize(
+    ("found", "told"), [("0000", "of an older dynpin .* dynpin collect migrate"), ("9999", "by a newer dynpin")]
+)
+def test_a_schema_of_another_version_is_told(storage: SQLStorage, address: str, found: str, told: str) -> None:
+    change(storage, f"UPDATE alembic_version SET version_num = '{found}'")
+    with pytest.raises(StoreError, match=told):
+        open_storage(address)
+    if found > "0001":
+        with pytest.raises(StoreError, match=told):
+            migrate_storage(address)
+
+
+def test_no_message_has_the_password(cluster: Cluster) -> None:
+    secret = "p%40ssword-of-nobody"
+    away = f"postgresql://u:{secret}@127.0.0.1:{cluster.port}/none"
+    for wrong in (
+        away,
+        away.replace(str(cluster.port), "1"),
+        f"postgresql://u:{secret}%zz@127.0.0.1/x",
+        f"postgresql://u:{secret}@127.0.0.1/x?nosuch=1",
+        cluster.dsn("none"),
+    ):
+        for attempt in (open_storage, migrate_storage):
+            with pytest.raises((StoreError, ValueError)) as caught:
+                attempt(wrong)
+            text = f"{caught.value} {shown(wrong)}"
+            assert not any(part in text for part in (secret, "p@ssword", "of-nobody", cluster.password)), text
+            assert "\n" not in text
+
+
+def test_what_is_wrong_is_told_with_the_next_step(cluster: Cluster, storage: SQLStorage) -> None:
+    with pytest.raises(StoreError, match=r'127\.0\.0\.1:\d+/none cannot be used: .*"none" does not exist; check'):
+        open_storage(cluster.dsn("none"))
+    with pytest.raises(StoreError, match=r"password authentication failed .* check"):
+        open_storage(cluster.dsn("postgres").replace(cluster.password, "wrong"))
+    with pytest.raises(StoreError, match=r"Connection refused.* check that the server runs"):
+        open_storage("postgresql://dynpin@127.0.0.1:1/x")
+    change(storage, "ALTER TABLE samples RENAME TO elsewhere")
+    with pytest.raises(StoreError, match="a table is missing; run  dynpin collect migrate"):
+        storage.add([arrival()], {})
+    change(storage, "ALTER TABLE elsewhere RENAME TO samples")
+    storage.add([arrival()], {})
+    assert len(storage.reports(Filter()).entries) == 1
+
+
+def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, address: str) -> None:
+    with psycopg.connect(address) as other:
+        other.execute("LOCK TABLE facts")
+        with pytest.raises(StoreError, match="held a lock for too long"):
+            storage.probe(0.05)
+    storage.probe(5)
+
+
+def test_connections_are_not_shared_across_a_fork(storage: SQLStorage) -> None:
+    """Neither side ends the other's session, whichever ends first."""
+    storage.add([arrival("parent.test")], {})
+    (session,) = ask(storage, "SELECT pg_backend_pid()")
+    child = os.fork()
+    if child == 0:
+        try:
+            own = ask(storage, "SELECT pg_backend_pid()")
+            storage.add([arrival("child.test")], {})
+            storage.close()
+            os._exit(0 if own != [session] else 3)
+        finally:
+            os._exit(4)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert ask(storage, "SELECT pg_backend_pid()") == [session]
+    assert len(storage.groups(Filter()).entries) == 2
+
+
+def test_sessions_that_the_server_ended_are_made_again(cluster: Cluster, storage: SQLStorage) -> None:
+    storage.add([arrival()], {})
+    with cluster.admin() as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'dynpin'")
+    storage.add([arrival()], {})
+    with cluster.admin() as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'dynpin'")
+    assert len(storage.reports(Filter()).entries) == 2
+
+
+def test_a_server_that_comes_back_is_used_again() -> None:
+    with running() as own, own.database() as address:
+        migrate_storage(address)
+        storage = open_storage(address)
+        storage.add([arrival()], {})
+        own.stop()
+        for attempt in (lambda: storage.add([arrival()], {}), lambda: storage.groups(Filter()), storage.secret):
+            with pytest.raises(StoreError, match="check that the server runs"):
+                attempt()
+        own.start()
+        storage.add([arrival()], {})
+        assert len(storage.reports(Filter()).entries) == 2
+        storage.close()
+
+
+def test_a_server_that_hangs_is_given_up(cluster: Cluster) -> None:
+    with cluster.database(cluster.template("collector", migrate_storage)) as address:
+        storage = open_storage(f"{address}?connect_timeout=2&tcp_user_timeout=2000")
+        storage.close()  # so that a new connection is needed
+        with cluster.frozen(), pytest.raises(StoreError, match="timeout"):
+            storage.secret()
+        assert storage.secret()
+        storage.close()
+
+
+@pytest.fixture
+def machines() -> Iterator[tuple[Cluster, Cluster]]:
+    """A primary and its synchronous standby."""
+    with pair() as machines:
+        yield machines
+
+
+def test_what_the_standby_has_not_is_not_acknowledged(
+    machines: tuple[Cluster, Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    primary, standby = machines
+    # So long a commit waits; nothing of the test does, but for that.
+    monkeypatch.setattr("dynpin.middleware.collector.storage.postgresql.engine._COMMIT_S", 0.3)
+    with ExitStack() as stack, primary.database() as address:
+        name = address.rpartition("/")[2]
+        both = primary.dsn(name, standby)
+        migrate_storage(both)
+        storage = open_storage(both)
+        stack.callback(storage.close)
+        storage.add([arrival("before.test")], {})
+        standby.stop()
+        with pytest.raises(StoreError, match=r"its standby does not answer.*synchronous_standby_names"):
+            storage.add([arrival("alone.test")], {Counted(5, "t", "accepted", ""): 1})
+        with pytest.raises(StoreError, match="its standby does not answer"):
+            storage.probe(1)
+        # An operator may choose: the option is PostgreSQL's own, in the address.
+        alone = open_storage(f"{both}?options=-csynchronous_commit%3Dlocal")
+        alone.add([arrival("by-choice.test")], {})
+        alone.close()
+        standby.start()
+        storage.add([arrival("after.test")], {})
+        # Killed, and the standby promoted: the addresses of both lead to it.
+        primary.kill()
+        standby.promote()
+        storage.add([arrival("promoted.test")], {})
+        hosts = {group.host for group in storage.groups(Filter()).entries}
+        assert {"before.test", "after.test", "promoted.test"} <= hosts
+        storage.close()
+        primary.start()

@@ -1,0 +1,177 @@
+"""The storage on SQLite: its file, its connections, and that every question has an index."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import InvalidRequestError
+
+from dynpin.errors import StoreError
+from dynpin.middleware.collector import open_storage
+from dynpin.middleware.collector.storage import Column, Filter, Term, Triaged
+from dynpin.middleware.collector.storage.sql import SQLStorage
+from dynpin.middleware.collector.storage.sqlite import raw
+from tests.environments import descriptors_of
+from tests.middleware.collector.conftest import Clock
+
+from .conftest import arrival, ask
+
+
+@pytest.fixture
+def storage(tmp_path: Path, clock: Clock) -> SQLStorage:
+    return open_storage(tmp_path / "reports.sqlite", clock=clock)
+
+
+def test_the_file_is_private_and_its_log_is_written_ahead(storage: SQLStorage) -> None:
+    assert Path(storage.name).stat().st_mode & 0o777 == 0o600
+    assert ask(storage, "PRAGMA journal_mode") == [("wal",)]
+
+
+def plans(storage: SQLStorage, ask_it: Callable[[], object]) -> list[str]:
+    """How SQLite goes about what is asked of the storage, step by step."""
+    asked: list[str] = []
+    with storage.reading() as unit:
+        own = raw(unit.db)
+        own.set_trace_callback(asked.append)
+    ask_it()  # by the connection that was given back last
+    with storage.reading() as unit:
+        assert raw(unit.db) is own
+        own.set_trace_callback(None)
+        return [str(row[3]) for sql in asked if "SELECT" in sql for row in own.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+
+def test_readers_beside_each_other_have_connections_of_their_own(storage: SQLStorage) -> None:
+    with storage.reading() as one, storage.reading() as other:
+        assert one.db is not other.db
+    with storage.reading() as one:
+        storage.close()
+        assert one.db.exec_driver_sql("SELECT count(*) FROM reports").scalar() == 0, "whoever reads from it closes it"
+    with pytest.raises(InvalidRequestError, match="closed"):
+        one.db.exec_driver_sql("SELECT 1")
+
+
+def test_the_file_of_another_program_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite"
+    db = sqlite3.connect(other)
+    db.execute("CREATE TABLE mine (x)")
+    db.close()
+    with pytest.raises(StoreError, match="another program"):
+        open_storage(other)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("hello, this is no database at all" * 40)
+    with pytest.raises(StoreError, match="not a database"):
+        open_storage(text)
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} to keep")):
+        open_storage(tmp_path / "slip" / "r.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+CHARTS = {
+    "totals": (
+        Filter((Term("verdict", "undecided", negated=True), Term("state", "open"))),
+        "SEARCH totals USING PRIMARY KEY",
+    ),
+    "one host": (Filter((Term("host", "a.test"),)), "SEARCH groups USING INDEX groups_by_host"),
+    "all but a host": (
+        Filter((Term("host", "a.test", negated=True),)),
+        "SEARCH groups USING COVERING INDEX groups_by_host",
+    ),
+    "all but a pin": (Filter((Term("pin", "x", negated=True),)), "SEARCH groups USING INTEGER PRIMARY KEY"),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_chart_reads_every_rate(storage: SQLStorage, name: str) -> None:
+    wanted, first = CHARTS[name]
+    plan = plans(storage, lambda: storage.activity(wanted, 0, 10**6))
+    assert not [step for step in plan if step.startswith("SCAN")], plan
+    assert any(step.startswith(first) for step in plan), plan
+
+
+def test_datasette_can_read_it(storage: SQLStorage) -> None:
+    storage.add([arrival()], {})
+    (row,) = ask(storage, "SELECT received, host, mode, source FROM readable_reports")
+    assert row == ("2027-01-15 08:00:00", "a.test", "enforce", "192.0.2.0/24")
+
+
+# -- retention --------------------------------------------------------------------------------------------------------
+
+
+# -- together ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+def test_threads_that_come_and_go_leave_no_connection_behind(storage: SQLStorage) -> None:
+    def read() -> None:
+        storage.reports(Filter())
+
+    counts = []
+    for _ in range(40):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+        counts.append(descriptors_of(Path(storage.name)))
+    assert counts[-1] == counts[0] > 0
+
+
+# -- the plans of the questions ---------------------------------------------------------------------------------------
+
+PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
+QUESTIONS: dict[str, Filter] = {
+    "nothing": Filter(),
+    "host": Filter((Term("host", "a.test"),)),
+    "noted host": Filter((Term("noted_host", "a.test"),)),
+    "pin": Filter((Term("pin", PIN),)),
+    "verdict": Filter((Term("verdict", "undecided"),)),
+    "issuer": Filter((Term("issuer", "CA"),)),
+    "group": Filter((Term("group", arrival("a.test").cause.key),)),
+    "time": Filter(since="7d"),
+    "host and time": Filter((Term("host", "a.test"),), since="7d"),
+}
+# Read in the order of the answer, and left when the page is full.
+IN_ORDER = ("SCAN reports USING INDEX reports_by_time", "SCAN groups USING INDEX groups_by_last_seen")
+
+
+SEARCHES = ("SEARCH", "LIST SUBQUERY", "CORRELATED SCALAR SUBQUERY")
+TALLIES = [
+    Filter(),
+    Filter(since="7d"),
+    Filter((Term("host", "a.test", negated=True),)),
+    Filter((Term("host", "*.a.test"),), since="7d"),
+]
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("method", ["reports", "groups"])
+def test_no_question_reads_a_whole_table_or_sorts_it(storage: SQLStorage, name: str, method: str) -> None:
+    storage.add([arrival("a.test"), arrival("b.test")], {})
+    for group, _, _ in storage.untriaged(9, "x"):
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}"))])
+    answered: list[object] = []
+    plan = plans(storage, lambda: answered.extend(getattr(storage, method)(QUESTIONS[name], limit=10).entries))
+    assert answered
+    for step in plan:
+        assert step.startswith(SEARCHES) or step in IN_ORDER or _sorts_few(step, name), plan
+
+
+def _sorts_few(step: str, name: str) -> bool:
+    # The groups of one pin come by the pin, and are put in order afterwards.
+    return step == "USE TEMP B-TREE FOR ORDER BY" and name == "pin"
+
+
+@pytest.mark.parametrize("column", ["host", "verdict", "issuer", "state"])
+@pytest.mark.parametrize("wanted", TALLIES, ids=lambda wanted: wanted.query() or "nothing")
+def test_a_tally_of_all_groups_reads_an_index_alone(storage: SQLStorage, wanted: Filter, column: Column) -> None:
+    plan = plans(storage, lambda: storage.tally(wanted, column))
+    assert "groups USING COVERING INDEX groups_in_short" in plan[0], plan

@@ -1,0 +1,222 @@
+"""The operator's side: the files are plain TUF, and nothing is published that too few keys have signed."""
+
+from __future__ import annotations
+
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.ngclient import FetcherInterface, Updater
+
+from dynpin import InvalidPinFile, Pin, RecoveryError
+from dynpin.deploy.recovery import OFFLINE, Repository, create, differences, expiries, read_signers
+from dynpin.pin_list import PIN_LIST, ListedHost, PinList
+from tests.deploy.commands import dynpin
+from tests.recovery.operator import PASSPHRASE, Operator
+
+A, B, C = (Pin(bytes([number]) * 32) for number in range(1, 4))
+DAY = 86_400.0
+
+
+class Files(FetcherInterface):
+    """Reads the published folder, as a web server would give it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _fetch(self, url: str) -> list[bytes]:  # type: ignore[override]
+        file = self.folder / url.removeprefix("http://r/")
+        if not file.is_file():
+            raise DownloadHTTPError(f"{url} is missing", 404)
+        return [file.read_bytes()]
+
+
+def by_tuf_alone(operator: Operator, folder: Path) -> PinList:
+    """What python-tuf's own client makes of the files, without a line of dynpin's client."""
+    folder.mkdir(exist_ok=True)
+    updater = Updater(
+        str(folder), "http://r/", str(folder), "http://r/targets/", Files(operator.www), bootstrap=operator.root
+    )
+    target = updater.get_targetinfo(PIN_LIST)
+    assert target is not None
+    return PinList.parse(Path(updater.download_target(target)).read_bytes())
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+def test_tufs_own_client_reads_the_list(operator: Operator, tmp_path: Path) -> None:
+    operator.sign({"bank.test": (A, B)})
+    assert by_tuf_alone(operator, tmp_path / "client").hosts == {"bank.test": ListedHost((A, B))}
+    operator.sign({"bank.test": (B, C), "shop.test": ()})
+    assert by_tuf_alone(operator, tmp_path / "client").hosts["bank.test"].pins == (B, C)
+
+
+def test_offline_keys_are_encrypted_and_no_key_is_published(operator: Operator) -> None:
+    operator.sign({"bank.test": (A,)})
+    for file in operator.repository.keys.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert (b"ENCRYPTED" in file.read_bytes()) is file.name.startswith(OFFLINE)
+    assert not [file for file in operator.www.rglob("*") if file.is_file() and b"PRIVATE" in file.read_bytes()]
+    with pytest.raises(RecoveryError, match="passphrase"):
+        read_signers(operator.keys("root"), lambda: b"another passphrase")
+
+
+def test_a_list_waits_for_signatures_of_several_machines(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, threshold=2, of=3)
+    first, second, _ = operator.keys("targets")
+    with pytest.raises(RecoveryError, match="needs 1 more signature"):
+        operator.sign({"bank.test": (A,)}, keys=[first])
+    assert not [*operator.www.iterdir()]
+    # The same key twice is one signature.
+    assert operator.repository.add_signatures(read_signers([first], lambda: PASSPHRASE)) == 0
+    again = Repository(operator.repository.folder)
+    assert again.add_signatures(read_signers([second], lambda: PASSPHRASE)) == 1
+    operator.publish()
+    assert by_tuf_alone(operator, tmp_path / "client").hosts["bank.test"].pins == (A,)
+
+
+def test_clients_walk_from_the_first_root_however_often_keys_change(operator: Operator, tmp_path: Path) -> None:
+    operator.sign({"bank.test": (A,)})
+    digest = operator.repository.root_digest
+    by_tuf_alone(operator, tmp_path / "old")
+    for _ in range(3):
+        operator.rotate("root", "targets", "snapshot", "timestamp", threshold=2, of=3)
+    assert operator.repository.root_digest == digest
+    assert sorted(each.name for each in operator.www.glob("*.root.json")) == [f"{n}.root.json" for n in range(1, 5)]
+    for client in ("old", "new"):
+        assert by_tuf_alone(operator, tmp_path / client).hosts["bank.test"].pins == (A,)
+    # What the old keys would sign now is no list.
+    with pytest.raises(RecoveryError, match="needs 2 more"):
+        operator.sign({"bank.test": (C,)}, keys=[file for file in operator.keys("targets") if ".v1." in file.name])
+
+
+def test_a_new_root_needs_the_old_one(operator: Operator) -> None:
+    operator.sign({"bank.test": (A,)})
+    operator.repository.propose_keys(["root"], threshold=1, of=1, passphrase=PASSPHRASE, now=time.time())
+    assert [(each.role, each.missing) for each in operator.repository.pending()] == [("root", 1)]
+    with pytest.raises(RecoveryError, match="waits for signatures"):
+        operator.repository.propose_keys(["root"], threshold=1, of=1, passphrase=PASSPHRASE, now=time.time())
+    with pytest.raises(RecoveryError, match="version 2 of the root needs 1 more"):
+        operator.publish()
+
+
+def test_what_was_cut_off_by_a_kill_is_completed(operator: Operator, tmp_path: Path) -> None:
+    operator.sign({"bank.test": (A,)})
+    operator.repository.propose(PinList({"bank.test": ListedHost((B,))}), now=time.time())
+    operator.repository.add_signatures(read_signers(operator.keys("targets"), lambda: PASSPHRASE))
+    # Killed right after the list was moved: no snapshot names it yet.
+    pending = operator.repository.folder / "pending"
+    (operator.repository.public / "2.targets.json").write_bytes((pending / "targets.json").read_bytes())
+    digest = PinList({"bank.test": ListedHost((B,))}).to_bytes()
+    (operator.repository.public / "targets" / f"{_sha256(digest)}.{PIN_LIST}").write_bytes(digest)
+    assert by_tuf_alone(operator, tmp_path / "client").hosts["bank.test"].pins == (A,)
+    operator.publish()
+    assert by_tuf_alone(operator, tmp_path / "client").hosts["bank.test"].pins == (B,)
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_what_expires_is_told_in_time(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, now=0.0)
+    operator.sign({"bank.test": (A,)}, now=0.0)
+    signed = operator.repository.signed()
+    assert [each.problem for each in expiries(signed, DAY)] == [None] * 4
+    told = {each.role: each.problem for each in expiries(signed, 340 * DAY) if each.problem is not None}
+    assert set(told) == {"targets", "snapshot", "timestamp"}
+    assert "has expired 333 days ago" in told["timestamp"]
+
+
+@pytest.mark.parametrize(("threshold", "of"), [(0, 1), (3, 2), (1, 99)])
+def test_a_threshold_that_nobody_reaches_is_refused(threshold: int, of: int, tmp_path: Path) -> None:
+    with pytest.raises(RecoveryError):
+        create(tmp_path / "recovery", threshold=threshold, of=of, passphrase=PASSPHRASE, now=0.0)
+    assert not (tmp_path / "recovery").exists()
+
+
+def test_nothing_is_overwritten(operator: Operator) -> None:
+    before = operator.root
+    with pytest.raises(FileExistsError):
+        create(operator.repository.folder, threshold=1, of=1, passphrase=PASSPHRASE, now=0.0)
+    assert operator.root == before
+
+
+def test_the_differences_are_named_pin_by_pin() -> None:
+    old = PinList({"a.test": ListedHost((A, B)), "gone.test": ListedHost((A,))})
+    new = PinList({"a.test": ListedHost((B, C)), "new.test": ListedHost((A,), True), "free.test": ListedHost(())})
+    assert differences(old, new) == [
+        f"  + a.test {C}",
+        f"  - a.test {A}",
+        "+ free.test: released, clients forget it",
+        "- gone.test: no longer in the list; clients keep what they have",
+        "+ new.test: with its subdomains",
+        f"  + new.test {A}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"hosts": []}',
+        '{"hosts": {}, "max_age": 0}',
+        '{"hosts": {}, "max_age": true}',
+        '{"hosts": {"A.test": {"pins": []}}}',
+        '{"hosts": {"192.0.2.1": {"pins": []}}}',
+        '{"hosts": {"a..test": {"pins": []}}}',
+        '{"hosts": {"a.test": {"pins": "x"}}}',
+        '{"hosts": {"a.test": {"pins": ["x"]}}}',
+        '{"hosts": {"a.test": {}}}',
+        '{"hosts": {"a.test": {"pins": [], "include_subdomains": 1}}}',
+        '{"hosts": {"a.test": {"pins": [NaN]}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_list_that_is_wrong_in_one_place_is_taken_in_none(text: str) -> None:
+    with pytest.raises(InvalidPinFile):
+        PinList.parse(text.encode())
+
+
+def test_a_list_is_read_as_it_was_written() -> None:
+    pins = PinList({"b.test": ListedHost((A,), True), "a.test": ListedHost(())}, 3_600)
+    assert PinList.parse(pins.to_bytes()) == pins
+
+
+def test_the_commands_lead_from_keys_to_published_files(tmp_path: Path) -> None:
+    site, secret = tmp_path / "site", tmp_path / "secret"
+    secret.write_bytes(PASSPHRASE)
+    secret.chmod(0o600)
+    assert dynpin("lab", "ca", str(site), "www.example.test").exit_code == 0
+    typed = ["--passphrase-file", str(secret)]
+    assert dynpin("init", str(site / "fullchain.pem"), "--out", str(tmp_path), *typed).exit_code == 0
+    folder = ["--in", str(tmp_path / "recovery")]
+    made = dynpin("recovery", "init", *folder, *typed, "--threshold", "2", "--of", "2")
+    assert made.exit_code == 0, made.output
+    root = Repository(tmp_path / "recovery").recovery("https://r.example").root_text
+    assert f'root = "{root}"' in made.output
+    asked = dynpin("recovery", "sign", str(tmp_path / "dynpin.toml"), *folder, *typed)
+    assert (asked.exit_code, "--yes" in asked.output) == (2, True)
+    first = ["--key", str(tmp_path / "recovery/keys/targets-1.v1.key.pem")]
+    signed = dynpin("recovery", "sign", str(tmp_path / "dynpin.toml"), *folder, *typed, *first, "--yes")
+    assert (signed.exit_code, "needs 1 more" in signed.output) == (0, True), signed.output
+    assert dynpin("recovery", "publish", str(tmp_path / "www"), *folder).exit_code == 2
+    assert dynpin("recovery", "status", *folder).exit_code == 1
+    assert dynpin("recovery", "sign", *folder, *typed).exit_code == 0
+    published = dynpin("recovery", "publish", str(tmp_path / "www"), *folder)
+    assert (published.exit_code, "5 files" in published.output) == (0, True), published.output
+    assert dynpin("recovery", "status", *folder).exit_code == 0
+    assert dynpin("recovery", "refresh", str(tmp_path / "www"), *folder).exit_code == 0
+    late = dynpin("recovery", "status", *folder, "--now", "2099-01-01", "--json")
+    assert (late.exit_code, "has expired" in late.output) == (1, True)
+    assert dynpin("recovery", "rotate-keys", "timestamp", *folder, *typed).exit_code == 0
+    assert dynpin("recovery", "publish", str(tmp_path / "www"), *folder).exit_code == 0
+    assert (tmp_path / "www" / "2.root.json").is_file()
