@@ -30,13 +30,13 @@ _GROUPS = """
 INSERT INTO groups AS known (key, host, noted_host, port, mode, token, source, known_pins, validated_pins, reports,
                              first_seen, last_seen)
 SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
-                     %s::text[], %s::bigint[], %s::float8[], %s::float8[]) ORDER BY 1
+                     %s::text[], %s::bigint[], %s::float8[], %s::float8[])
 ON CONFLICT (key) DO UPDATE SET reports = known.reports + excluded.reports,
     first_seen = least(known.first_seen, excluded.first_seen), last_seen = greatest(known.last_seen, excluded.last_seen)
 RETURNING key, id, reports, sampled_after, mode, coalesce(verdict, ''), state, token
 """
 _PINS = """
-INSERT INTO pins SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) ORDER BY 1, 2, 3 ON CONFLICT DO NOTHING
+INSERT INTO pins SELECT * FROM unnest(%s::text[], %s::bigint[], %s::text[]) ON CONFLICT DO NOTHING
 """
 _IDS = "SELECT nextval(pg_get_serial_sequence('reports', 'id')) FROM generate_series(1, %s)"
 _REPORTS = (
@@ -44,17 +44,15 @@ _REPORTS = (
 )
 _SAMPLES = "COPY samples (report_id, group_id, body) FROM STDIN"
 _RATES = """
-INSERT INTO rates SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) ORDER BY 1, 2
+INSERT INTO rates SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[])
 ON CONFLICT (group_id, hour) DO UPDATE SET reports = rates.reports + excluded.reports
 """
 _TOTALS = """
 INSERT INTO totals SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
-ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (hour, mode, verdict, state, token) DO UPDATE SET reports = totals.reports + excluded.reports
 """
 _OUTCOMES = """
 INSERT INTO outcomes SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[])
-ORDER BY 1, 2, 3, 4
 ON CONFLICT (hour, token, outcome, reason) DO UPDATE SET count = outcomes.count + excluded.count
 """
 _KNOWN_AGENTS = """
@@ -107,9 +105,10 @@ def _rows(counts: Mapping[Any, int]) -> list[Row]:
 
 
 def _run(cursor: psycopg.Cursor[Any], sql: LiteralString, rows: Sequence[Row]) -> None:
-    """Run a statement once for all rows: a list for each column."""
+    """Run a statement once for all rows, a list for each column, in the order of their keys."""
+    # Python orders texts by their bytes, whatever the database does: as upsert() does for what the worker writes.
     if rows:
-        cursor.execute(sql, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(sql, [list(column) for column in zip(*sorted(rows), strict=True)])
 
 
 def _touch_groups(cursor: psycopg.Cursor[Any], arrivals: Sequence[Arrival]) -> dict[str, _Touched]:

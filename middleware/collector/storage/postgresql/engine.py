@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
 import psycopg
 from psycopg.errors import Diagnostic
-from sqlalchemy import Connection, QueuePool, create_engine, func, select, text
+from sqlalchemy import Connection, QueuePool, create_engine, event, func, select, text
 from sqlalchemy import Engine as SQLAlchemyEngine
+from sqlalchemy.exc import DisconnectionError
 
 from dynpin.errors import StoreError
 
 from ...fork import renew_after_fork
-from ..sql import REVISION, check_revision, create, revision, upgrade, write_proof
+from ..sql import PATIENCE_S, REVISION, check_revision, create, revision, upgrade, write_proof
 from ..values import Arrival, Counted
 from .address import bounded, described
 from .batch import add
 from .errors import is_worth_another_try, storage_errors
+from .waiting import bounded_wait, raw
 
 __all__ = ["PostgreSQLEngine", "migrate"]
 
 # Connections of one process: a page takes one for a moment, and the intake one for all reports.
 _KEPT, _AT_MOST, _POOL_S = 4, 16, 5
+# How long the server may take to answer at all, to store a batch, and to measure its tables.
+_PING_S, _BATCH_S, _MEASURING_S = 2.0, 8.0, 600.0
 # How long a commit may wait for the standby. PostgreSQL itself would wait for ever.
 _COMMIT_S = 5.0
 # "cancelled wait for synchronous replication": what was committed here is perhaps not on the standby.
@@ -78,24 +81,29 @@ class PostgreSQLEngine:
             cast("SQLAlchemyEngine", before).dispose(close=False)
 
     @contextmanager
-    def reading(self) -> Generator[Connection]:
+    def reading(self, patience: float = PATIENCE_S) -> Generator[Connection]:
         """A connection of the pool."""
-        with storage_errors(self.name), self._engine.connect() as db:
+        with storage_errors(self.name), self._engine.connect() as db, bounded_wait(db, patience):
             yield db
 
     @contextmanager
-    def writing(self) -> Generator[Connection]:
+    def writing(self, patience: float = PATIENCE_S) -> Generator[Connection]:
         """A transaction; it is on the disk when it ends, and on the standby where there is a synchronous one."""
         with storage_errors(self.name), self._engine.connect() as db:
             try:
-                yield db
+                with bounded_wait(db, patience):
+                    yield db
                 _commit(db, self.name)
             except BaseException:
                 # Whatever state it is in, or the server, which may be a standby by now: the next one begins anew.
                 db.invalidate()
                 raise
 
-    clearing = writing
+    @contextmanager
+    def clearing(self) -> Generator[Connection]:
+        """A transaction that deletes."""
+        with self.writing() as db:
+            yield db
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
         """Store a batch; where the connection was lost, once more on another: what is there already counts once."""
@@ -108,20 +116,21 @@ class PostgreSQLEngine:
         return self._add(arrivals, outcomes, number, now)
 
     def _add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
-        with self.writing() as db:
-            return add(_raw(db), arrivals, outcomes, batch, now)
+        with self.writing(_BATCH_S) as db:
+            return add(raw(db), arrivals, outcomes, batch, now)
 
-    def bytes_used(self, db: Connection) -> int:
+    def bytes_used(self) -> int:
         """About what the rows take, with the entries of their indexes."""
         # Not the size of the files: what was deleted stays in them, and is filled by the next reports.
-        db.execute(text("SET LOCAL statement_timeout = '10min'"))
         rows = " UNION ALL ".join(f"SELECT sum(pg_column_size({name}.*) + 28) AS size FROM {name}" for name in _TABLES)  # noqa: S608
-        own = int(db.scalar(text(f"SELECT coalesce(sum(size), 0) FROM ({rows}) AS tables")) or 0)  # noqa: S608
-        return own + _INDEXED_BYTES * int(db.scalar(text("SELECT count(*) FROM reports")) or 0)
+        with self.reading(_MEASURING_S) as db:
+            db.execute(text(f"SET LOCAL statement_timeout = '{_MEASURING_S:.0f}s'"))
+            own = int(db.scalar(text(f"SELECT coalesce(sum(size), 0) FROM ({rows}) AS tables")) or 0)  # noqa: S608
+            return own + _INDEXED_BYTES * int(db.scalar(text("SELECT count(*) FROM reports")) or 0)
 
     def probe(self, now: float, patience: float) -> None:
         """Write one row durably, and wait for others so many seconds at most."""
-        with self.writing() as db:
+        with self.writing(patience + 1) as db:
             db.execute(text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
             write_proof(db, now)
 
@@ -171,25 +180,31 @@ def migrate(address: str) -> None:
 def _engine(conninfo: str) -> SQLAlchemyEngine:
     # SQLAlchemy's pool alone: it has no threads of its own, which no child of a fork would have, and tries a server
     # that was away with the next request, without a pause that grows.
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(conninfo),
         poolclass=QueuePool,
         pool_size=_KEPT,
         max_overflow=_AT_MOST - _KEPT,
         pool_timeout=_POOL_S,
-        pool_pre_ping=True,
     )
+    # In place of pool_pre_ping, which waits for a server that hangs without end.
+    event.listen(engine, "checkout", _check_out)
+    return engine
 
 
-def _raw(db: Connection) -> psycopg.Connection:
-    """The connection as psycopg has it."""
-    return cast("psycopg.Connection", db.connection.driver_connection)
+def _check_out(connection: psycopg.Connection, *_: object) -> None:
+    """Before a connection of the pool is used: where the server does not answer on it, another is made."""
+    try:
+        with bounded_wait(connection, _PING_S):
+            connection.execute("SELECT 1")
+    except psycopg.Error as error:
+        raise DisconnectionError(str(error)) from error
 
 
 def _commit(db: Connection, name: str) -> None:
     """Commit, durably on the synchronous standby too, or raise."""
-    connection, warned = _raw(db), list[str]()
+    connection, warned = raw(db), list[str]()
 
     def notice(told: Diagnostic) -> None:
         if told.sqlstate == _WARNING:
@@ -198,25 +213,14 @@ def _commit(db: Connection, name: str) -> None:
     # statement_timeout ends before the commit waits for the standby (PostgreSQL 15: finish_xact_command), which may
     # be for ever. A wait that is cancelled *succeeds*, with a warning.
     connection.add_notice_handler(notice)
-    watch = threading.Timer(_COMMIT_S, _cancel, [connection])
-    watch.daemon = True
-    watch.start()
     try:
-        # Not by SQLAlchemy, which commits nothing that went past it.
-        connection.commit()
+        with bounded_wait(db, _COMMIT_S):
+            # Not by SQLAlchemy, which commits nothing that went past it.
+            connection.commit()
     finally:
-        watch.cancel()
         connection.remove_notice_handler(notice)
     if warned:
         raise StoreError(
             f"the report storage {name} has written to one server alone: its standby does not answer ({warned[0]}); "
             "start the standby, or let the server go on without it: synchronous_standby_names"
         )
-
-
-def _cancel(connection: psycopg.Connection) -> None:
-    try:
-        connection.cancel_safe(timeout=2)
-    except psycopg.Error:
-        # Nobody answers: the commit ends when the connection is given up (tcp_user_timeout, keepalives).
-        return

@@ -1,7 +1,7 @@
 """Schema, questions, changes and migrations in SQLAlchemy Core, once for both engines."""
 
 from . import schema
-from .engine import Engine, Unit
+from .engine import PATIENCE_S, Engine, Unit
 from .migrating import check_revision, create, revision, upgrade
 from .move import move
 from .sampling import is_sampled
@@ -10,6 +10,7 @@ from .storage import SQLStorage
 from .work import write_proof
 
 __all__ = [
+    "PATIENCE_S",
     "REVISION",
     "Engine",
     "SQLStorage",

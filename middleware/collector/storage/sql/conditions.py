@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, FromClause, and_, func, not_, or_, select
 
 from ..filters import Filter, seconds
 from . import schema
+from .texts import storable
 
 __all__ = ["group_condition", "term_condition"]
 
@@ -36,7 +37,7 @@ def group_condition(wanted: Filter, now: float, table: FromClause = schema.group
 
 def term_condition(field: str, value: str, table: FromClause = schema.groups) -> ColumnElement[bool]:
     """What one value of a filter asks of a group."""
-    return _CONDITIONS[field](table, value)
+    return _CONDITIONS[field](table, storable(value))
 
 
 def _ends_with(column: ColumnElement[str], suffix: str) -> ColumnElement[bool]:

@@ -73,7 +73,7 @@ def _summed(counts: Hours) -> Hours:
 
 
 def tally(unit: Unit, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
-    """Value, number of groups and number of reports, by a column of the groups, most reports first."""
+    """Value, number of groups and number of reports, by a column of the groups: most reports, then last seen, first."""
     # By an expression, and not the column: SQLite would read every row in the order of an index, to save a sort.
     value = func.coalesce(_groups[column], "").label("value")
     reports = func.sum(_groups.reports)
@@ -81,7 +81,7 @@ def tally(unit: Unit, wanted: Filter, column: Column, limit: int = 10) -> list[t
         select(value, func.count(), reports)
         .where(group_condition(wanted, unit.now))
         .group_by(value)
-        .order_by(reports.desc(), value)
+        .order_by(reports.desc(), func.max(_groups.last_seen).desc(), value)
         .limit(limit)
     )
     return [(name, groups, int(number)) for name, groups, number in rows]

@@ -13,8 +13,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..values import Arrival, Counted
 
-__all__ = ["Engine", "Unit", "reads", "upsert", "writes"]
+__all__ = ["PATIENCE_S", "Engine", "Unit", "reads", "upsert", "writes"]
 
+# How long a unit of work may take: longer than a statement may, by the server's own clock.
+PATIENCE_S = 25.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,12 +37,18 @@ class Engine(Protocol):
         """The file, where it is one on this machine."""
         ...
 
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that nobody else has meanwhile; what it changes is not kept."""
+    def reading(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
+        """A connection that nobody else has meanwhile; what it changes is not kept.
+
+        A server that has not answered it all within so many seconds is given up.
+        """
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction; when it ends without an exception, what it wrote survives a loss of power."""
+    def writing(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
+        """A transaction; when it ends without an exception, what it wrote survives a loss of power.
+
+        A server that has not answered it all within so many seconds is given up.
+        """
         ...
 
     def clearing(self) -> AbstractContextManager[Connection]:
@@ -51,7 +59,7 @@ class Engine(Protocol):
         """Store a batch; see :class:`~dynpin.middleware.collector.storage.Sink`."""
         ...
 
-    def bytes_used(self, db: Connection) -> int:
+    def bytes_used(self) -> int:
         """How much there is, without the room that deleted rows have left."""
         ...
 

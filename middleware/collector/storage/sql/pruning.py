@@ -51,10 +51,10 @@ def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
 
 def _too_many(engine: Engine, limit: int) -> int:
     """How many reports are to go, about, since there are more bytes than the limit."""
+    used = engine.bytes_used()
+    if used <= limit:
+        return 0
     with engine.reading() as db:
-        used = engine.bytes_used(db)
-        if used <= limit:
-            return 0
         there = db.scalar(select(func.count()).select_from(schema.reports)) or 0
     return max(_CHUNK, int(there * (used - limit) / used))
 

@@ -28,10 +28,11 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     event,
     text,
 )
+
+from .texts import StorableText
 
 __all__ = [
     "REVISION",
@@ -77,7 +78,7 @@ def _id() -> Column[Any]:
 
 def _text(name: str, *more: Any, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
     options.setdefault("nullable", False)
-    return Column(name, Text, *more, **options)
+    return Column(name, StorableText, *more, **options)
 
 
 def _time(name: str, **options: Any) -> Column[Any]:  # noqa: ANN401 - as SQLAlchemy has it
@@ -113,9 +114,9 @@ groups = _table(
     _number("reports"),
     # How many reports there were when the last of the bodies was deleted: a sample is taken anew from there.
     _number("sampled_after", server_default=text("0")),
-    Column("issuer", Text),
-    Column("verdict", Text),
-    Column("severity", Text),
+    Column("issuer", StorableText),
+    Column("verdict", StorableText),
+    Column("severity", StorableText),
     # A verdict holds for the keys and roots that it was found with; with others it is found again.
     _text("judged_with", server_default=text("''")),
     _text("state", server_default=text("'open'")),

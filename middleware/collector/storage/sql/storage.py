@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..values import Arrival, Counted, Pruned, Retention
 from . import access, counts, decisions, lists, work
 from .engine import Engine, Unit, reads, writes
 from .pruning import prune
+from .texts import storable, storable_arrivals
 
 __all__ = ["SQLStorage"]
 
@@ -50,7 +52,10 @@ class SQLStorage:
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Sink`."""
-        return self.engine.add(arrivals, outcomes, batch, self.clock())
+        counts: Counter[Counted] = Counter()
+        for counted, number in outcomes.items():
+            counts[counted._replace(token=storable(counted.token), reason=storable(counted.reason))] += number
+        return self.engine.add(storable_arrivals(arrivals), counts, batch, self.clock())
 
     def probe(self, patience: float) -> None:
         """Write something durably; others are waited for no longer than so many seconds."""

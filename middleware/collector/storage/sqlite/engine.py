@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from dynpin.errors import StoreError
 
-from ..sql import write_proof
+from ..sql import PATIENCE_S, write_proof
 from ..values import Arrival, Counted
 from .batch import add
 from .connections import Connections
@@ -45,11 +45,11 @@ class SQLiteEngine:
         """The path."""
         return str(self.path)
 
-    def reading(self) -> AbstractContextManager[Connection]:
+    def reading(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
         """A connection for reading, which nobody else has meanwhile."""
         return self._connections.reading()
 
-    def writing(self) -> AbstractContextManager[Connection]:
+    def writing(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
         """A transaction on the one connection that writes; it is on the disk when it ends."""
         return self._connections.writing()
 
@@ -68,12 +68,12 @@ class SQLiteEngine:
         with self.writing() as db:
             return add(raw(db), arrivals, outcomes, batch, now)
 
-    def bytes_used(self, db: Connection) -> int:
+    def bytes_used(self) -> int:
         """The pages that hold something."""
         # Pages that deleted rows left are filled by the next reports.
-        pages, free, size = (
-            raw(db).execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-        )
+        names = ("page_count", "freelist_count", "page_size")
+        with self.reading() as db:
+            pages, free, size = (raw(db).execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         return int((pages - free) * size)
 
     def probe(self, now: float, patience: float) -> None:

@@ -215,6 +215,28 @@ def test_texts_of_strangers_are_kept_as_they_are(storage: SQLStorage) -> None:
     assert storage.outcomes(0) == [("rejected", odd, 1)]
 
 
+def test_what_a_database_cannot_hold_spoils_nothing(storage: SQLStorage) -> None:
+    bad = "a\x00b\ud800c"
+    good = "a\ufffdb\ufffdc"
+    odd = arrival(user_agent=bad, body=bad, source=bad)
+    odd = odd._replace(cause=odd.cause._replace(noted_host=bad, known_pins=(bad,)), flags=(bad,))
+    storage.add(
+        [odd, arrival("honest.test")], {Counted(1, "t", "rejected", bad): 1, Counted(1, "t", "rejected", good): 1}
+    )
+    (stored,) = [one for one in storage.reports(Filter()).entries if one.group.host == "a.test"]
+    assert (stored.user_agent, stored.body, stored.source, stored.flags) == (good, good, good, (good,))
+    assert (stored.group.noted_host, stored.group.known_pins) == (good, (good,))
+    assert storage.outcomes(0) == [("rejected", good, 2)]
+    for group, _, _ in storage.untriaged(9, "x"):
+        storage.set_verdicts([(group, Triaged("undecided", "unclear", bad, bad, ((PIN, "known", bad),), "x"))])
+    assert storage.authorities([PIN, bad]) == {PIN: good}
+    storage.record(AuditEntry(NOW, bad, bad, bad, bad))
+    assert storage.audit(bad) == [AuditEntry(NOW, good, good, good, good)]
+    for field in ("host", "noted_host", "issuer", "pin", "token", "group"):
+        for value in (bad, f"*.{bad}"):
+            storage.groups(Filter((Term(field, value),)))
+
+
 def test_of_a_group_a_sample_of_bodies_is_kept_and_every_report_counted(storage: SQLStorage) -> None:
     bodies = [f"[{number}]" for number in range(1, 201)]
     for size, start in ((1, 0), (60, 1), (139, 61)):
@@ -446,8 +468,7 @@ def test_prune_by_size_deletes_the_oldest(storage: SQLStorage) -> None:
     (left, oldest) = ask(storage, "SELECT count(*), min(received_at) FROM reports")[0]
     assert 500 <= left <= 4_000
     assert oldest == NOW + 5_000 - left
-    with storage.reading() as unit:
-        assert storage.engine.bytes_used(unit.db) <= 4_000_000
+    assert storage.engine.bytes_used() <= 4_000_000
     storage.prune(Retention(bytes=1))
     assert storage.groups(Filter()).entries == []
     assert ask(storage, "SELECT count(*) FROM totals") == [(0,)]

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, text
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import open_storage
 from dynpin.middleware.collector.storage import migrate_storage
-from dynpin.middleware.collector.storage.sql import REVISION, create, revision, schema, upgrade
+from dynpin.middleware.collector.storage.sql import REVISION, create, revision, upgrade
 from tests.postgres import Cluster
 
 TABLES = {
     "sqlite": "SELECT type, name, sql FROM sqlite_schema WHERE name != 'alembic_version' ORDER BY name",
-    "postgresql": "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity FROM "
-    "information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2",
+    "postgresql": "SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity, collation_name "
+    "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2",
 }
 MORE = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
 CONSTRAINTS = (
@@ -50,16 +48,9 @@ def both_ways(first: str, second: str) -> None:
             db.commit()
             assert revision(db) == REVISION
             found.append(what_is_there(db))
-            db.rollback()
-            context = MigrationContext.configure(db, opts={"include_object": _is_ours})
-            assert compare_metadata(context, schema.metadata) == []
         engine.dispose()
     assert found[0] == found[1]
     assert len(found[0]) > 20
-
-
-def _is_ours(thing: object, name: str | None, kind: str, *_: object) -> bool:
-    return not (kind == "index" and name == "groups_in_short")
 
 
 def test_on_sqlite(tmp_path: Path) -> None:

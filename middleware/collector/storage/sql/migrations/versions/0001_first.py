@@ -15,6 +15,8 @@ revision = "0001"
 down_revision = None
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Ordered by its bytes, whatever the order of the database is.
+_Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 # Times as people read them, for Datasette, psql and their like.
 _VIEW = """
 CREATE VIEW readable_reports AS
@@ -29,9 +31,9 @@ def upgrade() -> None:
     """Make every table."""
     op.create_table(
         "api_tokens",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
-        sa.Column("scopes", sa.Text(), nullable=False),
+        sa.Column("name", _Text, nullable=False),
+        sa.Column("digest", _Text, nullable=False),
+        sa.Column("scopes", _Text, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.Column("used_at", sa.Double(), nullable=True),
@@ -44,10 +46,10 @@ def upgrade() -> None:
         "audit",
         sa.Column("id", _Id, sa.Identity(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
-        sa.Column("who", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("who", _Text, nullable=False),
+        sa.Column("source", _Text, nullable=False),
+        sa.Column("action", _Text, nullable=False),
+        sa.Column("subject", _Text, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("audit_by_action", "audit", ["action", "id"])
@@ -62,7 +64,7 @@ def upgrade() -> None:
     op.create_index("batches_by_time", "batches", ["stored_at"])
     op.create_table(
         "facts",
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("name", _Text, nullable=False),
         sa.Column("value", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
         sqlite_with_rowid=False,
@@ -70,24 +72,24 @@ def upgrade() -> None:
     op.create_table(
         "groups",
         sa.Column("id", _Id, sa.Identity(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("host", sa.Text(), nullable=False),
-        sa.Column("noted_host", sa.Text(), nullable=False),
+        sa.Column("key", _Text, nullable=False),
+        sa.Column("host", _Text, nullable=False),
+        sa.Column("noted_host", _Text, nullable=False),
         sa.Column("port", sa.Integer(), nullable=True),
-        sa.Column("mode", sa.Text(), nullable=False),
-        sa.Column("token", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("known_pins", sa.Text(), nullable=False),
-        sa.Column("validated_pins", sa.Text(), nullable=False),
+        sa.Column("mode", _Text, nullable=False),
+        sa.Column("token", _Text, nullable=False),
+        sa.Column("source", _Text, nullable=False),
+        sa.Column("known_pins", _Text, nullable=False),
+        sa.Column("validated_pins", _Text, nullable=False),
         sa.Column("first_seen", sa.Double(), nullable=False),
         sa.Column("last_seen", sa.Double(), nullable=False),
         sa.Column("reports", sa.BigInteger(), nullable=False),
         sa.Column("sampled_after", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("issuer", sa.Text(), nullable=True),
-        sa.Column("verdict", sa.Text(), nullable=True),
-        sa.Column("severity", sa.Text(), nullable=True),
-        sa.Column("judged_with", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("'open'"), nullable=False),
+        sa.Column("issuer", _Text, nullable=True),
+        sa.Column("verdict", _Text, nullable=True),
+        sa.Column("severity", _Text, nullable=True),
+        sa.Column("judged_with", _Text, server_default=sa.text("''"), nullable=False),
+        sa.Column("state", _Text, server_default=sa.text("'open'"), nullable=False),
         sa.Column("state_at", sa.Double(), nullable=True),
         sa.Column("alerted_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
@@ -122,15 +124,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "leases",
-        sa.Column("work", sa.Text(), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
+        sa.Column("work", _Text, nullable=False),
+        sa.Column("holder", _Text, nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("work"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "named_tokens",
-        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("token", _Text, nullable=False),
         sa.Column("named_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("token"),
         sqlite_with_rowid=False,
@@ -138,43 +140,43 @@ def upgrade() -> None:
     op.create_table(
         "outcomes",
         sa.Column("hour", sa.BigInteger(), nullable=False),
-        sa.Column("token", sa.Text(), nullable=False),
-        sa.Column("outcome", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("token", _Text, nullable=False),
+        sa.Column("outcome", _Text, nullable=False),
+        sa.Column("reason", _Text, nullable=False),
         sa.Column("count", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hour", "token", "outcome", "reason"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "sessions",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("id", _Text, nullable=False),
+        sa.Column("name", _Text, nullable=False),
         sa.Column("expires_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "settings",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("name", _Text, nullable=False),
+        sa.Column("value", _Text, nullable=False),
         sa.PrimaryKeyConstraint("name"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "site_states",
-        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("host", _Text, nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("state", _Text, nullable=False),
         sa.Column("changed_at", sa.Double(), nullable=False),
-        sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.Column("changed_by", _Text, nullable=False),
         sa.PrimaryKeyConstraint("host"),
         sqlite_with_rowid=False,
     )
     op.create_table(
         "tokens",
-        sa.Column("token", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("hosts", sa.Text(), nullable=False),
+        sa.Column("token", _Text, nullable=False),
+        sa.Column("name", _Text, nullable=False),
+        sa.Column("hosts", _Text, nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revoked_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("token"),
@@ -183,10 +185,10 @@ def upgrade() -> None:
     op.create_table(
         "totals",
         sa.Column("hour", sa.BigInteger(), nullable=False),
-        sa.Column("mode", sa.Text(), nullable=False),
-        sa.Column("verdict", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), nullable=False),
-        sa.Column("token", sa.Text(), nullable=False),
+        sa.Column("mode", _Text, nullable=False),
+        sa.Column("verdict", _Text, nullable=False),
+        sa.Column("state", _Text, nullable=False),
+        sa.Column("token", _Text, nullable=False),
         sa.Column("reports", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("hour", "mode", "verdict", "state", "token"),
         sqlite_with_rowid=False,
@@ -194,7 +196,7 @@ def upgrade() -> None:
     op.create_table(
         "agents",
         sa.Column("group_id", _Id, nullable=False),
-        sa.Column("user_agent", sa.Text(), nullable=False),
+        sa.Column("user_agent", _Text, nullable=False),
         sa.Column("reports", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("group_id", "user_agent"),
@@ -202,8 +204,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "authorities",
-        sa.Column("pin", sa.Text(), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("pin", _Text, nullable=False),
+        sa.Column("name", _Text, nullable=False),
         sa.Column("group_id", _Id, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("pin"),
@@ -213,15 +215,15 @@ def upgrade() -> None:
     op.create_table(
         "diagnoses",
         sa.Column("group_id", _Id, nullable=False),
-        sa.Column("diagnosis", sa.Text(), nullable=False),
+        sa.Column("diagnosis", _Text, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("group_id"),
     )
     op.create_table(
         "pins",
-        sa.Column("pin", sa.Text(), nullable=False),
+        sa.Column("pin", _Text, nullable=False),
         sa.Column("group_id", _Id, nullable=False),
-        sa.Column("place", sa.Text(), nullable=False),
+        sa.Column("place", _Text, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("pin", "group_id", "place"),
         sqlite_with_rowid=False,
@@ -244,10 +246,10 @@ def upgrade() -> None:
         sa.Column("received_at", sa.Double(), nullable=False),
         sa.Column("observed_at", sa.Double(), nullable=True),
         sa.Column("expires_at", sa.Double(), nullable=True),
-        sa.Column("token", sa.Text(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("user_agent", sa.Text(), nullable=False),
-        sa.Column("flags", sa.Text(), nullable=False),
+        sa.Column("token", _Text, nullable=False),
+        sa.Column("source", _Text, nullable=False),
+        sa.Column("user_agent", _Text, nullable=False),
+        sa.Column("flags", _Text, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -257,7 +259,7 @@ def upgrade() -> None:
         "samples",
         sa.Column("report_id", _Id, autoincrement=False, nullable=False),
         sa.Column("group_id", _Id, nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("body", _Text, nullable=False),
         sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["report_id"], ["reports.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("report_id"),
