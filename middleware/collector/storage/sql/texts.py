@@ -57,5 +57,5 @@ def _cleaned(one: Arrival) -> Arrival:
 
 def _clean(value: Any) -> Any:  # noqa: ANN401 - of any field
     if isinstance(value, tuple):
-        return tuple(map(_clean, cast("tuple[Any, ...]", value)))
+        return tuple(map(_clean, cast("tuple[object, ...]", value)))
     return storable(value) if isinstance(value, str) else value
