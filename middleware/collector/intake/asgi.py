@@ -29,18 +29,28 @@ class ASGIIntake:
         self._intake = intake
         self._proxies = proxies
         self._waiting: _Waiting | None = None
+        self._reading: asyncio.Future[None] | None = None
 
     async def answer(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Answer one request, once its report is on the disk; `path` begins with ``/r/``."""
         peer, header = scope.get("client"), partial(_header, scope["headers"])
         client = self._proxies.client(peer[0] if peer else None, partial(_fields, scope["headers"], b"x-forwarded-for"))
-        admission = self._intake.admit(scope["method"], path, client, header)
+        if self._intake.is_due():
+            await self._read_tokens()
+        admission = self._intake.decide(scope["method"], path, client, header)
         answer = admission if isinstance(admission, Answer) else await self._take(admission, receive)
         headers = answer.raw_headers
         if answer.status in _BODY_UNREAD and scope.get("http_version", "1.1").startswith("1"):
             headers = [*headers, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
+
+    async def _read_tokens(self) -> None:
+        """Have the tokens read on another thread, once for all requests of this event loop that need them."""
+        loop, reading = asyncio.get_running_loop(), self._reading
+        if reading is None or reading.done() or reading.get_loop() is not loop:
+            reading = self._reading = loop.run_in_executor(None, self._intake.read_tokens)
+        await asyncio.shield(reading)
 
     async def _until(self, stored: Future[None]) -> None:
         """Wait until a batch is on the disk, together with the other requests of the batch on this event loop."""

@@ -129,23 +129,53 @@ class Intake:
         self.meter = Meter(self.limits)
         self._source_address = source_address
         self._read_tokens = tokens
-        self._policies: dict[str, tuple[Token, Mode]] = {}
+        # None where the storage could not be asked.
+        self._policies: dict[str, tuple[Token, Mode]] | None = None
         self._policies_until = float("-inf")
         self._policies_read_at = float("inf")
+
+    def is_due(self) -> bool:
+        """Whether the tokens are to be read again before the next request is decided."""
+        return not self._policies_read_at <= self.clock() < self._policies_until
+
+    def read_tokens(self) -> None:
+        """Lay out every path that a report may be sent to: a request is then one look-up.
+
+        This waits for the storage, which may hang: an event loop calls it on another thread.
+        """
+        now = self.clock()
+        try:
+            tokens = self._read_tokens()
+        except StoreError:
+            self._policies, self._policies_read_at = None, float("inf")  # so that the next request asks again
+            return
+        self._policies = {
+            f"/r/{token.token}/{mode}{end}": (token, mode)
+            for token in tokens.values()
+            if is_token(token.token)
+            for mode in _MODES
+            for end in ("", "/")
+        }
+        self._policies_read_at, self._policies_until = now, now + _TOKENS_FRESH_FOR
 
     def admit(
         self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
     ) -> Answer | Admission:
+        """:meth:`decide`, after :meth:`read_tokens` where that is due."""
+        if self.is_due():
+            self.read_tokens()
+        return self.decide(method, path, client, header)
+
+    def decide(
+        self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
+    ) -> Answer | Admission:
         """Decide by the head of a request, as both kinds of server give it, whether its body is worth reading.
 
-        `path` begins with ``/r/``. `header` gives a header by its name in small letters, or ``""``; it is asked once a
-        request is within the limits.
+        The tokens are those that were read last. `path` begins with ``/r/``. `header` gives a header by its name in
+        small letters, or ``""``; it is asked once a request is within the limits.
         """
         now = self.clock()
-        try:
-            if not self._policies_read_at <= now < self._policies_until:
-                self._renew_policies(now)
-        except StoreError:
+        if self._policies is None:
             self._count(now, "", "rejected", "not-stored")
             return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
         policy = self._policies.get(path)
@@ -266,17 +296,6 @@ class Intake:
         return Taken(_refusal(400, error.code, error.message))
 
     # -- the head -----------------------------------------------------------------------------------------------
-
-    def _renew_policies(self, now: float) -> None:
-        """Lay out every path that a report may be sent to: a request is then one look-up."""
-        self._policies = {
-            f"/r/{token.token}/{mode}{end}": (token, mode)
-            for token in self._read_tokens().values()
-            if is_token(token.token)
-            for mode in _MODES
-            for end in ("", "/")
-        }
-        self._policies_read_at, self._policies_until = now, now + _TOKENS_FRESH_FOR
 
     def _unfit(self, header: Callable[[str], str]) -> tuple[int, str, str] | None:
         length = header("content-length")

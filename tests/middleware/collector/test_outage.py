@@ -11,13 +11,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Token, open_storage
+from dynpin.middleware.collector import Storage, Token, open_storage
 from dynpin.middleware.collector.outage import Outage
 from dynpin.middleware.collector.web.health import Readiness
 from tests.middleware.collector.conftest import Clock, Site, Start, report
@@ -174,6 +177,35 @@ def test_the_path_of_the_file_is_told_to_those_alone_who_may_read(site: Start, t
         assert (
             str(running.file) not in running.client.get(path, auth=("", "right") if path != "/sign-in" else None).text
         )
+
+
+class Hanging:
+    """A storage that hangs where the tokens are asked for, as a server does whose machine stands still."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self._storage = storage
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def tokens(self) -> list[Token]:
+        """Wait."""
+        self.asked.set()
+        self.go_on.wait(60)
+        raise StoreError("the server does not answer")
+
+
+def test_a_storage_that_hangs_holds_up_no_event_loop(site: Start, tmp_path: Path) -> None:
+    hanging = Hanging(open_storage(tmp_path / "hanging.sqlite"))
+    running = site(file=hanging)
+    with ThreadPoolExecutor(4) as senders:
+        sent = [senders.submit(running.post, report()) for _ in range(4)]
+        assert hanging.asked.wait(60)
+        # With the sender's patience: this answers while the others wait.
+        assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=30).text == "ok\n"
+        hanging.go_on.set()
+        assert {each.result().status_code for each in sent} == {503}
 
 
 # -- health -----------------------------------------------------------------------------------------------------------
