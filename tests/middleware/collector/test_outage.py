@@ -11,17 +11,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Storage, Token, open_storage
+from dynpin.middleware.collector import ServiceSettings, Token, open_storage
+from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.outage import Outage
+from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.web.health import Readiness
 from tests.middleware.collector.conftest import Clock, Site, Start, report
 
@@ -179,35 +178,6 @@ def test_the_path_of_the_file_is_told_to_those_alone_who_may_read(site: Start, t
         )
 
 
-class Hanging:
-    """A storage that hangs where the tokens are asked for, as a server does whose machine stands still."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.asked, self.go_on = threading.Event(), threading.Event()
-        self._storage = storage
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    def tokens(self) -> list[Token]:
-        """Wait."""
-        self.asked.set()
-        self.go_on.wait(60)
-        raise StoreError("the server does not answer")
-
-
-def test_a_storage_that_hangs_holds_up_no_event_loop(site: Start, tmp_path: Path) -> None:
-    hanging = Hanging(open_storage(tmp_path / "hanging.sqlite"))
-    running = site(file=hanging)
-    with ThreadPoolExecutor(4) as senders:
-        sent = [senders.submit(running.post, report()) for _ in range(4)]
-        assert hanging.asked.wait(60)
-        # With the sender's patience: this answers while the others wait.
-        assert httpx.get(f"{running.url}/healthz", trust_env=False, timeout=30).text == "ok\n"
-        hanging.go_on.set()
-        assert {each.result().status_code for each in sent} == {503}
-
-
 # -- health -----------------------------------------------------------------------------------------------------------
 
 
@@ -267,3 +237,40 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
         "reports are stored again; 360 were answered with 503 meanwhile",
     ]
+
+
+def test_a_storage_that_does_not_answer_holds_up_its_own_requests_alone(site: Start) -> None:
+    running = site()
+    asked, release = threading.Event(), threading.Event()
+    read_tokens = running.storage.tokens
+
+    def hanging() -> list[Token]:
+        asked.set()
+        release.wait(60)
+        return read_tokens()
+
+    running.storage.tokens = hanging  # type: ignore[method-assign]
+    running.clock.forward(2)
+    statuses: list[int] = []
+    waiting = [threading.Thread(target=lambda: statuses.append(running.post(report()).status_code)) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    assert asked.wait(60)
+    assert running.client.get("/healthz", timeout=30).text == "ok\n"
+    assert statuses == []
+    release.set()
+    for thread in waiting:
+        thread.join()
+    assert statuses == [204] * 5
+
+
+def test_an_end_waits_for_no_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dynpin.middleware.collector.service._CLOSING_S", 0.2)
+    storage = open_storage(tmp_path / "reports.sqlite")
+    service = Service(storage, ServiceSettings(tokens=["demo"]), has_worker=False)
+    assert isinstance(service.intake.admit("GET", "/r/demo/enforce"), Answer)  # a count that waits to be stored
+    with storage.writing():
+        service.close()
+    assert f"{tmp_path / 'reports.sqlite'} does not answer" in caplog.text
