@@ -9,8 +9,8 @@ from typing import Literal, get_args
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import History
-from .machine import Held, Step, held, locked_out
+from .history import Held, History
+from .machine import Step, held, locked_out
 
 __all__ = ["EMERGENCIES", "Emergency", "emergency"]
 
