@@ -43,7 +43,7 @@ class Look:
         recovery: its root, and where it is.
         is_followed: whether a program follows it, so that it is looked at daily.
         asked_at: when a connection was refused that it might heal, or None.
-        attempts: how many looks have come to nothing since.
+        attempts: how many looks have come to nothing since one has changed pins.
         looked_at: when it was last looked at, or None.
         next_look_at: when it is looked at next; None where that waits for a refusal.
         outcome: what the last look has come to, in words, or None.
@@ -73,7 +73,7 @@ def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
     drop_unnamed(connection, now)
     connection.execute(
         "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
-        " asked_at = excluded.asked_at, attempts = 0, next_look_at ="
+        " asked_at = excluded.asked_at, next_look_at ="
         " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? - ? AND ? THEN looked_at + ? ELSE ? END)",
         (recovery.root, recovery.uri, now, now, now, _SOONEST, now, _SOONEST, now),
     )
@@ -99,7 +99,9 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due, for this process alone for as long as the lease lasts."""
     # Further away than any wait is a time that was set by a clock which was wrong.
     rows = connection.execute(
-        f"{_SELECT} WHERE next_look_at <= ? OR next_look_at > ? ORDER BY next_look_at LIMIT 1", (now, now + 2 * _DAY)
+        # What has come to nothing waits, so that a slow server holds up the list of nobody else for long.
+        f"{_SELECT} WHERE next_look_at <= ? OR next_look_at > ? ORDER BY attempts, next_look_at LIMIT 1",
+        (now, now + 2 * _DAY),
     ).fetchall()
     if not rows:
         return None

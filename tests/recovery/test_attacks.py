@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sqlite3
 import ssl
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -12,10 +16,11 @@ from tuf.api.metadata import Metadata, Targets, Timestamp
 
 from dynpin import PinValidationError
 from dynpin.clientstore import enforce
-from dynpin.clientstore.store.lists import trusted_files
+from dynpin.clientstore.store.lists import ask, claim, record, trusted_files
 from dynpin.deploy.recovery import read_signers
 from dynpin.errors import StoreError
 from dynpin.pin_list import PIN_LIST
+from dynpin.recovery import Recovery
 from tests.recovery.conftest import HOST, Bank
 from tests.recovery.operator import PASSPHRASE
 from tests.recovery.publisher import Publisher
@@ -247,3 +252,53 @@ def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, mon
 
     monkeypatch.setattr(bank.store.database, "write", full)
     assert "this program does not look there" in _told(bank, on)
+
+
+def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:
+    lock_out(bank)
+    bank.operator.sign({HOST: bank.new_pins})
+    before = bank.store.entry(HOST)
+    program = f"""
+import os, signal
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.store import ask, lists, look_at
+from dynpin.recovery import Recovery
+store = PinStore({str(bank.folder / "pins")!r})
+recovery = Recovery.of_texts({bank.operator.repository.recovery("http://a.test").root_text!r}, {bank.publisher.uri!r})
+store.database.write(lambda connection: ask(connection, recovery, store.clock()))
+put = lists.put
+def put_and_die(*given):
+    put(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+lists.put = put_and_die
+look_at(store.database, store.looks()[0], store.clock)
+"""
+    bank.store.rest()
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == -signal.SIGKILL
+    assert bank.store.entry(HOST) == before
+    assert names_kept(bank) == set(), "what TUF trusts is kept with the pins, or not at all"
+    assert bank.refused()
+    bank.settle()
+    assert not bank.refused()
+
+
+def test_lists_that_have_come_to_nothing_wait_behind_one_that_may_heal(bank: Bank) -> None:
+    uris = [f"http://127.0.0.1:9/{number}" for number in range(4)]
+    for number, uri in enumerate(uris):
+        name, root = f"host{number}.test", bytes([number]) * 32
+        bank.store.note(name, bank.header(root=root, uri=uri), (bank.pins[0],))
+    recoveries = [Recovery(bytes([number]) * 32, uri) for number, uri in enumerate(uris)]
+
+    def job(connection: sqlite3.Connection) -> str:
+        for recovery in recoveries[:3]:
+            ask(connection, recovery, bank.clock())
+        while (look := claim(connection, bank.clock())) is not None:
+            record(connection, look, None, "it took longer than 30 seconds", before={}, now=bank.clock())
+        bank.later()
+        for recovery in recoveries:
+            ask(connection, recovery, bank.clock())
+        first = claim(connection, bank.clock())
+        assert first is not None
+        return first.recovery.uri
+
+    assert bank.store.database.write(job) == uris[3]
