@@ -81,7 +81,13 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         except ValidationError:
             message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)} and nothing else'
             return failure(400, "bad-state", message)
-        key, viewer = request.path_params["key"], request.state.viewer
+        key = request.path_params["key"]
+        viewer: Viewer = request.state.viewer
+        if viewer.sites and "read" not in viewer.scopes:
+            # What it may not read it may not decide about; that there is such a group it is not told either.
+            group = await run_in_threadpool(storage.group, key)
+            if group is None or not viewer.has_site(group.host):
+                return failure(404, "not-found", "there is no such group")
         by = access.entry(request, viewer.name, decision.state, key)
         is_set = await run_in_threadpool(storage.set_state, key, decision.state, by)
         group = await run_in_threadpool(storage.group, key)
