@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import text
 
 from dynpin.errors import StoreError
@@ -106,6 +107,17 @@ def test_what_is_wrong_is_told_with_the_next_step(cluster: Cluster, storage: SQL
     change(storage, "ALTER TABLE elsewhere RENAME TO samples")
     storage.add([arrival()], {})
     assert len(storage.reports(Filter()).entries) == 1
+
+
+def test_a_database_that_is_read_only_is_told_as_such(cluster: Cluster, storage: SQLStorage, address: str) -> None:
+    storage.close()
+    with cluster.admin() as admin:
+        name = sql.Identifier(address.rpartition("/")[2])
+        admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        with pytest.raises(StoreError, match="the server takes no writes"):
+            storage.add([arrival()], {})
+        admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    storage.add([arrival()], {})
 
 
 def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, address: str) -> None:
