@@ -5,11 +5,12 @@ from __future__ import annotations
 import ssl
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypedDict, TypeVar, Unpack, cast
+from typing import Literal, Protocol, TypedDict, TypeVar, Unpack, cast
 
 from dynpin.errors import PinValidationError
 
 from .enforcement import Enforcement, OnMismatch, PrivateRoots, Reporter, guard
+from .healing import Healing
 from .reports import ReportMode, ReportQueue
 from .store import PinStore, default_path
 
@@ -35,6 +36,8 @@ class PinOptions(TypedDict, total=False):
             :class:`~dynpin.clientstore.Reporter` of your own takes it.
         allow_renegotiation: True lets a server ask for a client certificate in the middle of a TLS 1.2 connection, as
             IIS does. The pins are held against the first handshake alone then. The default is False.
+        recovery: ``"on"`` (the default) looks at the signed list of a root that was noted, in the background, after a
+            refusal; ``"off"`` never does.
     """
 
     on_mismatch: OnMismatch
@@ -43,6 +46,7 @@ class PinOptions(TypedDict, total=False):
     on_violation: Callable[[PinValidationError], None] | None
     reporter: Reporter | ReportMode | None
     allow_renegotiation: bool
+    recovery: Literal["on", "off"]
 
 
 # The first one is the default. A misspelt word must not mean the opposite.
@@ -51,6 +55,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "private_roots": ("enforce", "bypass"),
     "reporter": ("all", "same-domain", "off"),
     "allow_renegotiation": (False, True),
+    "recovery": ("on", "off"),
 }
 
 
@@ -95,6 +100,8 @@ def hardener(store: PinStore, options: PinOptions) -> Harden:
         if enforcement.reporter is None and isinstance(reporter, str):
             # The queue trusts what the first context trusts.
             enforcement.reporter = ReportQueue(store, mode=reporter, context=context)
+        if enforcement.healer is None and options.get("recovery", "on") == "on":
+            enforcement.healer = Healing(store, context=context)
         guard(context, enforcement)
         return context
 

@@ -82,7 +82,7 @@ def test_the_halves_import_the_protocol_and_never_each_other(half: str) -> None:
 LAZY = {
     *("dynpin.deploy.lint.holdings", "dynpin.deploy.lint.pages", "dynpin.deploy.lint.sarif"),
     *("dynpin.deploy.rotation.file", "dynpin.deploy.rotation.gantt"),
-    *("dynpin.deploy.rotation.repair", "dynpin.deploy.rotation.sights"),
+    *("dynpin.deploy.rotation.repair", "dynpin.deploy.rotation.shared", "dynpin.deploy.rotation.sights"),
 }
 # What has rooms of its own, and what a program imports of it besides their names: one file for each library; of the
 # operator's side, one for each task.

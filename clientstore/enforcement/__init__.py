@@ -1,8 +1,9 @@
 """The guards on ssl's classes, and the one decision behind them."""
 
+from .asked import Healer, Pins, Reporter
 from .chains import unverified_chain, verified_chain
 from .contexts import guard
-from .decision import Enforcement, Handshake, OnMismatch, Peer, Pins, PrivateRoots, Proof, Reporter
+from .decision import Enforcement, Handshake, OnMismatch, Peer, PrivateRoots, Proof
 from .explain import Explanation, explain_violation
 from .guards import ObjectGuard, SocketGuard, peer_of
 from .roots import refuse_bundle, refuse_certificate, refuse_setting, same_roots
@@ -13,6 +14,7 @@ __all__ = [
     "Enforcement",
     "Explanation",
     "Handshake",
+    "Healer",
     "ObjectGuard",
     "OnMismatch",
     "Peer",

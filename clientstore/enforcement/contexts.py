@@ -115,7 +115,7 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
         # Not by the caller's own decision, which opens the store: a server must be able to enforce before it forks.
-        seen = {"dynpin_enforcements": (_Seen(),), "dynpin_probe": True}
+        seen = {"dynpin_enforcements": (_Seen(),), "dynpin_exempt": True}
         inside.sslsocket_class = type("Probe", (target.sslsocket_class,), seen)
         inside.sslobject_class = type("Probe", (target.sslobject_class,), seen)
         if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):

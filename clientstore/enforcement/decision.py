@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from dynpin.errors import InvalidHost, PinValidationError, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
@@ -16,6 +15,7 @@ from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, build_report
 from dynpin.validation import Validation, validate
 
+from .asked import Healer, Looked, Pins, Reporter
 from .certified import hosts_named, proves
 from .chains import Certificate, der
 from .explain import NOT_SENT, explain_unverified, explain_violation
@@ -27,10 +27,8 @@ __all__ = [
     "Handshake",
     "OnMismatch",
     "Peer",
-    "Pins",
     "PrivateRoots",
     "Proof",
-    "Reporter",
 ]
 
 # The error says it all to the one who catches it; a record is for programs that ask for one.
@@ -41,63 +39,6 @@ PrivateRoots = Literal["enforce", "bypass"]
 OnMismatch = Literal["refuse", "report"]
 _Read = TypeVar("_Read")
 _REMEMBERED_NAMES = 256
-
-
-class Looked(Protocol):
-    """What a store says about a host: see :class:`dynpin.clientstore.store.LookUp`."""
-
-    @property
-    def known_host(self) -> KnownPinnedHost | None:
-        """The entry that applies, or None."""
-        ...
-
-    @property
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-        ...
-
-    @property
-    def state(self) -> object:
-        """The same object for as long as nobody has written."""
-        ...
-
-
-class Pins(Protocol):
-    """What the decision asks of a store; :class:`dynpin.clientstore.PinStore` is one."""
-
-    @property
-    def path(self) -> Path | str:
-        """Where it is, for a person to read."""
-        ...
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is the user's own store."""
-        ...
-
-    def look_up(self, name: str) -> Looked:
-        """What applies to a canonical host now."""
-        ...
-
-    def look(self) -> tuple[object, float]:
-        """The state and the time."""
-        ...
-
-    def hosts(self) -> Iterable[KnownPinnedHost]:
-        """Every Known Pinned Host."""
-        ...
-
-
-class Reporter(Protocol):
-    """Takes violation reports to send (RFC 7469 §3): :class:`dynpin.clientstore.ReportQueue` is one."""
-
-    def add(self, report: Report, report_uri: str) -> object:
-        """Keep the report until it is sent; what fails here must not hide the violation.
-
-        On an event loop's thread a method ``add_soon`` with the same arguments is called instead, where there is one.
-        A method ``resume`` is called at the first handshake of a process, where there is one.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +124,10 @@ class Enforcement:
 
     Attributes:
         reporter: takes the violation reports, or None.
+        healer: looks at the signed list of a host that was refused, or None.
     """
+
+    healer: Healer | None = None
 
     def __init__(
         self,
@@ -234,7 +178,7 @@ class Enforcement:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             # Not before: a server that forks its workers must be able to enforce first, and to open nothing.
-            self._resume_reports()
+            self._resume()
         try:
             return self._check(handshake)
         except PinValidationError as error:
@@ -249,11 +193,13 @@ class Enforcement:
                 return Proof(handshake.name or "")
             raise
 
-    def _resume_reports(self) -> None:
+    def _resume(self) -> None:
         try:
             getattr(self.reporter, "resume", lambda: None)()
-        except Exception:  # nothing of a report may reach the caller
-            logger.exception("reports of earlier violations cannot be sent")
+            if self.healer is not None:
+                self.healer.resume()
+        except Exception:  # nothing of these may reach the caller
+            logger.exception("what an earlier process has left cannot be gone on with")
 
     def _remembered(self, handshake: Handshake) -> Proof | None:
         """What passed before and does again: same name, same chain, same state of the store, nothing expired."""
@@ -302,6 +248,7 @@ class Enforcement:
         validation = validate(host, known, proof.pins, certificates=proof.validated, now=now)
         if not validation.ok and not self._bypassed(proof):
             report = self._report(validation, known, proof, handshake, now)
+            self._ask(known, now, may_wait=handshake.may_wait)
             raise PinValidationError(
                 self._explained(validation, known, proof, now), validation=validation, report=report
             )
@@ -368,6 +315,15 @@ class Enforcement:
         except Exception:  # as above
             logger.exception("the violation report about %s could not be kept", validation.host)
         return report
+
+    def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> None:
+        ends_at, standing = known.root_ends_at, None if known.recovery is None else known.recovery.standing
+        if self.healer is None or standing is None or (ends_at is not None and ends_at < now):
+            return
+        try:
+            self.healer.ask(standing, may_wait=may_wait)
+        except Exception:  # the refusal stands, whatever becomes of this
+            logger.exception("the signed list of %s cannot be asked for", known.host)
 
     def _bypassed(self, proof: Proof) -> bool:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and

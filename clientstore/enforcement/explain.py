@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ from dynpin.pins import chain_pins
 from dynpin.report import rfc3339
 from dynpin.validation import Validation
 
-from ..store import forget_command
+from ..store import NO_TUF, forget_command
 
 __all__ = ["NOT_SENT", "Explanation", "explain_unverified", "explain_violation"]
 
@@ -41,6 +42,7 @@ class Explanation:
         meaning: what this may be.
         way_out: what to do, in words that lead to `command`.
         command: the command that forgets the pins, or the call where they are in a program's memory.
+        recovery: what a signed list may do about it, or None where no root was noted.
     """
 
     headline: str
@@ -51,13 +53,16 @@ class Explanation:
     meaning: str
     way_out: str
     command: str
+    recovery: str | None = None
 
     def __str__(self) -> str:
         lines = [self.headline]
         lines += _column("shown", [f"{pin}  ({who})" for pin, who in self.shown] or ["no verified chain"])
         lines += _column("pinned", self.pinned)
         lines += _column("", [self.origin, self.place])
-        lines += [f"  {self.meaning}", f"  {self.way_out}  {self.command}"]
+        lines += [f"  {self.meaning}"]
+        lines += [] if self.recovery is None else [f"  {self.recovery}"]
+        lines += [f"  {self.way_out}  {self.command}"]
         return "\n".join(lines)
 
 
@@ -100,7 +105,17 @@ def explain_violation(
         meaning=meaning,
         way_out=f"{way_out}, in the program:" if in_memory else f"{way_out}:",
         command=_removal(known.host, store),
+        recovery=_recovery(known, now),
     )
+
+
+def _recovery(known: KnownPinnedHost, now: float) -> str | None:
+    standing = None if known.recovery is None else known.recovery.standing
+    if standing is None or (known.root_ends_at is not None and known.root_ends_at < now):
+        return None
+    if find_spec("tuf") is None:
+        return f"Its owner may have signed new keys at {standing.uri}, and {NO_TUF}."
+    return f"If its owner has signed new keys at {standing.uri}, they are taken within a minute: try again then."
 
 
 def explain_unverified(validation: Validation, cause: str, store: _Store) -> str:

@@ -71,7 +71,7 @@ class _Guard:
     # More than one where a context is enforced for several stores: each must agree.
     dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
     # Whether the class is the probe's, which is held to nothing. An injected program hardens all others.
-    dynpin_probe: ClassVar[bool] = False
+    dynpin_exempt: ClassVar[bool] = False
     # The end of an event loop is an SSLObject: its thread must not wait for the disk.
     dynpin_may_wait: ClassVar[bool] = True
     dynpin_server_side = False

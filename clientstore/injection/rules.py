@@ -38,6 +38,7 @@ class Rule(NamedTuple):
             TypeError: for an option that does not exist.
         """
         # Here, since they take longer than Python itself to start.
+        from ..healing import Healing  # noqa: PLC0415
         from ..names import Names  # noqa: PLC0415
         from ..options import Lease, enforcement_of  # noqa: PLC0415
         from ..reports import ReportQueue  # noqa: PLC0415
@@ -49,12 +50,14 @@ class Rule(NamedTuple):
         if isinstance(reporter, str):
             # It trusts the roots of the system: the program's first context may trust anything.
             enforcement.reporter = ReportQueue(opened, mode=reporter)
+        if options.get("recovery", "on") == "on":
+            enforcement.healer = Healing(opened)
         return cls(opened, enforcement, Names(opened, options))
 
     def holds(self, *classes: type) -> bool:
-        """Whether connections of these classes are held against the pins, or are those of a probe."""
+        """Whether connections of these classes are held against the pins, or are exempt, as those of a probe."""
         return all(
-            getattr(one, "dynpin_probe", False) or self.enforcement in getattr(one, "dynpin_enforcements", ())
+            getattr(one, "dynpin_exempt", False) or self.enforcement in getattr(one, "dynpin_enforcements", ())
             for one in classes
         )
 

@@ -5,6 +5,8 @@ from .bounds import Refusal, registrable_domain
 from .check import Repair, check, repair
 from .database import Database
 from .last_seen import ClockJump
+from .lists import Look, ask, claim, next_look_at
+from .looking import NO_TUF, look_at
 from .paths import IN_MEMORY, default_path
 from .pinstore import PinStore
 from .state import LookUp, State
@@ -12,18 +14,24 @@ from .table import Select, selecting
 
 __all__ = [
     "IN_MEMORY",
+    "NO_TUF",
     "ClockJump",
     "Database",
+    "Look",
     "LookUp",
     "PinStore",
     "Refusal",
     "Repair",
     "Select",
     "State",
+    "ask",
     "check",
     "check_command",
+    "claim",
     "default_path",
     "forget_command",
+    "look_at",
+    "next_look_at",
     "registrable_domain",
     "repair",
     "selecting",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -20,6 +21,8 @@ from .advice import store_error
 from .bounds import Bounds, Refusal
 from .database import Database
 from .last_seen import ClockJump, LastSeen
+from .lists import Look, looks
+from .looking import follow
 from .memory import MemoryDatabase
 from .paths import IN_MEMORY, store_path
 from .state import LookUp, State
@@ -360,6 +363,30 @@ class PinStore:
         name, now = canonical_host(host), self.clock()
 
         return self.database.write(partial(forget_entry, host=name, now=now))
+
+    # -- signed lists -------------------------------------------------------------------------------------------
+
+    def follow(self, uri: str, root: bytes | str | os.PathLike[str], *, context: ssl.SSLContext | None = None) -> Look:
+        """Have the pins of a signed list before the first visit: it is looked at now, where that is due; then daily.
+
+        Args:
+            uri: the folder where the list is published.
+            root: version 1 of its ``root.json``, as bytes or a file: the one that your program ships.
+            context: whose roots an https URI is held against; None for the system's.
+
+        Returns:
+            the list; ``.outcome`` says what came of it. What went wrong is tried again, and the pins stay as they were.
+
+        Raises:
+            InvalidHeader: for a URI that is none.
+            StoreError: where the store's file cannot be written.
+        """
+        data = root if isinstance(root, bytes) else Path(root).read_bytes()
+        return follow(self.database, uri, data, self.clock, context=context)
+
+    def looks(self) -> list[Look]:
+        """The signed lists that were asked for, and what came of them. Raises StoreError."""
+        return looks(self.database.select)
 
     def accept_clock(self) -> None:
         """Take the present time for right, after a jump that ``on_clock_jump="refuse"`` has refused."""

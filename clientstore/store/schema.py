@@ -57,6 +57,24 @@ CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE refusals (
     scope TEXT PRIMARY KEY, host TEXT NOT NULL, bound INTEGER NOT NULL, refused_at REAL NOT NULL
 ) WITHOUT ROWID;
+-- The signed lists that were looked at, and those to be looked at: who names which root, and where its files are.
+CREATE TABLE looks (
+    root BLOB NOT NULL,
+    uri TEXT NOT NULL,
+    is_followed INTEGER NOT NULL,           -- by a program, so daily; else after a refusal alone
+    asked_at REAL,                          -- by the last connection that was refused
+    attempts INTEGER NOT NULL,
+    looked_at REAL,
+    next_look_at REAL,
+    outcome TEXT,
+    PRIMARY KEY (root, uri)
+) WITHOUT ROWID;
+-- What TUF trusts of each root: the files of its client, and how new they are.
+CREATE TABLE trusted (root BLOB NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (root, name));
+CREATE TABLE roots (
+    root BLOB PRIMARY KEY, root_version INTEGER NOT NULL, timestamp_version INTEGER NOT NULL,
+    list_version INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE reports (
     id INTEGER PRIMARY KEY,

@@ -24,7 +24,7 @@ from .database import Database
 from .memory import MemoryDatabase
 from .table import ALIVE, COLUMNS, MARKS, Select, delete, entry_of, put, row_of, selecting
 
-__all__ = ["merge", "preload", "static_entry"]
+__all__ = ["merge", "preload", "preload_within", "static_entry"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
@@ -78,18 +78,20 @@ def static_entry(
 
 def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHost], origin: str) -> int:
     """See :meth:`dynpin.clientstore.PinStore.preload`."""
-    wanted = {entry.host: replace(_checked(entry), origin=origin, source="static") for entry in entries}
-
-    def job(connection: sqlite3.Connection) -> None:
-        changes, gone = _preloading(selecting(connection), wanted, origin)
-        put(connection, changes)
-        for host in gone:
-            delete(connection, host)
-
-    changes, gone = _preloading(database.select, wanted, origin)
+    wanted = [replace(_checked(entry), origin=origin, source="static") for entry in entries]
+    changes, gone = _preloading(database.select, {entry.host: entry for entry in wanted}, origin)
     if changes or gone:
-        database.write(job)  # looks again: another process may have written
+        # It looks again: another process may have written.
+        database.write(lambda connection: preload_within(connection, wanted, origin))
     return len(database.select(_PRELOADED, (origin,)))
+
+
+def preload_within(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost], origin: str) -> None:
+    """:func:`preload` inside a transaction; every entry is static and of this origin."""
+    changes, gone = _preloading(selecting(connection), {entry.host: entry for entry in entries}, origin)
+    put(connection, changes)
+    for host in gone:
+        delete(connection, host)
 
 
 def _preloading(

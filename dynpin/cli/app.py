@@ -57,6 +57,7 @@ COMMANDS = {
     ),
     "check": Row(_SERVER, "Look at a live site from every side, and say what is wrong with its pinning."),
     "ramp": Row(_SERVER, "See how far max-age has grown, hold it, or move it by hand."),
+    "nodes": Row(_SERVER, "See what the nodes of a site send, and whether they agree."),
     "rotate": Row(_SERVER, "Replace a pinned key without locking anybody out."),
     "recovery": Row(
         _SERVER, "Sign which keys hold for your hosts, so that clients which are locked out let themselves in again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
 from dynpin.cli.options import (
+    DEFAULT_HISTORY,
     CaOption,
     InventoryOption,
     JsonOption,
@@ -20,7 +22,7 @@ from dynpin.cli.options import (
     moment,
 )
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import read_history
+from dynpin.cli.rotate_site import has_history, kept_at, read_history
 from dynpin.cli.urls import HttpsURL, host_name, https_url, request_target
 from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
@@ -33,6 +35,7 @@ from dynpin.pins import Pin, chain_pins
 
 if TYPE_CHECKING:
     from dynpin.deploy.lint.holdings import Holdings
+    from dynpin.deploy.rotation import History
 
 __all__ = ["check", "checked_as_json", "has_finding"]
 
@@ -117,7 +120,7 @@ def check(
     holdings = holdings_named(inventory, is_named_otherwise=bool(keys), now=at)
     target = _target(url, holdings)
     known = Circumstances(held_keys=None if not keys else tuple(str(_pin_of(key)) for key in keys))
-    recorded = None if history is None else read_history(history, inventory)
+    recorded = _recorded(history, inventory, holdings)
     try:
         site = site_reached(
             target.host, target.port, target.target, None if holdings is None else holdings.inventory, options
@@ -129,6 +132,7 @@ def check(
     )
     if checked.silence:
         fail(checked.silence)
+    checked = replace(checked, remarks=(*checked.remarks, *_disagreeing(holdings), *_hint(checked, holdings)))
     for line in checked.silent:
         say(f"silent: {line}", err=True)
     if as_sarif:
@@ -148,6 +152,39 @@ def check(
 def has_finding(checked: Checked, fail_on: Threshold) -> bool:
     """Whether the exit code is 1: for a fault as severe as that, a remark, or a header that is not there."""
     return bool(not checked.has_header or checked.remarks or fails([found for _, found in checked.results], fail_on))
+
+
+def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | None) -> History | None:
+    """The history that is named, or that the nodes of the site share."""
+    if file is not None:
+        return read_history(file, inventory)
+    site = None if holdings is None else holdings.inventory
+    if site is None or site.state is None or not has_history(kept_at(DEFAULT_HISTORY, site)):
+        return None
+    return read_history(DEFAULT_HISTORY, site.path)
+
+
+def _disagreeing(holdings: Holdings | None) -> tuple[str, ...]:
+    """Where the nodes do not agree, by the state that they share; the line of each node is told."""
+    if holdings is None or holdings.inventory.state is None:
+        return ()
+    from dynpin.deploy.agreement import agreement  # noqa: PLC0415 - for those who share a state
+
+    lines, wrong = agreement(holdings.inventory)
+    for line in lines:
+        say(line, err=True)
+    return wrong
+
+
+def _hint(checked: Checked, holdings: Holdings | None) -> tuple[str, ...]:
+    """What helps nodes that differ because each keeps files of its own."""
+    differ = any(found.fault == "header-differs-between-nodes" for _, found in checked.results)
+    if holdings is None or holdings.inventory.state is not None or not differ:
+        return ()
+    return (
+        f"each node of {checked.site.host} keeps its position on the ramp and what it sent in files of its own: name a "
+        f'collector in {holdings.name}, [site] state = "https://…", and they agree',
+    )
 
 
 def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:

@@ -30,7 +30,10 @@ def add(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="What the token is for; no two that may be used have one name.")],
     scope: Annotated[
-        list[str], typer.Option(help="What it may do: read, triage, or site:HOST for what is about a host. Repeatable.")
+        list[str],
+        typer.Option(
+            help="What it may do: read, triage, or site:HOST for what is about a host and its nodes share. Repeatable."
+        ),
     ],
     days: Annotated[float, typer.Option(help="After how many days it ends.", min=0.01)] = 90,
     storage: StorageOption = None,

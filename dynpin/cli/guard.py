@@ -23,7 +23,7 @@ from dynpin.cli.options import (
     moment,
 )
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.rotate_site import read_history
+from dynpin.cli.rotate_site import as_sent, has_history, kept_at, read_history
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.candidate import Candidate, examine, made_now
@@ -187,14 +187,19 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         unseen = "whether the site sends what the history says: name its dynpin.toml with --inventory"
         return _Sent(history, (history.host,), None, (unseen,))
     inventory = built.inventory
-    if file.exists():
+    kept = kept_at(file, inventory)
+    if has_history(kept):
         history = read_history(file, inventory.path)
         if not covers(inventory.hosts, history.host):
             fail(
-                f"{file} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
+                f"{kept} is the history of {history.host}, and {inventory.path} is about {', '.join(inventory.hosts)}: "
                 "name the history and the inventory of one site, with --history and --inventory"
             )
         return _Sent(history, inventory.hosts, built.header, ())
+    if inventory.state is not None:
+        unseen = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
+        history = as_sent(History(inventory.hosts[0]), inventory)
+        return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=bool(history.sent_by_nodes))
     # The key that was pinned until a moment ago is in nobody's file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
         fail(

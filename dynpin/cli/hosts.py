@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from dynpin.cli import pin_files
+from dynpin.cli import hosts_recovery, pin_files
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.options import JsonOption
@@ -108,11 +108,15 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
         now = pins.clock()
+        looks = pins.looks()
     if as_json:
         shown = None if known is None else {"asked": name, **describe(known)}
         print_json(shown)
     elif known is not None:
-        table_console().print(_details(name, known, now))
+        details = _details(name, known, now)
+        for label, text in hosts_recovery.details(known, looks, now):
+            details.add_row(label, text)
+        table_console().print(details)
     if known is None:
         end = None if expired is None else expired.expires_at
         ended = "" if end is None else f": its pins expired at {rfc3339(end)}"
@@ -196,6 +200,8 @@ def pin(
         say("There is no Backup Pin: when this key is lost or changed, the host is locked out.", err=True)
 
 
+app.command()(hosts_recovery.recover)
+app.command()(hosts_recovery.follow)
 app.command("import")(pin_files.import_pins)
 app.command("export")(pin_files.export_pins)
 

@@ -32,14 +32,16 @@ from dynpin.cli.rotate_output import (
 )
 from dynpin.cli.rotate_record import record, repair
 from dynpin.cli.rotate_site import (
+    as_sent,
     change,
+    has_history,
     inventory_beside,
+    kept_at,
     key_of,
     nodes_seen,
-    on_ramp,
     read_history,
     refuse_inside,
-    sight,
+    sights,
 )
 from dynpin.deploy.rotation import (
     Emergency,
@@ -82,8 +84,9 @@ def status_command(
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
-    if site is not None and not history.exists():
-        finding(f"{history} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
+    where = kept_at(history, site)
+    if site is not None and not has_history(where):
+        finding(f"{where} does not exist, so nobody knows what clients hold: dynpin rotate record begins it")
     kept = read_history(history, inventory)
     stands = status(kept, at, max_max_age=cap_of(cap))
     differs = _disagreements(kept, site, at)
@@ -126,7 +129,7 @@ def plan_command(
             if differs:
                 show_missing(differs)
                 finding("nothing is begun: a rotation starts from a history that is true")
-            kept = change(history, lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
+            kept = change(kept_at(history, site), lambda now_kept: now_kept.with_event(Planned(at, target, backups)))
     except ValueError as error:
         fail(str(error))
     draw(picture, kept, at, steps, cap_of(cap))
@@ -172,13 +175,13 @@ def next_command(
     if done:
         if site is None and not verify:
             fail("nothing to see: name --inventory, or look at the site itself with --verify")
-        sights = nodes_seen(site, url, kept.host, ca) if verify else []
+        seen = nodes_seen(site, url, kept.host, ca) if verify else []
         at = moment(now)  # after the look: until then some node may have sent what it sent before
-        sights = sights if site is None else [sight(site, kept.host, at), *sights]
+        seen = seen if site is None else [*sights(site, kept.host, at), *seen]
         try:
             kept = change(
-                history,
-                lambda before: with_step_done(on_ramp(before, site), sights, at, max_max_age=cap_of(cap)),
+                kept_at(history, site),
+                lambda before: with_step_done(as_sent(before, site), seen, at, max_max_age=cap_of(cap)),
             )
         except NotSeen as error:
             refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing
@@ -230,7 +233,8 @@ def emergency_command(
 
 
 def _disagreements(history: History, site: Inventory | None, now: float) -> tuple[Missing, ...]:
-    return () if site is None else disagreements(history, sight(site, history.host, now), now)
+    seen = () if site is None else sights(site, history.host, now)
+    return tuple(each for place in seen for each in disagreements(history, place, now))
 
 
 def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | None) -> tuple[Pin, ...]:

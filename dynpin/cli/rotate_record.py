@@ -11,7 +11,7 @@ from dynpin.cli.errors import fail
 from dynpin.cli.options import DEFAULT_HISTORY, HistoryOption, InventoryOption, JsonOption, NowOption, moment
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_output import end_with, status_as_json
-from dynpin.cli.rotate_site import change, inventory_beside, on_ramp, sight
+from dynpin.cli.rotate_site import as_sent, change, has_history, inventory_beside, kept_at, sights
 from dynpin.cli.site import built_of
 from dynpin.deploy.rotation import Deployed, Event, History, Published, disagreements, status
 from dynpin.errors import DynpinError, InvalidHost
@@ -86,33 +86,35 @@ def record(
     served = _served(header, no_header, chain, inventory, at)
     if served is None:
         fail("record what? --header VALUE, --no-header or --chain FILE")
-    begin = None if history.exists() else _begun(host or next(iter(served.hosts), None), history)
+    where = kept_at(history, site)
+    begin = None if has_history(where) else _begun(host or next(iter(served.hosts), None), history)
     before = 0
 
     def edit(kept: History) -> History:
         nonlocal before
         before = len(kept.events)
         _refuse_other_host(kept, host, served)
-        kept = on_ramp(kept, site)
+        kept = as_sent(kept, site)
         _refuse_without_backup(kept, served, site)
         for event in served.events(at):
             kept = kept.with_event(event)
         return kept
 
     try:
-        kept = change(history, edit, begin)
+        kept = change(where, edit, begin)
     except (DynpinError, ValueError) as error:
         fail(str(error))
     stands = status(kept, at)
-    differs = () if site is None else disagreements(kept, sight(site, kept.host, at), at)
+    seen = () if site is None else sights(site, kept.host, at)
+    differs = tuple(each for place in seen for each in disagreements(kept, place, at))
     count = len(kept.events)
     if as_json:
-        recorded = {"history": str(history), "events": count, "recorded": count - before}
+        recorded = {"history": str(where), "events": count, "recorded": count - before}
         print_json(recorded | status_as_json(kept, stands, differs))
     elif count == before:
-        say(f"nothing new: {history} has it already, with {count} events of {kept.host}")
+        say(f"nothing new: {where} has it already, with {count} events of {kept.host}")
     else:
-        say(f"recorded in {history}: {count} events of {kept.host}")
+        say(f"recorded in {where}: {count} events of {kept.host}")
         if begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
     # A header alone is recorded before its chain is: nothing can be said of the two yet.
@@ -135,11 +137,11 @@ def repair(
     Every event that can be read is saved, and the damaged file stays beside the new one. Where events are missing,
     clients are taken to hold a header that names the deployed key alone, for as long as the longest max-age.
     """
-    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
     from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
 
     at = moment(now)
     site = inventory_beside(inventory, history)
+    where = kept_at(history, site)
     found: list[Saved] = []
 
     def edit(saved: Saved) -> History:
@@ -155,17 +157,17 @@ def repair(
         return with_unknown(kept, served.header, served.pins, at, longest=_longest(site))
 
     try:
-        kept, aside = HistoryFile(history).repair(edit)
+        kept, aside = where.repair(edit)
     except OSError as error:
-        fail(f"{history} cannot be repaired, and is as it was: {error.strerror or error}")
+        fail(f"{where} cannot be repaired, and is as it was: {error.strerror or error}")
     except (DynpinError, ValueError) as error:
         fail(str(error))
-    saved = found[0]
+    saved = found[-1]
     assumed = [policy for policy in status(kept, at).held if policy.is_assumed]
     if as_json:
         print_json(
             {
-                "history": str(history),
+                "history": str(where),
                 "host": kept.host,
                 "saved": len(saved.events),
                 "unread": list(saved.unread),
@@ -175,7 +177,7 @@ def repair(
             }
         )
         return
-    say(f"{history}: {len(saved.events)} events of {kept.host} are saved")
+    say(f"{where}: {len(saved.events)} events of {kept.host} are saved")
     for line in saved.unread:
         say(f"  not read: {line}")
     if saved.is_cut and aside is not None:

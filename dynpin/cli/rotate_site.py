@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,22 +13,25 @@ from dynpin.cli.errors import fail, reason_of
 from dynpin.cli.options import DEFAULT_INVENTORY
 from dynpin.cli.printing import say
 from dynpin.cli.urls import https_url
-from dynpin.deploy.rotation import History, HistoryError, Sight
+from dynpin.deploy.rotation import History, Sight
 from dynpin.errors import DynpinError, PolicyError
 from dynpin.pins import Pin
 
 if TYPE_CHECKING:
+    from dynpin.deploy.rotation.shared import KeptHistory
     from dynpin.middleware.policy import Chain, Inventory, Key
 
 __all__ = [
+    "as_sent",
     "change",
+    "has_history",
     "inventory_beside",
+    "kept_at",
     "key_of",
     "nodes_seen",
-    "on_ramp",
     "read_history",
     "refuse_inside",
-    "sight",
+    "sights",
 ]
 
 
@@ -59,59 +63,121 @@ def sight(site: Inventory, host: str, now: float) -> Sight:
 
 
 def read_history(path: Path, inventory: Path | None = None, *, in_emergency: bool = False) -> History:
-    """The history in this file, or the end of the command.
+    """The history of a site, or the end of the command: in this file, or where its nodes share a state.
 
-    Where an inventory is named, or stands beside the file, and has a ramp, what that has sent is a part of it. In an
+    Where an inventory is named, or stands beside the file, what its ramp and its nodes have sent is a part of it. In an
     emergency an inventory that cannot be read is told, and ends nothing.
     """
     from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
 
     try:
-        kept = HistoryFile(path).read()
-    except FileNotFoundError:
-        fail(_absent(path))
-    except OSError as error:
-        fail(f"{path}: {error.strerror or error}")
-    except HistoryError as error:
-        fail(str(error))
+        site = _inventory_beside(inventory, path)
+    except PolicyError as error:
+        if not in_emergency:
+            fail(str(error))
+        say(f"dynpin: what nodes and a ramp have sent does not count below: {error}", err=True)
+        return _read(HistoryFile(path))
+    history = _read(kept_at(path, site), in_emergency=in_emergency)
     try:
-        return on_ramp(kept, _inventory_beside(inventory, path))
+        return as_sent(history, site)
     except PolicyError as error:
         if not in_emergency:
             fail(str(error))
         say(f"dynpin: what a ramp has sent does not count below, since it cannot be read: {error}", err=True)
-        return kept
+        return history
 
 
-def on_ramp(history: History, site: Inventory | None) -> History:
-    """The history with what the ramp of the site has sent.
+def kept_at(path: Path, site: Inventory | None) -> KeptHistory:
+    """Where the history of a site is kept: in this file, or where its nodes share a state."""
+    if site is None or site.state is None:
+        from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+
+        return HistoryFile(path)
+    from dynpin.deploy.rotation.shared import kept_history  # noqa: PLC0415 - for those who share a state
+
+    return kept_history(path, site)
+
+
+def has_history(kept: KeptHistory) -> bool:
+    """Whether there is a history, or the end of the command where that cannot be told."""
+    try:
+        return kept.exists()
+    except PolicyError as error:
+        fail(str(error))
+
+
+def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
+    try:
+        return kept.read()
+    except FileNotFoundError:
+        fail(_absent(kept))
+    except OSError as error:
+        fail(f"{kept}: {error.strerror or error}")
+    except DynpinError as error:
+        history = _copied(kept) if in_emergency else None
+        if history is None:
+            fail(str(error))
+        say(f"dynpin: what this machine saw last is believed, since {error}", err=True)
+        return history
+
+
+def _copied(kept: KeptHistory) -> History | None:
+    """What this machine saw last of a history that cannot be read now."""
+    from dynpin.deploy.rotation.shared import SharedHistory  # noqa: PLC0415 - where something has failed
+
+    try:
+        return kept.copy() if isinstance(kept, SharedHistory) else None
+    except DynpinError:
+        return None
+
+
+def as_sent(history: History, site: Inventory | None) -> History:
+    """The history with what the ramp and the nodes of the site have sent, as it was seen last.
 
     Raises:
-        PolicyError: where the position on the ramp cannot be read.
+        PolicyError: where that cannot be read.
     """
     ramp = None if site is None else site.kept_ramp()
-    return history if ramp is None else history.on_ramp(ramp.sent())
+    history = history if ramp is None else history.on_ramp(ramp.sent())
+    if site is None or site.state is None:
+        return history
+    from dynpin.deploy.rotation.shared import held_by_nodes  # noqa: PLC0415 - for those who share a state
+    from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
+
+    return replace(history, sent_by_nodes=held_by_nodes(SharedState(site.state).copy()))
 
 
-def change(path: Path, edit: Callable[[History], History], begin: History | None = None) -> History:
-    """Change the history in this file under its lock; `begin` is the one to start from where there is none."""
-    from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
+def change(kept: KeptHistory, edit: Callable[[History], History], begin: History | None = None) -> History:
+    """Change a history while nobody else does; `begin` is the one to start from where there is none."""
 
     def edited(before: History | None) -> History:
         before = begin if before is None else before
-        return fail(_absent(path)) if before is None else edit(before)
+        return fail(_absent(kept)) if before is None else edit(before)
 
     try:
-        return HistoryFile(path).change(edited)
+        return kept.change(edited)
     except OSError as error:
-        fail(f"{path} cannot be written, and nothing is recorded: {error.strerror or error}")
+        fail(f"{kept} cannot be written, and nothing is recorded: {error.strerror or error}")
+    except PolicyError as error:
+        fail(f"nothing is recorded: {error}")
 
 
-def _absent(path: Path) -> str:
+def _absent(kept: KeptHistory) -> str:
     return (
-        f"{path} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME --header "
+        f"{kept} does not exist: begin it with dynpin rotate record --inventory FILE, or with --host NAME --header "
         "VALUE --chain FILE. If there was one, and it is lost: dynpin rotate repair"
     )
+
+
+def sights(site: Inventory, host: str, now: float) -> list[Sight]:
+    """What an inventory makes, and what each node that shares a state with it says that it sends and shows."""
+    found = [sight(site, host, now)]
+    if site.state is None:
+        return found
+    from dynpin.deploy.rotation.shared import sights_of_nodes  # noqa: PLC0415 - for those who share a state
+    from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415
+
+    return [*found, *sights_of_nodes(SharedState(site.state).copy())]
 
 
 def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:

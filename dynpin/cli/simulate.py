@@ -118,7 +118,7 @@ def simulate(
     if advise:
         advice = _advised(study, processes)
         if plot is not None and form is not None:
-            from dynpin.lab.simulation.picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
+            from dynpin.lab.simulation.advice_picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw_advice(study, advice, form, dark=dark))
         print_json(_advice_as_json(study, advice)) if as_json else _show_advice(study, advice)

@@ -9,6 +9,7 @@ from dynpin.durations import duration
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
 from dynpin.middleware.policy import Inventory, Node
 from dynpin.pins import Pin, chain_pins
+from dynpin.recovery import Recovery
 
 from .lint import Circumstances, Finding, HeaderField, Told, lint
 from .lint.holdings import Holdings
@@ -182,6 +183,8 @@ def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory
         yield f"max-age is {_seconds(header.max_age)}, which is no step of the ramp there"
     if header.include_subdomains != inventory.include_subdomains:
         yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
+    if header.recovery != inventory.recovery and not header.report_only and header.max_age:
+        yield f"recovery is {_recovery(header.recovery)}, and {_recovery(inventory.recovery)} there"
     if header.report_uri != inventory.report_uri and not header.report_only:
         yield f"report-uri is {header.report_uri or 'not sent'}, and {inventory.report_uri or 'none'} there"
 
@@ -191,6 +194,8 @@ def _differences(header: PublicKeyPins, made: PublicKeyPins) -> Iterator[str]:
         yield f"max-age is {_seconds(header.max_age)}, and {_seconds(made.max_age)} there"
     if header.include_subdomains != made.include_subdomains:
         yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
+    if header.recovery != made.recovery:
+        yield f"recovery is {_recovery(header.recovery)}, and {_recovery(made.recovery)} there"
     if header.report_uri != made.report_uri:
         yield f"report-uri is {header.report_uri or 'not sent'}, and {made.report_uri or 'none'} there"
 
@@ -261,3 +266,7 @@ def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iter
 def _of_unseen(unseen: Sequence[str]) -> Iterator[str]:
     for each in unseen:
         yield f"a node of [site] nodes gave no answer, so nothing is known of what it sends: {each}"
+
+
+def _recovery(recovery: Recovery | None) -> str:
+    return "not sent, or malformed" if recovery is None else f"{recovery.root_text} at {recovery.uri}"

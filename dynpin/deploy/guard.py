@@ -97,11 +97,13 @@ def guard(
         is_planned = makes is not None and target in chain and target not in makes.pins
         safe = [pin for pin in policies[-1].header.pins if not locked_out(policies, (pin,))]
         last = rfc3339(max(policy.until for policy in refused))
+        senders = sorted({policy.node for policy in refused if policy.node and policy.last_at is None})
+        still = f", and node {', '.join(senders)} still sends such a header" if senders else ""
         reasons = [
             Reason(
                 "clients-locked-out",
                 f"deploying this chain locks out everybody who holds the pins of {host} until {last}: "
-                f"its key {chain[0]} is not among them",
+                f"its key {chain[0]} is not among them{still}",
             )
         ]
         if doubted:
@@ -128,7 +130,8 @@ _RECORD = (
 def _as_if_sent_until(now: float, history: History, max_max_age: int | None) -> tuple[Held, ...]:
     events = [event for event in history.events if isinstance(event, Published)]
     alone = [held(History(history.host, (event,)), now, max_max_age=max_max_age) for event in events]
-    return tuple(policy for policies in alone for policy in policies)
+    by_nodes = held(History(history.host, (), history.sent_by_nodes), now, max_max_age=max_max_age)
+    return (*by_nodes, *(policy for policies in alone for policy in policies))
 
 
 def _advice(safe: Sequence[Pin], ready_at: float | None, *, is_planned: bool, is_doubted: bool) -> tuple[str, ...]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from dynpin.errors import DynpinError
 from dynpin.middleware.policy import Inventory, read_inventory
 
+from .agreement import agreement
 from .check import Checked, check_site
 from .lint import Circumstances
 from .lint.holdings import holdings_of
 from .parallel import as_they_end
 from .reach import LookOptions, site_reached
 from .rotation import History
-from .rotation.file import HistoryFile
+from .rotation.shared import kept_history
 
 __all__ = ["Outcome", "check_all", "inventories_below"]
 
@@ -83,6 +84,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
         site = site_reached(host, 443, "/", holdings.inventory, options)
         history = _history(path.with_name(HISTORY), holdings.inventory)
         checked = check_site(site, holdings, known=Circumstances(), history=history, now=now, say=lambda step: None)
+        checked = replace(checked, remarks=(*checked.remarks, *agreement(holdings.inventory)[1]))
     except DynpinError as error:
         return Outcome(path, host, failure=str(error))
     except OSError as error:
@@ -93,9 +95,9 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
 
 
 def _history(path: Path, inventory: Inventory) -> History | None:
-    """The history beside an inventory, with what its ramp has sent; None where there is none."""
+    """The history of a site, with what its ramp has sent; None where there is none."""
     try:
-        history = HistoryFile(path).read()
+        history = kept_history(path, inventory).read()
     except FileNotFoundError:
         return None
     ramp = inventory.kept_ramp()

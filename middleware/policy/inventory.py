@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dynpin.errors import InvalidHeader, PolicyError
 from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
+from dynpin.recovery import Recovery
 
 from .keys import Chain, Key, KeySource, path_of, read_chain, read_key
 from .rules import (
@@ -75,6 +76,7 @@ class Inventory:
     max_age: timedelta | int | None = None
     include_subdomains: bool = False
     report_uri: str | None = None
+    recovery: Recovery | None = None
     mode: Mode = "enforce"
     pinned: Pinned = "leaf"
     hosts: tuple[str, ...] = ()
@@ -154,6 +156,7 @@ class Inventory:
                 include_subdomains=self.include_subdomains,
                 report_uri=None if self.mode == "unpin" else self.report_uri,
                 report_only=self.mode == "report-only",
+                recovery=self.recovery if self.mode == "enforce" else None,
             )
         except InvalidHeader as error:
             raise PolicyError(f"this makes no header that clients accept: {error}") from None

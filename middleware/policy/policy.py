@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypedDict, cast, get_args
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
+from dynpin.recovery import Recovery
 
 from .inventory import Built, Inventory
 from .keys import KeySource, located, several
@@ -44,6 +45,7 @@ class KeylessPolicyOptions(TypedDict, total=False):
     allow_long_max_age: bool
     on_invalid: OnInvalid
     remember: str | os.PathLike[str] | None
+    recovery: Recovery | None
 
 
 class PolicyOptions(KeylessPolicyOptions, total=False):
@@ -81,6 +83,7 @@ class Policy:
         remember: a file in which the last header is kept that clients may have noted, so that a process that starts
             later knows it: one that finds a deployed key which that header did not pin sends no header, and logs as
             critical. A file for each policy; every process of the server must be able to write to it and its folder.
+        recovery: whose signed list lets clients in again that are locked out (``dynpin recovery``), or None.
 
     Raises:
         PolicyError: where the header would lock users out, protect nobody, or could not be sent.
@@ -112,6 +115,7 @@ class Policy:
         allow_long_max_age: bool = False,
         on_invalid: OnInvalid = "raise",
         remember: str | os.PathLike[str] | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         # A text is true, whatever it says.
         check_flag("include_subdomains", include_subdomains)
@@ -132,6 +136,7 @@ class Policy:
             ),
             allow_long_max_age=allow_long_max_age,
             remember=None if remember is None else Path(remember).absolute(),
+            recovery=recovery,
         )
         self._begin(lambda: inventory, on_invalid)
 

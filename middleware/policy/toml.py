@@ -31,9 +31,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
-from dynpin.errors import InvalidHost, PolicyError
+from dynpin.errors import InvalidHeader, InvalidHost, PolicyError
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
+from dynpin.recovery import Recovery
 
 from .collector_api import CollectorAPI
 from .inventory import Inventory
@@ -155,6 +156,11 @@ class _Site(Table):
     copy_file: str | None = Field(None, alias="copy", description='a path in "quotes"')
 
 
+class _Recovery(Table):
+    root: str = Field(description='the root of `dynpin recovery init`, 44 characters such as "d6qz…="')
+    uri: str = Field(description='the folder of the published files, such as "https://recovery.example.net"')
+
+
 class _Tables(Table):
     hosts: _Texts = Field(
         min_length=1, description='the names that the site answers, such as hosts = ["www.example.com"]'
@@ -173,6 +179,7 @@ class _Tables(Table):
     remember: str | None = Field(None, description='a path in "quotes"')
     policy: _Policy = Field(default_factory=lambda: _Policy.model_validate({}), description="a table, [policy]")
     ramp: _Ramp | None = Field(None, description="a table, [ramp]")
+    recovery: _Recovery | None = Field(None, description="a table, [recovery]")
     site: _Site = Field(default_factory=lambda: _Site.model_validate({}), description="a table, [site]")
 
 
@@ -196,6 +203,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
             max_age=read.policy.max_age,
             include_subdomains=read.policy.include_subdomains,
             report_uri=read.policy.report_uri,
+            recovery=None if read.recovery is None else _recovery(read.recovery),
             allow_long_max_age=read.policy.allow_long_max_age,
             nodes=tuple(read.site.nodes),
             ramp=None if read.ramp is None else _ramp(file, read.ramp, read.policy, read.site),
@@ -234,6 +242,13 @@ def _located_file(file: Path, own: str | None, ramp: _Ramp | None, name: str) ->
     """A file of [site], or the one of [ramp]: one token may do for both."""
     found = own or (None if ramp is None else cast("str | None", getattr(ramp, name)))
     return None if found is None else file.parent / found
+
+
+def _recovery(table: _Recovery) -> Recovery:
+    try:
+        return Recovery.of_texts(table.root, table.uri)
+    except InvalidHeader as error:
+        raise PolicyError(f"[recovery]: {error.message}") from None
 
 
 def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:

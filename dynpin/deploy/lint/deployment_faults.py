@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from dynpin.durations import duration
 from dynpin.errors import InvalidHeader, InvalidHost
@@ -84,7 +85,7 @@ def _policy_key(value: str, report_only: bool) -> str:
     except InvalidHeader:
         return value
     pins = sorted(header.pins)
-    return str(PublicKeyPins(tuple(pins), header.max_age, header.include_subdomains, header.report_uri, report_only))
+    return str(replace(header, pins=tuple(pins), other_pins=()))
 
 
 def _mode(circumstances: Circumstances, report_only: bool) -> Iterator[Finding]:

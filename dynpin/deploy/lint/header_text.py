@@ -220,6 +220,8 @@ class _Directives:
                 self._include_subdomains(directive, span)
             case "report-uri":
                 self._report_uri(directive, span)
+            case "recovery-root" | "recovery-uri":
+                pass  # of dynpin alone: looked at as a pair, by the parser
             case _:
                 self._unknown(directive, span)
 

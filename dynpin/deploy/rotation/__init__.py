@@ -4,9 +4,8 @@ Nothing here reads a clock: the time comes in as an argument. Histories are valu
 """
 
 from .emergency import EMERGENCIES, Emergency, emergency
-from .history import Deployed, Event, History, HistoryError, Planned, Published
+from .history import Deployed, Event, Held, History, HistoryError, Planned, Published
 from .machine import (
-    Held,
     Stage,
     Status,
     Step,

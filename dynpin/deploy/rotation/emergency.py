@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
-from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import History
-from .machine import Held, Step, held, locked_out
+from .history import Held, History
+from .machine import Step, held, locked_out
 
 __all__ = ["EMERGENCIES", "Emergency", "emergency"]
 
@@ -96,7 +96,7 @@ def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -
             now,
             "From the same moment on send this header.",
             "It replaces what clients hold at their next visit.",
-            PublicKeyPins((target, *spare), header.max_age, header.include_subdomains, header.report_uri),
+            replace(header, pins=(target, *spare), other_pins=(), report_only=False),
         )
     return Step(
         "silence",
@@ -109,6 +109,7 @@ def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -
 def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], now: float) -> tuple[Step, ...]:
     last = max((policy.until for policy in policies), default=now)
     until = rfc3339(last)
+    signs = history.header is not None and history.header.recovery is not None
     steps = [
         Step(
             "search",
@@ -118,7 +119,22 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             f"what they hold until {until}.",
         )
     ]
-    if kind == "key-compromised":
+    if signs:
+        steps += [
+            Step(
+                "deploy-new",
+                now,
+                "Deploy a new key, and name it and a new backup in dynpin.toml.",
+                "Clients refuse it, and then ask for the signed list of the root that they have noted.",
+            ),
+            Step(
+                "sign",
+                now,
+                "Sign it with the offline keys: dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER.",
+                "Clients that have noted the root take the new pins within a minute of their next attempt.",
+            ),
+        ]
+    elif kind == "key-compromised":
         steps.append(
             Step(
                 "choose",
@@ -128,18 +144,21 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
                 f"until {until}. There is no third way: unpin first if you keep it (max-age=0 with the pins).",
             )
         )
+    if not signs:
+        steps.append(
+            Step(
+                "silence",
+                now,
+                "Deploy a new key, and send no header.",
+                "New clients can connect at once; another policy would only add to the confusion.",
+            )
+        )
     steps += [
-        Step(
-            "silence",
-            now,
-            "Deploy a new key, and send no header.",
-            "New clients can connect at once; another policy would only add to the confusion.",
-        ),
         Step(
             "tell",
             now,
             f"Tell the users who are refused: dynpin hosts forget {history.host}",
-            f"It is the only way in before {until}.",
+            f"It is the only way in before {until}{', but for the signed list' if signs else ''}.",
         ),
         Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy."),
     ]

@@ -37,6 +37,13 @@ class HistoryFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path.exists()
+
     def read(self) -> History:
         """The history.
 

@@ -14,7 +14,7 @@ from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["Deployed", "Event", "History", "HistoryError", "Planned", "Published", "event_of"]
+__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Planned", "Published", "event_of"]
 
 # Seconds by which an event may lie before the last one.
 _APART = 60.0
@@ -58,11 +58,39 @@ Event = Published | Deployed | Planned
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A policy that clients may hold.
+
+    Attributes:
+        header: the policy.
+        first_at: when it was published.
+        last_at: when the last response carried it; None while it is still sent.
+        until: when the last client forgets it; while it is still sent, as if that stopped now.
+        is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
+        node: the node that says so; empty where the history does.
+    """
+
+    header: PublicKeyPins
+    first_at: float
+    last_at: float | None
+    until: float
+    is_assumed: bool = False
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class History:
-    """The events of one host, oldest first."""
+    """The events of one host, oldest first.
+
+    Attributes:
+        host: the host.
+        events: the events.
+        sent_by_nodes: what nodes that share a state say that they sent, long ago too; no part of what is written.
+    """
 
     host: str
     events: tuple[Event, ...] = ()
+    sent_by_nodes: tuple[Held, ...] = ()
 
     def with_event(self, event: Event) -> History:
         """The history with one more event; the same history where the event says what holds already.

@@ -15,7 +15,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import Deployed, Event, History, Planned, Published
+from .history import Deployed, Event, Held, History, Planned, Published
 
 __all__ = [
     "Held",
@@ -32,25 +32,6 @@ __all__ = [
     "safe_at",
     "status",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A policy that clients may hold.
-
-    Attributes:
-        header: the policy.
-        first_at: when it was published.
-        last_at: when the last response carried it; None while it is still sent.
-        until: when the last client forgets it; while it is still sent, as if that stopped now.
-        is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
-    """
-
-    header: PublicKeyPins
-    first_at: float
-    last_at: float | None
-    until: float
-    is_assumed: bool = False
 
 
 def held(history: History, now: float, *, max_max_age: int | None = None) -> tuple[Held, ...]:
@@ -77,7 +58,20 @@ def held(history: History, now: float, *, max_max_age: int | None = None) -> tup
         until = (now if end is None else end) + max_age
         if until > now:
             found.append(Held(header, event.at, end, until, event.is_assumed))
-    return tuple(found)
+    known = [(set(each.header.pins), each.until) for each in found]
+    by_nodes = (_of_node(each, now, max_max_age) for each in history.sent_by_nodes)
+    return (*(each for each in by_nodes if each.until > now and not _is_among(each, known)), *found)
+
+
+def _of_node(policy: Held, now: float, max_max_age: int | None) -> Held:
+    """What a node has sent, and until when it may be held."""
+    max_age = _max_age(policy.header, max_max_age)
+    return replace(policy, until=(now if policy.last_at is None else policy.last_at) + max_age)
+
+
+def _is_among(policy: Held, known: Sequence[tuple[set[Pin], float]]) -> bool:
+    """Whether the history has these pins itself, for as long."""
+    return any(set(policy.header.pins) == pins and policy.until <= until for pins, until in known)
 
 
 def locked_out(policies: Iterable[Held], chain: Sequence[Pin]) -> tuple[Held, ...]:
@@ -92,6 +86,14 @@ def safe_at(policies: Iterable[Held], chain: Sequence[Pin], now: float) -> float
     if any(policy.last_at is None for policy in refused):
         return None
     return max((policy.until for policy in refused), default=now)
+
+
+def _ready_at(policies: Iterable[Held], target: Pin, now: float) -> float:
+    """When a key may be deployed that the header names by now.
+
+    Only a node that does not send that header yet still sends one without the key: it counts as if that stopped now.
+    """
+    return max((policy.until for policy in locked_out(policies, (target,))), default=now)
 
 
 class Stage(StrEnum):
@@ -208,9 +210,7 @@ def plan(
     if not set(bridge.pins) <= set(header.pins):
         steps.append(_publish(now, bridge))
         policies = tuple(replace(each, last_at=each.last_at or now) for each in policies)
-    deploy_at = safe_at(policies, (target,), now)
-    # The bridge names the target, so only a header that is no longer sent can be without it.
-    deploy_at = now if deploy_at is None else deploy_at
+    deploy_at = _ready_at(policies, target, now)
     steps.append(_deploy(deploy_at, target, locked_out(policies, (target,))))
     steps.append(_retire(deploy_at + max_age, final))
     return tuple(steps)
@@ -272,8 +272,7 @@ def _next(
         if not set(bridge.pins) <= set(header.pins):
             return Stage.PUBLISH, _publish(now, bridge)
         refused = locked_out(policies, (target,))
-        ready_at = safe_at(policies, (target,), now)
-        step = _deploy(now if ready_at is None else ready_at, target, refused)
+        step = _deploy(_ready_at(policies, target, now), target, refused)
         return (Stage.SPREADING if refused else Stage.DEPLOY), step
     final = final_header(header, target, rotation.backups)
     if deployment is None or not old_pins(history):
@@ -309,15 +308,19 @@ def _publish(at: float, header: PublicKeyPins) -> Step:
 
 
 def _deploy(at: float, target: Pin, refused: Sequence[Held]) -> Step:
+    what = f"Deploy the key {target} with its certificate, on every node."
     if refused:
         last = max(refused, key=lambda policy: policy.until)
+        if last.node and last.last_at is None:
+            name = last.node
+            return Step("deploy", at, what, f"Node {name} sends a header without this key: {last.header}", key=target)
         why = (
             f"Until then clients may hold a policy without this key: the last response that carried it was sent at "
             f"{rfc3339(last.until - (last.header.max_age or 0))}, with max-age={last.header.max_age}."
         )
     else:
         why = "Every policy that a client may hold names this key."
-    return Step("deploy", at, f"Deploy the key {target} with its certificate, on every node.", why, key=target)
+    return Step("deploy", at, what, why, key=target)
 
 
 def _retire(at: float, header: PublicKeyPins) -> Step:

@@ -13,8 +13,8 @@ from dynpin.noting import note
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import Deployed, Event, History, Published
-from .machine import Held, Step, advance, bridge_header, held, locked_out, old_pins, status
+from .history import Deployed, Event, Held, History, Published
+from .machine import Step, advance, bridge_header, held, locked_out, old_pins, status
 
 __all__ = ["Missing", "NotSeen", "Sight", "disagreements", "done"]
 

@@ -79,7 +79,7 @@ class Reader(Protocol):
         ...
 
     def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
-        """Value, number of groups and number of reports, by a column of the groups: most reports, then last seen, first."""
+        """Value, groups and reports of each, by a column of the groups: most reports first, then last seen first."""
         ...
 
     def agents(self, group: Group) -> list[tuple[str, int]]:

@@ -69,29 +69,37 @@ class Announcer(BackgroundLoop[Shared, _Seen]):
 
     def look_at(self, member: Shared, before: _Seen) -> _Seen:
         """Ask where it is time; what stands in the way is logged once a minute."""
-        node, built, now = member.node, member.built, self.clock()
-        if node is None or (now < before.due_at and built == before.built):
+        now = self.clock()
+        if member.node is None or (now < before.due_at and member.built == before.built):
             return before
         if not member.is_current():
             return before  # they are read first: what is told must be what is sent
+        told: str | None
         try:
-            told = self._agree(node, built)
+            told = self._agree(member, member.node)
         except PolicyError as error:
             told = f"This node goes on by its copy, and moves nothing up: {error}"
-        if not member.is_current():
-            member.refresh()
+        if told is None:
+            return before  # its files, or another process of this node, were faster: once more, with what is new
         told_at = before.told_at
         if told and (told != before.told or now - told_at >= _TOLD_EVERY):
             logger.error("%s", told)
             told_at = now
-        return _Seen(now + self.every, built, told, told_at)
+        return _Seen(now + self.every, member.built, told, told_at)
 
-    def _agree(self, node: SiteNode, built: Made | None) -> str:
-        if built is None:
-            node.state.fetch()
+    def _agree(self, member: Shared, node: SiteNode) -> str | None:
+        node.state.fetch()
+        self._follow(member)
+        if member.built is None:
             return ""
-        waits = node.agree(built)
-        return f"The header waits: {waits}" if waits else ""
+        waits = node.agree(member.built, member.is_current)
+        self._follow(member)
+        return f"The header waits: {waits}" if waits else waits
+
+    def _follow(self, member: Shared) -> None:
+        """Have the member send what the copy says since now."""
+        if not member.is_current():
+            member.refresh()
 
 
 announcer = Announcer()

@@ -94,6 +94,11 @@ class NodeState(_Shape):
     chains: _Chains
     seen_at: _Time
 
+    @property
+    def policy(self) -> PublicKeyPins | None:
+        """The header, parsed."""
+        return None if self.header is None else parse_field(self.header)
+
 
 class Sent(_Shape):
     """A header that a node sent, from `first_at` until `last_at`; None: it is sent now."""
@@ -180,11 +185,9 @@ class SiteDocument(_Shape):
 
     # -- what clients may hold ----------------------------------------------------------------------------------------
 
-    def sent(self, now: float) -> Iterator[Sent]:
-        """Every header that clients may have noted and hold at `now`, the former ones first."""
-        for each in self.past:
-            if each.until(now) > now:
-                yield each
+    def sent(self, now: float | None = None) -> Iterator[Sent]:
+        """Every header that clients may have noted, former ones first; with `now`, those that they may still hold."""
+        yield from (each for each in self.past if now is None or each.until(now) > now)
         for name, node in sorted(self.nodes.items(), key=lambda item: item[1].since):
             if node.header is not None and is_noted(parse_field(node.header)):
                 yield Sent(node=name, header=node.header, first_at=node.since, last_at=None)
@@ -284,4 +287,5 @@ def is_gentler(header: PublicKeyPins, than: PublicKeyPins) -> bool:
         and set(header.pins) >= set(than.pins)
         and (header.max_age or 0) <= (than.max_age or 0)
         and (than.include_subdomains or not header.include_subdomains)
+        and header.recovery == than.recovery
     )

@@ -218,7 +218,7 @@ class SharedState:
     def _write_copy(self, kept: _Kept) -> None:
         before = self._read_copy()
         # Another process of this node may have seen a later one meanwhile.
-        if kept in (_NOTHING, before) or kept.document.revision < before.document.revision:
+        if kept == before or kept.document == _NOTHING.document or kept.document.revision < before.document.revision:
             return
         text = json.dumps(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,8 +77,13 @@ class SiteNode:
             return Permitted(last, f"The header waits, and the one before is sent: {waits}")
         return Permitted(None, f"No header is sent: {waits}")
 
-    def agree(self, built: Made) -> str:
+    def agree(self, built: Made, is_current: Callable[[], bool]) -> str | None:
         """Tell the others what this node sends and shows, and see what they do; why the header waits, or an empty text.
+
+        Args:
+            built: what the files made.
+            is_current: whether they still do: another process of this node may have told of a later header meanwhile.
+                Where they do not, nothing is told, and the answer is None.
 
         Raises:
             PolicyError: where the collector cannot be asked; nothing else moves then.
@@ -85,11 +91,14 @@ class SiteNode:
         found: list[Announced] = []
 
         def edit(document: SiteDocument, now: float) -> SiteDocument:
+            found.clear()
+            if not is_current():
+                return document
             found.append(document.announce(self.name, built.header, _chains(built), now))
             return found[-1].document
 
         self.state.change(edit)
-        return _waits(found[-1])
+        return _waits(found[-1]) if found else None
 
 
 def _chains(built: Made) -> list[tuple[str, ...]]:

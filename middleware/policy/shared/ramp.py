@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dynpin.errors import PolicyError
 
@@ -46,7 +47,7 @@ class SharedRamp:
 
         def edit(document: SiteDocument, at: float) -> SiteDocument:
             kept = self._own(document)
-            before = begin if kept is None else kept.position
+            before = replace(begin, began_at=int(at)) if kept is None else kept.position
             after = decide(before, at)
             found.append((before, after))
             if kept is None:

@@ -165,7 +165,7 @@ def test_without_its_standby_nothing_is_acknowledged() -> None:
         load.check(dsn)
 
 
-@pytest.mark.parametrize("away", ["stopped", "killed"])
+@pytest.mark.parametrize("away", ["stopped", "killed", "frozen"])
 def test_a_database_that_was_away_is_found_again(away: str) -> None:
     with (
         running() as server,

@@ -37,6 +37,8 @@ _SUMS = (schema.groups.c.reports, schema.rates.c.reports, schema.outcomes.c.coun
 # Rows of a piece: a body has up to 256 KiB, a diagnosis some.
 _PIECE = 2_000
 _PIECES = {schema.samples: 100, schema.diagnoses: 200}
+# How long the source may be held; a person waits for it, and sees how far it is.
+_PATIENCE_S = 86_400.0
 # The setting of the target that says how far a copy has come, until it is complete.
 _MARK = "move"
 
@@ -60,7 +62,7 @@ def move(
     if source.name == target.name:
         raise StoreError(f"{source.name} cannot be copied into itself; name another storage for the copy")
     secret = source.secret()
-    with source.engine.writing() as db:
+    with source.engine.writing(_PATIENCE_S) as db:
         if db.dialect.name == "postgresql":  # SQLite has one writer at a time, and this is it
             names = ", ".join(table.name for table in (*_COPIED, *_OWN))
             db.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))

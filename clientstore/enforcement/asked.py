@@ -1,0 +1,82 @@
+"""What the decision asks of others: the pins, what takes its reports, what looks at signed lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from dynpin.hosts import KnownPinnedHost
+from dynpin.recovery import Recovery
+from dynpin.report import Report
+
+__all__ = ["Healer", "Looked", "Pins", "Reporter"]
+
+
+class Looked(Protocol):
+    """What a store says about a host: see :class:`dynpin.clientstore.store.LookUp`."""
+
+    @property
+    def known_host(self) -> KnownPinnedHost | None:
+        """The entry that applies, or None."""
+        ...
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+        ...
+
+    @property
+    def state(self) -> object:
+        """The same object for as long as nobody has written."""
+        ...
+
+
+class Pins(Protocol):
+    """What the decision asks of a store; :class:`dynpin.clientstore.PinStore` is one."""
+
+    @property
+    def path(self) -> Path | str:
+        """Where it is, for a person to read."""
+        ...
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the user's own store."""
+        ...
+
+    def look_up(self, name: str) -> Looked:
+        """What applies to a canonical host now."""
+        ...
+
+    def look(self) -> tuple[object, float]:
+        """The state and the time."""
+        ...
+
+    def hosts(self) -> Iterable[KnownPinnedHost]:
+        """Every Known Pinned Host."""
+        ...
+
+
+class Reporter(Protocol):
+    """Takes violation reports to send (RFC 7469 §3): :class:`dynpin.clientstore.ReportQueue` is one."""
+
+    def add(self, report: Report, report_uri: str) -> object:
+        """Keep the report until it is sent; what fails here must not hide the violation.
+
+        On an event loop's thread a method ``add_soon`` with the same arguments is called instead, where there is one.
+        A method ``resume`` is called at the first handshake of a process, where there is one.
+        """
+        ...
+
+
+class Healer(Protocol):
+    """Looks at signed lists: :class:`dynpin.clientstore.healing.Healing` is one."""
+
+    def ask(self, recovery: Recovery, *, may_wait: bool) -> None:
+        """A connection was refused, and the list of this root may heal it."""
+        ...
+
+    def resume(self) -> None:
+        """Go on with what an earlier process has left."""
+        ...

@@ -1,0 +1,97 @@
+"""The files of a repository: from where they are published, or from a folder, bounded in size and time.
+
+The way need not be trusted, since the signatures count. So it goes past Pin Validation, which may be the very thing
+that fails; and it carries nothing of the program's: no cookie, no credentials, no word of the request that was refused.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError
+from tuf.ngclient import FetcherInterface  # pyright: ignore[reportPrivateImportUsage]
+
+from dynpin._version import __version__
+
+from ..bounded_http import bounded_opener
+
+__all__ = ["LONGEST_LOOK", "FolderFetcher", "HTTPFetcher"]
+
+# How long one step may take, and one look at a list, in seconds; and what all of its files may have, in bytes.
+_STEP = 5.0
+LONGEST_LOOK = 30.0
+_MOST_BYTES = 16_000_000
+_PIECE = 65_536
+
+
+class HTTPFetcher(FetcherInterface):
+    """Reads over HTTP, for one look.
+
+    Args:
+        context: whose roots an https URI is held against; None for the system's.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        context = ssl.create_default_context() if context is None else context
+        # Where pins were injected into every context, `dynpin_exempt` leaves this one out.
+        context.sslsocket_class = type("UnpinnedSocket", (context.sslsocket_class,), {"dynpin_exempt": True})
+        self._opener = bounded_opener(context)
+        self._end = time.monotonic() + LONGEST_LOOK
+        self._left = _MOST_BYTES
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        request = Request(url, headers={"User-Agent": f"dynpin/{__version__}"})  # noqa: S310 - http and https alone
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
+        try:
+            answer: Any = self._opener.open(request, timeout=min(_STEP, left))
+        except HTTPError as error:
+            error.close()
+            if 300 <= error.code < 400:
+                raise DownloadError(f"{url} is redirected, and no redirect is followed") from None
+            raise DownloadHTTPError(f"{url} answered {error.code}", error.code) from None
+        except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+            raise DownloadError(f"{url} cannot be read: {why}") from None
+        return self._pieces(url, answer)
+
+    def _pieces(self, url: str, answer: Any) -> Iterator[bytes]:  # noqa: ANN401 - urllib's own
+        with answer:
+            while True:
+                try:
+                    piece: bytes = answer.read1(_PIECE)
+                except (OSError, http.client.HTTPException) as error:
+                    raise DownloadError(f"{url} was cut off: {error}") from None
+                if not piece:
+                    return
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise DownloadError(f"its files have more than {_MOST_BYTES} bytes")
+                if time.monotonic() > self._end:
+                    raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
+                yield piece
+
+
+class FolderFetcher(FetcherInterface):
+    """Reads a folder, such as one on a stick, as if it were published at `uri`."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self._folder = folder
+        self._base = f"{uri.rstrip('/')}/"
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        file = self._folder / url.removeprefix(self._base)
+        if not file.is_file():
+            raise DownloadHTTPError(f"there is no {file}", 404)
+        with file.open("rb") as opened:
+            while piece := opened.read(_PIECE):
+                yield piece

@@ -1,0 +1,128 @@
+"""A signed list, verified by The Update Framework's own client: no rule of its is written again here.
+
+What it trusts so far comes in and goes out as bytes, so that it can be kept in one transaction with the pins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig  # pyright: ignore[reportPrivateImportUsage]
+
+from dynpin.errors import InvalidPinFile, RecoveryError
+from dynpin.pin_list import LONGEST_LIST, PIN_LIST, PinList
+from dynpin.recovery import Recovery
+
+__all__ = ["Verified", "verify"]
+
+_FIRST_ROOT = "root_history/1.root.json"
+_LONGEST_FILE = 64_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What one look has come to.
+
+    Attributes:
+        files: what TUF's client trusts now, by name: to be kept, also where there is no list.
+        root_version: the version of its root.
+        timestamp_version: that of its timestamp; 0 where it has none.
+        list_version: that of the list; 0 where there is none.
+        pins: the list, or None where it cannot be believed.
+        problem: why not.
+    """
+
+    files: Mapping[str, bytes]
+    root_version: int
+    timestamp_version: int
+    list_version: int = 0
+    pins: PinList | None = None
+    problem: str | None = None
+
+
+def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInterface, now: float) -> Verified:
+    """Look at the list of a root.
+
+    Args:
+        recovery: the root that was noted, and where its files are.
+        files: what TUF's client has trusted of it so far; empty at first.
+        fetcher: reads the files.
+        now: seconds since the epoch, UTC. TUF goes by the clock of the system; what has expired by `now` is no list
+            either.
+
+    Raises:
+        RecoveryError: where version 1 of the root cannot be had, or is not the one that was noted.
+    """
+    base = f"{recovery.uri.rstrip('/')}/"
+    first = files.get(_FIRST_ROOT) or _first_root(base, fetcher)
+    if hashlib.sha256(first).digest() != recovery.root:
+        raise RecoveryError(f"{base}1.root.json is not the root that was noted, {recovery.root_text}")
+    with tempfile.TemporaryDirectory(prefix="dynpin-") as name:
+        folder = Path(name)
+        for file, data in files.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            (folder / file).write_bytes(data)
+        problem, pins = None, None
+        try:
+            pins = _list(folder, base, fetcher, first, now)
+        except ExpiredMetadataError as error:
+            problem = f"it has expired ({error}): its owner must sign it again, or your clock is wrong"
+        except (RepositoryError, DownloadError) as error:
+            problem = str(error)
+        except (InvalidPinFile, RecoveryError, ValueError, OSError) as error:
+            problem = str(error)
+        kept = {
+            each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*.json") if _is_kept(each)
+        }
+    roots = [int(each.split("/")[1].partition(".")[0]) for each in kept if each.startswith("root_history/")]
+    timestamp, targets = kept.get("timestamp.json"), kept.get("targets.json")
+    return Verified(
+        kept,
+        max(roots, default=1),
+        0 if timestamp is None else Metadata[Timestamp].from_bytes(timestamp).signed.version,
+        0 if targets is None else Metadata[Targets].from_bytes(targets).signed.version,
+        pins,
+        problem,
+    )
+
+
+def _first_root(base: str, fetcher: FetcherInterface) -> bytes:
+    try:
+        return fetcher.download_bytes(f"{base}1.root.json", _LONGEST_FILE)
+    except DownloadError as error:
+        raise RecoveryError(str(error)) from None
+
+
+def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now: float) -> PinList:
+    config = UpdaterConfig(
+        root_max_length=_LONGEST_FILE, snapshot_max_length=_LONGEST_FILE, targets_max_length=_LONGEST_FILE
+    )
+    updater = Updater(str(folder), base, str(folder), f"{base}targets/", fetcher, config, bootstrap=first)
+    updater.refresh()
+    target = updater.get_targetinfo(PIN_LIST)
+    if target is None:
+        raise RecoveryError(f"there is no {PIN_LIST} in what is signed")
+    if target.length > LONGEST_LIST:
+        raise RecoveryError(f"the list has {target.length} bytes, where {LONGEST_LIST} are the limit")
+    moment = datetime.fromtimestamp(now, UTC)
+    signed = {
+        "timestamp": Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed,
+        "snapshot": Metadata[Snapshot].from_file(str(folder / "snapshot.json")).signed,
+        "targets": Metadata[Targets].from_file(str(folder / "targets.json")).signed,
+    }
+    for role, each in signed.items():
+        if each.is_expired(moment):
+            raise ExpiredMetadataError(f"{role}.json is expired by the clock of the pin store")
+    file = updater.find_cached_target(target) or updater.download_target(target)
+    return PinList.parse(Path(file).read_bytes())
+
+
+def _is_kept(file: Path) -> bool:
+    return file.is_file() and not file.is_symlink()

@@ -1,0 +1,217 @@
+"""Signed lists in the store: which are to be looked at and when, and what a list changes, in one transaction.
+
+The rule. A list changes exactly the hosts that have noted its root, each version once; it gives them other pins and
+never more time than their last header. A list that a program follows counts as what that program preloads
+(:mod:`.static`): it replaces what was noted, and gives way to what the user has pinned by hand or forgotten. It leaves
+static pins alone.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dynpin.hosts import KnownPinnedHost
+from dynpin.noting import DEFAULT_MAX_MAX_AGE
+from dynpin.pin_list import PinList
+from dynpin.recovery import NotedRecovery, Recovery
+
+from .static import preload_within
+from .table import COLUMNS, Select, entry_of, put
+
+if TYPE_CHECKING:
+    from ..recovery import Verified
+
+__all__ = ["Look", "ask", "claim", "looks", "next_look_at", "record", "register", "trusted_files"]
+
+_HOUR, _DAY = 3_600.0, 86_400.0
+# How often the same list is looked at, at most. A look that came to nothing is repeated after that, then ever later.
+_SOONEST = 30.0
+# How long a look may take before another process takes it over.
+_LEASE = 60.0
+_SELECT = "SELECT root, uri, is_followed, asked_at, attempts, looked_at, next_look_at, outcome FROM looks"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One list. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        recovery: its root, and where it is.
+        is_followed: whether a program follows it, so that it is looked at daily.
+        asked_at: when a connection was refused that it might heal, or None.
+        attempts: how many looks have come to nothing since.
+        looked_at: when it was last looked at, or None.
+        next_look_at: when it is looked at next; None where that waits for a refusal.
+        outcome: what the last look has come to, in words, or None.
+    """
+
+    recovery: Recovery
+    is_followed: bool
+    asked_at: float | None
+    attempts: int
+    looked_at: float | None
+    next_look_at: float | None
+    outcome: str | None
+
+
+def looks(select: Select) -> list[Look]:
+    """Every list that was ever asked for."""
+    return [_look(row) for row in select(f"{_SELECT} ORDER BY uri, root", ())]
+
+
+def _look(row: tuple[Any, ...]) -> Look:
+    root, uri, is_followed, *rest = row
+    return Look(Recovery(root, uri), bool(is_followed), *rest)
+
+
+def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
+    """A connection was refused: the list of this root may heal it."""
+    connection.execute(
+        "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
+        " asked_at = excluded.asked_at, attempts = 0, next_look_at ="
+        " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? - ? AND ? THEN looked_at + ? ELSE ? END)",
+        (recovery.root, recovery.uri, now, now, now, _SOONEST, now, _SOONEST, now),
+    )
+
+
+def register(connection: sqlite3.Connection, recovery: Recovery, root: bytes, now: float) -> None:
+    """Have a list looked at daily from now on."""
+    connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, 'root_history/1.root.json', ?)", (recovery.root, root))
+    connection.execute(
+        "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL)"
+        " ON CONFLICT (root, uri) DO UPDATE SET is_followed = 1, next_look_at = ifnull(next_look_at, ?)",
+        (recovery.root, recovery.uri, now, now),
+    )
+
+
+def next_look_at(select: Select) -> float | None:
+    """When a list is to be looked at next, or None."""
+    ((at,),) = select("SELECT min(next_look_at) FROM looks", ())
+    return None if at is None else float(at)
+
+
+def claim(connection: sqlite3.Connection, now: float) -> Look | None:
+    """Take the next list that is due, for this process alone for as long as the lease lasts."""
+    # Further away than any wait is a time that was set by a clock which was wrong.
+    rows = connection.execute(
+        f"{_SELECT} WHERE next_look_at <= ? OR next_look_at > ? ORDER BY next_look_at LIMIT 1", (now, now + 2 * _DAY)
+    ).fetchall()
+    if not rows:
+        return None
+    look = _look(rows[0])
+    connection.execute(
+        "UPDATE looks SET next_look_at = ? WHERE root = ? AND uri = ?",
+        (now + _LEASE, look.recovery.root, look.recovery.uri),
+    )
+    return look
+
+
+def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:
+    """What TUF's client trusts of a root so far."""
+    return dict(select("SELECT name, data FROM trusted WHERE root = ?", (root,)))
+
+
+def record(
+    connection: sqlite3.Connection,
+    look: Look,
+    seen: Verified | None,
+    problem: str | None,
+    *,
+    now: float,
+) -> tuple[str, ...]:
+    """Keep what a look has come to: what TUF trusts, the pins, and when to look again.
+
+    Args:
+        connection: inside a transaction.
+        look: the list.
+        seen: what was verified, or None where nothing could be.
+        problem: why the list cannot be believed, or None.
+        now: seconds since the epoch, UTC.
+
+    Returns:
+        the hosts that have other pins now.
+    """
+    changed: tuple[str, ...] = ()
+    if seen is not None and not _trust(connection, look.recovery.root, seen):
+        problem = "another process was first, with a newer one"
+    elif seen is not None and seen.pins is not None:
+        changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
+        # Who has followed it, not who asks now: a look by hand is one too.
+        if look.is_followed:
+            _preload(connection, look.recovery, seen.pins, seen.list_version, now)
+    if problem is None and seen is not None:
+        names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
+        problem = f"version {seen.list_version} of the list " + (
+            f"gave {names} other pins" if changed else "is no news"
+        )
+    is_over = bool(changed) or look.asked_at is None or not 0 <= now - look.asked_at < _DAY
+    attempts = 0 if changed else look.attempts + 1
+    again = now + min(_SOONEST * 2.0 ** min(look.attempts, 10), _HOUR)
+    if is_over:
+        healthy = seen is not None and seen.pins is not None
+        again = now + (_DAY * random.uniform(0.9, 1.1) if healthy else _HOUR)  # noqa: S311 - against a crowd at one time
+    connection.execute(
+        "UPDATE looks SET attempts = ?, looked_at = ?, next_look_at = ?, outcome = ? WHERE root = ? AND uri = ?",
+        (
+            *(attempts, now, None if is_over and not look.is_followed else again, problem),
+            *(look.recovery.root, look.recovery.uri),
+        ),
+    )
+    return changed
+
+
+def _trust(connection: sqlite3.Connection, root: bytes, seen: Verified) -> bool:
+    """Keep TUF's files; False where another process has kept newer ones meanwhile."""
+    rows = connection.execute("SELECT root_version, timestamp_version FROM roots WHERE root = ?", (root,)).fetchall()
+    # A new root may begin the timestamps anew, so its version comes first.
+    if rows and rows[0] > (seen.root_version, seen.timestamp_version):
+        return False
+    connection.execute("DELETE FROM trusted WHERE root = ?", (root,))
+    connection.executemany(
+        "INSERT INTO trusted VALUES (?, ?, ?)", [(root, name, data) for name, data in seen.files.items()]
+    )
+    connection.execute(
+        "INSERT OR REPLACE INTO roots VALUES (?, ?, ?, ?)",
+        (root, seen.root_version, seen.timestamp_version, seen.list_version),
+    )
+    return True
+
+
+def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: int, now: float) -> Iterator[str]:
+    """Give the hosts that have noted this root the pins of the list."""
+    rows = connection.execute(f"SELECT {COLUMNS} FROM hosts WHERE recovery_root = ?", (root,)).fetchall()  # noqa: S608
+    for entry in map(entry_of, rows):
+        listed, noted = pins.hosts.get(entry.host), entry.recovery
+        if listed is None or noted is None or entry.source == "static" or entry.is_released(now):
+            continue
+        if noted.list_version >= version or (entry.root_ends_at is not None and entry.root_ends_at < now):
+            continue
+        # Its times stay: a list never gives more of them than the last header.
+        healed = replace(
+            entry,
+            pins=listed.pins,
+            include_subdomains=listed.include_subdomains and bool(listed.pins),
+            recovery=replace(noted, list_version=version),
+        )
+        put(connection, [healed])
+        if (healed.pins, healed.include_subdomains) != (entry.pins, entry.include_subdomains):
+            yield entry.host
+
+
+def _preload(connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float) -> None:
+    noted = NotedRecovery(recovery, list_version=version)
+    until = now + min(pins.max_age, DEFAULT_MAX_MAX_AGE)
+    entries = [
+        KnownPinnedHost(
+            *(host, listed.pins, listed.include_subdomains, None, now, until, "static"),
+            origin=recovery.uri,
+            recovery=noted,
+        )
+        for host, listed in pins.hosts.items()
+        if listed.pins
+    ]
+    preload_within(connection, entries, recovery.uri)

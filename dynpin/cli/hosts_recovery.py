@@ -1,0 +1,114 @@
+"""`dynpin hosts recover` and `follow`: signed lists, by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynpin.cli.errors import fail, finding
+from dynpin.cli.get import StoreOption
+from dynpin.cli.options import CaOption
+from dynpin.cli.printing import say
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.store import Look, ask, look_at
+from dynpin.deploy.reach import tls_context
+from dynpin.durations import duration
+from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.recovery import Recovery
+
+__all__ = ["details", "follow", "recover"]
+
+
+def recover(
+    host: Annotated[
+        str | None,
+        typer.Argument(metavar="[HOST]", help="The host that is locked out; else every list of the store."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--from", help="Read the published files from this folder, a stick for one.", show_default=False),
+    ] = None,
+    ca: CaOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Look at the signed list of a host now. Exit code 1 where a list cannot be believed.
+
+    Only a list that the noted root has signed counts, wherever it comes from. It gives no host more time than its last
+    header.
+    """
+    if store is not None and not store.exists():
+        fail(f"there is no pin store at {store}")
+    if folder is not None and not folder.is_dir():
+        fail(f"there is no folder {folder}")
+    with PinStore(store) as pins:
+        wanted = list(_roots(pins, host))
+        if not wanted:
+            finding(f"{host or 'no host'} has noted no recovery root, so no list can change its pins in {pins.path}")
+
+        def job(connection: sqlite3.Connection) -> None:
+            for recovery in wanted:
+                ask(connection, recovery, pins.clock())
+
+        pins.database.write(job)
+        problems: list[str] = []
+        for look in [each for each in pins.looks() if each.recovery in wanted]:
+            changed = look_at(pins.database, look, pins.clock, folder=folder, context=tls_context(ca))
+            after = next(each for each in pins.looks() if each.recovery == look.recovery)
+            text = f"{folder or look.recovery.uri}: {after.outcome}"
+            if changed or "is no news" in str(after.outcome):
+                say(text)
+            else:
+                problems.append(text)
+    if problems:
+        finding("\n        ".join(problems))
+
+
+def _roots(pins: PinStore, host: str | None) -> Iterator[Recovery]:
+    if host is None:
+        known: Iterable[KnownPinnedHost] = pins.each()
+    else:
+        entry = pins.known_host(canonical_host(host))
+        known = [] if entry is None else [entry]
+    yield from dict.fromkeys(
+        entry.recovery.standing for entry in known if entry.recovery is not None and entry.recovery.standing is not None
+    )
+
+
+def follow(
+    uri: Annotated[str, typer.Argument(help="The folder where the list is published.")],
+    root: Annotated[Path, typer.Argument(help="Version 1 of its root.json, from somebody whom you trust.")],
+    ca: CaOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Take the pins of a signed list before the first visit, and hear of changes daily.
+
+    Exit code 1 where the list cannot be had or believed; it is tried again.
+    """
+    if not root.is_file():
+        fail(f"there is no file {root}")
+    with PinStore(store) as pins:
+        look = pins.follow(uri, root, context=tls_context(ca))
+        held = sum(entry.origin == uri for entry in pins.each())
+    if not held:
+        finding(f"{uri}: {look.outcome}")
+    say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
+
+
+def details(known: KnownPinnedHost, looks: Iterable[Look], now: float) -> Iterator[tuple[str, str]]:
+    """What `dynpin hosts show` tells of the recovery of a host."""
+    noted = known.recovery
+    if noted is None:
+        return
+    if noted.standing is not None:
+        yield "root", noted.standing.root_text
+        yield "list", f"{noted.standing.uri}, version {noted.list_version or '0: none was applied'}"
+        look = next((each for each in looks if each.recovery == noted.standing), None)
+        if look is not None and look.looked_at is not None:
+            yield "last look", f"{duration(now - look.looked_at)} ago: {look.outcome}"
+    if noted.offered is not None and noted.offered_at is not None:
+        since = duration(now - noted.offered_at)
+        yield "offered", f"{noted.offered.root_text}, for {since}; believed after seven days of the same"

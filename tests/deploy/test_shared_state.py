@@ -1,0 +1,186 @@
+"""The commands where the nodes of a site share a state: the history, the guard, the nodes themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from dynpin import Pin
+from tests.deploy.commands import dynpin
+from tests.middleware.conftest import Site, authority  # noqa: F401 - a fixture
+from tests.middleware.test_shared import HOUR, Many, Node
+
+
+@pytest.fixture
+def many(tmp_path: Path, authority: trustme.CA) -> Iterator[Many]:  # noqa: F811
+    with ExitStack() as stack:
+        yield Many(tmp_path, authority, stack)
+
+
+def run(node: Node, *arguments: str, code: int = 0, now: bool = True) -> str:
+    """What a command says of the site, run on a node."""
+    at = ["--now", datetime.fromtimestamp(node.site.clock.now, UTC).isoformat()] if now else []
+    result = dynpin(*arguments, "--inventory", str(node.inventory), *at)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def nodes(node: Node, *arguments: str, code: int = 0) -> str:
+    return run(node, "nodes", *arguments, code=code, now=False)
+
+
+def lay_next(many: Many) -> trustme.LeafCert:
+    """The next certificate, on every node, and deployed on none."""
+    fresh = many.authority.issue_cert(*many.nodes[0].files.names)
+    for node in many.nodes:
+        (node.files.folder / "next.pem").write_bytes(b"".join(pem.bytes() for pem in fresh.cert_chain_pems))
+    return fresh
+
+
+def test_a_rotation_from_plan_to_retire_waits_for_every_node(many: Many) -> None:
+    a, b, c = many.start()
+    assert "the history in the state of bank.test" in run(b, "rotate", "record")
+    assert not b.inventory.with_name("dynpin-history.json").exists()
+    fresh = lay_next(many)
+    new, next_chain = Pin.from_file(a.files.folder / "next.pem"), str(a.files.folder / "next.pem")
+    many.clock.forward(HOUR)
+    many.look()
+    run(a, "rotate", "plan", "--to", next_chain, "--start")
+    # Two of three nodes send the new key: the step is not done, and another machine says so.
+    for node in (a, b):
+        node.describe("next.pem", "backup.pub")
+    many.look()
+    refused = run(c, "rotate", "next", "--done", code=1)
+    assert f"node c: the header does not name {new}, the new key" in refused
+    c.describe("next.pem", "backup.pub")
+    many.look()
+    assert "spreading" in run(c, "rotate", "next", "--done")
+    stopped = run(a, "guard", next_chain, code=1)
+    assert "STOP: deploying this chain locks out everybody who holds the pins of bank.test until" in stopped
+    many.clock.forward(HOUR + 120)
+    many.look()
+    assert "fine: every policy that clients of bank.test hold names a key of this chain" in run(a, "guard", next_chain)
+    old = Pin.from_file(c.files.chain)
+    for node in many.nodes:
+        many.lay_like(node, node)
+        (node.files.folder / "old.pem").write_bytes(node.files.chain.read_bytes())
+        node.files.deploy(fresh)
+        node.describe("old.pem", "backup.pub")
+        many.look()
+        assert [old in (each.pins or ()) for each in many.nodes] == [True] * 3
+    assert "settling" in run(b, "rotate", "next", "--done")
+    many.clock.forward(HOUR + 120)
+    for node in many.nodes:
+        node.describe()
+    many.look()
+    assert "steady" in run(b, "rotate", "next", "--done")
+    assert [each.pins for each in many.nodes] == [{new, Pin.from_file(a.files.backup)}] * 3
+    shared: list[dict[str, Any]] = json.loads(many.state.to_json())["history"]["events"]
+    assert [event["event"] for event in shared].count("published") >= 3
+
+
+def test_the_guard_knows_what_other_nodes_send(many: Many) -> None:
+    a, b, _ = many.start()
+    lay_next(many)
+    many.clock.forward(2 * HOUR)
+    for node in (a, many.nodes[2]):
+        node.describe("next.pem", "backup.pub")
+    many.look()
+    many.clock.forward(2 * HOUR)
+    many.look()
+    next_chain = str(a.files.folder / "next.pem")
+    stopped = run(a, "guard", next_chain, code=1)
+    assert "its key" in stopped
+    assert "and node b still sends such a header" in stopped
+    b.describe("next.pem", "backup.pub")
+    many.look()
+    many.clock.forward(2 * HOUR)
+    many.look()
+    assert "fine" in run(a, "guard", next_chain)
+
+
+def test_a_guard_that_cannot_ask_stops(many: Many) -> None:
+    a = many.start()[0]
+    many.running.close()
+    assert "cannot be asked for" in run(a, "guard", str(a.files.chain), code=2)
+    assert "cannot be asked for" in run(a, "rotate", "status", code=2)
+    assert "cannot be asked for" in nodes(a, "list", code=2)
+
+
+def test_an_emergency_goes_by_what_was_seen_last(many: Many) -> None:
+    a = many.start()[0]
+    run(a, "rotate", "record")
+    many.running.close()
+    at = datetime.fromtimestamp(many.clock.now, UTC).isoformat()
+    history = str(a.inventory.with_name("dynpin-history.json"))
+    result = dynpin(
+        "rotate", "emergency", "key-compromised", "--history", history, "--key", str(a.files.backup), "--now", at
+    )
+    assert result.exit_code == 0, result.output
+    assert "what this machine saw last is believed" in result.output
+
+
+def test_nodes_that_do_not_agree_are_told_and_one_that_is_gone_is_forgotten(many: Many) -> None:
+    a, b, c = many.start()
+    assert "node a: Public-Key-Pins: pin-sha256=" in nodes(a, "list")
+    b.describe(max_age="2 hours")
+    many.look()
+    assert "node b sends another header than node a" in nodes(a, "list", code=1)
+    b.describe()
+    many.clock.forward(HOUR)
+    for _ in range(2):
+        a.look()
+        b.look()
+    assert "node c was not heard for 1 hour" in nodes(a, "list", code=1)
+    assert "node c is forgotten" in nodes(a, "forget", "c")
+    told = json.loads(nodes(b, "list", "--json"))
+    assert [node["node"] for node in told["nodes"]] == ["a", "b"]
+    assert any(held["node"] == "c" for held in told["held"])
+    assert "has no node c" in nodes(a, "forget", "c", code=2)
+    c.look()
+    assert set(many.state.nodes) == {"a", "b", "c"}
+
+
+def test_a_shared_history_is_repaired_where_it_is(many: Many) -> None:
+    a = many.start()[0]
+    run(a, "rotate", "record")
+    assert "1 chain" not in run(a, "rotate", "repair")
+    repaired = json.loads(run(a, "rotate", "repair", "--anew", "--json"))
+    assert repaired["history"].startswith("the history in the state of bank.test")
+    assert repaired["held_until"] is not None
+
+
+def test_the_ramp_is_moved_by_hand_for_all(many: Many) -> None:
+    ramp = '[ramp]\nsteps = [{ send = "report-only", for = "1 hour" }, { send = "5 minutes", for = "1 hour" }]\n'
+    for node in many.nodes:
+        node.describe(max_age="30 days", more=ramp)
+    a, b, _ = many.start()
+    assert "report-only -> max-age of 5 minutes" in run(a, "ramp", "next", "--force")
+    many.look()
+    assert [each.policy.header and each.policy.header.max_age for each in many.nodes] == [300] * 3
+    assert "max-age of 5 minutes -> report-only" in run(b, "ramp", "restart")
+
+
+def test_the_site_s_files_stay_as_they_are(site: Site) -> None:
+    """Without a state each node has files of its own, as before."""
+    assert dynpin("nodes", "list", "--inventory", str(_alone(site))).exit_code == 2
+
+
+def _alone(site: Site) -> Path:
+    file = site.folder / "dynpin.toml"
+    file.write_text(
+        'hosts = ["bank.test"]\nkeys = ["fullchain.pem"]\nbackups = ["backup.pub"]\n[policy]\nmax_age = 60\n'
+    )
+    return file
+
+
+@pytest.fixture
+def site(tmp_path: Path, authority: trustme.CA) -> Site:  # noqa: F811
+    return Site(tmp_path / "tls", authority)
