@@ -42,7 +42,8 @@ def look_once(inventory: Path, form: str, file: Path, command: str | None) -> No
     with _log_on_stderr():
         policy = _policy(inventory)
         try:
-            if read_inventory(inventory).remember is None:
+            site = read_inventory(inventory)
+            if site.remember is None and site.state is None:
                 fail(
                     f"{inventory} has no line remember: without it, each look would pin whatever key is deployed then, "
                     'and lock clients out. Add remember = "dynpin-sent.txt"'
@@ -51,6 +52,10 @@ def look_once(inventory: Path, form: str, file: Path, command: str | None) -> No
             fail(str(error))
         Driver().look_at(policy, "")
         policy.refresh()
+        if site.state is not None:
+            from dynpin.middleware.policy.shared import agree_now  # noqa: PLC0415 - for those who share a state
+
+            agree_now(policy)
         failure = IncludeFile(form, file, command, say).bring_up_to(policy.header)
         if failure:
             finding(failure)

@@ -23,6 +23,8 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 2.0
+# Less than a server gives it: what waits in the intake has four seconds of these, and the worker's thread two.
+_CLOSING_S = 8.0
 
 
 class Service:
@@ -106,6 +108,14 @@ class Service:
 
     def close(self) -> None:
         """Store what waits, and let go of the storage; ends within seconds, whatever the disk does."""
+        # On a thread: who waits for a disk that hangs, or for a lock of who does, cannot be called off.
+        closing = threading.Thread(target=self._close, name="dynpin-collector-close", daemon=True)
+        closing.start()
+        closing.join(_CLOSING_S)
+        if closing.is_alive():
+            _log.error("the report storage %s does not answer, and is left as it is", self.storage.name)
+
+    def _close(self) -> None:
         self._commit.close()
         self.worker.close()
         try:
@@ -119,6 +129,8 @@ class Service:
         return {token.token: token for token in self.tokens() if token.revoked_at is None}
 
     def _write(self, arrivals: Sequence[Arrival]) -> None:
+        if arrivals:
+            self.begin()  # before: whatever it raises, these reports are not stored
         # One at a time: what another thread has taken from the ledger is written when this returns.
         with self._writing:
             counts = self.ledger.take()
@@ -133,8 +145,6 @@ class Service:
                 raise
             self._outage.ended()
             self._look_at_others(counts)
-        if arrivals:
-            self.begin()
         if is_new:
             self.worker.call()
 

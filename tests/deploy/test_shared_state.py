@@ -168,6 +168,16 @@ def test_the_ramp_is_moved_by_hand_for_all(many: Many) -> None:
     assert "max-age of 5 minutes -> report-only" in run(b, "ramp", "restart")
 
 
+def test_a_header_for_a_proxy_is_announced_too(many: Many) -> None:
+    a, _, _ = many.nodes
+    file = a.files.folder / "pins.conf"
+    export = ["export", "nginx", "--watch", str(file), "--once", "--inventory", str(a.inventory)]
+    result = dynpin(*export)
+    assert result.exit_code == 0, result.output
+    assert str(Pin.from_file(a.files.chain)) in file.read_text()
+    assert many.state.nodes["a"].policy is not None
+
+
 def test_the_site_s_files_stay_as_they_are(site: Site) -> None:
     """Without a state each node has files of its own, as before."""
     assert dynpin("nodes", "list", "--inventory", str(_alone(site))).exit_code == 2

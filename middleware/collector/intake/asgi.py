@@ -29,9 +29,12 @@ class ASGIIntake:
         self._intake = intake
         self._proxies = proxies
         self._waiting: _Waiting | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     async def answer(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
         """Answer one request, once its report is on the disk; `path` begins with ``/r/``."""
+        if not self._intake.knows_tokens():
+            await self._read_tokens()
         peer, header = scope.get("client"), partial(_header, scope["headers"])
         client = self._proxies.client(peer[0] if peer else None, partial(_fields, scope["headers"], b"x-forwarded-for"))
         admission = self._intake.admit(scope["method"], path, client, header)
@@ -41,6 +44,14 @@ class ASGIIntake:
             headers = [*headers, (b"connection", b"close")]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.content})
+
+    async def _read_tokens(self) -> None:
+        """Have the tokens read on a thread, once for all requests that wait for them on this event loop."""
+        reading = self._reading
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
+            reading = self._reading = asyncio.create_task(asyncio.to_thread(self._intake.read_tokens))
+        # A sender that hangs up cancels nothing that others wait for.
+        await asyncio.shield(reading)
 
     async def _until(self, stored: Future[None]) -> None:
         """Wait until a batch is on the disk, together with the other requests of the batch on this event loop."""

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.report import load_json, unwrap
 
-from ..storage import HOUR, Arrival, Cause, Counted, Mode, Outcome, Token
+from ..storage import HOUR, MODES, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
 from .reading import Understood, decoded, storable, understood
@@ -27,7 +27,6 @@ from .reading import Understood, decoded, storable, understood
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_MODES: tuple[Mode, ...] = ("enforce", "report-only")
 # Senders name JSON in many ways: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
 # a page's fetch() without preflight text/plain.
 _JSON_LIKE = re.compile(r"(?:[a-z]+/(?:[a-z0-9.+-]*json|[a-z0-9.-]+-report)|text/plain|application/octet-stream)?")
@@ -128,10 +127,10 @@ class Intake:
         self._ledger = ledger
         self.meter = Meter(self.limits)
         self._source_address = source_address
-        self._read_tokens = tokens
-        self._policies: dict[str, tuple[Token, Mode]] = {}
-        self._policies_until = float("-inf")
-        self._policies_read_at = float("inf")
+        self._tokens = tokens
+        # None where the storage could not be asked for the tokens.
+        self._policies: dict[str, tuple[Token, Mode]] | None = None
+        self._tokens_read_at = float("-inf")
 
     def admit(
         self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
@@ -141,14 +140,13 @@ class Intake:
         `path` begins with ``/r/``. `header` gives a header by its name in small letters, or ``""``; it is asked once a
         request is within the limits.
         """
-        now = self.clock()
-        try:
-            if not self._policies_read_at <= now < self._policies_until:
-                self._renew_policies(now)
-        except StoreError:
+        if not self.knows_tokens():
+            self.read_tokens()
+        now, policies = self.clock(), self._policies
+        if policies is None:
             self._count(now, "", "rejected", "not-stored")
             return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
-        policy = self._policies.get(path)
+        policy = policies.get(path)
         if policy is None:
             self._count(now, "", "rejected", "unknown-token")
             return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
@@ -169,6 +167,26 @@ class Intake:
             self._count(now, token.token, "rejected", unfit[1])
             return _refusal(*unfit)
         return Admission(token, mode, source, storable(header("user-agent")[:300]), now)
+
+    def knows_tokens(self) -> bool:
+        """Whether the tokens were read within the last second; where not, the next request has them read."""
+        return 0 <= self.clock() - self._tokens_read_at < _TOKENS_FRESH_FOR
+
+    def read_tokens(self) -> None:
+        """Ask the storage for the tokens. It may take seconds to answer, so an event loop calls this on a thread."""
+        try:
+            # Every path that a report may be sent to: a request is then one look-up.
+            self._policies = {
+                f"/r/{token.token}/{mode}{end}": (token, mode)
+                for token in self._tokens().values()
+                if is_token(token.token)
+                for mode in MODES
+                for end in ("", "/")
+            }
+        except StoreError:
+            self._policies = None
+        # From the end on, and after a failure too: no queue of requests asks a storage that does not answer.
+        self._tokens_read_at = self.clock()
 
     def too_large(self, admission: Admission) -> Answer:
         """The answer to a body that turned out longer than the limit."""
@@ -266,17 +284,6 @@ class Intake:
         return Taken(_refusal(400, error.code, error.message))
 
     # -- the head -----------------------------------------------------------------------------------------------
-
-    def _renew_policies(self, now: float) -> None:
-        """Lay out every path that a report may be sent to: a request is then one look-up."""
-        self._policies = {
-            f"/r/{token.token}/{mode}{end}": (token, mode)
-            for token in self._read_tokens().values()
-            if is_token(token.token)
-            for mode in _MODES
-            for end in ("", "/")
-        }
-        self._policies_read_at, self._policies_until = now, now + _TOKENS_FRESH_FOR
 
     def _unfit(self, header: Callable[[str], str]) -> tuple[int, str, str] | None:
         length = header("content-length")

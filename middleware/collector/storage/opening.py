@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["address_of", "migrate_storage", "open_storage", "shown"]
 
 _SCHEMES = ("postgresql://", "postgres://")
+# An address of a server in another form, or with a slip of the pen. Taken for a file, its password would be a name.
+_NO_FILE = re.compile(r"\s*postgres(ql)?\s*:|(.*\s)?(host|hostaddr|port|dbname|user|password|service)\s*=", re.I | re.S)
 
 
 def address_of(text: str | os.PathLike[str]) -> str | Path:
@@ -24,6 +27,8 @@ def address_of(text: str | os.PathLike[str]) -> str | Path:
     """
     if isinstance(text, str) and text.startswith(_SCHEMES):
         return text
+    if isinstance(text, str) and _NO_FILE.match(text):
+        raise ValueError("the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE")
     if isinstance(text, str) and "://" in text:
         scheme = text.partition("://")[0]
         raise ValueError(f"there is no storage {scheme[:40]}://: name a file, or postgresql://USER@HOST/DATABASE")

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 
 from dynpin.report import FIRST_SECOND, LAST_SECOND
 
-from ..storage import HOUR
+from ..storage import HOUR, MODES
 
 __all__ = ["WIDTH", "Bar", "Chart", "chart"]
 
 WIDTH, HEIGHT = 1000.0, 200.0
-_MODES = ("enforce", "report-only")
 _GAP = 0.18
 
 
@@ -48,7 +47,7 @@ class Chart:
     total: int
     width: float = WIDTH
     height: float = HEIGHT
-    modes: tuple[str, ...] = _MODES
+    modes: tuple[str, ...] = MODES
 
 
 def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans: int = 48) -> Chart:
@@ -60,13 +59,13 @@ def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans
     for hour, mode, reports in activity:
         if first <= hour < last:
             counts[((hour - first) // step, mode)] += reports
-    sums = [sum(counts[(index, mode)] for mode in _MODES) for index in range(number)]
+    sums = [sum(counts[(index, mode)] for mode in MODES) for index in range(number)]
     top = _round_up(max(sums, default=0))
     width = WIDTH / number
     bars: list[Bar] = []
     for index in range(number):
         floor = HEIGHT
-        for mode in _MODES:
+        for mode in MODES:
             height = HEIGHT * counts[(index, mode)] / top
             if height:
                 # A single report beside thousands is still to be seen.
@@ -77,7 +76,7 @@ def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans
                         round(height, 2))
                 )  # fmt: skip
     rows = tuple(
-        Span(_label(first + index * step, "%Y-%m-%d %H:%M"), tuple(counts[(index, mode)] for mode in _MODES))
+        Span(_label(first + index * step, "%Y-%m-%d %H:%M"), tuple(counts[(index, mode)] for mode in MODES))
         for index in range(number)
     )
     short = "%H:%M" if hours <= 24 else "%d %b %H:%M" if hours <= 24 * 8 else "%d %b"

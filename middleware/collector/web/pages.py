@@ -17,7 +17,7 @@ from dynpin.header import PublicKeyPins
 
 from ..formatting import ago, count, things, when, without_controls
 from ..service import Service
-from ..storage import FIELDS, HOUR, Filter, Group, State, Term, seconds
+from ..storage import FIELDS, HOUR, MODES, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
 from ..worker import failing_channels
@@ -284,7 +284,7 @@ class Pages:
                 # Fewer than two keys are no policy: then the page has gaps to fill in.
                 own = tuple(self.service.keys_of(token.token))
                 pins = own if len(own) >= 2 else ()
-                uris = {mode: f"{origin}/r/{token.token}/{mode}" for mode in ("enforce", "report-only")}
+                uris = {mode: f"{origin}/r/{token.token}/{mode}" for mode in MODES}
                 try:
                     enforce = PublicKeyPins(pins, 30 * 86_400, report_uri=uris["enforce"])
                     trial = PublicKeyPins(pins, report_uri=uris["report-only"], report_only=True)

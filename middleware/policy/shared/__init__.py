@@ -4,7 +4,7 @@ The document and its rules are values (:class:`SiteDocument`). It is kept by the
 copy by which a node starts and serves while the collector is away (:class:`SharedState`).
 """
 
-from .announcing import Announcer, announcer
+from .announcing import Announcer, agree_now, announcer
 from .document import LONGEST_STATE, Announced, HistoryState, NodeState, RampState, Sent, SiteDocument, is_gentler
 from .kept import SharedState, StateSource
 from .node import Permitted, SiteNode
@@ -24,6 +24,7 @@ __all__ = [
     "SiteDocument",
     "SiteNode",
     "StateSource",
+    "agree_now",
     "announcer",
     "is_gentler",
 ]

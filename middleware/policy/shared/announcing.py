@@ -12,11 +12,13 @@ from dynpin.errors import PolicyError
 from ..background import BackgroundLoop
 from .node import Made, SiteNode
 
-__all__ = ["Announcer", "announcer"]
+__all__ = ["Announcer", "agree_now", "announcer"]
 
 logger = logging.getLogger("dynpin.middleware")
 
 _TOLD_EVERY = 60.0
+# How often one look begins anew where the files change meanwhile.
+_LOOKS = 3
 
 
 class Shared(Protocol):
@@ -100,6 +102,15 @@ class Announcer(BackgroundLoop[Shared, _Seen]):
         """Have the member send what the copy says since now."""
         if not member.is_current():
             member.refresh()
+
+
+def agree_now(member: Shared) -> None:
+    """Tell the others once what this node sends, and send what they permit; for a command that ends afterwards."""
+    once, seen = Announcer(), _Seen()
+    for _ in range(_LOOKS):
+        after = once.look_at(member, seen)
+        if after != seen:
+            return
 
 
 announcer = Announcer()

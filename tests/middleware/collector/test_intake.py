@@ -415,6 +415,7 @@ def test_a_storage_that_fails_is_told_and_mends(site: Start) -> None:
         assert (failed.status_code, failed.json()["error"]) == (503, "not-stored")
         breaker.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
     breaker.close()
+    running.clock.forward(2)
     assert running.post(report()).status_code == 204
     assert len(running.reports()) == 2, "what was not acknowledged left nothing behind"
 

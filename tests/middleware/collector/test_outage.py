@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import Token, open_storage
+from dynpin.middleware.collector import ServiceSettings, Token, open_storage
+from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.outage import Outage
+from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.web.health import Readiness
 from tests.middleware.collector.conftest import Clock, Site, Start, report
 
@@ -254,3 +256,40 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
         "reports are stored again; 360 were answered with 503 meanwhile",
     ]
+
+
+def test_a_storage_that_does_not_answer_holds_up_its_own_requests_alone(site: Start) -> None:
+    running = site()
+    asked, release = threading.Event(), threading.Event()
+    read_tokens = running.storage.tokens
+
+    def hanging() -> list[Token]:
+        asked.set()
+        release.wait(60)
+        return read_tokens()
+
+    running.storage.tokens = hanging  # type: ignore[method-assign]
+    running.clock.forward(2)
+    statuses: list[int] = []
+    waiting = [threading.Thread(target=lambda: statuses.append(running.post(report()).status_code)) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    assert asked.wait(60)
+    assert running.client.get("/healthz", timeout=30).text == "ok\n"
+    assert statuses == []
+    release.set()
+    for thread in waiting:
+        thread.join()
+    assert statuses == [204] * 5
+
+
+def test_an_end_waits_for_no_disk_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("dynpin.middleware.collector.service._CLOSING_S", 0.2)
+    storage = open_storage(tmp_path / "reports.sqlite")
+    service = Service(storage, ServiceSettings(tokens=["demo"]), has_worker=False)
+    assert isinstance(service.intake.admit("GET", "/r/demo/enforce"), Answer)  # a count that waits to be stored
+    with storage.writing():
+        service.close()
+    assert f"{tmp_path / 'reports.sqlite'} does not answer" in caplog.text

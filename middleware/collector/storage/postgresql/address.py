@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -29,14 +31,12 @@ def bounded(address: str) -> str:
     Raises:
         ValueError: where the address cannot be read; what stands in it, such as a password, is not told.
     """
-    try:
-        found = {name: str(value) for name, value in conninfo_to_dict(address).items() if value is not None}
-    except ProgrammingError:
-        # libpq's own message quotes the part that it does not understand, which may be the password.
+    found = _parts(address)
+    if found is None:
         raise ValueError(
             "the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE, and in a "
             "password %40 for @, %2F for /, %3A for : and %25 for %"
-        ) from None
+        )
     own = f"-c statement_timeout={_STATEMENT_S}s -c lock_timeout={_LOCK_S}s -c timezone=UTC"
     # The later one holds, which is the operator's.
     options = f"{own} {found.get('options', '')}".strip()
@@ -45,12 +45,11 @@ def bounded(address: str) -> str:
 
 def described(address: str) -> str:
     """The address without its password and its options."""
-    try:
-        found = conninfo_to_dict(address)
-    except ProgrammingError:
+    found = _parts(address)
+    if found is None:
         return "postgresql://…"
-    hosts = str(found.get("host") or found.get("hostaddr") or "").split(",")
-    ports = str(found.get("port") or "").split(",")
+    hosts = (found.get("host") or found.get("hostaddr") or "").split(",")
+    ports = found.get("port", "").split(",")
     if len(ports) == 1:
         ports *= len(hosts)
     where = ",".join(
@@ -59,3 +58,20 @@ def described(address: str) -> str:
     )
     user = f"{found['user']}@" if found.get("user") else ""
     return f"postgresql://{user}{where}/{found.get('dbname') or ''}"
+
+
+def _parts(address: str) -> dict[str, str] | None:
+    """What libpq reads in the address; None where it cannot, or would take some of the password for something else.
+
+    libpq ends the password at the first @ and the host at the first /, and so shows the rest of a password that has one
+    of these. Its own message, too, quotes what it does not understand.
+    """
+    before, _, after = address.partition("://")[2].partition("@")
+    is_split = "@" in after.partition("?")[0] or (bool(after) and "/" in before and "?" not in before)
+    if is_split or not address.isprintable():
+        return None
+    try:
+        found = {name: str(value) for name, value in conninfo_to_dict(address).items() if value is not None}
+    except ProgrammingError:
+        return None
+    return found if re.fullmatch("[0-9,]*", found.get("port", "")) else None

@@ -12,7 +12,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from ..sql import is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, is_sampled
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -20,9 +20,6 @@ __all__ = ["add"]
 Connection = psycopg.Connection[Any]
 Row = tuple[Any, ...]
 
-# So many user agents of one group are told apart; a sender that varies its own fills no table.
-_MAX_AGENTS = 20
-_OTHER_AGENTS = "(others)"
 
 _BATCH = "INSERT INTO batches VALUES (%s, %s) ON CONFLICT DO NOTHING"
 # Lists as long as each other stand for the rows: one statement, kept prepared.
@@ -170,7 +167,7 @@ def _add_agents(cursor: psycopg.Cursor[Any], agents: Mapping[Row, int]) -> None:
     counts: Counter[int] = Counter(dict(cursor.execute(_COUNT_AGENTS, ([group for group, _ in new],)).fetchall()))
     added: Counter[Row] = Counter()
     for group, agent in sorted(new):
-        is_told_apart = counts[group] < _MAX_AGENTS
+        is_told_apart = counts[group] < MAX_AGENTS
         counts[group] += is_told_apart
-        added[group, agent if is_told_apart else _OTHER_AGENTS] += agents[group, agent]
+        added[group, agent if is_told_apart else OTHER_AGENTS] += agents[group, agent]
     _run(cursor, _NEW_AGENTS, _rows(added))

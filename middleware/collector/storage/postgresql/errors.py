@@ -15,7 +15,8 @@ __all__ = ["is_worth_another_try", "storage_errors"]
 
 # By the SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _CAUSES = {
-    "25006": "the server takes no writes, as a standby does; name every host of the pair, such as postgresql://a,b/NAME",
+    "25006": "the server takes no writes, as a standby does, and every server with default_transaction_read_only; name "
+    "every host of the pair, such as postgresql://a,b/NAME",
     "42501": "the user has no right to that; make it the owner of the database",
     "42P01": "a table is missing; run  dynpin collect migrate  once, with the same --storage",
     "53100": "the disk of the server is full; free some space on it. After that  dynpin collect prune --megabytes N  "
@@ -60,6 +61,8 @@ def _cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # libpq says it on the first line; the others explain it, or point at the statement.
     text = lines[0] if lines else type(error).__name__
+    if "session is read-only" in text:
+        told = _CAUSES["25006"]  # libpq has found it out by itself (target_session_attrs)
     if told:
         return f"{told} ({text})"
     # Where no session was begun, libpq has a text for it and no SQLSTATE.

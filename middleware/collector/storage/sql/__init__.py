@@ -4,12 +4,14 @@ from . import schema
 from .engine import PATIENCE_S, Engine, Unit
 from .migrating import check_revision, create, revision, upgrade
 from .move import move
-from .sampling import is_sampled
+from .sampling import MAX_AGENTS, OTHER_AGENTS, is_sampled
 from .schema import REVISION
 from .storage import SQLStorage
 from .work import write_proof
 
 __all__ = [
+    "MAX_AGENTS",
+    "OTHER_AGENTS",
     "PATIENCE_S",
     "REVISION",
     "Engine",

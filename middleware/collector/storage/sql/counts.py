@@ -14,19 +14,18 @@ from . import schema
 from .conditions import group_condition, term_condition
 from .engine import Unit
 from .joins import first
+from .totals import COMMON
 
 __all__ = ["accepted", "activity", "agents", "outcomes", "tally"]
 
 _groups, _rates, _totals, _outcomes = schema.groups.c, schema.rates.c, schema.totals.c, schema.outcomes.c
-# What the totals know of their reports' groups.
-_IN_TOTALS = ("mode", "verdict", "state", "token")
 Hours = list[tuple[int, str, int]]
 
 
 def activity(unit: Unit, wanted: Filter, since: int, until: int) -> Hours:
     """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
-    common = Filter(tuple(term for term in wanted.terms if term.field in _IN_TOTALS))
-    others = [term for term in wanted.terms if term.field not in _IN_TOTALS]
+    common = Filter(tuple(term for term in wanted.terms if term.field in COMMON))
+    others = [term for term in wanted.terms if term.field not in COMMON]
     if any(not term.negated for term in others):
         return _summed(_of_groups(unit, group_condition(Filter(wanted.terms), unit.now), since, until))
     counts = _of_totals(unit, group_condition(common, unit.now, schema.totals), since, until)

@@ -1,10 +1,13 @@
-"""Which bodies of a group are kept: the first ones, and then ever fewer, so that a burst of a million costs sixty."""
+"""What is kept of a group: the first bodies, and then ever fewer, so that a burst of a million costs sixty."""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["is_sampled"]
+__all__ = ["MAX_AGENTS", "OTHER_AGENTS", "is_sampled"]
+
+# So many user agents of one group are told apart; a sender that varies its own fills no table.
+MAX_AGENTS, OTHER_AGENTS = 20, "(others)"
 
 _FIRST = 20
 # 27, 40, 60, 91 … up to more than there will ever be.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Dialect, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
@@ -57,5 +57,5 @@ def _cleaned(one: Arrival) -> Arrival:
 
 def _clean(value: Any) -> Any:  # noqa: ANN401 - of any field
     if isinstance(value, tuple):
-        return tuple(map(_clean, value))
+        return tuple(map(_clean, cast("tuple[object, ...]", value)))
     return storable(value) if isinstance(value, str) else value

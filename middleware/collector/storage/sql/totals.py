@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from . import schema
 from .engine import upsert
 
-__all__ = ["leave", "moving"]
+__all__ = ["COMMON", "leave", "moving"]
 
 _groups, _rates = schema.groups.c, schema.rates.c
-# What tells the totals of one hour apart.
-_COMMON = ("mode", "verdict", "state", "token")
+# What tells the totals of one hour apart: all that they know of their reports' groups.
+COMMON = ("mode", "verdict", "state", "token")
 _PLACE = (_groups.id, _groups.mode, func.coalesce(_groups.verdict, ""), _groups.state, _groups.token)
 Place = tuple[Any, ...]
 
@@ -58,7 +58,7 @@ def _move(db: Connection, moved: Mapping[int, tuple[Place, Place | None]]) -> No
             if after is not None:
                 changes[(hour, *after)] += int(reports)
     rows = [
-        {"hour": hour, **dict(zip(_COMMON, place, strict=True)), "reports": number}
+        {"hour": hour, **dict(zip(COMMON, place, strict=True)), "reports": number}
         for (hour, *place), number in changes.items()
     ]
     upsert(db, schema.totals, rows, add="reports")

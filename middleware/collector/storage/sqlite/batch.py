@@ -13,14 +13,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from ..sql import is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, is_sampled
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
 
-# So many user agents of one group are told apart; a sender that varies its own fills no table.
-_MAX_AGENTS = 20
-_OTHER_AGENTS = "(others)"
 # A statement has so many rows, and those that are left over are NULL: few statements, which are kept prepared.
 _ROWS_AT_ONCE = (1, 4, 16, 32, 64, 128, 256)
 
@@ -159,5 +156,5 @@ def _add_agents(db: sqlite3.Connection, agents: Mapping[tuple[int, str], int]) -
         (told_apart,) = db.execute("SELECT count(*) FROM agents WHERE group_id = ?", (group_id,)).fetchone()
         db.execute(
             "INSERT INTO agents VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reports = reports + excluded.reports",
-            (group_id, agent if told_apart < _MAX_AGENTS else _OTHER_AGENTS, agents[group_id, agent]),
+            (group_id, agent if told_apart < MAX_AGENTS else OTHER_AGENTS, agents[group_id, agent]),
         )

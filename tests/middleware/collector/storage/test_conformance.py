@@ -447,14 +447,18 @@ def test_of_many_that_claim_together_one_has_the_lease(storage: SQLStorage) -> N
 
 def test_prune_by_age(storage: SQLStorage) -> None:
     storage.add([arrival("old.test", NOW - 10 * DAY), arrival("new.test")], {Counted(1, "t", "accepted", ""): 1})
+    storage.add([], {Counted(2, "t", "accepted", ""): 1, Counted(int(NOW // 3600), "t", "accepted", ""): 3})
     judge(storage)
     storage.record(AuditEntry(NOW - 9 * DAY, "", "", "muted"))
     pruned = storage.prune(Retention(days=5))
     assert (pruned.reports, pruned.groups) == (1, 1)
     assert [group.host for group in storage.groups(Filter()).entries] == ["new.test"]
-    rows = {"samples": 1, "rates": 1, "totals": 1, "outcomes": 0, "agents": 1, "diagnoses": 1, "audit": 0}
+    rows = {"samples": 1, "rates": 1, "totals": 1, "outcomes": 2, "agents": 1, "diagnoses": 1, "audit": 0}
     for table, number in rows.items():
         assert ask(storage, f"SELECT count(*) FROM {table}") == [(number,)], table
+    storage.prune(Retention(days=5))
+    assert storage.outcomes(0) == [("accepted", "", 5)], "a counter never goes down"
+    assert storage.outcomes(1) == [("accepted", "", 3)]
 
 
 def test_prune_by_size_deletes_the_oldest(storage: SQLStorage) -> None:

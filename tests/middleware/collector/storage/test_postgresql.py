@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import text
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector.storage import Counted, Filter, migrate_storage, open_storage, shown
+from dynpin.middleware.collector.storage import Counted, Filter, Retention, migrate_storage, open_storage, shown
+from dynpin.middleware.collector.storage.postgresql import batch
+from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from tests.postgres import Cluster, pair, running
 
@@ -105,12 +109,43 @@ def test_what_is_wrong_is_told_with_the_next_step(cluster: Cluster, storage: SQL
     assert len(storage.reports(Filter()).entries) == 1
 
 
+def test_a_database_that_is_read_only_is_told_as_such(cluster: Cluster, storage: SQLStorage, address: str) -> None:
+    storage.close()
+    with cluster.admin() as admin:
+        name = sql.Identifier(address.rpartition("/")[2])
+        admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        with pytest.raises(StoreError, match="the server takes no writes"):
+            storage.add([arrival()], {})
+        admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    storage.add([arrival()], {})
+
+
 def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, address: str) -> None:
     with psycopg.connect(address) as other:
         other.execute("LOCK TABLE facts")
         with pytest.raises(StoreError, match="held a lock for too long"):
             storage.probe(0.05)
     storage.probe(5)
+
+
+def test_a_report_that_comes_while_its_group_is_pruned_is_kept(
+    cluster: Cluster, storage: SQLStorage, address: str
+) -> None:
+    now = time.time()
+    storage.add([arrival("a.test", now - 200 * 86_400)], {})
+    pruning = open_storage(address)
+    pruned = threading.Thread(target=pruning.prune, args=[Retention(days=90)])
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'dynpin' AND wait_event_type = 'Lock'"
+    with storage.writing() as unit, cluster.admin() as admin:
+        # The batch has written, and not committed yet, when the group is chosen for its age.
+        batch.add(raw(unit.db), [arrival("a.test", now)], {}, b"1" * 16, now)
+        pruned.start()
+        while pruned.is_alive() and admin.execute(waits).fetchone() == (0,):
+            pruned.join(0.01)
+    pruned.join()
+    pruning.close()
+    assert [entry.received_at for entry in storage.reports(Filter()).entries] == [now]
+    assert [entry.reports for entry in storage.groups(Filter()).entries] == [2]
 
 
 def test_connections_are_not_shared_across_a_fork(storage: SQLStorage) -> None:
