@@ -112,7 +112,10 @@ class Healing:
         except StoreError:
             logger.exception("looking at signed lists ended; the next process goes on")
         finally:
-            self._idle.set()
+            with self._lock:
+                # After it has said that it ends, another may have begun.
+                if self._thread in (None, threading.current_thread()):
+                    self._idle.set()
 
     def _look(self, store: PinStore) -> None:
         """Look at every list that is due."""

@@ -248,9 +248,9 @@ class Enforcement:
         validation = validate(host, known, proof.pins, certificates=proof.validated, now=now)
         if not validation.ok and not self._bypassed(proof):
             report = self._report(validation, known, proof, handshake, now)
-            self._ask(known, now, may_wait=handshake.may_wait)
+            heals = self._ask(known, now, may_wait=handshake.may_wait)
             raise PinValidationError(
-                self._explained(validation, known, proof, now), validation=validation, report=report
+                self._explained(validation, known, proof, now, heals=heals), validation=validation, report=report
             )
         if validation.ok:
             self._remember(handshake, proof, looked, float("inf") if known.expires_at is None else known.expires_at)
@@ -289,9 +289,11 @@ class Enforcement:
             # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
             raise PinValidationError(f"the pins of {host} cannot be read. {NOT_SENT} {error}") from error
 
-    def _explained(self, validation: Validation, known: KnownPinnedHost, proof: Proof, now: float) -> str:
+    def _explained(
+        self, validation: Validation, known: KnownPinnedHost, proof: Proof, now: float, *, heals: bool
+    ) -> str:
         try:
-            return str(explain_violation(validation, known, proof.validated, now, self.store))
+            return str(explain_violation(validation, known, proof.validated, now, self.store, heals=heals))
         except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
             logger.exception("the violation at %s could not be explained", proof.host)
             return validation.reason
@@ -316,14 +318,20 @@ class Enforcement:
             logger.exception("the violation report about %s could not be kept", validation.host)
         return report
 
-    def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> None:
+    def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> bool:
+        """Ask for the signed list of the host; False where it will not be looked at."""
         ends_at, standing = known.root_ends_at, None if known.recovery is None else known.recovery.standing
         if self.healer is None or standing is None or (ends_at is not None and ends_at < now):
-            return
+            return False
         try:
             self.healer.ask(standing, may_wait=may_wait)
+        except StoreError as error:  # a full disk, a file that cannot be written
+            logger.warning("the signed list of %s cannot be asked for: %s", known.host, error)
         except Exception:  # the refusal stands, whatever becomes of this
             logger.exception("the signed list of %s cannot be asked for", known.host)
+        else:
+            return True
+        return False
 
     def _bypassed(self, proof: Proof) -> bool:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and

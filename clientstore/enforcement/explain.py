@@ -67,7 +67,13 @@ class Explanation:
 
 
 def explain_violation(
-    validation: Validation, known: KnownPinnedHost, chain: Sequence[bytes], now: float, store: _Store
+    validation: Validation,
+    known: KnownPinnedHost,
+    chain: Sequence[bytes],
+    now: float,
+    store: _Store,
+    *,
+    heals: bool = False,
 ) -> Explanation:
     """What a PinValidationError says.
 
@@ -77,6 +83,7 @@ def explain_violation(
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
         store: the pin store that it is in.
+        heals: whether the signed list of the host is looked at now.
     """
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
@@ -105,16 +112,18 @@ def explain_violation(
         meaning=meaning,
         way_out=f"{way_out}, in the program:" if in_memory else f"{way_out}:",
         command=_removal(known.host, store),
-        recovery=_recovery(known, now),
+        recovery=_recovery(known, now, heals=heals),
     )
 
 
-def _recovery(known: KnownPinnedHost, now: float) -> str | None:
+def _recovery(known: KnownPinnedHost, now: float, *, heals: bool) -> str | None:
     standing = None if known.recovery is None else known.recovery.standing
     if standing is None or (known.root_ends_at is not None and known.root_ends_at < now):
         return None
     if find_spec("tuf") is None:
         return f"Its owner may have signed new keys at {standing.uri}, and {NO_TUF}."
+    if not heals:
+        return f"Its owner may have signed new keys at {standing.uri}, and this program does not look there."
     return f"If its owner has signed new keys at {standing.uri}, they are taken within a minute: try again then."
 
 

@@ -42,15 +42,13 @@ class HTTPFetcher(FetcherInterface):
         context = ssl.create_default_context() if context is None else context
         # Where pins were injected into every context, `dynpin_exempt` leaves this one out.
         context.sslsocket_class = type("UnpinnedSocket", (context.sslsocket_class,), {"dynpin_exempt": True})
-        self._opener = bounded_opener(context)
         self._end = time.monotonic() + LONGEST_LOOK
+        self._opener = bounded_opener(context, until=self._end)
         self._left = _MOST_BYTES
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         request = Request(url, headers={"User-Agent": f"dynpin/{__version__}"})  # noqa: S310 - http and https alone
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
+        left = self._check_time()
         try:
             answer: Any = self._opener.open(request, timeout=min(_STEP, left))
         except HTTPError as error:
@@ -59,6 +57,7 @@ class HTTPFetcher(FetcherInterface):
                 raise DownloadError(f"{url} is redirected, and no redirect is followed") from None
             raise DownloadHTTPError(f"{url} answered {error.code}", error.code) from None
         except (URLError, OSError, http.client.HTTPException, ValueError) as error:
+            self._check_time()
             reason = error.reason if isinstance(error, URLError) else error
             why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             raise DownloadError(f"{url} cannot be read: {why}") from None
@@ -70,15 +69,22 @@ class HTTPFetcher(FetcherInterface):
                 try:
                     piece: bytes = answer.read1(_PIECE)
                 except (OSError, http.client.HTTPException) as error:
+                    self._check_time()
                     raise DownloadError(f"{url} was cut off: {error}") from None
+                self._check_time()
                 if not piece:
                     return
                 self._left -= len(piece)
                 if self._left < 0:
                     raise DownloadError(f"its files have more than {_MOST_BYTES} bytes")
-                if time.monotonic() > self._end:
-                    raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
                 yield piece
+
+    def _check_time(self) -> float:
+        """How many seconds are left; raises DownloadError where there are none."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
+        return left
 
 
 class FolderFetcher(FetcherInterface):

@@ -24,6 +24,10 @@ __all__ = ["Verified", "verify"]
 
 _FIRST_ROOT = "root_history/1.root.json"
 _LONGEST_FILE = 64_000
+# In bytes, all roots that there have been: some hundred of fifteen keys each. Without that a chain of roots has no end.
+_MOST_KEPT = 1_000_000
+# What SQLite can count.
+_LAST_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,12 @@ class Verified:
 
     Attributes:
         files: what TUF's client trusts now, by name: to be kept, also where there is no list.
-        root_version: the version of its root.
-        timestamp_version: that of its timestamp; 0 where it has none.
-        list_version: that of the list; 0 where there is none.
+        list_version: the version of the list; 0 where there is none.
         pins: the list, or None where it cannot be believed.
         problem: why not.
     """
 
     files: Mapping[str, bytes]
-    root_version: int
-    timestamp_version: int
     list_version: int = 0
     pins: PinList | None = None
     problem: str | None = None
@@ -61,7 +61,9 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         RecoveryError: where version 1 of the root cannot be had, or is not the one that was noted.
     """
     base = f"{recovery.uri.rstrip('/')}/"
-    first = files.get(_FIRST_ROOT) or _first_root(base, fetcher)
+    first = files.get(_FIRST_ROOT)
+    if first is None or hashlib.sha256(first).digest() != recovery.root:
+        first = _first_root(base, fetcher)
     if hashlib.sha256(first).digest() != recovery.root:
         raise RecoveryError(f"{base}1.root.json is not the root that was noted, {recovery.root_text}")
     with tempfile.TemporaryDirectory(prefix="dynpin-") as name:
@@ -69,9 +71,9 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         for file, data in files.items():
             (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_bytes(data)
-        problem, pins = None, None
+        problem, pins, version = None, None, 0
         try:
-            pins = _list(folder, base, fetcher, first, now)
+            version, pins = _list(folder, base, fetcher, first, now)
         except ExpiredMetadataError as error:
             problem = f"it has expired ({error}): its owner must sign it again, or your clock is wrong"
         except (RepositoryError, DownloadError) as error:
@@ -81,16 +83,9 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         kept = {
             each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*.json") if _is_kept(each)
         }
-    roots = [int(each.split("/")[1].partition(".")[0]) for each in kept if each.startswith("root_history/")]
-    timestamp, targets = kept.get("timestamp.json"), kept.get("targets.json")
-    return Verified(
-        kept,
-        max(roots, default=1),
-        0 if timestamp is None else Metadata[Timestamp].from_bytes(timestamp).signed.version,
-        0 if targets is None else Metadata[Targets].from_bytes(targets).signed.version,
-        pins,
-        problem,
-    )
+    if sum(len(data) for name, data in kept.items() if name != PIN_LIST) > _MOST_KEPT:
+        return Verified(files, problem=f"its roots have more than {_MOST_KEPT} bytes")
+    return Verified(kept, version, pins, problem)
 
 
 def _first_root(base: str, fetcher: FetcherInterface) -> bytes:
@@ -100,7 +95,7 @@ def _first_root(base: str, fetcher: FetcherInterface) -> bytes:
         raise RecoveryError(str(error)) from None
 
 
-def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now: float) -> PinList:
+def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now: float) -> tuple[int, PinList]:
     config = UpdaterConfig(
         root_max_length=_LONGEST_FILE, snapshot_max_length=_LONGEST_FILE, targets_max_length=_LONGEST_FILE
     )
@@ -120,8 +115,11 @@ def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now:
     for role, each in signed.items():
         if each.is_expired(moment):
             raise ExpiredMetadataError(f"{role}.json is expired by the clock of the pin store")
+    version = signed["targets"].version
+    if version > _LAST_VERSION:
+        raise RecoveryError(f"the list has the version {version}, where {_LAST_VERSION} is the last one")
     file = updater.find_cached_target(target) or updater.download_target(target)
-    return PinList.parse(Path(file).read_bytes())
+    return version, PinList.parse(Path(file).read_bytes())
 
 
 def _is_kept(file: Path) -> bool:

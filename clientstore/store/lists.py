@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dynpin.hosts import KnownPinnedHost
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
-from dynpin.pin_list import PinList
+from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import NotedRecovery, Recovery
 
 from .static import preload_within
-from .table import COLUMNS, Select, entry_of, put
+from .table import COLUMNS, Select, entry_of, put, selecting
 
 if TYPE_CHECKING:
     from ..recovery import Verified
 
-__all__ = ["Look", "ask", "claim", "looks", "next_look_at", "record", "register", "trusted_files"]
+__all__ = ["Look", "ask", "claim", "drop_unnamed", "looks", "next_look_at", "record", "register", "trusted_files"]
 
 _HOUR, _DAY = 3_600.0, 86_400.0
 # How often the same list is looked at, at most. A look that came to nothing is repeated after that, then ever later.
@@ -70,6 +70,7 @@ def _look(row: tuple[Any, ...]) -> Look:
 
 def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
     """A connection was refused: the list of this root may heal it."""
+    drop_unnamed(connection, now)
     connection.execute(
         "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
         " asked_at = excluded.asked_at, attempts = 0, next_look_at ="
@@ -121,6 +122,7 @@ def record(
     seen: Verified | None,
     problem: str | None,
     *,
+    before: Mapping[str, bytes],
     now: float,
 ) -> tuple[str, ...]:
     """Keep what a look has come to: what TUF trusts, the pins, and when to look again.
@@ -130,15 +132,16 @@ def record(
         look: the list.
         seen: what was verified, or None where nothing could be.
         problem: why the list cannot be believed, or None.
+        before: what TUF has trusted before the look.
         now: seconds since the epoch, UTC.
 
     Returns:
         the hosts that have other pins now.
     """
     changed: tuple[str, ...] = ()
-    if seen is not None and not _trust(connection, look.recovery.root, seen):
-        problem = "another process was first, with a newer one"
-    elif seen is not None and seen.pins is not None:
+    if seen is not None and not _trust(connection, look, before, seen):
+        return ()  # another process was first, and has said what came of it and when to look again
+    if seen is not None and seen.pins is not None:
         changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
         # Who has followed it, not who asks now: a look by hand is one too.
         if look.is_followed:
@@ -164,21 +167,30 @@ def record(
     return changed
 
 
-def _trust(connection: sqlite3.Connection, root: bytes, seen: Verified) -> bool:
-    """Keep TUF's files; False where another process has kept newer ones meanwhile."""
-    rows = connection.execute("SELECT root_version, timestamp_version FROM roots WHERE root = ?", (root,)).fetchall()
-    # A new root may begin the timestamps anew, so its version comes first.
-    if rows and rows[0] > (seen.root_version, seen.timestamp_version):
+def _trust(connection: sqlite3.Connection, look: Look, before: Mapping[str, bytes], seen: Verified) -> bool:
+    """Keep TUF's files; False where another process has kept others meanwhile.
+
+    No version is compared here, since a thief may have signed the highest of all: it is TUF that knows when it counts
+    no more, and what it has verified follows from what it had trusted before.
+    """
+    root = look.recovery.root
+    if trusted_files(selecting(connection), root) != before:
         return False
+    # Whoever is refused can fetch the list again: a host could fill the disk with it.
+    kept = [(root, name, data) for name, data in seen.files.items() if look.is_followed or name != PIN_LIST]
     connection.execute("DELETE FROM trusted WHERE root = ?", (root,))
-    connection.executemany(
-        "INSERT INTO trusted VALUES (?, ?, ?)", [(root, name, data) for name, data in seen.files.items()]
-    )
-    connection.execute(
-        "INSERT OR REPLACE INTO roots VALUES (?, ?, ?, ?)",
-        (root, seen.root_version, seen.timestamp_version, seen.list_version),
-    )
+    connection.executemany("INSERT INTO trusted VALUES (?, ?, ?)", kept)
     return True
+
+
+def drop_unnamed(connection: sqlite3.Connection, now: float) -> None:
+    """Forget the lists that no living host names and nobody follows, and where they were (RFC 7469 §5)."""
+    connection.execute(
+        "DELETE FROM looks WHERE NOT is_followed AND NOT EXISTS (SELECT 1 FROM hosts WHERE recovery_root = looks.root"
+        " AND ifnull(recovery_until, ifnull(expires_at, 1e18)) >= ?)",
+        (now,),
+    )
+    connection.execute("DELETE FROM trusted WHERE root NOT IN (SELECT root FROM looks)")
 
 
 def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: int, now: float) -> Iterator[str]:

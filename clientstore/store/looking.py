@@ -45,18 +45,21 @@ def look_at(
     """
     seen: Verified | None = None
     problem: str | None
+    before = trusted_files(database.select, look.recovery.root)
     try:
         # Imported when there is something to verify: it takes longer than a thousand handshakes.
         from ..recovery import FolderFetcher, HTTPFetcher, verify  # noqa: PLC0415
 
         fetcher = HTTPFetcher(context) if folder is None else FolderFetcher(folder, look.recovery.uri)
-        seen = verify(look.recovery, trusted_files(database.select, look.recovery.root), fetcher, clock())
+        seen = verify(look.recovery, before, fetcher, clock())
         problem = seen.problem
     except ModuleNotFoundError as error:
         problem = NO_TUF if (error.name or "").partition(".")[0] in ("tuf", "securesystemslib") else str(error)
     except (RecoveryError, OSError) as error:
         problem = str(error)
-    return database.write(lambda connection: record(connection, look, seen, problem, now=clock()))
+    except Exception as error:  # noqa: BLE001 - what is read is a stranger's, and the next look must come all the same
+        problem = f"{type(error).__name__}: {error}"
+    return database.write(lambda connection: record(connection, look, seen, problem, before=before, now=clock()))
 
 
 def follow(

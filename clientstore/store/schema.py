@@ -69,12 +69,8 @@ CREATE TABLE looks (
     outcome TEXT,
     PRIMARY KEY (root, uri)
 ) WITHOUT ROWID;
--- What TUF trusts of each root: the files of its client, and how new they are.
+-- What TUF trusts of each root: the files of its client.
 CREATE TABLE trusted (root BLOB NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (root, name));
-CREATE TABLE roots (
-    root BLOB PRIMARY KEY, root_version INTEGER NOT NULL, timestamp_version INTEGER NOT NULL,
-    list_version INTEGER NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE reports (
     id INTEGER PRIMARY KEY,

@@ -460,10 +460,12 @@ def test_two_who_apply_at_once_leave_the_newer_list(bank: Bank) -> None:
     second = verify(recovery, files, HTTPFetcher(), bank.clock())
     now = bank.clock()
     for seen, changed in ((second, (HOST,)), (first, ())):
-        applied = bank.store.database.write(partial(record, look=look, seen=seen, problem=seen.problem, now=now))
+        applied = bank.store.database.write(
+            partial(record, look=look, seen=seen, problem=seen.problem, before=files, now=now)
+        )
         assert applied == changed
     assert not bank.refused()
-    assert "another process was first" in bank.outcome()
+    assert f"version 2 of the list gave {HOST} other pins" in bank.outcome()
 
 
 # -- following ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,249 @@
+"""What a host, a list server or the client's own machine may do to a look, beside the threats of the table in docs."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+import trustme
+from tuf.api.metadata import Metadata, Targets, Timestamp
+
+from dynpin import PinValidationError
+from dynpin.clientstore import enforce
+from dynpin.clientstore.store.lists import trusted_files
+from dynpin.deploy.recovery import read_signers
+from dynpin.errors import StoreError
+from dynpin.pin_list import PIN_LIST
+from tests.recovery.conftest import HOST, Bank
+from tests.recovery.operator import PASSPHRASE
+from tests.recovery.publisher import Publisher
+from tests.recovery.test_threats import lock_out, stays_refused
+
+
+def heals(bank: Bank) -> None:
+    """The owner signs the new key, and the next look takes it."""
+    bank.operator.sign({HOST: bank.new_pins})
+    bank.later()
+    assert bank.refused()
+    bank.settle()
+    assert not bank.refused(), bank.outcome()
+
+
+def names_kept(bank: Bank) -> set[str]:
+    return set(trusted_files(bank.store.database.select, bank.operator.repository.recovery("http://a.test").root))
+
+
+def _without_timestamp(handler: BaseHTTPRequestHandler) -> bool:
+    if not handler.path.endswith("timestamp.json"):
+        return False
+    handler.send_error(503)
+    return True
+
+
+# -- a list server that drips ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [(b"", b"0"), (b"0\r\n", b"a: b\r\n"), (b"1;", b"x"), (b"2\r\n ", b"")],
+    ids=["the size of a chunk", "lines after the last chunk", "what a chunk is called", "a chunk that never ends"],
+)
+def test_a_body_that_drips_inside_of_one_read_is_given_up(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, begin: bytes, again: bytes
+) -> None:
+    monkeypatch.setattr("dynpin.clientstore.recovery.fetching.LONGEST_LOOK", 1.0)
+    lock_out(bank)
+
+    def drip(handler: BaseHTTPRequestHandler) -> bool:
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        try:
+            handler.wfile.write(begin)
+            while not bank.publisher.stop.wait(0.05):
+                handler.wfile.write(again)
+        except OSError:
+            pass
+        return True
+
+    bank.publisher.misbehave = drip
+    stays_refused(bank, "took longer than 1 seconds")
+
+
+# -- keys are the attacker's -------------------------------------------------------------------------------------------
+
+
+def _forge_timestamp(bank: Bank, version: int) -> None:
+    stolen = read_signers(bank.operator.keys("timestamp"), lambda: b"")[0]
+    old = bank.operator.repository.signed()["timestamp"]
+    assert isinstance(old, Timestamp)
+    old.version = version
+    forged = Metadata(old)
+    forged.sign(stolen)
+    (bank.operator.www / "timestamp.json").write_bytes(forged.to_bytes())
+
+
+@pytest.mark.parametrize("version", [2**62, 2**64], ids=["the highest", "more than SQLite counts"])
+def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(bank: Bank, version: int) -> None:
+    lock_out(bank)
+    _forge_timestamp(bank, version)
+    assert bank.refused()
+    bank.settle()
+    assert "no news" in bank.outcome()
+    bank.operator.rotate("timestamp")
+    bank.publisher.misbehave = _without_timestamp  # the client learns of the new root, and of nothing else
+    bank.later()
+    assert bank.refused()
+    bank.settle()
+    bank.publisher.misbehave = None
+    heals(bank)
+
+
+def test_a_list_with_a_version_beyond_all_counting_is_refused_and_the_next_look_comes(bank: Bank) -> None:
+    lock_out(bank)
+    repository = bank.operator.repository
+    real = repository.public / "1.targets.json"
+    kept = real.read_bytes()
+    targets = Metadata[Targets].from_bytes(kept)
+    targets.signed.version = 2**64
+    targets.sign(read_signers(bank.operator.keys("targets"), lambda: PASSPHRASE)[0])
+    name = f"{2**64}.targets.json"
+    (repository.public / name).write_bytes(targets.to_bytes())
+    bank.operator.publish()
+    stays_refused(bank, "is the last one")
+
+
+def test_a_chain_of_roots_without_an_end_fills_no_disk(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynpin.clientstore.recovery.verifying._MOST_KEPT", 10_000)
+    lock_out(bank)
+    assert bank.refused()
+    bank.settle()
+    before = names_kept(bank)
+    for _ in range(5):
+        bank.operator.rotate("timestamp")
+    bank.later()
+    stays_refused(bank, "its roots have more than")
+    assert names_kept(bank) == before
+
+
+def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
+    lock_out(bank)
+    heals(bank)
+    assert "targets.json" in names_kept(bank)
+    assert PIN_LIST not in names_kept(bank)
+    bank.store.follow(bank.publisher.uri, bank.operator.root)
+    assert PIN_LIST in names_kept(bank)
+
+
+# -- the client's own troubles -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spoilt", ["1.root.json", "timestamp.json", "snapshot.json", "targets.json"])
+def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) -> None:
+    lock_out(bank)
+    assert bank.refused()
+    bank.settle()
+    bank.store.database.write(
+        lambda connection: connection.execute("UPDATE trusted SET data = x'00' WHERE name LIKE ?", (f"%{spoilt}",))
+    )
+    bank.publisher.misbehave = _without_timestamp
+    bank.later()
+    if spoilt != "1.root.json":
+        stays_refused(bank, "503")
+    bank.publisher.misbehave = None
+    heals(bank)
+
+
+def test_whatever_goes_wrong_is_the_outcome_and_the_next_look_comes(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_out(bank)
+    with monkeypatch.context() as patch:
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a fault of a library")
+
+        patch.setattr("dynpin.clientstore.recovery.verify", broken)
+        stays_refused(bank, "ZeroDivisionError: a fault of a library")
+    heals(bank)
+
+
+def test_a_look_is_forgotten_with_its_host(bank: Bank) -> None:
+    lock_out(bank)
+    assert bank.refused()
+    bank.settle()
+    assert names_kept(bank)
+    bank.store.forget(HOST)
+    assert bank.store.looks() == []
+    assert names_kept(bank) == set()
+
+
+def test_a_look_of_a_host_that_has_expired_is_forgotten_with_the_next_one(bank: Bank) -> None:
+    bank.visit(bank.header(max_age=3_600))
+    bank.visit(bank.header(root=b"r" * 32, uri="http://127.0.0.1:9"), host="shop.test")
+    bank.lose_keys()
+    assert bank.refused()
+    bank.settle()
+    bank.later(3_700)
+    assert bank.refused("shop.test")
+    bank.settle()
+    assert [look.recovery.uri for look in bank.store.looks()] == ["http://127.0.0.1:9"]
+    assert names_kept(bank) == set()
+
+
+# -- https -------------------------------------------------------------------------------------------------------------
+
+
+def _with_tls(publisher: Publisher, authority: trustme.CA) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    server = publisher._server
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return f"https://localhost:{server.server_port}"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(bank: Bank, is_known: bool) -> None:
+    uri = _with_tls(bank.publisher, bank.authority if is_known else trustme.CA())
+    bank.operator.sign({HOST: bank.new_pins})
+    bank.visit(bank.header(uri=uri))
+    bank.store.pin("localhost", bank.pins)  # other keys than those of the list's server
+    bank.lose_keys()
+    assert bank.refused()
+    bank.settle()
+    if is_known:
+        assert not bank.refused()
+    else:
+        assert "certificate verify failed" in bank.outcome()
+        assert bank.refused()
+    assert len(bank.store.looks()) == 1
+
+
+# -- what a person is told ---------------------------------------------------------------------------------------------
+
+
+def _told(bank: Bank, context: ssl.SSLContext) -> str:
+    with (
+        socket.create_connection(("127.0.0.1", bank.site.port), timeout=60) as plain,
+        pytest.raises(PinValidationError) as caught,
+    ):
+        context.wrap_socket(plain, server_hostname=HOST)
+    return str(caught.value)
+
+
+def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_out(bank)
+    on, plain = bank.context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    plain.load_verify_locations(cadata=bank.authority.cert_pem.bytes().decode("ascii"))
+    off = enforce(plain, bank.store, reporter="off", recovery="off")
+    assert "this program does not look there" in _told(bank, off)
+    assert "taken within a minute" in _told(bank, on)
+
+    def full(_: object) -> None:
+        raise StoreError("No space left on device")
+
+    monkeypatch.setattr(bank.store.database, "write", full)
+    assert "this program does not look there" in _told(bank, on)
