@@ -70,7 +70,7 @@ class DatabaseMachines:
     def _here(self, cluster: Cluster, line: str) -> str:
         """A line of the page, with the places and addresses of the servers of this test."""
         places = {
-            "sudo -u postgres ": "",
+            "runuser -u postgres -- ": "",
             "/var/lib/postgresql/15/main": str(cluster.data),
             "/etc/postgresql/15/main/pg_hba.conf": str(cluster.data / "pg_hba.conf"),
             "/etc/postgresql/15/main/conf.d/dynpin.conf": str(cluster.folder / "dynpin.conf"),

@@ -267,7 +267,7 @@ def _telling(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         connection: _Connection = scope["state"].pop(_CONNECTION)
-        has_ended = False
+        has_begun = has_ended = False
 
         async def received() -> Message:
             if not has_ended:
@@ -278,6 +278,8 @@ def _telling(app: ASGIApp) -> ASGIApp:
             return message
 
         async def sent(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 end()  # before: with the end of an answer uvicorn begins with the next request
             await send(message)
@@ -291,6 +293,12 @@ def _telling(app: ASGIApp) -> ASGIApp:
         connection.request_begins()
         try:
             await app(scope, received, sent)
+        except asyncio.CancelledError:
+            # The server ends, and this has waited for too long. uvicorn would log a traceback.
+            if not has_begun:
+                headers = [(b"retry-after", b"10"), (b"content-length", b"0")]
+                await send({"type": "http.response.start", "status": 503, "headers": headers})
+                await send({"type": "http.response.body"})
         finally:
             end()
 

@@ -67,6 +67,7 @@ class Ramp:
         state: the file that keeps the position.
         token_file: holds a token of the collector's API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
         ca: the roots, PEM, that verify a collector on https; None: those of the system.
+        hosts: the hosts of the policy, about which the token must be able to read.
         is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp begins anew.
     """
 
@@ -78,6 +79,7 @@ class Ramp:
     state: Path
     token_file: Path | None = None
     ca: Path | None = None
+    hosts: tuple[str, ...] = ()
     is_on: bool = True
 
     @property

@@ -206,7 +206,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
             recovery=None if read.recovery is None else _recovery(read.recovery),
             allow_long_max_age=read.policy.allow_long_max_age,
             nodes=tuple(read.site.nodes),
-            ramp=None if read.ramp is None else _ramp(file, read.ramp, read.policy, read.site),
+            ramp=None if read.ramp is None else _ramp(file, read.ramp, read),
             remember=None if read.remember is None else file.parent / read.remember,
             state=None if read.site.state is None else _state(file, read),
         )
@@ -274,7 +274,8 @@ def _holds_private_key(path: Path) -> bool:
         return False  # whether it can be read at all is found out, and told, by those who need it
 
 
-def _ramp(file: Path, table: _Ramp, policy: _Policy, site: _Site) -> Ramp:
+def _ramp(file: Path, table: _Ramp, read: _Tables) -> Ramp:
+    policy, site = read.policy, read.site
     token_file, ca = table.token_file or site.token_file, table.ca or site.ca
     known = REPORT_URI.fullmatch(policy.report_uri or "")
     if known is None:
@@ -293,6 +294,7 @@ def _ramp(file: Path, table: _Ramp, policy: _Policy, site: _Site) -> Ramp:
         state=file.parent / (table.state or f"{file.stem}-ramp.sqlite"),
         token_file=None if token_file is None else file.parent / token_file,
         ca=None if ca is None else file.parent / ca,
+        hosts=tuple(name.removeprefix("*.") for name in read.hosts),
         is_on=policy.mode == "enforce",
     )
 

@@ -47,7 +47,7 @@ from tests.postgres import Cluster
 REPORTS = int(os.environ.get("REPORTS", "200000"))
 GROUPS, DAYS = max(100, min(20_000, REPORTS // 50)), 90
 ADDED_UP = """
-INSERT INTO rates SELECT group_id, CAST(floor(received_at / 3600) AS BIGINT), count(*) FROM reports GROUP BY 1, 2;
+INSERT INTO rates SELECT group_id, CAST(received_at AS BIGINT) / 3600, count(*) FROM reports GROUP BY 1, 2;
 INSERT INTO totals SELECT hour, mode, verdict, state, token, sum(rates.reports)
     FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5;
 INSERT INTO agents SELECT group_id, user_agent, count(*) FROM reports GROUP BY 1, 2
@@ -85,9 +85,9 @@ def fill(storage: SQLStorage, judged_with: str, diagnosis: str) -> None:
         rows["pins"] += [{"pin": pin, "group_id": group, "place": place} for pin, place in places]
     body = json.dumps(vector("real-chrome-yubico")["body"])
     counts: Counter[int] = Counter()
-    with storage.writing() as unit:
+    with storage.engine.writing(3600) as db:
         for name, some in rows.items():
-            unit.db.execute(schema.metadata.tables[name].insert(), some)
+            db.execute(schema.metadata.tables[name].insert(), some)
         for start in range(0, REPORTS, 10_000):
             reports, samples = list[dict[str, object]](), list[dict[str, object]]()
             for number in range(start, min(REPORTS, start + 10_000)):
@@ -102,10 +102,10 @@ def fill(storage: SQLStorage, judged_with: str, diagnosis: str) -> None:
                 counts[group] += 1
                 if is_sampled(counts[group]):
                     samples.append({"report_id": number + 1, "group_id": group, "body": body})
-            unit.db.execute(schema.reports.insert(), reports)
-            unit.db.execute(schema.samples.insert(), samples)
+            db.execute(schema.reports.insert(), reports)
+            db.execute(schema.samples.insert(), samples)
         for statement in ADDED_UP.split(";\n"):
-            unit.db.exec_driver_sql(statement)
+            db.exec_driver_sql(statement)
 
 
 def a_diagnosis(folder: Path) -> tuple[str, str]:
@@ -145,7 +145,8 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> flo
         "headers": [],
     }
     scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
-    with pytest.raises(ClientDisconnect):
+    # Starlette tells of the second where an exception handler was found for the first.
+    with pytest.raises((ClientDisconnect, RuntimeError)):
         asyncio.run(app(scope, receive, send))
     return taken[0] * 1000
 

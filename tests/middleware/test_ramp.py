@@ -26,6 +26,7 @@ from dynpin.middleware.policy.ramp.driver import driver as the_driver
 from dynpin.middleware.policy.ramp.reports import ask
 from dynpin.middleware.policy.ramp.state import RampFile
 from dynpin.middleware.policy.steps import ASK_EVERY, DEFAULT_STEPS, CollectorAnswer, Position, Ramp, Step, decide
+from dynpin.middleware.policy.toml import read_inventory
 from tests.deploy.commands import dynpin
 from tests.middleware.collector.conftest import Clock, running_site
 from tests.middleware.collector.conftest import Site as Collector
@@ -327,6 +328,29 @@ def test_it_reads_with_a_token(in_file: bool, ground: Ground, monkeypatch: pytes
     server = ground.server(f"{more}steps = {STEPS}")
     server.run(2 * HOUR)
     assert server.sent() == 5 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("scope", "said"),
+    [
+        ("site:{host}", ""),
+        ("site:other.test", "the token reads about other.test alone"),
+        ("site:www.{host}", "a token of scope site:{host} or read"),
+    ],
+)
+def test_what_a_token_does_not_see_is_not_quiet(scope: str, said: str, ground: Ground) -> None:
+    ground.collect(open_access=False, password="right", file=ground.site.folder / "closed.sqlite")
+    ground.server()
+    ramp = read_inventory(ground.inventory).ramp
+    assert ramp is not None
+    (host,) = ramp.hosts
+    text, token = new_api_token("ramp", [scope.format(host=host)], ground.clock(), 30)
+    ground.collector.storage.add_api_token(token)
+    secret = ground.site.folder.parent / "secret"
+    secret.write_text(text)
+    answer = ask(replace(ramp, token_file=secret), 0)
+    assert said.format(host=host) in answer.failure
+    assert bool(answer.failure) == bool(said)
 
 
 def test_the_workers_of_a_server_agree(ground: Ground) -> None:

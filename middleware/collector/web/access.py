@@ -51,6 +51,10 @@ class Viewer:
         """The hosts of its scopes."""
         return tuple(scope.removeprefix("site:") for scope in sorted(self.scopes) if scope.startswith("site:"))
 
+    def has_site(self, host: str) -> bool:
+        """Whether a host is one of `sites`, or a subdomain of one."""
+        return any(host == site or host.endswith(f".{site}") for site in self.sites)
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

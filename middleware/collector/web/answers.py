@@ -117,6 +117,7 @@ class Groups(Answer):
     """Groups, the last seen first."""
 
     entries: list[Group]
+    hosts: tuple[str, ...] = Field(description="What the asker reads about, with subdomains; empty for all hosts.")
     cursor: str | None = Field(description="What gives the next; null at the end.")
 
 

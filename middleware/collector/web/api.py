@@ -47,7 +47,10 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
     def groups(request: Request) -> Response:
         asked: Limited = request.state.asked
         page = storage.groups(_wanted(request, service), cursor=_cursor(request), limit=asked.limit)
-        return ASCIIJSONResponse(Groups.model_validate(page))
+        hosts = _sites(request.state.viewer)
+        return ASCIIJSONResponse(
+            Groups.model_validate({"entries": page.entries, "hosts": hosts, "cursor": page.cursor})
+        )
 
     def export(request: Request) -> Response:
         try:
@@ -81,7 +84,13 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         except ValidationError:
             message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)} and nothing else'
             return failure(400, "bad-state", message)
-        key, viewer = request.path_params["key"], request.state.viewer
+        key = request.path_params["key"]
+        viewer: Viewer = request.state.viewer
+        if viewer.sites and "read" not in viewer.scopes:
+            # What it may not read it may not decide about; that there is such a group it is not told either.
+            group = await run_in_threadpool(storage.group, key)
+            if group is None or not viewer.has_site(group.host):
+                return failure(404, "not-found", "there is no such group")
         by = access.entry(request, viewer.name, decision.state, key)
         is_set = await run_in_threadpool(storage.set_state, key, decision.state, by)
         group = await run_in_threadpool(storage.group, key)
@@ -164,10 +173,14 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
 
 def _wanted(request: Request, service: Service) -> Filter:
     wanted = Filter.parse(request.query_params.multi_items(), service.clock())
-    viewer: Viewer = request.state.viewer
-    for site in () if "read" in viewer.scopes else viewer.sites:
+    for site in _sites(request.state.viewer):
         wanted = wanted.with_term(Term("site", site))
     return wanted
+
+
+def _sites(viewer: Viewer) -> tuple[str, ...]:
+    """The hosts that somebody reads about alone; none where it is everything."""
+    return () if "read" in viewer.scopes else viewer.sites
 
 
 def _cursor(request: Request) -> str | None:

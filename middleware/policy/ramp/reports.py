@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import cast
 from urllib.parse import urlencode
 
+from dynpin.hosts import canonical_host
 from dynpin.report import rfc3339
 
 from ..collector_api import CollectorAPI, Unusable
@@ -29,7 +30,10 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
             if answer.status != http.HTTPStatus.OK:
                 failure = f"{ramp.collector}/api/groups answers {answer.status}{_hint(answer.status)}"
                 return CollectorAnswer(failure=failure)
-            groups = cast("list[dict[str, str]]", json.loads(answer.body)["entries"])
+            body = json.loads(answer.body)
+            if failure := _unseen(ramp, cast("list[str]", body["hosts"])):
+                return CollectorAnswer(failure=failure)
+            groups = cast("list[dict[str, str]]", body["entries"])
             found.append([datetime.fromisoformat(group["last_seen"]).timestamp() for group in groups])
         waiting, counted, known = found
         return CollectorAnswer(max(counted, default=None), len(waiting), newest_at=max(known, default=None))
@@ -57,6 +61,17 @@ def intake_refusal(ramp: Ramp) -> str:
     if status in (200, 204, 400):
         return ""
     return f"report_uri {ramp.report_uri} answers {status} to a report: is its token known to the collector?"
+
+
+def _unseen(ramp: Ramp, sites: list[str]) -> str:
+    """Why an answer about these sites and their subdomains alone does not do: what is not seen would count as quiet."""
+    for host in map(canonical_host, ramp.hosts):
+        if sites and not any(host == site or host.endswith(f".{site}") for site in sites):
+            return (
+                f"the token reads about {', '.join(sites)} alone at {ramp.collector}, and the ramp is for {host}; "
+                f"a token of scope site:{host} or read (dynpin collect api-tokens add) does"
+            )
+    return ""
 
 
 def _hint(status: int) -> str:

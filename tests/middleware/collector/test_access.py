@@ -171,6 +171,10 @@ def test_a_flood_of_wrong_passwords_pushes_no_decision_out(site: Start) -> None:
         (["site:www.example.com"], "GET", "/metrics", 403),
         (["site:www.example.com"], "GET", "/", 403),
         (["site:www.example.com"], "POST", "/api/groups/{group}/state", 403),
+        (["site:www.example.com", "triage"], "POST", "/api/groups/{group}/state", 200),
+        (["site:example.com", "triage"], "POST", "/api/groups/{group}/state", 200),
+        (["site:other.example", "triage"], "POST", "/api/groups/{group}/state", 404),
+        (["site:other.example", "read", "triage"], "POST", "/api/groups/{group}/state", 200),
     ],
 )
 def test_a_token_does_what_its_scopes_say(scopes: list[str], method: str, path: str, status: int, site: Start) -> None:

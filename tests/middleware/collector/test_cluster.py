@@ -186,6 +186,23 @@ def test_a_database_that_was_away_is_found_again(away: str) -> None:
         load.check(dsn)
 
 
+def test_who_ends_it_while_the_database_hangs_sees_no_traceback() -> None:
+    with (
+        running() as server,
+        server.database(server.template("storage", migrate_storage)) as dsn,
+        intakes(dsn, 1) as ((process,), uris),
+        Load(uris) as load,
+    ):
+        load.stores()
+        with server.frozen():
+            load.refuses()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=PATIENCE)
+            load.ends()
+        assert "Traceback" not in said
+        assert all(answer.status_code == 503 for answer in load.answers)
+
+
 PAGE = ROOT / "docs" / "collector-pair.md"
 
 

@@ -101,6 +101,25 @@ def test_a_file_that_was_replaced_by_a_backup(site: Start, tmp_path: Path) -> No
     assert running.post(report(), "/r/other/enforce").status_code == 204
 
 
+def test_a_backup_beside_the_log_of_the_file_before(site: Start, tmp_path: Path) -> None:
+    running = site()
+    assert stored(running) == 1
+    backup = tmp_path / "backup.sqlite"
+    with closing(sqlite3.connect(running.file)) as source, closing(sqlite3.connect(backup)) as copy:
+        source.backup(copy)
+    for n in range(200):
+        assert running.post(report(hostname=f"host-{n}.test")).status_code == 204
+    backup.replace(running.file)
+    assert "the log of the file before" in refused(running)
+    with closing(sqlite3.connect(f"{running.file.as_uri()}?immutable=1", uri=True)) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    for suffix in ("-wal", "-shm"):
+        running.file.with_name(f"reports.sqlite{suffix}").unlink()
+    assert stored(running) == 2, "of the copy and of now"
+    with closing(sqlite3.connect(running.file)) as reader:
+        assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 1 MB."""

@@ -31,8 +31,11 @@ Identity = tuple[int, ...]
 class _Open:
     """A connection, and the files that it has open."""
 
-    def __init__(self, engine: SQLAlchemyEngine, path: Path) -> None:
+    def __init__(self, engine: SQLAlchemyEngine, path: Path, last: Identity | None) -> None:
         before = _identity(path)
+        if last is not None and before[:2] != last[:2] and (before[2:4] == last[2:4] or before[4:] == last[4:]):
+            # A copy that was put there, beside the log of the file before: SQLite would write that log into the copy.
+            raise _log_of_another(path)
         self.connection = engine.connect()
         try:
             # The log and its index are there once something was read.
@@ -69,6 +72,7 @@ class Connections:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = sql_engine(path)
+        self._last: Identity | None = None  # the files that were opened last
         self.renew()
         renew_after_fork(self)
 
@@ -89,7 +93,7 @@ class Connections:
             if self._writer is not None and not self._writer.is_at(self.path):
                 self._drop()  # perhaps the file that is there now will do
             if self._writer is None:
-                self._writer = _Open(self._engine, self.path)
+                self._writer = self._open(self._engine)
             try:
                 with transaction(self._writer.connection):
                     yield self._writer.connection
@@ -125,7 +129,7 @@ class Connections:
             StoreError: where it is not on the disk, in the file at the path.
         """
         with storage_errors(self.path):
-            one = _Open(sql_engine(self.path, patience), self.path)
+            one = self._open(sql_engine(self.path, patience))
             try:
                 with transaction(one.connection):
                     yield one.connection
@@ -138,12 +142,17 @@ class Connections:
         with self._lock:
             self._drop()
 
+    def _open(self, engine: SQLAlchemyEngine) -> _Open:
+        one = _Open(engine, self.path, self._last)
+        self._last = one.files
+        return one
+
     def _reader(self, idle: list[_Open]) -> _Open:
         while True:
             try:
                 one = idle.pop()
             except IndexError:
-                return _Open(self._engine, self.path)
+                return self._open(self._engine)
             if one.is_at(self.path):
                 return one
             one.close()
@@ -175,4 +184,11 @@ def _replaced(path: Path) -> StoreError:
     return StoreError(
         f"the report storage {path} was removed or replaced while it was in use, so nothing is stored; put the file "
         "back with its -wal, or start the collector again for a new one"
+    )
+
+
+def _log_of_another(path: Path) -> StoreError:
+    return StoreError(
+        f"the report storage {path} was replaced, and beside it is the log of the file before, so nothing is stored; "
+        f"stop the collector, remove {path.name}-wal and {path.name}-shm, and start it again"
     )

@@ -22,6 +22,10 @@ TABLES = {
     "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2",
 }
 MORE = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+STORED = (
+    "SELECT relname, reloptions, attname, attstorage FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
+    "WHERE relnamespace = 'public'::regnamespace AND attnum > 0 ORDER BY 1, 3"
+)
 CONSTRAINTS = (
     "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
     "WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
@@ -35,7 +39,7 @@ def what_is_there(db: Connection) -> list[Any]:
             for kind, name, sql in db.execute(text(TABLES["sqlite"]))
         ]
         return [(kind, name, [word.strip(",()") for word in sql]) for kind, name, sql in words]
-    return [tuple(row) for sql in (TABLES["postgresql"], MORE, CONSTRAINTS) for row in db.execute(text(sql))]
+    return [tuple(row) for sql in (TABLES["postgresql"], MORE, CONSTRAINTS, STORED) for row in db.execute(text(sql))]
 
 
 def both_ways(first: str, second: str) -> None:

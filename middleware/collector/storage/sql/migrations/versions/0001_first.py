@@ -96,18 +96,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("key"),
     )
     op.create_index("groups_by_first_seen", "groups", ["first_seen"])
-    op.create_index("groups_by_host", "groups", ["host", "last_seen"])
-    op.create_index("groups_by_issuer", "groups", ["issuer", "last_seen"])
     op.create_index("groups_by_judged_with", "groups", ["judged_with"])
-    op.create_index("groups_by_last_seen", "groups", ["last_seen"])
-    op.create_index("groups_by_noted_host", "groups", ["noted_host", "last_seen"])
-    op.create_index("groups_by_verdict", "groups", ["verdict", "last_seen"])
-    if op.get_bind().dialect.name == "sqlite":
-        op.create_index(
-            "groups_in_short",
-            "groups",
-            ["last_seen", "first_seen", "host", "noted_host", "mode", "verdict", "state", "token", "issuer", "reports"],
-        )
     op.create_index(
         "groups_unannounced",
         "groups",
@@ -266,6 +255,20 @@ def upgrade() -> None:
     )
     op.create_index("samples_by_group", "samples", ["group_id", "report_id"])
     if op.get_bind().dialect.name == "sqlite":
+        op.create_index("groups_by_host", "groups", ["host", "last_seen"])
+        op.create_index("groups_by_issuer", "groups", ["issuer", "last_seen"])
+        op.create_index("groups_by_last_seen", "groups", ["last_seen"])
+        op.create_index("groups_by_noted_host", "groups", ["noted_host", "last_seen"])
+        op.create_index("groups_by_verdict", "groups", ["verdict", "last_seen"])
+        op.create_index(
+            "groups_in_short",
+            "groups",
+            ["last_seen", "first_seen", "host", "noted_host", "mode", "verdict", "state", "token", "issuer", "reports"],
+        )
         op.execute(_VIEW.format(time="datetime", epoch=", 'unixepoch'"))
     else:
+        op.create_index("groups_by_host", "groups", ["host"])
+        op.create_index("groups_by_noted_host", "groups", ["noted_host"])
+        op.execute("ALTER TABLE groups SET (fillfactor = 70)")
+        op.execute("ALTER TABLE samples ALTER body SET STORAGE EXTERNAL")
         op.execute(_VIEW.format(time="to_timestamp", epoch=""))
