@@ -18,6 +18,8 @@ class Resuming:
 
     def __init__(self) -> None:
         self.connections: dict[str, Any] = {}
+        # None is freed: OpenSSL resumes no session of which a connection was freed before it was shut down.
+        self.kept: list[Any] = []
 
     def tls_start_server(self, data: Any) -> None:
         # TLS 1.3 gives its tickets after the handshake.
@@ -26,6 +28,7 @@ class Resuming:
 
     def tls_established_server(self, data: Any) -> None:
         self.connections[data.conn.sni] = data.ssl_conn
+        self.kept.append(data.ssl_conn)
 
 
 _pinning = PinningAddon(PinStore(os.environ["PROXY_STORE"]))
