@@ -72,7 +72,7 @@ COMMANDS = {
     "demo": Row(
         _STUDY, "Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out."
     ),
-    "lab": Row(_STUDY, "Every published success and failure of pinning, on real sockets."),
+    "lab": Row(_STUDY, "How pinning succeeds and fails, played on real sockets."),
     "simulate": Row(
         _STUDY,
         "Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.",

@@ -15,7 +15,6 @@ from dynpin.cli.options import CaOption
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import Look, ask, look_at
-from dynpin.deploy.reach import tls_context
 from dynpin.durations import duration
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.recovery import Recovery
@@ -44,6 +43,8 @@ def recover(
         fail(f"there is no pin store at {store}")
     if folder is not None and not folder.is_dir():
         fail(f"there is no folder {folder}")
+    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
+
     with PinStore(store) as pins:
         wanted = list(_roots(pins, host))
         if not wanted:
@@ -90,6 +91,8 @@ def follow(
     """
     if not root.is_file():
         fail(f"there is no file {root}")
+    from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
+
     with PinStore(store) as pins:
         look = pins.follow(uri, root, context=tls_context(ca))
         held = sum(entry.origin == uri for entry in pins.each())
