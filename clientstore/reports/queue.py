@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sqlite3
 import ssl
-import threading
-import time
-import weakref
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -20,7 +15,8 @@ from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import canonical_host
 from dynpin.report import Report
 
-from ..store import IN_MEMORY, PinStore, Select, registrable_domain, selecting
+from ..background import Background, farewell
+from ..store import PinStore, Select, registrable_domain, selecting
 from .table import (
     Added,
     Delivery,
@@ -46,7 +42,7 @@ _HOUR = 3600.0
 _GRACE = 0.5
 
 
-class ReportQueue:
+class ReportQueue(Background):
     """Violation reports of one store: durable before the error is raised, sent until they arrive or are given up.
 
     A report is queued once an hour at most, tried again after 1, 2, 4 … minutes and then every 6 hours, and given up
@@ -76,17 +72,13 @@ class ReportQueue:
         timeout: float = 10.0,
         max_per_hour: int = 60,
     ) -> None:
-        self.store = store
+        ended = "the background sending of reports ended; what is queued is sent by the next process"
+        super().__init__(store, "dynpin-reports", ended)
         self.mode: ReportMode = mode
         self.context = context
         self.background = background
         self.timeout = timeout
         self.max_per_hour = max_per_hour
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._thread: threading.Thread | None = None
-        _queues.add(self)
 
     # -- taking in ----------------------------------------------------------------------------------------------
 
@@ -229,19 +221,6 @@ class ReportQueue:
         # On the store's thread, where no signal handler raises: a lock that is left locked would hang a handshake.
         self.store.database.write_later(lambda _: self._begin())
 
-    def _begin(self) -> None:
-        with self._lock:
-            self._wake.set()
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._idle.clear()
-            self._thread = threading.Thread(target=self._run, name="dynpin-reports", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the interpreter is going down: the next process sends what is in the file
-                self._thread = None
-                self._idle.set()
-
     def resume(self) -> None:
         """Begin to send what an earlier process left in the file, if there is any and this queue works by itself."""
         try:
@@ -252,71 +231,23 @@ class ReportQueue:
         if waiting:
             self.start()
 
-    def wait(self, timeout: float) -> bool:
-        """Wait until the background has tried what is due; False where that takes longer than `timeout` seconds."""
-        return self._thread is None or self._idle.wait(timeout)
+    def _step(self, store: PinStore) -> Callable[[], float | None]:
+        queue = ReportQueue(
+            store,
+            mode=self.mode,
+            context=self.context,
+            background=False,
+            timeout=self.timeout,
+            max_per_hour=self.max_per_hour,
+        )
 
-    def _run(self) -> None:
-        try:
-            with self._own_store() as store:
-                queue = ReportQueue(
-                    store,
-                    mode=self.mode,
-                    context=self.context,
-                    background=False,
-                    timeout=self.timeout,
-                    max_per_hour=self.max_per_hour,
-                )
-                while True:
-                    self._wake.clear()
-                    queue.send()
-                    due = queue._next_attempt_at()
-                    with self._lock:
-                        if due is None and not self._wake.is_set():
-                            self._thread = None
-                            return
-                        if not self._wake.is_set():
-                            self._idle.set()
-                    if due is not None:
-                        self._wake.wait(min(max(due - store.clock(), 0.0), _HOUR))
-                        self._idle.clear()
-        except StoreError:
-            logger.exception("the background sending of reports ended; what is queued is sent by the next process")
-        finally:
-            self._idle.set()
+        def step() -> float | None:
+            queue.send()
+            return queue._next_attempt_at()
 
-    @contextmanager
-    def _own_store(self) -> Generator[PinStore]:
-        # A connection of its own: a script closes its store as soon as the error leaves its `with`.
-        if self.store.path == IN_MEMORY:
-            yield self.store
-            return
-        with PinStore(self.store.path, clock=self.store.clock, on_clock_jump=self.store.on_clock_jump) as store:
-            yield store
-
-    def after_fork_in_child(self) -> None:
-        """Leave the parent its thread; called by :func:`os.fork`."""
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._idle = threading.Event()
-        self._thread = None
+        return step
 
 
-_queues: weakref.WeakSet[ReportQueue] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for queue in tuple(_queues):
-        queue.after_fork_in_child()
-
-
+@atexit.register
 def _farewell() -> None:
-    """Give the report that is on its way a moment: a script that was refused ends at once."""
-    end = time.monotonic() + _GRACE
-    for queue in tuple(_queues):
-        queue.wait(max(0.0, end - time.monotonic()))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_farewell)
+    farewell(ReportQueue, _GRACE)

@@ -13,7 +13,9 @@ import pytest
 import trustme
 
 from dynpin import Noting, Pin, PinValidationError, PublicKeyPins
-from dynpin.clientstore import PinStore, enforce, healing, peer_of
+from dynpin.clientstore import PinStore, enforce, peer_of
+from dynpin.clientstore.background import living
+from dynpin.clientstore.healing import Healing
 from dynpin.lab.network import TLSServer
 from tests.clientstore.world import leaf_pin
 from tests.recovery.operator import Operator
@@ -84,7 +86,7 @@ class Bank:
     def settle(self) -> None:
         """Wait until every look that is due now has been made."""
         self.store.database.write(lambda _: None)  # behind what was asked for and not waited for
-        for each in tuple(healing._all):
+        for each in living(Healing):
             assert each.wait(120)
 
     def later(self, seconds: float = 31.0) -> None:

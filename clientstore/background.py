@@ -1,0 +1,133 @@
+"""A daemon thread for one store, which runs while something waits for it: reports to send, signed lists to look at."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from dynpin.errors import StoreError
+
+from .store import IN_MEMORY, PinStore
+
+__all__ = ["Background", "farewell", "living"]
+
+logger = logging.getLogger("dynpin.clientstore")
+
+# How long the thread sleeps at most, in seconds.
+_LONGEST_SLEEP = 3_600.0
+
+
+class Background(ABC):
+    """Does what is due for a store, and sleeps until more is; what a process leaves the next one goes on with.
+
+    Args:
+        store: whose work it is.
+        name: what the thread is called.
+        ended: what the log says where the store cannot be used any more.
+    """
+
+    def __init__(self, store: PinStore, name: str, ended: str) -> None:
+        self.store = store
+        self._name = name
+        self._ended = ended
+        self._thread: threading.Thread | None = None
+        self._renew()
+        _all.add(self)
+
+    @abstractmethod
+    def _step(self, store: PinStore) -> Callable[[], float | None]:
+        """What the thread does again and again on a store of its own: all that is due.
+
+        It returns when more is due, in seconds since the epoch, UTC, or None where nothing waits.
+        """
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until what is due was tried; False where that takes longer than `timeout` seconds."""
+        return self._thread is None or self._idle.wait(timeout)
+
+    def _begin(self) -> None:
+        """Have the thread look. On the store's own thread alone, where no signal handler raises.
+
+        A lock that is left locked would hang a handshake.
+        """
+        with self._lock:
+            self._idle.clear()
+            self._wake.set()
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter is going down: the next process goes on
+                self._thread = None
+                self._idle.set()
+
+    def _run(self) -> None:
+        try:
+            with self._own_store() as store:
+                step = self._step(store)
+                while True:
+                    self._wake.clear()
+                    due = step()
+                    with self._lock:
+                        if due is None and not self._wake.is_set():
+                            self._thread = None
+                            return
+                        if not self._wake.is_set():
+                            self._idle.set()
+                    if due is not None:
+                        self._wake.wait(min(max(due - store.clock(), 0.0), _LONGEST_SLEEP))
+                        self._idle.clear()
+        except StoreError:
+            logger.exception("%s", self._ended)
+        finally:
+            with self._lock:
+                # After it has said that it ends, another may have begun.
+                if self._thread in (None, threading.current_thread()):
+                    self._idle.set()
+
+    @contextmanager
+    def _own_store(self) -> Generator[PinStore]:
+        # A connection of its own: a script closes its store as soon as the error leaves its `with`.
+        if self.store.path == IN_MEMORY:
+            yield self.store
+            return
+        with PinStore(self.store.path, clock=self.store.clock, on_clock_jump=self.store.on_clock_jump) as store:
+            yield store
+
+    def _renew(self) -> None:
+        """Begin without a thread: in the child of a fork it is the parent's."""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._idle = threading.Event()
+        self._thread = None
+
+
+_all: weakref.WeakSet[Background] = weakref.WeakSet()
+
+
+def living(kind: type[Background]) -> list[Background]:
+    """All of one kind that are in use."""
+    return [each for each in tuple(_all) if isinstance(each, kind)]
+
+
+def farewell(kind: type[Background], grace: float) -> None:
+    """Give what is under way so many seconds in all: a script that was refused ends at once."""
+    end = time.monotonic() + grace
+    for each in living(kind):
+        each.wait(max(0.0, end - time.monotonic()))
+
+
+def _after_fork_in_child() -> None:
+    for each in tuple(_all):
+        each._renew()  # pyright: ignore[reportPrivateUsage] # of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
