@@ -18,7 +18,7 @@ from .export import FORMATS, Exported, Format, everything, written
 from .metrics import exposition
 from .openapi import openapi_document
 from .query import Filters, GroupKey, Limited, Listing, Query
-from .routes import CheckedRoute, Operation
+from .routes import CheckedRoute, Operation, bounded_body
 from .sites import site_routes
 
 __all__ = ["api_routes"]
@@ -80,7 +80,8 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         # No other site's form can send this type without asking first (CORS), and it is not let.
         is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         try:
-            decision = Decision.model_validate_json(await _small(request) if is_json else b"")
+            body = await bounded_body(request, _MAX_BODY) if is_json else None
+            decision = Decision.model_validate_json(body or b"")
         except ValidationError:
             message = f'send {{"state": …}} as application/json, with one of {", ".join(STATES)} and nothing else'
             return failure(400, "bad-state", message)
@@ -185,12 +186,3 @@ def _sites(viewer: Viewer) -> tuple[str, ...]:
 
 def _cursor(request: Request) -> str | None:
     return request.query_params.get("cursor") or None
-
-
-async def _small(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_BODY:
-            return b""
-    return body

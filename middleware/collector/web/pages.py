@@ -27,7 +27,7 @@ from .chains import chain_levels
 from .charts import chart
 from .gate import NO_STORAGE
 from .query import CHOICES, Filters, NarrowedFilters, Narrowing, PagedFilters, Query, read_query
-from .routes import CheckedRoute
+from .routes import CheckedRoute, bounded_body
 
 __all__ = ["page_routes"]
 
@@ -341,9 +341,5 @@ def _attachment(name: str) -> dict[str, str]:
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a small form; a larger one is none of ours."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MAX_FORM:
-            return {}
+    body = await bounded_body(request, _MAX_FORM) or b""
     return dict(parse_qsl(body.decode("utf-8", "replace")))

@@ -8,12 +8,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel
+from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .query import Query, read_query
 
-__all__ = ["FAILURES", "CheckedRoute", "Operation"]
+__all__ = ["FAILURES", "CheckedRoute", "Operation", "bounded_body"]
 
 FAILURES = {
     400: "What was sent cannot be read: a filter, a limit, a cursor or a body.",
@@ -92,3 +93,13 @@ class CheckedRoute(Route):
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         scope["state"]["asked"] = read_query(self.query, pairs, may_be_empty=self._may_be_empty)
         await super().handle(scope, receive, send)
+
+
+async def bounded_body(request: Request, most: int) -> bytes | None:
+    """The body of a request; None where it has more than `most` bytes, of which no more is read."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)

@@ -18,7 +18,7 @@ from ..storage import SiteState
 from .access import Access, Viewer
 from .answers import Answer, ASCIIJSONResponse, Moment, failure
 from .query import Query
-from .routes import CheckedRoute, Operation
+from .routes import CheckedRoute, Operation, bounded_body
 
 __all__ = ["site_routes"]
 
@@ -75,7 +75,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
             return failure(428, "no-condition", message)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _bad("send the state as application/json")
-        body = await _body(request)
+        body = await bounded_body(request, LONGEST_STATE)
         if body is None:
             message = f"the state of a site has at most {LONGEST_STATE} bytes"
             return failure(413, "too-long", message)
@@ -138,15 +138,6 @@ def _host(request: Request) -> str | Response:
         return host
     message = f"this needs a token of scope site:{host}; this one has {', '.join(sorted(viewer.scopes))}"
     return failure(403, "scope", message)
-
-
-async def _body(request: Request) -> bytes | None:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST_STATE:
-            return None
-    return bytes(body)
 
 
 def _etag(kept: SiteState | None) -> str:
