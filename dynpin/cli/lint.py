@@ -61,7 +61,18 @@ def lint(
         typer.Option("--chain", help="The certificates that the server shows (PEM, leaf first).", show_default=False),
     ] = None,
     inventory: InventoryOption = None,
+    scan: Annotated[
+        str | None,
+        typer.Option(
+            "--scan",
+            metavar="FILE",
+            help="Count the headers of many sites. The file has JSON lines with host, status and headers, and may be "
+            "a .gz; - is stdin. The exit code is 0, whatever is found.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="With --scan: print the figures as CSV.")] = False,
     as_sarif: SarifOption = False,
     fail_on: FailOnOption = "warning",
 ) -> None:
@@ -71,7 +82,18 @@ def lint(
     looked at too. Exit code 1 where a fault is found.
 
     Example: dynpin lint 'pin-sha256="…"; pin-sha256="…"; max-age=3600' --chain tls/fullchain.pem
+
+    Example: dynpin lint --scan crawl.jsonl.gz
     """
+    if scan is not None:
+        if header is not None or context is not None or chain is not None or inventory is not None or as_sarif:
+            fail("--scan takes a file of many responses: leave out the header, its circumstances and --sarif")
+        from dynpin.cli.lint_scan import scan_file  # noqa: PLC0415 - for those who have a scan
+
+        scan_file(scan, as_json=as_json, as_csv=as_csv)
+        return
+    if as_csv:
+        fail("--csv prints the figures of a scan: give its file with --scan")
     try:
         known = Circumstances() if context is None else Circumstances.from_json(context.read_bytes())
     except OSError as error:

@@ -1,0 +1,140 @@
+"""`dynpin lint --scan FILE`: the headers of many sites, counted."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from rich.table import Table
+
+from dynpin.cli.errors import fail
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.progress import progress_bar
+from dynpin.cli.tables import table_console
+from dynpin.deploy.lint import CLASSES, MAX_LINE, Figure, Scan, catalogue
+
+__all__ = ["scan_file"]
+
+_TITLES = {
+    "classes": "Responses",
+    "pins": "Pins in Public-Key-Pins",
+    "max_age": "max-age in seconds",
+    "options": "Options",
+    "faults": "Faults, of the responses with a pinning header",
+}
+_Lines = IO[bytes] | gzip.GzipFile
+_SHOWN_UNREADABLE = 5
+_LINES_A_STEP = 1000
+
+
+def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
+    """Count a scan and print the figures. What cannot be opened or unpacked ends the command.
+
+    Args:
+        file: the path of a file of JSON lines, compressed where it ends in .gz; ``-`` is stdin.
+        as_json: print JSON.
+        as_csv: print rows of table, name, count and share.
+    """
+    result = Scan()
+    name = "stdin" if file == "-" else file
+    try:
+        with _opened(file) as (stream, raw, size), progress_bar() as show:
+            for line in _lines(stream):
+                if line.strip():
+                    _add(result, line, name)
+                if result.lines % _LINES_A_STEP == 0:
+                    show(f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell(), size)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        fail(f"{name}: the compressed data cannot be read behind line {result.lines}: {error}")
+    except OSError as error:
+        fail(f"{name}: {error.strerror or error}")
+    if not result.lines:
+        fail(f"{name} holds no line: each is a JSON object with host, status and headers")
+    if result.unreadable == result.lines:
+        fail(f"{name}: no line could be read; each is a JSON object with host, status and headers")
+    if result.unreadable > _SHOWN_UNREADABLE:
+        say(f"{name}: {result.unreadable:,} of {result.lines:,} lines could not be read", err=True)
+    if as_json:
+        print_json(result.to_dict())
+    elif as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(Figure._fields)
+        writer.writerows(result.figures())
+        sys.stdout.flush()
+    else:
+        _show(result)
+    return result
+
+
+def _add(result: Scan, line: bytes, name: str) -> None:
+    try:
+        result.add_line(line)
+    except ValueError as error:
+        if result.unreadable <= _SHOWN_UNREADABLE:
+            say(f"{name}:{result.lines}: {error}", err=True)
+
+
+@contextmanager
+def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
+    """The lines, the file behind them, which tells how far it was read, and its size; None where it has none."""
+    if file == "-":
+        # What is piped cannot tell its position: the bar moves without an end.
+        with Path(os.devnull).open("rb") as nothing:
+            yield sys.stdin.buffer, nothing, None
+        return
+    with Path(file).open("rb") as raw:
+        size = os.fstat(raw.fileno()).st_size or None
+        if file.endswith(".gz"):
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield unpacked, raw, size
+        else:
+            yield raw, raw, size
+
+
+def _lines(stream: _Lines) -> Iterator[bytes]:
+    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over."""
+    while line := stream.readline(MAX_LINE + 1):
+        yield line
+        while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE + 1)
+
+
+def _show(result: Scan) -> None:
+    console = table_console()
+    say(
+        f"{result.lines:,} lines: {result.responses:,} responses, {result.unanswered:,} without an answer, "
+        f"{result.unreadable:,} that could not be read."
+    )
+    if result.with_header and not result.chains:
+        say("No line has chain_pins: whether the pins are in the chain of their site was not looked at.")
+    rows = result.figures()
+    for table, title in _TITLES.items():
+        mine = [row for row in rows if row.table == table]
+        if not any(row.responses for row in mine):
+            continue
+        say(f"\n{title}")
+        shown = Table(box=None, pad_edge=False)
+        shown.add_column("name")
+        shown.add_column("responses", justify="right")
+        shown.add_column("share", justify="right")
+        if table in ("classes", "faults"):
+            shown.add_column("")
+        for row in mine:
+            share = "" if row.share is None else f"{row.share:.2%}"
+            shown.add_row(row.name, f"{row.responses:,}", share, *_beside(row, result))
+        console.print(shown)
+
+
+def _beside(row: Figure, result: Scan) -> tuple[str, ...]:
+    if row.table == "classes":
+        return tuple(text for name, text in CLASSES.items() if name == row.name)
+    if row.table == "faults":
+        return (f"{catalogue()[row.name].severity}, such as {result.examples[row.name]}",)
+    return ()
