@@ -15,7 +15,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 # A page for each fault that the linter knows, from the same source as its messages.
-write_pages(DOCS / "faults")
+write_pages(DOCS / "reference" / "faults")
 
 project = "dynpin"
 author = "dynpin maintainers"

@@ -1,4 +1,4 @@
-"""The two database machines of docs/collector-pair.md: its commands are run on private servers of PostgreSQL."""
+"""The two database machines of docs/how-to/collector-pair.md: its commands are run on private servers of PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How long an event loop stands still at most, while another process holds the store's write lock for five seconds.
 
 Every response in these seconds has pins to be noted, and every noting waits for the lock. The same is measured without
-the lock: ``make bench ARGS=tests/benchmarks/bench_event_loop.py``. docs/performance.md has the table.
+the lock: ``make bench ARGS=tests/benchmarks/bench_event_loop.py``. docs/explanation/performance.md has the table.
 """
 
 from __future__ import annotations

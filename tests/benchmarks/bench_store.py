@@ -1,4 +1,4 @@
-"""What the store costs: opening, look-ups, notings. docs/performance.md has the table.
+"""What the store costs: opening, look-ups, notings. docs/explanation/performance.md has the table.
 
 ``make bench ARGS=tests/benchmarks/bench_store.py``
 """

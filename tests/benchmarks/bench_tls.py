@@ -1,4 +1,4 @@
-"""What pinning adds to a handshake and to a request. docs/performance.md has the table.
+"""What pinning adds to a handshake and to a request. docs/explanation/performance.md has the table.
 
 ``make bench ARGS=tests/benchmarks/bench_tls.py``
 """

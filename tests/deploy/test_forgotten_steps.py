@@ -187,7 +187,7 @@ class Site:
         self.tool("guard", "tls/new.pem", "--inventory", "dynpin.toml", "--history", "dynpin-history.json")
 
     def steps(self) -> dict[str, Callable[[], object]]:
-        """The rotation as docs/rotate.md has it."""
+        """The rotation as docs/how-to/rotate.md has it."""
         return {
             "make a backup": lambda: self.make_key("backup"),
             "describe": lambda: self.describe("fullchain.pem", "backup.pub.pem"),

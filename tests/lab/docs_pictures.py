@@ -1,4 +1,4 @@
-"""The pictures of docs/lab.md, made anew: python -m tests.lab.docs_pictures"""
+"""The pictures of docs/how-to/lab.md, made anew: python -m tests.lab.docs_pictures"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of docs/proxy.md, made anew: python -m tests.lab.proxy_picture"""
+"""The picture of docs/how-to/proxy.md, made anew: python -m tests.lab.proxy_picture"""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
 
 
 def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
-    text = (DOCS / "lab.md").read_text()
+    text = (DOCS / "how-to" / "lab.md").read_text()
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
     rows = re.findall(r"^\| (\d+) \| `(.+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
@@ -306,7 +306,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)
 def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
-    text = (DOCS / "lab.md").read_text()
+    text = (DOCS / "how-to" / "lab.md").read_text()
     for file, drawn in docs_pictures.pictures(name):
         assert text.count(f"_static/{file.name}") == 1
         # How long a request is depends on the HTTP library's version.

@@ -58,7 +58,7 @@ def test_a_scenario_tells_what_a_reader_needs(scenario: Scenario) -> None:
 
 
 def test_every_claim_has_a_source_and_stands_in_the_docs_and_is_made_somewhere() -> None:
-    docs = (Path(__file__).parents[2] / "docs" / "lab.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "how-to" / "lab.md").read_text()
     made = {claim.name for scenario in scenarios().values() for claim in scenario.browsers}
     made |= {claim.name for agent in AGENTS.values() for claim in agent.departs}
     assert made == set(CLAIMS)

@@ -1,6 +1,6 @@
 """The threats of the issue, each on real sockets: a lock-out ends, and whoever would use that for himself gets nothing.
 
-The rows of docs/recovery.md name these tests.
+The rows of docs/how-to/recovery.md name these tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of docs/collector.md, made anew: python -m tests.middleware.collector.screenshots"""
+"""The pictures of docs/reference/collector.md, made anew: python -m tests.middleware.collector.screenshots"""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ def test_who_ends_it_while_the_database_hangs_sees_no_traceback() -> None:
         assert all(answer.status_code == 503 for answer in load.answers)
 
 
-PAGE = ROOT / "docs" / "collector-pair.md"
+PAGE = ROOT / "docs" / "how-to" / "collector-pair.md"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The intake: every request gets the answer that docs/collector.md promises, and never a 500."""
+"""The intake: every request gets the answer that docs/reference/collector.md promises, and never a 500."""
 
 from __future__ import annotations
 
