@@ -1,7 +1,7 @@
 """What is claimed of user agents: each claim with the source in which it was read, or how it is seen.
 
 The browsers are gone from the shelves, so their claims rest on their sources; wget2 is here and is run, so its claims
-are also seen at each playing. Where no source was at hand, nothing is claimed. ``docs/how-to/lab.md`` lists all of them.
+are also seen at each playing. Where no source was at hand, nothing is claimed. ``docs/how-to/lab.md`` lists them all.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One page of documentation for each fault, from the same source as the linter's messages.
 
-``python -m dynpin.deploy.lint.pages docs/reference/faults`` writes them; a Sphinx configuration calls :func:`write_pages`.
+``python -m dynpin.deploy.lint.pages FOLDER`` writes them; a Sphinx configuration calls :func:`write_pages`.
 """
 
 from __future__ import annotations
