@@ -52,7 +52,7 @@ docs: $(STAMPS)/dev ## The site, built strictly into docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .venvs docs/_build docs/reference/faults build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venvs docs/_build docs/reference/faults docs/reference/commands docs/reference/collector-toml.md build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## These lines
