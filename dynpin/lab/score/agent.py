@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -131,9 +132,13 @@ def described(agent: str) -> Description:
             raise ValueError(f"{agent}: {error}") from error
         description = Description(title=command[0] if command else "", command=command)
     else:
-        raise ValueError(f"there is no agent {agent!r}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
+        raise ValueError(f"{f'there is no agent {agent!r}' if agent else 'no --agent'}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
     description.check()
-    return description
+    program, *arguments = description.command
+    # A path is that of the place where the user stands; the agent runs in a folder of its own.
+    return description.model_copy(
+        update={"command": (str(Path(program).absolute()) if "/" in program else program, *arguments)}
+    )
 
 
 @dataclass(slots=True)
@@ -155,9 +160,18 @@ class Agent:
     hangs: int = 0
     _resident: Child | None = field(default=None, init=False)
 
-    def missing(self) -> str | None:
-        """Why its names cannot lead to loopback here, in words; None where they can."""
-        return missing() if self.description.names == "namespace" else None
+    def check(self) -> None:
+        """Refuse what cannot be run on this machine.
+
+        Raises:
+            ValueError: where there is no such program, or its names cannot lead to loopback.
+        """
+        program = self.description.command[0].replace("{python}", sys.executable)
+        if shutil.which(program) is None:
+            raise ValueError(f"{program}: no such program is installed")
+        why = missing() if self.description.names == "namespace" else None
+        if why is not None:
+            raise ValueError(f"{self.description.title}: {why}; its names cannot lead to loopback (names = \"own\")")
 
     def do(self, task: Task) -> Answer:
         """Have it do a task."""

@@ -57,6 +57,9 @@ def score(
         timeout: seconds for each task of the agent; past them it is ended.
         processes: how many rules are played at a time; None for as many as there are processors.
         progress: called after each rule.
+
+    Raises:
+        ValueError: where the agent cannot be run on this machine.
     """
     known = {rule.id: rule for rule in rules}
     children, keys, found = Children(), Keys(), dict[str, Verdict]()
@@ -69,9 +72,7 @@ def score(
             place.mkdir()
             (place / "ca.pem").write_text(keys.trusted)
             agents.append(Agent(description, children, place, timeout, hosts))
-        missing = agents[0].missing()
-        if missing is not None:
-            return _scored(agent, description, [Verdict(rule, "not testable", why=missing) for rule in rules])
+        agents[0].check()
         try:
             # First of all, since others rest on it.
             if BASIC in known:
@@ -91,7 +92,7 @@ def score(
                     progress()
         finally:
             children.end()
-    return _scored(agent, description, [found[rule.id] for rule in rules])
+    return Score(agent, description.title, description.model, [found[rule.id] for rule in rules])
 
 
 def _no_noting(basic: Verdict | None) -> str:
@@ -99,10 +100,6 @@ def _no_noting(basic: Verdict | None) -> str:
     if basic is None or basic.outcome == "held":
         return ""
     return basic.why if basic.outcome == "not testable" else f"the agent notes no pins ({basic.rule.id}: {basic.why})"
-
-
-def _scored(agent: str, description: Description, verdicts: Sequence[Verdict]) -> Score:
-    return Score(agent, description.title, description.model, verdicts)
 
 
 def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Iterator[Verdict]:
@@ -289,10 +286,10 @@ def _outcome(answer: Answer, *, reached: bool, connected: bool) -> tuple[str, st
     """What a visit came to: first by what the server counted, and then by what the agent says."""
     if reached:
         return "served", "" if answer.outcome == "served" else f"the request was sent, though: {answer.detail}"
+    if not connected and answer.outcome in ("served", "refused"):
+        return "failed", f"the server that the rule asks about was never connected to ({answer.detail})"
     if answer.outcome == "served":
-        return "failed", f"it ended as if it were served, but no request arrived ({answer.detail})"
-    if answer.outcome == "refused" and not connected:
-        return "failed", f"it never connected: {answer.detail}"
+        return "failed", "the agent says that it was served, but no request arrived"
     return answer.outcome, answer.detail
 
 
