@@ -58,7 +58,10 @@ def score(
     export_vectors: Annotated[
         Path | None,
         typer.Option(
-            "--export-vectors", metavar="DIR", help="Write the rules as data for other tools, and leave.", show_default=False
+            "--export-vectors",
+            metavar="DIR",
+            help="Write the rules as data for other tools, and leave.",
+            show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -89,9 +92,7 @@ def score(
             done += 1
             show("rules", done, len(chosen))
 
-        result = play(
-            agent or "", description, chosen, timeout=timeout, processes=processes, progress=one_more
-        )
+        result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=one_more)
     if html is not None:
         html.write_text(score_page(result), encoding="utf-8")
     counts = result.counts

@@ -1,4 +1,4 @@
-"""An agent under test: a command, described by a TOML file or on the command line, and asked for one visit at a time."""
+"""An agent under test: a command, described by a TOML file or on the command line, and asked for one task a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dynpin.lab.agents.namespace import in_namespace, missing
 from dynpin.lab.score.process import Child, Children
 from dynpin.lab.score.rules import DATA
 
-__all__ = ["Answer", "Agent", "Description", "Task", "built_in", "described"]
+__all__ = ["Agent", "Answer", "Description", "Task", "built_in", "described"]
 
 PLACEHOLDERS = ("url", "host", "store", "ca", "hosts", "pins", "now", "ahead", "seconds", "python", "folder")
 # A name in braces; doubled braces are braces.
@@ -37,19 +37,21 @@ class Description(BaseModel):
 
     title: str = Field(description="For people.")
     command: tuple[str, ...] = Field(min_length=1, description="The program and its arguments, with placeholders.")
-    resident: bool = Field(False, description="It stays, reads a line of JSON for each task and answers with one.")
-    names: Literal["namespace", "own"] = Field(
-        "namespace", description="namespace: /etc/hosts leads the names to loopback; own: the command does."
+    resident: bool = Field(
+        default=False, description="It stays, reads a line of JSON for each task and answers with one."
     )
-    served: tuple[int, ...] = Field((0,), description="Exit codes after a response.")
-    refused: tuple[int, ...] = Field((), description="Exit codes after a refusal; empty: every other one.")
-    forget: tuple[str, ...] = Field((), description="The command that has {host} forgotten.")
-    preload: tuple[str, ...] = Field((), description="The command that gives static {pins} to {host}.")
-    age: tuple[str, ...] = Field((), description="The command that makes the store {seconds} older.")
+    names: Literal["namespace", "own"] = Field(
+        default="namespace", description="namespace: /etc/hosts leads the names to loopback; own: the command does."
+    )
+    served: tuple[int, ...] = Field(default=(0,), description="Exit codes after a response.")
+    refused: tuple[int, ...] = Field(default=(), description="Exit codes after a refusal; empty: every other one.")
+    forget: tuple[str, ...] = Field(default=(), description="The command that has {host} forgotten.")
+    preload: tuple[str, ...] = Field(default=(), description="The command that gives static {pins} to {host}.")
+    age: tuple[str, ...] = Field(default=(), description="The command that makes the store {seconds} older.")
     environment: dict[str, str] = Field(default_factory=dict, description="More variables; with placeholders.")
-    notes: bool = Field(True, description="False for a client that reads no header.")
-    model: bool = Field(False, description="True for a model of a client that is not here.")
-    about: str = Field("", description="More for people.")
+    notes: bool = Field(default=True, description="False for a client that reads no header.")
+    model: bool = Field(default=False, description="True for a model of a client that is not here.")
+    about: str = Field(default="", description="More for people.")
 
     @property
     def takes_pins(self) -> bool:
@@ -71,7 +73,9 @@ class Description(BaseModel):
         for found in (found for part in parts for found in _PLACEHOLDER.finditer(part)):
             if found[2] is not None and found[2] not in PLACEHOLDERS:
                 known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-                raise ValueError(f"there is no placeholder {found[0]}; there are {known}; for the text write {{{found[0]}}}")
+                raise ValueError(
+                    f"there is no placeholder {found[0]}; there are {known}; for the text write {{{found[0]}}}"
+                )
         if not self.resident and not any("{url}" in part for part in self.command):
             raise ValueError(f"{shlex.join(self.command)}: the command needs {{url}}, the place that it visits")
 
@@ -132,7 +136,8 @@ def described(agent: str) -> Description:
             raise ValueError(f"{agent}: {error}") from error
         description = Description(title=command[0] if command else "", command=command)
     else:
-        raise ValueError(f"{f'there is no agent {agent!r}' if agent else 'no --agent'}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
+        unknown = f"there is no agent {agent!r}" if agent else "no --agent"
+        raise ValueError(f"{unknown}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
     description.check()
     program, *arguments = description.command
     # A path is that of the place where the user stands; the agent runs in a folder of its own.
@@ -171,7 +176,7 @@ class Agent:
             raise ValueError(f"{program}: no such program is installed")
         why = missing() if self.description.names == "namespace" else None
         if why is not None:
-            raise ValueError(f"{self.description.title}: {why}; its names cannot lead to loopback (names = \"own\")")
+            raise ValueError(f'{self.description.title}: {why}; its names cannot lead to loopback (names = "own")')
 
     def do(self, task: Task) -> Answer:
         """Have it do a task."""
@@ -231,15 +236,15 @@ class Agent:
                 self._resident = self.children.start(command, folder=self.folder, environment=environment, answers=True)
             answer = json.loads(self._resident.ask(line, self.timeout))
             outcome, detail = answer["outcome"], str(answer.get("detail", "")).replace("\n", " ")[:300]
-            if outcome not in _OUTCOMES:
-                raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError):
-            self._drop()
-            return Answer("failed", "its answer is not a line of JSON with an outcome")
+            outcome = detail = ""
         except OSError as error:
             self.hangs += 1
             self._drop()
             return Answer("failed", str(error))
+        if outcome not in _OUTCOMES:
+            self._drop()
+            return Answer("failed", "its answer is not a line of JSON with an outcome")
         return Answer(outcome, detail)
 
     def _command(self, command: Sequence[str], task: Task) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ from dynpin.lab.network import loopback_names
 from dynpin.lab.score.agent import Answer, Task
 from dynpin.pins import Pin
 
-__all__ = ["Get", "Library", "aiohttp", "http_client", "httpx", "requests", "urllib3"]
+__all__ = ["GETS", "Get", "Library"]
 
 # GETs a URL, with redirects where the library follows any.
 Get = Callable[[str, PinStore, ssl.SSLContext, PinOptions], object]
@@ -71,7 +71,7 @@ def _of_tls(error: BaseException | None) -> bool:
     return False
 
 
-def httpx(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
+def _httpx(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
     """By httpx."""
     from dynpin.clientstore.httpx import PinnedClient  # noqa: PLC0415 - this library alone
 
@@ -81,7 +81,7 @@ def httpx(url: str, store: PinStore, context: ssl.SSLContext, options: PinOption
         client.get(url)
 
 
-def requests(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
+def _requests(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
     """By requests."""
     from dynpin.clientstore.requests import PinnedSession  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ def requests(url: str, store: PinStore, context: ssl.SSLContext, options: PinOpt
         session.get(url, timeout=_TIMEOUT)
 
 
-def urllib3(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
+def _urllib3(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
     """By urllib3."""
     from dynpin.clientstore.urllib3 import pinned_pool_manager  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def urllib3(url: str, store: PinStore, context: ssl.SSLContext, options: PinOpti
         manager.request("GET", url, retries=3)
 
 
-def aiohttp(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
+def _aiohttp(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
     """By aiohttp."""
     from dynpin.clientstore.aiohttp import pinned_session  # noqa: PLC0415
 
@@ -109,7 +109,7 @@ def aiohttp(url: str, store: PinStore, context: ssl.SSLContext, options: PinOpti
     asyncio.run(get())
 
 
-def http_client(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
+def _http_client(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
     """By http.client, which follows no redirect."""
     import http.client  # noqa: PLC0415
 
@@ -125,3 +125,12 @@ def http_client(url: str, store: PinStore, context: ssl.SSLContext, options: Pin
     with closing(connection):
         connection.request("GET", place.path)
         connection.getresponse().read()
+
+
+GETS: Mapping[str, Get] = {
+    "httpx": _httpx,
+    "requests": _requests,
+    "urllib3": _urllib3,
+    "aiohttp": _aiohttp,
+    "http.client": _http_client,
+}

@@ -170,12 +170,14 @@ class Naive:
                 fields = response.headers.get_all(ENFORCE_NAME, [])[:1]
                 self._note(host, None, fields, _ANY_PIN.findall("".join(fields))[:1])
             return
-        response, pins = self._get(host, port, place.path, checked=not (redirected and self._has("redirects-unchecked")))
+        response, pins = self._get(
+            host, port, place.path, checked=not (redirected and self._has("redirects-unchecked"))
+        )
         fields = response.headers.get_all(ENFORCE_NAME, [])
         if self._has("meta"):
             fields += _META.findall(response.body)
         report_only = response.headers.get_all(REPORT_ONLY_NAME, [])[:1]
-        if self._has("report-only-enforced") and not fields or self._has("report-only-first") and report_only:
+        if (self._has("report-only-enforced") and not fields) or (self._has("report-only-first") and report_only):
             fields = report_only
         if response.status == 200 or not self._has("ok-alone"):
             self._note(host, port, fields[-1:] if self._has("last-field") else fields[:1], pins)
@@ -315,7 +317,9 @@ class Naive:
         if header.report_uri and (fails or self._has("report-all")):
             self._report(host, port, pins, header.report_uri)
         if fails and self._has("report-only-refuses"):
-            self._hosts[host] = _Entry(pins=pins, below=False, expires=self._task.now + _DAY, report_uri=None, port=None)
+            self._hosts[host] = _Entry(
+                pins=pins, below=False, expires=self._task.now + _DAY, report_uri=None, port=None
+            )
 
     def _report(self, host: str, port: int, pins: Sequence[str], report_uri: str) -> None:
         key = json.dumps([host, list(pins), report_uri])
@@ -339,7 +343,11 @@ class Naive:
             if place.scheme == "https":
                 connection.sock, shown = self._connect(to, at)
                 entry = self._entry(to, at)
-                if entry is not None and not self._holds(entry, shown, connection.sock) and not self._has("report-blind"):
+                if (
+                    entry is not None
+                    and not self._holds(entry, shown, connection.sock)
+                    and not self._has("report-blind")
+                ):
                     return
             _ask(connection, "POST", place.path, json.dumps(report))
 

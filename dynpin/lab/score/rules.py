@@ -9,7 +9,20 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["DATA", "Forget", "Pass", "Preload", "Reports", "Restart", "Rule", "Rules", "Serve", "Unreached", "Visit", "rules"]
+__all__ = [
+    "DATA",
+    "Forget",
+    "Pass",
+    "Preload",
+    "Reports",
+    "Restart",
+    "Rule",
+    "Rules",
+    "Serve",
+    "Unreached",
+    "Visit",
+    "rules",
+]
 
 # Data for other projects too; its README.md and LICENSE stand beside it.
 DATA = Path(__file__).with_name("data")
@@ -47,17 +60,23 @@ class Visit(_Model):
     host: Host
     chain: Chain = "A"
     headers: tuple[tuple[str, str], ...] = Field(
-        (), description="{A} is the pin of key A, {http:HOST} and {url:HOST} a URL of that host."
+        default=(), description="{A} is the pin of key A, {http:HOST} and {url:HOST} a URL of that host."
     )
     scheme: Literal["https", "http"] = "https"
-    port: Literal[1, 2] = Field(1, description="Which of the host's two ports.")
+    port: Literal[1, 2] = Field(default=1, description="Which of the host's two ports.")
     status: int = 200
-    redirect: Host | None = Field(None, description="Answer with 302 to this host.")
+    redirect: Host | None = Field(default=None, description="Answer with 302 to this host.")
     body: str = ""
-    judge: Host | None = Field(None, description="The host whose server tells the outcome; else the one that is visited.")
-    resumed: bool = Field(False, description="The rule can be decided only where the agent offers its TLS session.")
+    judge: Host | None = Field(
+        default=None, description="The host whose server tells the outcome; else the one that is visited."
+    )
+    resumed: bool = Field(
+        default=False, description="The rule can be decided only where the agent offers its TLS session."
+    )
     expect: Literal["served", "refused"]
-    decides: bool = Field(False, description="Another outcome breaks the rule; else it leaves the rule not testable.")
+    decides: bool = Field(
+        default=False, description="Another outcome breaks the rule; else it leaves the rule not testable."
+    )
 
 
 class Pass(_Model):
@@ -93,8 +112,10 @@ class Reports(_Model):
 
     do: Literal["reports"]
     expect: int
-    members: bool = Field(False, description="Each has the members of RFC 7469 §3.")
-    decides: bool = Field(False, description="Another number breaks the rule; else it leaves the rule not testable.")
+    members: bool = Field(default=False, description="Each has the members of RFC 7469 §3.")
+    decides: bool = Field(
+        default=False, description="Another number breaks the rule; else it leaves the rule not testable."
+    )
 
 
 class Unreached(_Model):
@@ -104,9 +125,7 @@ class Unreached(_Model):
     host: Host
 
 
-Step = Annotated[
-    Serve | Visit | Pass | Forget | Preload | Restart | Reports | Unreached, Field(discriminator="do")
-]
+Step = Annotated[Serve | Visit | Pass | Forget | Preload | Restart | Reports | Unreached, Field(discriminator="do")]
 
 
 class Rule(_Model):

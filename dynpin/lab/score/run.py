@@ -182,9 +182,7 @@ class _Playing:
         self._ahead = 0
         self._pins: tuple[str, ...] = ()
         self._served: dict[str, tuple[int, int, int]] = {}
-        self._task = Task(
-            do="visit", store=str(folder / "store"), ca=str(agent.folder / "ca.pem"), now=self._began
-        )
+        self._task = Task(do="visit", store=str(folder / "store"), ca=str(agent.folder / "ca.pem"), now=self._began)
 
     def take(self, step: object) -> None:
         """Take one step."""
@@ -304,4 +302,8 @@ def _wrong_report(body: bytes) -> str:
     wrong = [name for name, kind in _MEMBERS.items() if not isinstance(report.get(name), kind)]
     if wrong:
         return f"a report has no {', '.join(wrong)} of its type"
-    return "" if report["known-pins"] and all('="' in str(pin) for pin in report["known-pins"]) else "known-pins are no pins"
+    return (
+        ""
+        if report["known-pins"] and all('="' in str(pin) for pin in report["known-pins"])
+        else "known-pins are no pins"
+    )

@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
@@ -169,7 +169,7 @@ class PlainServer:
                 outer.reports.append(self.rfile.read(min(int(length), _MOST_BODY)) if length.isdecimal() else b"")
                 self._reply(204, [], b"")
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the base
                 pass
 
             def _reply(self, status: int, fields: list[tuple[str, str]], body: bytes) -> None:
