@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dynpin.cli.app import app
+from dynpin.cli.errors import run
 from dynpin.lab.score import DATA
 from tests.cli.processes import COMMAND, dynpin
 
@@ -29,22 +31,28 @@ def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], co
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), b"no --agent: give"),
-        (("--agent", "nobody"), b"there is no agent 'nobody'"),
-        (("--agent", "no-such-program {url}"), b"no-such-program: no such program is installed"),
-        (("--agent", "missing.toml"), b"missing.toml: No such file"),
-        (("--agent", "naive", "--rule", "none"), b"there is no rule 'none'"),
-        (("--agent", "naive", "--refused", "5"), b"for a command that is run for each visit"),
-        (("--agent", "naive", "--html", "no/folder.html"), b"not a file in a folder that is there"),
-        (("--agent", "naive", "--html", "score.pdf"), b"ends in .html"),
-        (("--export-vectors", "."), b"name a new or an empty folder"),
+        ((), "no --agent: give"),
+        (("--agent", "nobody"), "there is no agent 'nobody'"),
+        (("--agent", "no-such-program {url}"), "no-such-program: no such program is installed"),
+        (("--agent", "missing.toml"), "missing.toml: No such file"),
+        (("--agent", "naive", "--rule", "none"), "there is no rule 'none'"),
+        (("--agent", "naive", "--refused", "5"), "for a command that is run for each visit"),
+        (("--agent", "naive", "--html", "no/folder.html"), "not a file in a folder that is there"),
+        (("--agent", "naive", "--html", "score.pdf"), "ends in .html"),
+        (("--export-vectors", "."), "name a new or an empty folder"),
     ],
 )
-def test_wrong_usage_is_told(arguments: tuple[str, ...], why: bytes, tmp_path: Path) -> None:
+def test_wrong_usage_is_told(
+    arguments: tuple[str, ...],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "something").touch()
-    done = dynpin("lab", "score", *arguments, folder=tmp_path)
-    assert done.returncode == 2
-    assert why in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert run(lambda: app(["lab", "score", *arguments])) == 2
+    assert why in capsys.readouterr().err
 
 
 def test_an_agent_that_can_be_tested_in_nothing_is_no_success(tmp_path: Path) -> None:
@@ -80,8 +88,6 @@ def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
         [*COMMAND, "lab", "score", "--agent", "slow.toml", "--timeout", "500"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
-        # A test that is run in the background would hand on that it ignores the signal.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     pids = tmp_path / "pids"
     while not pids.exists():

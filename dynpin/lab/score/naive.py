@@ -204,7 +204,7 @@ class Naive:
 
     def _connect(self, host: str, port: int) -> tuple[ssl.SSLSocket, list[str]]:
         plain = _socket(host, port)
-        session, pins = self._sessions.get(host, (None, []))
+        session, pins = self._sessions.get(host) or (None, list[str]())
         try:
             tls = self._context.wrap_socket(plain, server_hostname=host, session=session)
         except ssl.SSLCertVerificationError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from dynpin.lab.network import TLSServer
 from dynpin.lab.score.agent import Agent, Answer, Description, Task
@@ -294,16 +295,14 @@ def _outcome(answer: Answer, *, reached: bool, connected: bool) -> tuple[str, st
 def _wrong_report(body: bytes) -> str:
     """What is missing in a report, in words; empty where it is as RFC 7469 §3 has it."""
     try:
-        report = json.loads(body)
+        report: object = json.loads(body)
     except ValueError:
         return "a report is not JSON"
     if not isinstance(report, dict):
         return "a report is no JSON object"
-    wrong = [name for name, kind in _MEMBERS.items() if not isinstance(report.get(name), kind)]
+    members = cast("dict[str, object]", report)
+    wrong = [name for name, kind in _MEMBERS.items() if not isinstance(members.get(name), kind)]
     if wrong:
         return f"a report has no {', '.join(wrong)} of its type"
-    return (
-        ""
-        if report["known-pins"] and all('="' in str(pin) for pin in report["known-pins"])
-        else "known-pins are no pins"
-    )
+    pins = cast("list[object]", members["known-pins"])
+    return "" if pins and all('="' in str(pin) for pin in pins) else "known-pins are no pins"
