@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import dynpin
 from dynpin.lab.agents.namespace import in_namespace, missing
 from dynpin.lab.score.process import Child, Children
 from dynpin.lab.score.rules import DATA
@@ -26,6 +27,7 @@ PLACEHOLDERS = ("url", "host", "store", "ca", "hosts", "pins", "now", "ahead", "
 # A name in braces; doubled braces are braces.
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}|\{([a-z_]+)\}")
 _DESCRIBED = Path(DATA / "agents")
+_ROOT = Path(dynpin.__file__).resolve().parents[1]
 # The client looks names up in its own way.
 _OWN_NAMES = "own"
 
@@ -254,6 +256,9 @@ class Agent:
     def _environment(self, task: Task) -> dict[str, str]:
         """No proxy, setting or language of the person who plays; PYTHONPATH for agents that are Python programs."""
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        if "{python}" in self.description.command:
+            # This very dynpin, also where it is not the one that is installed.
+            kept["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [kept.get("PYTHONPATH")])])
         more = {name: self._filled(value, task) for name, value in self.description.environment.items()}
         return {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C"} | kept | more
 
