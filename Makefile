@@ -13,6 +13,11 @@ WORKERS ?= 3
 # A folder, unless ARGS names files of its own.
 within = $(if $(filter tests/%,$(ARGS)),,$(1))
 
+# What `make lowest` installs and runs.
+EXTRAS = aiohttp,alerts,collector,httpx,httpx2,lab,postgresql,requests,simulate,urllib3,websockets
+LOWEST = $(filter-out tests/test_docs%.py tests/test_house.py tests/test_postgres.py,$(wildcard tests/test_*.py)) tests/clientstore/test_libraries.py tests/middleware/test_asgi.py \
+	tests/middleware/test_wsgi.py tests/middleware/collector/storage/test_conformance.py tests/cli/test_help.py
+
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/stamps
 # Silent where all goes well, since build backends warn of this and that; the whole output where it does not.
@@ -20,7 +25,7 @@ PIP = quiet() { out=$$("$$@" 2>&1) || { echo "$$out" >&2; exit 1; }; }; \
 	quiet $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL = help
-.PHONY: demo test lint format bench stress fuzz docs clean help
+.PHONY: demo test lint format bench stress fuzz docs lowest dist clean help
 
 demo: $(STAMPS)/lab ## Pinning as a story, on real TLS sockets on loopback
 	@$(BIN)/dynpin demo $(ARGS)
@@ -51,6 +56,22 @@ docs: $(STAMPS)/dev ## The site, built strictly into docs/_build/html
 	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# On the oldest releases, what others have deprecated since is no finding.
+lowest: $(STAMPS)/lowest ## The heart of the suite on the oldest releases that the bounds allow
+	@.venvs/lowest/bin/python -m pytest --numprocesses=$(WORKERS) -p no:cacheprovider -o filterwarnings=default \
+		$(or $(ARGS),$(LOWEST))
+
+# Reproducible: built twice from one commit, the files are the same to the last byte.
+dist: $(STAMPS)/test ## The release: sdist, wheel and SBOM, in dist/
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
+	@$(BIN)/python -m venv --clear .venvs/released
+	@.venvs/released/bin/python -m pip --quiet install dist/*.whl
+	@$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type library \
+		--output-file dist/sbom.cdx.json .venvs/released/bin/python
+	@ls -l dist
+
 clean: ## Remove what these targets made
 	rm -rf $(VENV) .venvs docs/_build docs/reference/faults docs/reference/commands docs/reference/collector-toml.md build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -72,6 +93,14 @@ $(STAMPS)/venv:
 $(STAMPS)/lab: $(STAMPS)/venv pyproject.toml
 	@echo "Installing dynpin with its lab ..." >&2
 	@$(PIP) install --editable '.[lab]'
+	@touch $@
+
+# Python 3.11 is the oldest; the releases are those of the day on which dynpin's bounds were written.
+$(STAMPS)/lowest: $(STAMPS)/test pyproject.toml
+	@echo "Installing the oldest releases that dynpin takes ..." >&2
+	@$(BIN)/uv --quiet venv --clear --no-python-downloads --python 3.11 .venvs/lowest
+	@$(BIN)/uv --quiet pip install --python .venvs/lowest --resolution lowest-direct --editable '.[$(EXTRAS)]'
+	@$(BIN)/uv --quiet pip install --python .venvs/lowest --group tools
 	@touch $@
 
 # The test group holds the lab, and the dev group all groups: one installation serves the smaller ones too.

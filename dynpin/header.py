@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dynpin.errors import InvalidHeader
@@ -13,7 +13,15 @@ from dynpin.pins import Pin
 from dynpin.recovery import Recovery
 from dynpin.uris import is_http_uri
 
-__all__ = ["ENFORCE_NAME", "REPORT_ONLY_NAME", "Directive", "Malformed", "PublicKeyPins", "scan"]
+__all__ = [
+    "ENFORCE_NAME",
+    "REPORT_ONLY_NAME",
+    "Directive",
+    "Malformed",
+    "PublicKeyPins",
+    "read_recovery",
+    "scan",
+]
 
 ENFORCE_NAME = "Public-Key-Pins"
 REPORT_ONLY_NAME = "Public-Key-Pins-Report-Only"
@@ -78,6 +86,8 @@ class PublicKeyPins:
         other_pins: pins of unknown algorithms as (algorithm, text), kept and written back, never matched (§2.1.1).
         recovery: what ``recovery-root`` and ``recovery-uri`` name, or None. They are extension directives of dynpin
             (§2.1 rule 5); where one is missing or malformed both are ignored, and the pins hold all the same.
+        recovery_error: why both were ignored, or None; no part of the value. The codes are ``recovery-alone``,
+            ``recovery-root-invalid`` and ``recovery-uri-invalid``.
 
     Raises:
         InvalidHeader: where the values could not stand in a header; the codes are those of :meth:`parse`.
@@ -90,6 +100,7 @@ class PublicKeyPins:
     report_only: bool = False
     other_pins: tuple[tuple[str, str], ...] = ()
     recovery: Recovery | None = None
+    recovery_error: InvalidHeader | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         pins = tuple(dict.fromkeys(self.pins))
@@ -259,22 +270,41 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
                 recovery[directive.name] = directive
             case _:
                 pass  # rule 5: directives that are not recognised are ignored
+    found, error = read_recovery(recovery)
     # A max-age that is missing comes last, so the construction says it.
     return PublicKeyPins(
         *(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others)),
-        recovery=_read_recovery(recovery),
+        recovery=found,
+        recovery_error=error,
     )
 
 
-def _read_recovery(directives: dict[str, Directive]) -> Recovery | None:
-    # Rule 5 lets every other client ignore them, so here a malformed one is ignored too: it never spoils the pins.
-    if len(directives) < 2 or not all(directive.quoted for directive in directives.values()):
-        return None
-    root, uri = (directives[name].value or "" for name in ("recovery-root", "recovery-uri"))
+def read_recovery(directives: Mapping[str, Directive]) -> tuple[Recovery | None, InvalidHeader | None]:
+    """What ``recovery-root`` and ``recovery-uri`` name, or why both are ignored; neither where there is none of them.
+
+    RFC 7469 §2.1 rule 5 lets every other client ignore them, so a malformed one is ignored too: it never spoils the
+    pins.
+
+    Args:
+        directives: those of the two that stand in a header, by name.
+    """
+    if not directives:
+        return None, None
+    if len(directives) == 1:
+        (alone,) = directives.values()
+        (other,) = {"recovery-root", "recovery-uri"} - directives.keys()
+        return None, InvalidHeader("recovery-alone", f"{alone.name} stands without {other}", alone.position)
+    for directive in directives.values():
+        if not directive.quoted:
+            return None, InvalidHeader(
+                f"{directive.name}-invalid", f'{directive.name} has no value in "quotes"', directive.position
+            )
+    root, uri = (directives[name] for name in ("recovery-root", "recovery-uri"))
     try:
-        return Recovery.of_texts(root, uri)
-    except InvalidHeader:
-        return None
+        return Recovery.of_texts(root.value or "", uri.value or ""), None
+    except InvalidHeader as error:
+        directive = root if error.code == "recovery-root-invalid" else uri
+        return None, InvalidHeader(error.code, error.message, directive.value_position)
 
 
 def _read_pin(directive: Directive, pins: dict[Pin, None], others: dict[tuple[str, str], None]) -> None:

@@ -1,14 +1,17 @@
-"""Whose signed list may change a host's pins, and when a header is believed about it (DESIGN, "Recovery")."""
+"""Whose signed list may change a host's pins, and when a header is believed about it in what it names."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import InvalidHeader, KnownPinnedHost, Pin, PublicKeyPins
+from dynpin.clientstore import PinStore
+from dynpin.deploy.lint import lint
 from dynpin.noting import note
 from dynpin.recovery import ADOPTION, NotedRecovery, Recovery
 
@@ -55,27 +58,59 @@ def test_both_directives_are_read_and_written() -> None:
     assert len(str(header)) - len(str(replace(header, recovery=None))) <= 200
 
 
+ROOT = f'recovery-root="{OWNER.root_text}"'
+PLACE = 'recovery-uri="https://r.example/"'
+
+
 @pytest.mark.parametrize(
-    "directives",
+    ("directives", "code"),
     [
-        f'recovery-root="{OWNER.root_text}"',
-        'recovery-uri="https://r.example/"',
-        f'recovery-root={OWNER.root_text[:-1]}; recovery-uri="https://r.example/"',
-        f'recovery-root="{OWNER.root_text[:-1]}"; recovery-uri="https://r.example/"',
-        f'recovery-root="{OWNER.root_text}A"; recovery-uri="https://r.example/"',
-        'recovery-root; recovery-uri="https://r.example/"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="/list"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="ftp://r.example/"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="https://me:pw@r.example/"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="https://r.example/?a=1"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="https://r.example/#a"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri="https://r.example/a b"',
-        f'recovery-root="{OWNER.root_text}"; recovery-uri',
+        (ROOT, "recovery-alone"),
+        (PLACE, "recovery-alone"),
+        ("recovery-uri", "recovery-alone"),
+        (f"recovery-root={OWNER.root_text[:-1]}; {PLACE}", "recovery-root-invalid"),
+        (f'recovery-root="{OWNER.root_text[:-1]}"; {PLACE}', "recovery-root-invalid"),
+        (f'recovery-root="{OWNER.root_text}A"; {PLACE}', "recovery-root-invalid"),
+        (f'recovery-root=""; {PLACE}', "recovery-root-invalid"),
+        (f"recovery-root; {PLACE}", "recovery-root-invalid"),
+        (f'{ROOT}; recovery-uri="/list"', "recovery-uri-invalid"),
+        (f'{ROOT}; recovery-uri="ftp://r.example/"', "recovery-uri-invalid"),
+        (f'{ROOT}; recovery-uri="https://me:pw@r.example/"', "recovery-uri-invalid"),
+        (f'{ROOT}; recovery-uri="https://r.example/?a=1"', "recovery-uri-invalid"),
+        (f'{ROOT}; recovery-uri="https://r.example/#a"', "recovery-uri-invalid"),
+        (f'{ROOT}; recovery-uri="https://r.example/a b"', "recovery-uri-invalid"),
+        (f"{ROOT}; recovery-uri", "recovery-uri-invalid"),
+        (f"{ROOT}; recovery-uri=list", "recovery-uri-invalid"),
     ],
 )
-def test_what_is_malformed_never_spoils_the_pins(directives: str) -> None:
+def test_what_is_malformed_never_spoils_the_pins(
+    directives: str, code: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     header = PublicKeyPins.parse(TEXT + directives)
     assert (header.pins, header.max_age, header.recovery) == (PINS, 3, None)
+    assert header.recovery_error is not None
+    assert header.recovery_error.code == code
+    assert header == PublicKeyPins.parse(TEXT)
+
+    (found,) = [each for each in lint(TEXT + directives) if each.fault.startswith("recovery")]
+    assert (found.fault, found.severity) == (code, "warning")
+    assert found.span is not None
+    assert (TEXT + directives)[slice(*found.span)].startswith("recovery-")
+
+    with PinStore(tmp_path / "pins.sqlite", clock=lambda: NOW) as store:
+        for _ in range(2):
+            store.note("bank.test", TEXT + directives, CHAIN)
+        noted = store.known_host("bank.test")
+        assert noted is not None
+        assert (noted.pins, noted.recovery) == (PINS, None)
+    assert [record.message for record in caplog.records] == [
+        f"bank.test is pinned without recovery: {header.recovery_error.message}"
+    ]
+
+
+def test_a_sound_pair_is_no_finding() -> None:
+    assert not [each for each in lint(f"{TEXT}{ROOT}; {PLACE}") if "recovery" in each.fault]
+    assert PublicKeyPins.parse(f"{TEXT}{ROOT}; {PLACE}").recovery_error is None
 
 
 def test_a_directive_stands_once_here_as_everywhere() -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost, OnExpiry, applicable, canonical_host
 from dynpin.noting import DEFAULT_MAX_MAX_AGE, Noting, note
 from dynpin.pins import Pin
@@ -254,6 +255,8 @@ class PinStore:
         )
         if noting.section == "2.3.3":  # a bound was reached; not logged inside the transaction
             logger.warning("%s", noting.reason)
+        if noting.known_host is not None and isinstance(header, PublicKeyPins) and header.recovery_error is not None:
+            logger.warning("%s is pinned without recovery: %s", name, header.recovery_error.message)
         return noting
 
     def preview(
@@ -361,10 +364,7 @@ class PinStore:
             StoreError: where the file cannot be written.
         """
         name, now = canonical_host(host), self.clock()
-
         return self.database.write(partial(forget_entry, host=name, now=now))
-
-    # -- signed lists -------------------------------------------------------------------------------------------
 
     def follow(self, uri: str, root: bytes | str | os.PathLike[str], *, context: ssl.SSLContext | None = None) -> Look:
         """Have the pins of a signed list before the first visit: it is looked at now, where that is due; then daily.

@@ -77,6 +77,8 @@ class TLSServer:
         port: where it listens.
         connections: how many TCP connections it has accepted.
         handshakes: how many of them finished TLS.
+        resumptions: how many of these resumed a session.
+        context: what it serves by.
         received: every byte of application data that reached it, in order of arrival.
     """
 
@@ -98,6 +100,7 @@ class TLSServer:
         self.maximum_version = maximum_version
         self.connections = 0
         self.handshakes = 0
+        self.resumptions = 0
         self.received = b""
         self._lock = threading.Lock()
         self._open: set[ssl.SSLSocket] = set()
@@ -129,7 +132,7 @@ class TLSServer:
 
     def use(self, context: ssl.SSLContext) -> None:
         """Serve by this context from the next connection on."""
-        self._context = context
+        self.context = context
 
     def wait_idle(self) -> None:
         """Wait until every connection that was accepted has ended, so that the count is final."""
@@ -142,7 +145,7 @@ class TLSServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._closed = True
-        self._end_connections()
+        self.end_connections()
         for thread in self._threads:
             thread.join(_TIMEOUT)
 
@@ -152,7 +155,8 @@ class TLSServer:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _end_connections(self) -> None:
+    def end_connections(self) -> None:
+        """End every connection that is open, and go on listening."""
         with self._lock:
             for connection in self._open:
                 # That of a TLS socket takes its TLS away first, under the hands of the thread that reads from it.
@@ -171,7 +175,7 @@ class TLSServer:
             except OSError:
                 return
             self.connections += 1
-            self._start(self._serve, connection, self._context)
+            self._start(self._serve, connection, self.context)
 
     def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
         # A client that refuses the certificate ends the connection in its own way: that is no error here.
@@ -193,6 +197,7 @@ class TLSServer:
             tls.do_handshake()
             with self._lock:
                 self.handshakes += 1
+                self.resumptions += bool(tls.session_reused)
             self._converse(tls)
         finally:
             with self._lock:

@@ -24,7 +24,7 @@ class FallibleSite(TLSServer):
 
     def hang_up(self) -> None:
         """Be gone, as a site is whose network is left."""
-        self._end_connections()
+        self.end_connections()
         self.wait_idle()
 
 

@@ -66,7 +66,7 @@ def copy_checkout(folder: Path) -> None:
     folder.mkdir()
     for name in ("dynpin", "middleware", "clientstore", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=skipped)
-    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
 
 
@@ -171,3 +171,18 @@ def test_the_links_are_links_in_this_checkout() -> None:
     assert {link: (ROOT / link).readlink().as_posix() for link in LINKS} == {
         link: f"../{folder}" for link, folder in LINKS.items()
     }
+
+
+def test_what_is_built_twice_is_the_same(sdist: Path, wheel: Path, checkout: Path, tmp_path: Path) -> None:
+    """Whoever builds a commit again gets the bytes of the release, whenever and wherever that is."""
+    again = tmp_path / "elsewhere"
+    shutil.copytree(checkout, again, symlinks=True)
+    for file in again.rglob("*.py"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", cwd=again)
+    for first in (sdist, wheel):
+        assert (tmp_path / "dist" / first.name).read_bytes() == first.read_bytes(), first.name
+
+
+def test_the_metadata_is_complete(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    assert run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=tmp_path).count("PASSED") == 2

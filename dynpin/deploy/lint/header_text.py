@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dynpin.errors import InvalidHeader
-from dynpin.header import Directive, Malformed, PublicKeyPins, scan
+from dynpin.header import Directive, Malformed, PublicKeyPins, read_recovery, scan
 from dynpin.pins import Pin
 
 from .faults import Finding, finding, shown
@@ -124,6 +124,7 @@ class _Directives:
         self.hints: dict[str, str] = {}
         self.swallowed = False
         self.is_unpinning = False
+        self.recovery: dict[str, Directive] = {}
 
     def read_all(self) -> None:
         items = list(scan(self.reading.value))
@@ -143,6 +144,11 @@ class _Directives:
             elif broken.pop(item.start, None):
                 self._malformed(item, None)
         self._missing()
+        error = read_recovery(self.recovery)[1]
+        if error is not None:
+            of = next((each for each in self.recovery.values() if each.position <= error.position < each.end), None)
+            span = (0, len(self.reading.value)) if of is None else (of.position, of.end)
+            self.reading.add(error.code, span, reason=error.message)
 
     def _missing(self) -> None:
         reading = self.reading
@@ -221,7 +227,7 @@ class _Directives:
             case "report-uri":
                 self._report_uri(directive, span)
             case "recovery-root" | "recovery-uri":
-                pass  # of dynpin alone: looked at as a pair, by the parser
+                self.recovery[name] = directive
             case _:
                 self._unknown(directive, span)
 

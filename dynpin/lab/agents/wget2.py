@@ -15,10 +15,10 @@ import ssl
 import subprocess
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 
 from dynpin.clientstore.store.formats import read_wget2, write_wget2
 from dynpin.hosts import KnownPinnedHost, canonical_host
+from dynpin.lab.agents import namespace
 from dynpin.lab.agents.agent import Machine, Sent, Visit
 from dynpin.lab.agents.browser import nearest
 from dynpin.noting import Noting, Outcome
@@ -27,8 +27,6 @@ from dynpin.pins import Pin
 __all__ = ["Wget2Agent", "missing"]
 
 _TIMEOUT = 300.0
-_NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount", "--")
-_WITH_HOSTS = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 _OPTIONS = (
     *("--no-config", "--no-hsts", "--no-ocsp", "--server-response", "--output-document=page"),
     *("--tries=1", "--timeout=60", "--max-redirect=0", "--ca-directory=", "--ca-certificate=roots.pem"),
@@ -44,25 +42,11 @@ _FAILURES = {4: "the network failed", 5: "TLS failed"}
 _HOST_LINE = re.compile(r"^([^#*\s]\S* [01] )([0-9]+)( [0-9]+)$", re.MULTILINE)
 
 
-@lru_cache(maxsize=1)
 def missing() -> str | None:
     """Why wget2 cannot be run here, in words; None where it can."""
     if shutil.which("wget2") is None:
         return "wget2 is not installed (Debian: apt-get install wget2)"
-    if shutil.which("unshare") is None:
-        return "unshare, of util-linux, is not installed"
-    tried = subprocess.run(  # noqa: S603 - its own words
-        [*_NAMESPACE, "mount", "--bind", os.devnull, "/etc/hosts"],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT,
-        check=False,
-    )
-    return (
-        None
-        if tried.returncode == 0
-        else f"this machine lets nobody mount in a namespace of his own: {tried.stderr.strip()}"
-    )
+    return namespace.missing()
 
 
 class Wget2Agent:
@@ -162,7 +146,7 @@ class Wget2Agent:
         (folder / "roots.pem").write_text("".join(ssl.DER_cert_to_PEM_cert(root) for root in roots))
         (folder / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
         pinning = "--hpkp" if self.machine.pins else "--no-hpkp"
-        command = [*_NAMESPACE, *_WITH_HOSTS, str(folder / "hosts"), "wget2", *_OPTIONS, *self.sessions]
+        command = namespace.in_namespace(str(folder / "hosts"), ["wget2", *_OPTIONS, *self.sessions])
         # No proxy of the person who plays, none of his settings, and no language but that of the messages above.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LC_ALL": "C"}
         ahead = round(time.time() - self.machine.clock())

@@ -39,9 +39,11 @@ def bounded_wait(db: Connection | psycopg.Connection, seconds: float) -> Generat
 
 
 def _cancel(connection: psycopg.Connection) -> None:
-    try:
-        connection.cancel_safe(timeout=_CANCEL_S)
-    except psycopg.Error:
-        # Its kernel still acknowledges, so that neither keepalives nor tcp_user_timeout end it.
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
-            own.shutdown(socket.SHUT_RDWR)
+    # Before libpq 17 cancelling blocks without a limit, whatever timeout is named.
+    if psycopg.capabilities.has_cancel_safe():
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_CANCEL_S)
+            return
+    # The server's kernel still acknowledges, so that neither keepalives nor tcp_user_timeout end the connection.
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
+        own.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,172 @@
+"""`dynpin lab score`: any client, put through the rules of RFC 7469."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from dynpin.cli.errors import fail, finding, lacking, reason_of
+from dynpin.cli.options import JsonOption
+from dynpin.cli.printing import print_json, printable, say
+from dynpin.cli.progress import progress_bar
+from dynpin.cli.tables import table_console
+
+if TYPE_CHECKING:
+    from dynpin.lab.score import Description, Rule, Score
+
+__all__ = ["score"]
+
+_SIGNS = {"held": ("✓", "green"), "broken": ("✗", "bold red"), "not testable": ("·", "dim")}
+
+
+def score(
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            "--agent", metavar="AGENT", help="A name, a .toml file, or a command with {url}.", show_default=False
+        ),
+    ] = None,
+    refused: Annotated[
+        list[int] | None,
+        typer.Option("--refused", metavar="CODE", help="An exit code of the command after a refusal; repeatable."),
+    ] = None,
+    forget: Annotated[
+        str, typer.Option("--forget", metavar="COMMAND", help="The command that has {host} forgotten.")
+    ] = "",
+    faketime: Annotated[
+        bool, typer.Option("--faketime", help="Give the command its clock by the program faketime.")
+    ] = False,
+    rule: Annotated[
+        list[str] | None, typer.Option("--rule", metavar="ID", help="Play this rule alone; repeatable.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", help="Seconds for each visit; past them the agent is ended.", min=1.0)
+    ] = 20.0,
+    processes: Annotated[
+        int | None,
+        typer.Option("--processes", help="At most how many; as many as processors.", min=1, show_default=False),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page.", show_default=False)
+    ] = None,
+    export_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-vectors",
+            metavar="DIR",
+            help="Write the rules as data for other tools, and leave.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a client through the rules of RFC 7469, on real TLS servers on loopback.
+
+    Exit code 1 where it breaks a rule, 2 where nothing could be tested.
+
+    Example: dynpin lab score --agent wget2
+    """
+    if export_vectors is not None:
+        _export(export_vectors)
+        return
+    try:
+        from dynpin.lab.score import described, score_page  # noqa: PLC0415 - they need what the extra brings
+        from dynpin.lab.score import score as play  # noqa: PLC0415
+    except ModuleNotFoundError as missing:
+        lacking("the scorer", missing.name, "lab")
+    description = _completed(described(agent or ""), refused or [], forget, faketime=faketime)
+    chosen = _chosen(rule or [])
+    if html is not None:
+        _check_file(html)
+    with progress_bar() as show:
+        done = 0
+
+        def one_more() -> None:
+            nonlocal done
+            done += 1
+            show("rules", done, len(chosen))
+
+        result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=one_more)
+    if html is not None:
+        html.write_text(score_page(result), encoding="utf-8")
+    counts = result.counts
+    if as_json:
+        print_json(result.as_json())
+    elif counts["held"] or counts["broken"]:
+        _show(result)
+    if counts["broken"]:
+        finding()
+    if not counts["held"]:
+        fail(f"nothing could be tested: {result.verdicts[0].why}")
+
+
+def _completed(description: Description, refused: list[int], forget: str, *, faketime: bool) -> Description:
+    """The description with what the options add."""
+    if description.resident and (refused or forget or faketime):
+        fail("--refused, --forget and --faketime are for a command that is run for each visit")
+    more: dict[str, object] = {}
+    if refused:
+        more["refused"] = tuple(refused)
+    if forget:
+        more["forget"] = tuple(shlex.split(forget))
+    if faketime:
+        if shutil.which("faketime") is None:
+            fail("--faketime needs the program faketime (Debian: apt-get install faketime)")
+        more |= {"command": ("faketime", "-f", "+{ahead}s", *description.command), "age": ()}
+    completed = description.model_copy(update=more)
+    completed.check()
+    return completed
+
+
+def _chosen(names: list[str]) -> list[Rule]:
+    from dynpin.lab.score import rules  # noqa: PLC0415 - beside what is chosen
+
+    known = {rule.id: rule for rule in rules()}
+    for name in names:
+        if name not in known:
+            fail(f"there is no rule {name!r}; dynpin lab score --export-vectors DIR writes them all")
+    return [rule for rule in known.values() if not names or rule.id in names]
+
+
+def _check_file(html: Path) -> None:
+    """Before anything is played for it."""
+    if html.suffix.lower() not in (".html", ".htm"):
+        fail(f"{html}: the result is a page: give it a name that ends in .html")
+    if html.is_dir() or not html.parent.is_dir():
+        fail(f"{html}: not a file in a folder that is there")
+    try:
+        html.open("ab").close()
+    except OSError as error:
+        fail(reason_of(error))
+
+
+def _export(folder: Path) -> None:
+    from dynpin.lab.score import DATA  # noqa: PLC0415 - beside what is written
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fail(f"{folder}: there already; name a new or an empty folder")
+    shutil.copytree(DATA, folder, dirs_exist_ok=True)
+    say(f"{folder}: the rules, their schemas and the agents; README.md says how to read them")
+
+
+def _show(result: Score) -> None:
+    console = table_console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "Rule", "RFC 7469", "Asked for", "What it says, and what was seen where it did not hold"):
+        table.add_column(name, no_wrap=name in ("Rule", "Asked for"))
+    for verdict in result.verdicts:
+        sign, style = _SIGNS[verdict.outcome]
+        told = Text(verdict.rule.text)
+        if verdict.why:
+            told.append(f"\n{verdict.outcome}: {printable(verdict.why)}", style=style)
+        table.add_row(Text(sign, style=style), verdict.rule.id, verdict.rule.section, verdict.rule.level, told)
+    console.print(table)
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in result.counts.items())
+    model = ", a model of the client" if result.model else ""
+    console.print(Text(f"\n{printable(result.title)}{model}: {counts}.", style="bold"))

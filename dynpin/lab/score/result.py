@@ -1,0 +1,75 @@
+"""What a run found: a verdict for each rule, and how many of each kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from dynpin import __version__
+from dynpin.lab.score.rules import Rule
+
+__all__ = ["Outcome", "Score", "Verdict"]
+
+Outcome = Literal["held", "broken", "not testable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one rule.
+
+    Attributes:
+        rule: the rule.
+        outcome: held, broken or not testable.
+        seen: what was seen, step by step, in words.
+        why: what broke the rule, or why it cannot be tested; empty where it held.
+    """
+
+    rule: Rule
+    outcome: Outcome
+    seen: tuple[str, ...] = ()
+    why: str = ""
+
+    def as_json(self) -> dict[str, object]:
+        """The verdict as a JSON object."""
+        about = {name: getattr(self.rule, name) for name in ("id", "section", "level", "text")}
+        return about | {name: value for name, value in asdict(self).items() if name != "rule"}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A run.
+
+    Attributes:
+        agent: what was asked for.
+        title: its name, for people.
+        model: whether it is a model of a client and not the client.
+        verdicts: in the order of the rules.
+    """
+
+    agent: str
+    title: str
+    model: bool
+    verdicts: Sequence[Verdict]
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """How many rules came to each outcome."""
+        found = Counter(verdict.outcome for verdict in self.verdicts)
+        return {outcome: found[outcome] for outcome in ("held", "broken", "not testable")}
+
+    def of(self, outcome: Outcome) -> list[Verdict]:
+        """The verdicts with this outcome."""
+        return [verdict for verdict in self.verdicts if verdict.outcome == outcome]
+
+    def as_json(self) -> dict[str, object]:
+        """The run as a JSON object."""
+        return {
+            "dynpin": __version__,
+            "agent": self.agent,
+            "title": self.title,
+            "model": self.model,
+            "counts": {outcome.replace(" ", "_"): count for outcome, count in self.counts.items()},
+            "rules": [verdict.as_json() for verdict in self.verdicts],
+        }

@@ -1,0 +1,106 @@
+"""`dynpin lab score` as a shell starts it: what is printed, written, and said by exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynpin.cli.app import app
+from dynpin.cli.errors import run
+from dynpin.lab.score import DATA
+from tests.cli.processes import COMMAND, dynpin
+
+
+@pytest.mark.parametrize(("rules", "code"), [(("first-use",), 0), (("first-use", "directive-repeated"), 1)])
+def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    chosen = [word for rule in rules for word in ("--rule", rule)]
+    page = tmp_path / "score.html"
+    done = dynpin("lab", "score", "--agent", "naive", "--json", "--html", page, *chosen)
+    assert done.returncode == code
+    told = json.loads(done.stdout)
+    assert [rule["id"] for rule in told["rules"]] == list(rules)
+    assert told["counts"] == {"held": 1, "broken": code, "not_testable": 0}
+    assert "first-use" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ((), "no --agent: give"),
+        (("--agent", "nobody"), "there is no agent 'nobody'"),
+        (("--agent", "no-such-program {url}"), "no-such-program: no such program is installed"),
+        (("--agent", "missing.toml"), "missing.toml: No such file"),
+        (("--agent", "naive", "--rule", "none"), "there is no rule 'none'"),
+        (("--agent", "naive", "--refused", "5"), "for a command that is run for each visit"),
+        (("--agent", "naive", "--html", "no/folder.html"), "not a file in a folder that is there"),
+        (("--agent", "naive", "--html", "score.pdf"), "ends in .html"),
+        (("--export-vectors", "."), "name a new or an empty folder"),
+    ],
+)
+def test_wrong_usage_is_told(
+    arguments: tuple[str, ...],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "something").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run(lambda: app(["lab", "score", *arguments])) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_an_agent_that_can_be_tested_in_nothing_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "idle.toml").write_text(
+        f'title = "idle"\ncommand = ["{sys.executable}", "-c", "", "{{url}}"]\nnames = "own"\n'
+    )
+    done = dynpin("lab", "score", "--agent", "idle.toml", folder=tmp_path)
+    assert done.returncode == 2
+    assert b"nothing could be tested: the visit of bank.test failed" in done.stderr
+    assert done.stdout == b""
+
+
+def test_the_data_is_written_for_others(tmp_path: Path) -> None:
+    done = dynpin("lab", "score", "--export-vectors", "rules", folder=tmp_path)
+    assert done.returncode == 0
+    written = {path.relative_to(tmp_path / "rules") for path in (tmp_path / "rules").rglob("*")}
+    assert written == {path.relative_to(DATA) for path in DATA.rglob("*")}
+    assert "CC0" in (tmp_path / "rules/LICENSE").read_text()
+
+
+def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(tmp_path / 'part')!r}).write_text(f'{{os.getpid()}} {{child.pid}}')\n"
+        f"os.rename({str(tmp_path / 'part')!r}, {str(tmp_path / 'pids')!r})\n"
+        "time.sleep(600)\n"
+    )
+    (tmp_path / "slow.toml").write_text(
+        f'title = "slow"\nnames = "own"\ncommand = ["{sys.executable}", "{tmp_path / "slow.py"}", "{{url}}"]\n'
+    )
+    process = subprocess.Popen(
+        [*COMMAND, "lab", "score", "--agent", "slow.toml", "--timeout", "500"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+    )
+    pids = tmp_path / "pids"
+    while not pids.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == b"dynpin: stopped\n"
+    for pid in pids.read_text().split():
+        assert _has_ended(int(pid))
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that nobody has waited for."""
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
