@@ -15,6 +15,7 @@ from dynpin.lab.picture.holdings import with_expiries
 from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import Scenario
 from dynpin.lab.timeline import Event, Outcome, Timeline, day
+from dynpin.lab.with_recovery import ending
 
 __all__ = ["show", "show_table"]
 
@@ -30,8 +31,14 @@ def show(console: Console, scenario: Scenario, playing: Playing) -> None:
         console.print(Text(f"  Not played with {playing.agent}: {playing.missing}", style="yellow"))
         return
     console.print(Text(f"  With {playing.agent}", style="bold"))
-    console.print(_events(playing.timeline))
+    console.print(_events(playing.timeline, playing.timeline.events))
     console.print(Padding(_remarks(playing.timeline), (1, 0, 0, 0)))
+    second = playing.with_recovery
+    if second is not None and (happened := ending(second)):
+        console.print(Text("\n  With recovery, the lock-out ends otherwise", style="bold"))
+        console.print(_events(second, happened))
+        if not second.ok:
+            console.print(_remarks(second))
     others = " ".join(claim.text for claim in scenario.browsers)
     for heading, text in (("RFC 7469", scenario.rfc), ("Others", others), ("dynpin", scenario.dynpin)):
         row = Table.grid(padding=(0, 2, 0, 0))
@@ -41,13 +48,13 @@ def show(console: Console, scenario: Scenario, playing: Playing) -> None:
         console.print(Padding(row, (1, 0, 0, 2)))
 
 
-def _events(timeline: Timeline) -> Padding:
+def _events(timeline: Timeline, events: Sequence[Event]) -> Padding:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(width=1)
     table.add_column()
     before = ""
-    for event in with_expiries(timeline.events, timeline.hostile_keys):
+    for event in with_expiries(events, timeline.hostile_keys):
         when = day(event.at)
         sign, style = _sign(event.outcome)
         table.add_row("" if when == before else when, Text(sign, style=style), _told(timeline, event, style))

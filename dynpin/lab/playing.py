@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dynpin.lab.agents import AGENTS
 from dynpin.lab.scenarios import Scenario, play, scenarios
+from dynpin.lab.stage import WITH_RECOVERY
 from dynpin.lab.timeline import Outcome, Timeline
 from dynpin.lab.workers import shared
 
@@ -25,17 +26,20 @@ class Playing:
         agent: the user agent's name.
         timeline: the record; None where it could not be played.
         missing: why it could not be played here, in words; empty where it was.
+        with_recovery: the record of its second ending (:mod:`dynpin.lab.with_recovery`); None where it has none, or
+            could not be played.
     """
 
     scenario: str
     agent: str
     timeline: Timeline | None
     missing: str = ""
+    with_recovery: Timeline | None = None
 
     @property
     def ok(self) -> bool:
         """Whether everything that the scenario asserts holds; what could not be played asserts nothing."""
-        return self.timeline is None or self.timeline.ok
+        return all(timeline is None or timeline.ok for timeline in (self.timeline, self.with_recovery))
 
     @property
     def outcome(self) -> Outcome | None:
@@ -45,8 +49,11 @@ class Playing:
 
     @property
     def options(self) -> dict[str, Outcome | None]:
-        """The same for what a user may opt in to, by its name."""
-        return {name: visit.outcome for name, visit in self.timeline.options.items()} if self.timeline else {}
+        """The same for what a user may opt in to, by its name, and for the second ending of a lock-out."""
+        options = dict(self.timeline.options) if self.timeline else {}
+        if self.with_recovery is not None and WITH_RECOVERY in self.with_recovery.options:
+            options = {WITH_RECOVERY: self.with_recovery.options[WITH_RECOVERY]} | options
+        return {name: visit.outcome for name, visit in options.items()}
 
     def as_json(self) -> dict[str, object]:
         """The playing as a JSON object, with the record where there is one."""
@@ -56,17 +63,21 @@ class Playing:
             "ok": self.ok,
             "outcome": self.outcome,
         }
-        return told | ({"missing": self.missing} if self.timeline is None else {"timeline": self.timeline.as_json()})
+        if self.timeline is None:
+            return told | {"missing": self.missing}
+        second = None if self.with_recovery is None else self.with_recovery.as_json()
+        return told | {"timeline": self.timeline.as_json(), "with_recovery": second}
 
 
 def play_one(scenario: Scenario, agent: str) -> Playing:
-    """Play a scenario with a user agent, where that can be had on this machine."""
+    """Play a scenario with a user agent, and its second ending, where that can be had on this machine."""
     # What servers and clients would say on their own is part of the story, and told by it.
     logging.getLogger("dynpin").addHandler(logging.NullHandler())
     missing = AGENTS[agent].missing()
     if missing is not None:
         return Playing(scenario.name, agent, None, missing)
-    return Playing(scenario.name, agent, play(scenario, agent))
+    second = None if scenario.recovery == "told" else play(scenario, agent, recovery=True)
+    return Playing(scenario.name, agent, play(scenario, agent), with_recovery=second)
 
 
 def play_all(

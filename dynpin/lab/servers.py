@@ -82,10 +82,13 @@ class Answerer:
 
     def sends(self, value: str | None, text: str = "") -> None:
         """Send this text as Public-Key-Pins, whatever it says, past the middleware; None: no such header."""
+        told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
+        root = self.world.owners_root if self.reader is None else self.world.thiefs_root
+        if value is not None and root is not None:
+            value += f'; recovery-root="{root.root_text}"; recovery-uri="{root.uri}"'
         self.header = value
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
-        told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
         self._announce(text or told, self.policy_sent)
 
     def _announce(self, text: str, header: PublicKeyPins | None, shown: tuple[Pin, ...] = ()) -> None:
@@ -145,9 +148,17 @@ class Site(Answerer):
         self.lost: list[KeyPair] = []
         self.backups = [self.makes_key() for _ in range(backups)]
         self._terms = terms
+        if world.owners_root is not None:
+            terms.setdefault("recovery", world.owners_root)
         self._record_deployment()
         if "max_age" in terms:
             self.pins()
+
+    @property
+    def covers_subdomains(self) -> bool:
+        """Whether its header covers subdomains."""
+        sent = self.policy_sent
+        return sent is not None and sent.include_subdomains
 
     def policy(self, **terms: Unpack[KeylessPolicyOptions]) -> Policy:
         """The policy of the deployed chain and the backups by these terms, those of before where nothing is said.

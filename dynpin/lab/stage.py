@@ -14,6 +14,8 @@ HTTP request of the user agent under test, and the outcome is what the servers c
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
                                                           # trusts=[…]: these roots alone; device_of=bob: with his
                                                           # files; and every word of Settings that stage.has
+    owner = stage.signed_list("recovery.test", threshold=2, of=3)            # of dynpin recovery: owner.recovery is a
+                                                          # word of Policy, and owner.signs(listed([bank]), stage.now)
 
 **Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
 
@@ -57,11 +59,16 @@ from dynpin.lab.agents import Agent, Settings
 from dynpin.lab.certificates import Authority, Certificate
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Answerer, Attacker, Site
+from dynpin.lab.signed_lists import SignedList
 from dynpin.lab.timeline import Chapter, Event, Outcome, Remark, Timeline, day
+from dynpin.lab.with_recovery import EndedWithRecoveryError, WithRecovery
 from dynpin.lab.world import World
 from dynpin.middleware.policy import KeylessPolicyOptions
 
-__all__ = ["Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
+__all__ = ["WITH_RECOVERY", "Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
+
+# The row of the table that tells what a lock-out comes to with recovery.
+WITH_RECOVERY = "with recovery"
 
 
 class Otherwise(TypedDict, total=False):
@@ -89,11 +96,23 @@ def minutes(number: float) -> timedelta:
 
 
 @contextlib.contextmanager
-def set_stage(scenario: str, agent: Agent) -> Generator[Stage]:
-    """An empty stage for one playing; its servers end with it, and its files are gone."""
+def set_stage(scenario: str, agent: Agent, *, recovery: bool = False, heals: bool = True) -> Generator[Stage]:
+    """An empty stage for one playing; its servers end with it, and its files are gone.
+
+    Args:
+        scenario: the scenario's name.
+        agent: the user agent under test.
+        recovery: whether every header names a root, and the first lock-out is the story's end
+            (:mod:`dynpin.lab.with_recovery`).
+        heals: whether that lock-out is expected to end within a minute, with an agent that has recovery.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynpin-lab-")))
-        yield Stage(scenario, agent, folder, stack)
+        stage = Stage(scenario, agent, folder, stack)
+        if recovery:
+            stage.recovery = WithRecovery(stage.world)
+            stage.heals = heals and stage.has("recovery")
+        yield stage
 
 
 class Stage:
@@ -105,12 +124,17 @@ class Stage:
         tells: :meth:`World.tells <dynpin.lab.world.World.tells>`.
         names: :meth:`World.names <dynpin.lab.world.World.names>`.
         appears: :meth:`World.appears <dynpin.lab.world.World.appears>`.
+        recovery: what makes the first lock-out the end of the story; None where the story is told as it is.
+        heals: whether that lock-out is expected to end.
     """
 
     def __init__(self, scenario: str, agent: Agent, folder: Path, stack: contextlib.ExitStack) -> None:
         self.agent = agent
         self.world = World(scenario, agent.name, folder, stack)
         self.tells, self.names, self.appears = self.world.tells, self.world.names, self.world.appears
+        self.recovery: WithRecovery | None = None
+        self.heals = False
+        self._clients: dict[str, Client] = {}
         self._decided = False
 
     @property
@@ -215,7 +239,15 @@ class Stage:
         if unknown := set(settings) - self.agent.options:
             raise ValueError(f"{self.agent.title} has no {', '.join(sorted(unknown))}: ask stage.has first")
         self.appears(name, "client", about or ("" if pins else "without pinning"))
-        return Client(self.world, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+        client = Client(self.world, name, self.agent, pins=pins, trusts=trusts, device_of=device_of, settings=settings)
+        self._clients[name] = client
+        return client
+
+    def signed_list(self, host: str, *, threshold: int = 1, of: int = 1) -> SignedList:
+        """A signed list that is published under this name; `threshold` of its `of` keys must sign."""
+        made = self.world.enter(SignedList(self.world.folder / host, host, threshold=threshold, of=of))
+        self.world.network[host] = made.port
+        return made
 
     def has(self, option: str) -> bool:
         """Whether the agent under test lets its user opt in to this, such as ``"private"``."""
@@ -261,6 +293,17 @@ class Stage:
         elif decisive or not self._decided:
             self.timeline.decisive = visit
             self._decided = decisive
+        if self.recovery is not None and expected == visit.outcome == "locked-out":
+            self._end(self.recovery, visit)
+
+    def _end(self, recovery: WithRecovery, refused: Event) -> None:
+        visit = recovery.ends(self._clients[refused.actor], refused.host or "")
+        expected = "served" if self.heals else "locked-out"
+        self.check(
+            f"{visit.actor} at {visit.host}, a minute after the list was signed: {expected}", visit.outcome == expected
+        )
+        self.timeline.decisive = self.timeline.options[WITH_RECOVERY] = visit
+        raise EndedWithRecoveryError
 
     def check(self, text: str, holds: bool) -> None:
         """Assert something else, in words that are true where it holds."""

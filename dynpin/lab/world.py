@@ -17,6 +17,7 @@ from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
 from dynpin.lab.timeline import Actor, Event, Held, Key, Role, Timeline
 from dynpin.pins import Pin
+from dynpin.recovery import Recovery
 
 __all__ = ["BEGINNING", "Holder", "Listener", "Networked", "World"]
 
@@ -95,6 +96,8 @@ class World:
         listeners: whoever runs a server.
         holders: whoever may hold pins.
         hosts: the hosts that the story visits; what is held for others is not recorded.
+        owners_root: what every header of a site names for recovery, in a playing with recovery.
+        thiefs_root: what every header of an attacker names for it, there.
     """
 
     def __init__(self, scenario: str, agent: str, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -107,6 +110,8 @@ class World:
         self.listeners: list[Listener] = []
         self.holders: list[Holder] = []
         self.hosts: set[str] = set()
+        self.owners_root: Recovery | None = None
+        self.thiefs_root: Recovery | None = None
         self._stack = stack
         self._held: dict[str, tuple[Held, ...]] = {}
 

@@ -1,13 +1,16 @@
-"""What the tests of the proxy share: its environment, and the site in front of which it stands."""
+"""What tests of the lab share: every scenario played once; the proxy's environment, and the site behind it."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from tests.environments import proxy_environment
+from dynpin.lab.playing import Playing, play_all
+from dynpin.lab.scenarios import scenarios
+from tests.environments import made_once, proxy_environment
 
 from .pinned_place import Place
 
@@ -24,3 +27,15 @@ def place(tmp_path: Path) -> Generator[Place]:
     made = Place(tmp_path)
     with made.site:
         yield made
+
+
+@pytest.fixture(scope="session")
+def playings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Playing]:
+    """Every scenario with every agent, played in two processes, once for all processes that run tests."""
+
+    def play(folder: Path) -> None:
+        (folder / "playings").write_bytes(pickle.dumps(play_all(scenarios().values(), processes=2)))
+
+    done: list[Playing] = pickle.loads((made_once(request, tmp_path_factory, "lab", play) / "playings").read_bytes())
+    assert [f"{each.scenario} with {each.agent}" for each in done if not each.ok] == []
+    return done

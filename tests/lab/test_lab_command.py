@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 import re
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenario, scenarios
 from dynpin.lab.stage import Stage
 from dynpin.lab.timeline import Event
-from tests.environments import made_once
 from tests.lab import docs_pictures
 from tests.middleware.collector import chromium as browsers
 from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
@@ -223,18 +221,6 @@ def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
 
 
 @pytest.fixture(scope="module")
-def playings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Playing]:
-    """Every scenario with every agent, played in two processes, once for all processes that run tests."""
-
-    def play(folder: Path) -> None:
-        (folder / "playings").write_bytes(pickle.dumps(play_all(scenarios().values(), processes=2)))
-
-    done: list[Playing] = pickle.loads((made_once(request, tmp_path_factory, "lab", play) / "playings").read_bytes())
-    assert [f"{each.scenario} with {each.agent}" for each in done if not each.ok] == []
-    return done
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, playings: list[Playing]) -> Path:
     """The page about them."""
     file = tmp_path_factory.mktemp("lab") / "report.html"
@@ -284,7 +270,6 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
     rows = re.findall(r"^\| (\d+) \| `(.+)` \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
-    options = re.findall(r"^\| \| … (.+) \| (.*) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
     assert [(int(number), name) for number, name, *_ in rows] == [
         (each.number, each.name) for each in scenarios().values()
     ]
@@ -297,11 +282,25 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
             outcome = "" if each is None or each.outcome is None else each.outcome.replace("-", " ")
             differs = outcome not in ("", (found[name, "dynpin"].outcome or "").replace("-", " "))
             assert cell == (f"**{outcome}**" if differs else outcome), f"{name} with {agent}"
-    assert {option.strip("`"): cells for option, *cells in options} == {
-        option: [(of.get(option) or "").replace("-", " ") for of in (found[name, agent].options for agent in agents)]
-        for name in scenarios()
-        for option in found[name, "dynpin"].options
+    # What a user opts in to, and the second ending, under their story.
+    told: list[tuple[str, str, list[str]]] = []
+    story = ""
+    for line in text.splitlines():
+        if row := re.match(r"\| \d+ \| `(.+?)` \|", line):
+            story = row[1]
+        elif row := re.match(r"\| \| … (.+?) \| (.*) \|$", line):
+            told.append((story, row[1].strip("`"), row[2].split(" | ")))
+    expected = {
+        (name, option): [found[name, agent].options.get(option) if (name, agent) in found else None for agent in agents]
+        for name, agent in found
+        for option in found[name, agent].options
     }
+    assert {(name, option) for name, option, _ in told} == set(expected)
+    for name, option, cells in told:
+        for agent, cell, outcome in zip(agents, cells, expected[name, option], strict=True):
+            each = found.get((name, agent))
+            if each is None or not each.missing:
+                assert cell.strip() == (outcome or "").replace("-", " "), f"{name}, {option}, with {agent}"
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)

@@ -26,7 +26,7 @@ AGENTS: Mapping[str, Agent] = {
             "dynpin",
             _claims("dynpin-all-roots", "dynpin-static-first", "dynpin-zero", "dynpin-bound"),
             DynpinAgent,
-            frozenset({"private", "partition", "on_clock_jump", "private_roots", "reports"}),
+            frozenset({"private", "partition", "on_clock_jump", "private_roots", "reports", "recovery", "follows"}),
         ),
         Agent(
             "chromium",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict
 
 from dynpin.clientstore.enforcement import PrivateRoots
 from dynpin.clientstore.reports import ReportMode
@@ -23,7 +23,8 @@ class Settings(TypedDict, total=False):
 
     ``private`` is a private window: in dynpin :meth:`dynpin.clientstore.PinStore.private`. The others are dynpin's
     alone, arguments of :class:`~dynpin.clientstore.PinStore`, :func:`~dynpin.clientstore.enforce` and
-    :class:`~dynpin.clientstore.ReportQueue` (``reports`` is its ``mode``).
+    :class:`~dynpin.clientstore.ReportQueue` (``reports`` is its ``mode``). ``follows`` is the URI and version 1 of the
+    root of a signed list, for :meth:`dynpin.clientstore.PinStore.follow`.
     """
 
     private: bool
@@ -31,6 +32,8 @@ class Settings(TypedDict, total=False):
     on_clock_jump: ClockJump
     private_roots: PrivateRoots
     reports: ReportMode
+    recovery: Literal["on", "off"]
+    follows: tuple[str, bytes]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

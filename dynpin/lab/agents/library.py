@@ -14,7 +14,9 @@ from typing import Generic, Protocol, TypedDict, TypeVar
 import httpx
 
 from dynpin.clientstore import Peer, PinOptions, PinStore, ReportQueue, enforce, note_response, peer_of, pin_violation
+from dynpin.clientstore.background import living
 from dynpin.clientstore.enforcement import request_site, verified_chain
+from dynpin.clientstore.healing import Healing
 from dynpin.errors import StoreError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import KnownPinnedHost
@@ -26,6 +28,8 @@ from dynpin.pins import Pin, chain_pins
 __all__ = ["HTTPS_PORT", "DynpinAgent", "LibraryAgent", "Memory", "one_line"]
 
 HTTPS_PORT = 443
+# How long the looks at signed lists may take on a busy machine, in seconds.
+_LONGEST_LOOK = 120.0
 
 
 class Memory(Protocol):
@@ -211,18 +215,41 @@ class DynpinAgent(LibraryAgent[PinStore]):
         settings, clock = self.machine.settings, self.machine.clock
         if settings.get("private", False):
             return PinStore.private(clock=clock)
-        return PinStore(
+        store = PinStore(
             self.machine.folder / "pins.sqlite",
             clock=clock,
             partition=settings.get("partition"),
             on_clock_jump=settings.get("on_clock_jump", "warn"),
         )
+        if "follows" in settings:
+            uri, root = settings["follows"]
+            with loopback_names(self.machine.network):
+                store.follow(uri, root)
+        return store
+
+    def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
+        """As :meth:`UserAgent.visit`, and until every signed list that is due has been looked at.
+
+        The thread that looks at them goes by the store's clock, which stands still meanwhile.
+        """
+        with loopback_names(self.machine.network):
+            visit = super().visit(host, secret=secret, path=path)
+            self._wait_for_lists()
+        return visit
+
+    def _wait_for_lists(self) -> None:
+        if not self.store.looks():
+            return
+        self.store.database.write(lambda _: None)  # behind what was asked for and is not written yet
+        for healing in living(Healing):
+            if healing.store is self.store and not healing.wait(_LONGEST_LOOK):
+                raise TimeoutError("looking at the signed lists has not ended")
 
     def harden(self, context: ssl.SSLContext) -> None:
         """By :func:`enforce`; its reports wait until :meth:`send_reports`, so that a story says when they go."""
         settings = self.machine.settings
         self._queue = ReportQueue(self.store, mode=settings.get("reports", "all"), context=context, background=False)
-        options = PinOptions(reporter=self._queue)
+        options = PinOptions(reporter=self._queue, recovery=settings.get("recovery", "on"))
         if settings.get("private_roots") == "bypass":
             options |= PinOptions(private_roots="bypass", public_roots=self.machine.public_roots)
         enforce(context, self.store, **options)

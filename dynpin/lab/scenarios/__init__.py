@@ -8,15 +8,18 @@ whoever wants one asks :func:`scenarios`, which reads them all.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from dynpin.lab.agents import AGENTS
 from dynpin.lab.claims import CLAIMS, Claim
 from dynpin.lab.stage import Stage, set_stage
 from dynpin.lab.timeline import Timeline
+from dynpin.lab.with_recovery import EndedWithRecoveryError
 
 __all__ = ["EVERY_AGENT", "Scenario", "play", "scenario", "scenarios"]
 
@@ -37,6 +40,8 @@ class Scenario:
         dynpin: what dynpin does about it.
         sources: public facts behind it: who, when.
         agents: the user agents that it is played with, by name.
+        recovery: ``"heals"``: with recovery its first lock-out ends within a minute, or it has none; ``"cannot"``: that
+            lock-out does not end, as `dynpin` says; ``"told"``: it is about recovery, and has no second ending.
         act: plays it on an empty stage.
     """
 
@@ -49,6 +54,7 @@ class Scenario:
     dynpin: str
     sources: tuple[str, ...]
     agents: tuple[str, ...]
+    recovery: Literal["heals", "cannot", "told"]
     act: Callable[[Stage], None]
 
 
@@ -66,6 +72,7 @@ def scenario(
     dynpin: str,
     sources: tuple[str, ...] = (),
     agents: tuple[str, ...] = EVERY_AGENT,
+    recovery: Literal["heals", "cannot", "told"] = "heals",
 ) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
     """Register the function beneath as a scenario; the words are those of :class:`Scenario`, claims by their names."""
 
@@ -80,6 +87,7 @@ def scenario(
             dynpin=dynpin,
             sources=sources,
             agents=agents,
+            recovery=recovery,
             act=act,
         )
         return act
@@ -94,12 +102,19 @@ def scenarios() -> Mapping[str, Scenario]:
     return dict(sorted(_registered.items(), key=lambda item: item[1].number))
 
 
-def play(scenario: Scenario, agent: str) -> Timeline:
+def play(scenario: Scenario, agent: str, *, recovery: bool = False) -> Timeline:
     """Play a scenario with a user agent, and give the record.
+
+    Args:
+        scenario: the scenario.
+        agent: the user agent's name.
+        recovery: whether to play its second ending (:mod:`dynpin.lab.with_recovery`).
 
     Raises:
         KeyError: for an agent that there is not.
     """
-    with set_stage(scenario.name, AGENTS[agent]) as stage:
-        scenario.act(stage)
+    heals = scenario.recovery == "heals"
+    with set_stage(scenario.name, AGENTS[agent], recovery=recovery, heals=heals) as stage:
+        with contextlib.suppress(EndedWithRecoveryError):
+            scenario.act(stage)
         return stage.timeline

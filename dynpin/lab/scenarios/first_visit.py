@@ -32,8 +32,10 @@ from dynpin.lab.stage import Stage, days
     ),
     dynpin=(
         "max-age is capped at 60 days; `dynpin hosts show` tells when and from where pins were noted, and `dynpin "
-        "hosts forget` lets them go; stores can be seeded with static pins."
+        "hosts forget` lets them go; stores can be seeded with static pins. Recovery does not help Alice: the root "
+        "that she noted is Mallory's. A program that follows the bank's signed list has no blind first visit."
     ),
+    recovery="cannot",
     sources=(
         "RFC 7469, April 2015, section 4.5: hostile pinning.",
         "2017-10: Chromium's intent to remove HPKP lists the risk of hostile pinning by a misissued certificate.",

@@ -28,8 +28,10 @@ from dynpin.lab.stage import Stage, days
     ),
     dynpin=(
         "`PinStore.pin` takes an expiry, and Android's pin-set files are read with theirs; a static pin is said to be "
-        "one where it refuses. Noted pins follow every rotation that is announced."
+        "one where it refuses. Noted pins follow every rotation that is announced. No signed list changes static pins: "
+        "a program that follows a list has its pins beforehand, and a way back."
     ),
+    recovery="cannot",
     sources=(
         'Android\'s network security configuration: <pin-set expiration="…">, since Android 7 (2016).',
         "2016-09: the pins built into Firefox lapsed some days before the next release, and held nobody meanwhile.",

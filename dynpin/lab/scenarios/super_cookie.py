@@ -38,8 +38,10 @@ NUMBER = 0b10
     ),
     dynpin=(
         "A store can be partitioned by the site that is visited, or kept in memory alone (PinStore.private()); reports "
-        "can be held within the pinned host's own domain; `dynpin lint` sees headers that differ between visitors."
+        "can be held within the pinned host's own domain; `dynpin lint` sees headers that differ between visitors. "
+        "Recovery changes nothing: the lock-out is the mark, and the tracker signs no list."
     ),
+    recovery="cannot",
     sources=(
         "RFC 7469, April 2015, section 5.",
         "2015-01: Sam Greenhalgh shows HSTS super-cookies that reach into private browsing.",

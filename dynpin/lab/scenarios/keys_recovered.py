@@ -1,0 +1,86 @@
+"""All keys are lost, and a signed list lets everybody in again within a minute."""
+
+from __future__ import annotations
+
+from dynpin.lab.scenarios import scenario
+from dynpin.lab.stage import Stage, days, minutes
+from dynpin.lab.with_recovery import listed
+
+
+@scenario(
+    number=26,
+    name="keys-recovered",
+    title="All keys are lost, and a signed list heals it",
+    story=(
+        "The bank's header names a root for recovery, whose keys lie in a safe. Both keys of the server are lost. The "
+        "bank deploys a new key, which nobody was told of, and signs a list that names it. Alice is refused once more; "
+        "her user agent fetches the list, and her next attempt passes. Erin's program follows the same list: she had "
+        "the bank's pins before her first visit."
+    ),
+    rfc=(
+        "A user agent ignores directives that it does not know (§2.1), so others see two that mean nothing. The RFC "
+        "itself knows no way back before max-age (§2.5, §4.5); pins that come with a program are its §2.7."
+    ),
+    browsers=(
+        "chromium-fatal",
+        "firefox-fatal",
+        "wget2-any",
+    ),
+    dynpin=(
+        "`dynpin recovery init` makes the root, `dynpin recovery sign` the list, `dynpin recovery publish` the files. "
+        "The client looks at the list in the background, 30 seconds after the last look at the earliest; "
+        '`recovery="off"` leaves that out. `PinStore.follow` has the pins before the first visit.'
+    ),
+    sources=(
+        "The Update Framework, theupdateframework.io: signed metadata over a way that need not be trusted.",
+        "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?': there was no way back.",
+    ),
+    recovery="told",
+)
+def keys_recovered(stage: Stage) -> None:
+    """The story."""
+    honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
+    owner = stage.signed_list("list.test")
+    bank = stage.site("bank.test", honest, backups=1, max_age=days(30), recovery=owner.recovery)
+    owner.signs(listed([bank]), stage.now)
+    alice = stage.client("Alice", about="notes the root with the pins")
+    clients = [alice]
+    if stage.has("recovery"):
+        clients.append(stage.client("Bob", about='recovery="off"', recovery="off"))
+    for client in clients:
+        stage.expect(client.visits(bank), "served")
+    stage.check("nobody has asked for the list", owner.requests == [])
+    if stage.has("follows"):
+        erin = stage.client("Erin", about="follows the list", follows=(owner.recovery.uri, owner.root))
+        mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[erin])
+        stage.expect(erin.visits(bank), "protected", option="follow()")
+        mallory.leaves()
+        clients.append(erin)
+
+    stage.later(days(10))
+    bank.loses(bank.key, *bank.backups, text="loses both keys: they were on one disk")
+    bank.backups = [bank.makes_key()]
+    bank.deploys(bank.makes_key())
+    bank.pins()
+    for client in clients:
+        stage.expect(client.visits(bank), "locked-out")
+    owner.signs(listed([bank]), stage.now)
+    stage.tells("bank.test", "signs a list of its new keys, with the keys from the safe")
+
+    stage.later(minutes(0.5))
+    for client in clients:
+        stage.expect(client.visits(bank), "locked-out")
+    stage.later(minutes(0.5))
+    stage.expect(
+        alice.visits(bank), "served", decisive=True, chromium="locked-out", firefox="locked-out", wget2="locked-out"
+    )
+    for client in clients[1:]:
+        if client.name == "Bob":
+            stage.expect(client.visits(bank), "locked-out", option='recovery="off"')
+        else:
+            stage.expect(client.visits(bank), "served")
+
+    # Max-age lets in whoever has no recovery.
+    stage.later(days(31))
+    for client in clients:
+        stage.expect(client.visits(bank), "served")

@@ -1,0 +1,117 @@
+"""Signed lists in a scenario: an owner's keys of `dynpin recovery`, what they sign, and where it is published."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+
+from dynpin.deploy.recovery import OFFLINE, ONLINE, ROLES, Repository, create, read_signers
+from dynpin.pin_list import PIN_LIST, ListedHost, PinList
+from dynpin.recovery import Recovery
+
+__all__ = ["SignedList"]
+
+_PASSPHRASE = b"of the lab alone"
+
+
+class SignedList:
+    """An owner's signed list, published over HTTP on 127.0.0.1; a context manager.
+
+    TUF goes by the machine's clock beside the story's, so what is signed lasts from the later of the two.
+
+    Args:
+        folder: where keys and files are kept; it is made.
+        host: the name under which it is published; the network must lead that to :attr:`port`.
+        threshold: how many keys must sign a root, or a list.
+        of: how many keys there are of each.
+
+    Attributes:
+        root: version 1 of its ``root.json``, which a program may ship.
+        recovery: what a header names of it.
+        port: where it is published.
+        requests: the paths that were asked for.
+    """
+
+    def __init__(self, folder: Path, host: str, *, threshold: int = 1, of: int = 1) -> None:
+        folder.mkdir()
+        self._www = folder / "www"
+        self._www.mkdir()
+        self._repository = create(folder / "owner", threshold=threshold, of=of, passphrase=_PASSPHRASE, now=time.time())
+        self.root = (self._repository.public / "1.root.json").read_bytes()
+        self.recovery: Recovery = self._repository.recovery(f"http://{host}")
+        self.requests: list[str] = []
+        handler = partial(_Handler, self.requests, directory=str(self._www))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def signs(self, hosts: Mapping[str, ListedHost], now: float) -> None:
+        """Sign a list with every key, and publish it; `now` is the story's time, in seconds since the epoch."""
+        now = max(now, time.time())
+        self._repository.propose(PinList(hosts), now=now)
+        self._repository.add_signatures(read_signers(self._keys(*OFFLINE), lambda: _PASSPHRASE))
+        self._publish(self._repository, now)
+
+    def rotates_keys(self, now: float, *, without: int) -> None:
+        """Give every role new keys, of which as many must sign as before; the key of this number signs nothing."""
+        now = max(now, time.time())
+        held = [key for key in self._keys(*OFFLINE) if f"-{without}." not in key.name]
+        threshold = self._repository.root().signed.roles["root"].threshold
+        of = len(self._repository.root().signed.roles["root"].keyids)
+        self._repository.propose_keys(ROLES, threshold=threshold, of=of, passphrase=_PASSPHRASE, now=now)
+        self._repository.add_signatures(read_signers(held, lambda: _PASSPHRASE))
+        self._publish(self._repository, now)
+
+    def is_forged(self, hosts: Mapping[str, ListedHost], now: float, *, key: int) -> None:
+        """Publish a list that a thief has signed: he has the server with its keys, and one key of the list."""
+        now = max(now, time.time())
+        copy = self._repository.folder.parent / "thief"
+        shutil.copytree(self._repository.folder, copy)
+        thief = Repository(copy)
+        thief.propose(PinList(hosts), now=now)
+        stolen = [file for file in self._keys("targets") if f"-{key}." in file.name]
+        thief.add_signatures(read_signers(stolen, lambda: _PASSPHRASE))
+        # `complete` refuses a list with too few signatures, so he puts it among what is complete himself.
+        (waiting,) = thief.pending()
+        pending = copy / "pending"
+        shutil.move(pending / "targets.json", thief.public / f"{waiting.version}.targets.json")
+        digest = hashlib.sha256((pending / PIN_LIST).read_bytes()).hexdigest()
+        shutil.move(pending / PIN_LIST, thief.public / "targets" / f"{digest}.{PIN_LIST}")
+        self._publish(thief, now)
+
+    def _keys(self, *roles: str) -> list[Path]:
+        return sorted(file for role in roles for file in self._repository.keys.glob(f"{role}-*.key.pem"))
+
+    def _publish(self, repository: Repository, now: float) -> None:
+        repository.complete(read_signers(self._keys(*ONLINE), lambda: b""), now=now)
+        repository.publish(self._www)
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, requests: list[str], *args: object, directory: str) -> None:
+        self._requests = requests
+        super().__init__(*args, directory=directory)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        self._requests.append(self.path)
+        super().do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own
+        """Nothing: what was asked for is part of the story."""
