@@ -52,15 +52,18 @@ def addresses_of(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
     address = (host, port)
     with _lock:
         lookup = _lookups.get(address)
+        is_new = lookup is None
         if lookup is None:
             if len(_lookups) >= _MOST:
                 raise TimeoutError(f"{host} was not looked up: the resolver has not answered for {_MOST} other names")
             lookup = _lookups[address] = _Lookup(address)
-            try:
-                threading.Thread(target=lookup.run, name="dynpin-resolver", daemon=True).start()
-            except RuntimeError as error:  # the interpreter is going down
-                del _lookups[address]
-                raise TimeoutError(f"{host} was not looked up: {error}") from None
+    if is_new:
+        try:
+            threading.Thread(target=lookup.run, name="dynpin-resolver", daemon=True).start()
+        except RuntimeError:
+            # The interpreter is going down, from Python 3.12 on without new threads. Who asks now is a daemon thread
+            # itself, and a process that ends waits for it two seconds at most.
+            lookup.run()
     if not lookup.is_over.wait(max(0.0, seconds)):
         raise TimeoutError(f"the resolver gave no address of {host} in time")
     if lookup.error is not None:

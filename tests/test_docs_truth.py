@@ -86,3 +86,28 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
     page = (ROOT / "docs" / "reference" / "environment.md").read_text()
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.M)}
     assert codes == {errors.FINE, errors.FINDING, errors.USAGE, errors.STOPPED}
+
+
+def _dependencies() -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
+    return {re.split(r"[\[>=;]", each)[0] for each in wanted} - {"dynpin"}
+
+
+def test_each_dependency_stands_in_the_table() -> None:
+    page = (ROOT / "docs" / "reference" / "dependencies.md").read_text()
+    cells = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    written = {name.strip() for cell in cells for name in cell.split(",")} - {"Package"}
+    assert _dependencies() == written
+
+
+def test_each_dependency_is_imported_by_the_package() -> None:
+    modules = {"argon2-cffi": "argon2"}
+    code = "".join(
+        file.read_text() for room in ("dynpin", "clientstore", "middleware") for file in (ROOT / room).rglob("*.py")
+    )
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", code, flags=re.M))
+    assert {name for name in _dependencies() if modules.get(name, name) not in imported} == set()

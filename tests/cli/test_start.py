@@ -26,7 +26,6 @@ HEAVY = {
     "jinja2",
     "requests",
     "sqlite3",
-    "sqlite_utils",
     "uvicorn",
 }
 IMPORTED = """

@@ -84,6 +84,5 @@ def test_importing_the_middleware_loads_no_framework() -> None:
         "httpx",
         "typer",
         "rich",
-        "sqlite_utils",
         "sqlite3",
     }

@@ -140,7 +140,7 @@ def test_the_installed_command_tells_its_version(installed: Path, tmp_path: Path
 
 
 # What the base installation has for the command and the store, and what only an extra brings.
-COMMAND = ("typer", "rich", "click", "sqlite_utils")
+COMMAND = ("typer", "rich", "click")
 OTHERS = ("httpx", "httpx2", "requests", "urllib3", "aiohttp", "starlette", "flask", "werkzeug", "uvicorn", "trustme")
 
 

@@ -264,6 +264,7 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
     assert note.endswith("looks for the signed list now. It has taken no list so far.")
+    bank.settle()
     heals(bank)
     bank.site.show(bank.lost)
     state, note = said("on")

@@ -176,6 +176,16 @@ def test_the_child_of_a_fork_resolves_though_its_parent_waits(hanging: threading
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_at_the_end_of_a_process_a_name_is_resolved_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python 3.12 on no thread begins in atexit, when the last reports are sent."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert resolving.addresses_of("localhost", 443, 0.0)
+
+
 def test_a_dead_address_costs_a_look_its_share_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list has some six files. Only the first one tries the address that does not answer."""
     real = socket.create_connection
