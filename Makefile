@@ -73,7 +73,7 @@ dist: $(STAMPS)/test ## The release: sdist, wheel and SBOM, in dist/
 	@ls -l dist
 
 clean: ## Remove what these targets made
-	rm -rf $(VENV) .venvs docs/_build docs/reference/faults build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .venvs docs/_build docs/reference/faults docs/reference/commands docs/reference/collector-toml.md build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## These lines

@@ -21,6 +21,8 @@ from urllib.request import (
     Request,
 )
 
+from .resolving import addresses_of
+
 __all__ = ["STEPS", "bounded_opener"]
 
 # Until its response begins, an exchange takes so many times the timeout of one step at most: each byte that drips in
@@ -37,11 +39,12 @@ def bounded_opener(context: ssl.SSLContext, *, until: float | None = None) -> Op
             only until its response begins.
     """
     opener = OpenerDirector()
+    answered: dict[tuple[str, int], Any] = {}
     # The handlers are named one by one: an opener with urllib's own would follow redirects and read file: URIs.
     for handler in (
         ProxyHandler(),
-        _HTTPHandler(until),
-        _HTTPSHandler(context, until),
+        _HTTPHandler(until, answered),
+        _HTTPSHandler(context, until, answered),
         HTTPErrorProcessor(),
         HTTPDefaultErrorHandler(),
     ):
@@ -68,6 +71,8 @@ class _Connection(http.client.HTTPConnection):
     _copy: socket.socket | None = None
     _lasts = False
     until: float | None = None
+    # The address of each host that has answered this opener, which is tried first: another one may be dead.
+    answered: dict[tuple[str, int], Any]
 
     def __init__(self, host: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
         super().__init__(host, *args, **options)
@@ -79,15 +84,20 @@ class _Connection(http.client.HTTPConnection):
     ) -> socket.socket:
         end = time.monotonic() + STEPS * timeout if self.until is None else self.until
         failure: OSError = TimeoutError("timed out")
-        for *_, found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        found = [each[4] for each in addresses_of(*address, min(timeout, end - time.monotonic()))]
+        found.sort(key=lambda each: each != self.answered.get(address))
+        for number, place in enumerate(found):
             left = end - time.monotonic()
             if left <= 0:
                 break
             try:
-                sock = socket.create_connection((str(found[0]), int(found[1])), min(timeout, left), source_address)
+                # Each address that remains has its share of the time: the first one may be dead.
+                wait = min(timeout, left / (len(found) - number))
+                sock = socket.create_connection((str(place[0]), int(place[1])), wait, source_address)
             except OSError as error:
                 failure = error
                 continue
+            self.answered[address] = place
             # A copy, since TLS takes the descriptor of this one away.
             self._copy = sock.dup()
             self._timer = threading.Timer(max(0.0, end - time.monotonic()), _shut, [self._copy])
@@ -130,27 +140,33 @@ class _TLSConnection(http.client.HTTPSConnection, _Connection):
 
 
 class _HTTPHandler(HTTPHandler):
-    def __init__(self, until: float | None) -> None:
+    def __init__(self, until: float | None, answered: dict[tuple[str, int], Any]) -> None:
         super().__init__()
-        self._until = until
+        self._options = (until, answered)
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_made, _Connection, self._until), req)
+        return self.do_open(partial(_made, _Connection, *self._options), req)
 
 
 class _HTTPSHandler(HTTPSHandler):
-    def __init__(self, context: ssl.SSLContext, until: float | None) -> None:
+    def __init__(self, context: ssl.SSLContext, until: float | None, answered: dict[tuple[str, int], Any]) -> None:
         super().__init__(context=context)
         self._tls = context
-        self._until = until
+        self._options = (until, answered)
 
     def https_open(self, req: Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_made, _TLSConnection, self._until), req, context=self._tls)
+        return self.do_open(partial(_made, _TLSConnection, *self._options), req, context=self._tls)
 
 
-def _made(kind: type[_Connection], until: float | None, host: str, **options: Any) -> _Connection:  # noqa: ANN401 - as above
+def _made(
+    kind: type[_Connection],
+    until: float | None,
+    answered: dict[tuple[str, int], Any],
+    host: str,
+    **options: Any,  # noqa: ANN401 - as above
+) -> _Connection:
     connection = kind(host, **options)
-    connection.until = until
+    connection.until, connection.answered = until, answered
     return connection
 
 

@@ -58,7 +58,7 @@ class Healing(Background):
     def resume(self) -> None:
         """Go on with what an earlier process has left, and with the lists that are followed."""
         try:
-            waits = next_look_at(self.store.database.select) is not None
+            waits = next_look_at(self.store.database.select, self.store.clock()) is not None
         except StoreError:  # each handshake will say so, and refuse
             logger.exception("the signed lists cannot be looked up")
             return
@@ -69,7 +69,7 @@ class Healing(Background):
     def _step(self, store: PinStore) -> Callable[[], float | None]:
         def step() -> float | None:
             self._look(store)
-            return next_look_at(store.database.select)
+            return next_look_at(store.database.select, store.clock())
 
         return step
 

@@ -12,10 +12,13 @@ import dynpin
 from dynpin.deploy.lint.pages import write_pages
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-# A page for each fault that the linter knows, from the same source as its messages.
+from generated import write_generated  # noqa: E402 - it stands beside this file
+
+# A page for each fault that the linter knows, for each command, and for the collector's settings: from the code itself.
 write_pages(DOCS / "reference" / "faults")
+write_generated(DOCS / "reference")
 
 project = "dynpin"
 author = "dynpin maintainers"

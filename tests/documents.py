@@ -4,6 +4,8 @@
 Block      What is done with it
 =========  ===========================================================================================
 python     executed; all blocks of a document share one namespace
+python     whose first line is the name of a file, such as ``# app.py``: saved under that name, as a reader does
+toml       the same
 console    each ``$ command`` is run by bash and must print what follows; ``...`` stands for any text.
            It must succeed, unless ``$ echo $?`` comes next. One that ends in ``&`` goes on running.
 text       what the python or sql block before it has printed
@@ -39,8 +41,10 @@ from sybil.parsers.markdown.lexers import DirectiveInHTMLCommentLexer, FencedCod
 
 from tests.operators import CHECKS, check
 
-__all__ = ["Blocks", "examples_of"]
+__all__ = ["Blocks", "examples_of", "file_of"]
 
+# The name of the file that a block is, in its first line.
+_FILE = re.compile(r"# ([\w-]+\.(?:py|toml))\n")
 # Long, since a busy machine is no fault of the document's.
 _TIMEOUT = 300.0
 # Directives that hold no code. Code stands in plain fences, where every Markdown renderer shows it.
@@ -61,6 +65,8 @@ class Blocks:
         """Run one block; AssertionError where it does not do what the document says."""
         language: str = example.region.lexemes["language"]
         match language:
+            case "python" | "toml" if named := _FILE.match(example.parsed):
+                (self.folder / named[1]).write_text(example.parsed)
             case "python":
                 with contextlib.redirect_stdout(io.StringIO()) as printed:
                     PythonEvaluator()(example)
@@ -149,6 +155,12 @@ def examples_of(document: Path, blocks: Blocks, namespace: dict[str, object]) ->
     parsed = Sybil([parse]).parse(document)
     parsed.namespace.update(namespace)
     return list(parsed.examples())
+
+
+def file_of(page: str, name: str) -> None:
+    """Save a file of another page of the docs here, as its reader did."""
+    text = (Path(__file__).parents[1] / "docs" / page).read_text()
+    Path(name).write_text(f"# {name}\n" + text.partition(f"\n# {name}\n")[2].partition("```")[0])
 
 
 def _is_markup(region: Region) -> bool:

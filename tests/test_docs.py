@@ -27,14 +27,18 @@ from tests.operators import check
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     # What Sphinx builds from elsewhere, generated pages too, is no source.
-    *sorted(file for file in (ROOT / "docs").rglob("*.md") if not {"_build", "faults"} & set(file.parts)),
+    *sorted(
+        file
+        for file in (ROOT / "docs").rglob("*.md")
+        if not {"_build", "faults", "commands", "collector-toml.md"} & set(file.parts)
+    ),
 ]
 HOST = "bank.test"
 # Where a command of a document listens.
 LISTENS = re.compile(
-    r"(?:--port |--listen-port |--listen 127\.0\.0\.1:|istenAddress\": \"127\.0\.0\.1:|http-01-port = )(\d{4,5})\b"
+    r"(?:--(?:attacker-|listen-)?port |(?:--listen |istenAddress\": \")127\.0\.0\.1:|http-01-port = )(\d{4,5})\b"
 )
 # The programs that are not Python's, and that a page is followed with.
 NEEDS = {"renewals.md": ("certbot", "pebble")}

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import InvalidReport, KnownPinnedHost, Pin, Report
-from dynpin.report import build_report, grouping_key, load_json, parse_report, read_report, rfc3339, unwrap
+from dynpin.report import (
+    ReportedRecovery,
+    build_report,
+    grouping_key,
+    load_json,
+    parse_report,
+    read_report,
+    rfc3339,
+    unwrap,
+)
 from dynpin.report.reading import MAX_CERTIFICATES, MAX_DEPTH, MAX_KNOWN_PINS, MAX_TEXT
 
 NOW = 1_800_000_000.0
@@ -294,6 +303,13 @@ MEMBERS: list[tuple[dict[str, object], set[str], dict[str, object]]] = [
     ({"noted_hostname": "<script>"}, {"bad-noted-hostname"}, {"noted_hostname": "<script>"}),
     ({"port": None}, {"no-port"}, {"port": None}),
     ({"port": "8443"}, {"port-as-text"}, {"port": 8443}),
+    ({"recovery": {"state": "asked", "list-version": 3}}, set(), {"recovery": ReportedRecovery("asked", 3)}),
+    ({"recovery": {"state": "asked"}}, {"bad-recovery"}, {"recovery": None}),
+    ({"recovery": {"state": "asked", "list-version": -1}}, {"bad-recovery"}, {"recovery": None}),
+    ({"recovery": {"state": "asked", "list-version": True}}, {"bad-recovery"}, {"recovery": None}),
+    ({"recovery": {"state": "asked", "list-version": 2**70}}, {"bad-recovery"}, {"recovery": None}),
+    ({"recovery": {"state": "healed", "list-version": 1}}, {"bad-recovery"}, {"recovery": None}),
+    ({"recovery": "asked"}, {"bad-recovery"}, {"recovery": None}),
     ({"port": "99999"}, {"port-as-text", "bad-port"}, {"port": None}),
     ({"port": 65535}, set(), {"port": 65535}),
     ({"port": 65536}, {"bad-port"}, {"port": None}),

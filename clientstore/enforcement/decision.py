@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from typing import Literal, NamedTuple, TypeVar
 
 from dynpin.errors import InvalidHost, PinValidationError, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 from dynpin.pins import Pin, chain_pins
-from dynpin.report import Report, build_report
+from dynpin.report import Report, ReportedRecovery, build_report
 from dynpin.validation import Validation, validate
 
 from .asked import Healer, Looked, Pins, Reporter
@@ -247,10 +248,10 @@ class Enforcement:
             raise PinValidationError(explain_unverified(validation, unproved, self.store), validation=validation)
         validation = validate(host, known, proof.pins, certificates=proof.validated, now=now)
         if not validation.ok and not self._bypassed(proof):
-            report = self._report(validation, known, proof, handshake, now)
-            heals = self._ask(known, now, may_wait=handshake.may_wait)
+            recovery = self._ask(known, now, may_wait=handshake.may_wait)
+            report = self._report(validation, known, proof, handshake, now, recovery=recovery)
             raise PinValidationError(
-                self._explained(validation, known, proof, now, heals=heals), validation=validation, report=report
+                self._explained(validation, known, proof, now, recovery), validation=validation, report=report
             )
         if validation.ok:
             self._remember(handshake, proof, looked, float("inf") if known.expires_at is None else known.expires_at)
@@ -290,16 +291,28 @@ class Enforcement:
             raise PinValidationError(f"the pins of {host} cannot be read. {NOT_SENT} {error}") from error
 
     def _explained(
-        self, validation: Validation, known: KnownPinnedHost, proof: Proof, now: float, *, heals: bool
+        self,
+        validation: Validation,
+        known: KnownPinnedHost,
+        proof: Proof,
+        now: float,
+        recovery: ReportedRecovery | None,
     ) -> str:
         try:
-            return str(explain_violation(validation, known, proof.validated, now, self.store, heals=heals))
+            return str(explain_violation(validation, known, proof.validated, now, self.store, recovery=recovery))
         except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
             logger.exception("the violation at %s could not be explained", proof.host)
             return validation.reason
 
     def _report(
-        self, validation: Validation, known: KnownPinnedHost, proof: Proof, handshake: Handshake, now: float
+        self,
+        validation: Validation,
+        known: KnownPinnedHost,
+        proof: Proof,
+        handshake: Handshake,
+        now: float,
+        *,
+        recovery: ReportedRecovery | None,
     ) -> Report | None:
         report: Report | None = None
         try:
@@ -310,6 +323,7 @@ class Enforcement:
                 served=handshake.served(),
                 validated=proof.validated,
                 now=now,
+                recovery=recovery,
             )
             if self.reporter is not None and known.report_uri is not None:
                 soon = None if handshake.may_wait else getattr(self.reporter, "add_soon", None)
@@ -318,20 +332,23 @@ class Enforcement:
             logger.exception("the violation report about %s could not be kept", validation.host)
         return report
 
-    def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> bool:
-        """Ask for the signed list of the host; False where it will not be looked at."""
-        ends_at, standing = known.root_ends_at, None if known.recovery is None else known.recovery.standing
-        if self.healer is None or standing is None or (ends_at is not None and ends_at < now):
-            return False
+    def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> ReportedRecovery | None:
+        """Ask for the signed list of the host, and tell what came of asking; None where no root stands."""
+        noted, ends_at = known.recovery, known.root_ends_at
+        if noted is None or noted.standing is None or (ends_at is not None and ends_at < now):
+            return None
+        if self.healer is None:
+            return ReportedRecovery("off", noted.list_version)
         try:
-            self.healer.ask(standing, may_wait=may_wait)
+            self.healer.ask(noted.standing, may_wait=may_wait)
         except StoreError as error:  # a full disk, a file that cannot be written
             logger.warning("the signed list of %s cannot be asked for: %s", known.host, error)
         except Exception:  # the refusal stands, whatever becomes of this
             logger.exception("the signed list of %s cannot be asked for", known.host)
         else:
-            return True
-        return False
+            # The wish is kept all the same: a program that has it may be the next.
+            return ReportedRecovery("not-installed" if find_spec("tuf") is None else "asked", noted.list_version)
+        return ReportedRecovery("failed", noted.list_version)
 
     def _bypassed(self, proof: Proof) -> bool:
         # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and

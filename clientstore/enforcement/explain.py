@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 from dynpin.durations import duration
 from dynpin.hosts import KnownPinnedHost
 from dynpin.pins import chain_pins
-from dynpin.report import rfc3339
+from dynpin.report import ReportedRecovery, rfc3339
 from dynpin.validation import Validation
 
 from ..store import NO_TUF, forget_command
@@ -73,7 +72,7 @@ def explain_violation(
     now: float,
     store: _Store,
     *,
-    heals: bool = False,
+    recovery: ReportedRecovery | None = None,
 ) -> Explanation:
     """What a PinValidationError says.
 
@@ -83,7 +82,7 @@ def explain_violation(
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
         store: the pin store that it is in.
-        heals: whether the signed list of the host is looked at now.
+        recovery: what is done about recovery; None where no root was noted.
     """
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
@@ -112,19 +111,26 @@ def explain_violation(
         meaning=meaning,
         way_out=f"{way_out}, in the program:" if in_memory else f"{way_out}:",
         command=_removal(known.host, store),
-        recovery=_recovery(known, now, heals=heals),
+        recovery=_recovery(known, recovery),
     )
 
 
-def _recovery(known: KnownPinnedHost, now: float, *, heals: bool) -> str | None:
+def _recovery(known: KnownPinnedHost, reported: ReportedRecovery | None) -> str | None:
     standing = None if known.recovery is None else known.recovery.standing
-    if standing is None or (known.root_ends_at is not None and known.root_ends_at < now):
+    if standing is None or reported is None:
         return None
-    if find_spec("tuf") is None:
-        return f"Its owner may have signed new keys at {standing.uri}, and {NO_TUF}."
-    if not heals:
-        return f"Its owner may have signed new keys at {standing.uri}, and this program does not look there."
-    return f"If its owner has signed new keys at {standing.uri}, they are taken within a minute: try again then."
+    begin = f"Its owner may have signed new keys at {standing.uri}"
+    match reported.state:
+        case "asked":
+            return (
+                f"If its owner has signed new keys at {standing.uri}, they are taken within a minute: try again then."
+            )
+        case "not-installed":
+            return f"{begin}, and {NO_TUF}."
+        case "off":
+            return f"{begin}, and this program does not look there."
+        case "failed":
+            return f"{begin}, and the pin store could not keep that it is to look there."
 
 
 def explain_unverified(validation: Validation, cause: str, store: _Store) -> str:

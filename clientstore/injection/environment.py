@@ -73,8 +73,8 @@ def begin() -> None:
     for name in _NEEDED:
         if not any(finder.find_spec(name, None) for finder in sys.meta_path):
             raise ImportError(
-                f"there is no {name} for it, also not in {' or '.join(folders)}; install dynpin there: "
-                f"{sys.executable} -m pip install dynpin"
+                f"there is no {name} for it, also not in {' or '.join(folders)}; install dynpin there, from "
+                f"your clone: {sys.executable} -m pip install ."
             )
     options: PinOptions = {}
     if _AUDIT in modes:

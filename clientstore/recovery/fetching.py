@@ -22,11 +22,10 @@ from dynpin._version import __version__
 
 from ..bounded_http import bounded_opener
 
-__all__ = ["LONGEST_LOOK", "FolderFetcher", "HTTPFetcher"]
+__all__ = ["FolderFetcher", "HTTPFetcher"]
 
-# How long one step may take, and one look at a list, in seconds; and what all of its files may have, in bytes.
+# How long one step may take, in seconds; and what all files of a list may have, in bytes.
 _STEP = 5.0
-LONGEST_LOOK = 30.0
 _MOST_BYTES = 16_000_000
 _PIECE = 65_536
 
@@ -35,14 +34,16 @@ class HTTPFetcher(FetcherInterface):
     """Reads over HTTP, for one look.
 
     Args:
+        seconds: how long the look may take.
         context: whose roots an https URI is held against; None for the system's.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, seconds: float, context: ssl.SSLContext | None = None) -> None:
         context = ssl.create_default_context() if context is None else context
         # Where pins were injected into every context, `dynpin_exempt` leaves this one out.
         context.sslsocket_class = type("UnpinnedSocket", (context.sslsocket_class,), {"dynpin_exempt": True})
-        self._end = time.monotonic() + LONGEST_LOOK
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
         self._opener = bounded_opener(context, until=self._end)
         self._left = _MOST_BYTES
 
@@ -83,7 +84,7 @@ class HTTPFetcher(FetcherInterface):
         """How many seconds are left; raises DownloadError where there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
-            raise DownloadError(f"it took longer than {LONGEST_LOOK:g} seconds")
+            raise DownloadError(f"it took longer than {self._seconds:g} seconds")
         return left
 
 

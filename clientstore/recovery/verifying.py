@@ -6,8 +6,11 @@ What it trusts so far comes in and goes out as bytes, so that it can be kept in 
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,8 +69,7 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         first = _first_root(base, fetcher)
     if hashlib.sha256(first).digest() != recovery.root:
         raise RecoveryError(f"{base}1.root.json is not the root that was noted, {recovery.root_text}")
-    with tempfile.TemporaryDirectory(prefix="dynpin-") as name:
-        folder = Path(name)
+    with _folder() as folder:
         for file, data in files.items():
             (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_bytes(data)
@@ -86,6 +88,17 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
     if sum(len(data) for name, data in kept.items() if name != PIN_LIST) > _MOST_KEPT:
         return Verified(files, problem=f"its roots have more than {_MOST_KEPT} bytes")
     return Verified(kept, version, pins, problem)
+
+
+@contextmanager
+def _folder() -> Generator[Path]:
+    # Not TemporaryDirectory: a forked child that ends would remove the folder of its parent.
+    folder, owner = Path(tempfile.mkdtemp(prefix="dynpin-")), os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _first_root(base: str, fetcher: FetcherInterface) -> bytes:

@@ -30,8 +30,12 @@ __all__ = ["Look", "ask", "claim", "drop_unnamed", "looks", "next_look_at", "rec
 _HOUR, _DAY = 3_600.0, 86_400.0
 # How often the same list is looked at, at most. A look that came to nothing is repeated after that, then ever later.
 _SOONEST = 30.0
-# How long a look may take before another process takes it over.
-_LEASE = 60.0
+# How long a look may take, in seconds: the first one, and any. One that came to nothing is given twice the time.
+_FIRST_LOOK, _LONGEST_LOOK = 5.0, 30.0
+# How much longer before another process takes it over.
+_TAKEN_OVER = 5.0
+# Further away than any wait is a time that was set by a clock which was wrong.
+_FAR = 2 * _DAY
 _SELECT = "SELECT root, uri, is_followed, asked_at, attempts, looked_at, next_look_at, outcome FROM looks"
 
 
@@ -57,6 +61,11 @@ class Look:
     next_look_at: float | None
     outcome: str | None
 
+    @property
+    def seconds(self) -> float:
+        """How long the next look may take: at first short, so that a list that hangs holds up no other for long."""
+        return min(_FIRST_LOOK * 2.0 ** min(self.attempts, 10), _LONGEST_LOOK)
+
 
 def looks(select: Select) -> list[Look]:
     """Every list that was ever asked for."""
@@ -72,10 +81,11 @@ def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
     """A connection was refused: the list of this root may heal it."""
     drop_unnamed(connection, now)
     connection.execute(
-        "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
-        " asked_at = excluded.asked_at, next_look_at ="
-        " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? - ? AND ? THEN looked_at + ? ELSE ? END)",
-        (recovery.root, recovery.uri, now, now, now, _SOONEST, now, _SOONEST, now),
+        "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
+        " attempts = CASE WHEN asked_at BETWEEN ? AND ? THEN attempts ELSE 0 END, asked_at = excluded.asked_at,"
+        " next_look_at ="
+        " min(ifnull(next_look_at, 1e18), CASE WHEN looked_at BETWEEN ? AND ? THEN looked_at + ? ELSE ? END)",
+        (recovery.root, recovery.uri, now, now, now - _DAY, now, now - _SOONEST, now, _SOONEST, now),
     )
 
 
@@ -83,32 +93,35 @@ def register(connection: sqlite3.Connection, recovery: Recovery, root: bytes, no
     """Have a list looked at daily from now on."""
     connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, 'root_history/1.root.json', ?)", (recovery.root, root))
     connection.execute(
-        "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL)"
+        "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL, NULL)"
         " ON CONFLICT (root, uri) DO UPDATE SET is_followed = 1, next_look_at = ifnull(next_look_at, ?)",
         (recovery.root, recovery.uri, now, now),
     )
 
 
-def next_look_at(select: Select) -> float | None:
-    """When a list is to be looked at next, or None."""
-    ((at,),) = select("SELECT min(next_look_at) FROM looks", ())
+def next_look_at(select: Select, now: float) -> float | None:
+    """When a list is to be looked at next, or None. What is looked at now waits for the end of its lease."""
+    ((at,),) = select(
+        "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks",
+        (now + _FAR,),
+    )
     return None if at is None else float(at)
 
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
     """Take the next list that is due, for this process alone for as long as the lease lasts."""
-    # Further away than any wait is a time that was set by a clock which was wrong.
     rows = connection.execute(
         # What has come to nothing waits, so that a slow server holds up the list of nobody else for long.
-        f"{_SELECT} WHERE next_look_at <= ? OR next_look_at > ? ORDER BY attempts, next_look_at LIMIT 1",
-        (now, now + 2 * _DAY),
+        f"{_SELECT} WHERE (next_look_at <= ? OR next_look_at > ?)"
+        " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1",
+        (now, now + _FAR, now, now + _FAR),
     ).fetchall()
     if not rows:
         return None
     look = _look(rows[0])
     connection.execute(
-        "UPDATE looks SET next_look_at = ? WHERE root = ? AND uri = ?",
-        (now + _LEASE, look.recovery.root, look.recovery.uri),
+        "UPDATE looks SET leased_until = ? WHERE root = ? AND uri = ?",
+        (now + look.seconds + _TAKEN_OVER, look.recovery.root, look.recovery.uri),
     )
     return look
 
@@ -153,16 +166,22 @@ def record(
         problem = f"version {seen.list_version} of the list " + (
             f"gave {names} other pins" if changed else "is no news"
         )
-    is_over = bool(changed) or look.asked_at is None or not 0 <= now - look.asked_at < _DAY
-    attempts = 0 if changed else look.attempts + 1
+    # A connection may have been refused while the list was looked at.
+    ((asked_at,),) = connection.execute(
+        "SELECT max(asked_at) FROM looks WHERE root = ? AND uri = ?", (look.recovery.root, look.recovery.uri)
+    )
+    is_over = bool(changed) or asked_at is None or not 0 <= now - asked_at < _DAY
+    is_sound = seen is not None and seen.pins is not None
+    attempts = 0 if changed or (is_over and is_sound) else look.attempts + 1
     again = now + min(_SOONEST * 2.0 ** min(look.attempts, 10), _HOUR)
     if is_over:
-        healthy = seen is not None and seen.pins is not None
-        again = now + (_DAY * random.uniform(0.9, 1.1) if healthy else _HOUR)  # noqa: S311 - against a crowd at one time
+        again = now + (_DAY * random.uniform(0.9, 1.1) if is_sound else _HOUR)  # noqa: S311 - against a crowd at one time
     connection.execute(
-        "UPDATE looks SET attempts = ?, looked_at = ?, next_look_at = ?, outcome = ? WHERE root = ? AND uri = ?",
+        "UPDATE looks SET asked_at = ?, attempts = ?, looked_at = ?, next_look_at = ?, leased_until = NULL, outcome = ?"
+        " WHERE root = ? AND uri = ?",
         (
-            *(attempts, now, None if is_over and not look.is_followed else again, problem),
+            *(None if changed else asked_at, attempts, now),
+            *(None if is_over and not look.is_followed else again, problem),
             *(look.recovery.root, look.recovery.uri),
         ),
     )

@@ -50,7 +50,7 @@ def look_at(
         # Imported when there is something to verify: it takes longer than a thousand handshakes.
         from ..recovery import FolderFetcher, HTTPFetcher, verify  # noqa: PLC0415
 
-        fetcher = HTTPFetcher(context) if folder is None else FolderFetcher(folder, look.recovery.uri)
+        fetcher = HTTPFetcher(look.seconds, context) if folder is None else FolderFetcher(folder, look.recovery.uri)
         seen = verify(look.recovery, before, fetcher, clock())
         problem = seen.problem
     except ModuleNotFoundError as error:

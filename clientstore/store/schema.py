@@ -66,6 +66,7 @@ CREATE TABLE looks (
     attempts INTEGER NOT NULL,
     looked_at REAL,
     next_look_at REAL,
+    leased_until REAL,                      -- by a process that looks at it now
     outcome TEXT,
     PRIMARY KEY (root, uri)
 ) WITHOUT ROWID;

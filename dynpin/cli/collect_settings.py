@@ -47,46 +47,74 @@ Digest = Literal["daily", "weekly"]
 Part = Literal["intake", "worker", "web"]
 
 
-def _about(text: str, default: object = None) -> Any:  # noqa: ANN401 - as pydantic has it
-    return Field(default=default, description=text)
+def _about(text: str, default: object = None, *, example: object) -> Any:  # noqa: ANN401 - as pydantic has it
+    return Field(default=default, description=text, examples=[example])
 
 
 class Settings(Table):
     """Everything that may stand in ``collector.toml``."""
 
-    host: Annotated[str, Field(min_length=1)] = _about("the address to listen on, such as 0.0.0.0", "127.0.0.1")
-    port: Port = _about("the port to listen on; 0 takes a free one", 8080)
+    host: Annotated[str, Field(min_length=1)] = _about(
+        "the address to listen on, such as 0.0.0.0", "127.0.0.1", example="10.0.0.5"
+    )
+    port: Port = _about("the port to listen on; 0 takes a free one", 8080, example=8470)
     storage: Storage = _about(
-        "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE", Path("reports.sqlite")
+        "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE",
+        Path("reports.sqlite"),
+        example="postgresql://dynpin@10.0.0.8/dynpin",
     )
-    parts: list[Part] = _about("what this process does: intake, worker, web", ["intake", "worker", "web"])
-    tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [])
-    password: str | None = _about("what people sign in with: the text or its argon2 hash")
-    user_header: str | None = _about("the header in which a trusted proxy names the user that it has signed in")
+    parts: list[Part] = _about(
+        "what this process does: intake, worker, web", ["intake", "worker", "web"], example=["intake"]
+    )
+    tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [], example=["shop"])
+    password: str | None = _about(
+        "what people sign in with: the text or its argon2 hash", example="correct horse battery staple"
+    )
+    user_header: str | None = _about(
+        "the header in which a trusted proxy names the user that it has signed in", example="X-Remote-User"
+    )
     trusted_proxies: list[str] = _about(
-        "whose X-Forwarded-For, X-Forwarded-Proto and user header are believed: networks, addresses, unix", []
+        "whose X-Forwarded-For, X-Forwarded-Proto and user header are believed: networks, addresses, unix",
+        [],
+        example=["10.0.0.0/8", "unix"],
     )
-    open_access: bool = _about("let everyone who reaches the address read the reports", default=False)
-    public_url: str = _about("where people reach the pages and clients the intake, such as https://pins.example", "")
-    keys: list[File] = _about("certificates and keys of yours: triage then knows your keys", [])
+    open_access: bool = _about("let everyone who reaches the address read the reports", default=False, example=True)
+    public_url: str = _about(
+        "where people reach the pages and clients the intake, such as https://pins.example",
+        "",
+        example="https://pins.example",
+    )
+    keys: list[File] = _about(
+        "certificates and keys of yours: triage then knows your keys", [], example=["tls/fullchain.pem"]
+    )
     inventories: list[str] = _about(
-        "your dynpin.toml, whose keys are yours; TOKEN=FILE for the policy of one token alone", []
+        "your dynpin.toml, whose keys are yours; TOKEN=FILE for the policy of one token alone",
+        [],
+        example=["dynpin.toml", "shop=shop.toml"],
     )
-    roots: File | None = _about("your own root certificates, PEM: triage then knows your CA")
-    alerts: list[str] = _about("Apprise URLs to tell of new groups and sudden rises", [])
-    digest: Digest | None = _about("a summary by the same way: daily or weekly")
-    keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0)
-    keep_megabytes: Number = _about("how much is kept in all", 1024)
-    source_address: str = _about("what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48")
-    limit_source: Number = _about("reports in an hour from one source", 1_000)
-    limit_token: Number = _about("reports in an hour for one token", 20_000)
-    limit_all: Number = _about("reports in an hour in all", 100_000)
-    connections: Number = _about("connections at once", 800)
-    connections_source: Number = _about("connections at once of one source; trusted proxies are free", 400)
-    head_seconds: Seconds = _about("how many seconds the head of a request may take, 600 at most", 10.0)
-    body_seconds: Seconds = _about("how many seconds the body of a request may take, 600 at most", 10.0)
-    tls_certificate: File | None = _about("the certificate chain, PEM, to serve https with")
-    tls_key: File | None = _about("its private key, PEM, without a passphrase")
+    roots: File | None = _about("your own root certificates, PEM: triage then knows your CA", example="tls/ca.pem")
+    alerts: list[str] = _about(
+        "Apprise URLs to tell of new groups and sudden rises", [], example=["mailto://alerts@example.com"]
+    )
+    digest: Digest | None = _about("a summary by the same way: daily or weekly", example="daily")
+    keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
+    keep_megabytes: Number = _about("how much is kept in all", 1024, example=4096)
+    source_address: str = _about(
+        "what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48", example="whole"
+    )
+    limit_source: Number = _about("reports in an hour from one source", 1_000, example=5_000)
+    limit_token: Number = _about("reports in an hour for one token", 20_000, example=50_000)
+    limit_all: Number = _about("reports in an hour in all", 100_000, example=500_000)
+    connections: Number = _about("connections at once", 800, example=2_000)
+    connections_source: Number = _about(
+        "connections at once of one source; trusted proxies are free", 400, example=1_000
+    )
+    head_seconds: Seconds = _about("how many seconds the head of a request may take, 600 at most", 10.0, example=5.0)
+    body_seconds: Seconds = _about("how many seconds the body of a request may take, 600 at most", 10.0, example=30.0)
+    tls_certificate: File | None = _about(
+        "the certificate chain, PEM, to serve https with", example="tls/fullchain.pem"
+    )
+    tls_key: File | None = _about("its private key, PEM, without a passphrase", example="tls/privkey.pem")
 
 
 # A flag that may be repeated has the name of one value.

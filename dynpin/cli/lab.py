@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from dynpin.cli import lab_ca, lab_score, proxy
+from dynpin.cli import lab_ca, lab_score, lab_site, proxy
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
@@ -129,6 +129,7 @@ def report(
 app.command(name="proxy")(proxy.proxy)
 app.command(name="ca")(lab_ca.ca)
 app.command(name="score")(lab_score.score)
+app.command(name="site")(lab_site.site)
 
 
 # -- playing -----------------------------------------------------------------------------------------------------------

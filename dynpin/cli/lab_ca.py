@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from dynpin.cli.errors import fail, reason_of
+from dynpin.cli.lab_site import practice_name
 from dynpin.cli.printing import say
 from dynpin.deploy.keys import new_files
-from dynpin.errors import InvalidHost
-from dynpin.hosts import canonical_host, is_ip_literal
 from dynpin.lab.certificates import Authority, KeyPair
 
 __all__ = ["ca"]
@@ -30,12 +29,7 @@ def ca(
 
     Example: dynpin lab ca tls localhost
     """
-    try:
-        name = canonical_host(host)
-    except InvalidHost as error:
-        fail(str(error))
-    if is_ip_literal(name):
-        fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
+    name = practice_name(host)
     if not folder.resolve().parent.is_dir():
         fail(f"{folder.parent}: no such folder; make it first: of DIR only the last folder is made")
     # Each has a name of its own, since a client may trust several. RFC 5280: 64 characters at most.

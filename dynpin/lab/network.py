@@ -66,6 +66,7 @@ class TLSServer:
 
     Args:
         certificate: the chain and key it shows; :meth:`show` changes them while it runs.
+        port: where it listens; 0 takes a free port.
         headers: header fields of every response, in order; the same name may stand several times.
         body: the body of every response.
         app: a WSGI app that answers in place of `headers` and `body`; it too may be changed while the server runs.
@@ -85,6 +86,7 @@ class TLSServer:
         self,
         certificate: Certificate | trustme.LeafCert,
         *,
+        port: int = 0,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"hello",
         app: WSGIApplication | None = None,
@@ -105,7 +107,7 @@ class TLSServer:
         self._closed = False
         self._threads: list[threading.Thread] = []
         self.show(certificate)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
 

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Literal, get_args
 
 from dynpin.errors import UnpinnableKey
 from dynpin.hosts import KnownPinnedHost
@@ -15,7 +16,33 @@ from dynpin.pins import Pin
 
 from .times import rfc3339
 
-__all__ = ["Report", "build_report", "certificate_pin", "grouping_key"]
+__all__ = [
+    "RECOVERY_STATES",
+    "RecoveryState",
+    "Report",
+    "ReportedRecovery",
+    "build_report",
+    "certificate_pin",
+    "grouping_key",
+]
+
+
+RecoveryState = Literal["asked", "failed", "not-installed", "off"]
+RECOVERY_STATES: tuple[RecoveryState, ...] = get_args(RecoveryState)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedRecovery:
+    """What a client that had noted a root did about the violation: a member of dynpin's own.
+
+    Attributes:
+        state: ``"asked"`` where the signed list is looked at now, in the background; ``"failed"`` where the store could
+            not keep that wish; ``"not-installed"`` without python-tuf, ``"off"`` where the program looks at no list.
+        list_version: the version of the list that the client has applied to this host last; 0 where none was.
+    """
+
+    state: RecoveryState
+    list_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +62,7 @@ class Report:
         validated_chain: the chain that the client built and verified, PEM, leaf first.
         flags: what was odd about a report that was read, as stable names; empty for one that was built here.
         extra: members that RFC 7469 does not name, kept as they came.
+        recovery: what the client did about recovery; None where it had noted no root, or did not say.
     """
 
     hostname: str
@@ -48,10 +76,11 @@ class Report:
     validated_chain: tuple[str, ...]
     flags: tuple[str, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict[str, object])
+    recovery: ReportedRecovery | None = None
 
     def to_dict(self) -> dict[str, object]:
         """The report as the JSON object of RFC 7469 §3; what is not known is null, never guessed."""
-        return {
+        told: dict[str, object] = {
             "date-time": _optional_rfc3339(self.date_time),
             "hostname": self.hostname,
             "port": self.port,
@@ -62,6 +91,9 @@ class Report:
             "validated-certificate-chain": list(self.validated_chain),
             "known-pins": [f'pin-sha256="{pin}"' for pin in self.known_pins],
         }
+        if self.recovery is not None:
+            told["recovery"] = {"state": self.recovery.state, "list-version": self.recovery.list_version}
+        return told
 
     def to_json(self) -> str:
         """The body to POST to a report-uri."""
@@ -76,6 +108,7 @@ def build_report(
     served: Iterable[bytes],
     validated: Iterable[bytes],
     now: float,
+    recovery: ReportedRecovery | None = None,
 ) -> Report:
     """The report of a connection that failed Pin Validation.
 
@@ -86,6 +119,7 @@ def build_report(
         served: the DER certificates that the server sent.
         validated: the DER certificates of the chain that the client built.
         now: seconds since the epoch, UTC.
+        recovery: what the client does about recovery.
     """
     return Report(
         hostname=host,
@@ -97,6 +131,7 @@ def build_report(
         known_pins=known_host.pins,
         served_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in served),
         validated_chain=tuple(ssl.DER_cert_to_PEM_cert(der) for der in validated),
+        recovery=recovery,
     )
 
 

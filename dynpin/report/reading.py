@@ -11,7 +11,7 @@ from dynpin.errors import InvalidHost, InvalidReport
 from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 
-from .building import Report, certificate_pin
+from .building import RECOVERY_STATES, RecoveryState, Report, ReportedRecovery, certificate_pin
 from .times import read_time
 
 __all__ = [
@@ -46,10 +46,12 @@ _MEMBERS = frozenset(
         "served-certificate-chain",
         "validated-certificate-chain",
         "known-pins",
+        "recovery",
     }
 )
 
 
+_STATES: dict[str, RecoveryState] = {state: state for state in RECOVERY_STATES}
 _COMPARED = ("known-pins", "served-certificate-chain", "validated-certificate-chain")
 
 
@@ -60,7 +62,8 @@ def parse_report(body: bytes | str) -> Report:
     ``bad-date-time``, ``naive-date-time``, ``no-expiration``, ``bad-expiration``, ``naive-expiration``,
     ``no-port``, ``bad-port``, ``port-as-text``, ``no-noted-hostname``, ``bad-noted-hostname``, ``bad-hostname``,
     ``no-include-subdomains``, ``bad-include-subdomains``, ``bad-certificate`` (no pin can be formed from it),
-    ``too-many-certificates``, ``no-served-chain``, ``no-validated-chain``, ``no-known-pins``, ``unknown-members``.
+    ``too-many-certificates``, ``no-served-chain``, ``no-validated-chain``, ``no-known-pins``, ``bad-recovery``,
+    ``unknown-members``.
 
     Raises:
         InvalidReport: ``not-json``, ``too-deep``, ``not-an-object``, ``other-report-type``, ``no-hostname`` or
@@ -148,6 +151,7 @@ class _Reader:
         extra = {name: value for name, value in self.members.items() if name not in _MEMBERS}
         if extra:
             self._flag("unknown-members")
+        recovery = self._recovery()
         return Report(
             hostname=self._host(hostname, "bad-hostname"),
             port=self._port(),
@@ -160,6 +164,7 @@ class _Reader:
             validated_chain=validated,
             flags=tuple(self.flags),
             extra=extra,
+            recovery=recovery,
         )
 
     def _flag(self, flag: str) -> None:
@@ -204,6 +209,19 @@ class _Reader:
         if flag:
             self._flag(flag)
         return seconds
+
+    def _recovery(self) -> ReportedRecovery | None:
+        match self.members.get("recovery"):
+            case None:
+                return None
+            case {"state": str(named), "list-version": int(version)} if not isinstance(version, bool):
+                state = _STATES.get(named)
+                if state is not None and 0 <= version < 2**63:
+                    return ReportedRecovery(state, version)
+            case _:
+                pass
+        self._flag("bad-recovery")
+        return None
 
     def _known_pins(self) -> tuple[Pin, ...]:
         entries = self._entries("known-pins")

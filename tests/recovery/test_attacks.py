@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import sqlite3
@@ -9,6 +10,8 @@ import ssl
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler
+from typing import Literal
+from unittest.mock import ANY
 
 import pytest
 import trustme
@@ -19,8 +22,10 @@ from dynpin.clientstore import enforce
 from dynpin.clientstore.store.lists import ask, claim, record, trusted_files
 from dynpin.deploy.recovery import read_signers
 from dynpin.errors import StoreError
+from dynpin.middleware.collector.triage import Case, Roots, diagnose
 from dynpin.pin_list import PIN_LIST
 from dynpin.recovery import Recovery
+from dynpin.report import parse_report
 from tests.recovery.conftest import HOST, Bank
 from tests.recovery.operator import PASSPHRASE
 from tests.recovery.publisher import Publisher
@@ -58,7 +63,7 @@ def _without_timestamp(handler: BaseHTTPRequestHandler) -> bool:
 def test_a_body_that_drips_inside_of_one_read_is_given_up(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, begin: bytes, again: bytes
 ) -> None:
-    monkeypatch.setattr("dynpin.clientstore.recovery.fetching.LONGEST_LOOK", 1.0)
+    monkeypatch.setattr("dynpin.clientstore.store.lists._FIRST_LOOK", 1.0)
     lock_out(bank)
 
     def drip(handler: BaseHTTPRequestHandler) -> bool:
@@ -230,6 +235,44 @@ def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(ba
 # -- what a person is told ---------------------------------------------------------------------------------------------
 
 
+def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the client's words at the collector: what it does now, and the version of the list that it took last."""
+
+    def said(recovery: Literal["on", "off"]) -> tuple[object, str]:
+        plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        plain.load_verify_locations(cadata=bank.authority.cert_pem.bytes().decode("ascii"))
+        context = enforce(plain, bank.store, reporter="off", recovery=recovery)
+        with (
+            socket.create_connection(("127.0.0.1", bank.site.port), timeout=60) as sock,
+            pytest.raises(PinValidationError) as caught,
+        ):
+            context.wrap_socket(sock, server_hostname=HOST)
+        assert caught.value.report is not None
+        body = caught.value.report.to_json()
+        read = parse_report(body)
+        assert "unknown-members" not in read.flags
+        assert read.recovery == caught.value.report.recovery
+        (note,) = [
+            each
+            for each in diagnose(Case(read, bank.clock(), "enforce", Roots(b"", public=b""))).notes
+            if "recovery" in each
+        ]
+        return json.loads(body)["recovery"], note
+
+    lock_out(bank)
+    assert said("off") == ({"state": "off", "list-version": 0}, ANY)
+    state, note = said("on")
+    assert state == {"state": "asked", "list-version": 0}
+    assert note.endswith("looks for the signed list now. It has taken no list so far.")
+    heals(bank)
+    bank.site.show(bank.lost)
+    state, note = said("on")
+    assert state == {"state": "asked", "list-version": 2}
+    assert "Version 2 of the list was the last that it took" in note
+    monkeypatch.setattr("dynpin.clientstore.enforcement.decision.find_spec", lambda name: None)
+    assert said("on")[0] == {"state": "not-installed", "list-version": 2}
+
+
 def _told(bank: Bank, context: ssl.SSLContext) -> str:
     with (
         socket.create_connection(("127.0.0.1", bank.site.port), timeout=60) as plain,
@@ -251,7 +294,7 @@ def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, mon
         raise StoreError("No space left on device")
 
     monkeypatch.setattr(bank.store.database, "write", full)
-    assert "this program does not look there" in _told(bank, on)
+    assert "the pin store could not keep that" in _told(bank, on)
 
 
 def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:
@@ -263,6 +306,7 @@ import os, signal
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import ask, lists, look_at
 from dynpin.recovery import Recovery
+from dynpin.report import parse_report
 store = PinStore({str(bank.folder / "pins")!r})
 recovery = Recovery.of_texts({bank.operator.repository.recovery("http://a.test").root_text!r}, {bank.publisher.uri!r})
 store.database.write(lambda connection: ask(connection, recovery, store.clock()))

@@ -208,7 +208,7 @@ def test_endless_data_is_cut_off(bank: Bank) -> None:
 
 
 def test_a_slow_server_is_given_up(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dynpin.clientstore.recovery.fetching.LONGEST_LOOK", 1.0)
+    monkeypatch.setattr("dynpin.clientstore.store.lists._FIRST_LOOK", 1.0)
     lock_out(bank)
 
     def slow(handler: BaseHTTPRequestHandler) -> bool:
@@ -456,9 +456,9 @@ def test_two_who_apply_at_once_leave_the_newer_list(bank: Bank) -> None:
     bank.store.database.write(lambda connection: ask(connection, recovery, bank.clock()))
     (look,) = looks(bank.store.database.select)
     files = trusted_files(bank.store.database.select, recovery.root)
-    first = verify(recovery, files, HTTPFetcher(), bank.clock())
+    first = verify(recovery, files, HTTPFetcher(5.0), bank.clock())
     bank.operator.sign({HOST: bank.new_pins})
-    second = verify(recovery, files, HTTPFetcher(), bank.clock())
+    second = verify(recovery, files, HTTPFetcher(5.0), bank.clock())
     now = bank.clock()
     for seen, changed in ((second, (HOST,)), (first, ())):
         applied = bank.store.database.write(

@@ -102,4 +102,5 @@ def _engine(address: str | Path) -> Engine:
 def _lacking(error: ModuleNotFoundError, address: str | Path) -> ModuleNotFoundError:
     extra = "collector" if isinstance(address, Path) else "postgresql"
     where = "the report storage" if isinstance(address, Path) else "a storage on PostgreSQL"
-    return ModuleNotFoundError(f"{where} needs {error.name}: pip install 'dynpin[{extra}]'", name=error.name)
+    message = f"{where} needs {error.name}: from your clone, pip install '.[{extra}]'"
+    return ModuleNotFoundError(message, name=error.name)

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from dynpin.hosts import KnownPinnedHost, superdomains
 from dynpin.pins import Pin
-from dynpin.report import Report, rfc3339
+from dynpin.report import RecoveryState, Report, rfc3339
 from dynpin.validation import validate
 
 from .certificates import Decoded, decode, names_cover
@@ -317,6 +317,14 @@ def _failing(case: Case, verdict: VerdictName) -> int | None:
     return len(case.validated) - 1 if verdict in ("unknown-ca", "private-root", "path-variance") else 0
 
 
+_RECOVERY: dict[RecoveryState, str] = {
+    "asked": "looks for the signed list now",
+    "failed": "could not ask for the signed list, since its store could not be written",
+    "not-installed": "cannot read a signed list, since python-tuf is not installed there",
+    "off": "looks at no signed list, since its program says so",
+}
+
+
 def _notes(case: Case) -> list[str]:
     notes: list[str] = []
     report = case.report
@@ -327,6 +335,10 @@ def _notes(case: Case) -> list[str]:
         notes.append(f"The clock of the client was {_days((report.date_time - case.received_at) / _DAY)} ahead.")
     if report.date_time is not None and case.received_at - report.date_time > _DAY:
         notes.append(f"The report came {_days((case.received_at - report.date_time) / _DAY)} after it was made.")
+    if report.recovery is not None:
+        last, done = report.recovery.list_version, _RECOVERY[report.recovery.state]
+        taken = f"Version {last} of the list was the last that it took" if last else "It has taken no list so far"
+        notes.append(f"The client had noted a root of recovery, and {done}. {taken}.")
     if case.root_kind == "retired":
         notes.append("The root is in no store of today; its certificates have the marks of a public CA.")
     for one in (*case.served, *case.validated):

@@ -1,0 +1,231 @@
+"""No lock-out outlives a minute: what hangs, dies or comes at the same time holds up nobody else's list for long."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from dynpin.clientstore import bounded_http, resolving
+from dynpin.clientstore.recovery import verifying
+from dynpin.clientstore.store.lists import ask, claim, next_look_at, record, register
+from dynpin.clientstore.store.table import selecting
+from dynpin.recovery import Recovery
+from tests.recovery.conftest import HOST, Bank
+from tests.recovery.test_threats import lock_out
+
+DAY = 86_400.0
+
+
+def several(bank: Bank, count: int) -> list[Recovery]:
+    """So many hosts, each of which has noted a root and a place of its own."""
+    recoveries = [Recovery(bytes([number]) * 32, f"https://list{number}.test/") for number in range(count)]
+    for number, recovery in enumerate(recoveries):
+        header = bank.header(root=recovery.root, uri=recovery.uri)
+        bank.store.note(f"host{number}.test", header, [bank.pins[0]])
+    return recoveries
+
+
+def test_eleven_lists_that_hang_leave_an_honest_one_its_minute(bank: Bank) -> None:
+    """The honest one was asked for last. Each look that hangs takes all the time that it is given."""
+    recoveries = several(bank, 12)
+
+    def job(connection: sqlite3.Connection) -> float:
+        start = now = bank.clock()
+        for recovery in recoveries:
+            ask(connection, recovery, now)
+        while True:
+            look = claim(connection, now)
+            assert look is not None
+            if look.recovery == recoveries[-1]:
+                return now - start
+            now += look.seconds
+            record(connection, look, None, "it took too long", before={}, now=now)
+
+    assert bank.store.database.write(job) <= 60.0
+
+
+def test_what_has_come_to_nothing_is_given_more_time(bank: Bank) -> None:
+    """A list that is slow and honest is not given up for ever."""
+    (recovery,) = several(bank, 1)
+
+    def job(connection: sqlite3.Connection) -> list[float]:
+        now = bank.clock()
+        given: list[float] = []
+        ask(connection, recovery, now)
+        for _ in range(5):
+            now = next_look_at(selecting(connection), now) or 0.0
+            look = claim(connection, now)
+            assert look is not None
+            given.append(look.seconds)
+            record(connection, look, None, "it took too long", before={}, now=now)
+        return given
+
+    assert bank.store.database.write(job) == [5.0, 10.0, 20.0, 30.0, 30.0]
+
+
+def test_many_processes_that_are_refused_fetch_once(bank: Bank) -> None:
+    """Who asks while another looks takes the list from nobody, and sleeps until that look must have ended."""
+    (recovery,) = several(bank, 1)
+
+    def job(connection: sqlite3.Connection) -> None:
+        now = bank.clock()
+        claims = []
+        for _ in range(5):
+            ask(connection, recovery, now)
+            claims.append(claim(connection, now) is not None)
+        assert claims == [True, False, False, False, False]
+        due = next_look_at(selecting(connection), now)
+        assert due is not None
+        assert now < due <= now + 10  # a process that was killed in the middle is followed by another so soon
+        assert claim(connection, due) is not None
+
+    bank.store.database.write(job)
+
+
+def test_a_lease_of_a_clock_that_was_wrong_is_none(bank: Bank) -> None:
+    (recovery,) = several(bank, 1)
+
+    def job(connection: sqlite3.Connection) -> None:
+        now = bank.clock()
+        ask(connection, recovery, now + 365 * DAY)
+        assert claim(connection, now + 365 * DAY) is not None
+        ask(connection, recovery, now)
+        assert next_look_at(selecting(connection), now) == now
+        assert claim(connection, now) is not None
+
+    bank.store.database.write(job)
+
+
+def test_a_refusal_during_a_daily_look_is_not_lost(bank: Bank) -> None:
+    recovery = Recovery(b"r" * 32, "https://list.test/")
+
+    def job(connection: sqlite3.Connection) -> None:
+        now = bank.clock()
+        register(connection, recovery, b"{}", now)
+        look = claim(connection, now)
+        assert look is not None
+        assert look.asked_at is None
+        ask(connection, recovery, now)
+        record(connection, look, None, "it was away", before={}, now=now + 1)
+        assert (next_look_at(selecting(connection), now) or 0.0) - now <= 60
+
+    bank.store.database.write(job)
+
+
+# -- names and addresses -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A resolver that answers nothing until the event is set."""
+    go_on, real = threading.Event(), socket.getaddrinfo
+
+    def getaddrinfo(*args: object, **options: object) -> object:
+        assert go_on.wait(120)
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return go_on
+
+
+def test_a_resolver_that_hangs_is_given_up_and_holds_few_threads(hanging: threading.Event) -> None:
+    try:
+        for number in range(40):
+            with pytest.raises(TimeoutError, match=rf"resolver.*|bank{number}\.test"):
+                resolving.addresses_of(f"bank{number}.test", 443, 0.0)
+        with pytest.raises(TimeoutError):
+            resolving.addresses_of("bank0.test", 443, 0.0)
+        alive = [each for each in threading.enumerate() if each.name == "dynpin-resolver"]
+        assert len(alive) == 16
+    finally:
+        hanging.set()
+    for each in alive:
+        each.join(60)
+    assert resolving.addresses_of("localhost", 443, 60.0)
+
+
+def test_whoever_asks_for_the_same_name_waits_for_the_same_answer(hanging: threading.Event) -> None:
+    with pytest.raises(TimeoutError):
+        resolving.addresses_of("localhost", 1, 0.0)
+    hanging.set()
+    assert resolving.addresses_of("localhost", 1, 60.0)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", "no-such-name.invalid"])
+def test_a_name_without_an_address_is_an_error_of_the_resolver(host: str) -> None:
+    with pytest.raises(socket.gaierror):
+        resolving.addresses_of(host, 443, 60.0)
+
+
+def test_the_child_of_a_fork_resolves_though_its_parent_waits(hanging: threading.Event) -> None:
+    with pytest.raises(TimeoutError):
+        resolving.addresses_of("localhost", 443, 0.0)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        hanging.set()
+        os._exit(0 if resolving.addresses_of("localhost", 443, 60.0) else 1)
+    hanging.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_dead_address_costs_a_look_its_share_once(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list has some six files. Only the first one tries the address that does not answer."""
+    real = socket.create_connection
+    tried: list[object] = []
+    dead = ("127.0.0.2", urlsplit(bank.publisher.uri).port)
+
+    def connect(address: tuple[str, int], *args: object, **options: object) -> socket.socket:
+        tried.append(address)
+        if address == dead:
+            raise TimeoutError("timed out")
+        return real(address, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(
+        bounded_http,
+        "addresses_of",
+        lambda host, port, seconds: [(0, 0, 0, "", dead), (0, 0, 0, "", ("127.0.0.1", port))],
+    )
+    lock_out(bank)
+    bank.operator.sign({HOST: bank.new_pins})
+    assert bank.refused()
+    bank.settle()
+    assert not bank.refused(), bank.outcome()
+    assert tried.count(dead) == 1
+
+
+# -- forks -------------------------------------------------------------------------------------------------------------
+
+CHILD_ENDS = """
+import os, sys
+from dynpin.clientstore.recovery.verifying import _folder
+with _folder() as folder:
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)  # as a worker that ends by itself
+    assert os.waitpid(child, 0)[1] == 0
+    assert folder.is_dir()
+assert not folder.exists()
+"""
+
+
+def test_a_forked_child_that_ends_leaves_its_parents_folder_alone(tmp_path: Path) -> None:
+    assert verifying.__name__ == "dynpin.clientstore.recovery.verifying"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", CHILD_ENDS],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
