@@ -53,6 +53,7 @@ class Answerer:
         self.name = name
         self.authority = authority
         self.header: str | None = None
+        self._header_name = ENFORCE_NAME
         self.reader: str | None = None
         self.keys: list[KeyPair] = []
         self.certificate = certificate or self.certifies(self.makes_key())
@@ -83,6 +84,7 @@ class Answerer:
     def sends(self, value: str | None, text: str = "") -> None:
         """Send this text as Public-Key-Pins, whatever it says, past the middleware; None: no such header."""
         self.header = value
+        self._header_name = ENFORCE_NAME
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
         told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
@@ -90,7 +92,7 @@ class Answerer:
 
     def _announce(self, text: str, header: PublicKeyPins | None, shown: tuple[Pin, ...] = ()) -> None:
         """Tell what the header says from now on."""
-        event = Event(self.world.at, self.name, text, shown=shown)
+        event = Event(self.world.at, self.name, text, shown=shown, header=self.header_line)
         if header is not None and not header.report_only:
             event = replace(
                 event,
@@ -99,6 +101,13 @@ class Answerer:
                 include_subdomains=header.include_subdomains,
             )
         self.world.saw(event)
+
+    @property
+    def header_line(self) -> str:
+        """The pinning header as it stands in a response; empty where none is sent."""
+        if self.header is None:
+            return ""
+        return f"{self._header_name}: {self.header}"
 
     @property
     def policy_sent(self) -> PublicKeyPins | None:
@@ -170,6 +179,7 @@ class Site(Answerer):
         self.server.app = PublicKeyPinsWSGIMiddleware(self._answer, policy)
         header = policy.header
         self.header = None if header is None else str(header)
+        self._header_name = ENFORCE_NAME if header is None else header.name
         self._record(header)
         self._announce(text or self._told(header), header, self.certificate.pins)
 
