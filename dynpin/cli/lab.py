@@ -147,8 +147,9 @@ def _run_all(
     agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool, explorer: Path | None = None
 ) -> None:
     known = _scenarios()
-    if html is not None:
-        _check_folder(html)
+    for page in (html, explorer):
+        if page is not None:
+            _check_folder(page)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
     if html is not None:
         from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2

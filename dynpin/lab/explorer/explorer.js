@@ -61,7 +61,8 @@
 
   function length(seconds) {
     for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]]) {
-      const count = Math.floor(seconds / size);
+      // A visit takes a moment: 30 days less a second are 30 days.
+      const count = Math.floor((size > 60 ? seconds + 30 : seconds) / size);
       if (count >= 1) return `${count} ${unit}${count === 1 ? "" : "s"}`;
     }
     return "0 seconds";
@@ -99,7 +100,7 @@
     const event = playing.events[index];
     const held = Object.entries(world(playing, index).held).map(([client, entries]) => [
       client,
-      entries.map((e) => [e.host, e.pins.map((pin) => playing.keys[pin].name), e.include_subdomains, e.static, e.until]),
+      entries.map((e) => [e.host, e.pins.map((pin) => playing.keys[pin].name), e.include_subdomains, e.static, e.until && Math.round(e.until / 3600)]),
     ]);
     return JSON.stringify([event.outcome, event.noting, event.report, held.filter(([, entries]) => entries.length).sort()]);
   }
