@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dynpin.cli.errors import fail, finding
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.lint import FailOnOption, Threshold, as_dict, fails, holdings_named
 from dynpin.cli.options import (
     DEFAULT_HISTORY,
@@ -28,13 +29,15 @@ from dynpin.deploy.check import Checked, check_site
 from dynpin.deploy.lint import Circumstances, HeaderField
 from dynpin.deploy.lint.sarif import sarif
 from dynpin.deploy.observed import node_name
-from dynpin.deploy.reach import CannotReach, LookOptions, site_reached
+from dynpin.deploy.reach import LIST_URI, CannotReach, LookOptions, site_reached
 from dynpin.errors import DynpinError
 from dynpin.hosts import is_ip_literal
 from dynpin.pins import Pin, chain_pins
+from dynpin.report import rfc3339
 
 if TYPE_CHECKING:
     from dynpin.deploy.lint.holdings import Holdings
+    from dynpin.deploy.recovery import PublishedList
     from dynpin.deploy.rotation import History
 
 __all__ = ["check", "checked_as_json", "has_finding"]
@@ -81,6 +84,16 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Ask the report endpoint for a sign of life.")
     ] = True,
+    signed_list: Annotated[
+        str | None,
+        typer.Option(
+            "--list",
+            metavar="PLACE",
+            help="Hold the signed list of pins against the header too, and say what expires when: a published "
+            "folder, or uri for the recovery-uri.",
+            show_default=False,
+        ),
+    ] = None,
     timeout: TimeoutOption = 10.0,
     as_json: JsonOption = False,
     as_sarif: SarifOption = False,
@@ -103,6 +116,7 @@ def check(
         subdomains=tuple(map(host_name, subdomains or ())),
         probes_report_uri=probe,
         timeout=timeout,
+        signed_list=_list_at(signed_list),
     )
     if folder is not None:
         if url or keys or inventory is not None or history is not None or as_sarif:
@@ -128,7 +142,13 @@ def check(
     except CannotReach as error:
         fail(str(error))
     checked = check_site(
-        site, holdings, known=known, history=recorded, now=at, say=lambda step: say(f"looking at {step}", err=True)
+        site,
+        holdings,
+        known=known,
+        history=recorded,
+        now=at,
+        say=lambda step: say(f"looking at {step}", err=True),
+        signed_list=options.signed_list,
     )
     if checked.silence:
         fail(checked.silence)
@@ -147,6 +167,19 @@ def check(
         finding(f"{site.host} sends no pinning header")
     if has_finding(checked, fail_on):
         finding()
+
+
+def _list_at(place: str | None) -> str | None:
+    """Where to look at the signed list, or the end of the command where that cannot be."""
+    if place is None:
+        return None
+    if place != LIST_URI and not Path(place).is_dir():
+        fail(f"there is no folder {place}: name the folder that `dynpin recovery publish` wrote, or {LIST_URI}")
+    try:
+        import_module("dynpin.deploy.recovery")  # python-tuf, for those who ask for it
+    except ModuleNotFoundError as error:
+        lacking("--list", error.name, "recovery")
+    return place
 
 
 def has_finding(checked: Checked, fail_on: Threshold) -> bool:
@@ -231,6 +264,15 @@ def checked_as_json(checked: Checked) -> dict[str, object]:
         "not_deployed": checked.not_deployed,
         "unseen": list(checked.unseen),
         "remarks": list(checked.remarks),
+        "list": None if checked.signed_list is None else _list_as_json(checked.signed_list),
+    }
+
+
+def _list_as_json(listed: PublishedList) -> dict[str, object]:
+    return {
+        "place": listed.place,
+        "version": listed.version,
+        "expires_at": {each.role: rfc3339(each.expires_at) for each in listed.expiries},
     }
 
 
@@ -260,6 +302,9 @@ def _show(checked: Checked) -> None:
         chain = "" if each.is_verified or each.scheme == "http" else "  the chain does not verify"
         line = f"{node_name(checked.site, each):<16} {each.scheme:<5} {each.status} {each.path}"
         say(f"{line}  {'header' if has else 'no header'}{chain}")
+    if checked.signed_list is not None:
+        ends = ", ".join(f"{each.role} until {rfc3339(each.expires_at)}" for each in checked.signed_list.expiries)
+        say(f"signed list {checked.signed_list.version} at {checked.signed_list.place}: {ends or 'none is believed'}")
     say("")
     # Each field once: the first of the nodes that send it speaks for them.
     first = {_said(each): each for each in reversed(checked.fields)}

@@ -6,6 +6,7 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -120,10 +121,17 @@ def report(
     agent: AgentOption = None,
     processes: ProcessesOption = None,
 ) -> None:
-    """Play all, and write one HTML page about them, with every picture: to read, to print, to hand out."""
+    """Play all, and write two HTML pages about them.
+
+    FILE.html has every picture: to read, to print, to hand out. FILE-explorer.html steps through the stories in a
+    browser, two clients side by side. Neither needs a network.
+
+    Example: dynpin lab report pinning.html
+    """
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
-    _run_all(agent, processes, file, as_json=False)
+    explorer = file.with_name(f"{file.stem}-explorer{file.suffix}")
+    _run_all(agent, processes, file, as_json=False, explorer=explorer)
 
 
 app.command(name="proxy")(proxy.proxy)
@@ -135,15 +143,22 @@ app.command(name="site")(lab_site.site)
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
+def _run_all(
+    agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool, explorer: Path | None = None
+) -> None:
     known = _scenarios()
-    if html is not None:
-        _check_folder(html)
+    for page in (html, explorer):
+        if page is not None:
+            _check_folder(page)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
     if html is not None:
         from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2
 
         html.write_text(write_handout(list(known.values()), playings), encoding="utf-8")
+    if html is not None and explorer is not None:
+        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - as above
+
+        explorer.write_text(write_explorer(list(known.values()), playings, handout=quote(html.name)), encoding="utf-8")
     if as_json:
         print_json([playing.as_json() for playing in playings])
     else:
@@ -152,6 +167,8 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
         show_table(_console(), list(known.values()), playings)
     if html is not None:
         say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
+    if explorer is not None:
+        say(f"{explorer}: the same, to be stepped through in a browser")
     _finish(playings)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dynpin.durations import duration
 from dynpin.header import ENFORCE_NAME, PublicKeyPins
@@ -15,8 +17,12 @@ from .lint import Circumstances, Finding, HeaderField, Told, lint
 from .lint.holdings import Holdings
 from .live import Look, Site, look_at
 from .observed import fields_of_look, node_name
+from .reach import LIST_URI
 from .rotation import History, disagreements, held, locked_out
 from .rotation.sights import sight_of_node
+
+if TYPE_CHECKING:
+    from .recovery import PublishedList
 
 __all__ = ["Checked", "check_site"]
 
@@ -35,7 +41,8 @@ class Checked:
         lacking: the pins of the inventory that some response does not carry; empty where none carries a header.
         not_deployed: by node, the key that it shows, where that is no deployed key of the inventory.
         unseen: the nodes of the inventory that gave no answer.
-        remarks: what is lacking, not deployed and unseen, a sentence each.
+        remarks: what is lacking, not deployed and unseen, and what is wrong with the signed list, a sentence each.
+        signed_list: the signed list, where it was asked for and there is a root to hold it against.
     """
 
     site: Site
@@ -46,6 +53,7 @@ class Checked:
     not_deployed: dict[str, str]
     unseen: tuple[str, ...]
     remarks: tuple[str, ...]
+    signed_list: PublishedList | None = None
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -76,6 +84,7 @@ def check_site(
     history: History | None,
     now: float,
     say: Callable[[str], None],
+    signed_list: str | None = None,
 ) -> Checked:
     """Look at a site and judge it.
 
@@ -86,6 +95,10 @@ def check_site(
         history: the history of its rotation, or None.
         now: seconds since the epoch, UTC.
         say: is told of each step, for those who wait.
+        signed_list: where to look at the signed list: a folder, or ``LIST_URI`` for the recovery-uri; None not to look.
+
+    Raises:
+        ModuleNotFoundError: where `signed_list` is named and python-tuf is missing.
     """
     look = look_at(site, say)
     if holdings is not None:
@@ -99,15 +112,20 @@ def check_site(
     if history is not None:
         fields = (*(_by_history(each, fields, history, now) for each in fields), *_differs(look, history, now))
     results = _results(fields)
+    listed: PublishedList | None = None
+    of_list: tuple[str, ...] = ()
+    if signed_list is not None:
+        say(f"the signed list ({signed_list})")
+        listed, of_list = _of_list(site, fields, holdings, signed_list, now)
     if holdings is None:
-        return Checked(site, look, fields, results, (), {}, (), ())
+        return Checked(site, look, fields, results, (), {}, (), of_list, listed)
     is_attack = any(found.fault == _ATTACK for _, found in results)
     lacking = {} if is_attack else _lacking(fields, holdings)
     strange = {} if is_attack else _strange(site, look, holdings)
     unseen = tuple(_unseen(look, holdings))
-    remarks = (*_of_lacking(site, lacking), *_of_strange(site, strange, holdings), *_of_unseen(unseen))
+    remarks = (*_of_lacking(site, lacking), *_of_strange(site, strange, holdings), *_of_unseen(unseen), *of_list)
     shown = {name: str(pin) for name, pin in strange.items()}
-    return Checked(site, look, fields, results, tuple(lacking), shown, unseen, remarks)
+    return Checked(site, look, fields, results, tuple(lacking), shown, unseen, remarks, listed)
 
 
 def _results(fields: Sequence[HeaderField]) -> tuple[tuple[HeaderField, Finding], ...]:
@@ -266,6 +284,33 @@ def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iter
 def _of_unseen(unseen: Sequence[str]) -> Iterator[str]:
     for each in unseen:
         yield f"a node of [site] nodes gave no answer, so nothing is known of what it sends: {each}"
+
+
+def _of_list(
+    site: Site,
+    fields: Sequence[HeaderField],
+    holdings: Holdings | None,
+    place: str,
+    now: float,
+) -> tuple[PublishedList | None, tuple[str, ...]]:
+    """The signed list, and what is wrong with it. A client goes by the header that is sent, not by the inventory."""
+    from .recovery import list_faults, read_published  # noqa: PLC0415 - python-tuf, for those who ask for it
+
+    sent = [each for each in fields if each.name == ENFORCE_NAME and each.circumstances.scheme == "https"]
+    headers = {str(each.header): each for each in sent if each.header is not None}
+    named = [each.header.recovery for each in headers.values() if each.header is not None and each.header.recovery]
+    inventory = None if holdings is None else holdings.inventory.recovery
+    recovery = named[0] if named else inventory
+    if recovery is None:
+        return None, (f"{site.host} names no recovery-root, so there is no list to hold against its header",)
+    folder = None if place == LIST_URI else Path(place)
+    listed = read_published(recovery, now, folder=folder, context=site.context, seconds=3 * site.timeout)
+    told = list(listed.problems)
+    for each in headers.values() if listed.pins is not None else ():
+        chain = [Pin.from_base64(text) for text in each.circumstances.chain or ()]
+        assert each.header is not None and listed.pins is not None  # noqa: S101, PT018 - see above
+        told += list_faults(listed.pins, site.host, each.header, [chain] if chain else [])
+    return listed, tuple(dict.fromkeys(told))
 
 
 def _recovery(recovery: Recovery | None) -> str:

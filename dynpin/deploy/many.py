@@ -83,7 +83,15 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
             return Outcome(path, failure=f"hosts of {path} names no host to look at: a wildcard is none")
         site = site_reached(host, 443, "/", holdings.inventory, options)
         history = _history(path.with_name(HISTORY), holdings.inventory)
-        checked = check_site(site, holdings, known=Circumstances(), history=history, now=now, say=lambda step: None)
+        checked = check_site(
+            site,
+            holdings,
+            known=Circumstances(),
+            history=history,
+            now=now,
+            say=lambda step: None,
+            signed_list=options.signed_list,
+        )
         checked = replace(checked, remarks=(*checked.remarks, *agreement(holdings.inventory)[1]))
     except DynpinError as error:
         return Outcome(path, host, failure=str(error))

@@ -14,7 +14,10 @@ from dynpin.middleware.policy import Inventory, Node
 from .live import Site
 from .nodes import nodes_of
 
-__all__ = ["CannotReach", "LookOptions", "site_reached", "tls_context"]
+__all__ = ["LIST_URI", "CannotReach", "LookOptions", "site_reached", "tls_context"]
+
+# What stands for the recovery-uri where a folder may be named.
+LIST_URI = "uri"
 
 
 class CannotReach(DynpinError):
@@ -33,6 +36,8 @@ class LookOptions:
         subdomains: more subdomains to look at.
         probes_report_uri: whether the report endpoint is asked for a sign of life.
         timeout: seconds to wait for each connection and each answer.
+        signed_list: where the signed list is looked at: a published folder, or ``LIST_URI`` for the recovery-uri; None
+            not to look.
     """
 
     ca: Path | None = None
@@ -42,6 +47,7 @@ class LookOptions:
     subdomains: tuple[str, ...] = ()
     probes_report_uri: bool = True
     timeout: float = 10.0
+    signed_list: str | None = None
 
 
 def site_reached(host: str, port: int, path: str, inventory: Inventory | None, options: LookOptions) -> Site:

@@ -202,6 +202,7 @@ class Client:
             host=host,
             shown=visit.chain or (met.certificate.pins if met else ()),
             pinned=held.pins if held else (),
+            header=met.header_line if met and visit.status is not None else None,
             noting=noting.outcome if noting else None,
             reason=visit.refusal or visit.failure or (noting.reason if noting else ""),
             section=visit.section,

@@ -53,6 +53,7 @@ class Answerer:
         self.name = name
         self.authority = authority
         self.header: str | None = None
+        self._header_name = ENFORCE_NAME
         self.reader: str | None = None
         self.keys: list[KeyPair] = []
         self.certificate = certificate or self.certifies(self.makes_key())
@@ -87,13 +88,14 @@ class Answerer:
         if value is not None and root is not None:
             value += f'; recovery-root="{root.root_text}"; recovery-uri="{root.uri}"'
         self.header = value
+        self._header_name = ENFORCE_NAME
         self.server.app = None
         self.server.headers = [] if value is None else [(ENFORCE_NAME, value)]
         self._announce(text or told, self.policy_sent)
 
     def _announce(self, text: str, header: PublicKeyPins | None, shown: tuple[Pin, ...] = ()) -> None:
         """Tell what the header says from now on."""
-        event = Event(self.world.at, self.name, text, shown=shown)
+        event = Event(self.world.at, self.name, text, shown=shown, header=self.header_line)
         if header is not None and not header.report_only:
             event = replace(
                 event,
@@ -102,6 +104,13 @@ class Answerer:
                 include_subdomains=header.include_subdomains,
             )
         self.world.saw(event)
+
+    @property
+    def header_line(self) -> str:
+        """The pinning header as it stands in a response; empty where none is sent."""
+        if self.header is None:
+            return ""
+        return f"{self._header_name}: {self.header}"
 
     @property
     def policy_sent(self) -> PublicKeyPins | None:
@@ -181,6 +190,7 @@ class Site(Answerer):
         self.server.app = PublicKeyPinsWSGIMiddleware(self._answer, policy)
         header = policy.header
         self.header = None if header is None else str(header)
+        self._header_name = ENFORCE_NAME if header is None else header.name
         self._record(header)
         self._announce(text or self._told(header), header, self.certificate.pins)
 

@@ -92,6 +92,8 @@ class Event:
             deed, the pins that its actor's header names from then on, where that changes.
         max_age: what that header says of it, in seconds; None for no header, or one that cannot be read.
         include_subdomains: whether that header covers subdomains.
+        header: the pinning header's line, as it came with the response; of a deed, as its actor sends it from then on,
+            where that changes. Empty where it sends none; None where no response came, or nothing changes.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
             ``"ignored"``; None where no response came, or one without a pinning header. Of a deed of a client, what
             that did to its own entry.
@@ -113,6 +115,7 @@ class Event:
     pinned: tuple[Pin, ...] = ()
     max_age: int | None = None
     include_subdomains: bool = False
+    header: str | None = None
     noting: str | None = None
     reason: str = ""
     section: str = ""

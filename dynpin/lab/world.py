@@ -47,6 +47,11 @@ class Listener(Protocol):
         ...
 
     @property
+    def header_line(self) -> str:
+        """The pinning header that it sends; empty for none."""
+        ...
+
+    @property
     def server(self) -> TLSServer:
         """The server; it counts what it reads."""
         ...

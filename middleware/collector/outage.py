@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from .formatting import several
+
 __all__ = ["Outage"]
 
 _log = logging.getLogger("dynpin.collector")
@@ -13,7 +15,7 @@ _EVERY_S = 60.0
 
 
 class Outage:
-    """Counts what could not be stored, and says so now and then.
+    """Counts the reports that were answered with 503, and says so once a minute.
 
     Args:
         clock: seconds since the epoch, UTC.
@@ -24,17 +26,19 @@ class Outage:
         self._lock = threading.Lock()
         self._told_at: float | None = None
         self._refused = 0
+        self._overload_told_at: float | None = None
+        self._declined = 0
 
     def failed(self, error: Exception, reports: int) -> None:
-        """A batch of so many reports was not stored."""
+        """The storage could not be used, and so many reports are answered with 503 for that; perhaps none."""
         with self._lock:
             self._refused += reports
             now = self._clock()
-            if self._told_at is not None and 0 <= now - self._told_at < _EVERY_S:
+            if _is_recent(self._told_at, now):
                 return
             self._told_at = now
             refused = self._refused
-        _log.error("nothing is stored: %s; %s reports were answered with 503 so far", error, refused)
+        _log.error("nothing is stored: %s%s", error, f"; {_answered(refused)} so far" if refused else "")
 
     def ended(self) -> None:
         """Something was stored."""
@@ -42,4 +46,23 @@ class Outage:
             return
         with self._lock:
             refused, self._refused, self._told_at = self._refused, 0, None
-        _log.warning("reports are stored again; %s were answered with 503 meanwhile", refused)
+        _log.warning("reports are stored again; %s meanwhile", _answered(refused))
+
+    def overloaded(self, reports: int) -> None:
+        """So many reports are answered with 503 since too many wait for the disk, which works."""
+        with self._lock:
+            self._declined += reports
+            now = self._clock()
+            if _is_recent(self._overload_told_at, now):
+                return
+            self._overload_told_at = now
+            declined, self._declined = self._declined, 0
+        _log.error("too many reports wait for the disk; %s since this was said last", _answered(declined))
+
+
+def _is_recent(told_at: float | None, now: float) -> bool:
+    return told_at is not None and 0 <= now - told_at < _EVERY_S
+
+
+def _answered(reports: int) -> str:
+    return f"{several(reports, 'report')} {'was' if reports == 1 else 'were'} answered with 503"

@@ -71,6 +71,7 @@ class Service:
             self._commit,
             self.ledger,
             self._usable_tokens,
+            self._outage,
             limits=self.limits,
             clock=self.clock,
             source_address=self._source_bits,

@@ -91,6 +91,8 @@ class CollectorAPI:
             response = connection.getresponse()
             answered = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, answered, response.read(_LONGEST_ANSWER))
+        except ssl.SSLCertVerificationError as error:
+            raise Unusable(self._unverified(f"{parts.scheme}://{parts.netloc}", error)) from None
         finally:
             watch.cancel()
             connection.close()
@@ -111,6 +113,19 @@ class CollectorAPI:
         if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
             raise Unusable(f"the token is not sent to {self.url}: over http it would be read on the way; use https")
         return {"Authorization": f"Bearer {token}"}
+
+    def _unverified(self, origin: str, error: ssl.SSLCertVerificationError) -> str:
+        """Why the certificate of the collector is refused, and what helps."""
+        match error.verify_code:
+            case 9 | 10:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+                advice = "renew it on the collector, and check that the clock of this machine is right"
+            case 62 | 64:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+                advice = "use a name that stands in the certificate, or issue one for this name"
+            case _:
+                roots = "the system's roots are used" if self.ca is None else f"the roots are those of {self.ca}"
+                advice = f"{roots}; name the root that signed it, PEM, in the line ca"
+        reason = error.verify_message.rstrip(".")
+        return f"the certificate of {origin} is refused: {reason}. To fix it: {advice}"
 
     def _context(self) -> ssl.SSLContext:
         """What verifies the collector: the roots that `ca` names, or those of the system."""

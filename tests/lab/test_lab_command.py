@@ -244,8 +244,10 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["5", "playings;", "all", "went", "as", "asserted."],
         [],
         ["a.html:", "5", "playings", "of", "3", "scenarios"],
+        ["a-explorer.html:", "the", "same,", "to", "be", "stepped", "through", "in", "a", "browser"],
     ]
     assert "with dynpin, chromium" in Path("a.html").read_text()
+    assert 'href="a.html"' in Path("a-explorer.html").read_text()
     told = run("run", "--all", "--json", "--agent", "chromium", "--processes", "1", "--html", "b.html")
     assert [(each["scenario"], each["outcome"]) for each in json.loads(told.stdout)] == [
         ("hotspot", "protected"),

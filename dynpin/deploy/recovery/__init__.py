@@ -3,6 +3,7 @@
 from .expiry import Expiry, expiries
 from .keys import OFFLINE, ONLINE, ROLES, read_signers
 from .listing import differences, listed_by_entries, listed_by_inventory
+from .published import PublishedList, list_faults, read_published
 from .repository import LIFETIMES, Pending, Repository, create
 
 __all__ = [
@@ -12,11 +13,14 @@ __all__ = [
     "ROLES",
     "Expiry",
     "Pending",
+    "PublishedList",
     "Repository",
     "create",
     "differences",
     "expiries",
+    "list_faults",
     "listed_by_entries",
     "listed_by_inventory",
+    "read_published",
     "read_signers",
 ]

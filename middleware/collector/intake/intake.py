@@ -19,6 +19,7 @@ from typing import NamedTuple
 from dynpin.errors import InvalidReport, StoreError
 from dynpin.report import load_json, unwrap
 
+from ..outage import Outage
 from ..storage import HOUR, MODES, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
@@ -106,6 +107,7 @@ class Intake:
         commit: stores the reports.
         ledger: counts what was answered.
         tokens: gives the tokens that may be used; asked at most once a second.
+        outage: told of what is answered with 503; a batch that failed tells of its own reports.
         limits: what is too much.
         clock: seconds since the epoch, UTC.
         source_address: how much of a client's address is kept.
@@ -116,6 +118,7 @@ class Intake:
         commit: GroupCommit,
         ledger: Ledger,
         tokens: Callable[[], dict[str, Token]],
+        outage: Outage,
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
@@ -128,8 +131,9 @@ class Intake:
         self.meter = Meter(self.limits)
         self._source_address = source_address
         self._tokens = tokens
-        # None where the storage could not be asked for the tokens.
-        self._policies: dict[str, tuple[Token, Mode]] | None = None
+        self._outage = outage
+        # Where the storage could not be asked for the tokens: why.
+        self._policies: dict[str, tuple[Token, Mode]] | StoreError = {}
         self._tokens_read_at = float("-inf")
 
     def admit(
@@ -143,7 +147,8 @@ class Intake:
         if not self.knows_tokens():
             self.read_tokens()
         now, policies = self.clock(), self._policies
-        if policies is None:
+        if isinstance(policies, StoreError):
+            self._outage.failed(policies, method == "POST")
             self._count(now, "", "rejected", "not-stored")
             return _refusal(503, "not-stored", "the report could not be stored", ("retry-after", "60"))
         policy = policies.get(path)
@@ -183,8 +188,8 @@ class Intake:
                 for mode in MODES
                 for end in ("", "/")
             }
-        except StoreError:
-            self._policies = None
+        except StoreError as error:
+            self._policies = error
         # From the end on, and after a failure too: no queue of requests asks a storage that does not answer.
         self._tokens_read_at = self.clock()
 
@@ -272,6 +277,7 @@ class Intake:
         try:
             stored = self._commit.submit(arrivals)
         except Overloaded:
+            self._outage.overloaded(len(arrivals))
             return Taken(self.overloaded(admission, len(arrivals)))
         self._count(admission.now, admission.token.token, "accepted", "", len(arrivals))
         return Taken(answer, arrivals, stored)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dynpin.errors import StoreError
-from dynpin.middleware.collector import ServiceSettings, Token, open_storage
+from dynpin.middleware.collector import Limits, ServiceSettings, Token, open_storage
 from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.outage import Outage
 from dynpin.middleware.collector.service import Service
@@ -254,7 +254,53 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
         "nothing is stored: the disk is full; 2 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 122 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
-        "reports are stored again; 360 were answered with 503 meanwhile",
+        "reports are stored again; 360 reports were answered with 503 meanwhile",
+    ]
+
+
+def test_a_count_that_waits_is_no_report(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(Clock())
+    outage.failed(StoreError("the disk is full"), 0)
+    outage.failed(StoreError("the disk is full"), 1)
+    outage.ended()
+    assert [record.getMessage() for record in caplog.records] == [
+        "nothing is stored: the disk is full",
+        "reports are stored again; 1 report was answered with 503 meanwhile",
+    ]
+
+
+def test_reports_are_counted_where_the_tokens_cannot_be_read(site: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = site()
+    read_tokens = running.storage.tokens
+
+    def failing() -> list[Token]:
+        raise StoreError("the file is gone")
+
+    running.storage.tokens = failing  # type: ignore[method-assign]
+    running.clock.forward(2)
+    assert [running.post(report()).status_code for _ in range(3)] == [503] * 3
+    running.clock.forward(60)
+    assert running.post(report()).status_code == 503
+    running.storage.tokens = read_tokens  # type: ignore[method-assign]
+    running.clock.forward(2)
+    assert running.post(report()).status_code == 204
+    assert [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"] == [
+        "nothing is stored: the file is gone; 1 report was answered with 503 so far",
+        "nothing is stored: the file is gone; 4 reports were answered with 503 so far",
+        "reports are stored again; 4 reports were answered with 503 meanwhile",
+    ]
+
+
+def test_too_many_that_wait_are_counted_once_a_minute(site: Start, caplog: pytest.LogCaptureFixture) -> None:
+    running = site(limits=Limits(pending=1))
+    several = [report(hostname=f"h{number}.test") for number in range(2)]
+    for seconds in (0, 1, 1, 60):
+        running.clock.forward(seconds)
+        assert running.client.post("/r/demo/enforce", json=several).status_code == 503
+        assert running.post(report()).status_code == 204
+    assert [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"] == [
+        "too many reports wait for the disk; 2 reports were answered with 503 since this was said last",
+        "too many reports wait for the disk; 6 reports were answered with 503 since this was said last",
     ]
 
 

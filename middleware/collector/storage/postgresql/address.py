@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-__all__ = ["bounded", "described"]
+__all__ = ["Address", "described"]
 
 # How long a statement may take, and wait for a lock of others.
 _STATEMENT_S = 20
@@ -25,26 +26,54 @@ _BOUNDS = {
 }
 
 
-def bounded(address: str) -> str:
-    """The address as libpq takes it, with a bound for every wait.
+# All of an address that may be seen; of the rest, the values that libpq names by itself and that are nobody's secret.
+_SHOWN = ("host", "hostaddr", "port", "user", "dbname")
+_COMMON = re.compile(
+    "[0-9]{1,5}|disable|allow|prefer|require|verify-(ca|full)|any|read-(write|only)|primary|(prefer-)?standby|system|-c"
+)
 
-    Raises:
-        ValueError: where the address cannot be read; what stands in it, such as a password, is not told.
+
+class Address(NamedTuple):
+    """The address of a server.
+
+    Attributes:
+        name: as people may see it.
+        conninfo: as libpq takes it, with a bound for every wait.
+        hidden: what may stand in no message, the longest first.
     """
-    found = _parts(address)
-    if found is None:
-        raise ValueError(
-            "the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE, and in a "
-            "password %40 for @, %2F for /, %3A for : and %25 for %"
-        )
-    own = f"-c statement_timeout={_STATEMENT_S}s -c lock_timeout={_LOCK_S}s -c timezone=UTC"
-    # The later one holds, which is the operator's.
-    options = f"{own} {found.get('options', '')}".strip()
-    return make_conninfo("", **{**_BOUNDS, **found, "options": options})
+
+    name: str
+    conninfo: str
+    hidden: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Address:
+        """Read an address.
+
+        Raises:
+            ValueError: where it cannot be read; what stands in it, such as a password, is not told.
+        """
+        found = _parts(text)
+        if found is None:
+            raise ValueError(
+                "the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE, and in a "
+                "password %40 for @, %2F for /, %3A for : and %25 for %"
+            )
+        own = f"-c statement_timeout={_STATEMENT_S}s -c lock_timeout={_LOCK_S}s -c timezone=UTC"
+        # The later one holds, which is the operator's.
+        options = f"{own} {found.get('options', '')}".strip()
+        conninfo = make_conninfo("", **{**_BOUNDS, **found, "options": options})
+        return cls(described(text), conninfo, _hidden(found))
+
+    def without_secrets(self, message: str) -> str:
+        """A message of libpq or of the server, which quote values of the address, as people may see it."""
+        for value in self.hidden:
+            message = message.replace(value, "…")
+        return message
 
 
 def described(address: str) -> str:
-    """The address without its password and its options."""
+    """The address as people may see it: user, hosts, ports and database, whatever else stands in it."""
     found = _parts(address)
     if found is None:
         return "postgresql://…"
@@ -58,6 +87,14 @@ def described(address: str) -> str:
     )
     user = f"{found['user']}@" if found.get("user") else ""
     return f"postgresql://{user}{where}/{found.get('dbname') or ''}"
+
+
+def _hidden(found: dict[str, str]) -> tuple[str, ...]:
+    values = {value for name, value in found.items() if name not in _SHOWN}
+    # The server quotes a part of the options, or of a list.
+    parts = {part for value in values for part in re.split(r"[\s=,]+", value) if len(part) > 2}
+    hidden = {value for value in values | parts if value and not _COMMON.fullmatch(value)}
+    return tuple(sorted(hidden | {found["password"]} if found.get("password") else hidden, key=len, reverse=True))
 
 
 def _parts(address: str) -> dict[str, str] | None:

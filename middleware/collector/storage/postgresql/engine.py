@@ -18,7 +18,7 @@ from dynpin.errors import StoreError
 from ...fork import renew_after_fork
 from ..sql import PATIENCE_S, REVISION, check_revision, create, revision, upgrade, write_proof
 from ..values import Arrival, Counted
-from .address import bounded, described
+from .address import Address
 from .batch import add
 from .errors import is_worth_another_try, storage_errors
 from .waiting import bounded_wait, raw
@@ -52,8 +52,7 @@ class PostgreSQLEngine:
     """
 
     def __init__(self, address: str) -> None:
-        self._name = described(address)
-        self._conninfo = bounded(address)
+        self._address = Address.read(address)
         self.renew()
         renew_after_fork(self)
         try:
@@ -66,7 +65,7 @@ class PostgreSQLEngine:
     @property
     def name(self) -> str:
         """The address without the password."""
-        return self._name
+        return self._address.name
 
     @property
     def path(self) -> None:
@@ -75,7 +74,7 @@ class PostgreSQLEngine:
     def renew(self) -> None:
         """Begin without connections; those of a parent process are left to it."""
         before = self.__dict__.get("_engine")
-        self._engine = _engine(self._conninfo)
+        self._engine = _engine(self._address.conninfo)
         if before is not None:
             # Not closed, which would end the parent's sessions too.
             cast("SQLAlchemyEngine", before).dispose(close=False)
@@ -83,13 +82,13 @@ class PostgreSQLEngine:
     @contextmanager
     def reading(self, patience: float = PATIENCE_S) -> Generator[Connection]:
         """A connection of the pool."""
-        with storage_errors(self.name), self._engine.connect() as db, bounded_wait(db, patience):
+        with storage_errors(self._address), self._engine.connect() as db, bounded_wait(db, patience):
             yield db
 
     @contextmanager
     def writing(self, patience: float = PATIENCE_S) -> Generator[Connection]:
         """A transaction; it is on the disk when it ends, and on the standby where there is a synchronous one."""
-        with storage_errors(self.name), self._engine.connect() as db:
+        with storage_errors(self._address), self._engine.connect() as db:
             try:
                 with bounded_wait(db, patience):
                     yield db
@@ -158,9 +157,10 @@ def migrate(address: str) -> None:
         StoreError: where it cannot be reached or changed, or is of a newer dynpin.
         ValueError: where the address cannot be read.
     """
-    name, engine = described(address), _engine(bounded(address))
+    read = Address.read(address)
+    name, engine = read.name, _engine(read.conninfo)
     try:
-        with storage_errors(name), engine.connect() as db:
+        with storage_errors(read), engine.connect() as db:
             # An index of many rows takes as long as it takes.
             db.execute(text("SET LOCAL statement_timeout = 0"))
             db.execute(text("SET LOCAL lock_timeout = 0"))

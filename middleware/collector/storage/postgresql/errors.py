@@ -11,6 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dynpin.errors import StoreError
 
+from .address import Address
+
 __all__ = ["is_worth_another_try", "storage_errors"]
 
 # By the SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -30,8 +32,9 @@ _PASSING = ("40001", "40P01")
 
 
 @contextmanager
-def storage_errors(name: str) -> Generator[None]:
-    """Turn what SQLAlchemy and psycopg raise into a StoreError."""
+def storage_errors(address: Address) -> Generator[None]:
+    """Turn what SQLAlchemy and psycopg raise into a StoreError, which shows nothing secret of the address."""
+    name = address.name
     try:
         yield
     except StoreError:
@@ -42,7 +45,9 @@ def storage_errors(name: str) -> Generator[None]:
         ) from error
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
-        raise StoreError(f"the report storage {name} cannot be used: {_cause(cause or error)}") from error
+        raise StoreError(
+            f"the report storage {name} cannot be used: {address.without_secrets(_cause(cause or error))}"
+        ) from error
 
 
 def is_worth_another_try(error: StoreError) -> bool:

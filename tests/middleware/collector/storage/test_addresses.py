@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import migrate_storage, open_storage, shown
+from tests.postgres import ROLE, Cluster
 
 SECRET = "sEcReT"
 
@@ -42,6 +44,51 @@ def test_an_address_with_a_slip_is_refused_and_shows_no_password(
     with contextlib.suppress(ValueError):  # whose message is that of the two before
         assert SECRET not in shown(address)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        f"sslmode={SECRET}",
+        f"connect_timeout={SECRET}",
+        f"target_session_attrs={SECRET}",
+        f"channel_binding={SECRET}",
+        f"require_auth={SECRET}",
+        f"load_balance_hosts={SECRET}",
+        f"service={SECRET}",
+        f"sslmode=require&sslcert=/{SECRET}",
+        f"sslmode=verify-full&sslrootcert=/{SECRET}",
+        f"passfile=/{SECRET}",
+        f"password={SECRET}",
+        "password=s%45cReT",
+        f"sslpassword={SECRET}",
+        f"options=-c%20{SECRET}%3D1",
+        f"options=-c%20search_path%3D{SECRET}",
+        f"application_name={SECRET}",
+        f"{SECRET}=1",
+        f"port={SECRET}",
+        f"sslmode=require&{SECRET}",
+        f"sslmode={SECRET}%zz",
+    ],
+)
+def test_no_parameter_of_an_address_is_shown(
+    cluster: Cluster, parameters: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A server that is not there, and one that refuses the user: what libpq and the server say quotes the address.
+    for where in ("u@127.0.0.1:1", f"u@127.0.0.1:{cluster.port}", f"{ROLE}:wrong{SECRET}@127.0.0.1:{cluster.port}"):
+        address = f"postgresql://{where}/db?{parameters}"
+        for attempt in (open_storage, migrate_storage):
+            with pytest.raises((ValueError, StoreError)) as caught:
+                attempt(address)
+            assert SECRET not in str(caught.value)
+            assert SECRET not in caplog.text
+        assert SECRET not in shown(address)
+
+
+def test_what_the_server_says_of_an_option_is_shown_without_its_value(cluster: Cluster) -> None:
+    with cluster.database() as address, pytest.raises(StoreError, match=r"cannot be used: .*configuration") as caught:
+        migrate_storage(f"{address}?options=-c%20{SECRET}%3D1")
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

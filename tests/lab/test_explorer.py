@@ -1,0 +1,178 @@
+"""The explorer in a real browser: what it shows at each step, by mouse, keyboard and link; nothing leaves it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynpin.lab.explorer import write_explorer
+from dynpin.lab.playing import Playing, play_all
+from dynpin.lab.scenarios import scenarios
+from tests.lab.test_lab_command import AXE
+from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    pytest.mark.xdist_group("chromium"),
+]
+
+PLAYED = ("hotspot", "super-cookie", "private-root")
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+
+
+@pytest.fixture(scope="module")
+def playings() -> list[Playing]:
+    return play_all([scenarios()[name] for name in PLAYED], ["dynpin", "chromium"], processes=1)
+
+
+@pytest.fixture(scope="module")
+def page(playings: list[Playing], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    chosen = [scenarios()[name] for name in PLAYED]
+    chosen[1] = replace(chosen[1], story=HOSTILE, title=HOSTILE)
+    file = tmp_path_factory.mktemp("lab") / "a b-explorer.html"
+    file.write_text(write_explorer(chosen, playings, handout="a%20b.html"), encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def at(browser: Chromium, page: Path) -> Chromium:
+    """The browser at the page, new."""
+    browser.look()
+    browser.visit("about:blank")
+    browser.visit(page.as_uri())
+    return browser
+
+
+def follow(browser: Chromium, fragment: str) -> None:
+    """Follow a link to a moment, and wait until the page has heard of it; it may be there already."""
+    browser.run(
+        f"""new Promise(done => {{
+            if (location.hash === {json.dumps(f"#{fragment}")}) return done(0);
+            addEventListener("hashchange", () => done(0), {{once: true}});
+            location.hash = {json.dumps(fragment)};
+        }})"""
+    )
+
+
+def place(browser: Chromium) -> str:
+    return str(browser.run("document.querySelector('#place').textContent"))
+
+
+def press(browser: Chromium, key: str) -> None:
+    browser.run(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: {key!r}, bubbles: true}}))")
+
+
+def test_every_step_is_told_in_the_words_of_the_timeline(at: Chromium, playings: list[Playing]) -> None:
+    hotspot = next(each for each in playings if (each.scenario, each.agent) == ("hotspot", "dynpin"))
+    assert hotspot.timeline is not None
+    count = int(at.run("document.querySelectorAll('#list li').length"))
+    assert count == len(hotspot.timeline.events)
+    listed = str(at.run("document.querySelector('#list').innerText"))
+    for event in hotspot.timeline.visits:
+        assert f"{event.actor} " in listed
+    follow(at, "story=hotspot&agent=dynpin&step=6")
+    shown = str(at.run("document.querySelector('#boards').innerText"))
+    # Alice refuses: the attacker has read nothing, and her store stands as it was.
+    assert "nothing was sent" in shown
+    assert "protected" in shown
+    assert "bank.test key 1" in shown
+
+
+def test_bytes_headers_and_stores_are_those_of_the_moment(at: Chromium) -> None:
+    follow(at, "story=hotspot&agent=dynpin&step=1")
+    first = str(at.run("document.querySelector('#boards').innerText"))
+    assert "holds no pins" in first
+    assert "max-age=" in first  # what the site sends from now on
+    assert "has read" not in first
+    follow(at, "story=hotspot&agent=dynpin&step=2")
+    second = str(at.run("document.querySelector('#boards').innerText"))
+    assert "pins noted" in second
+    assert "Public-Key-Pins: pin-sha256=" in second
+    assert "bytes of requests" in second
+
+
+def test_it_is_stepped_through_by_buttons_and_keys(at: Chromium) -> None:
+    assert place(at).startswith("Step 1 of ")
+    at.run("document.querySelector('#forward').click()")
+    assert place(at).startswith("Step 2 of ")
+    press(at, "ArrowRight")
+    assert place(at).startswith("Step 3 of ")
+    press(at, "ArrowLeft")
+    press(at, "End")
+    total = place(at).split(" of ")[1].split(" ")[0]
+    assert place(at).startswith(f"Step {total} of {total}")
+    assert at.run("document.querySelector('#forward').disabled") is True
+    press(at, "Home")
+    assert place(at).startswith("Step 1 of ")
+    at.run("document.querySelector('#play').click()")
+    assert at.run("document.querySelector('#play').getAttribute('aria-pressed')") == "true"
+    press(at, "ArrowRight")  # a hand on the page stops what plays
+    assert at.run("document.querySelector('#play').getAttribute('aria-pressed')") == "false"
+
+
+def test_a_link_leads_to_its_moment_and_nonsense_to_the_first(at: Chromium) -> None:
+    follow(at, "story=private-root&agent=chromium&beside=dynpin&step=3")
+    assert place(at).startswith("Step 3 of ")
+    link = str(at.run("document.querySelector('#link').getAttribute('href')"))
+    assert link == "#story=private-root&agent=chromium&beside=dynpin&step=3"
+    assert len(at.run("[...document.querySelectorAll('.board h2')].map(e => e.textContent)")) == 2
+    follow(at, "story=no-such&agent=%3Cb%3E&step=-7")
+    assert place(at).startswith("Step 1 of ")
+    assert at.complaints() == []
+
+
+def test_two_agents_stand_side_by_side_and_the_first_difference_is_marked(at: Chromium) -> None:
+    """With a private root Chromium notes no pins, and dynpin does: that is what differs first."""
+    follow(at, "story=private-root&agent=dynpin&beside=chromium&step=1")
+    at.run("document.querySelector('#difference').click()")
+    dynpin, chromium_model = at.run("[...document.querySelectorAll('.board')].map(board => board.innerText)")
+    assert "The first difference is here." in dynpin
+    assert "pins noted" in dynpin
+    assert "pins noted" not in chromium_model
+    assert at.run("document.querySelectorAll('#list .mark').length") == 1
+
+
+def test_hostile_text_is_text_and_nothing_leaves_the_page(at: Chromium) -> None:
+    follow(at, "story=super-cookie&agent=dynpin&step=1")
+    assert HOSTILE in str(at.run("document.querySelector('#about').textContent"))
+    assert at.run("document.title") == "Public key pinning, step by step"
+    assert at.complaints() == []
+    assert at.requests() == []
+    # The page's policy holds against what might be put into it.
+    at.run("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x'})), 0")
+    assert any("Content Security Policy" in each for each in at.complaints())
+
+
+def test_without_scripts_it_leads_to_the_handout(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert "<noscript>" in text
+    assert 'href="a%20b.html"' in text
+    assert "<b>" not in text.partition('id="data">')[2].partition("</script>")[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_scrolls_sideways(at: Chromium, width: int) -> None:
+    at.look(width=width)
+    for story in PLAYED:
+        follow(at, f"story={story}&agent=dynpin&beside=chromium&step=2")
+        assert at.run("document.documentElement.scrollWidth") <= width, story
+
+
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
+def test_axe_finds_no_fault(at: Chromium, scheme: str, width: int) -> None:
+    at.look(width=width, scheme=scheme)
+    follow(at, "story=private-root&agent=dynpin&beside=chromium&step=5")
+    at.run(AXE.read_text() + "; 0")
+    found = json.loads(at.run("axe.run().then(r => JSON.stringify(r.violations))"))
+    assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
