@@ -35,7 +35,7 @@ def show(console: Console, scenario: Scenario, playing: Playing) -> None:
     console.print(Padding(_remarks(playing.timeline), (1, 0, 0, 0)))
     second = playing.with_recovery
     if second is not None and (happened := ending(second)):
-        console.print(Text("\n  With recovery, the lock-out ends otherwise", style="bold"))
+        console.print(Text("\n  Its second ending, with recovery", style="bold"))
         console.print(_events(second, happened))
         if not second.ok:
             console.print(_remarks(second))

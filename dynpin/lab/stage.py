@@ -244,10 +244,8 @@ class Stage:
         return client
 
     def signed_list(self, host: str, *, threshold: int = 1, of: int = 1) -> SignedList:
-        """A signed list that is published under this name; `threshold` of its `of` keys must sign."""
-        made = self.world.enter(SignedList(self.world.folder / host, host, threshold=threshold, of=of))
-        self.world.network[host] = made.port
-        return made
+        """As :meth:`World.publishes <dynpin.lab.world.World.publishes>`."""
+        return self.world.publishes(host, threshold=threshold, of=of)
 
     def has(self, option: str) -> bool:
         """Whether the agent under test lets its user opt in to this, such as ``"private"``."""

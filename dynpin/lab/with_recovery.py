@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from dynpin.lab.clients import Client
 from dynpin.lab.servers import Site
-from dynpin.lab.signed_lists import SignedList
 from dynpin.lab.timeline import Event, Timeline
 from dynpin.lab.world import World
 from dynpin.pin_list import ListedHost
@@ -39,11 +38,8 @@ class WithRecovery:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._owners, thiefs = (
-            world.enter(SignedList(world.folder / name, f"{name}.test")) for name in ("recovery", "thief")
-        )
-        world.network |= {"recovery.test": self._owners.port, "thief.test": thiefs.port}
-        world.owners_root, world.thiefs_root = self._owners.recovery, thiefs.recovery
+        self._owners = world.publishes("recovery.test")
+        world.owners_root, world.thiefs_root = self._owners.recovery, world.publishes("thief.test").recovery
 
     def ends(self, client: Client, host: str) -> Event:
         """Have the owner sign, and give the last visit of the minute that follows."""

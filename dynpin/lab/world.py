@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
 from dynpin.lab.network import TLSServer
+from dynpin.lab.signed_lists import SignedList
 from dynpin.lab.timeline import Actor, Event, Held, Key, Role, Timeline
 from dynpin.pins import Pin
 from dynpin.recovery import Recovery
@@ -163,6 +164,14 @@ class World:
     def name_of(self, pin: Pin) -> str:
         """What the story calls the key of a pin; the pin where it has no name."""
         return next((key.name for key in self.timeline.keys if key.pin == pin), str(pin))
+
+    def publishes(self, host: str, *, threshold: int = 1, of: int = 1) -> SignedList:
+        """Publish a new signed list under a name; `threshold` of its `of` keys must sign."""
+        made = self.enter(SignedList(self.folder / host, host, threshold=threshold, of=of))
+        self.network[host] = made.port
+        # The digest stands in headers, and is another one at each playing.
+        self.timeline.keys.append(Key(f"the root of {host}", Pin(made.recovery.root), host))
+        return made
 
     def enter(self, resource: _Resource) -> _Resource:
         """Open something that ends with the story."""

@@ -299,10 +299,10 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
     }
     assert {(name, option) for name, option, _ in told} == set(expected)
     for name, option, cells in told:
-        for agent, cell, outcome in zip(agents, cells, expected[name, option], strict=True):
+        for agent, cell, of in zip(agents, cells, expected[name, option], strict=True):
             each = found.get((name, agent))
             if each is None or not each.missing:
-                assert cell.strip() == (outcome or "").replace("-", " "), f"{name}, {option}, with {agent}"
+                assert cell.strip() == (of or "").replace("-", " "), f"{name}, {option}, with {agent}"
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)

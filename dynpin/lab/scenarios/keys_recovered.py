@@ -52,6 +52,7 @@ def keys_recovered(stage: Stage) -> None:
     stage.check("nobody has asked for the list", owner.requests == [])
     if stage.has("follows"):
         erin = stage.client("Erin", about="follows the list", follows=(owner.recovery.uri, owner.root))
+        stage.tells("Erin", "has a program that comes with the bank's list")
         mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[erin])
         stage.expect(erin.visits(bank), "protected", option="follow()")
         mallory.leaves()
