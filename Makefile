@@ -24,6 +24,9 @@ STAMPS = $(VENV)/stamps
 PIP = quiet() { out=$$("$$@" 2>&1) || { echo "$$out" >&2; exit 1; }; }; \
 	quiet $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+# The tests start hundreds of Pythons, and each would compile all of dynpin.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL = help
 .PHONY: demo test lint format bench stress fuzz docs lowest dist clean help
 

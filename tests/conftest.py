@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection of garbage in or after a test looks at it again, which takes 0.2 s."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     """What a test may leave open is closed in that test, not in the one during which the memory happens to be freed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -155,6 +156,16 @@ def test_a_flood_of_wrong_passwords_pushes_no_decision_out(site: Start) -> None:
 # -- tokens of programs -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A collector with a password and one group, which has its verdict."""
+    file = tmp_path_factory.mktemp("guarded") / "reports.sqlite"
+    with running_site(file=file, open_access=False, password=HASH) as running:
+        running.post(report())
+        running.work()
+        yield running
+
+
 @pytest.mark.parametrize(
     ("scopes", "method", "path", "status"),
     [
@@ -177,22 +188,22 @@ def test_a_flood_of_wrong_passwords_pushes_no_decision_out(site: Start) -> None:
         (["site:other.example", "read", "triage"], "POST", "/api/groups/{group}/state", 200),
     ],
 )
-def test_a_token_does_what_its_scopes_say(scopes: list[str], method: str, path: str, status: int, site: Start) -> None:
-    running = site(open_access=False, password=HASH)
-    running.post(report())
-    running.work()
-    (group,) = running.client.get("/api/groups", auth=("", "correct horse")).json()["entries"]
-    answer = running.client.request(
+def test_a_token_does_what_its_scopes_say(
+    scopes: list[str], method: str, path: str, status: int, guarded: Site
+) -> None:
+    name = f"robot-{len(guarded.storage.api_tokens())}"
+    (group,) = guarded.client.get("/api/groups", auth=("", "correct horse")).json()["entries"]
+    answer = guarded.client.request(
         method,
         path.format(group=group["group"]),
-        headers=token_of(running, *scopes),
+        headers=token_of(guarded, *scopes, name=name),
         json={"state": "muted"} if method == "POST" else None,
     )
     assert answer.status_code == status, answer.text
     if method == "POST" and status == 200:
         assert answer.json()["state"] == "muted"
-        kept = running.client.get("/api/audit", auth=("", "correct horse")).json()["entries"]
-        assert (kept[0]["action"], kept[0]["who"]) == ("muted", "token robot")
+        kept = guarded.client.get("/api/audit", auth=("", "correct horse")).json()["entries"]
+        assert (kept[0]["action"], kept[0]["who"]) == ("muted", f"token {name}")
 
 
 def test_a_token_of_a_site_sees_that_site_alone(site: Start) -> None:

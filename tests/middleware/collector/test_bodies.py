@@ -17,7 +17,7 @@ from dynpin.middleware.collector import Alerts, Limits, ServiceSettings, Token
 from dynpin.middleware.collector.intake import Answer, decoded
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
-from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
+from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site, vector
 from tests.middleware.collector.test_pages import key
 
 CHROME = json.dumps(vector("real-chrome-yubico")["body"])
@@ -90,16 +90,20 @@ def test_each_body_is_given_back_as_it_came(service: Service) -> None:
 # -- damaged files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
+def _made(folder: Path) -> Path:
     """A file with two groups, whose reports no pages have shown yet."""
-    path = tmp_path / "reports.sqlite"
+    path = folder / "reports.sqlite"
     service = Service(path, ServiceSettings(tokens=["demo"], clock=Clock()))
     for host in ("a.test", "a.test", "a.test", "b.a.test"):
         assert send(service, dated(1, host)) == 204
     service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
     service.close()
     return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return _made(tmp_path)
 
 
 def test_a_number_that_json_has_not_is_given_out_as_null(site: Start, file: Path) -> None:
@@ -144,15 +148,34 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, sqlite3.Connection]]:
+    """A collector of three groups that have their verdicts, and a copy of its file as it is then."""
+    file = _made(tmp_path_factory.mktemp("sound"))
+    with running_site(file=file, alerts=Alerts(lambda subject, text: None)) as running:
+        for _ in range(3):
+            assert running.post(CHROME).status_code == 204
+        running.work()
+        with closing(sqlite3.connect(":memory:")) as copy:
+            with closing(sqlite3.connect(file)) as db:
+                db.backup(copy)
+            yield running, copy
+
+
+@pytest.fixture
+def judging(sound: tuple[Site, sqlite3.Connection]) -> Site:
+    """That collector; its file holds again what it held."""
+    running, copy = sound
+    with closing(sqlite3.connect(running.file)) as db:
+        copy.backup(db)
+    return running
+
+
 @pytest.mark.parametrize("judged", ["judged before", "judged anew"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_no_damaged_row_leads_to_an_error(site: Start, file: Path, damage: str, judged: str) -> None:
-    messages: list[str] = []
-    running = site(file=file, alerts=Alerts(lambda subject, text: messages.append(text)))
-    for _ in range(3):
-        assert running.post(CHROME).status_code == 204
-    group = key(running, "demo.yubico.com")
-    with closing(sqlite3.connect(file)) as db:
+def test_no_damaged_row_leads_to_an_error(judging: Site, damage: str, judged: str) -> None:
+    running, group = judging, key(judging, "demo.yubico.com")
+    with closing(sqlite3.connect(running.file)) as db:
         db.executescript(DAMAGES[damage])
         if judged == "judged anew":
             db.executescript("UPDATE groups SET judged_with = 'before'")
