@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypedDict, TypeVar
@@ -14,9 +15,7 @@ from typing import Generic, Protocol, TypedDict, TypeVar
 import httpx
 
 from dynpin.clientstore import Peer, PinOptions, PinStore, ReportQueue, enforce, note_response, peer_of, pin_violation
-from dynpin.clientstore.background import living
 from dynpin.clientstore.enforcement import request_site, verified_chain
-from dynpin.clientstore.healing import Healing
 from dynpin.errors import StoreError
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME
 from dynpin.hosts import KnownPinnedHost
@@ -228,22 +227,29 @@ class DynpinAgent(LibraryAgent[PinStore]):
         return store
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
-        """As :meth:`UserAgent.visit`, and until every signed list that is due has been looked at.
-
-        The thread that looks at them goes by the store's clock, which stands still meanwhile.
-        """
+        """As :meth:`UserAgent.visit`, and until every signed list that is due has been looked at."""
+        if self._is_look_due():
+            # The thread that would look sleeps by the machine's clock. That of a new client looks at once.
+            self._disconnect()
         with loopback_names(self.machine.network):
             visit = super().visit(host, secret=secret, path=path)
-            self._wait_for_lists()
+            if visit.refusal is not None:
+                self.store.database.write(lambda _: None)  # behind what it has asked for, which may not be written yet
+            end = time.monotonic() + _LONGEST_LOOK
+            while visit.failure is None and self._is_look_due():
+                if time.monotonic() > end:
+                    raise TimeoutError("looking at the signed lists has not ended")
+                time.sleep(0.002)
         return visit
 
-    def _wait_for_lists(self) -> None:
-        if not self.store.looks():
-            return
-        self.store.database.write(lambda _: None)  # behind what was asked for and is not written yet
-        for healing in living(Healing):
-            if healing.store is self.store and not healing.wait(_LONGEST_LOOK):
-                raise TimeoutError("looking at the signed lists has not ended")
+    def _is_look_due(self) -> bool:
+        if not self.machine.pins or self.machine.settings.get("recovery") == "off":
+            return False
+        try:
+            now = self.machine.clock()
+            return any(look.next_look_at is not None and look.next_look_at <= now for look in self.store.looks())
+        except StoreError:  # the handshake meets the same error, and refuses
+            return False
 
     def harden(self, context: ssl.SSLContext) -> None:
         """By :func:`enforce`; its reports wait until :meth:`send_reports`, so that a story says when they go."""
