@@ -5,6 +5,7 @@ A model is what that agent remembers, and how it enforces that: parse, note and 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 import time
@@ -234,7 +235,8 @@ class DynpinAgent(LibraryAgent[PinStore]):
         with loopback_names(self.machine.network):
             visit = super().visit(host, secret=secret, path=path)
             if visit.refusal is not None:
-                self.store.database.write(lambda _: None)  # behind what it has asked for, which may not be written yet
+                with contextlib.suppress(StoreError):  # which may be why it was refused
+                    self.store.database.write(lambda _: None)  # behind what it has asked for
             end = time.monotonic() + _LONGEST_LOOK
             while visit.failure is None and self._is_look_due():
                 if time.monotonic() > end:
