@@ -174,7 +174,9 @@ def test_nothing_scrolls_sideways(at: Chromium, width: int) -> None:
         assert at.run("document.documentElement.scrollWidth") <= width, story
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.skipif(
+    not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+)
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
 def test_axe_finds_no_fault(at: Chromium, scheme: str, width: int) -> None:
     at.look(width=width, scheme=scheme)

@@ -456,7 +456,9 @@ class TestInABrowser:
         assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
         assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
-    @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+    @pytest.mark.skipif(
+        not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+    )
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_axe_finds_no_fault(self, browser: Chromium, page: Path, scheme: str) -> None:
         browser.look(scheme=scheme)
