@@ -131,6 +131,12 @@ def test_a_link_leads_to_its_moment_and_nonsense_to_the_first(at: Chromium) -> N
     assert at.complaints() == []
 
 
+def test_it_leads_to_the_chapter_of_the_story_in_the_handout(at: Chromium) -> None:
+    for story in PLAYED:
+        follow(at, f"story={story}&agent=dynpin")
+        assert at.run("document.querySelector('#chapter').getAttribute('href')") == f"a%20b.html#{story}"
+
+
 def test_two_agents_stand_side_by_side_and_the_first_difference_is_marked(at: Chromium) -> None:
     """With a private root Chromium notes no pins, and dynpin does: that is what differs first."""
     follow(at, "story=private-root&agent=dynpin&beside=chromium&step=1")
