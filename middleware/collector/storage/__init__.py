@@ -7,7 +7,6 @@ from .opening import address_of, migrate_storage, open_storage, shown
 from .values import (
     HOUR,
     LEASE_S,
-    MAX_SITE_STATE,
     MODES,
     STATES,
     Arrival,
@@ -32,7 +31,6 @@ __all__ = [
     "FIELDS",
     "HOUR",
     "LEASE_S",
-    "MAX_SITE_STATE",
     "MAX_VALUES",
     "MODES",
     "STATES",

@@ -30,14 +30,12 @@ __all__ = ["Admin", "Jobs", "Reader", "Sink", "Storage"]
 class Sink(Protocol):
     """What takes what the intake accepted."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         """Store reports and counts; what is there when this returns survives a loss of power.
 
         Args:
             arrivals: the reports.
             outcomes: what the intake answered, and how often.
-            batch: a number of its own, 16 bytes. A batch that was stored before under it is not stored again, nor
-                counted, so that one whose commit nobody saw may be sent again.
 
         Returns:
             Whether a group of these reports waits for its verdict.
@@ -163,15 +161,12 @@ class Admin(Protocol):
 
         Args:
             host: the site.
-            state: JSON text of at most `MAX_SITE_STATE` bytes.
+            state: JSON text.
             expected: the version that the writer has seen; 0 for none.
             by: the name of the token that changes it.
 
         Returns:
             What is kept now; None where another version than the expected one is there, and nothing was changed.
-
-        Raises:
-            ValueError: where the text is too long.
         """
         ...
 

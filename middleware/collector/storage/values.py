@@ -8,7 +8,6 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 __all__ = [
     "HOUR",
     "LEASE_S",
-    "MAX_SITE_STATE",
     "MODES",
     "STATES",
     "Arrival",
@@ -172,10 +171,6 @@ class Rise:
     announced_at: float | None
 
 
-# So many bytes of JSON a site may keep with the collector.
-MAX_SITE_STATE = 256 * 1024
-
-
 @dataclass(frozen=True, slots=True)
 class SiteState:
     """What the nodes of one site share; the storage does not read it.
@@ -183,7 +178,7 @@ class SiteState:
     Attributes:
         host: the site.
         version: 1 for the first, and one more with each change.
-        state: JSON text of at most `MAX_SITE_STATE` bytes.
+        state: JSON text.
         changed_at: seconds since the epoch, UTC.
         changed_by: the name of the token that changed it.
     """

@@ -7,7 +7,7 @@ rates       reports of a group in each hour; totals the same of all groups that 
             common, which move with their groups: no page ever counts the reports
 agents      user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
 outcomes    what the intake answered in each hour: accepted, filtered, rejected
-batches     the batches of the last day: one that is sent again, since nobody saw its commit, counts once
+batches     of PostgreSQL, the batches of the last day: one that is sent again, since nobody saw its commit, counts once
 audit       who decided what, and who failed to sign in;  leases: which worker does which work, and until when
 site_states what the nodes of a site share
 """

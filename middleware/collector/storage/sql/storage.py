@@ -50,12 +50,12 @@ class SQLStorage:
         with self.engine.writing() as db:
             yield Unit(db, self.clock(), self.engine)
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Sink`."""
         counts: Counter[Counted] = Counter()
         for counted, number in outcomes.items():
             counts[counted._replace(token=storable(counted.token), reason=storable(counted.reason))] += number
-        return self.engine.add(storable_arrivals(arrivals), counts, batch, self.clock())
+        return self.engine.add(storable_arrivals(arrivals), counts, self.clock())
 
     def probe(self, patience: float) -> None:
         """Write something durably; others are waited for no longer than so many seconds."""
