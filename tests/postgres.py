@@ -237,6 +237,17 @@ class Cluster:
         connection.execute(change.format(sql.Literal(standby)))
         connection.execute("SELECT pg_reload_conf()")
 
+    def processor_time(self) -> float:
+        """Seconds that the server's processes have worked, those too that have ended; in hundredths."""
+        assert self._process is not None, "it does not run"
+        ticks = 0
+        for process in (self._process.pid, *self._children()):
+            with contextlib.suppress(FileNotFoundError):  # it has ended meanwhile
+                # proc(5): the 14th to 17th field; the second, a name in brackets, may hold spaces.
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(map(int, fields[11 : 15 if process == self._process.pid else 13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def _children(self) -> list[int]:
         assert self._process is not None
         first = self._process.pid

@@ -11,6 +11,7 @@ from .values import (
     STATES,
     Arrival,
     Cause,
+    ChannelNote,
     Column,
     Counted,
     Group,
@@ -25,6 +26,7 @@ from .values import (
     StoredReport,
     Token,
     Triaged,
+    Untold,
 )
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "AuditEntry",
     "BadFilter",
     "Cause",
+    "ChannelNote",
     "Column",
     "Counted",
     "Filter",
@@ -60,6 +63,7 @@ __all__ = [
     "Term",
     "Token",
     "Triaged",
+    "Untold",
     "address_of",
     "migrate_storage",
     "new_api_token",

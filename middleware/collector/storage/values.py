@@ -12,6 +12,7 @@ __all__ = [
     "STATES",
     "Arrival",
     "Cause",
+    "ChannelNote",
     "Column",
     "Counted",
     "Group",
@@ -26,6 +27,7 @@ __all__ = [
     "StoredReport",
     "Token",
     "Triaged",
+    "Untold",
 ]
 
 Mode = Literal["enforce", "report-only"]
@@ -169,6 +171,36 @@ class Rise:
     reports: int
     before: float
     announced_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A group of which a channel of alerts is to be told: a new one, or one that rises (as of a :class:`Rise`)."""
+
+    group: Group
+    reports: int | None = None
+    before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNote:
+    """What became of a channel of alerts.
+
+    Attributes:
+        name: what it is called, without its secrets.
+        sent_at: when it took a message last; seconds since the epoch, UTC.
+        sent: the subject of that message.
+        digest_at: the end of the time of its last digest.
+        failing_since: since when it takes nothing; None where it does.
+        waiting: how many groups it is still to be told of.
+    """
+
+    name: str
+    sent_at: float | None = None
+    sent: str = ""
+    digest_at: float | None = None
+    failing_since: float | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

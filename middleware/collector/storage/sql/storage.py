@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..values import Arrival, Counted, Pruned, Retention
-from . import access, counts, decisions, lists, work
+from . import access, alerts, counts, decisions, lists, work
 from .engine import Engine, Unit, reads, writes
 from .pruning import prune
 from .texts import storable, storable_arrivals
@@ -83,9 +83,13 @@ class SQLStorage:
     set_verdicts = writes(work.set_verdicts)
     claim = writes(work.claim)
     release = writes(work.release)
-    unannounced = reads(work.unannounced)
-    rising = reads(work.rising)
-    announce = writes(work.announce)
+    unannounced = reads(alerts.unannounced)
+    rising = reads(alerts.rising)
+    announce = writes(alerts.announce)
+    untold = reads(alerts.untold)
+    channels = reads(alerts.channels)
+    note_channel = writes(alerts.note_channel)
+    keep_channels = writes(alerts.keep_channels)
     fact = reads(work.fact)
     set_fact = writes(work.set_fact)
 

@@ -6,6 +6,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +17,13 @@ from sqlalchemy import Engine, event
 from dynpin.middleware.collector import Retention, Token, new_api_token
 from dynpin.middleware.collector.storage import (
     AuditEntry,
+    ChannelNote,
     Counted,
     Filter,
     SiteState,
     Term,
     Triaged,
+    Untold,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage, is_sampled
 from tests.middleware.collector.conftest import NOW, Clock
@@ -376,7 +379,7 @@ def test_a_verdict_moves_the_reports_and_names_the_authorities(storage: SQLStora
     assert storage.authorities([PIN, "other"]) == {PIN: "CA"}
     assert storage.activity(Filter((Term("verdict", "undecided"),)), 0, 10**9)[0][2] == 3
     assert [group.diagnosis for group in storage.unannounced(9)] == ["{}", "{}"]
-    storage.announce(storage.unannounced(9), NOW)
+    storage.announce([], [Untold(group) for group in storage.unannounced(9)], NOW)
     assert storage.unannounced(9) == []
 
 
@@ -433,6 +436,31 @@ def test_prune_by_age(storage: SQLStorage) -> None:
     storage.prune(Retention(days=5))
     assert storage.outcomes(0) == [("accepted", "", 5)], "a counter never goes down"
     assert storage.outcomes(1) == [("accepted", "", 3)]
+
+
+def test_each_channel_is_told_of_each_group(storage: SQLStorage) -> None:
+    storage.keep_channels(["chat", "mail"])
+    storage.add([arrival(name) for name in ("a.test", "b.test", "c.test", "d.test")], {})
+    judge(storage)
+    a, b, c, d = groups = storage.unannounced(9)
+    storage.announce(["chat", "mail"], [Untold(a), Untold(b), Untold(c), Untold(d, 20, 1.5)], NOW)
+    assert storage.untold("mail", 9)[3] == Untold(d, 20, 1.5)
+    assert [each.group for each in storage.untold("mail", 3)] == groups[:3]
+    sent = ChannelNote("chat", NOW, "dynpin: 2 new groups", None, None)
+    storage.note_channel(sent, [a, b])
+    storage.set_state(c.key, "muted")
+    storage.set_state(d.key, "resolved")
+    assert [each.group.id for each in storage.untold("chat", 9)] == [d.id]
+    assert [each.group.id for each in storage.untold("mail", 9)] == [a.id, b.id, d.id]
+    assert storage.channels() == [replace(sent, waiting=1), ChannelNote("mail", waiting=3)]
+    storage.keep_channels(["mail"])
+    assert storage.untold("chat", 9) == []
+    assert [note.name for note in storage.channels()] == ["mail"]
+    storage.clock.forward(100 * DAY)  # type: ignore[attr-defined]
+    storage.prune(Retention(days=90))
+    assert storage.channels() == [ChannelNote("mail")]
+    storage.announce(["mail"], [Untold(a)], NOW)
+    assert storage.untold("mail", 9) == [], "it was pruned meanwhile"
 
 
 def test_no_transaction_of_prune_is_without_bounds(storage: SQLStorage, clock: Clock) -> None:
