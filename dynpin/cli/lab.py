@@ -73,7 +73,7 @@ def run(
         typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
+        Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
     ] = None,
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
@@ -130,8 +130,7 @@ def report(
     """
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
-    explorer = file.with_name(f"{file.stem}-explorer{file.suffix}")
-    _run_all(agent, processes, file, as_json=False, explorer=explorer)
+    _run_all(agent, processes, file, as_json=False)
 
 
 app.command(name="proxy")(proxy.proxy)
@@ -143,22 +142,20 @@ app.command(name="site")(lab_site.site)
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(
-    agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool, explorer: Path | None = None
-) -> None:
+def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
     known = _scenarios()
+    explorer = None if html is None else html.with_name(f"{html.stem}-explorer{html.suffix}")
     for page in (html, explorer):
         if page is not None:
             _check_folder(page)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
-    if html is not None:
-        from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2
-
-        html.write_text(write_handout(list(known.values()), playings), encoding="utf-8")
     if html is not None and explorer is not None:
-        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - as above
+        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
+        from dynpin.lab.handout import write_handout  # noqa: PLC0415
 
-        explorer.write_text(write_explorer(list(known.values()), playings, handout=quote(html.name)), encoding="utf-8")
+        stories = list(known.values())
+        html.write_text(write_handout(stories, playings, explorer=quote(explorer.name)), encoding="utf-8")
+        explorer.write_text(write_explorer(stories, playings, handout=quote(html.name)), encoding="utf-8")
     if as_json:
         print_json([playing.as_json() for playing in playings])
     else:
@@ -168,7 +165,7 @@ def _run_all(
     if html is not None:
         say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
     if explorer is not None:
-        say(f"{explorer}: the same, to be stepped through in a browser")
+        say(f"{explorer}: the same, to be stepped through in a browser", err=as_json)
     _finish(playings)
 
 

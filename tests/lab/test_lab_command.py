@@ -247,14 +247,20 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["a-explorer.html:", "the", "same,", "to", "be", "stepped", "through", "in", "a", "browser"],
     ]
     assert "with dynpin, chromium" in Path("a.html").read_text()
+    # Each leads to the other, story by story.
     assert 'href="a.html"' in Path("a-explorer.html").read_text()
+    for name in few:
+        assert f'href="a-explorer.html#story={name}"' in Path("a.html").read_text()
     told = run("run", "--all", "--json", "--agent", "chromium", "--processes", "1", "--html", "b.html")
     assert [(each["scenario"], each["outcome"]) for each in json.loads(told.stdout)] == [
         ("hotspot", "protected"),
         ("private-root", "fooled"),
     ]
     assert "b.html: 2 playings" in told.stderr
+    assert "b-explorer.html: the same" in told.stderr
     assert "with chromium" in Path("b.html").read_text()
+    assert 'href="b-explorer.html"' in Path("b.html").read_text()
+    assert 'href="b.html"' in Path("b-explorer.html").read_text()
 
 
 def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
@@ -450,7 +456,9 @@ class TestInABrowser:
         assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
         assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
-    @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+    @pytest.mark.skipif(
+        not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+    )
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_axe_finds_no_fault(self, browser: Chromium, page: Path, scheme: str) -> None:
         browser.look(scheme=scheme)
