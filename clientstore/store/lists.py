@@ -160,7 +160,7 @@ def record(
         changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
         # Who has followed it, not who asks now: a look by hand is one too.
         if look.is_followed:
-            _preload(connection, look.recovery, seen.pins, seen.list_version, now)
+            changed += _preload(connection, look.recovery, seen.pins, seen.list_version, now)
     if problem is None and seen is not None:
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         which = f"version {seen.list_version} of the list" if seen.dated is None else f"the list of {seen.dated}"
@@ -234,7 +234,10 @@ def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: 
             yield entry.host
 
 
-def _preload(connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float) -> None:
+def _preload(
+    connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float
+) -> tuple[str, ...]:
+    """Have exactly the hosts of the list pinned; returns those that have other pins now, or none any more."""
     noted = NotedRecovery(recovery, list_version=version)
     until = now + min(pins.max_age, DEFAULT_MAX_MAX_AGE)
     entries = [
@@ -246,4 +249,8 @@ def _preload(connection: sqlite3.Connection, recovery: Recovery, pins: PinList, 
         for host, listed in pins.hosts.items()
         if listed.pins
     ]
+    select = selecting(connection)
+    query = "SELECT host, pins, include_subdomains FROM hosts WHERE source = 'static' AND origin = ?"
+    before = set(select(query, (recovery.uri,)))
     preload_within(connection, entries, recovery.uri)
+    return tuple(sorted({host for host, *_ in before ^ set(select(query, (recovery.uri,)))}))

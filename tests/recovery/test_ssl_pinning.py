@@ -21,7 +21,7 @@ def listed(bank: Bank) -> List:
     made = List(bank)
     made.publish(*(item(HOST, pin, bank.clock()) for pin in bank.pins))
     look = bank.store.follow(made.uri, PUBLIC)
-    assert (look.is_followed, str(look.outcome).endswith("is no news")) == (True, True), look
+    assert (look.is_followed, str(look.outcome).endswith(f"gave {HOST} other pins")) == (True, True), look
     return made
 
 
@@ -44,6 +44,9 @@ def test_a_refusal_has_it_looked_at_at_once_and_heals(bank: Bank, listed: List) 
     assert bank.refused()
     bank.settle()
     assert not bank.refused()
+    (look,) = bank.store.looks()
+    assert look.next_look_at is not None
+    assert look.next_look_at - bank.clock() > 0.8 * DAY, "what was asked for is done"
 
 
 def test_it_is_looked_at_daily(bank: Bank, listed: List) -> None:
