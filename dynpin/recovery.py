@@ -21,10 +21,13 @@ from dynpin.errors import InvalidHeader
 from dynpin.pins import Pin
 from dynpin.uris import is_http_uri
 
-__all__ = ["ADOPTION", "NotedRecovery", "Recovery", "adopt"]
+__all__ = ["ADOPTION", "FIRST_ROOT", "SIGNING_KEY", "NotedRecovery", "Recovery", "adopt"]
 
 # How long a known host must name the same root before it is believed, in seconds.
 ADOPTION = 7 * 86_400.0
+# What a client trusts to begin with, by the name under which it keeps that: version 1 of TUF's root; or the one public
+# key, DER, of a list of ssl-pinning. The SHA-256 of either is the `root` below.
+FIRST_ROOT, SIGNING_KEY = "root_history/1.root.json", "signing-key.der"
 
 
 @dataclass(frozen=True, slots=True)
