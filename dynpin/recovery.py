@@ -81,7 +81,8 @@ class NotedRecovery:
     Attributes:
         standing: the root that holds, or None.
         until: when that root is forgotten, or without one that the host was known; None for as long as the pins.
-        list_version: the version of the last signed list that was applied to the host; 0 where none was.
+        list_version: the version of the last signed list that was applied to the host; 0 where none was. A list of
+            ssl-pinning has its date in seconds since the epoch in place of one.
         offered: what the last headers have named instead, which is not believed yet, or None.
         offered_at: when it was first seen.
     """

@@ -45,8 +45,8 @@ from .verifying import Verified
 
 __all__ = ["read_signing_key", "verify_ssl_pinning"]
 
-# The list that was taken last, among what is trusted.
-_TAKEN = "ssl-pinning.json"
+# The date of the list that was taken last, in seconds since the epoch, among what is trusted.
+_TAKEN = "ssl-pinning-date"
 _LEAST_BITS = 2048
 # How far ahead a list may be dated, in seconds: once it is taken, no list counts that is older.
 _AHEAD = 86_400.0
@@ -86,7 +86,7 @@ def verify_ssl_pinning(
 
     Args:
         recovery: the SHA-256 of its key, and where it is.
-        files: what is trusted of it so far: its key, and the list that was taken last.
+        files: what is trusted of it so far: its key, and the date of the list that was taken last.
         fetcher: reads the list.
         now: seconds since the epoch, UTC.
 
@@ -96,16 +96,12 @@ def verify_ssl_pinning(
     try:
         data = fetcher.download_bytes(recovery.uri, LONGEST_LIST)
         keys = _keys(data, files[SIGNING_KEY])
-        dated = _date(keys)
-        _check_date(dated, _date(_keys(files[_TAKEN], files[SIGNING_KEY])) if _TAKEN in files else dated, now)
+        dated = max(key.date for key in keys)
+        _check_date(dated, float(files[_TAKEN]) if _TAKEN in files else dated, now)
         pins = _pin_list(keys, now)
     except (DownloadError, RecoveryError) as error:
         return Verified(files, problem=str(error))
-    return Verified({**files, _TAKEN: data}, int(dated), pins, dated=rfc3339(dated))
-
-
-def _date(keys: Iterable[_Key]) -> float:
-    return max(key.date for key in keys)
+    return Verified({**files, _TAKEN: repr(dated).encode("ascii")}, int(dated), pins, dated=rfc3339(dated))
 
 
 def _check_date(dated: float, taken: float, now: float) -> None:

@@ -127,7 +127,7 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:
-    """What is trusted of a root so far: the files of TUF's client, or a signing key and the list that it signed."""
+    """What is trusted of a root so far: the files of TUF's client, or a signing key with a date."""
     return dict(select("SELECT name, data FROM trusted WHERE root = ?", (root,)))
 
 

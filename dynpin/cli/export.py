@@ -15,7 +15,7 @@ from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_static
-from dynpin.deploy.keys import read_private_key
+from dynpin.deploy.keys import pin_of, read_private_key
 from dynpin.deploy.mobile import SIGNED_FORMATS, export_ssl_pinning, export_wultra
 from dynpin.durations import duration
 from dynpin.errors import DynpinError
@@ -188,9 +188,16 @@ def _text(
     if key_file is None:
         return _static_pins(form, described, host, end, now)
     key = read_private_key(key_file, lambda: passphrase_of_keys(passphrase_file))
+    _check_key_is_apart(pin_of(key), key_file, described)
     if form == "wultra":
         return _wultra(described, key, host, end, now)
     return _ssl_pinning(described, key, host, end, now)
+
+
+def _check_key_is_apart(pin: Pin, file: Path, described: Inventory) -> None:
+    held = [pin for chain in described.read_chains() for pin in chain.pins]
+    if pin in (*held, *(each.pin for each in described.read_backups())):
+        fail(f"{file} is a key of the site: whoever steals it there signs pins of his own. Make a key for this alone")
 
 
 def _of_keys(keys: list[str], host: str | None) -> Inventory:

@@ -29,9 +29,13 @@ def recover(
         str | None,
         typer.Argument(metavar="[HOST]", help="The host that is locked out; else every list of the store."),
     ] = None,
-    folder: Annotated[
+    source: Annotated[
         Path | None,
-        typer.Option("--from", help="Read the published files from this folder, a stick for one.", show_default=False),
+        typer.Option(
+            "--from",
+            help="Read the published files from this folder, a stick for one; a list of ssl-pinning from this file.",
+            show_default=False,
+        ),
     ] = None,
     ca: CaOption = None,
     store: StoreOption = None,
@@ -43,8 +47,8 @@ def recover(
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
-    if folder is not None and not folder.is_dir():
-        fail(f"there is no folder {folder}")
+    if source is not None and not source.exists():
+        fail(f"there is no {source}")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
 
     with PinStore(store) as pins:
@@ -59,9 +63,9 @@ def recover(
         pins.database.write(job)
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted]:
-            changed = look_at(pins.database, look, pins.clock, source=folder, context=tls_context(ca))
+            changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
-            text = f"{folder or look.recovery.uri}: {after.outcome}"
+            text = f"{source or look.recovery.uri}: {after.outcome}"
             if changed or "is no news" in str(after.outcome):
                 say(text)
             else:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -38,6 +39,7 @@ __all__ = [
     "missing_backups",
     "new_files",
     "new_key",
+    "pin_of",
     "read_private_key",
     "write_key",
 ]
@@ -191,7 +193,7 @@ def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
         undo.pop_all()
 
 
-def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> object:
+def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyTypes:
     """The private half in a PEM file, as cryptography has it.
 
     Args:
@@ -209,6 +211,11 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> object:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         why = "the passphrase is not its own, or it is damaged" if is_encrypted else "it is no private key in PEM"
         raise ValueError(f"{file} cannot be opened: {why}") from None
+
+
+def pin_of(key: PrivateKeyTypes) -> Pin:
+    """The pin of a private key's public half."""
+    return Pin.from_public_key(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def key_type(key: object) -> str:

@@ -30,6 +30,8 @@ BACKUP, OTHER = Pin(b"\x01" * 32), Pin(b"\x02" * 32)
 PASSPHRASE = "short"
 RSA = rsa.generate_private_key(65537, 2048)
 
+SECRET = ("--passphrase-file", "{folder}/secret")
+
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is not installed")
 
 
@@ -68,6 +70,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     )
     (folder / "secret").write_text(f"{PASSPHRASE}\n")
     (folder / "secret").chmod(0o600)
+    (folder / "signing.pub").write_bytes(openssl("pkey", "-in", made.ec, "-passin", secret, "-pubout"))
+    (folder / "unpin.toml").write_text(
+        f'hosts = ["{HOST}"]\nkeys = ["chain.pem"]\nbackups = ["next.pem"]\n'
+        '[policy]\nmode = "unpin"\ninclude_subdomains = true\n'
+    )
     return made
 
 
@@ -207,22 +214,25 @@ def test_what_wultra_cannot_say(files: Files) -> None:
     [
         (("ssl-pinning", str(OTHER), str(BACKUP), "--host", HOST), "with --signing-key FILE"),
         (("nginx", str(OTHER), str(BACKUP), "--signing-key", "{rsa}"), "nginx is not signed"),
-        (("curl", str(OTHER), "--host", HOST, "--passphrase-file", "{folder}/secret"), "curl is not signed"),
+        (("curl", str(OTHER), "--host", HOST, *SECRET), "curl is not signed"),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{chain}"), "no private key in PEM"),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{folder}/x"), "No such file"),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{rsa}"), "no terminal to ask"),
-        (("wultra", "{chain}", "--signing-key", "{rsa}", "--passphrase-file", "{folder}/secret"), "EC P-256 alone"),
+        (("wultra", "{chain}", "--signing-key", "{rsa}", *SECRET), "EC P-256 alone"),
         (("wultra", "{chain}", "--signing-key", "{ec}", "--passphrase-file", "{chain}"), "passphrase is not its own"),
         (("wultra", "{chain}", "--signing-key", "{ec}", "--passphrase-file", "{folder}/x"), "No such file"),
         (
-            ("wultra", "{chain}", "--host", HOST, "--signing-key", "{ec}", *("--passphrase-file", "{folder}/secret")),
+            ("wultra", "{chain}", "--host", HOST, "--signing-key", "{ec}", *SECRET),
             "leave",
         ),
-        (("wultra", str(OTHER), "--signing-key", "{ec}", "--passphrase-file", "{folder}/secret"), "has one"),
+        (("wultra", str(OTHER), "--signing-key", "{ec}", *SECRET), "has one"),
         (
-            ("ssl-pinning", str(OTHER), str(BACKUP), "--signing-key", "{rsa}", "--passphrase-file", "{folder}/secret"),
+            ("ssl-pinning", str(OTHER), str(BACKUP), "--signing-key", "{rsa}", *SECRET),
             "names hosts",
         ),
+        (("wultra", "{chain}", "{folder}/signing.pub", "--signing-key", "{ec}", *SECRET), "of the site"),
+        (("ssl-pinning", "--inventory", "{folder}/unpin.toml", "--signing-key", "{rsa}", *SECRET), "the mode is unpin"),
+        (("wultra", "--inventory", "{folder}/unpin.toml", "--signing-key", "{ec}", *SECRET), "say --no-subdomains"),
         (("ssl-pinning", "--watch", "x", "--signing-key", "{rsa}"), "--watch follows dynpin.toml alone"),
         (("wultra", "--watch", "x"), "--watch is for servers"),
     ],

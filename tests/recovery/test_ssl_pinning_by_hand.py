@@ -98,6 +98,10 @@ def test_a_list_of_openssl_s_comes_from_a_file(bank: Bank, tmp_path: Path) -> No
     assert (done.exit_code, "1 host pinned by it" in done.output) == (0, True), done.output
     with PinStore(tmp_path / "client") as client:
         assert pinned(client) == {bank.pins[0]}
+    again = dynpin("hosts", "recover", HOST, "--from", str(file), "--store", str(tmp_path / "client"))
+    assert (again.exit_code, "is no news" in again.output) == (0, True), again.output
+    nowhere = dynpin("hosts", "recover", HOST, "--from", str(tmp_path / "x"), "--store", str(tmp_path / "client"))
+    assert (nowhere.exit_code, "there is no " in nowhere.stderr) == (2, True), nowhere.output
 
 
 @pytest.mark.parametrize(
