@@ -53,9 +53,12 @@ def _cost(axes: Axes, paper: Paper, advice: Advice) -> None:
     weight = advice.risks.fooled_weight
     curves = (
         ("both", [choice.cost for choice in chosen], paper.ink),
+        ("both, with recovery", [choice.healed_cost for choice in chosen], paper.lines[2]),
         ("locked out", [choice.locked_out for choice in chosen], paper.lines[0]),
         (f"fooled, times {weight:g}", [weight * choice.fooled for choice in chosen], paper.lines[1]),
     )
+    low, high = ([choice.cost + side * choice.half_width for choice in chosen] for side in (-1, 1))
+    axes.fill_between(days, low, high, color=paper.ink, alpha=0.12, linewidth=0, label="95 % interval")
     for number, (name, values, color) in enumerate(curves):
         axes.plot(days, values, color=color, linestyle=DASHES[number], linewidth=2.1, label=name, zorder=4)
     axes.axhline(advice.unpinned.cost, color=paper.faint, linewidth=1.2, linestyle=(0, (1, 2.5)), label="no pins")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -16,15 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.paper import DASHES, PAPERS, STYLE, Format, Paper, bare, heading, saved
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import Outcome
 from dynpin.lab.simulation.study import Study
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["draw", "figure"]
 
@@ -76,7 +72,7 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
         drawn.text(0.02, 0.955, _title(study), color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
         legend = drawn.legend(
             handles,
-            [_name(study, outcome) for outcome in outcomes],
+            [study.label(outcome.policy) for outcome in outcomes],
             loc="upper left",
             bbox_to_anchor=(0.012, 0.945),
             ncols=min(_COLUMNS, len(outcomes)),
@@ -88,13 +84,6 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
         for text in legend.get_texts():
             text.set_color(paper.ink)
         return drawn
-
-
-def _name(study: Study, outcome: Outcome) -> str:
-    """A policy's name, with the cap where it acts."""
-    held = study.held(outcome.policy)
-    capped = held < outcome.policy.max_age and outcome.policy.pinned != "none"
-    return f"{outcome.policy.name} (held to {duration(held)})" if capped else outcome.policy.name
 
 
 def _title(study: Study) -> str:
