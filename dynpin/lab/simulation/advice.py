@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
@@ -38,7 +38,6 @@ class Choice:
         locked_out: client-days locked out.
         fooled: client-days in an attacker's hands.
         cost: both, as client-days locked out: those in an attacker's hands weigh as much as the operator says.
-        half_width: half of the 95 % interval of the cost, at most, since clients are drawn.
         healed: client-days locked out where the site has a signed list.
         healed_cost: the cost with these.
         all_lost: how often all keys are lost, a year.
@@ -46,6 +45,7 @@ class Choice:
         waits: days from a refusal to the end of the lock-out when that happens, on average over all clients.
         healed_waits: the same where the site has a signed list.
         share_fooled: the share that an attack has at its end, of the clients that it reaches.
+        chance: half of the 95 % interval of the figures by their names, at most, since clients are drawn.
     """
 
     max_age: int
@@ -53,7 +53,6 @@ class Choice:
     locked_out: float
     fooled: float
     cost: float
-    half_width: float
     healed: float
     healed_cost: float
     all_lost: float
@@ -61,6 +60,7 @@ class Choice:
     waits: float
     healed_waits: float
     share_fooled: float
+    chance: Mapping[str, float] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
 
     def choice(number: int, max_age: int, backups: int) -> Choice:
         clients = stage.clients
-        loss, healing = lost[number], lost[number].with_recovery
-        assert healing is not None
+        loss = lost[number]
+        healing = loss.with_recovery or loss
         locked_out_for = loss.locked_out_days / clients
         all_lost = 0.0 if not max_age else risks.disasters + risks.losses * _backups_gone(risks, backups)
         thefts = risks.thefts + risks.backup_thefts * backups
@@ -150,18 +150,23 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
         reached = 1000 * risks.attack_share / clients
         fooled = reached * (risks.attacks * attack.fooled_days + thefts * theft.fooled_days)
         locked_out, healed = (1000 * all_lost * each.locked_out_days / clients for each in (loss, healing))
-        chance = 1000 * all_lost / clients * loss.half_width("locked_out") + risks.fooled_weight * reached * (
-            risks.attacks * attack.half_width("fooled") + thefts * theft.half_width("fooled")
-        )
+        chance = {
+            name: 1000 * all_lost * each.half_width("locked_out") / clients
+            for name, each in (("locked_out", loss), ("healed", healing))
+        }
+        # The same clients are in all four, so the halves add up at most.
+        chance["fooled"] = reached * (risks.attacks * attack.half_width("fooled") + thefts * theft.half_width("fooled"))
+        for name, part in (("cost", "locked_out"), ("healed_cost", "healed")):
+            chance[name] = chance[part] + risks.fooled_weight * chance["fooled"]
         return Choice(
             max_age=max_age,
             backups=backups,
             locked_out=locked_out,
             fooled=fooled,
             cost=locked_out + risks.fooled_weight * fooled,
-            half_width=chance,
             healed=healed,
             healed_cost=healed + risks.fooled_weight * fooled,
+            chance=chance,
             all_lost=all_lost,
             locked_out_for=locked_out_for,
             waits=loss.waited_days / clients,
@@ -270,8 +275,8 @@ def _about_recovery(best: Choice, healed: Choice, recovery: Recovery) -> str:
     signed = f"signed {duration(recovery.signed_after)} after a loss" if recovery.signed_after else "signed at once"
     told = (
         f"With a signed list{share},{watch} {signed}, it costs "
-        f"{_days(best.healed_cost)}: {_days(best.healed)} locked out, not {_days(best.locked_out)}. After a loss of all "
-        f"keys a client waits {best.healed_waits:.2g} days on average from its refusal on, not {best.waits:.2g}."
+        f"{_days(best.healed_cost)}: {_days(best.healed)} locked out, not {_days(best.locked_out)}. After a loss of "
+        f"all keys a client waits {best.healed_waits:.2g} days on average from its refusal on, not {best.waits:.2g}."
     )
     if (healed.max_age, healed.backups) != (best.max_age, best.backups):
         told += (

@@ -83,6 +83,7 @@ class Meeting(Protocol):
 
     def meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
         """As :meth:`Game.meet`."""
+        ...
 
 
 def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, least_step: float = 0.0) -> Stores:
@@ -165,9 +166,7 @@ class Game:
             self.note(noted, becomes, face)
         return first
 
-    def face(
-        self, stretch: Stretch, face: int, *, attacker: bool, notes: bool = True
-    ) -> tuple[Integers, Stretch, int]:
+    def face(self, stretch: Stretch, face: int, *, attacker: bool, notes: bool = True) -> tuple[Integers, Stretch, int]:
         """Pin Validation of one face (RFC 7469 §2.6).
 
         Args:

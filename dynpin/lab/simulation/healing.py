@@ -123,7 +123,7 @@ class _Healing:
             self._game.note(noted, becomes, face)
             return first
         named = THIEF if attacker else OWNER
-        plain = self._roots.is_plain(noted.who, expires_at, visit, named)
+        plain = self._roots.is_plain(noted.who, expires_at, visit, named, int(self._game.rules.max_age[face]))
         plain &= ~self._forgets_between(noted, face)
         simple = noted.only(np.flatnonzero(plain))
         self._roots.begin(simple.who[expires_at[plain] < visit[plain]], named)

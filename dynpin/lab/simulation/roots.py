@@ -53,13 +53,21 @@ class Roots:
         self.until[who] = np.where(ends < now, expires_at, ends)
         self.offered[who] = NOBODY
 
-    def is_plain(self, who: Integers, expires_at: Integers, now: Integers, named: int) -> NDArray[np.bool_]:
+    def is_plain(
+        self, who: Integers, expires_at: Integers, now: Integers, named: int, max_age: int
+    ) -> NDArray[np.bool_]:
         """Whether visits at which a root is named, from `now` on, change nothing but when it ends: with the pins.
 
-        Either the host is not known, or this root stands.
+        Either the host is not known, or this root stands and the pins are not shortened.
         """
-        lives = self.ends(who, expires_at) >= now
-        same = (self.standing[who] == named) & (self.until[who] == _WITH_PINS) & (self.offered[who] == NOBODY)
+        ends = self.ends(who, expires_at)
+        lives = ends >= now
+        same = (
+            (ends <= now + max_age)
+            & (self.standing[who] == named)
+            & (self.until[who] == _WITH_PINS)
+            & (self.offered[who] == NOBODY)
+        )
         plain: NDArray[np.bool_] = np.where(lives, same, expires_at < now)
         return plain
 

@@ -82,6 +82,16 @@ class Outcome:
         """Client-days from a visit that the site was refused at to the end of that lock-out."""
         return self.tally.waited_seconds / DAY
 
+    @property
+    def turned_away(self) -> float:
+        """The share of clients whose visit to the site was refused at least once."""
+        return self.tally.turned_away / self.tally.clients
+
+    @property
+    def interval_turned_away(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        return intervals.of_share(self.tally.turned_away, self.tally.clients)
+
     def half_width(self, of: Literal["locked_out", "fooled", "waited"]) -> float:
         """Half the width of the 95 % interval of these client-days."""
         total, squares = getattr(self.tally, f"{of}_seconds"), getattr(self.tally, f"{of}_squares")
@@ -126,8 +136,7 @@ def simulate(
     if study.recovery is None:
         return tuple(outcomes)
     return tuple(
-        replace(outcome, with_recovery=other)
-        for outcome, other in zip(outcomes[:count], outcomes[count:], strict=True)
+        replace(outcome, with_recovery=other) for outcome, other in zip(outcomes[:count], outcomes[count:], strict=True)
     )
 
 

@@ -118,7 +118,11 @@ class Study:
     def label(self, policy: SitePolicy) -> str:
         """A policy's name, and what clients hold its max-age to where their cap acts."""
         held = self.held(policy)
-        return policy.name if held == policy.max_age or policy.pinned == "none" else f"{policy.name} (held to {duration(held)})"
+        return (
+            policy.name
+            if held == policy.max_age or policy.pinned == "none"
+            else f"{policy.name} (held to {duration(held)})"
+        )
 
     @property
     def horizon(self) -> int:
