@@ -45,7 +45,7 @@ __all__ = ["authority", "bank"]
 
 # The looks of a refusal end a day to a day and an hour after it, and the last before a signature may be an hour old.
 HOUR = 1 / 24 + 2 / DAY
-# Beside the formula: who was refused, has its pins expire within the day in which it looks, and notes the new key, takes
+# Beside the formula: who was refused, has its pins expire within the day of its looks, and notes the new key, takes
 # the list of before again, until it comes next. It is one client here.
 FORGOTTEN = 1.5 / CLIENTS
 
