@@ -17,7 +17,7 @@ from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.world import World
 from dynpin.pin_list import ListedHost, PinList
 from dynpin.pins import Pin
-from dynpin.recovery import Recovery
+from dynpin.recovery import FIRST_ROOT, Recovery
 from tests.lab.clients_in_turn import BEGINNING, Told, horizon, met
 
 OWNER = Recovery(b"o" * 32, "https://owner.test")
@@ -44,7 +44,7 @@ class HealingClient:
         self.edges: list[tuple[int, bool]] = []
         if phase is not None:
             self.now = phase - DAY - 1
-            self.store.database.write(lambda c: register(c, OWNER, b"{}", self.store.clock()))
+            self.store.database.write(lambda c: register(c, OWNER, FIRST_ROOT, b"{}", self.store.clock()))
             self._look()
 
     def until(self, second: int) -> None:
@@ -67,7 +67,7 @@ class HealingClient:
         pins_before, edge = self._pins(), (self.now, self._refuses_site())
         self.now += 1
         for look in looks:
-            before: dict[str, bytes] = {} if not look.is_followed else {"root_history/1.root.json": b"{}"}
+            before: dict[str, bytes] = {} if not look.is_followed else {FIRST_ROOT: b"{}"}
             seen = Verified(before, version, pins) if look.recovery == OWNER else None
             self.store.database.write(
                 lambda c, look=look, seen=seen, before=before: record(  # type: ignore[misc]
