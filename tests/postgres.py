@@ -279,9 +279,9 @@ class Cluster:
         return f"postgresql://{ROLE}:{self.password}@{hosts}/{database}{'?' if query else ''}{query}"
 
     @contextlib.contextmanager
-    def database(self, template: str = "template1") -> Iterator[str]:
+    def database(self, template: str = "template1", tablespace: str = "pg_default") -> Iterator[str]:
         """A database of the program's own, as a copy of a template; gives its DSN, and drops it in the end."""
-        name = self._create(template)
+        name = self._create(template, tablespace)
         try:
             yield self.dsn(name)
         finally:
@@ -301,11 +301,11 @@ class Cluster:
             self._templates[name] = database
         return self._templates[name]
 
-    def _create(self, template: str) -> str:
+    def _create(self, template: str, tablespace: str = "pg_default") -> str:
         name = f"test_{next(_numbers)}"
-        create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}")
+        create = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} TABLESPACE {}")
         with self.admin() as connection:
-            connection.execute(create.format(*map(sql.Identifier, (name, ROLE, template))))
+            connection.execute(create.format(*map(sql.Identifier, (name, ROLE, template, tablespace))))
         return name
 
 

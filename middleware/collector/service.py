@@ -52,7 +52,7 @@ class Service:
         self._settings = settings
         self._source_bits = settings.source_bits()
         self._own_tokens = settings.own_tokens()
-        self._outage = Outage(self.clock)
+        self.outage = Outage(self.clock)
         self._has_worker = has_worker
         self._commit = GroupCommit(self._write, self.limits.pending, self._look_at_others)
         self.worker = Worker(
@@ -71,7 +71,7 @@ class Service:
             self._commit,
             self.ledger,
             self._usable_tokens,
-            self._outage,
+            self.outage,
             limits=self.limits,
             clock=self.clock,
             source_address=self._source_bits,
@@ -144,9 +144,10 @@ class Service:
             except BaseException as error:
                 self.ledger.give_back(counts)
                 if isinstance(error, StoreError):
-                    self._outage.failed(error, len(arrivals))
+                    self.outage.failed(error, len(arrivals))
                 raise
-            self._outage.ended()
+            if arrivals:  # for counts there may be room where there is none for a report
+                self.outage.ended()
             hour = int(self.clock() // HOUR)
             for counted, number in counts.items():
                 if counted.hour == hour and counted.outcome == "accepted":

@@ -86,6 +86,7 @@ class Pages:
             outcomes=storage.outcomes(first),
             is_empty=not storage.groups(Filter(), limit=1).entries,
             example=self._report_uris(request)[:1],
+            outage=self.service.outage.fault(),
             failing=[note for note in storage.channels() if note.failing_since is not None],
         )
 
