@@ -44,7 +44,7 @@ InventoryOption = Annotated[
     Path | None,
     typer.Option(
         "--inventory",
-        help="The file that describes the site; ./dynpin.toml where it exists and nothing else is named.",
+        help="The file that describes the site. The default is ./dynpin.toml, if it exists.",
         show_default=False,
     ),
 ]

@@ -48,7 +48,7 @@ def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The program and its arguments.")],
     store: StoreOption = None,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Refuse nothing: tell on stderr what would have been refused.")
+        bool, typer.Option("--audit", help="Refuse nothing: say on stderr what would have been refused.")
     ] = False,
     no_reports: Annotated[bool, typer.Option("--no-reports", help="Send no violation reports.")] = False,
 ) -> None:
