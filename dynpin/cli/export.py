@@ -97,7 +97,7 @@ def export(
     dynpin export nginx --watch pins.conf --reload "nginx -s reload"
     """
     if form not in FORMATS:
-        fail(f"{form} is no format; there are {', '.join(FORMATS)}")
+        fail(f"{form} is not a format; there are {', '.join(FORMATS)}")
     _check_ages(max_age, expires)
     if watch is not None:
         if keys or any(each is not None for each in (host, max_age, include_subdomains, report_uri, mode, expires)):
@@ -216,7 +216,7 @@ def _watch(form: str, inventory: Path | None, file: Path, command: str | None, *
     if form not in HEADER_FORMATS:
         fail(f"--watch is for servers: {', '.join(HEADER_FORMATS)}")
     if not file.absolute().parent.is_dir():
-        fail(f"{file.parent} is no folder")
+        fail(f"{file.parent} is not a folder")
     from dynpin.cli.export_watch import look_once, watch_file  # noqa: PLC0415 - beside what needs it
 
     (look_once if once else watch_file)(inventory or DEFAULT_INVENTORY, form, file, command)

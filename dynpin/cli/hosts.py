@@ -264,7 +264,7 @@ def _pin(text: str) -> Pin:
     try:
         return Pin.from_base64(text.removeprefix("sha256/"))
     except ValueError:
-        raise ValueError(f"there is no file {text}, and it is no pin in base64, of 44 characters") from None
+        raise ValueError(f"there is no file {text}, and it is not a pin in base64, of 44 characters") from None
 
 
 def _covers(pins: PinStore, host: str) -> bool:

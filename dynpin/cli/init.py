@@ -140,7 +140,7 @@ def _of_file(file: Path) -> Seen:
 
 def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> Seen:
     if "/" in text.removeprefix("https://").rstrip("/") or text.endswith((".pem", ".crt", ".cer")):
-        fail(f"there is no file {text}, and it is no name of a host")
+        fail(f"there is no file {text}, and it is not a name of a host")
     url = https_url(text if "://" in text else f"https://{text}/")
     if is_ip_literal(url.host):
         _no_name(url.host)

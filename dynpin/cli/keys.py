@@ -126,7 +126,7 @@ def list_keys(
         print_json({"keys": rows, "missing_backups": list(missing)})
     else:
         _show(rows)
-    no_reserve = [f"{why}: it is no reserve" for why in reasons if why is not None]
+    no_reserve = [f"{why}: it is not a reserve" for why in reasons if why is not None]
     if missing:
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:

@@ -255,7 +255,7 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     except PolicyError as error:
         fail(str(error))
     if inside is not None:
-        fail(f"{to} is no key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
+        fail(f"{to} is not a key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:
         keys = [key_of(each) for each in texts]
         refuse_inside(keys, future, roots)

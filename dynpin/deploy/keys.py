@@ -90,7 +90,7 @@ def check_passphrase(passphrase: bytes) -> None:
     try:
         text = passphrase.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("the passphrase is no UTF-8 text, and could not be typed at a prompt") from None
+        raise ValueError("the passphrase is not UTF-8 text, and could not be typed at a prompt") from None
     # A NUL would end it early in OpenSSL, and a UTF-16 file is full of them.
     if not text.isprintable():
         raise ValueError("the passphrase has a character in it that could not be typed at a prompt")

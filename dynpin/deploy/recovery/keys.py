@@ -63,7 +63,9 @@ def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list
         try:
             key = load_pem_private_key(data, known if b"ENCRYPTED" in data else None)
         except (ValueError, TypeError):
-            why = "the passphrase is not its own, or it is damaged" if b"ENCRYPTED" in data else "it is no key in PEM"
+            why = (
+                "the passphrase is not its own, or it is damaged" if b"ENCRYPTED" in data else "it is not a key in PEM"
+            )
             raise RecoveryError(f"{file} cannot be opened: {why}") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise RecoveryError(f"{file} is no Ed25519 key, as `dynpin recovery init` makes them")
