@@ -65,7 +65,8 @@ def run(
     everything: Annotated[bool, typer.Option("--all", help="Play all, with every user agent.")] = False,
     agent: AgentOption = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw the timeline into this .svg or .png.", show_default=False)
+        Path | None,
+        typer.Option("--picture", help="Draw the timeline into this .svg, .pdf or .png.", show_default=False),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
@@ -104,7 +105,7 @@ def run(
     if picture is not None and form is not None:
         _draw(picture, form, scenario, playings[0], width, dark=dark)
     if as_json:
-        print_json(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
+        print_json(_as_json(scenario) | {"playings": [playing.to_dict() for playing in playings]})
     else:
         from dynpin.cli.lab_timeline import show  # noqa: PLC0415 - beside what is shown
 
@@ -157,7 +158,7 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
         html.write_text(write_handout(stories, playings, explorer=quote(explorer.name)), encoding="utf-8")
         explorer.write_text(write_explorer(stories, playings, handout=quote(html.name)), encoding="utf-8")
     if as_json:
-        print_json([playing.as_json() for playing in playings])
+        print_json([playing.to_dict() for playing in playings])
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
@@ -197,14 +198,14 @@ def _finish(playings: list[Playing]) -> None:
 
 
 def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width: int | None, *, dark: bool) -> None:
-    from dynpin.lab.picture import WIDTH, draw  # noqa: PLC0415 - beside what is drawn
+    from dynpin.lab.picture import WIDTH  # noqa: PLC0415 - beside what is drawn
 
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark, page=width or WIDTH))
+        file.write_bytes(playing.picture(form, dark=dark, page=width or WIDTH))
     except ModuleNotFoundError as missing:
-        lacking("a .png", missing.name, "lab,simulate")
+        lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
 
 # -- what was asked for ------------------------------------------------------------------------------------------------
@@ -238,10 +239,10 @@ def _agents(names: list[str]) -> list[str]:
 
 def _form(picture: Path) -> Format:
     _check_folder(picture)
-    suffix = picture.suffix.lower()
-    if suffix not in (".svg", ".png"):
-        fail(f"{picture}: pictures are .svg or .png")
-    return "svg" if suffix == ".svg" else "png"
+    forms: dict[str, Format] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+    if picture.suffix.lower() not in forms:
+        fail(f"{picture}: pictures are .svg, .pdf or .png")
+    return forms[picture.suffix.lower()]
 
 
 def _check_folder(file: Path) -> None:

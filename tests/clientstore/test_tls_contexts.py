@@ -1,4 +1,4 @@
-"""Which contexts can be enforced, and when a chain is no proof."""
+"""Which contexts can be enforced, and when a chain is not proof."""
 
 from __future__ import annotations
 

@@ -98,13 +98,14 @@ def test_the_json_of_a_scenario_is_its_record() -> None:
 
 
 def test_a_picture_of_a_scenario(tmp_path: Path) -> None:
-    light, dark, png = (tmp_path / name for name in ("light.svg", "dark.svg", "light.PNG"))
-    for file, more in ((light, []), (dark, ["--dark"]), (png, [])):
+    light, dark, png, pdf = (tmp_path / name for name in ("light.svg", "dark.svg", "light.PNG", "light.pdf"))
+    for file, more in ((light, []), (dark, ["--dark"]), (png, []), (pdf, [])):
         done = run("run", "hotspot", "--picture", file, *more)
         assert done.exit_code == 0, done.output
     assert ET.fromstring(light.read_text()).tag.endswith("svg")
     assert light.read_text() != dark.read_text()
     assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF-")
 
 
 WRONG = {
@@ -112,7 +113,7 @@ WRONG = {
     "both": (["hotspot", "--all"], "give the NAME of a scenario"),
     "unknown scenario": (["hotpot"], "no scenario 'hotpot'; dynpin lab list"),
     "unknown agent": (["hotspot", "--agent", "netscape"], "no user agent 'netscape'; there are dynpin"),
-    "bad picture": (["hotspot", "--picture", "a.gif"], ".svg or .png"),
+    "bad picture": (["hotspot", "--picture", "a.gif"], ".svg, .pdf or .png"),
     "a picture nowhere": (["hotspot", "--picture", "no/such/folder/a.svg"], "no such folder"),
     "a picture of all": (["--all", "--picture", "a.svg"], "--picture draws one scenario"),
     "a picture of two": (["hotspot", "--agent", "dynpin", "--agent", "firefox", "--picture", "a.svg"], "one --agent"),
@@ -211,7 +212,7 @@ def test_the_page_says_what_does_not_hold(wrong: str) -> None:
 def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
     absent = Playing("hotspot", "wget2", None, "wget2 is not installed")
     assert absent.ok
-    assert (absent.outcome, absent.as_json()["missing"]) == (None, "wget2 is not installed")
+    assert (absent.outcome, absent.to_dict()["missing"]) == (None, "wget2 is not installed")
     page = write_handout([scenarios()["hotspot"]], [absent])
     assert "not here" in page
     assert "wget2 is not installed." in page
@@ -434,6 +435,16 @@ _LEAST_LETTERS = """Math.min(...[...document.querySelectorAll('*')].filter(e => 
 @pytest.mark.xdist_group("chromium")
 class TestInABrowser:
     """The page as Chromium renders it."""
+
+    def test_the_command_of_the_docs_prints_it_as_pdf(self, page: Path, tmp_path: Path) -> None:
+        said = re.search(r"^`chromium (--headless .*) pinning\.html`$", (DOCS / "how-to/notebook.md").read_text(), re.M)
+        assert said is not None
+        # Without a sandbox, since root runs these tests in some places.
+        command = [str(CHROMIUM), "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        subprocess.run([*command, *said[1].split(), page], cwd=tmp_path, check=True, capture_output=True)
+        pdf = (tmp_path / "pinning.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > len(scenarios())
 
     def test_no_two_texts_of_a_picture_meet(self, browser: Chromium, page: Path) -> None:
         browser.look()

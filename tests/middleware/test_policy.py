@@ -219,7 +219,7 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "unknown on_invalid": (lambda site: {"on_invalid": "ignore"}, ["on_invalid 'ignore'", "'raise', 'silence'"]),
     "report-only to nobody": (lambda site: {"mode": "report-only"}, ["report_uri=", "§2.1.4"]),
     "report-uri relative": (lambda site: {"report_uri": "/report"}, ["'/report' is not an absolute http or https URI"]),
-    "report-uri of another scheme": (lambda site: {"report_uri": "ftp://a.example/"}, ["not an absolute http or https"]),
+    "report-uri of another scheme": (lambda site: {"report_uri": "ftp://a.example/"}, ["not an absolute http"]),
     "report host of no form": (lambda site: {"report_uri": "https://a..example/"}, ["a..example", "not a host name"]),
     "hosts of no form": (lambda site: {"report_uri": REPORTS, "hosts": "a b"}, ["bank.test", "not for a b"]),
     "report host unknown": (

@@ -132,7 +132,7 @@ def _courses(scenario: Scenario, timelines: Mapping[str, Timeline]) -> tuple[_Co
     """One for all agents with which the record is the same in every word, number and store."""
     alike: dict[str, list[str]] = {}
     for agent, timeline in timelines.items():
-        record = timeline.named(json.dumps(timeline.as_json() | {"agent": None}))
+        record = timeline.named(json.dumps(timeline.to_dict() | {"agent": None}))
         alike.setdefault(record, []).append(agent)
     return tuple(_course(scenario, timelines[agents[0]], agents) for agents in alike.values())
 
