@@ -215,7 +215,10 @@ def test_what_wultra_cannot_say(files: Files) -> None:
         (("ssl-pinning", str(OTHER), str(BACKUP), "--host", HOST), "with --signing-key FILE"),
         (("nginx", str(OTHER), str(BACKUP), "--signing-key", "{rsa}"), "nginx is not signed"),
         (("curl", str(OTHER), "--host", HOST, *SECRET), "curl is not signed"),
-        (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{chain}"), "no private key in PEM"),
+        (
+            ("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{chain}"),
+            "not a private key in PEM",
+        ),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{folder}/x"), "No such file"),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{rsa}"), "no terminal to ask"),
         (("wultra", "{chain}", "--signing-key", "{rsa}", *SECRET), "EC P-256 alone"),
