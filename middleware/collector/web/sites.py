@@ -79,7 +79,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         try:
             document = None if body is None else SiteDocument.from_json(body)
         except ValueError as error:
-            return _bad(f"this is no state of a site: {error}")
+            return _bad(f"this is not a state of a site: {error}")
         # As it is kept it has the members too that were left out.
         text = None if document is None else document.to_json()
         if document is None or text is None or len(text.encode()) > LONGEST_STATE:
