@@ -93,7 +93,16 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS)
 	@touch $@
 
+# An environment whose dynpin is another folder's stays as it is: installing from here would change it for that folder.
+define own
+@$(BIN)/python -Ic 'import importlib.util, os, sys; spec = importlib.util.find_spec("dynpin"); \
+	source = os.path.realpath(spec.origin + "/../..") if spec else os.getcwd(); \
+	own = source == os.getcwd() or source.startswith(os.path.realpath(sys.prefix)); \
+	sys.exit(None if own else f"$(VENV) runs the dynpin of {source}: nothing was installed. Name another folder: make VENV=...")'
+endef
+
 $(STAMPS)/lab: $(STAMPS)/venv pyproject.toml
+	$(own)
 	@echo "Installing dynpin with its lab ..." >&2
 	@$(PIP) install --editable '.[lab]'
 	@touch $@
@@ -108,11 +117,13 @@ $(STAMPS)/lowest: $(STAMPS)/test pyproject.toml
 
 # The test group holds the lab, and the dev group all groups: one installation serves the smaller ones too.
 $(STAMPS)/test: $(STAMPS)/venv pyproject.toml
+	$(own)
 	@echo "Installing dynpin with what its tests need ..." >&2
 	@$(PIP) install --editable . --group test
 	@touch $@ $(STAMPS)/lab
 
 $(STAMPS)/dev: $(STAMPS)/venv pyproject.toml
+	$(own)
 	@echo "Installing dynpin with what its tests, docs and checks need ..." >&2
 	@$(PIP) install --editable . --group dev
 	@touch $@ $(STAMPS)/test $(STAMPS)/lab

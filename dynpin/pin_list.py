@@ -39,10 +39,13 @@ class ListedHost:
     Attributes:
         pins: the keys that hold from now on; none to release the host.
         include_subdomains: whether they cover every subdomain.
+        ends_at: when a list that was read in another format ends them, in seconds since the epoch; None where
+            `max_age` of the list does. It is not written.
     """
 
     pins: tuple[Pin, ...]
     include_subdomains: bool = False
+    ends_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,13 @@ from dynpin.errors import InvalidHeader
 from dynpin.pins import Pin
 from dynpin.uris import is_http_uri
 
-__all__ = ["ADOPTION", "NotedRecovery", "Recovery", "adopt"]
+__all__ = ["ADOPTION", "FIRST_ROOT", "SIGNING_KEY", "NotedRecovery", "Recovery", "adopt"]
 
 # How long a known host must name the same root before it is believed, in seconds.
 ADOPTION = 7 * 86_400.0
+# What a client trusts to begin with, by the name under which it keeps that: version 1 of TUF's root; or the one public
+# key, DER, of a list of ssl-pinning. The SHA-256 of either is the `root` below.
+FIRST_ROOT, SIGNING_KEY = "root_history/1.root.json", "signing-key.der"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class NotedRecovery:
     Attributes:
         standing: the root that holds, or None.
         until: when that root is forgotten, or without one that the host was known; None for as long as the pins.
-        list_version: the version of the last signed list that was applied to the host; 0 where none was.
+        list_version: the version of the last signed list that was applied to the host; 0 where none was. A list of
+            ssl-pinning has its date in seconds since the epoch in place of one.
         offered: what the last headers have named instead, which is not believed yet, or None.
         offered_at: when it was first seen.
     """

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.postgres import Cluster, running
+from tests.skips import missing_line
 
 # A busy machine is no fault of the code: how long an example takes, or making one, decides nothing. The examples are
 # the same in each run: the suite tells what a change has broken, and `make fuzz` looks for what nobody thought of.
@@ -58,6 +59,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
     yield
     if any("ResourceWarning" in str(mark.args) for mark in item.iter_markers("filterwarnings")):
         gc.collect()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Programs and packages that skipped tests would need, in one line at the end."""
+    line = missing_line(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
+    if line is not None:
+        terminalreporter.write_line(line)
 
 
 def _loopback_only(event: str, args: tuple[object, ...]) -> None:

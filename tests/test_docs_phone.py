@@ -33,7 +33,9 @@ ALIKE = 5
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("furo") is None, reason="furo is missing: pip install --group docs"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("furo") is None, reason="furo is not installed: pip install --group docs"
+    ),
     pytest.mark.xdist_group("chromium"),
 ]
 

@@ -620,7 +620,7 @@ def certificate_files() -> list[Path]:
     return sorted(path for path in VECTORS.rglob("*") if path.is_file() and may_be(path))
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is not installed")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed: apt-get install openssl")
 def test_openssl_finds_the_same_pin_in_every_certificate_that_it_loads() -> None:
     with ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
         witnesses = [witness for witness in pool.map(ask, certificate_files()) if witness.loads]

@@ -89,14 +89,14 @@ class HTTPFetcher(FetcherInterface):
 
 
 class FolderFetcher(FetcherInterface):
-    """Reads a folder, such as one on a stick, as if it were published at `uri`."""
+    """Reads a folder, such as one on a stick, as if it were published at `uri`; or one file, which is all there is."""
 
     def __init__(self, folder: Path, uri: str) -> None:
         self._folder = folder
         self._base = f"{uri.rstrip('/')}/"
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        file = self._folder / url.removeprefix(self._base)
+        file = self._folder if self._folder.is_file() else self._folder / url.removeprefix(self._base)
         if not file.is_file():
             raise DownloadHTTPError(f"there is no {file}", 404)
         with file.open("rb") as opened:

@@ -21,11 +21,10 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig  # pyright: ig
 
 from dynpin.errors import InvalidPinFile, RecoveryError
 from dynpin.pin_list import LONGEST_LIST, PIN_LIST, PinList
-from dynpin.recovery import Recovery
+from dynpin.recovery import FIRST_ROOT, Recovery
 
 __all__ = ["Verified", "verify"]
 
-_FIRST_ROOT = "root_history/1.root.json"
 _LONGEST_FILE = 64_000
 # In bytes, all roots that there have been: some hundred of fifteen keys each. Without that a chain of roots has no end.
 _MOST_KEPT = 1_000_000
@@ -38,16 +37,18 @@ class Verified:
     """What one look has come to.
 
     Attributes:
-        files: what TUF's client trusts now, by name: to be kept, also where there is no list.
+        files: what is trusted now, by name: to be kept, also where there is no list.
         list_version: the version of the list; 0 where there is none.
         pins: the list, or None where it cannot be believed.
         problem: why not.
+        dated: the date of a list that has one in place of a version, RFC 3339.
     """
 
     files: Mapping[str, bytes]
     list_version: int = 0
     pins: PinList | None = None
     problem: str | None = None
+    dated: str | None = None
 
 
 def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInterface, now: float) -> Verified:
@@ -64,7 +65,7 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         RecoveryError: where version 1 of the root cannot be had, or is not the one that was noted.
     """
     base = f"{recovery.uri.rstrip('/')}/"
-    first = files.get(_FIRST_ROOT)
+    first = files.get(FIRST_ROOT)
     if first is None or hashlib.sha256(first).digest() != recovery.root:
         first = _first_root(base, fetcher)
     if hashlib.sha256(first).digest() != recovery.root:

@@ -6,7 +6,7 @@ from .check import Repair, check, repair
 from .database import Database
 from .last_seen import ClockJump
 from .lists import Look, ask, claim, next_look_at
-from .looking import NO_TUF, look_at
+from .looking import NO_TUF, follow, look_at
 from .paths import IN_MEMORY, default_path
 from .pinstore import PinStore
 from .state import LookUp, State
@@ -29,6 +29,7 @@ __all__ = [
     "check_command",
     "claim",
     "default_path",
+    "follow",
     "forget_command",
     "look_at",
     "next_look_at",

@@ -89,9 +89,9 @@ def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
     )
 
 
-def register(connection: sqlite3.Connection, recovery: Recovery, root: bytes, now: float) -> None:
-    """Have a list looked at daily from now on."""
-    connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, 'root_history/1.root.json', ?)", (recovery.root, root))
+def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data: bytes, now: float) -> None:
+    """Have a list looked at daily from now on, with a FIRST_ROOT or a SIGNING_KEY that is trusted."""
+    connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", (recovery.root, name, data))
     connection.execute(
         "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL, NULL)"
         " ON CONFLICT (root, uri) DO UPDATE SET is_followed = 1, next_look_at = ifnull(next_look_at, ?)",
@@ -127,7 +127,7 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:
-    """What TUF's client trusts of a root so far."""
+    """What is trusted of a root so far: the files of TUF's client, or a signing key with a date."""
     return dict(select("SELECT name, data FROM trusted WHERE root = ?", (root,)))
 
 
@@ -160,12 +160,11 @@ def record(
         changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
         # Who has followed it, not who asks now: a look by hand is one too.
         if look.is_followed:
-            _preload(connection, look.recovery, seen.pins, seen.list_version, now)
+            changed += _preload(connection, look.recovery, seen.pins, seen.list_version, now)
     if problem is None and seen is not None:
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-        problem = f"version {seen.list_version} of the list " + (
-            f"gave {names} other pins" if changed else "is no news"
-        )
+        which = f"version {seen.list_version} of the list" if seen.dated is None else f"the list of {seen.dated}"
+        problem = f"{which} gave {names} other pins" if changed else f"{which} is no news"
     # A connection may have been refused while the list was looked at.
     ((asked_at,),) = connection.execute(
         "SELECT max(asked_at) FROM looks WHERE root = ? AND uri = ?", (look.recovery.root, look.recovery.uri)
@@ -235,16 +234,23 @@ def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: 
             yield entry.host
 
 
-def _preload(connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float) -> None:
+def _preload(
+    connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float
+) -> tuple[str, ...]:
+    """Have exactly the hosts of the list pinned; returns those that have other pins now, or none any more."""
     noted = NotedRecovery(recovery, list_version=version)
     until = now + min(pins.max_age, DEFAULT_MAX_MAX_AGE)
     entries = [
         KnownPinnedHost(
-            *(host, listed.pins, listed.include_subdomains, None, now, until, "static"),
+            *(host, listed.pins, listed.include_subdomains, None, now, min(until, listed.ends_at or until), "static"),
             origin=recovery.uri,
             recovery=noted,
         )
         for host, listed in pins.hosts.items()
         if listed.pins
     ]
+    select = selecting(connection)
+    query = "SELECT host, pins, include_subdomains FROM hosts WHERE source = 'static' AND origin = ?"
+    before = set(select(query, (recovery.uri,)))
     preload_within(connection, entries, recovery.uri)
+    return tuple(sorted({host for host, *_ in before ^ set(select(query, (recovery.uri,)))}))

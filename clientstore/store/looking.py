@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynpin.errors import RecoveryError
-from dynpin.recovery import Recovery
+from dynpin.recovery import FIRST_ROOT, SIGNING_KEY, Recovery
 
 from .database import Database
 from .lists import Look, looks, record, register, trusted_files
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_TUF", "follow", "look_at"]
 
-NO_TUF = "python-tuf is not installed, which verifies signed lists: install dynpin again with its extra, recovery"
+_ABSENT = "is not installed, which verifies signed lists: install dynpin again with its extra, recovery"
+NO_TUF = f"python-tuf {_ABSENT}"
 
 
 def look_at(
@@ -28,7 +29,7 @@ def look_at(
     look: Look,
     clock: Callable[[], float],
     *,
-    folder: Path | None = None,
+    source: Path | None = None,
     context: ssl.SSLContext | None = None,
 ) -> tuple[str, ...]:
     """Look at a signed list now, and take it in; returns the hosts that have other pins now.
@@ -37,7 +38,7 @@ def look_at(
         database: the store's.
         look: the list, one of :meth:`PinStore.looks`.
         clock: gives seconds since the epoch, UTC.
-        folder: read the files from here, a stick for one, and not from the URI.
+        source: read the files from this folder, a stick for one, or the one file from here, and not from the URI.
         context: whose roots an https URI is held against; None for the system's.
 
     Raises:
@@ -48,13 +49,15 @@ def look_at(
     before = trusted_files(database.select, look.recovery.root)
     try:
         # Imported when there is something to verify: it takes longer than a thousand handshakes.
-        from ..recovery import FolderFetcher, HTTPFetcher, verify  # noqa: PLC0415
+        from ..recovery import FolderFetcher, HTTPFetcher, verify, verify_ssl_pinning  # noqa: PLC0415
 
-        fetcher = HTTPFetcher(look.seconds, context) if folder is None else FolderFetcher(folder, look.recovery.uri)
-        seen = verify(look.recovery, before, fetcher, clock())
+        fetcher = HTTPFetcher(look.seconds, context) if source is None else FolderFetcher(source, look.recovery.uri)
+        seen = (verify_ssl_pinning if SIGNING_KEY in before else verify)(look.recovery, before, fetcher, clock())
         problem = seen.problem
     except ModuleNotFoundError as error:
-        problem = NO_TUF if (error.name or "").partition(".")[0] in ("tuf", "securesystemslib") else str(error)
+        package = (error.name or "").partition(".")[0]
+        known = {"tuf": NO_TUF, "securesystemslib": NO_TUF, "rfc8785": f"rfc8785 {_ABSENT}"}
+        problem = known.get(package, str(error))
     except (RecoveryError, OSError) as error:
         problem = str(error)
     except Exception as error:  # noqa: BLE001 - what is read is a stranger's, and the next look must come all the same
@@ -65,17 +68,26 @@ def look_at(
 def follow(
     database: Database | MemoryDatabase,
     uri: str,
-    root: bytes,
+    trusted: bytes,
     clock: Callable[[], float],
     *,
     context: ssl.SSLContext | None,
+    source: Path | None = None,
 ) -> Look:
-    """See :meth:`dynpin.clientstore.PinStore.follow`."""
-    recovery = Recovery(hashlib.sha256(root).digest(), uri)
-    database.write(lambda connection: register(connection, recovery, root, clock()))
+    """See :meth:`dynpin.clientstore.PinStore.follow`; `source` as :func:`look_at` takes it, and then looked at now."""
+    # A root of TUF is JSON, and no form of a public key begins so.
+    name, data = FIRST_ROOT, trusted
+    if not trusted.lstrip().startswith(b"{"):
+        try:
+            from ..recovery import read_signing_key  # noqa: PLC0415 - as above
+        except ModuleNotFoundError:
+            raise RecoveryError(NO_TUF) from None
+        name, data = SIGNING_KEY, read_signing_key(trusted)
+    recovery = Recovery(hashlib.sha256(data).digest(), uri)
+    database.write(lambda connection: register(connection, recovery, name, data, clock()))
     look = _look_of(database, recovery)
-    if look.next_look_at is not None and look.next_look_at <= clock():
-        look_at(database, look, clock, context=context)
+    if source is not None or (look.next_look_at is not None and look.next_look_at <= clock()):
+        look_at(database, look, clock, source=source, context=context)
     return _look_of(database, recovery)
 
 

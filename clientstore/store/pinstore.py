@@ -199,10 +199,7 @@ class PinStore:
         return [Refusal(*row) for row in rows]
 
     def __len__(self) -> int:
-        ((count,),) = self.database.select(
-            f"SELECT count(*) FROM hosts WHERE {ALIVE}",  # noqa: S608 - a constant
-            (self.clock(),),
-        )
+        ((count,),) = self.database.select(f"SELECT count(*) FROM hosts WHERE {ALIVE}", (self.clock(),))  # noqa: S608
         return int(count)
 
     def __bool__(self) -> bool:
@@ -370,8 +367,9 @@ class PinStore:
         """Have the pins of a signed list before the first visit: it is looked at now, where that is due; then daily.
 
         Args:
-            uri: the folder where the list is published.
-            root: version 1 of its ``root.json``, as bytes or a file: the one that your program ships.
+            uri: the folder where the list is published, or the file.
+            root: version 1 of its ``root.json``, as bytes or a file: the one that your program ships. For a list of
+                ssl-pinning, which is one file, the RSA public key that signs it: PEM, DER or base64.
             context: whose roots an https URI is held against; None for the system's.
 
         Returns:
@@ -379,6 +377,7 @@ class PinStore:
 
         Raises:
             InvalidHeader: for a URI that is none.
+            RecoveryError: for a key that cannot sign a list.
             StoreError: where the store's file cannot be written.
         """
         data = root if isinstance(root, bytes) else Path(root).read_bytes()

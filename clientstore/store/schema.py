@@ -70,7 +70,7 @@ CREATE TABLE looks (
     outcome TEXT,
     PRIMARY KEY (root, uri)
 ) WITHOUT ROWID;
--- What TUF trusts of each root: the files of its client.
+-- What is trusted of each root: the files of TUF's client, or a signing key and the date of its last list.
 CREATE TABLE trusted (root BLOB NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (root, name));
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE reports (

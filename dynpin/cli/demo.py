@@ -39,7 +39,7 @@ def demo(as_json: JsonOption = False) -> None:
     right = sum(chapter.ok for chapter in chapters)
     ok = right == len(chapters) > 0
     if as_json:
-        print_json({"ok": ok, "steps": [chapter.as_json(number) for number, chapter in enumerate(chapters, start=1)]})
+        print_json({"ok": ok, "steps": [chapter.to_dict(number) for number, chapter in enumerate(chapters, start=1)]})
     else:
         console = Console(width=_WIDTH, highlight=False)
         for number, chapter in enumerate(chapters, start=1):

@@ -1,8 +1,7 @@
-"""`dynpin export FORMAT`: the pins as a server's header line, or as static pins for a client."""
+"""`dynpin export FORMAT`: the pins as a server's header line, as static pins for a client, or in a signed file."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +9,14 @@ from typing import Annotated
 
 import typer
 
-from dynpin.cli.errors import fail
-from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption
+from dynpin.cli.errors import fail, lacking, reason_of
+from dynpin.cli.options import DEFAULT_INVENTORY, InventoryOption, NowOption, moment
+from dynpin.cli.passphrase import PassphraseFileOption, passphrase_of_keys
 from dynpin.cli.printing import say
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.export import FORMATS, HEADER_FORMATS, export_header, export_static
+from dynpin.deploy.keys import pin_of, read_private_key
+from dynpin.deploy.mobile import SIGNED_FORMATS, export_ssl_pinning, export_wultra
 from dynpin.durations import duration
 from dynpin.errors import DynpinError
 from dynpin.hosts import KnownPinnedHost, canonical_host
@@ -24,8 +26,11 @@ from dynpin.middleware.policy import (
     KeySource,
     Mode,
     in_chain,
+    path_of,
+    read_file,
 )
-from dynpin.pins import Pin
+from dynpin.pins import Pin, certificates
+from dynpin.report import rfc3339
 
 __all__ = ["export"]
 
@@ -36,7 +41,7 @@ def export(
         typer.Argument(
             metavar="FORMAT",
             help="A server (nginx, apache, caddy, haproxy, traefik) or a client (android, ios, okhttp, trustkit-ios, "
-            "trustkit-android, curl, wget2, dynpin, go).",
+            "trustkit-android, curl, wget2, dynpin, go), or a signed file that apps fetch (wultra, ssl-pinning).",
         ),
     ],
     keys: Annotated[
@@ -51,7 +56,10 @@ def export(
         str | None, typer.Option("--host", help="The host that is pinned; static pins need it.", show_default=False)
     ] = None,
     max_age: Annotated[
-        int | None, typer.Option("--max-age", help="Seconds, in a header (2592000).", min=1, show_default=False)
+        int | None,
+        typer.Option(
+            "--max-age", help="Seconds, in a header or an ssl-pinning file (2592000).", min=1, show_default=False
+        ),
     ] = None,
     include_subdomains: Annotated[
         bool | None,
@@ -67,7 +75,10 @@ def export(
     expires: Annotated[
         datetime | None,
         typer.Option(
-            "--expires", formats=["%Y-%m-%d"], help="The day on which static pins end, UTC.", show_default=False
+            "--expires",
+            formats=["%Y-%m-%d"],
+            help="The day on which static pins, or those of an ssl-pinning file, end, UTC.",
+            show_default=False,
         ),
     ] = None,
     watch: Annotated[
@@ -86,8 +97,19 @@ def export(
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="With --watch: look once, as from cron.")] = False,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--signing-key",
+            metavar="FILE",
+            help="The private key that signs, PEM: EC P-256 for wultra; RSA of 2048 or 4096 bits for ssl-pinning.",
+            show_default=False,
+        ),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    now: NowOption = None,
 ) -> None:
-    """Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool.
+    """Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool, a signed file.
 
     With --watch the lines follow dynpin.toml, its key files and its ramp:
     for a server that runs no app of yours.
@@ -95,17 +117,21 @@ def export(
     Examples:
     dynpin export nginx tls/fullchain.pem backup.pub.pem
     dynpin export nginx --watch pins.conf --reload "nginx -s reload"
+    dynpin export ssl-pinning --signing-key signing.pem > pins.json
     """
-    if form not in FORMATS:
-        fail(f"{form} is no format; there are {', '.join(FORMATS)}")
-    _check_ages(max_age, expires)
+    if form not in (*FORMATS, *SIGNED_FORMATS):
+        fail(f"{form} is no format; there are {', '.join((*FORMATS, *SIGNED_FORMATS))}")
+    at = moment(now)
+    _check_ages(max_age, expires, at)
     if watch is not None:
-        if keys or any(each is not None for each in (host, max_age, include_subdomains, report_uri, mode, expires)):
+        options = (host, max_age, include_subdomains, report_uri, mode, expires, signing_key, passphrase_file)
+        if keys or any(each is not None for each in options):
             fail("--watch follows dynpin.toml alone: leave keys and other options out, and write them there")
         _watch(form, inventory, watch, reload, once=once)
         return
     if reload is not None or once:
         fail("--reload and --once go with --watch FILE")
+    _check_signing(form, signing_key, passphrase_file)
     if keys and inventory is not None:
         fail("name keys or an inventory, not both")
     try:
@@ -121,24 +147,57 @@ def export(
             mode=described.mode if mode is None else mode,
             ramp=described.ramp if max_age is None else None,
         )
-        if form in HEADER_FORMATS:
-            text = _header_lines(form, described)
-        else:
-            text = _static_pins(form, described, host, expires)
-    except (DynpinError, ValueError) as error:
-        fail(str(error))
+        text = _text(form, described, host, expires, signing_key, passphrase_file, at)
+    except ModuleNotFoundError as error:
+        lacking(f"dynpin export {form}", error.name, "recovery")
+    except (DynpinError, ValueError, OSError) as error:
+        fail(reason_of(error))
     typer.echo(text, nl=False)
 
 
-def _check_ages(max_age: int | None, expires: datetime | None) -> None:
+def _check_ages(max_age: int | None, expires: datetime | None, now: float) -> None:
     if max_age is not None and max_age > LONGEST_MAX_AGE:
         fail(
             f"--max-age is {duration(max_age)}: who loses the keys locks users out for that long, and clients cap it "
             f"at about 60 days (RFC 7469 §4.1). Take {LONGEST_MAX_AGE} seconds or fewer; a dynpin.toml may say "
             "allow_long_max_age = true"
         )
-    if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= time.time():
+    if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= now:
         fail(f"--expires {expires:%Y-%m-%d} is past: no client would enforce these pins")
+
+
+def _check_signing(form: str, key: Path | None, passphrase_file: Path | None) -> None:
+    if form in SIGNED_FORMATS and key is None:
+        fail(f"{form} is a signed file: name the private key that signs it with --signing-key FILE")
+    if form not in SIGNED_FORMATS and (key is not None or passphrase_file is not None):
+        fail(f"--signing-key and --passphrase-file go with {' and '.join(SIGNED_FORMATS)}; {form} is not signed")
+
+
+def _text(
+    form: str,
+    described: Inventory,
+    host: str | None,
+    expires: datetime | None,
+    key_file: Path | None,
+    passphrase_file: Path | None,
+    now: float,
+) -> str:
+    if form in HEADER_FORMATS:
+        return _header_lines(form, described)
+    end = None if expires is None else expires.replace(tzinfo=UTC).timestamp()
+    if key_file is None:
+        return _static_pins(form, described, host, end, now)
+    key = read_private_key(key_file, lambda: passphrase_of_keys(passphrase_file))
+    _check_key_is_apart(pin_of(key), key_file, described)
+    if form == "wultra":
+        return _wultra(described, key, host, end, now)
+    return _ssl_pinning(described, key, host, end, now)
+
+
+def _check_key_is_apart(pin: Pin, file: Path, described: Inventory) -> None:
+    held = [pin for chain in described.read_chains() for pin in chain.pins]
+    if pin in (*held, *(each.pin for each in described.read_backups())):
+        fail(f"{file} is a key of the site: whoever steals it there signs pins of his own. Make a key for this alone")
 
 
 def _of_keys(keys: list[str], host: str | None) -> Inventory:
@@ -187,29 +246,75 @@ def _check_keys(described: Inventory) -> None:
         fail("--mode report-only does nothing without --report-uri: clients have nobody to tell (RFC 7469 §2.1.4)")
 
 
-def _static_pins(form: str, described: Inventory, host: str | None, expires: datetime | None) -> str:
+def _static_pins(form: str, described: Inventory, host: str | None, end: float | None, now: float) -> str:
     if host is None and len(described.hosts) == 1:
         host = described.hosts[0]
     if host is None:
         fail(f"static pins belong to a host: dynpin export {form} --host NAME …")
+    text = export_static(form, _entry(described, _pins(described), host, end, now))
+    _tell_lone(described)
+    return text
+
+
+def _ssl_pinning(described: Inventory, key: object, host: str | None, end: float | None, now: float) -> str:
+    hosts = described.hosts if host is None else (host,)
+    if not hosts:
+        fail("an ssl-pinning file names hosts: dynpin export ssl-pinning --host NAME …")
+    if described.mode == "unpin":
+        fail("the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list")
+    # An inventory knows what its ramp has reached; without a day of its own the file lasts as long as a header.
+    header = None if described.path is None else described.build(now).header
+    max_age = described.max_age if header is None else header.max_age
+    if end is None:
+        end = now + (max_age if isinstance(max_age, int) else 2_592_000)
+    pins = _pins(described) if header is None else header.pins
+    text = export_ssl_pinning([_entry(described, pins, each, end, now) for each in hosts], key, now=now)
+    _tell_lone(described)
+    say(f"dynpin: who follows this file with dynpin forgets it on {rfc3339(end)}; sign it again before then", err=True)
+    return text
+
+
+def _wultra(described: Inventory, key: object, host: str | None, end: float | None, now: float) -> str:
+    if host is not None or end is not None or described.include_subdomains:
+        fail(
+            "a wultra file has the common name and the end of each certificate, and nothing of hosts and subdomains: "
+            "leave out --host and --expires, and say --no-subdomains where dynpin.toml covers them"
+        )
+    leaves, others = list[bytes](), list[str]()
+    for source in (*described.keys, *described.backups):
+        path = path_of(source) if not isinstance(source, Pin) else None
+        found = () if path is None else certificates(read_file(path))
+        if found:
+            leaves.append(found[0])
+        else:
+            others.append(str(path or source))
+    text = export_wultra(leaves, key, now=now)
+    if others:
+        say(f"dynpin: left out, since it is no certificate: {', '.join(others)}", err=True)
+    say("dynpin: the SDKs refuse every other certificate: add the next one here before you deploy it", err=True)
+    return text
+
+
+def _entry(described: Inventory, pins: tuple[Pin, ...], host: str, end: float | None, now: float) -> KnownPinnedHost:
+    name = canonical_host(host)
+    return KnownPinnedHost(name, pins, described.include_subdomains, described.report_uri, int(now), end, "static")
+
+
+def _pins(described: Inventory) -> tuple[Pin, ...]:
     if described.path is not None:
-        pins = described.build().header.pins
-    else:
-        leaves = [chain.pins[0] for chain in described.read_chains()]
-        found = [*leaves, *(key.pin for key in described.read_backups())]
-        pins = tuple(dict.fromkeys(pin for pin in found if pin is not None))
-    end = None if expires is None else expires.replace(tzinfo=UTC).timestamp()
-    entry = KnownPinnedHost(
-        canonical_host(host), pins, described.include_subdomains, described.report_uri, int(time.time()), end, "static"
-    )
-    text = export_static(form, entry)
+        return described.build().header.pins
+    leaves = [chain.pins[0] for chain in described.read_chains()]
+    found = [*leaves, *(key.pin for key in described.read_backups())]
+    return tuple(dict.fromkeys(pin for pin in found if pin is not None))
+
+
+def _tell_lone(described: Inventory) -> None:
     reasons = [in_chain(key, described.read_chains(), described.roots) for key in described.read_backups()]
     if all(reasons):
         more = f": {'; '.join(why for why in reasons if why)}" if reasons else ""
         say(
             f"dynpin: no pin is that of a backup{more}. Who loses the key locks users out; add a backup key's", err=True
         )
-    return text
 
 
 def _watch(form: str, inventory: Path | None, file: Path, command: str | None, *, once: bool) -> None:

@@ -15,7 +15,9 @@ from dynpin.cli.options import CaOption
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import Look, ask, look_at
+from dynpin.clientstore.store import follow as follow_list
 from dynpin.durations import duration
+from dynpin.errors import RecoveryError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.recovery import Recovery
 
@@ -27,9 +29,13 @@ def recover(
         str | None,
         typer.Argument(metavar="[HOST]", help="The host that is locked out; else every list of the store."),
     ] = None,
-    folder: Annotated[
+    source: Annotated[
         Path | None,
-        typer.Option("--from", help="Read the published files from this folder, a stick for one.", show_default=False),
+        typer.Option(
+            "--from",
+            help="Read the published files from this folder, a stick for one; a list of ssl-pinning from this file.",
+            show_default=False,
+        ),
     ] = None,
     ca: CaOption = None,
     store: StoreOption = None,
@@ -41,8 +47,8 @@ def recover(
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
-    if folder is not None and not folder.is_dir():
-        fail(f"there is no folder {folder}")
+    if source is not None and not source.exists():
+        fail(f"there is no {source}")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - `dynpin hosts` starts without it
 
     with PinStore(store) as pins:
@@ -57,9 +63,9 @@ def recover(
         pins.database.write(job)
         problems: list[str] = []
         for look in [each for each in pins.looks() if each.recovery in wanted]:
-            changed = look_at(pins.database, look, pins.clock, folder=folder, context=tls_context(ca))
+            changed = look_at(pins.database, look, pins.clock, source=source, context=tls_context(ca))
             after = next(each for each in pins.looks() if each.recovery == look.recovery)
-            text = f"{folder or look.recovery.uri}: {after.outcome}"
+            text = f"{source or look.recovery.uri}: {after.outcome}"
             if changed or "is no news" in str(after.outcome):
                 say(text)
             else:
@@ -80,8 +86,28 @@ def _roots(pins: PinStore, host: str | None) -> Iterator[Recovery]:
 
 
 def follow(
-    uri: Annotated[str, typer.Argument(help="The folder where the list is published.")],
-    root: Annotated[Path, typer.Argument(help="Version 1 of its root.json, from somebody whom you trust.")],
+    uri: Annotated[str, typer.Argument(help="The folder where the list is published; of ssl-pinning, the file.")],
+    root: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[ROOT]", help="Version 1 of its root.json, from somebody whom you trust.", show_default=False
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="For a list of ssl-pinning, in place of ROOT: the RSA public key that signs it, PEM, DER or base64.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Read it from this folder, or file, this time; daily from URI.", show_default=False
+        ),
+    ] = None,
     ca: CaOption = None,
     store: StoreOption = None,
 ) -> None:
@@ -89,12 +115,21 @@ def follow(
 
     Exit code 1 where the list cannot be had or believed; it is tried again.
     """
-    if not root.is_file():
-        fail(f"there is no file {root}")
+    trusted = root or key
+    if trusted is None or (root and key):
+        fail("name what you trust: ROOT, the root.json of the list, or --key FILE for a list of ssl-pinning")
+    if not trusted.is_file():
+        fail(f"there is no file {trusted}")
+    if source is not None and not source.exists():
+        fail(f"there is no {source}")
     from dynpin.deploy.reach import tls_context  # noqa: PLC0415 - see above
 
     with PinStore(store) as pins:
-        look = pins.follow(uri, root, context=tls_context(ca))
+        try:
+            data, context = trusted.read_bytes(), tls_context(ca)
+            look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
+        except RecoveryError as error:
+            fail(f"{trusted} signs no list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())
     if not held:
         finding(f"{uri}: {look.outcome}")

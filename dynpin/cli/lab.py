@@ -65,7 +65,8 @@ def run(
     everything: Annotated[bool, typer.Option("--all", help="Play all, with every user agent.")] = False,
     agent: AgentOption = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="Draw the timeline into this .svg or .png.", show_default=False)
+        Path | None,
+        typer.Option("--picture", help="Draw the timeline into this .svg, .pdf or .png.", show_default=False),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="Draw for a dark page.")] = False,
     width: Annotated[
@@ -73,7 +74,7 @@ def run(
         typer.Option("--width", help="Of the picture, in pixels (640).", min=340, max=2000, show_default=False),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="With --all: write the report to this file.", show_default=False)
+        Path | None, typer.Option("--html", help="With --all: write the two pages of lab report.", show_default=False)
     ] = None,
     processes: ProcessesOption = None,
     as_json: JsonOption = False,
@@ -104,7 +105,7 @@ def run(
     if picture is not None and form is not None:
         _draw(picture, form, scenario, playings[0], width, dark=dark)
     if as_json:
-        print_json(_as_json(scenario) | {"playings": [playing.as_json() for playing in playings]})
+        print_json(_as_json(scenario) | {"playings": [playing.to_dict() for playing in playings]})
     else:
         from dynpin.cli.lab_timeline import show  # noqa: PLC0415 - beside what is shown
 
@@ -130,8 +131,7 @@ def report(
     """
     if file.suffix.lower() not in (".html", ".htm"):
         fail(_NOT_A_PAGE.format(file))
-    explorer = file.with_name(f"{file.stem}-explorer{file.suffix}")
-    _run_all(agent, processes, file, as_json=False, explorer=explorer)
+    _run_all(agent, processes, file, as_json=False)
 
 
 app.command(name="proxy")(proxy.proxy)
@@ -143,24 +143,22 @@ app.command(name="site")(lab_site.site)
 # -- playing -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(
-    agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool, explorer: Path | None = None
-) -> None:
+def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, *, as_json: bool) -> None:
     known = _scenarios()
+    explorer = None if html is None else html.with_name(f"{html.stem}-explorer{html.suffix}")
     for page in (html, explorer):
         if page is not None:
             _check_folder(page)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
-    if html is not None:
-        from dynpin.lab.handout import write_handout  # noqa: PLC0415 - it needs jinja2
-
-        html.write_text(write_handout(list(known.values()), playings), encoding="utf-8")
     if html is not None and explorer is not None:
-        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - as above
+        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
+        from dynpin.lab.handout import write_handout  # noqa: PLC0415
 
-        explorer.write_text(write_explorer(list(known.values()), playings, handout=quote(html.name)), encoding="utf-8")
+        stories = list(known.values())
+        html.write_text(write_handout(stories, playings, explorer=quote(explorer.name)), encoding="utf-8")
+        explorer.write_text(write_explorer(stories, playings, handout=quote(html.name)), encoding="utf-8")
     if as_json:
-        print_json([playing.as_json() for playing in playings])
+        print_json([playing.to_dict() for playing in playings])
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
@@ -168,7 +166,7 @@ def _run_all(
     if html is not None:
         say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
     if explorer is not None:
-        say(f"{explorer}: the same, to be stepped through in a browser")
+        say(f"{explorer}: the same, to be stepped through in a browser", err=as_json)
     _finish(playings)
 
 
@@ -200,14 +198,14 @@ def _finish(playings: list[Playing]) -> None:
 
 
 def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width: int | None, *, dark: bool) -> None:
-    from dynpin.lab.picture import WIDTH, draw  # noqa: PLC0415 - beside what is drawn
+    from dynpin.lab.picture import WIDTH  # noqa: PLC0415 - beside what is drawn
 
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        file.write_bytes(draw(playing.timeline, scenario.title, form, dark=dark, page=width or WIDTH))
+        file.write_bytes(playing.picture(form, dark=dark, page=width or WIDTH))
     except ModuleNotFoundError as missing:
-        lacking("a .png", missing.name, "lab,simulate")
+        lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
 
 # -- what was asked for ------------------------------------------------------------------------------------------------
@@ -241,10 +239,10 @@ def _agents(names: list[str]) -> list[str]:
 
 def _form(picture: Path) -> Format:
     _check_folder(picture)
-    suffix = picture.suffix.lower()
-    if suffix not in (".svg", ".png"):
-        fail(f"{picture}: pictures are .svg or .png")
-    return "svg" if suffix == ".svg" else "png"
+    forms: dict[str, Format] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
+    if picture.suffix.lower() not in forms:
+        fail(f"{picture}: pictures are .svg, .pdf or .png")
+    return forms[picture.suffix.lower()]
 
 
 def _check_folder(file: Path) -> None:

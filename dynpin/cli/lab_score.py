@@ -97,7 +97,7 @@ def score(
         html.write_text(score_page(result), encoding="utf-8")
     counts = result.counts
     if as_json:
-        print_json(result.as_json())
+        print_json(result.to_dict())
     elif counts["held"] or counts["broken"]:
         _show(result)
     if counts["broken"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import os
 import sys
@@ -64,9 +63,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
     if as_json:
         print_json(result.to_dict())
     elif as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(Figure._fields)
-        writer.writerows(result.figures())
+        sys.stdout.write(result.to_csv())
         sys.stdout.flush()
     else:
         _show(result)

@@ -41,9 +41,12 @@ def passphrase(file: Path | None) -> bytes:
 
 
 def passphrase_of_keys(file: Path | None) -> bytes:
-    """The passphrase of keys that exist; wrong usage ends the command."""
+    """The passphrase of keys that exist, however short; wrong usage ends the command."""
     if file is not None:
-        return passphrase(file)
+        try:
+            return _first_line(file)
+        except OSError as error:
+            fail(reason_of(error))
     if not sys.stdin.isatty():
         fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
     try:

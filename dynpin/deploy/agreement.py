@@ -44,6 +44,12 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
     nodes = sorted(document.nodes.items())
     first = next(((name, node) for name, node in nodes if node.header is not None), None)
     for name, node in nodes:
+        if node.doubled is not None:
+            one, twin = node.doubled
+            yield (
+                f"two nodes call themselves {name}: {one} and {twin}. Neither moves up. Give each a name of its own "
+                f"([site] node, or DYNPIN_NODE); then:  dynpin nodes forget {name}"
+            )
         if now - node.seen_at > SILENT_AFTER:
             yield (
                 f"node {name} was not heard for {_ago(node.seen_at, now)}. Until somebody says that it is gone, it "

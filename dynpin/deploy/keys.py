@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
 
@@ -36,6 +39,8 @@ __all__ = [
     "missing_backups",
     "new_files",
     "new_key",
+    "pin_of",
+    "read_private_key",
     "write_key",
 ]
 
@@ -186,6 +191,31 @@ def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
                 os.fsync(file.fileno())
         yield
         undo.pop_all()
+
+
+def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyTypes:
+    """The private half in a PEM file, as cryptography has it.
+
+    Args:
+        file: in PKCS #8, or the older forms of OpenSSL.
+        passphrase: asked where the file is encrypted.
+
+    Raises:
+        ValueError: where there is no such key in it, or the passphrase is not its own.
+        OSError: where it cannot be read.
+    """
+    data = file.read_bytes()
+    is_encrypted = b"ENCRYPTED" in data
+    try:
+        return load_pem_private_key(data, passphrase() if is_encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        why = "the passphrase is not its own, or it is damaged" if is_encrypted else "it is no private key in PEM"
+        raise ValueError(f"{file} cannot be opened: {why}") from None
+
+
+def pin_of(key: PrivateKeyTypes) -> Pin:
+    """The pin of a private key's public half."""
+    return Pin.from_public_key(key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def key_type(key: object) -> str:

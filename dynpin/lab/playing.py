@@ -7,8 +7,10 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from html import escape
 
 from dynpin.lab.agents import AGENTS
+from dynpin.lab.picture import WIDTH, Format, draw
 from dynpin.lab.scenarios import Scenario, play, scenarios
 from dynpin.lab.stage import WITH_RECOVERY
 from dynpin.lab.timeline import Outcome, Timeline
@@ -55,7 +57,7 @@ class Playing:
             options = {WITH_RECOVERY: self.with_recovery.options[WITH_RECOVERY]} | options
         return {name: visit.outcome for name, visit in options.items()}
 
-    def as_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """The playing as a JSON object, with the record where there is one."""
         told: dict[str, object] = {
             "scenario": self.scenario,
@@ -65,8 +67,36 @@ class Playing:
         }
         if self.timeline is None:
             return told | {"missing": self.missing}
-        second = None if self.with_recovery is None else self.with_recovery.as_json()
-        return told | {"timeline": self.timeline.as_json(), "with_recovery": second}
+        second = None if self.with_recovery is None else self.with_recovery.to_dict()
+        return told | {"timeline": self.timeline.to_dict(), "with_recovery": second}
+
+    def picture(self, form: Format = "svg", *, dark: bool = False, page: int = WIDTH) -> bytes:
+        """The timeline as a picture file, `page` pixels wide.
+
+        Raises:
+            ModuleNotFoundError: `form` is ``"png"`` or ``"pdf"``, and matplotlib is not installed.
+            ValueError: it could not be played, so there is nothing to draw.
+        """
+        if self.timeline is None:
+            raise ValueError(f"{self.scenario} could not be played with {self.agent}: {self.missing}")
+        return draw(self.timeline, self._title, form, dark=dark, page=page)
+
+    @property
+    def _title(self) -> str:
+        found = scenarios().get(self.scenario)
+        return self.scenario if found is None else found.title
+
+    def _repr_svg_(self) -> str | None:
+        """The picture, for a notebook; None where there is none."""
+        return None if self.timeline is None else self.picture().decode()
+
+    def _repr_html_(self) -> str:
+        """The picture with its title and, folded, its events, for a notebook."""
+        title = f"<h4>{escape(self._title)}, with {escape(self.agent)}</h4>"
+        if self.timeline is None:
+            return f"{title}<p>Not played here: {escape(self.missing)}.</p>"
+        events = f"<details><summary>Events</summary>{self.timeline.to_html()}</details>"
+        return f"{title}{self.picture().decode()}{events}"
 
 
 def play_one(scenario: Scenario, agent: str) -> Playing:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from dynpin.deploy.tables import csv_table, html_table
 from dynpin.durations import duration
 from dynpin.pins import Pin
 
@@ -152,7 +153,7 @@ class Chapter:
         """Whether all of it holds, and something is asserted."""
         return bool(self.remarks) and all(remark.holds for remark in self.remarks)
 
-    def as_json(self, number: int) -> dict[str, object]:
+    def to_dict(self, number: int) -> dict[str, object]:
         """The chapter as a JSON object."""
         happened = [{"text": remark.text, "as_it_must": remark.holds} for remark in self.remarks]
         return {"step": number, "title": self.title, "ok": self.ok, "happened": happened, "why": self.why}
@@ -210,7 +211,7 @@ class Timeline:
         """Whether everything that the scenario asserts holds, and it asserts something."""
         return bool(self.remarks) and all(remark.holds for remark in self.remarks)
 
-    def as_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """The record as a JSON object: attributes by their names, pins as base64."""
         told: dict[str, object] = {
             "scenario": self.scenario,
@@ -227,6 +228,34 @@ class Timeline:
             "decisive": None if self.decisive is None else places[id(self.decisive)],
             "options": {name: places[id(event)] for name, event in self.options.items()},
         }
+
+    def to_csv(self) -> str:
+        """The events as CSV, a line each; the times are seconds since the story began."""
+        return csv_table(
+            ("at", "day", "actor", "text", "target", "host", "outcome", "noting", "reason", "section", "bytes_read"),
+            (
+                (
+                    *(event.at, day(event.at), event.actor, self.named(event.text), event.target, event.host),
+                    *(event.outcome, event.noting, self.named(event.reason), event.section, event.bytes_read),
+                )
+                for event in self.events
+            ),
+        )
+
+    def to_html(self) -> str:
+        """The events as a `<table>`."""
+        return html_table(
+            f"{self.scenario}, with {self.agent}",
+            ("When", "What happened", "Outcome", "Why", "RFC 7469"),
+            (
+                (day(event.at), self.sentence(event), event.outcome, self.named(event.reason), event.section)
+                for event in self.events
+            ),
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.to_html()
 
 
 def _event_as_json(event: Event) -> dict[str, object]:

@@ -202,7 +202,7 @@ def test_nanoseconds_per_call() -> None:
 # -- by instructions: the app and uvicorn's own protocol, without TLS and without noise ------------------------------
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind counts them: apt-get install valgrind")
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed: apt-get install valgrind")
 def test_instructions_per_request() -> None:
     # A minute for each, for what no other work on the machine can change.
     counts = {name: instructions(name) for name in ("the app alone", "PublicKeyPinsMiddleware", "a wrapper by hand")}

@@ -84,7 +84,7 @@ def test_opening_and_the_first_look_up(stores: dict[int, Path]) -> None:
         )
 
 
-@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
+@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed: apt-get install wget2")
 def test_wget2_with_the_same_million(folder: Path) -> None:
     assert WGET2 is not None
     authority = trustme.CA()

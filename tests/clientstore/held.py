@@ -13,7 +13,7 @@ from pathlib import Path
 from dynpin import Noting, Pin
 from dynpin.clientstore import PinStore
 
-__all__ = ["WatchedStore", "open_files", "write_lock_held"]
+__all__ = ["WatchedStore", "write_lock_held"]
 
 _HOLD = """
 import sqlite3, sys
@@ -72,9 +72,3 @@ class WatchedStore(PinStore):
             steps += 1
         release()
         return steps
-
-
-def open_files(path: str) -> list[str]:
-    """The open descriptors of this process of this file, and of those beside it whose names begin alike."""
-    found = [link.readlink() for link in list(Path("/proc/self/fd").iterdir()) if link.is_symlink()]
-    return [str(target) for target in found if str(target).startswith(path)]

@@ -5,11 +5,8 @@ The code of test_freshness.py, which does little of it, and of the stress, which
 
 from __future__ import annotations
 
-import _thread
 import contextlib
-import gc
 import json
-import os
 import random
 import select
 import shutil
@@ -23,13 +20,22 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from dynpin import KnownPinnedHost, Pin, StoreError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check
 
-__all__ = ["ROOT", "VICTIMS", "in_memory", "kill_a_writer", "patiently", "write_and_tell"]
+from .opened import files_left_open
+
+__all__ = [
+    "ROOT",
+    "VICTIMS",
+    "in_memory",
+    "kill_a_writer",
+    "patiently",
+    "write_and_tell",
+]
 
 ROOT = Path(__file__).parents[2]
 LEAF, BACKUP = Pin(bytes([1]) * 32), Pin(bytes([2]) * 32)
@@ -41,6 +47,14 @@ HOSTS = (NOTED, PINNED, MERGED)
 STUCK_AFTER = 120.0
 
 _Value = TypeVar("_Value")
+
+
+class Figures(TypedDict):
+    """Of one process: calls that a signal interrupted, openings of the store, and files that it has left open."""
+
+    stops: int
+    openings: int
+    left_open: list[str]
 
 
 @contextlib.contextmanager
@@ -161,9 +175,6 @@ class Process:
 
     def __init__(self, path: Path, chance: random.Random, interrupted: Interrupted) -> None:
         self._path, self._chance, self._interrupted = path, chance, interrupted
-        self._threads = _thread._count()
-        self._open().close()
-        self._descriptors = self._count_descriptors()
         self._store = self._open()
         self._openings = 0
 
@@ -188,24 +199,11 @@ class Process:
             self._store = self._open()
         self._openings += drawn < 0.1
 
-    def end(self) -> dict[str, int]:
+    def end(self) -> Figures:
         """Close the store, and give the figures."""
         self.call(PinStore.close)
-        return {
-            "stops": self._interrupted.stops,
-            "openings": self._openings,
-            "more descriptors": self._count_descriptors() - self._descriptors,
-        }
-
-    def _count_descriptors(self) -> int:
-        """How many are open once all has ended that interrupted calls have begun; 0 where the system does not tell."""
-        deadline = time.monotonic() + STUCK_AFTER
-        while _thread._count() > self._threads:
-            assert time.monotonic() < deadline, "a thread is stuck"
-            os.sched_yield()
-        gc.collect()  # what exceptions have kept alive
-        folder = Path("/proc/self/fd")
-        return len(list(folder.iterdir())) if folder.is_dir() else 0
+        left_open = files_left_open(self._path)
+        return {"stops": self._interrupted.stops, "openings": self._openings, "left_open": left_open}
 
 
 # -- one writes, three must see it ------------------------------------------------------------------------------------
@@ -228,7 +226,7 @@ def commit(store: PinStore, number: int) -> None:
         store.merge([KnownPinnedHost(host, (LEAF, pin), True, None, time.time(), None, "static")])
 
 
-def write_and_tell(path: Path, commits: int) -> dict[str, dict[str, int]]:
+def write_and_tell(path: Path, commits: int) -> dict[str, Figures]:
     """Commit, and have each reader see exactly that before the next one; the figures of each process.
 
     In between, whenever it happens to come, the `sqlite3` program vacuums the file or merges the log into it.

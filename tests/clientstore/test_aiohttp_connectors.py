@@ -26,8 +26,9 @@ from dynpin.clientstore.aiohttp import (
 )
 
 from .aiohttp_visits import OTHER, attacker_of_many_names, get, refused
-from .held import WatchedStore, open_files, write_lock_held
+from .held import WatchedStore, write_lock_held
 from .libraries import Loopback, through_a_proxy
+from .opened import open_files
 from .sites import Proxy, Site
 from .socks import SocksServer
 from .world import HOST, World, leaf_pin
@@ -248,8 +249,8 @@ def test_sessions_that_are_closed_leave_no_file_open(world: World, monkeypatch: 
         for connector in connectors:
             async with pinned_session(connector=connector) as session:
                 assert await get(session, world.site.url(HOST)) == 200
-                assert open_files(str(world.folder / "own.sqlite"))
-        assert open_files(str(world.folder / "own.sqlite")) == []
+                assert open_files(world.folder / "own.sqlite")
+        assert open_files(world.folder / "own.sqlite") == []
 
     asyncio.run(main())
     with PinStore() as store:

@@ -36,6 +36,7 @@ from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 
 from .inbox import Inbox
+from .opened import files_left_open, open_files
 from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
@@ -585,23 +586,16 @@ DEFAULTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _open_files() -> list[str]:
-    # The list is whole, and its own file closed, before the links are read.
-    return sorted(str(link.readlink()) for link in list(Path("/proc/self/fd").iterdir()) if link.is_symlink())
-
-
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_clients_without_a_store_share_the_users_own_and_leave_no_file_open(name: str) -> None:
-    before = _open_files()
     clients = [DEFAULTS[name]() for _ in range(30)]
     stores: set[PinStore] = {client.pin_store for client in clients}
     (store,) = stores
     assert store.is_default
     assert len(store) >= 0
-    assert str(store.path) in _open_files()
+    assert str(store.path) in open_files(store.path)
     del clients
-    gc.collect()
-    assert _open_files() == before
+    assert files_left_open(store.path) == []
     assert len(store) >= 0  # it is opened again when it is used again
     store.rest()
 

@@ -334,7 +334,7 @@ def test_a_header_is_noted_under_static_pins_of_certificates_alone(world: World)
 # -- renegotiation (RFC 5746) -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed: apt-get install openssl")
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_server_that_renegotiates(world: World, tmp_path: Path, allowed: bool) -> None:
     pem = tmp_path / "site.pem"

@@ -24,6 +24,8 @@ from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.store import check
 from tests.environments import ROOT
 
+from .opened import open_files
+
 LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
 
 
@@ -242,11 +244,8 @@ def test_a_backup_that_is_not_in_wal_mode_is_taken_and_survives_a_kill(file: Pat
 
 def test_enforcing_opens_nothing_so_that_a_server_can_fork_its_workers(file: Path) -> None:
     with PinStore(file) as store:
-        before = sorted(path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists())
         enforce(ssl.create_default_context(), store)
-        after = sorted(path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists())
-    assert not [path for path in after if path.parent == file.parent]
-    assert after == before
+        assert open_files(file.parent) == []
 
 
 @pytest.mark.parametrize("value", ["NULL", "'yesterday'", "x'00'", "1e300", "9e999"])
@@ -417,18 +416,13 @@ def test_an_empty_log_without_a_store_is_no_hindrance(file: Path) -> None:
 
 
 def test_descriptors_are_given_back(file: Path) -> None:
-    def count() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    with PinStore(file) as warm:
-        warm.pin("bank.test", [LEAF])
-    before = count()
     for number in range(40):
         with PinStore(file, partition=str(number)) as store:
             store.pin("bank.test", [LEAF])
-    assert count() == before
+            assert open_files(store.path)
+        assert open_files(file.parent) == []
     stores = [PinStore(file, partition=str(number)) for number in range(40)]
-    assert count() == before  # nothing is open before the first use
+    assert open_files(file.parent) == []  # nothing is open before the first use
     for store in stores:
         store.close()
 

@@ -409,7 +409,7 @@ def test_a_fingerprint_as_openssl_prints_it_is_read() -> None:
 # -- the real wget2 ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
+@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed: apt-get install wget2")
 def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: Path) -> None:
     authority = trustme.CA()
     roots, file = tmp_path / "roots.pem", tmp_path / "hpkp"

@@ -21,7 +21,7 @@ def test_each_commit_is_seen_by_all_before_the_next_one() -> None:
     for process, of_process in figures.items():
         assert of_process["stops"], process
         assert of_process["openings"], process
-        assert of_process["more descriptors"] <= 0, process
+        assert of_process["left_open"] == [], process
 
 
 @pytest.mark.parametrize("does", list(VICTIMS))

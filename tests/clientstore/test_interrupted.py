@@ -22,7 +22,7 @@ from dynpin import Pin
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.options import Lease
 
-from .held import open_files
+from .opened import files_left_open
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=100000'
@@ -190,8 +190,7 @@ def test_an_exception_at_each_instruction_in_turn(both: Both, call: str, opened:
     gc.collect()
     both.store.rest()
     both.other.rest()
-    gc.collect()
-    assert not open_files(str(both.store.path))  # other descriptors are those of other tests
+    assert files_left_open(both.store.path) == []
 
 
 def states(store: PinStore) -> list[object]:

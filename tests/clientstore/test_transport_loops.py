@@ -13,8 +13,9 @@ import pytest
 from dynpin import PublicKeyPins
 from dynpin.clientstore import PinStore
 
-from .held import open_files, write_lock_held
+from .held import write_lock_held
 from .inbox import Inbox
+from .opened import open_files
 from .ways import Way, custom, every_loop, every_way
 from .world import HOST, World, leaf_pin
 
@@ -116,7 +117,7 @@ def test_a_transport_that_is_closed_does_not_stop_the_loop(
             assert release.is_set()
 
     way.run(main)
-    assert open_files(str(world.folder / "own.sqlite")) == []
+    assert open_files(world.folder / "own.sqlite") == []
 
 
 @every_way
@@ -128,7 +129,7 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
     clients.append(others[0])
     assert way.visit(others[1], "https://other.test/") == [204]
     assert way.visit(clients[0], world.site.url(HOST)) == [200]
-    assert open_files(str(world.folder / "own.sqlite"))
+    assert open_files(world.folder / "own.sqlite")
 
     async def close() -> None:
         for client in clients[1:]:
@@ -139,6 +140,6 @@ def test_clients_that_are_closed_leave_no_file_open(world: World, way: Way, monk
             client.close()
     else:
         way.run(close)
-    assert open_files(str(world.folder / "own.sqlite")) == []
+    assert open_files(world.folder / "own.sqlite") == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None

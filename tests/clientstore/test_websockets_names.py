@@ -22,7 +22,8 @@ from dynpin import PinValidationError
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.websockets import pinned_connect, pinned_connect_sync
 
-from .held import WatchedStore, open_files, write_lock_held
+from .held import WatchedStore, write_lock_held
+from .opened import open_files
 from .sites import Proxy, Site
 from .test_clients_websockets import websocket_site, without_tickets
 from .world import HOST, World, leaf_pin
@@ -343,9 +344,9 @@ def test_connections_that_are_closed_leave_no_file_open(
         for _ in range(30):
             connection = await pinned_connect(uri, ssl=world.plain_context(), proxy=None)
             kept.append(connection)
-            assert open_files(str(world.folder / "own.sqlite"))
+            assert open_files(world.folder / "own.sqlite")
             await connection.close()
-        assert open_files(str(world.folder / "own.sqlite")) == []
+        assert open_files(world.folder / "own.sqlite") == []
         refusing = pinned_connect(f"wss://{HOST}:{world.attacker.port}/", ssl=world.plain_context(), proxy=None)
         with pytest.raises(PinValidationError):
             await refusing
@@ -355,8 +356,8 @@ def test_connections_that_are_closed_leave_no_file_open(
         for _ in range(30):
             with pinned_connect_sync(uri, ssl=world.plain_context(), proxy=None) as connection:
                 kept.append(connection)
-                assert open_files(str(world.folder / "own.sqlite"))
-        assert open_files(str(world.folder / "own.sqlite")) == []
+                assert open_files(world.folder / "own.sqlite")
+        assert open_files(world.folder / "own.sqlite") == []
         with pytest.raises(PinValidationError):
             by_websockets_sync(world, f"wss://{HOST}:{world.attacker.port}/", store=None, proxy=None)
 
@@ -364,7 +365,7 @@ def test_connections_that_are_closed_leave_no_file_open(
         uri = f"wss://{HOST}:{port}/"
         in_threads() if threads else asyncio.run(main())
     # What fails to connect is closed on a thread, which has ended with the loop.
-    assert open_files(str(world.folder / "own.sqlite")) == []
+    assert open_files(world.folder / "own.sqlite") == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None
 

@@ -26,7 +26,7 @@ def page(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]
     return [b"a balance"]
 
 
-@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
+@pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed: apt-get install wget2")
 def test_wget2_notes_the_pins_of_the_middleware_and_refuses_another_key(tmp_path: Path) -> None:
     authority = Authority("Honest CA")
     roots, pins = tmp_path / "roots.pem", tmp_path / "hpkp"

@@ -46,7 +46,7 @@ def test_the_server_takes_the_line_and_sends_the_header(
 ) -> None:
     binary = {"apache": "apache2"}.get(name, name)
     if program(binary) is None:
-        pytest.skip(f"{binary} is not installed (Debian: apt-get install {binary})")
+        pytest.skip(f"{binary} is not installed: apt-get install {binary}")
     header = PublicKeyPins((Pin.from_file(site.chain), BACKUP), 2592000, True, AWKWARD, report_only)
     config = tmp_path / "server.conf"
     with reserved_port() as port:
@@ -96,7 +96,7 @@ def entry(
 def test_curl_visits_the_pinned_key_and_no_other(pinned: str, code: int, site: Site, tmp_path: Path) -> None:
     curl = program("curl")
     if curl is None:
-        pytest.skip("curl is not installed (Debian: apt-get install curl)")
+        pytest.skip("curl is not installed: apt-get install curl")
     pins = (BACKUP, Pin.from_file(site.chain)) if pinned == "own" else (BACKUP, FOREIGN)
     config = tmp_path / "curlrc"
     config.write_text(export_static("curl", entry(*pins)))
@@ -111,7 +111,7 @@ def test_curl_visits_the_pinned_key_and_no_other(pinned: str, code: int, site: S
 def test_wget2_visits_the_pinned_key_and_no_other(pinned: str, code: int, site: Site, tmp_path: Path) -> None:
     wget2 = program("wget2")
     if wget2 is None:
-        pytest.skip("wget2 is not installed (Debian: apt-get install wget2)")
+        pytest.skip("wget2 is not installed: apt-get install wget2")
     pins = (BACKUP, Pin.from_file(site.chain)) if pinned == "own" else (BACKUP, FOREIGN)
     known = tmp_path / "hpkp"
     known.write_text(export_static("wget2", entry(*pins, host="localhost", ends=None)))
@@ -219,7 +219,7 @@ func main() {
 def test_go_formats_the_package_as_it_is(tmp_path: Path) -> None:
     gofmt = program("gofmt")
     if gofmt is None:
-        pytest.skip("gofmt is not installed (Debian: apt-get install golang-go)")
+        pytest.skip("gofmt is not installed: apt-get install golang-go")
     (tmp_path / "pins.go").write_text(export_static("go", entry(BACKUP, FOREIGN)))
     done = subprocess.run([gofmt, "-l", "-e", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -228,7 +228,7 @@ def test_go_formats_the_package_as_it_is(tmp_path: Path) -> None:
 def test_go_refuses_another_key(site: Site, tmp_path: Path) -> None:
     go = program("go")
     if go is None:
-        pytest.skip("go is not installed (Debian: apt-get install golang-go)")
+        pytest.skip("go is not installed: apt-get install golang-go")
     (tmp_path / "pins").mkdir()
     (tmp_path / "go.mod").write_text("module example.com/client\n\ngo 1.19\n")
     (tmp_path / "main.go").write_text(GO_CLIENT)

@@ -79,7 +79,7 @@ def world(tmp_path: Path) -> World:
 def test_the_header_of_a_real_proxy_follows_the_rotation(form: str, world: World, tmp_path: Path) -> None:
     binary = {"apache": "apache2"}.get(form, form)
     if program(binary) is None:
-        pytest.skip(f"{binary} is not installed (Debian: apt-get install {binary})")
+        pytest.skip(f"{binary} is not installed: apt-get install {binary}")
     first, second, third = (KeyPair(name, "site") for name in ("first", "second", "third"))
     world.deploy(first)
     world.describe(second)

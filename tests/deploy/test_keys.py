@@ -78,7 +78,7 @@ def test_a_passphrase_is_long_enough_and_can_be_typed(passphrase: bytes, said: s
 def test_openssl_opens_the_longest_passphrase(tmp_path: Path) -> None:
     openssl = program("openssl")
     if openssl is None:
-        pytest.skip("openssl is not installed")
+        pytest.skip("openssl is not installed: apt-get install openssl")
     secret = tmp_path / "passphrase"
     secret.write_bytes(b"a" * LONGEST_PASSPHRASE)
     files = write_key(new_key("ec-p256", ["a.example"], secret.read_bytes()), tmp_path, "backup")
@@ -89,7 +89,7 @@ def test_openssl_opens_the_longest_passphrase(tmp_path: Path) -> None:
 def test_openssl_opens_it_and_agrees_about_the_pin(tmp_path: Path) -> None:
     openssl = program("openssl")
     if openssl is None:
-        pytest.skip("openssl is not installed")
+        pytest.skip("openssl is not installed: apt-get install openssl")
     key = new_key("ec-p384", ["a.example"], SECRET)
     files = write_key(key, tmp_path, "backup")
     command = [openssl, "pkey", "-in", str(files["private"]), "-passin", f"pass:{SECRET.decode()}", "-pubout"]

@@ -16,7 +16,7 @@ import traceback
 
 from tests.fuzz.engines import has_atheris, run_atheris, run_hypothesis
 
-NAMES = ["header", "host", "report", "collected", "pin_file", "pin_list", "study"]
+NAMES = ["header", "host", "report", "collected", "pin_file", "pin_list", "signed_list", "study"]
 
 
 def main() -> int:

@@ -6,6 +6,8 @@ Each target takes bytes and raises AssertionError, or whatever slipped through, 
 from __future__ import annotations
 
 import asyncio
+import base64
+import contextlib
 import io
 import json
 import tempfile
@@ -16,6 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cryptography_vectors
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.hashes import SHA512
 
 from dynpin import (
     InvalidHeader,
@@ -27,6 +32,7 @@ from dynpin import (
     PublicKeyPins,
     UnpinnableKey,
 )
+from dynpin.clientstore.recovery import FolderFetcher, verify_ssl_pinning
 from dynpin.clientstore.store.formats import (
     read_chromium,
     read_csv,
@@ -48,8 +54,10 @@ from dynpin.lab.simulation.study import EXAMPLE
 from dynpin.middleware.collector import Limits, Token, collector
 from dynpin.middleware.collector.app import Collector
 from dynpin.noting import note
+from dynpin.recovery import SIGNING_KEY, Recovery
 from dynpin.report import FIRST_SECOND, LAST_SECOND, grouping_key, load_json, parse_report, read_report, unwrap
 from dynpin.validation import validate
+from tests.recovery.ssl_pinning_lists import DER, KEY
 
 _VECTORS = Path(__file__).parent.parent / "vectors"
 _PINS = tuple(Pin(bytes([number]) * 32) for number in range(3))
@@ -195,6 +203,27 @@ def pin_list(data: bytes) -> None:
             assert "".join(write(read(written))) == written
 
 
+def signed_list(data: bytes) -> None:
+    """A list of ssl-pinning: a file as it comes, and what its owner might sign."""
+    files = [data]
+    with contextlib.suppress(ValueError, RecursionError):
+        payload = {"keys": json.loads(data)}
+        signature = KEY.sign(rfc8785.dumps(payload), padding.PKCS1v15(), SHA512())
+        files.append(json.dumps({"payload": payload, "signature": base64.b64encode(signature).decode()}).encode())
+    with tempfile.TemporaryDirectory(prefix="dynpin-fuzz-") as folder:
+        for content in files:
+            (file := Path(folder) / "list.json").write_bytes(content)
+            recovery = Recovery(Pin.from_public_key(DER).digest, "https://list.example/pins.json")
+            seen = verify_ssl_pinning(recovery, {SIGNING_KEY: DER}, FolderFetcher(file, recovery.uri), 2e9)
+            assert (seen.pins is None) == (seen.problem is not None)
+            assert content is not data or seen.pins is None, "nobody has signed it"
+            for name, listed in {} if seen.pins is None else seen.pins.hosts.items():
+                assert canonical_host(name) == name
+                assert listed.pins
+                assert listed.ends_at is not None
+                assert listed.ends_at > 2e9
+
+
 def study(data: bytes) -> None:
     """A study of the simulator in TOML; what follows a NUL is the file of its traces."""
     with tempfile.TemporaryDirectory(prefix="dynpin-fuzz-") as folder:
@@ -281,6 +310,13 @@ def _lists() -> list[bytes]:
     return [text.encode() for text in (*texts, "".join(write_toml([static])), beyond, _CHROMIUM, _CHROMIUM_KEYS)]
 
 
+def _signed_lists() -> list[bytes]:
+    key = {"domainName": "**.a.test", "key": str(_PINS[0]), "expire": 99, "date": "2033-05-18T03:33:20.123456789Z"}
+    more = {**key, "domainName": "b.test", "fqdn": "b.test", "last_error": "ü", "expire": -1}
+    lists: list[object] = [[key], [key, more], [{**key, "key": f"sha256/{_PINS[1]}"}, 7], {}]
+    return [json.dumps(keys).encode() for keys in lists]
+
+
 def _studies() -> list[bytes]:
     everything = (_VECTORS / "study.toml").read_bytes()
     return [EXAMPLE.encode(), everything + b"\0client,second\na,5\nb,1700\na,77\n"]
@@ -293,5 +329,6 @@ TARGETS = {
     "collected": Target(collected, _sent),
     "pin_file": Target(pin_file, _files),
     "pin_list": Target(pin_list, _lists),
+    "signed_list": Target(signed_list, _signed_lists),
     "study": Target(study, _studies),
 }

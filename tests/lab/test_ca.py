@@ -33,7 +33,7 @@ def test_its_key_signs_the_csr_of_a_backup_key(tmp_path: Path) -> None:
     (tmp_path / "backup.csr.pem").write_bytes(key.csr_pem)
     openssl = program("openssl")
     if openssl is None:
-        pytest.skip("openssl is not installed")
+        pytest.skip("openssl is not installed: apt-get install openssl")
     command = [openssl, "x509", "-req", "-in", "backup.csr.pem", "-CA", "ca.pem", "-CAkey", "ca.key.pem"]
     command += ["-copy_extensions", "copy", "-days", "90", "-out", "next.pem"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=300)

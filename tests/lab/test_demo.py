@@ -43,4 +43,4 @@ def test_for_people_it_fits_80_columns() -> None:
 def test_a_chapter_is_right_when_all_that_happened_is(happened: list[bool], ok: bool) -> None:
     chapter = Chapter("title", "why", [Remark("something", holds) for holds in happened])
     assert chapter.ok is ok
-    assert chapter.as_json(1)["ok"] is ok
+    assert chapter.to_dict(1)["ok"] is ok

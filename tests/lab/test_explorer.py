@@ -131,6 +131,12 @@ def test_a_link_leads_to_its_moment_and_nonsense_to_the_first(at: Chromium) -> N
     assert at.complaints() == []
 
 
+def test_it_leads_to_the_chapter_of_the_story_in_the_handout(at: Chromium) -> None:
+    for story in PLAYED:
+        follow(at, f"story={story}&agent=dynpin")
+        assert at.run("document.querySelector('#chapter').getAttribute('href')") == f"a%20b.html#{story}"
+
+
 def test_two_agents_stand_side_by_side_and_the_first_difference_is_marked(at: Chromium) -> None:
     """With a private root Chromium notes no pins, and dynpin does: that is what differs first."""
     follow(at, "story=private-root&agent=dynpin&beside=chromium&step=1")
@@ -168,7 +174,9 @@ def test_nothing_scrolls_sideways(at: Chromium, width: int) -> None:
         assert at.run("document.documentElement.scrollWidth") <= width, story
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.skipif(
+    not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+)
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
 def test_axe_finds_no_fault(at: Chromium, scheme: str, width: int) -> None:
     at.look(width=width, scheme=scheme)

@@ -98,13 +98,14 @@ def test_the_json_of_a_scenario_is_its_record() -> None:
 
 
 def test_a_picture_of_a_scenario(tmp_path: Path) -> None:
-    light, dark, png = (tmp_path / name for name in ("light.svg", "dark.svg", "light.PNG"))
-    for file, more in ((light, []), (dark, ["--dark"]), (png, [])):
+    light, dark, png, pdf = (tmp_path / name for name in ("light.svg", "dark.svg", "light.PNG", "light.pdf"))
+    for file, more in ((light, []), (dark, ["--dark"]), (png, []), (pdf, [])):
         done = run("run", "hotspot", "--picture", file, *more)
         assert done.exit_code == 0, done.output
     assert ET.fromstring(light.read_text()).tag.endswith("svg")
     assert light.read_text() != dark.read_text()
     assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF-")
 
 
 WRONG = {
@@ -112,7 +113,7 @@ WRONG = {
     "both": (["hotspot", "--all"], "give the NAME of a scenario"),
     "unknown scenario": (["hotpot"], "no scenario 'hotpot'; dynpin lab list"),
     "unknown agent": (["hotspot", "--agent", "netscape"], "no user agent 'netscape'; there are dynpin"),
-    "bad picture": (["hotspot", "--picture", "a.gif"], ".svg or .png"),
+    "bad picture": (["hotspot", "--picture", "a.gif"], ".svg, .pdf or .png"),
     "a picture nowhere": (["hotspot", "--picture", "no/such/folder/a.svg"], "no such folder"),
     "a picture of all": (["--all", "--picture", "a.svg"], "--picture draws one scenario"),
     "a picture of two": (["hotspot", "--agent", "dynpin", "--agent", "firefox", "--picture", "a.svg"], "one --agent"),
@@ -211,7 +212,7 @@ def test_the_page_says_what_does_not_hold(wrong: str) -> None:
 def test_an_agent_that_is_not_here_is_said_to_be_missing() -> None:
     absent = Playing("hotspot", "wget2", None, "wget2 is not installed")
     assert absent.ok
-    assert (absent.outcome, absent.as_json()["missing"]) == (None, "wget2 is not installed")
+    assert (absent.outcome, absent.to_dict()["missing"]) == (None, "wget2 is not installed")
     page = write_handout([scenarios()["hotspot"]], [absent])
     assert "not here" in page
     assert "wget2 is not installed." in page
@@ -247,14 +248,20 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["a-explorer.html:", "the", "same,", "to", "be", "stepped", "through", "in", "a", "browser"],
     ]
     assert "with dynpin, chromium" in Path("a.html").read_text()
+    # Each leads to the other, story by story.
     assert 'href="a.html"' in Path("a-explorer.html").read_text()
+    for name in few:
+        assert f'href="a-explorer.html#story={name}"' in Path("a.html").read_text()
     told = run("run", "--all", "--json", "--agent", "chromium", "--processes", "1", "--html", "b.html")
     assert [(each["scenario"], each["outcome"]) for each in json.loads(told.stdout)] == [
         ("hotspot", "protected"),
         ("private-root", "fooled"),
     ]
     assert "b.html: 2 playings" in told.stderr
+    assert "b-explorer.html: the same" in told.stderr
     assert "with chromium" in Path("b.html").read_text()
+    assert 'href="b-explorer.html"' in Path("b.html").read_text()
+    assert 'href="b.html"' in Path("b-explorer.html").read_text()
 
 
 def test_the_table_of_all_fits_a_terminal(playings: list[Playing]) -> None:
@@ -429,6 +436,16 @@ _LEAST_LETTERS = """Math.min(...[...document.querySelectorAll('*')].filter(e => 
 class TestInABrowser:
     """The page as Chromium renders it."""
 
+    def test_the_command_of_the_docs_prints_it_as_pdf(self, page: Path, tmp_path: Path) -> None:
+        said = re.search(r"^`chromium (--headless .*) pinning\.html`$", (DOCS / "how-to/notebook.md").read_text(), re.M)
+        assert said is not None
+        # Without a sandbox, since root runs these tests in some places.
+        command = [str(CHROMIUM), "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        subprocess.run([*command, *said[1].split(), page], cwd=tmp_path, check=True, capture_output=True)
+        pdf = (tmp_path / "pinning.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > len(scenarios())
+
     def test_no_two_texts_of_a_picture_meet(self, browser: Chromium, page: Path) -> None:
         browser.look()
         browser.visit(page.as_uri())
@@ -450,7 +467,9 @@ class TestInABrowser:
         assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
         assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
-    @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+    @pytest.mark.skipif(
+        not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+    )
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_axe_finds_no_fault(self, browser: Chromium, page: Path, scheme: str) -> None:
         browser.look(scheme=scheme)

@@ -34,8 +34,8 @@ from tests.middleware.collector.chromium import CHROMIUM
 from .pinned_place import PAGE, Place
 from .proxies import RunningProxy, browser, command, curl, tunnel
 
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: apt-get install curl")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture

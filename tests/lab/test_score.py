@@ -165,7 +165,7 @@ WGET2_BREAKS = {
 }
 
 
-@pytest.mark.skipif(shutil.which("wget2") is None, reason="wget2 is not installed (Debian: apt-get install wget2)")
+@pytest.mark.skipif(shutil.which("wget2") is None, reason="wget2 is not installed: apt-get install wget2")
 def test_wget2_has_its_known_departures_and_no_other() -> None:
     found = score("wget2", described("wget2"), rules())
     assert {verdict.rule.id for verdict in found.of("broken")} == WGET2_BREAKS
@@ -175,7 +175,7 @@ def test_wget2_has_its_known_departures_and_no_other() -> None:
     assert [verdict.rule.id for verdict in again.of("broken")] == ["resumed-session"]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: apt-get install curl")
 def test_curl_is_scored_for_its_static_pins() -> None:
     chosen = [RULES[name] for name in ("first-use", "static-refuses", "static-serves", "static-any-position")]
     found = score("curl", described("curl"), chosen)

@@ -186,3 +186,38 @@ def test_what_is_built_twice_is_the_same(sdist: Path, wheel: Path, checkout: Pat
 
 def test_the_metadata_is_complete(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     assert run(sys.executable, "-m", "twine", "check", "--strict", sdist, wheel, cwd=tmp_path).count("PASSED") == 2
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed: apt-get install make")
+@pytest.mark.parametrize("target", ["lab", "test", "dev"])
+def test_make_installs_nothing_into_the_environment_of_another_folder(
+    target: str, checkout: Path, editable: Path, tmp_path: Path
+) -> None:
+    environment = tmp_path / "environment"
+    (environment / "stamps").mkdir(parents=True)
+    (environment / "stamps" / "venv").touch()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (environment / name).symlink_to(editable.parents[1] / name)
+    # What would install only says that it was called.
+    command = (
+        "make",
+        "-f",
+        ROOT / "Makefile",
+        f"{environment}/stamps/{target}",
+        f"VENV={environment}",
+        "PIP=@echo pip",
+    )
+
+    def make(folder: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "pyproject.toml").touch()
+    refused = make(elsewhere)
+    assert refused.returncode == 2
+    assert f"{environment} runs the dynpin of {checkout.resolve()}: nothing was installed." in refused.stderr
+    assert "pip install" not in refused.stdout
+    made = make(checkout)
+    assert made.returncode == 0, made.stderr
+    assert "pip install --editable" in made.stdout

@@ -17,7 +17,7 @@ from dynpin.clientstore import bounded_http, resolving
 from dynpin.clientstore.recovery import verifying
 from dynpin.clientstore.store.lists import ask, claim, next_look_at, record, register
 from dynpin.clientstore.store.table import selecting
-from dynpin.recovery import Recovery
+from dynpin.recovery import FIRST_ROOT, Recovery
 from tests.recovery.conftest import HOST, Bank
 from tests.recovery.test_threats import lock_out
 
@@ -109,7 +109,7 @@ def test_a_refusal_during_a_daily_look_is_not_lost(bank: Bank) -> None:
 
     def job(connection: sqlite3.Connection) -> None:
         now = bank.clock()
-        register(connection, recovery, b"{}", now)
+        register(connection, recovery, FIRST_ROOT, b"{}", now)
         look = claim(connection, now)
         assert look is not None
         assert look.asked_at is None

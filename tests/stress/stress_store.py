@@ -127,7 +127,7 @@ def test_many_processes_and_threads_share_one_file(tmp_path: Path) -> None:
 def test_each_commit_is_seen_by_all_before_the_next_one(tmp_path: Path) -> None:
     figures = write_and_tell(tmp_path / "pins", COMMITS)
     print(f"\n{COMMITS} commits: {figures}")
-    assert all(of_process["stops"] and of_process["more descriptors"] <= 0 for of_process in figures.values())
+    assert all(of_process["stops"] and of_process["left_open"] == [] for of_process in figures.values())
 
 
 @pytest.mark.parametrize("does", list(VICTIMS))

@@ -17,6 +17,7 @@ from dynpin.hosts import canonical_host
 from dynpin.noting import note
 from dynpin.pins import Pin
 
+from ..tables import csv_table, html_table
 from .circumstances import Circumstances
 from .faults import catalogue
 from .linter import lint
@@ -248,6 +249,22 @@ class Scan:
             "faults": [],
             **tables,
         }
+
+    def to_csv(self) -> str:
+        """The figures as CSV, a line each. They hold no text of the sites."""
+        return csv_table(Figure._fields, self.figures())
+
+    def _repr_html_(self) -> str:
+        """The figures as a table, for a notebook."""
+        return html_table(
+            f"{self.lines:,} lines, {self.responses:,} responses",
+            ("Table", "Name", "Responses", "Share"),
+            (
+                (row.table, row.name, f"{row.responses:,}", None if row.share is None else f"{row.share:.2%}")
+                for row in self.figures()
+                if row.responses
+            ),
+        )
 
 
 def _figure(table: str, name: str, count: int, of: int) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,11 +13,12 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    load_pem_private_key,
 )
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.errors import RecoveryError
+
+from ..keys import read_private_key
 
 __all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "open_to_others", "pem_of", "read_signers"]
 
@@ -75,16 +77,12 @@ def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list
         OSError: where it cannot be read.
     """
     signers: list[CryptoSigner] = []
-    known: bytes | None = None
+    known = cache(passphrase)
     for file in files:
-        data = file.read_bytes()
-        if b"ENCRYPTED" in data and known is None:
-            known = passphrase()
         try:
-            key = load_pem_private_key(data, known if b"ENCRYPTED" in data else None)
-        except (ValueError, TypeError):
-            why = "the passphrase is not its own, or it is damaged" if b"ENCRYPTED" in data else "it is no key in PEM"
-            raise RecoveryError(f"{file} cannot be opened: {why}") from None
+            key = read_private_key(file, known)
+        except ValueError as error:
+            raise RecoveryError(str(error)) from None
         if not isinstance(key, Ed25519PrivateKey):
             raise RecoveryError(f"{file} is no Ed25519 key, as `dynpin recovery init` makes them")
         signers.append(CryptoSigner(key))

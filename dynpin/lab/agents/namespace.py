@@ -20,7 +20,7 @@ _WITH_HOSTS = ("sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"')
 def missing() -> str | None:
     """Why there can be none here, in words; None where there can."""
     if shutil.which("unshare") is None:
-        return "unshare, of util-linux, is not installed"
+        return "unshare is not installed: apt-get install util-linux"
     tried = subprocess.run(  # noqa: S603 - its own words
         [*_NAMESPACE, "mount", "--bind", os.devnull, "/etc/hosts"],
         capture_output=True,

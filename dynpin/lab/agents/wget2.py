@@ -45,7 +45,7 @@ _HOST_LINE = re.compile(r"^([^#*\s]\S* [01] )([0-9]+)( [0-9]+)$", re.MULTILINE)
 def missing() -> str | None:
     """Why wget2 cannot be run here, in words; None where it can."""
     if shutil.which("wget2") is None:
-        return "wget2 is not installed (Debian: apt-get install wget2)"
+        return "wget2 is not installed: apt-get install wget2"
     return namespace.missing()
 
 

@@ -326,6 +326,8 @@
     at.beside = played.find((each) => each.agent === beside && each !== at.agent) || null;
     $("story").value = at.story.name;
     $("about").textContent = at.story.story;
+    const chapter = $("chapter");
+    if (chapter) chapter.href = `${chapter.dataset.handout}#${at.story.name}`;
     const options = at.story.playings.map((each) => h("option", { value: each.agent, disabled: each.events ? null : "" }, each.events ? each.agent : `${each.agent}: ${each.missing}`));
     $("agent").replaceChildren(...options);
     $("beside").replaceChildren(h("option", { value: "" }, "nobody"), ...options.map((option) => option.cloneNode(true)).filter((option) => !at.agent || option.value !== at.agent.agent));

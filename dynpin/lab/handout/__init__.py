@@ -78,12 +78,13 @@ class _Chapter:
     differences: tuple[_Difference, ...]
 
 
-def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) -> str:
+def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing], explorer: str = "") -> str:
     """The page about these playings.
 
     Args:
         scenarios: in the order of the page.
         playings: what came of them (:func:`dynpin.lab.playing.play_all`).
+        explorer: the URL of the explorer of the same playings, for links to each story there; empty for none.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -97,6 +98,7 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing]) ->
     return environment.get_template("handout.html").render(
         agents=[AGENTS[name] for name in agents],
         chapters=[_chapter(scenario, agents, playings) for scenario in scenarios],
+        explorer=explorer,
         forms=FORMS,
         light=LIGHT,
         dark=DARK,
@@ -130,7 +132,7 @@ def _courses(scenario: Scenario, timelines: Mapping[str, Timeline]) -> tuple[_Co
     """One for all agents with which the record is the same in every word, number and store."""
     alike: dict[str, list[str]] = {}
     for agent, timeline in timelines.items():
-        record = timeline.named(json.dumps(timeline.as_json() | {"agent": None}))
+        record = timeline.named(json.dumps(timeline.to_dict() | {"agent": None}))
         alike.setdefault(record, []).append(agent)
     return tuple(_course(scenario, timelines[agents[0]], agents) for agents in alike.values())
 

@@ -1,4 +1,4 @@
-"""A timeline as a picture: SVG for pages, PNG for everything else, for light and dark."""
+"""A timeline as a picture: SVG for pages, PDF for papers, PNG for everything else, for light and dark."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dynpin.lab.timeline import Timeline
 
 __all__ = ["LEAST_WIDTH", "WIDTH", "Format", "draw", "draw_inline"]
 
-Format = Literal["png", "svg"]
+Format = Literal["pdf", "png", "svg"]
 
 
 def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False, page: int = WIDTH) -> bytes:
     """A picture file, `page` pixels wide; the same story gives the same bytes.
 
     Raises:
-        ModuleNotFoundError: `form` is ``"png"`` and matplotlib is not installed.
+        ModuleNotFoundError: `form` is ``"png"`` or ``"pdf"``, and matplotlib is not installed.
     """
     scene, paper = lay_out(timeline, title, page=page), DARK if dark else LIGHT
     if form == "svg":
         return write(scene, paper)
-    from dynpin.lab.picture.png import paint  # noqa: PLC0415 - matplotlib is an extra, and takes a while
+    from dynpin.lab.picture.canvas import paint  # noqa: PLC0415 - matplotlib is an extra, and takes a while
 
-    return paint(scene, paper)
+    return paint(scene, paper, form)
 
 
 def draw_inline(timeline: Timeline, title: str, agents: Sequence[str], *, page: int = WIDTH) -> tuple[list[str], str]:

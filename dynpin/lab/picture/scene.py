@@ -1,7 +1,7 @@
 """What a picture is made of: lines, boxes, circles and texts at their places, with colours named by what they mean.
 
-A scene knows no format; `svg.py` writes it and `png.py` paints it. It measures its own texts, so that a layout can keep
-them apart.
+A scene knows no format; `svg.py` writes it and `canvas.py` paints it. It measures its own texts, so that a layout can
+keep them apart.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from dynpin import __version__
+from dynpin.deploy.tables import csv_table, html_table
 from dynpin.lab.score.rules import Rule
 
 __all__ = ["Outcome", "Score", "Verdict"]
@@ -31,7 +32,7 @@ class Verdict:
     seen: tuple[str, ...] = ()
     why: str = ""
 
-    def as_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """The verdict as a JSON object."""
         about = {name: getattr(self.rule, name) for name in ("id", "section", "level", "text")}
         return about | {name: value for name, value in asdict(self).items() if name != "rule"}
@@ -63,7 +64,7 @@ class Score:
         """The verdicts with this outcome."""
         return [verdict for verdict in self.verdicts if verdict.outcome == outcome]
 
-    def as_json(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """The run as a JSON object."""
         return {
             "dynpin": __version__,
@@ -71,5 +72,24 @@ class Score:
             "title": self.title,
             "model": self.model,
             "counts": {outcome.replace(" ", "_"): count for outcome, count in self.counts.items()},
-            "rules": [verdict.as_json() for verdict in self.verdicts],
+            "rules": [verdict.to_dict() for verdict in self.verdicts],
         }
+
+    def to_csv(self) -> str:
+        """The verdicts as CSV, a line for each rule."""
+        return csv_table(
+            ("rule", "section", "level", "outcome", "why"),
+            (
+                (each.rule.id, each.rule.section, each.rule.level, each.outcome, " ".join(each.why.split()))
+                for each in self.verdicts
+            ),
+        )
+
+    def _repr_html_(self) -> str:
+        """The verdicts as a table, for a notebook."""
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in self.counts.items())
+        return html_table(
+            f"{self.title}: {counts}",
+            ("Rule", "RFC 7469", "Asked for", "Outcome", "Why"),
+            ((each.rule.id, each.rule.section, each.rule.level, each.outcome, each.why) for each in self.verdicts),
+        )

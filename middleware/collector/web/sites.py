@@ -190,4 +190,6 @@ def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
         one, other = was.nodes.get(name), after.nodes.get(name)
         if one is None or other is None or (one.header, one.chains) != (other.header, other.chains):
             found.append(f"node {name}")
+        if other is not None and other.doubled and not (one is not None and one.doubled):
+            found.append(f"two nodes under the name {name}")
     return found

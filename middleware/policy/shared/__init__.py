@@ -5,17 +5,27 @@ copy by which a node starts and serves while the collector is away (:class:`Shar
 """
 
 from .announcing import Announcer, agree_now, announcer
-from .document import LONGEST_STATE, Announced, HistoryState, NodeState, RampState, Sent, SiteDocument, is_gentler
+from .document import (
+    LONGEST_STATE,
+    HistoryState,
+    NodeState,
+    Objections,
+    RampState,
+    Sent,
+    SiteDocument,
+    Speaker,
+    is_gentler,
+)
 from .kept import SharedState, StateSource
 from .node import Permitted, SiteNode
 from .ramp import SharedRamp
 
 __all__ = [
     "LONGEST_STATE",
-    "Announced",
     "Announcer",
     "HistoryState",
     "NodeState",
+    "Objections",
     "Permitted",
     "RampState",
     "Sent",
@@ -23,6 +33,7 @@ __all__ = [
     "SharedState",
     "SiteDocument",
     "SiteNode",
+    "Speaker",
     "StateSource",
     "agree_now",
     "announcer",

@@ -20,12 +20,13 @@ from ..steps import Position
 
 __all__ = [
     "LONGEST_STATE",
-    "Announced",
     "HistoryState",
     "NodeState",
+    "Objections",
     "RampState",
     "Sent",
     "SiteDocument",
+    "Speaker",
     "is_gentler",
     "is_noted",
 ]
@@ -38,6 +39,9 @@ _FOLLOWS_WITHIN = 60.0
 _MARGIN = 86_400.0
 _SEEN_EVERY = 600.0
 _MOST_STEPS = 400
+# A container without a disk of its own has a new number at each start.
+_MOST_FORMER = 32
+_MOST_CHAINS = 8
 
 
 def _header(text: str) -> str:
@@ -69,7 +73,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,6
 _Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 _Header = Annotated[str, StringConstraints(max_length=8192 + 64), AfterValidator(_header)]
 _PinText = Annotated[str, AfterValidator(_pin)]
-_Chains = Annotated[tuple[Annotated[tuple[_PinText, ...], Field(max_length=10)], ...], Field(max_length=8)]
+_Chains = Annotated[tuple[Annotated[tuple[_PinText, ...], Field(max_length=10)], ...], Field(max_length=_MOST_CHAINS)]
+_Identity = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 _Text = Annotated[str, StringConstraints(max_length=8192)]
 _Event = dict[Name, bool | _Text | Annotated[list[_PinText], Field(max_length=64)] | None]
 
@@ -86,13 +91,37 @@ class RampState(_Shape):
     sent: Annotated[tuple[tuple[_Time, int | None], ...], Field(max_length=_MOST_STEPS)] = ()
 
 
+class Speaker(_Shape):
+    """Who speaks for a node: the name of the machine, and a random number that no other node has."""
+
+    machine: Name
+    identity: _Identity
+
+    def __str__(self) -> str:
+        return f"{self.machine} ({self.identity})"
+
+
 class NodeState(_Shape):
-    """One node: the header that it sends (None: none), since when, and the pins of the chains that it has deployed."""
+    """One node, as it told last.
+
+    Attributes:
+        header: the header that it sends; None: none.
+        since: since when.
+        chains: the pins of the chains that it has deployed; of two nodes under one name, those of both.
+        seen_at: when it was heard.
+        speaker: who spoke for it.
+        former: the numbers of those who spoke for it before; a node that was installed anew has another number.
+        doubled: the two who speak for it by turns, where that was seen: two nodes under one name. It stays until
+            somebody says that the node is gone.
+    """
 
     header: _Header | None
     since: _Time
     chains: _Chains
     seen_at: _Time
+    speaker: Speaker
+    former: Annotated[tuple[_Identity, ...], Field(max_length=_MOST_FORMER)] = ()
+    doubled: tuple[Speaker, Speaker] | None = None
 
     @property
     def policy(self) -> PublicKeyPins | None:
@@ -127,19 +156,19 @@ class HistoryState(_Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Announced:
-    """What came of an announcement: the document, and why the header that a node wants to send must wait, or is none.
+class Objections:
+    """Why the header that a node wants to send must wait, or is none.
 
     Attributes:
-        document: with what the node may send.
         refusing: a header that clients may hold and that does not accept a chain of this node; None where there is
             none. Where there is one the node sends no header.
         waits_for: nodes whose chains the wanted header does not accept; the header before is sent meanwhile.
+        doubled: the two nodes that bear this name; neither sends anything that is not gentler than before.
     """
 
-    document: SiteDocument
     refusing: Sent | None = None
     waits_for: tuple[str, ...] = ()
+    doubled: tuple[Speaker, Speaker] | None = None
 
 
 class SiteDocument(_Shape):
@@ -214,34 +243,53 @@ class SiteDocument(_Shape):
 
     # -- what nodes say -----------------------------------------------------------------------------------------------
 
-    def announce(
+    def objections(
         self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float
-    ) -> Announced:
-        """What a node may send from now on, as all others will see it.
+    ) -> Objections:
+        """What stands against a header; the arguments are those of :meth:`announce`."""
+        me = self.nodes.get(node)
+        # max-age=0 locks nobody out, and is how those are let go who hold what refuses this node (RFC 7469 §2.3.1).
+        unpins = wanted is not None and not wanted.max_age and not wanted.report_only
+        refusing = None if unpins else self.refusing(chains, now)
+        waits_for = () if wanted is None or refusing is not None else self.unaccepted(wanted, node)
+        return Objections(refusing, waits_for, None if me is None else me.doubled)
+
+    def announce(
+        self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float, speaker: Speaker
+    ) -> SiteDocument:
+        """The document with what a node may send from now on, as all others will see it.
 
         Args:
             node: its name.
             wanted: the header that its files make; None: none.
             chains: the pins of each chain that it has deployed, leaf first.
             now: seconds since the epoch, UTC, by the collector's clock.
+            speaker: who says so. Who comes back after another one spoke is a second node under this name.
         """
         me = self.nodes.get(node)
-        refusing = (
-            None if wanted is not None and not wanted.max_age and not wanted.report_only else self.refusing(chains, now)
-        )
-        waits_for = () if wanted is None or refusing is not None else self.unaccepted(wanted, node)
-        header = None if wanted is None or refusing is not None else f"{wanted.name}: {wanted}"
-        if waits_for:
-            header = None if me is None else me.header
         shown = tuple(tuple(chain) for chain in chains)
-        if me is not None and me.header == header and me.chains == shown and 0 <= now - me.seen_at < _SEEN_EVERY:
-            return Announced(self, refusing, waits_for)
-        since = now if me is None or me.header != header else me.since
-        document = self.with_changes(
-            nodes=self.nodes | {node: NodeState(header=header, since=since, chains=shown, seen_at=now)},
-            past=self._past(node, now, is_sent_on=header),
-        )
-        return Announced(document, refusing, waits_for)
+        if me is not None and (me.doubled or speaker.identity in me.former):
+            # What was announced stays; the others wait for the chains of both.
+            doubled = me.doubled or (me.speaker, speaker)
+            both = tuple(dict.fromkeys((*me.chains, *shown)))[:_MOST_CHAINS]
+            if me.doubled == doubled and me.chains == both and 0 <= now - me.seen_at < _SEEN_EVERY:
+                return self
+            after = me.model_copy(update={"doubled": doubled, "chains": both, "seen_at": now})
+            return self.with_changes(nodes=self.nodes | {node: after})
+        against = self.objections(node, wanted, chains, now)
+        header = None if wanted is None or against.refusing is not None else f"{wanted.name}: {wanted}"
+        if against.waits_for:
+            header = None if me is None else me.header
+        since = now
+        former: tuple[str, ...] = ()
+        if me is not None:
+            is_same = me.speaker.identity == speaker.identity
+            if is_same and (me.header, me.chains) == (header, shown) and 0 <= now - me.seen_at < _SEEN_EVERY:
+                return self
+            since = me.since if me.header == header else now
+            former = me.former if is_same else (*me.former, me.speaker.identity)[-_MOST_FORMER:]
+        after = NodeState(header=header, since=since, chains=shown, seen_at=now, speaker=speaker, former=former)
+        return self.with_changes(nodes=self.nodes | {node: after}, past=self._past(node, now, is_sent_on=header))
 
     def forget(self, node: str, now: float) -> SiteDocument:
         """The document without a node that is gone: it sends nothing from now on, and what it sent may be held."""

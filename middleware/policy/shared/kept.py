@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -17,7 +18,8 @@ from dynpin.errors import PolicyError
 from ..atomic import write_atomically
 from ..collector_api import Answer, CollectorAPI, Unusable
 from ..files import read_file
-from .document import SiteDocument
+from .document import SiteDocument, Speaker
+from .speaker import speaker_of
 
 __all__ = ["SharedState", "StateSource"]
 
@@ -83,6 +85,15 @@ class SharedState:
     def now(self) -> float:
         """The time by the collector's clock, as far as it is known: the nodes of a site have one time."""
         return self.clock() + self._ahead
+
+    @cached_property
+    def speaker(self) -> Speaker:
+        """As whom this node speaks; the file with its number is made where there is none.
+
+        Raises:
+            PolicyError: where that file can be neither read nor written.
+        """
+        return speaker_of(self.source.copy)
 
     def copy(self) -> SiteDocument:
         """What was seen last, by any process of this node; an empty document where nothing was.

@@ -9,7 +9,7 @@ from typing import Protocol
 from dynpin.header import PublicKeyPins
 
 from ..keys import Chain
-from .document import Announced, Sent, SiteDocument, is_gentler, parse_field
+from .document import Objections, Sent, SiteDocument, is_gentler, parse_field
 from .kept import SharedState
 
 __all__ = ["Made", "Permitted", "SiteNode"]
@@ -65,14 +65,14 @@ class SiteNode:
             PolicyError: where the copy cannot be read.
         """
         document, chains = self.state.copy(), _chains(built)
-        announced = document.announce(self.name, built.header, chains, self.state.now())
-        if announced.refusing is not None:
-            return Permitted(None, refusing=announced.refusing)
+        against = document.objections(self.name, built.header, chains, self.state.now())
+        if against.refusing is not None:
+            return Permitted(None, refusing=against.refusing)
         me = document.nodes.get(self.name)
         last = None if me is None or me.header is None else parse_field(me.header)
         if built.header == last or (last is not None and is_gentler(built.header, last)) or not _locks(built.header):
             return Permitted(built.header)
-        waits = _waits(announced) or f"{self.state} does not have it yet"
+        waits = self._waits(against) or f"{self.state} does not have it yet"
         if last is not None and all(set(map(str, last.pins)).intersection(chain) for chain in chains):
             return Permitted(last, f"The header waits, and the one before is sent: {waits}")
         return Permitted(None, f"No header is sent: {waits}")
@@ -88,17 +88,34 @@ class SiteNode:
         Raises:
             PolicyError: where the collector cannot be asked; nothing else moves then.
         """
-        found: list[Announced] = []
+        found: list[str] = []
 
         def edit(document: SiteDocument, now: float) -> SiteDocument:
             found.clear()
             if not is_current():
                 return document
-            found.append(document.announce(self.name, built.header, _chains(built), now))
-            return found[-1].document
+            chains = _chains(built)
+            after = document.announce(self.name, built.header, chains, now, self.state.speaker)
+            found.append(self._waits(after.objections(self.name, built.header, chains, now)))
+            return after
 
         self.state.change(edit)
-        return _waits(found[-1]) if found else None
+        return found[-1] if found else None
+
+    def _waits(self, against: Objections) -> str:
+        if against.doubled is not None:
+            one, other = against.doubled
+            return (
+                f"two nodes call themselves {self.name}: {one} and {other}. Give each a name of its own ([site] node, "
+                f"or DYNPIN_NODE); then:  dynpin nodes forget {self.name}"
+            )
+        if against.waits_for:
+            names = ", ".join(against.waits_for)
+            return (
+                f"node {names} shows a key that the new header does not name, and clients of that header would refuse "
+                "it. Deploy the new chain there; if the node is gone:  dynpin nodes forget NAME"
+            )
+        return ""
 
 
 def _chains(built: Made) -> list[tuple[str, ...]]:
@@ -107,13 +124,3 @@ def _chains(built: Made) -> list[tuple[str, ...]]:
 
 def _locks(header: PublicKeyPins) -> bool:
     return not header.report_only and bool(header.max_age)
-
-
-def _waits(announced: Announced) -> str:
-    if not announced.waits_for:
-        return ""
-    names = ", ".join(announced.waits_for)
-    return (
-        f"node {names} shows a key that the new header does not name, and clients of that header would refuse it. "
-        "Deploy the new chain there; if the node is gone:  dynpin nodes forget NAME"
-    )

@@ -148,7 +148,9 @@ def test_where_the_storage_is_gone_there_is_a_page_that_says_so(browser: Chromiu
         browser.look()
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.skipif(
+    not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+)
 @pytest.mark.parametrize(
     ("page", "scheme", "width"),
     [

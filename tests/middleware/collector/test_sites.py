@@ -17,7 +17,16 @@ HOST = "shop.example.com"
 PATH = f"/api/sites/{HOST}/state"
 PIN = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM="
 HEADER = f'Public-Key-Pins: pin-sha256="{PIN}"; max-age=60'
-NODE = {"header": HEADER, "since": NOW, "chains": [[PIN]], "seen_at": NOW}
+SPEAKERS = [{"machine": f"web{number}", "identity": f"{number:016x}"} for number in (1, 2)]
+NODE: dict[str, Any] = {
+    "header": HEADER,
+    "since": NOW,
+    "chains": [[PIN]],
+    "seen_at": NOW,
+    "speaker": SPEAKERS[0],
+    "former": [],
+    "doubled": None,
+}
 STATE: dict[str, Any] = {"revision": 1, "ramp": None, "nodes": {"a": NODE}, "past": [], "history": None}
 
 Ask = Callable[..., httpx.Response]
@@ -64,9 +73,12 @@ def test_a_change_is_in_the_audit_and_the_mere_time_of_a_look_is_not(closed: Sit
     etag = ask("PUT", STATE, if_match='"0"').headers["etag"]
     seen = STATE | {"nodes": {"a": NODE | {"seen_at": NOW + 600}}}
     etag = ask("PUT", seen, if_match=etag).headers["etag"]
+    two = STATE | {"nodes": {"a": NODE | {"doubled": SPEAKERS}}}
+    etag = ask("PUT", two, if_match=etag).headers["etag"]
     ask("PUT", seen | {"history": {"version": 1, "host": HOST, "events": []}, "nodes": {}}, if_match=etag)
-    entries = [(entry.action, entry.subject) for entry in closed.storage.audit()]
-    assert entries == [("site-state", f"{HOST}: history, node a"), ("site-state", f"{HOST}: node a")]
+    changes = [(entry.action, entry.subject) for entry in reversed(closed.storage.audit())]
+    said = ["node a", "two nodes under the name a", "history, node a"]
+    assert changes == [("site-state", f"{HOST}: {each}") for each in said]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A scene as PNG, painted by matplotlib in the DejaVu Sans that comes with it."""
+"""A scene as PNG or PDF, painted by matplotlib in the DejaVu Sans that comes with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 # matplotlib leaves the keyword arguments of its methods untyped.
 import io
 from collections.abc import Mapping
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -21,9 +22,10 @@ __all__ = ["paint"]
 _PIXELS_PER_INCH = 72
 
 
-def paint(scene: Scene, paper: Mapping[str, str], *, scale: float = 1.0) -> bytes:
-    """A PNG in the colours of a paper, `scale` pixels for each of the scene."""
-    with mpl.rc_context({"font.family": "DejaVu Sans"}):
+def paint(scene: Scene, paper: Mapping[str, str], form: Literal["pdf", "png"], *, scale: float = 1.0) -> bytes:
+    """A file in the colours of a paper; of a PNG, `scale` pixels for each of the scene."""
+    # Type 42: the text of a PDF can be searched and copied.
+    with mpl.rc_context({"font.family": "DejaVu Sans", "pdf.fonttype": 42}):
         size = (scene.width / _PIXELS_PER_INCH, scene.height / _PIXELS_PER_INCH)
         figure = Figure(figsize=size, dpi=_PIXELS_PER_INCH * scale, facecolor=paper["ground"])
         axes = figure.add_axes((0, 0, 1, 1))
@@ -58,8 +60,9 @@ def paint(scene: Scene, paper: Mapping[str, str], *, scale: float = 1.0) -> byte
                     patch.set_capstyle("butt")
                 axes.add_patch(patch)
         target = io.BytesIO()
-        # Without the name and version of the program the same scene gives the same file.
-        figure.savefig(target, format="png", metadata={"Software": None})
+        # Without the program's name and the date the same scene gives the same file.
+        nameless = {"Software": None} if form == "png" else {"Creator": None, "Producer": None, "CreationDate": None}
+        figure.savefig(target, format=form, metadata=nameless)
         return target.getvalue()
 
 

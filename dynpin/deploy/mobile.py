@@ -1,0 +1,139 @@
+"""The signed files that two families of mobile SDKs read their pins from.
+
+What each signs was read in its own sources:
+
+- Wultra's, https://github.com/wultra/ssl-pinning-ios (``Model/GetFingerprintsResponse.swift``) and
+  https://github.com/wultra/ssl-pinning-android (``model/GetFingerprintResponse.kt``): ECDSA on P-256 with SHA-256 over
+  ``name&fingerprint&expires``. The README of their tool has the last two the other way round, and no SDK takes that.
+- ssl-pinning's, https://github.com/ssl-pinning (``android-sdk``, ``apple-sdk``, and the server ``ssl-pinning``): RSA
+  PKCS #1 v1.5 with SHA-512 over the form of ``payload`` that RFC 8785 gives.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256, SHA512
+from cryptography.x509.oid import NameOID
+
+from dynpin.hosts import KnownPinnedHost
+from dynpin.report import rfc3339
+
+from .keys import key_type
+
+__all__ = ["SIGNED_FORMATS", "export_ssl_pinning", "export_wultra"]
+
+SIGNED_FORMATS = ("wultra", "ssl-pinning")
+
+# apple-sdk (crypto/SignatureVerifier.swift) knows the head of a public key in these sizes, and of 1024 bits.
+_RSA_BITS = (2048, 4096)
+
+
+def export_wultra(certificates: Iterable[bytes], key: object, *, now: float) -> str:
+    """The file of certificates that Wultra's SDKs take: each is pinned by itself, until it expires.
+
+    The SDKs look for a certificate under its subject's common name, not under the host that was asked for. They keep
+    what they have taken until it expires, so the next certificate can be added before it is deployed.
+
+    Args:
+        certificates: each leaf, DER.
+        key: the private key that signs, cryptography's.
+        now: seconds since the epoch, UTC.
+
+    Raises:
+        ValueError: for a key of another kind, without a certificate, or for one that has expired, cannot be read, or
+            has no common name.
+    """
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError(  # noqa: TRY004 - the kind of key is a user's input
+            f"the signing key is {_kind(key)}, and Wultra's SDKs verify EC P-256 alone. Make one:  "
+            "openssl ecparam -name prime256v1 -genkey | openssl pkcs8 -topk8 -out signing.pem"
+        )
+    fingerprints = [_fingerprint(der, key, now) for der in dict.fromkeys(certificates)]
+    if not fingerprints:
+        raise ValueError("Wultra's SDKs pin certificates, and none of these files has one")
+    return _text({"fingerprints": fingerprints})
+
+
+def _fingerprint(der: bytes, key: ec.EllipticCurvePrivateKey, now: float) -> dict[str, object]:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        expires = int(certificate.not_valid_after_utc.timestamp())
+    except ValueError as error:
+        raise ValueError(f"a certificate cannot be read: {error}") from None
+    if len(names) != 1:
+        raise ValueError(
+            f"the certificate {certificate.serial_number:x} has {len(names)} common names in its subject, and Wultra's "
+            "SDKs find a certificate by one: have it issued with a common name"
+        )
+    name = str(names[0].value)
+    if expires <= now:
+        raise ValueError(f"the certificate of {name} has expired on {rfc3339(expires)}: the SDKs would pass it over")
+    fingerprint = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
+    signature = key.sign(f"{name}&{fingerprint}&{expires}".encode(), _ecdsa())
+    return {"name": name, "fingerprint": fingerprint, "expires": expires, "signature": _base64(signature)}
+
+
+def _ecdsa() -> ec.ECDSA:
+    """The same signature each time (RFC 6979), where cryptography is 43 or newer and OpenSSL 3.2 or newer."""
+    try:
+        return ec.ECDSA(SHA256(), deterministic_signing=True)
+    except (TypeError, UnsupportedAlgorithm):
+        return ec.ECDSA(SHA256())
+
+
+def export_ssl_pinning(entries: Iterable[KnownPinnedHost], key: object, *, now: float) -> str:
+    """The list of keys that ssl-pinning's SDKs take, and :meth:`dynpin.clientstore.PinStore.follow` too.
+
+    Args:
+        entries: the hosts, each with its pins and the time at which they end.
+        key: the private key that signs, cryptography's.
+        now: seconds since the epoch, UTC: the ``date`` of each key.
+
+    Raises:
+        ValueError: for a key of another kind, or an entry without a pin or without a time to come.
+        ModuleNotFoundError: without rfc8785, which the extra ``recovery`` brings.
+    """
+    import rfc8785  # noqa: PLC0415 - the other formats do without it
+
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size not in _RSA_BITS:
+        raise ValueError(
+            f"the signing key is {_kind(key)}, and ssl-pinning's SDKs verify RSA of 2048 or 4096 bits alone. Make "
+            "one:  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:4096 -aes256 -out signing.pem"
+        )
+    payload = {"keys": [each for entry in entries for each in _keys(entry, int(now))]}
+    if not payload["keys"]:
+        raise ValueError("there is no pin to sign, and the SDKs refuse an empty list")
+    signature = key.sign(rfc8785.dumps(payload), padding.PKCS1v15(), SHA512())
+    return _text({"payload": payload, "signature": _base64(signature)})
+
+
+def _keys(entry: KnownPinnedHost, now: int) -> list[dict[str, str | int]]:
+    if not entry.pins:
+        raise ValueError(f"there is no pin for {entry.host}")
+    if entry.expires_at is None or int(entry.expires_at) <= now:
+        raise ValueError(f"the pins of {entry.host} need an end that is to come")
+    # A pattern of OkHttp's CertificatePinner, in which two asterisks stand for any subdomain and for the host itself.
+    pattern = f"**.{entry.host}" if entry.include_subdomains else entry.host
+    common: dict[str, str | int] = {"fqdn": entry.host, "expire": int(entry.expires_at) - now, "date": rfc3339(now)}
+    return [{"domainName": pattern, "key": str(pin), **common} for pin in entry.pins]
+
+
+def _kind(key: object) -> str:
+    public = getattr(key, "public_key", None)
+    return f"of the kind {key_type(public())}" if callable(public) else "none"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _text(content: object) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

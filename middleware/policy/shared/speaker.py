@@ -1,0 +1,79 @@
+"""Who speaks for a node: a random number in a file beside the copy, so that two under one name are told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import socket
+import tempfile
+from pathlib import Path
+
+from dynpin.errors import PolicyError
+
+from ..atomic import sync_folder
+from ..files import read_file
+from .document import Speaker
+
+__all__ = ["speaker_of"]
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SECRET = re.compile(r"[0-9a-f]{32}")
+
+
+def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
+    """The processes that share this copy on this machine, since it started.
+
+    The number in the file is mixed with that of the machine's start: a folder or an image that was copied to a second
+    machine brings the file along.
+
+    Args:
+        copy: the file of the local copy; the number stands beside it, in the same name with ``.id``.
+        boot: where the system tells the number of its start.
+
+    Raises:
+        PolicyError: where the number can be neither read nor written.
+    """
+    file = copy.with_suffix(".id")
+    try:
+        try:
+            secret = _read(file)
+        except FileNotFoundError:
+            _create(file)
+            secret = _read(file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise PolicyError(
+            f"{file}, by which the other nodes know this one, cannot be used ({why}). The server needs to write to its "
+            "folder; a file that is damaged may be removed"
+        ) from None
+    started = ""
+    with contextlib.suppress(OSError):  # Linux alone tells; elsewhere a copied file is not noticed
+        started = boot.read_text()
+    machine = re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63]
+    identity = hashlib.sha256(f"{secret} {started}".encode()).hexdigest()[:16]
+    return Speaker(machine=machine or "unknown", identity=identity)
+
+
+def _read(file: Path) -> str:
+    text = read_file(file).decode("ascii").strip()
+    if _SECRET.fullmatch(text) is None:
+        raise ValueError("it does not hold 32 hexadecimal digits")
+    return text
+
+
+def _create(file: Path) -> None:
+    """Make the file, whole from the first moment; where another process is faster, its number stays."""
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as new:
+            new.write(f"{secrets.token_hex(16)}\n")
+            new.flush()
+            os.fsync(new.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(name, file)
+    finally:
+        Path(name).unlink()
+    sync_folder(file.parent)
