@@ -181,8 +181,8 @@ def test_the_guard_stops_a_chain_that_the_list_refuses(ground: Ground) -> None:
     [
         ("key-lost", [B], ["deploy", "silence", "sign", "replenish"]),
         ("key-compromised", [B], ["deploy", "silence", "sign", "revoke", "replenish"]),
-        ("key-lost", [], ["search", "deploy-new", "sign", "tell", "recover"]),
-        ("key-compromised", [], ["search", "deploy-new", "sign", "tell", "recover"]),
+        ("key-lost", [], ["search", "deploy-new", "sign", "pin-again", "tell"]),
+        ("key-compromised", [], ["search", "deploy-new", "sign", "pin-again", "tell"]),
     ],
 )
 def test_an_emergency_leads_to_a_signed_list(kind: str, keys: list[Pin], steps: list[str]) -> None:

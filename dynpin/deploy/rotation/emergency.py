@@ -146,6 +146,14 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
                 "Clients refuse it, and then look at the signed list of the root that they have noted.",
             ),
             _sign(kind, history.chain[:1], now),
+            Step(
+                "pin-again",
+                now,
+                "Have the server send the new header: where dynpin.toml names a file in remember, remove that file and "
+                "restart the server.",
+                "Until then it sends none, since the key is not one that it has sent before. Clients that have taken "
+                "the list hold the same pins, and new ones should.",
+            ),
         ]
     elif kind == "key-compromised":
         steps.append(
@@ -173,6 +181,8 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             f"Tell the users who are refused: dynpin hosts forget {history.host}",
             f"It is the only way in before {until}{', but for the signed list' if signs else ''}.",
         ),
-        Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy."),
     ]
+    if not signs:
+        again = Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy.")
+        steps.append(again)
     return tuple(steps)
