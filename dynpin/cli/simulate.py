@@ -6,30 +6,24 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption
-from dynpin.cli.printing import print_json
+from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
 from dynpin.errors import InvalidStudy
 
 if TYPE_CHECKING:
     from dynpin.lab.simulation import Advice, Outcome, Study
-    from dynpin.lab.simulation.advice import Choice
 
 __all__ = ["simulate"]
-
-_WIDTH = 80
 
 # Of a study that options made, the names that tables have and the names that were typed.
 _TYPED = (
@@ -37,6 +31,7 @@ _TYPED = (
     (r"^event \d+ \(attack\): share = ", "--share "),
     (r"^event \d+ \(([a-z]+)\): ", r"--\1: "),
     (r"^policy \d+: max_age = ", "--max-age "),
+    (r"^recovery: signed_after = ", "--recovery "),
     (r"give it an earlier day, or the study more days$", "give an earlier day, or more --days"),
 )
 
@@ -79,6 +74,15 @@ def simulate(
         float | None,
         typer.Option("--share", help="The share of clients that the attack reaches (1).", show_default=False),
     ] = None,
+    recovery: Annotated[
+        str | None,
+        typer.Option(
+            "--recovery",
+            metavar="LENGTH",
+            help='Play it with signed lists too, signed so long after a loss, such as "1 day".',
+            show_default=False,
+        ),
+    ] = None,
     clients: Annotated[
         int | None, typer.Option("--clients", help="How many clients (100000).", show_default=False)
     ] = None,
@@ -98,6 +102,7 @@ def simulate(
         bool, typer.Option("--advise", help="Search max-age and the number of backups for your own numbers.")
     ] = False,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the figures as CSV.")] = False,
     example: Annotated[bool, typer.Option("--example", help="Print a study to start from.")] = False,
 ) -> None:
     """Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.
@@ -112,7 +117,11 @@ def simulate(
 
         typer.echo(EXAMPLE, nl=False)
         return
+    if as_json and as_csv:
+        fail("give --json or --csv: both would stand on stdout")
     played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
+    if recovery is not None:
+        played["recovery"] = {"signed_after": recovery}
     study = _study(file, played, _given(clients=clients, days=days, seed=seed), advise=advise)
     form = None if plot is None else _form(plot)
     if advise:
@@ -121,14 +130,18 @@ def simulate(
             from dynpin.lab.simulation.advice_picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw_advice(study, advice, form, dark=dark))
-        print_json(_advice_as_json(study, advice)) if as_json else _show_advice(study, advice)
+        print_advice(study, advice, _output(as_json=as_json, as_csv=as_csv))
     else:
         outcomes = _outcomes(study, processes)
         if plot is not None and form is not None:
             from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
 
             _save(plot, draw(study, outcomes, form, dark=dark))
-        print_json(_as_json(study, outcomes)) if as_json else _show(study, outcomes)
+        print_outcomes(study, outcomes, _output(as_json=as_json, as_csv=as_csv))
+
+
+def _output(*, as_json: bool, as_csv: bool) -> Form:
+    return "json" if as_json else "csv" if as_csv else "table"
 
 
 def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, object], *, advise: bool) -> Study:
@@ -244,148 +257,3 @@ def _advised(study: Study, processes: int | None) -> Advice:
 
     with _progress("a loss, an attack, a theft", 3) as progress:
         return advise(study, processes=processes, progress=progress)
-
-
-# -- what a person reads ---------------------------------------------------------------------------------------------
-
-
-def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
-    console = Console(width=_WIDTH, highlight=False)
-    console.print(f"{study.clients:,} clients ({study.population.name}), {study.days:g} days, seed {study.seed}")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("policy", overflow="fold")
-    for heading in ("locked out\nat most", "\nclient-days", "fooled\nat most", "\nclient-days", "turned\naway"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for outcome in outcomes:
-        tally = outcome.tally
-        table.add_row(
-            Text(outcome.policy.name),
-            _percent(float(outcome.locked_out.max())),
-            f"{outcome.locked_out_days:,.0f}",
-            _percent(float(outcome.fooled.max())),
-            f"{outcome.fooled_days:,.0f}",
-            _percent(tally.turned_away / tally.clients),
-        )
-    console.print(Padding(table, (1, 0)))
-    _show_cap(console, study)
-    if not study.events:
-        console.print("Nothing happens in this study: --loss, --rotation and --attack, or events in a file, do.\n")
-    console.print(
-        "Locked out: the store refuses the site. Fooled: in an attacker's hands until the attack ends. "
-        "Turned away: tried, and were refused at least once.",
-        style="dim",
-    )
-
-
-def _show_cap(console: Console, study: Study) -> None:
-    """Say it where clients hold max-age to less than a policy asks for."""
-    from dynpin.durations import duration  # noqa: PLC0415 - beside what is shown
-
-    for policy in study.policies:
-        if study.held(policy) < policy.max_age and policy.pinned != "none":
-            cap = duration(study.client_cap)
-            told = f"{policy.name}: clients hold max-age to {cap} (client_cap), so these are the numbers of {cap}."
-            console.print(Text(told, style="yellow"), end="\n\n")
-
-
-def _show_advice(study: Study, advice: Advice) -> None:
-    from dynpin.durations import duration  # noqa: PLC0415 - beside what is shown
-
-    console = Console(width=_WIDTH, highlight=False)
-    best = advice.best
-    backups = f"{best.backups} backup{'' if best.backups == 1 else 's'}"
-    said = f"max-age {duration(best.max_age)}, {backups}" if advice.pays else "no pins"
-    console.print(f"[bold]{said}[/]   for the {study.population.name} population")
-    for reason in advice.reasons:
-        console.print(Padding(reason, (1, 0, 0, 2)))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("max-age", "locked out", "fooled", "cost"):
-        table.add_column(heading, justify="left" if heading == "max-age" else "right")
-    for choice in (*(each for each in advice.choices if each.backups == best.backups), advice.unpinned):
-        style = "bold" if choice is (best if advice.pays else advice.unpinned) else None
-        table.add_row(
-            (duration(choice.max_age) if choice.max_age else "no pins")
-            + ("   yours" if choice in advice.yours.values() else ""),
-            f"{choice.locked_out:,.1f}",
-            f"{choice.fooled:,.1f}",
-            f"{choice.cost:,.1f}",
-            style=style,
-        )
-    console.print(Padding(table, (1, 0, 0, 2)))
-    _show_cap(console, study)
-    console.print(
-        Padding(
-            f"Client-days a year for each 1,000 clients, with {backups}; cost is as of days locked out.", (1, 0, 0, 2)
-        ),
-        style="dim",
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
-# -- what a program reads --------------------------------------------------------------------------------------------
-
-
-def _as_json(study: Study, outcomes: tuple[Outcome, ...]) -> object:
-    return {
-        "clients": study.clients,
-        "days": study.days,
-        "seed": study.seed,
-        "population": study.population.name,
-        "policies": [{"max_age_held": study.held(outcome.policy)} | _outcome_as_json(outcome) for outcome in outcomes],
-    }
-
-
-def _outcome_as_json(outcome: Outcome) -> dict[str, object]:
-    tally, daily = outcome.tally, slice(None, None, max(1, 86_400 // outcome.step))
-    return {
-        "name": outcome.policy.name,
-        "max_age": outcome.policy.max_age,
-        "backups": outcome.policy.backups,
-        "pin": outcome.policy.pinned,
-        "locked_out_client_days": outcome.locked_out_days,
-        "fooled_client_days": outcome.fooled_days,
-        "locked_out_at_most": float(outcome.locked_out.max()),
-        "fooled_at_most": float(outcome.fooled.max()),
-        "clients_ever_locked_out": tally.ever_locked_out,
-        "clients_ever_fooled": tally.ever_fooled,
-        "clients_turned_away": tally.turned_away,
-        "clients_protected": tally.protected,
-        "refused_visits": tally.refused_visits,
-        "visits": tally.visits,
-        "pinned": [
-            {"day": second / 86_400, "share": count / tally.clients} for second, count in sorted(tally.pinned.items())
-        ],
-        "day": [round(day, 6) for day in outcome.days[daily].tolist()],
-        "locked_out": outcome.locked_out[daily].tolist(),
-        "fooled": outcome.fooled[daily].tolist(),
-    }
-
-
-def _advice_as_json(study: Study, advice: Advice) -> object:
-    return {
-        "pins": advice.pays,
-        "max_age": advice.best.max_age,
-        "backups": advice.best.backups,
-        "reasons": list(advice.reasons),
-        "population": study.population.name,
-        "risks": asdict(advice.risks),
-        "unpinned_cost": advice.unpinned.cost,
-        "yours": {name: _choice_as_json(choice) for name, choice in advice.yours.items()},
-        "choices": [_choice_as_json(choice) for choice in advice.choices],
-    }
-
-
-def _choice_as_json(choice: Choice) -> object:
-    return {
-        "max_age": choice.max_age,
-        "backups": choice.backups,
-        "locked_out_client_days": choice.locked_out,
-        "fooled_client_days": choice.fooled,
-        "cost": choice.cost,
-        "all_keys_lost_a_year": choice.all_lost,
-        "days_locked_out_by_a_loss": choice.locked_out_for,
-        "share_fooled_by_an_attack": choice.share_fooled,
-    }

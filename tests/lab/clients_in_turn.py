@@ -64,6 +64,9 @@ class Recorder(Told):
         for client, begin, stop in zip(clients.tolist(), first.tolist(), end.tolist(), strict=True):
             self.refusals |= {(client, index, attacker) for index in range(begin, stop)}
 
+    def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
+        pass
+
     def pinned(self, second: int, clients: int) -> None:
         pass
 
@@ -77,6 +80,7 @@ class RecorderLedger:
         self.fooled = self.told.fooled_stretches
         self.refused = self.told.refused
         self.pinned = self.told.pinned
+        self.waited = self.told.waited
 
 
 class Client(Protocol):
@@ -148,7 +152,7 @@ def in_turn(
         had: dict[int, int] = {}
         # At the same second the visits come first.
         for second, sampled in sorted([(each, False) for each in seconds] + [(each, True) for each in samples]):
-            site, face, attack = _met(world, targets[:, number].tolist(), second)
+            site, face, attack = met(world, targets[:, number].tolist(), second)
             if sampled:
                 if not client.accepts(site.chain, second):
                     told.locked.add((number, second))
@@ -175,7 +179,7 @@ def horizon(world: World) -> int:
     return world.epochs[-1].end
 
 
-def _met(world: World, targeted: list[bool], second: int) -> tuple[Face, Face, int | None]:
+def met(world: World, targeted: list[bool], second: int) -> tuple[Face, Face, int | None]:
     epoch = next((each for each in world.epochs if each.start <= second < each.end), world.epochs[-1])
     site = world.faces[epoch.site]
     for attack, face in epoch.attacks:

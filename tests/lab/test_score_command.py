@@ -25,7 +25,19 @@ def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], co
     told = json.loads(done.stdout)
     assert [rule["id"] for rule in told["rules"]] == list(rules)
     assert told["counts"] == {"held": 1, "broken": code, "not_testable": 0}
+    assert told["broken_by_level"] == {"must": code, "should": 0, "may": 0}
     assert "first-use" in page.read_text()
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)])
+def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(options: tuple[str, ...], code: int) -> None:
+    """The model of Firefox sends no reports, which the RFC asks for with a SHOULD."""
+    done = dynpin("lab", "score", "--agent", "firefox", "--rule", "first-use", "--rule", "report-sent", *options)
+    assert done.returncode == code
+    assert b"Broken: 1 SHOULD. No MUST is broken; --strict makes these an error too." in done.stdout
+    alone = dynpin("lab", "score", "--agent", "firefox", "--rule", "report-sent", "--json", *options)
+    assert alone.returncode == code
+    assert json.loads(alone.stdout)["broken_by_level"] == {"must": 0, "should": 1, "may": 0}
 
 
 @pytest.mark.parametrize(

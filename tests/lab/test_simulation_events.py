@@ -250,6 +250,9 @@ class Diary:
             if not attacker:
                 self.turned_away[client] += self.visits.keys[begin:stop].tolist()
 
+    def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
+        pass
+
     def pinned(self, second: int, clients: int) -> None:
         pass
 

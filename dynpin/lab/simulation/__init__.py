@@ -8,6 +8,7 @@ numbers. Which chain a client accepts and what it notes is decided by :func:`dyn
 from dynpin.lab.simulation.advice import Advice, Risks, advise
 from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.population import PRESETS, Group, Population
+from dynpin.lab.simulation.recovery import Recovery
 from dynpin.lab.simulation.run import Outcome, simulate
 from dynpin.lab.simulation.study import Study, read_study
 from dynpin.lab.simulation.traces import Traces
@@ -18,6 +19,7 @@ __all__ = [
     "Group",
     "Outcome",
     "Population",
+    "Recovery",
     "Risks",
     "SitePolicy",
     "Study",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, Loss
 from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.recovery import Recovery
 from dynpin.lab.simulation.risks import Risks
 from dynpin.lab.simulation.run import Outcome, simulate
 from dynpin.lab.simulation.study import Study
@@ -37,9 +38,14 @@ class Choice:
         locked_out: client-days locked out.
         fooled: client-days in an attacker's hands.
         cost: both, as client-days locked out: those in an attacker's hands weigh as much as the operator says.
+        healed: client-days locked out where the site has a signed list.
+        healed_cost: the cost with these.
         all_lost: how often all keys are lost, a year.
         locked_out_for: days for which a client is locked out when that happens, on average over all clients.
+        waits: days from a refusal to the end of the lock-out when that happens, on average over all clients.
+        healed_waits: the same where the site has a signed list.
         share_fooled: the share that an attack has at its end, of the clients that it reaches.
+        chance: half of the 95 % interval of the figures by their names, at most, since clients are drawn.
     """
 
     max_age: int
@@ -47,9 +53,14 @@ class Choice:
     locked_out: float
     fooled: float
     cost: float
+    healed: float
+    healed_cost: float
     all_lost: float
     locked_out_for: float
+    waits: float
+    healed_waits: float
     share_fooled: float
+    chance: Mapping[str, float] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,9 @@ class Advice:
         choices: all that were weighed.
         unpinned: what it costs to send no pins.
         yours: the choices that are the study's own policies, by their names; of those that pin the key alone.
+        with_recovery: the choice that costs least where the site has a signed list.
         risks: the operator's numbers.
+        recovery: that list: how soon it is signed, and when clients look.
         reasons: why, in words.
     """
 
@@ -69,7 +82,9 @@ class Advice:
     choices: tuple[Choice, ...]
     unpinned: Choice
     yours: Mapping[str, Choice]
+    with_recovery: Choice
     risks: Risks
+    recovery: Recovery
     reasons: tuple[str, ...]
 
     @property
@@ -85,14 +100,15 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
 
     Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each
     costs is weighed by how often it happens. The chance that all keys are lost falls with each backup, the chance that
-    one is stolen rises.
+    one is stolen rises. The loss is played with a signed list too; the keys of that are elsewhere, and are not lost.
 
     Args:
-        study: whose population, risks, policies, seed and client's cap count. More than 20,000 clients are not played.
+        study: whose population, risks, recovery, policies, seed and client's cap count. More than 20,000 clients are
+            not played.
         processes: as for :func:`~dynpin.lab.simulation.run.simulate`.
         progress: is told each time that one of the three has been played.
     """
-    risks = study.risks
+    risks, recovery = study.risks, study.recovery or Recovery()
     own = {
         policy.name: (min(policy.max_age, study.client_cap), policy.backups)
         for policy in study.policies
@@ -108,38 +124,54 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
         clients=min(study.clients, _CLIENTS),
         days=ends / DAY,
         policies=(*(SitePolicy(str(age), age) for age in ages), SitePolicy("none", DAY, pinned="none")),
+        recovery=None,
     )
 
-    def played(*events: Event) -> tuple[Outcome, ...]:
-        outcomes = simulate(replace(stage, events=events), processes=processes)
+    def played(*events: Event, recovery: Recovery | None = None) -> tuple[Outcome, ...]:
+        outcomes = simulate(replace(stage, events=events, recovery=recovery), processes=processes)
         if progress is not None:
             progress(1)
         return outcomes
 
     until = happens + risks.attack_lasts
-    lost = played(Loss(happens))
+    lost = played(Loss(happens), recovery=recovery)
     attacked = played(Attack(happens, until))
     stolen = played(Compromise(happens, noticed=risks.noticed), Attack(happens, until, shows="stolen-key"))
 
     def choice(number: int, max_age: int, backups: int) -> Choice:
         clients = stage.clients
-        locked_out_for = lost[number].locked_out_days / clients
+        loss = lost[number]
+        healing = loss.with_recovery or loss
+        locked_out_for = loss.locked_out_days / clients
         all_lost = 0.0 if not max_age else risks.disasters + risks.losses * _backups_gone(risks, backups)
-        fooled = risks.attack_share * (
-            risks.attacks * attacked[number].fooled_days
-            + (risks.thefts + risks.backup_thefts * backups) * stolen[number].fooled_days
-        )
-        locked_out = 1000 * all_lost * locked_out_for
-        fooled = 1000 * fooled / clients
+        thefts = risks.thefts + risks.backup_thefts * backups
+        attack, theft = attacked[number], stolen[number]
+        # A year's attacks and thefts, for each 1,000 clients.
+        reached = 1000 * risks.attack_share / clients
+        fooled = reached * (risks.attacks * attack.fooled_days + thefts * theft.fooled_days)
+        locked_out, healed = (1000 * all_lost * each.locked_out_days / clients for each in (loss, healing))
+        chance = {
+            name: 1000 * all_lost * each.half_width("locked_out") / clients
+            for name, each in (("locked_out", loss), ("healed", healing))
+        }
+        # The same clients are in all four, so the halves add up at most.
+        chance["fooled"] = reached * (risks.attacks * attack.half_width("fooled") + thefts * theft.half_width("fooled"))
+        for name, part in (("cost", "locked_out"), ("healed_cost", "healed")):
+            chance[name] = chance[part] + risks.fooled_weight * chance["fooled"]
         return Choice(
-            max_age,
-            backups,
-            locked_out,
-            fooled,
-            locked_out + risks.fooled_weight * fooled,
-            all_lost,
-            locked_out_for,
-            attacked[number].tally.ever_fooled / clients,
+            max_age=max_age,
+            backups=backups,
+            locked_out=locked_out,
+            fooled=fooled,
+            cost=locked_out + risks.fooled_weight * fooled,
+            healed=healed,
+            healed_cost=healed + risks.fooled_weight * fooled,
+            chance=chance,
+            all_lost=all_lost,
+            locked_out_for=locked_out_for,
+            waits=loss.waited_days / clients,
+            healed_waits=healing.waited_days / clients,
+            share_fooled=attack.tally.ever_fooled / clients,
         )
 
     reserves = sorted({*_BACKUPS, *(backups for _, backups in own.values())})
@@ -147,8 +179,10 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
     yours = {name: each for name, wanted in own.items() for each in choices if (each.max_age, each.backups) == wanted}
     # Of equals, fewer backups to keep.
     best = min(choices, key=lambda each: (round(each.cost, 9), each.backups))
+    with_recovery = min(choices, key=lambda each: (round(each.healed_cost, 9), each.backups))
     unpinned = choice(len(ages), 0, 0)
-    return Advice(best, choices, unpinned, yours, risks, tuple(_reasons(best, choices, unpinned, yours, risks)))
+    reasons = (*_reasons(best, choices, unpinned, yours, risks), _about_recovery(best, with_recovery, recovery))
+    return Advice(best, choices, unpinned, yours, with_recovery, risks, recovery, reasons)
 
 
 def _backups_gone(risks: Risks, backups: int) -> float:
@@ -233,6 +267,23 @@ def _about_backups(best: Choice, choices: tuple[Choice, ...]) -> str:
             f"{_days(abs(more.cost - best.cost))} {'worse' if more.cost >= best.cost else 'better'}"
         )
     return ", ".join(parts[:2]) + ("; " + parts[2] if len(parts) > 2 else "") + "." if fewer else "; ".join(parts) + "."
+
+
+def _about_recovery(best: Choice, healed: Choice, recovery: Recovery) -> str:
+    share = "" if recovery.share == 1 else f" for {_percent(recovery.share)} of the clients"
+    watch = " which clients follow," if recovery.watch == "followed" else ""
+    signed = f"signed {duration(recovery.signed_after)} after a loss" if recovery.signed_after else "signed at once"
+    told = (
+        f"With a signed list{share},{watch} {signed}, it costs "
+        f"{_days(best.healed_cost)}: {_days(best.healed)} locked out, not {_days(best.locked_out)}. After a loss of "
+        f"all keys a client waits {best.healed_waits:.2g} days on average from its refusal on, not {best.waits:.2g}."
+    )
+    if (healed.max_age, healed.backups) != (best.max_age, best.backups):
+        told += (
+            f" Then {duration(healed.max_age)} with {healed.backups} backup{_s(healed.backups)} costs least: "
+            f"{_days(healed.healed_cost)}."
+        )
+    return told
 
 
 def _years(rate: float) -> str:

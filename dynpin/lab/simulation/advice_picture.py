@@ -40,22 +40,25 @@ def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = Fals
             fontsize=9.5,
             va="center",
         )
-        _cost(left, paper, advice)
+        _cost(left, paper, advice, duration(study.client_cap))
         _trade_off(right, paper, advice)
         return saved(figure, form)
 
 
-def _cost(axes: Axes, paper: Paper, advice: Advice) -> None:
+def _cost(axes: Axes, paper: Paper, advice: Advice, cap: str) -> None:
     bare(axes, paper)
-    heading(axes, paper, "Cost", f"with {_backups(advice.best.backups)}, over max-age", 12)
+    heading(axes, paper, "Cost", f"with {_backups(advice.best.backups)}, over max-age, capped at {cap}", 12)
     chosen = [choice for choice in advice.choices if choice.backups == advice.best.backups]
     days = [choice.max_age / DAY for choice in chosen]
     weight = advice.risks.fooled_weight
     curves = (
         ("both", [choice.cost for choice in chosen], paper.ink),
+        ("both, with recovery", [choice.healed_cost for choice in chosen], paper.lines[2]),
         ("locked out", [choice.locked_out for choice in chosen], paper.lines[0]),
         (f"fooled, times {weight:g}", [weight * choice.fooled for choice in chosen], paper.lines[1]),
     )
+    low, high = ([choice.cost + side * choice.chance["cost"] for choice in chosen] for side in (-1, 1))
+    axes.fill_between(days, low, high, color=paper.ink, alpha=0.12, linewidth=0, label="95 % interval")
     for number, (name, values, color) in enumerate(curves):
         axes.plot(days, values, color=color, linestyle=DASHES[number], linewidth=2.1, label=name, zorder=4)
     axes.axhline(advice.unpinned.cost, color=paper.faint, linewidth=1.2, linestyle=(0, (1, 2.5)), label="no pins")

@@ -9,7 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fooled", "locked_out_after_loss", "locked_out_after_rotation", "pinned", "sampling_error"]
+__all__ = [
+    "fooled",
+    "locked_out_after_loss",
+    "locked_out_after_rotation",
+    "locked_out_with_followed_list",
+    "locked_out_with_list",
+    "pinned",
+    "sampling_error",
+]
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +37,30 @@ def locked_out_after_loss(rate: float, max_age: float, lost: float, after: Float
     ``max_age - after`` days before: 1 - exp(-rate (max_age - after)), where the site has pinned for that long.
     """
     return _visited(rate, np.minimum(max_age - after, lost))
+
+
+def locked_out_with_list(
+    rate: float, max_age: float, lost: float, signed: float, after: Floats, *, goes_on: float = 1.0
+) -> Floats:
+    """The share that is locked out `after` days from a loss of all keys, where a list is signed `signed` days from it.
+
+    Until then it is :func:`locked_out_after_loss`. From then on a client is left only if it was not refused since: a
+    refusal has it look at once, and go on for `goes_on` days. So it came neither since the list was signed, nor in
+    these days before: a factor of exp(-rate (after - signed + goes_on)), or of exp(-rate after) where the list was
+    signed sooner. A look that goes on comes within an hour.
+    """
+    since = after - max(signed - goes_on, 0.0)
+    left = np.where(after < signed, 1.0, np.exp(-rate * np.maximum(since, 0.0)))
+    share: Floats = locked_out_after_loss(rate, max_age, lost, after) * left
+    return share
+
+
+def locked_out_with_followed_list(rate: float, signed: float, after: Floats, *, goes_on: float = 1.0) -> Floats:
+    """The same of clients that follow the list: all have its pins, and look daily besides, each at its own time."""
+    since = after - max(signed - goes_on, 0.0)
+    waits = np.clip(1 - (after - signed), 0.0, 1.0)
+    share: Floats = np.where(after < signed, 1.0, np.exp(-rate * np.maximum(since, 0.0)) * waits)
+    return share
 
 
 def locked_out_after_rotation(rate: float, max_age: float, rotated: float, announced: float, after: Floats) -> Floats:

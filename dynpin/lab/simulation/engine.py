@@ -3,6 +3,8 @@
 Within an epoch nothing changes but by visits, and most visits change nothing but the expiry. So of each client's visits
 in an epoch two decide: the first that is accepted, from which on the entry is that of the header, and the last, from
 which the expiry counts. Both are found by binary search; the outcome is that of playing every visit in turn.
+
+Where sites have signed lists, each look of a client ends one stretch and begins another: see :mod:`.healing`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from dynpin.lab.simulation.visits import Integers, Visits, ranges
 from dynpin.lab.simulation.world import KEPT, NO_ENTRY, Epoch, World
 
-__all__ = ["Ledger", "Stores", "play"]
+__all__ = ["Booleans", "Game", "Ledger", "Stores", "Stretch", "play"]
 
 Booleans = NDArray[np.bool_]
 
@@ -26,6 +28,9 @@ class Ledger(Protocol):
 
     def locked_out(self, clients: Integers, start: Integers, end: Integers) -> None:
         """Stretches in which a client's store refuses the site."""
+
+    def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
+        """Stretches in which a client was refused by the site and would be still."""
 
     def fooled(self, clients: Integers, start: Integers, end: Integers) -> None:
         """Stretches in which an attacker has a client: from a visit that was his, until the attack ends."""
@@ -50,6 +55,37 @@ class Stores:
     expires_at: Integers
 
 
+@dataclass
+class Stretch:
+    """Some clients, each from one second to another, in which nothing changes but by their visits.
+
+    Attributes:
+        who: the clients.
+        first: the index of each one's first visit of the stretch.
+        end: the index after its last.
+        since: the first second of the stretch.
+        until: the second after its last.
+    """
+
+    who: Integers
+    first: Integers
+    end: Integers
+    since: Integers
+    until: Integers
+
+    def only(self, kept: Integers) -> Stretch:
+        """The same of some of them."""
+        return Stretch(self.who[kept], self.first[kept], self.end[kept], self.since[kept], self.until[kept])
+
+
+class Meeting(Protocol):
+    """How clients of sites with signed lists meet a face."""
+
+    def meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
+        """As :meth:`Game.meet`."""
+        ...
+
+
 def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, least_step: float = 0.0) -> Stores:
     """Let clients visit, until the horizon.
 
@@ -64,137 +100,177 @@ def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, lea
     Returns:
         the stores at the end.
     """
-    game = _Game(world, visits, ledger, least_step)
-    for epoch in world.epochs:
-        game.begin(epoch)
-        with_attacker = np.zeros(len(visits), np.bool_)
-        for attack, face in epoch.attacks:
-            theirs = targets[attack] & ~with_attacker
-            with_attacker |= theirs
-            who = np.flatnonzero(theirs)
-            game.tell_fooled(who, game.meet(who, face, attacker=True), min(world.attacks[attack].until, visits.horizon))
-        game.meet(np.flatnonzero(~with_attacker) if epoch.attacks else game.everyone, epoch.site, attacker=False)
+    game = Game(world, visits, ledger, least_step)
+    game.play(targets, game)
     return game.stores
 
 
-class _Game:
+class Game:
     """The state of all clients, and the epoch that is played."""
 
     def __init__(self, world: World, visits: Visits, ledger: Ledger, least_step: float) -> None:
-        self.rules, self.visits, self.ledger = world.rules, visits, ledger
+        self.world, self.rules, self.visits, self.ledger = world, world.rules, visits, ledger
         # As the store compares: the expiry must move by more than this, in whole seconds.
         self.least_step = np.floor(least_step * self.rules.max_age).astype(np.int64) if least_step else None
         self.everyone = np.arange(len(visits), dtype=np.int64)
         self.stores = Stores(np.zeros(len(visits), np.int64), np.full(len(visits), -1, np.int64))
         self.starts = self.ends = visits.starts[:-1]
         self.fooled_until = np.zeros(len(visits), np.int64)
+        self.waits = np.zeros(len(visits), np.bool_)
 
-    def begin(self, epoch: Epoch) -> None:
+    def play(self, targets: Booleans, meeting: Meeting) -> None:
+        """Every epoch, in which clients meet what they do by `meeting`."""
+        for epoch in self.world.epochs:
+            self._begin(epoch)
+            with_attacker = np.zeros(len(self.visits), np.bool_)
+            for attack, face in epoch.attacks:
+                theirs = targets[attack] & ~with_attacker
+                with_attacker |= theirs
+                stretch = self._stretch(np.flatnonzero(theirs))
+                until = min(self.world.attacks[attack].until, self.visits.horizon)
+                self._tell_fooled(stretch, meeting.meet(stretch, face, attacker=True), until)
+            who = np.flatnonzero(~with_attacker) if epoch.attacks else self.everyone
+            meeting.meet(self._stretch(who), epoch.site, attacker=False)
+
+    def _begin(self, epoch: Epoch) -> None:
         self.epoch = epoch
         self.starts = self.ends
         self.ends = self.visits.index(self.everyone, epoch.end)
         alive = (self.stores.entry != NO_ENTRY) & (self.stores.expires_at >= epoch.start)
         self.ledger.pinned(epoch.start, int(np.count_nonzero(alive)))
 
-    def second_of(self, who: Integers, index: Integers, otherwise: int) -> Integers:
-        """The seconds of visits of this epoch; `otherwise` where the index is past the epoch's last."""
-        second = np.full(who.size, otherwise, np.int64)
-        real = index < self.ends[who]
-        second[real] = self.visits.second(who[real], index[real])
+    def _stretch(self, who: Integers) -> Stretch:
+        start, end = (np.full(who.size, second, np.int64) for second in (self.epoch.start, self.epoch.end))
+        return Stretch(who, self.starts[who], self.ends[who], start, end)
+
+    def second_of(self, stretch: Stretch, index: Integers) -> Integers:
+        """The second of one visit of each; the end of the stretch where the index is past its last."""
+        second = stretch.until.copy()
+        real = index < stretch.end
+        second[real] = self.visits.second(stretch.who[real], index[real])
         return second
 
-    def tell_fooled(self, who: Integers, first: Integers, until: int) -> None:
+    def _tell_fooled(self, stretch: Stretch, first: Integers, until: int) -> None:
         """Who is an attacker's from a visit until the attack ends, but for what has been told of an earlier one."""
-        since = np.maximum(self.second_of(who, first, until), self.fooled_until[who])
+        who = stretch.who
+        since = np.where(first < stretch.end, self.second_of(stretch, first), until)
+        since = np.maximum(since, self.fooled_until[who])
         had = np.flatnonzero(since < until)
         self.fooled_until[who[had]] = until
         self.ledger.fooled(who[had], since[had], np.full(had.size, until, np.int64))
 
-    def meet(self, who: Integers, face: int, *, attacker: bool) -> Integers:
-        """Have clients meet one face for the epoch; returns the index of each one's first visit that is accepted."""
-        if not who.size:
-            return who
-        first, end = self.starts[who], self.ends[who]
+    def meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
+        """Have clients meet one face; returns the index of each one's first visit that is accepted."""
+        first, noted, becomes = self.face(stretch, face, attacker=attacker)
+        if becomes != KEPT:
+            self.note(noted, becomes, face)
+        return first
+
+    def face(self, stretch: Stretch, face: int, *, attacker: bool, notes: bool = True) -> tuple[Integers, Stretch, int]:
+        """Pin Validation of one face (RFC 7469 §2.6).
+
+        Args:
+            stretch: who meets it.
+            face: the face.
+            attacker: whether it is an attacker's.
+            notes: whether a header changes the entry that they hold.
+
+        Returns:
+            the index of each one's first visit that is accepted, the stretch from it on of those who have one, and
+            what becomes of their entry.
+        """
+        who, first = stretch.who, stretch.first
         entry, expires_at = self.stores.entry[who], self.stores.expires_at[who]
+        accepted = self.rules.accepts[entry, face]
+        if not attacker:
+            self.waits[who[accepted]] = False
         # §2.6: an entry that the chain does not satisfy refuses it, until the entry has expired (§2.3.3).
-        bad = np.flatnonzero(~self.rules.accepts[entry, face])
+        bad = np.flatnonzero(~accepted)
         if bad.size:
-            released = np.clip(self.visits.index(who[bad], expires_at[bad] + 1), first[bad], end[bad])
-            self.ledger.refused(who[bad], first[bad], released, attacker=attacker)
+            refused = stretch.only(bad)
+            released = np.clip(self.visits.index(who[bad], expires_at[bad] + 1), refused.first, refused.end)
+            self.ledger.refused(who[bad], refused.first, released, attacker=attacker)
+            if not attacker:
+                self._tell_waited(refused, released, expires_at[bad])
             first = first.copy()
             first[bad] = released
         becomes = int(self.rules.becomes[NO_ENTRY, face])
-        if becomes == KEPT and bool((self.rules.becomes[:, face] == NO_ENTRY).any()):
+        if not notes:
+            becomes = KEPT
+        elif becomes == KEPT and bool((self.rules.becomes[:, face] == NO_ENTRY).any()):
             becomes = NO_ENTRY
         until = expires_at + 1
         if becomes != KEPT:
-            until = np.minimum(until, self.second_of(who, first, self.epoch.end))
-        self._tell_locked_out(who, entry, until)
-        if becomes != KEPT:
-            noted = np.flatnonzero(first < end)
-            self._note(who[noted], first[noted], end[noted], becomes, face)
-        return first
+            until = np.minimum(until, self.second_of(stretch, first))
+        self._tell_locked_out(stretch, entry, until)
+        noted = stretch.only(np.flatnonzero(first < stretch.end))
+        noted.first = first[first < stretch.end]
+        return first, noted, becomes
 
-    def _tell_locked_out(self, who: Integers, entry: Integers, until: Integers) -> None:
-        refuses = np.flatnonzero(~self.rules.accepts[entry, self.epoch.site] & (until > self.epoch.start))
+    def _tell_locked_out(self, stretch: Stretch, entry: Integers, until: Integers) -> None:
+        refuses = np.flatnonzero(~self.rules.accepts[entry, self.epoch.site] & (until > stretch.since))
         if refuses.size:
-            start = np.full(refuses.size, self.epoch.start, np.int64)
-            self.ledger.locked_out(who[refuses], start, np.minimum(until[refuses], self.epoch.end))
+            out = stretch.only(refuses)
+            self.ledger.locked_out(out.who, out.since, np.minimum(until[refuses], out.until))
 
-    def _note(self, who: Integers, first: Integers, end: Integers, becomes: int, face: int) -> None:
-        """Take in the header, from the first visit that was accepted to the last of the epoch."""
+    def _tell_waited(self, refused: Stretch, released: Integers, expires_at: Integers) -> None:
+        """From the first visit that the site's own chain was refused at, to the end of the lock-out."""
+        who = refused.who
+        tried = released > refused.first
+        since = np.where(self.waits[who], refused.since, self.second_of(refused, refused.first))
+        until = np.minimum(refused.until, expires_at + 1)
+        told = np.flatnonzero((self.waits[who] | tried) & (since < until))
+        if told.size:
+            self.ledger.waited(who[told], since[told], until[told])
+        self.waits[who] = (self.waits[who] | tried) & (expires_at + 1 >= refused.until)
+
+    def note(self, stretch: Stretch, becomes: int, face: int) -> None:
+        """Take in the header, from the first visit that was accepted to the last of the stretch."""
+        who, first, end = stretch.who, stretch.first, stretch.end
         if becomes == NO_ENTRY:
             self.stores.entry[who] = NO_ENTRY
             return
         max_age = int(self.rules.max_age[face])
-        locks_out = not self.rules.accepts[becomes, self.epoch.site]
         if self.least_step is not None:
-            step = int(self.least_step[face])
-            self._note_by_steps(who, first, end, becomes=becomes, max_age=max_age, least_step=step, locks_out=locks_out)
+            self._note_by_steps(stretch, becomes, max_age, int(self.least_step[face]))
             return
         self.stores.entry[who] = becomes
         self.stores.expires_at[who] = self.visits.second(who, end - 1) + max_age
-        if locks_out:
+        if self.locks_out(becomes):
             # Pins that the site does not satisfy, an attacker's: from each visit to the next, or to their expiry.
             each, client = ranges(first, end), np.repeat(who, end - first)
             start = self.visits.second(client, each)
-            following = np.append(start[1:], self.epoch.end)
-            following[np.cumsum(end - first) - 1] = self.epoch.end
+            following = np.append(start[1:], 0)
+            following[np.cumsum(end - first) - 1] = stretch.until
             self.ledger.locked_out(client, start, np.minimum(following, start + max_age + 1))
 
-    def _note_by_steps(
-        self,
-        who: Integers,
-        first: Integers,
-        end: Integers,
-        *,
-        becomes: int,
-        max_age: int,
-        least_step: int,
-        locks_out: bool,
-    ) -> None:
+    def locks_out(self, entry: int) -> bool:
+        """Whether an entry refuses the site as it is now."""
+        return not self.rules.accepts[entry, self.epoch.site]
+
+    def _note_by_steps(self, stretch: Stretch, becomes: int, max_age: int, least_step: int) -> None:
         """The same, where an expiry that moves by no more than `least_step` is not written."""
         entry, expires_at = self.stores.entry, self.stores.expires_at
-        at = first
+        locks_out = self.locks_out(becomes)
+        who, first = stretch.who, stretch.first
         # An entry that is alive and the same may stand through the first visit, and then for some more.
         moved = self.visits.second(who, first) + max_age - expires_at[who]
         stands = np.flatnonzero((entry[who] == becomes) & (moved >= 0) & (moved <= least_step))
         at = first.copy()
         at[stands] = self.visits.index(who[stands], expires_at[who[stands]] - max_age + least_step + 1)
         if locks_out:
-            self.ledger.locked_out(
-                who[stands],
-                self.visits.second(who[stands], first[stands]),
-                np.minimum(self.second_of(who[stands], at[stands], self.epoch.end), expires_at[who[stands]] + 1),
-            )
+            same = stretch.only(stands)
+            until = np.minimum(self.second_of(same, at[stands]), expires_at[same.who] + 1)
+            self.ledger.locked_out(same.who, self.visits.second(same.who, same.first), until)
         while True:
-            more = np.flatnonzero(at < end)
+            more = np.flatnonzero(at < stretch.end)
             if not more.size:
                 return
-            who, at, end = who[more], at[more], end[more]
+            stretch, at = stretch.only(more), at[more]
+            who = stretch.who
             written = self.visits.second(who, at)
             entry[who], expires_at[who] = becomes, written + max_age
             at = self.visits.index(who, written + least_step + 1)
             if locks_out:
-                following = self.second_of(who, at, self.epoch.end)
+                following = self.second_of(stretch, at)
                 self.ledger.locked_out(who, written, np.minimum(following, written + max_age + 1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -16,15 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from dynpin.durations import duration
 from dynpin.lab.simulation.calendar import Attack, Compromise, Loss, Mistake
 from dynpin.lab.simulation.paper import DASHES, PAPERS, STYLE, Format, Paper, bare, heading, saved
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.run import Outcome
 from dynpin.lab.simulation.study import Study
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["draw", "figure"]
 
@@ -41,6 +37,7 @@ class Caption:
 
 
 _COLUMNS = 3
+_THIN = "with signed lists"
 # Captions: how many rows, the points from one to the next, and a letter's share of the panel's width.
 _ROWS, _ROW, _LETTER = 2, 13, 0.0096
 # Curves that fall together are told apart by their marks, which stand beside each other.
@@ -72,11 +69,11 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
         _mark_events(upper, lower, study, paper, captions)
         lower.set_xlabel("day", color=paper.faint, fontsize=9)
         upper.set_xlim(0, study.days)
-        handles = upper.get_lines()[: len(outcomes)]
+        handles = [line for line in upper.get_lines() if line.get_label() != _THIN][: len(outcomes)]
         drawn.text(0.02, 0.955, _title(study), color=paper.ink, fontsize=12.5, fontweight="bold", va="center")
         legend = drawn.legend(
             handles,
-            [_name(study, outcome) for outcome in outcomes],
+            [study.label(outcome.policy) for outcome in outcomes],
             loc="upper left",
             bbox_to_anchor=(0.012, 0.945),
             ncols=min(_COLUMNS, len(outcomes)),
@@ -87,14 +84,9 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
         )
         for text in legend.get_texts():
             text.set_color(paper.ink)
+        if study.recovery is not None:
+            drawn.text(0.97, 0.955, f"thin: {_THIN}", color=paper.faint, fontsize=9.5, va="center", ha="right")
         return drawn
-
-
-def _name(study: Study, outcome: Outcome) -> str:
-    """A policy's name, with the cap where it acts."""
-    held = study.held(outcome.policy)
-    capped = held < outcome.policy.max_age and outcome.policy.pinned != "none"
-    return f"{outcome.policy.name} (held to {duration(held)})" if capped else outcome.policy.name
 
 
 def _title(study: Study) -> str:
@@ -106,15 +98,21 @@ def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -
     bare(axes, paper)
     top = 0.0
     for number, outcome in enumerate(outcomes):
-        share = outcome.locked_out if series == "locked_out" else outcome.fooled
+        share = _share(outcome, series)
         top = max(top, float(share.max()))
         days, kept = _thinned(outcome.days, share)
+        color = paper.lines[number % len(paper.lines)]
+        # The ninth has the colour of the first, and another line.
+        dashes = DASHES[(number + number // len(paper.lines)) % len(DASHES)]
+        if outcome.with_recovery is not None:
+            healed = _thinned(outcome.days, _share(outcome.with_recovery, series))
+            axes.plot(*healed, color=color, linestyle=dashes, linewidth=0.9, label=_THIN, clip_on=False, zorder=3)
+            top = max(top, float(healed[1].max()))
         axes.plot(
             days,
             kept,
-            color=paper.lines[number % len(paper.lines)],
-            # The ninth has the colour of the first, and another line.
-            linestyle=DASHES[(number + number // len(paper.lines)) % len(DASHES)],
+            color=color,
+            linestyle=dashes,
             linewidth=2.1,
             marker=_MARKS[number % len(_MARKS)],
             markersize=5,
@@ -132,6 +130,10 @@ def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -
         axes.text(
             0.5, 0.5, "nobody, at any time", transform=axes.transAxes, color=paper.faint, fontsize=10, ha="center"
         )
+
+
+def _share(outcome: Outcome, series: str) -> NDArray[np.float64]:
+    return outcome.locked_out if series == "locked_out" else outcome.fooled
 
 
 def _thinned(days: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dynpin.lab.simulation import intervals
 from dynpin.lab.simulation.engine import play
+from dynpin.lab.simulation.healing import play_with_lists
 from dynpin.lab.simulation.policy import SitePolicy
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.study import Study
@@ -40,12 +43,14 @@ class Outcome:
         world: the policy as it was laid out in the calendar.
         tally: the sums.
         step: the seconds from one sample to the next, the first at 0.
+        with_recovery: the same where sites have signed lists; None where the study says nothing of them.
     """
 
     policy: SitePolicy
     world: World
     tally: Tally
     step: int
+    with_recovery: Outcome | None = None
 
     @property
     def days(self) -> NDArray[np.float64]:
@@ -72,6 +77,31 @@ class Outcome:
         """Client-days in an attacker's hands."""
         return self.tally.fooled_seconds / DAY
 
+    @property
+    def waited_days(self) -> float:
+        """Client-days from a visit that the site was refused at to the end of that lock-out."""
+        return self.tally.waited_seconds / DAY
+
+    @property
+    def turned_away(self) -> float:
+        """The share of clients whose visit to the site was refused at least once."""
+        return self.tally.turned_away / self.tally.clients
+
+    @property
+    def interval_turned_away(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        return intervals.of_share(self.tally.turned_away, self.tally.clients)
+
+    def half_width(self, of: Literal["locked_out", "fooled", "waited"]) -> float:
+        """Half the width of the 95 % interval of these client-days."""
+        total, squares = getattr(self.tally, f"{of}_seconds"), getattr(self.tally, f"{of}_squares")
+        return intervals.of_sum(total / DAY, squares / DAY**2, self.tally.clients)
+
+    def interval_at_most(self, of: Literal["locked_out", "fooled"]) -> tuple[float, float]:
+        """The 95 % interval of the largest share of clients that were so at one time."""
+        most: int = getattr(self.tally, of).max()
+        return intervals.of_share(int(most), self.tally.clients)
+
 
 def simulate(
     study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None
@@ -90,16 +120,23 @@ def simulate(
         concurrent.futures.BrokenExecutor: where the system killed a worker process, for want of memory as a rule.
     """
     step = _step(study)
-    totals = [Tally.empty(study.horizon // step + 1) for _ in study.policies]
+    worlds = _worlds(study)
+    totals = [Tally.empty(study.horizon // step + 1) for _ in worlds]
     with closing(_played(study, _processes(processes, len(chunks(study))))) as played:
         for tallies in played:
             for total, tally in zip(totals, tallies, strict=True):
                 total.add(tally)
             if progress is not None:
                 progress(tallies[0].clients)
-    worlds = _worlds(study)
+    count = len(study.policies)
+    outcomes = [
+        Outcome(policy, world, total, step)
+        for policy, world, total in zip(study.policies * (len(worlds) // max(count, 1)), worlds, totals, strict=True)
+    ]
+    if study.recovery is None:
+        return tuple(outcomes)
     return tuple(
-        Outcome(policy, world, total, step) for policy, world, total in zip(study.policies, worlds, totals, strict=True)
+        replace(outcome, with_recovery=other) for outcome, other in zip(outcomes[:count], outcomes[count:], strict=True)
     )
 
 
@@ -123,7 +160,13 @@ def _step(study: Study) -> int:
 
 
 def _worlds(study: Study) -> tuple[World, ...]:
-    return tuple(build(policy, study.events, study.horizon, study.client_cap) for policy in study.policies)
+    """The world of each policy, and once more with signed lists where the study has them."""
+    lists = (None,) if study.recovery is None else (None, study.recovery.signed_after)
+    return tuple(
+        build(policy, study.events, study.horizon, study.client_cap, signed_after=signed_after)
+        for signed_after in lists
+        for policy in study.policies
+    )
 
 
 def _played(study: Study, processes: int) -> Generator[list[Tally], None, None]:
@@ -171,8 +214,26 @@ def _play_chunk(study: Study, worlds: tuple[World, ...], number: int, clients: i
     targets = rng.random((shares.size, clients)) < shares[:, np.newaxis]
     step = _step(study)
     tallies: list[Tally] = []
-    for world in worlds:
+    for world in worlds[: len(study.policies)]:
         writer = Writer(clients, study.horizon // step + 1, step)
         play(world, visits, targets, writer, least_step=study.least_step)
+        tallies.append(writer.finished(visits.keys.size))
+    if study.recovery is None:
+        return tallies
+    # Drawn last: without signed lists the numbers are the same.
+    listed = rng.random(clients) < study.recovery.share
+    phases = rng.integers(DAY, size=clients)
+    for world in worlds[len(study.policies) :]:
+        writer = Writer(clients, study.horizon // step + 1, step)
+        play_with_lists(
+            world,
+            visits,
+            targets,
+            writer,
+            recovery=study.recovery,
+            listed=listed,
+            phases=phases,
+            least_step=study.least_step,
+        )
         tallies.append(writer.finished(visits.keys.size))
     return tallies

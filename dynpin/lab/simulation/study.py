@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dynpin.durations import duration
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.calendar import Attack, Compromise, Event, read_events
 from dynpin.lab.simulation.policy import SitePolicy, read_policy
 from dynpin.lab.simulation.population import PRESETS, Population, read_population
 from dynpin.lab.simulation.reading import DAY, Table
+from dynpin.lab.simulation.recovery import Recovery, read_recovery
 from dynpin.lab.simulation.risks import Risks, read_risks
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 
@@ -63,6 +65,11 @@ share = 0.2
 kind = "loss"
 day = 200
 keys = "all"
+
+# [recovery]                    # what signed lists make of it
+# share = 1.0                   # of the clients, whose sites have one
+# signed_after = "1 day"        # from the loss until the list is signed
+# watch = "refused"             # or "followed": clients look daily too
 """
 
 
@@ -81,6 +88,7 @@ class Study:
         least_step: the share of max-age by which a client's expiry must move to be written: 0 by RFC 7469's letter,
             0.01 as dynpin's store does.
         risks: the operator's own numbers, for advice.
+        recovery: the signed lists of the sites; None to play without them alone.
     """
 
     population: Population
@@ -92,6 +100,7 @@ class Study:
     client_cap: int = DEFAULT_MAX_MAX_AGE
     least_step: float = 0.0
     risks: Risks = field(default_factory=Risks)
+    recovery: Recovery | None = None
 
     def __post_init__(self) -> None:
         first = min((event.second for event in self.events if isinstance(event, Compromise)), default=None)
@@ -105,6 +114,15 @@ class Study:
     def held(self, policy: SitePolicy) -> int:
         """What clients make of a policy's max-age, in seconds: it, or their cap."""
         return min(policy.max_age, self.client_cap)
+
+    def label(self, policy: SitePolicy) -> str:
+        """A policy's name, and what clients hold its max-age to where their cap acts."""
+        held = self.held(policy)
+        return (
+            policy.name
+            if held == policy.max_age or policy.pinned == "none"
+            else f"{policy.name} (held to {duration(held)})"
+        )
 
     @property
     def horizon(self) -> int:
@@ -128,9 +146,9 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advic
         values = tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {})
         return study_of(values, path.parent, advice=advice)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidStudy(f"{path} is no TOML: {error}") from None
+        raise InvalidStudy(f"{path} is not TOML: {error}") from None
     except UnicodeDecodeError:
-        raise InvalidStudy(f"{path} is no UTF-8: save it as such") from None
+        raise InvalidStudy(f"{path} is not UTF-8: save it as such") from None
     except InvalidStudy as error:
         raise InvalidStudy(f"{path}: {error}") from None
 
@@ -141,7 +159,7 @@ def study_of(values: object, folder: Path, *, advice: bool = False) -> Study:
     Raises:
         InvalidStudy: for what is not understood, and traces that cannot be read.
     """
-    known = ("days", "clients", "seed", "client_cap", "client", "population", "policy", "event", "risks")
+    known = ("days", "clients", "seed", "client_cap", "client", "population", "policy", "event", "risks", "recovery")
     top = Table("study", values, known)
     days = top.number("days", 365, least=1 / 24, most=_MOST_DAYS)
     policies = tuple(read_policy(number, each) for number, each in enumerate(top.tables("policy"), start=1))
@@ -168,4 +186,5 @@ def study_of(values: object, folder: Path, *, advice: bool = False) -> Study:
         client_cap=cap,
         least_step=0.01 if top.choice("client", ("rfc", "dynpin"), "rfc") == "dynpin" else 0.0,
         risks=read_risks(top.values.get("risks", {})),
+        recovery=read_recovery(top.values["recovery"]) if "recovery" in top.values else None,
     )

@@ -22,6 +22,11 @@ class Tally:
         fooled: at each sample, how many clients an attacker has.
         locked_out_seconds: the sum over clients of the seconds locked out.
         fooled_seconds: the sum over clients of the seconds in an attacker's hands.
+        waited_seconds: the sum over clients of the seconds in which each had been refused by the site, and would be
+            still.
+        locked_out_squares: the sum over clients of the square of each one's seconds locked out.
+        fooled_squares: the same of the seconds in an attacker's hands.
+        waited_squares: the same of the seconds waited.
         ever_locked_out: clients that were locked out at any time, whether or not they tried.
         ever_fooled: clients that an attacker had.
         turned_away: clients whose visit to the site was refused.
@@ -36,6 +41,10 @@ class Tally:
     fooled: Integers
     locked_out_seconds: int = 0
     fooled_seconds: int = 0
+    waited_seconds: int = 0
+    locked_out_squares: int = 0
+    fooled_squares: int = 0
+    waited_squares: int = 0
     ever_locked_out: int = 0
     ever_fooled: int = 0
     turned_away: int = 0
@@ -56,6 +65,10 @@ class Tally:
         self.fooled += other.fooled
         self.locked_out_seconds += other.locked_out_seconds
         self.fooled_seconds += other.fooled_seconds
+        self.waited_seconds += other.waited_seconds
+        self.locked_out_squares += other.locked_out_squares
+        self.fooled_squares += other.fooled_squares
+        self.waited_squares += other.waited_squares
         self.ever_locked_out += other.ever_locked_out
         self.ever_fooled += other.ever_fooled
         self.turned_away += other.turned_away
@@ -72,6 +85,7 @@ class Writer:
     def __init__(self, clients: int, samples: int, step: int) -> None:
         self._samples, self._step = samples, step
         self._changes = {"locked_out": np.zeros(samples + 1, np.int64), "fooled": np.zeros(samples + 1, np.int64)}
+        self._seconds = {name: np.zeros(clients, np.int64) for name in ("locked_out", "fooled", "waited")}
         self._flags = np.zeros((4, clients), np.bool_)
         self._ever_locked_out, self._ever_fooled, self._turned_away, self._foiled = self._flags
         self.tally = Tally.empty(samples)
@@ -79,13 +93,19 @@ class Writer:
 
     def locked_out(self, clients: Integers, start: Integers, end: Integers) -> None:
         """Add stretches in which a client's store refuses the site."""
-        self.tally.locked_out_seconds += self._stretches("locked_out", start, end)
+        self._add("locked_out", clients, start, end)
+        self._sample("locked_out", start, end)
         self._ever_locked_out[clients] = True
 
     def fooled(self, clients: Integers, start: Integers, end: Integers) -> None:
         """Add stretches in which an attacker has a client."""
-        self.tally.fooled_seconds += self._stretches("fooled", start, end)
+        self._add("fooled", clients, start, end)
+        self._sample("fooled", start, end)
         self._ever_fooled[clients] = True
+
+    def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
+        """Add stretches in which a client was refused by the site and would be still."""
+        self._add("waited", clients, start, end)
 
     def refused(self, clients: Integers, first: Integers, end: Integers, *, attacker: bool) -> None:
         """Add visits that were refused."""
@@ -102,6 +122,9 @@ class Writer:
         tally = self.tally
         tally.locked_out = np.cumsum(self._changes["locked_out"][:-1])
         tally.fooled = np.cumsum(self._changes["fooled"][:-1])
+        tally.locked_out_seconds, tally.locked_out_squares = _sums(self._seconds["locked_out"])
+        tally.fooled_seconds, tally.fooled_squares = _sums(self._seconds["fooled"])
+        tally.waited_seconds, tally.waited_squares = _sums(self._seconds["waited"])
         tally.ever_locked_out = int(np.count_nonzero(self._ever_locked_out))
         tally.ever_fooled = int(np.count_nonzero(self._ever_fooled))
         tally.turned_away = int(np.count_nonzero(self._turned_away))
@@ -109,9 +132,18 @@ class Writer:
         tally.visits = visits
         return tally
 
-    def _stretches(self, name: str, start: Integers, end: Integers) -> int:
+    def _add(self, name: str, clients: Integers, start: Integers, end: Integers) -> None:
+        # A client may be named more than once. The weights are whole numbers below 2**53, so floats add them exactly.
+        seconds = np.bincount(clients, (end - start).astype(np.float64), self._seconds[name].size)
+        self._seconds[name] += seconds.astype(np.int64)
+
+    def _sample(self, name: str, start: Integers, end: Integers) -> None:
         # A stretch holds the samples from the first at or after its start to the last before its end.
         changes = self._changes[name]
         changes += np.bincount(-(-start // self._step), minlength=changes.size)[: changes.size]
         changes -= np.bincount(-(-end // self._step), minlength=changes.size)[: changes.size]
-        return int((end - start).sum())
+
+
+def _sums(seconds: Integers) -> tuple[int, int]:
+    # A square has more digits than an integer of 64 bits; as floats they are rounded, in each chunk alike.
+    return int(seconds.sum()), int(np.square(seconds.astype(np.float64)).sum())

@@ -7,8 +7,8 @@ header is taken in by :func:`dynpin.noting.note`, once, and the answers are kept
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -47,12 +47,14 @@ class Epoch:
         end: the second after its last.
         site: the index of what the site shows.
         attacks: of each attack that goes on, its number in the calendar and the index of what it shows.
+        version: the version of the signed list, counted from 1; 0 where there is none.
     """
 
     start: int
     end: int
     site: int
     attacks: tuple[tuple[int, int], ...]
+    version: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class World:
         entries: the pins of each entry that a client can hold; the first is none.
         rules: what clients do.
         attacks: the attacks of the calendar, in its order; where two reach the same client, the first has it.
+        lists: the row of what each version of the signed list says, from version 1 on.
     """
 
     epochs: tuple[Epoch, ...]
@@ -87,14 +90,26 @@ class World:
     entries: tuple[tuple[Pin, ...], ...]
     rules: Rules
     attacks: tuple[Attack, ...]
+    lists: tuple[int, ...] = ()
 
 
-def build(policy: SitePolicy, events: Iterable[Event], horizon: int, max_max_age: int) -> World:
-    """Lay a policy and its calendar out in time, until the horizon in seconds."""
+def build(
+    policy: SitePolicy, events: Iterable[Event], horizon: int, max_max_age: int, *, signed_after: int | None = None
+) -> World:
+    """Lay a policy and its calendar out in time.
+
+    Args:
+        policy: the policy.
+        events: the calendar.
+        horizon: until when, in seconds.
+        max_max_age: the clients' cap on max-age, in seconds.
+        signed_after: how long after each change a signed list says the same as the header; None where there is no list.
+    """
     events = tuple(events)
     attacks = tuple(event for event in events if isinstance(event, Attack))
     sites = _sites(policy, events)
-    cuts = {0, horizon, *sites}
+    lists = _lists(policy, sites, signed_after)
+    cuts = {0, horizon, *sites, *lists}
     cuts.update(second for attack in attacks for second in (attack.second, attack.until))
     ramped = 0
     for _, lasts in policy.ramp:
@@ -102,21 +117,38 @@ def build(policy: SitePolicy, events: Iterable[Event], horizon: int, max_max_age
         cuts.add(ramped)
     faces: dict[Face, int] = {}
     epochs: list[Epoch] = []
-    site = Site.of(policy)
+    site, version = Site.of(policy), 0
     for start, end in pairwise(sorted(cut for cut in cuts if cut <= horizon)):
         site = sites.get(start, site)
+        version += start in lists
         shown = faces.setdefault(_face_of(site, policy, policy.max_age_at(start)), len(faces))
         going_on = tuple(
             (number, faces.setdefault(_face_of_attack(attack, site), len(faces)))
             for number, attack in enumerate(attacks)
             if attack.second <= start < attack.until
         )
-        if epochs and (epochs[-1].site, epochs[-1].attacks) == (shown, going_on):
-            epochs[-1] = Epoch(epochs[-1].start, end, shown, going_on)
+        if epochs and (epochs[-1].site, epochs[-1].attacks, epochs[-1].version) == (shown, going_on, version):
+            epochs[-1] = replace(epochs[-1], end=end)
         else:
-            epochs.append(Epoch(start, end, shown, going_on))
-    entries, rules = _rules(tuple(faces), max_max_age)
-    return World(tuple(epochs), tuple(faces), entries, rules, attacks)
+            epochs.append(Epoch(start, end, shown, going_on, version))
+    entries, rules = _rules(tuple(faces), tuple(lists.values()), max_max_age)
+    return World(
+        tuple(epochs), tuple(faces), entries, rules, attacks, tuple(entries.index(each) for each in lists.values())
+    )
+
+
+def _lists(policy: SitePolicy, sites: Mapping[int, Site], signed_after: int | None) -> dict[int, tuple[Pin, ...]]:
+    """What each version of the signed list says, by the second at which it is published."""
+    if signed_after is None or policy.pinned == "none":
+        return {}
+    said: dict[int, tuple[Pin, ...]] = {}
+    for second in (0, *(change + signed_after for change in sorted(sites))):
+        last = max((change for change in sites if change <= second), default=None)
+        site = Site.of(policy) if last is None else sites[last]
+        pins = tuple(_pin(key) for key in site.pins(policy.pinned))
+        if pins != next(reversed(said.values()), ()):
+            said[second] = pins
+    return said
 
 
 def _sites(policy: SitePolicy, events: Sequence[Event]) -> dict[int, Site]:
@@ -156,8 +188,10 @@ def _header(pins: tuple[Pin, ...], max_age: int) -> PublicKeyPins:
     return PublicKeyPins.parse(str(PublicKeyPins(pins, max_age=max_age)))
 
 
-def _rules(faces: tuple[Face, ...], max_max_age: int) -> tuple[tuple[tuple[Pin, ...], ...], Rules]:
-    named = dict.fromkeys(face.header.pins for face in faces if face.header is not None)
+def _rules(
+    faces: tuple[Face, ...], lists: tuple[tuple[Pin, ...], ...], max_max_age: int
+) -> tuple[tuple[tuple[Pin, ...], ...], Rules]:
+    named = dict.fromkeys((*(face.header.pins for face in faces if face.header is not None), *lists))
     entries = ((), *named)
     accepts = np.ones((len(entries), len(faces)), np.bool_)
     becomes = np.full((len(entries), len(faces)), KEPT, np.int64)

@@ -1,0 +1,147 @@
+"""Clients that look at signed lists, second by second, with dynpin's own store and the schedule that it keeps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.recovery import Verified
+from dynpin.clientstore.store.lists import Look, ask, claim, record, register
+from dynpin.header import PublicKeyPins
+from dynpin.lab.simulation.reading import DAY
+from dynpin.lab.simulation.world import World
+from dynpin.pin_list import ListedHost, PinList
+from dynpin.pins import Pin
+from dynpin.recovery import FIRST_ROOT, Recovery
+from tests.lab.clients_in_turn import BEGINNING, Told, horizon, met
+
+OWNER = Recovery(b"o" * 32, "https://owner.test")
+THIEF = Recovery(b"t" * 32, "https://thief.test")
+HOST = "site.test"
+
+
+class HealingClient:
+    """One client with dynpin's store. A look takes a second: it begins after the visits of one, and counts in the next.
+
+    Args:
+        world: whose list it reads.
+        max_max_age: the client's cap.
+        phase: the second of its first daily look, if it follows the list.
+
+    Attributes:
+        edges: the last second before each list that gave other pins, and the first after it, and whether the client
+            refused the site in them.
+    """
+
+    def __init__(self, world: World, max_max_age: int, phase: int | None = None) -> None:
+        self._world, self.now = world, 0
+        self.store = PinStore.private(clock=lambda: BEGINNING + self.now, max_max_age=max_max_age)
+        self.edges: list[tuple[int, bool]] = []
+        if phase is not None:
+            self.now = phase - DAY - 1
+            self.store.database.write(lambda c: register(c, OWNER, FIRST_ROOT, b"{}", self.store.clock()))
+            self._look()
+
+    def until(self, second: int) -> None:
+        """Make every look whose result is known at this second."""
+        while True:
+            due = [each.next_look_at for each in self.store.looks() if each.next_look_at is not None]
+            first = round(min(due, default=1e18) - BEGINNING)
+            if first + 1 > second:
+                break
+            self.now = first
+            self._look()
+        self.now = second
+
+    def _look(self) -> None:
+        looks: list[Look] = []
+        while (look := self.store.database.write(lambda c: claim(c, self.store.clock()))) is not None:
+            looks.append(look)
+        assert looks
+        version, pins = self._list()
+        pins_before, edge = self._pins(), (self.now, self._refuses_site())
+        self.now += 1
+        for look in looks:
+            before: dict[str, bytes] = {} if not look.is_followed else {FIRST_ROOT: b"{}"}
+            seen = Verified(before, version, pins) if look.recovery == OWNER else None
+            self.store.database.write(
+                lambda c, look=look, seen=seen, before=before: record(  # type: ignore[misc]
+                    c, look, seen, None if seen else "nothing is there", before=before, now=self.store.clock()
+                )
+            )
+        if self._pins() != pins_before and self.now > 0:
+            self.edges += [edge, (self.now, self._refuses_site())]
+
+    def _list(self) -> tuple[int, PinList]:
+        epoch = next((each for each in self._world.epochs if each.start <= self.now < each.end), self._world.epochs[0])
+        pins = self._world.entries[self._world.lists[epoch.version - 1]]
+        return epoch.version, PinList({HOST: ListedHost(pins)})
+
+    def _pins(self) -> tuple[Pin, ...]:
+        known = self.store.known_host(HOST)
+        return () if known is None else known.pins
+
+    def _refuses_site(self) -> bool:
+        return self.refuses(met(self._world, [False] * len(self._world.attacks), self.now)[0].chain)
+
+    def refuses(self, chain: tuple[Pin, ...]) -> bool:
+        return not self.store.validate(HOST, chain).ok
+
+    def asks(self) -> None:
+        """As the enforcement does at a refusal."""
+        known = self.store.known_host(HOST)
+        assert known is not None
+        noted, ends_at = known.recovery, known.root_ends_at
+        if noted is None or noted.standing is None or (ends_at is not None and ends_at < self.store.clock()):
+            return
+        root = noted.standing
+
+        def job(connection: sqlite3.Connection) -> None:
+            ask(connection, root, self.store.clock())
+
+        self.store.database.write(job)
+
+
+def heal_in_turn(
+    world: World,
+    clients: Sequence[HealingClient],
+    visits: Sequence[Sequence[int]],
+    targets: NDArray[np.bool_],
+    samples: Sequence[int],
+) -> Told:
+    """As :func:`tests.lab.clients_in_turn.in_turn`, with every look in its second."""
+    told, index = Told(), 0
+    for number, (client, seconds) in enumerate(zip(clients, visits, strict=True)):
+        had: dict[int, int] = {}
+        for second, sampled in sorted([(each, False) for each in seconds] + [(each, True) for each in samples]):
+            client.until(second)
+            site, face, attack = met(world, targets[:, number].tolist(), second)
+            if sampled:
+                if client.refuses(site.chain):
+                    told.locked.add((number, second))
+                continue
+            if client.refuses(face.chain):
+                told.refusals.add((number, index, attack is not None))
+                client.asks()
+            else:
+                if attack is not None:
+                    had.setdefault(attack, second)
+                if face.header is not None:
+                    client.store.note(HOST, _named(face.header, OWNER if attack is None else THIEF), face.chain)
+            index += 1
+        client.until(horizon(world))
+        for since, until in sorted((each, min(world.attacks[a].until, horizon(world))) for a, each in had.items()):
+            told.fooled_stretch(number, since, until)
+        known = client.store.known_host(HOST)
+        if known is not None and known.expires_at is not None:
+            told.stores[number] = (known.pins, known.expires_at - BEGINNING)
+    return told
+
+
+def _named(header: PublicKeyPins, recovery: Recovery) -> str:
+    return str(replace(header, recovery=recovery))
