@@ -207,14 +207,9 @@ def rotate_keys(
     """
     unknown = [part for part in parts or () if part not in ROLES]
     if unknown:
-<<<<<<< HEAD
-        fail(f"{unknown[0]} is no role; there are {', '.join(ROLES)}")
+        fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     roles = parts or [*ROLES]
     with told():
-=======
-        fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
-    try:
->>>>>>> main
         repository = Repository(folder)
         place = published or repository.published_to
         if place is not None:

@@ -165,14 +165,9 @@ def next_command(
 ) -> None:
     """Show what is next and when, or with --done record it.
 
-<<<<<<< HEAD
-    A step is done when it was seen: the inventory, and with --verify every node, must send and show what the step is
-    about, and the published list must name it. Exit code 1 where it is too early, with the date, or where something was
-    not seen.
-=======
-    A step is recorded only if the inventory, and with --verify every node, has what the step needs. The exit code is 1
-    if it is too early (with the date), or if something is missing.
->>>>>>> main
+    A step is recorded only if the inventory, and with --verify every node, has what the step needs; for the step sign
+    the published list must name the pins. The exit code is 1 if it is too early (with the date), or if something is
+    missing.
     """
     kept = read_history(history, inventory)
     site = inventory_beside(inventory, history)
