@@ -39,7 +39,7 @@ __all__ = ["ROLE", "Cluster", "pair", "running"]
 ROLE = "dynpin"
 _ADMIN = "postgres"
 _PREFIX = "dynpin-postgres-"
-# Generous, since a busy machine is no fault of the server's.
+# Generous, since a busy machine is not a fault of the server's.
 _PATIENCE = 120.0
 # Bytes that must be free where the data is held in memory.
 _MEMORY = 2**30

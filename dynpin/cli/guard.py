@@ -45,14 +45,14 @@ _FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
 def guard(
     chain: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.", show_default=False
-        ),
+        typer.Argument(metavar="NEWCHAIN", help="The chain to deploy: PEM, leaf first.", show_default=False),
     ] = None,
     key: Annotated[
         Path | None,
         typer.Option(
-            "--key", help="Its private key; privkey.pem beside fullchain.pem is found by itself.", show_default=False
+            "--key",
+            help="Its private key. The default is privkey.pem, if it is beside fullchain.pem.",
+            show_default=False,
         ),
     ] = None,
     header: Annotated[
@@ -67,22 +67,24 @@ def guard(
         Path | None,
         typer.Option(
             "--install",
-            help="Where nothing speaks against it, put chain and key into this folder, where the server reads them.",
+            help="If all is well, put chain and key into this folder, where the server reads them.",
             show_default=False,
         ),
     ] = None,
     reload: Annotated[
         str | None,
-        typer.Option("--reload", help="With --install: the command that makes the server load it.", show_default=False),
+        typer.Option(
+            "--reload", help="With --install: the command that makes the server load them.", show_default=False
+        ),
     ] = None,
     skip: Annotated[
-        bool, typer.Option("--skip-other-sites", help="Do nothing, and exit with 0, for a certificate of other hosts.")
+        bool, typer.Option("--skip-other-sites", help="For a certificate of other hosts, do nothing and exit with 0.")
     ] = False,
     hook: Annotated[
         str | None,
         typer.Option(
             "--hook",
-            help="Print a deploy hook that does all this: for certbot, lego or acme.sh.",
+            help="Print a deploy hook that does all this, for certbot, lego or acme.sh.",
             show_default=False,
         ),
     ] = None,

@@ -248,7 +248,7 @@ def rotate_keys(
     """
     unknown = [part for part in parts or () if part not in ROLES]
     if unknown:
-        fail(f"{unknown[0]} is no role; there are {', '.join(ROLES)}")
+        fail(f"{unknown[0]} is not a role; there are {', '.join(ROLES)}")
     try:
         repository = Repository(folder)
         old = _signers(repository, keys, passphrase_file, of=OFFLINE)

@@ -35,8 +35,8 @@ class TrustedProxies:
                 self._networks.append(ipaddress.ip_network(name))
             except ValueError:
                 raise ValueError(
-                    f"{name!r} is no trusted proxy; name an address, a network such as 10.0.0.0/8 (no bits set beyond "
-                    "its length), or unix"
+                    f"{name!r} is not a trusted proxy; name an address, a network such as 10.0.0.0/8 (no bits set "
+                    "beyond its length), or unix"
                 ) from None
 
     def __bool__(self) -> bool:

@@ -42,7 +42,7 @@ def test_a_history_survives_its_file() -> None:
      '{"version": 1, "host": "a", "events": [{"at": "2026-01-01T00:00:00Z", "event": "burnt"}]}'],
 )  # fmt: skip
 def test_what_is_no_history_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no rotation history"):
+    with pytest.raises(ValueError, match="not a rotation history"):
         History.from_json(text)
 
 
@@ -195,7 +195,7 @@ def test_a_link_to_itself_is_told(kept: HistoryFile) -> None:
 def test_a_pipe_in_its_place_is_told_and_repaired(kept: HistoryFile) -> None:
     kept.path.unlink(missing_ok=True)
     os.mkfifo(kept.path)
-    with pytest.raises(HistoryError, match="no JSON"):
+    with pytest.raises(HistoryError, match="not JSON"):
         kept.read()
     kept.repair(lambda _: pinned(OLD))
     assert kept.read() == pinned(OLD)

@@ -90,7 +90,7 @@ def test_clients_walk_from_the_first_root_however_often_keys_change(operator: Op
     assert sorted(each.name for each in operator.www.glob("*.root.json")) == [f"{n}.root.json" for n in range(1, 5)]
     for client in ("old", "new"):
         assert by_tuf_alone(operator, tmp_path / client).hosts["bank.test"].pins == (A,)
-    # What the old keys would sign now is no list.
+    # What the old keys would sign now is not a list.
     with pytest.raises(RecoveryError, match="needs 2 more"):
         operator.sign({"bank.test": (C,)}, keys=[file for file in operator.keys("targets") if ".v1." in file.name])
 

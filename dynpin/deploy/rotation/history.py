@@ -192,16 +192,16 @@ class History:
                 except HistoryError as error:
                     raise ValueError(f"event {number}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-            raise HistoryError(f"this is no rotation history: {_why(error)}") from None
+            raise HistoryError(f"this is not a rotation history: {_why(error)}") from None
         return history
 
 
 def _why(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return f"it is no JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+            return f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         case UnicodeDecodeError():
-            return f"it is no text (byte {error.start})"
+            return f"it is not a text (byte {error.start})"
         case KeyError():
             return f"{error} is missing"
         case TypeError() | AttributeError():

@@ -25,7 +25,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent says became of a task: ``done`` for one that is no visit."""
+    """What an agent says became of a task: ``done`` for one that is not a visit."""
 
     outcome: Literal["served", "refused", "failed", "done", "unsupported"]
     detail: str = ""

@@ -300,7 +300,7 @@ def _wrong_report(body: bytes) -> str:
     except ValueError:
         return "a report is not JSON"
     if not isinstance(report, dict):
-        return "a report is no JSON object"
+        return "a report is not a JSON object"
     members = cast("dict[str, object]", report)
     wrong = [name for name, kind in _MEMBERS.items() if not isinstance(members.get(name), kind)]
     if wrong:

@@ -82,7 +82,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         try:
             document = SiteDocument.from_json(body)
         except ValueError as error:
-            return _bad(f"this is no state of a site: {error}")
+            return _bad(f"this is not a state of a site: {error}")
         before = await run_in_threadpool(service.storage.site_state, host)
         if _etag(before) not in _etags(expected):
             return _other(service, before)

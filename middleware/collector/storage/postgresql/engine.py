@@ -69,7 +69,7 @@ class PostgreSQLEngine:
 
     @property
     def path(self) -> None:
-        """None: a server is no file."""
+        """None: a server is not a file."""
 
     def renew(self) -> None:
         """Begin without connections; those of a parent process are left to it."""
