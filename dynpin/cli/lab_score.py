@@ -69,8 +69,8 @@ def score(
 ) -> None:
     """Put a client through the rules of RFC 7469, on real TLS servers on loopback.
 
-    Exit code 1 where it breaks a rule that the RFC makes a MUST, 2 where nothing could be tested. A broken SHOULD or
-    MAY is told, and counts with --strict.
+    Exit code 1 where it breaks a MUST of the RFC, 2 where nothing could be tested.
+    A broken SHOULD or MAY is reported, and is an error with --strict.
 
     Example: dynpin lab score --agent wget2
     """

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from dynpin.lab.residents import Answer, Task
+from dynpin.lab.residents.naive import FAULTS, TEN, Naive
 from dynpin.lab.score import DATA, Description, Rule, built_in, described, rules, score, score_page
-from dynpin.lab.score.agent import Agent, Answer, Task
-from dynpin.lab.score.naive import FAULTS, TEN, Naive
+from dynpin.lab.score.agent import Agent
 from dynpin.lab.score.process import Children
 from dynpin.lab.score.rules import Rules
 from dynpin.lab.score.run import play

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from dynpin.lab.network import TLSServer
-from dynpin.lab.score.agent import Agent, Answer, Description, Task
+from dynpin.lab.residents import Answer, Task
+from dynpin.lab.score.agent import Agent, Description
 from dynpin.lab.score.process import Children
 from dynpin.lab.score.result import Score, Verdict
 from dynpin.lab.score.rules import Forget, Pass, Preload, Reports, Restart, Rule, Serve, Unreached, Visit
