@@ -108,13 +108,13 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
         now = pins.clock()
-        looks = pins.looks()
+        listed = hosts_recovery.ListState.of(pins, known)
     if as_json:
-        shown = None if known is None else {"asked": name, **describe(known)}
+        shown = None if known is None else {"asked": name, **describe(known), **listed.to_dict()}
         print_json(shown)
     elif known is not None:
         details = _details(name, known, now)
-        for label, text in hosts_recovery.details(known, looks, now):
+        for label, text in hosts_recovery.details(known, listed, now):
             details.add_row(label, text)
         table_console().print(details)
     if known is None:

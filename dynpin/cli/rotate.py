@@ -43,6 +43,7 @@ from dynpin.cli.rotate_site import (
     refuse_inside,
     sights,
 )
+from dynpin.cli.signed_list import ListOption, list_seen
 from dynpin.deploy.rotation import (
     Emergency,
     History,
@@ -154,6 +155,7 @@ def next_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="With --done: ask every address and node of the site.")
     ] = False,
+    signed_list: ListOption = None,
     ca: CaOption = None,
     inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
@@ -163,25 +165,27 @@ def next_command(
 ) -> None:
     """Show what is next and when, or with --done record it.
 
-    A step is recorded only if the inventory, and with --verify every node, has what the step needs. The exit code is 1
-    if it is too early (with the date), or if something is missing.
+    A step is recorded only if the inventory, and with --verify every node, has what the step needs; for the step sign
+    the published list must name the pins. The exit code is 1 if it is too early (with the date), or if something is
+    missing.
     """
     kept = read_history(history, inventory)
     site = inventory_beside(inventory, history)
     missing: tuple[Missing, ...] = ()
     refusal = None
-    if (verify or url is not None) and not done:
-        fail("--verify and the URL go with --done")
+    if (verify or url is not None or signed_list is not None) and not done:
+        fail("--verify, --list and the URL go with --done")
     if done:
         if site is None and not verify:
             fail("nothing to see: name --inventory, or look at the site itself with --verify")
         seen = nodes_seen(site, url, kept.host, ca) if verify else []
+        listed = list_seen(kept, signed_list, site, moment(now), ca=ca)
         at = moment(now)  # after the look: until then some node may have sent what it sent before
         seen = seen if site is None else [*sights(site, kept.host, at), *seen]
         try:
             kept = change(
                 kept_at(history, site),
-                lambda before: with_step_done(as_sent(before, site), seen, at, max_max_age=cap_of(cap)),
+                lambda before: with_step_done(as_sent(before, site), seen, at, listed=listed, max_max_age=cap_of(cap)),
             )
         except NotSeen as error:
             refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing

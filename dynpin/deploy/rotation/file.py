@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from dynpin.middleware.policy import read_file, write_atomically
 
+from ..locks import Busy, locked
 from .history import History, HistoryError
 from .repair import Saved, salvage
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
-
 __all__ = ["HistoryFile"]
-
-# How long a command waits for another one that is writing, in seconds: writing takes milliseconds.
-PATIENCE = 10.0
-_PAUSE = 0.01
 
 
 class HistoryFile:
@@ -48,9 +37,9 @@ class HistoryFile:
         """The history.
 
         Raises:
-            FileNotFoundError: where there is no file.
-            HistoryError: where it is damaged; the message says what to do.
-            OSError: where it cannot be read.
+            FileNotFoundError: if there is no file.
+            HistoryError: if it is damaged; the message says what to do.
+            OSError: if it cannot be read.
         """
         try:
             return History.from_json(read_file(self.path))
@@ -64,11 +53,11 @@ class HistoryFile:
         """Read the history, edit it and write it, while no other command does.
 
         Args:
-            edit: gets the history, or None where there is no file, and gives the new one.
+            edit: gets the history, or None if there is no file, and gives the new one.
 
         Raises:
             HistoryError: as of :meth:`read`, where another command holds the lock, or by `edit`.
-            OSError: where the file cannot be read or written; it is as it was.
+            OSError: if the file cannot be read or written; it is as it was.
         """
         with self._locked():
             try:
@@ -87,11 +76,11 @@ class HistoryFile:
             edit: gets what can be read, and gives the new history.
 
         Returns:
-            The history, and where the damaged file is now; None where there was none, or the new one says the same.
+            The history, and where the damaged file is now; None if there was none, or the new one says the same.
 
         Raises:
-            HistoryError: where another command holds the lock, or by `edit`.
-            OSError: where a file cannot be read or written; the damaged one is where it was.
+            HistoryError: if another command holds the lock, or by `edit`.
+            OSError: if a file cannot be read or written; the damaged one is where it was.
         """
         with self._locked():
             try:
@@ -131,57 +120,12 @@ class HistoryFile:
     @contextmanager
     def _locked(self) -> Generator[None]:
         path = self._target()
-        lock = path.with_name(f"{path.name}.lock")
-        deadline = time.monotonic() + PATIENCE
-        release = _hold_folder(path.parent, deadline) if fcntl is not None else None
-        if release is None:
-            release = _hold_file(lock, deadline)
         try:
-            yield
-        finally:
-            release()
+            with locked(path.parent, path.with_name(f"{path.name}.lock"), "a history"):
+                yield
+        except Busy as error:
+            raise HistoryError(str(error)) from None
 
 
 def _text(history: History) -> str:
     return history.to_json() + "\n"
-
-
-def _hold_folder(folder: Path, deadline: float) -> Callable[[], None] | None:
-    """Lock a folder, which leaves no file behind; the system releases it if the process dies. None: it has no locks."""
-    assert fcntl is not None  # noqa: S101 - the caller has looked
-    handle = os.open(folder, os.O_RDONLY)
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(handle)
-                raise HistoryError(f"another command is changing a history in {folder}: try again") from None
-            time.sleep(_PAUSE)
-        except OSError:  # some network file systems
-            os.close(handle)
-            return None
-        else:
-            return lambda: os.close(handle)
-
-
-def _hold_file(lock: Path, deadline: float) -> Callable[[], None]:
-    """Lock by a file that only one process can make."""
-    while True:
-        try:
-            with lock.open("x"):
-                pass
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                raise HistoryError(
-                    f"another command is changing the history: {lock} is there. If none runs, one was killed: remove "
-                    "that file"
-                ) from None
-            time.sleep(_PAUSE)
-        else:
-            return lambda: _remove(lock)
-
-
-def _remove(lock: Path) -> None:
-    with suppress(FileNotFoundError):
-        lock.unlink()

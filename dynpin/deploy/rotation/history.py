@@ -14,7 +14,7 @@ from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Planned", "Published", "event_of"]
+__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Listed", "Planned", "Published", "event_of"]
 
 # Seconds by which an event may lie before the last one.
 _APART = 60.0
@@ -54,7 +54,15 @@ class Planned:
     backups: tuple[Pin, ...]
 
 
-Event = Published | Deployed | Planned
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """At `at` the signed list of the site was seen to name these pins for the host; none where it releases the host."""
+
+    at: float
+    pins: tuple[Pin, ...]
+
+
+Event = Published | Deployed | Planned | Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Held:
         last_at: when the last response carried it; None while it is still sent.
         until: when the last client forgets it; while it is still sent, as if that stopped now.
         is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
-        node: the node that says so; empty where the history does.
+        node: the node that says so; empty if the history does.
     """
 
     header: PublicKeyPins
@@ -99,7 +107,7 @@ class History:
         on two machines.
 
         Raises:
-            HistoryError: where it lies further before the last one.
+            HistoryError: if it lies further before the last one.
         """
         if self._holds(event):
             return self
@@ -119,7 +127,7 @@ class History:
         return last is not None and replace(last, at=event.at) == event
 
     def on_ramp(self, sent: Iterable[tuple[float, int | None]]) -> History:
-        """The history with the max-age that a ramp really sent in the place of what was recorded.
+        """The history with the max-age that a ramp really sent in place of what was recorded.
 
         Args:
             sent: since when which max-age was sent, in seconds, oldest first; None is report-only.
@@ -168,6 +176,11 @@ class History:
         """The rotation that was begun last, finished or not."""
         return next((event for event in reversed(self.events) if isinstance(event, Planned)), None)
 
+    @property
+    def listed(self) -> Listed | None:
+        """What the signed list said when it was seen last."""
+        return next((event for event in reversed(self.events) if isinstance(event, Listed)), None)
+
     def to_json(self) -> str:
         """The history as the text of its file."""
         return json.dumps(
@@ -179,7 +192,7 @@ class History:
         """Read a history's file.
 
         Raises:
-            HistoryError: where it is none.
+            HistoryError: if it is none.
         """
         try:
             loaded = cast("dict[str, object]", json.loads(text))
@@ -239,13 +252,15 @@ def _written(event: Event) -> dict[str, object]:
         case Planned():
             backups = [str(pin) for pin in event.backups]
             return {"at": at, "event": "planned", "target": str(event.target), "backups": backups}
+        case Listed():
+            return {"at": at, "event": "listed", "pins": [str(pin) for pin in event.pins]}
 
 
 def event_of(entry: object) -> Event:
     """One event as it stands in a history's file.
 
     Raises:
-        HistoryError: where it is none.
+        HistoryError: if it is none.
     """
     if not isinstance(entry, dict):
         raise HistoryError("it is damaged")
@@ -270,6 +285,8 @@ def _event_of(entry: dict[str, object]) -> Event:
             return Deployed(at, _pins(entry["chain"]))
         case "planned":
             return Planned(at, Pin.from_base64(str(entry["target"])), _pins(entry["backups"]))
+        case "listed":
+            return Listed(at, _pins(entry["pins"]))
         case other:
             raise ValueError(f"an event {other!r} is not known")
 
