@@ -239,7 +239,7 @@ class _NotingResponse(aiohttp.ClientResponse):
         peer = peer_of(None if transport is None else transport.get_extra_info("ssl_object"))
         response = await super().start(connection)
         host = self.url.raw_host or ""
-        # What a proxy says to CONNECT is no word of the site; nor is what is answered for a Host field of another name.
+        # What a proxy says to CONNECT does not come from the site, nor does an answer to a Host field of another name.
         if (
             self.url.scheme in ("https", "wss")
             and self.method != "CONNECT"

@@ -106,7 +106,7 @@ class Names:
 
 
 def _canonical(name: str) -> str:
-    # What is no host name cannot be pinned, and no server takes it for a name that is.
+    # What is not a host name cannot be pinned, and no server takes it for a name that is.
     try:
         return canonical_host(name)
     except InvalidHost:

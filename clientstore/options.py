@@ -81,7 +81,7 @@ def enforce(context: _Context, store: PinStore, **options: Unpack[PinOptions]) -
         options: see :class:`PinOptions`.
 
     Raises:
-        UnenforceableContext: where pins cannot be enforced: on a server's context, on an object that is no context, or
+        UnenforceableContext: if pins cannot be enforced: on a server's context, on an object that is not a context, or
             on one that leaves verification to the operating system.
     """
     return hardener(store, options)(context)

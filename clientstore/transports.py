@@ -185,7 +185,7 @@ class Pinning:
             # It says nothing new, and httpcore would use it for the TLS of an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}
         fields: list[str] = request.headers.get_list("host")
-        # What a proxy says to CONNECT, or to the URL of another origin in the place of a path, is no word of the site.
+        # What a proxy says to CONNECT, or to the URL of another origin as its path, does not come from the site.
         is_of_the_site = is_tls and request.method != "CONNECT"
         target: bytes = request.extensions.get("target", b"/")
         if not target.startswith(b"/"):

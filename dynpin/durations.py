@@ -31,5 +31,5 @@ def parse_duration(text: str) -> int:
     """
     match = _TEXT.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError(f'{text!r} is no length of time: write one such as "30 days", "12 hours" or "90 minutes"')
+        raise ValueError(f'{text!r} is not a length of time: write one such as "30 days", "12 hours" or "90 minutes"')
     return int(match["count"]) * _UNITS[match["unit"]]

@@ -68,7 +68,7 @@ class InvalidPinFile(DynpinError, ValueError):
 
 
 class InvalidReport(DynpinError, ValueError):
-    """A body that is no violation report (RFC 7469 §3): ``.code`` is stable, ``.message`` says what is missing."""
+    """A body that is not a violation report (RFC 7469 §3): ``.code`` is stable, ``.message`` says what is missing."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)

@@ -340,7 +340,7 @@ def _read_max_age(directive: Directive) -> int:
 def _check_report_uri(uri: str, position: int) -> str:
     # RFC 7469 §2.1.4: http or https; RFC 3986 §4.3 for absolute.
     if not is_http_uri(uri):
-        raise InvalidHeader("report-uri-invalid", f"{uri[:120]!r} is no absolute http or https URI", position)
+        raise InvalidHeader("report-uri-invalid", f"{uri[:120]!r} is not an absolute http or https URI", position)
     return uri
 
 

@@ -88,18 +88,18 @@ class PinList:
         members = _object(loaded, "the list")
         max_age = members.get("max_age", _MAX_AGE)
         if not isinstance(max_age, int) or isinstance(max_age, bool) or not 0 < max_age <= 2**31:
-            raise InvalidPinFile("max_age of the list is no number of seconds from 1")
+            raise InvalidPinFile("max_age of the list is not a number of seconds from 1")
         hosts = _object(members.get("hosts"), "hosts of the list")
         return cls({_host(name): _listed(name, member) for name, member in hosts.items()}, max_age)
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def _object(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise InvalidPinFile(f"{what} is no JSON object")
+        raise InvalidPinFile(f"{what} is not a JSON object")
     return cast("dict[str, object]", value)
 
 
@@ -119,7 +119,7 @@ def _listed(name: str, member: object) -> ListedHost:
     if not isinstance(covers, bool):
         raise InvalidPinFile(f"include_subdomains of {name} is neither true nor false")
     if not isinstance(texts, list):
-        raise InvalidPinFile(f"pins of {name} is no list")
+        raise InvalidPinFile(f"pins of {name} is not a list")
     pins: dict[Pin, None] = {}
     for text in cast("list[object]", texts):
         try:

@@ -52,7 +52,7 @@ class Recovery:
         if not is_http_uri(self.uri) or urlsplit(self.uri).username is not None or set(self.uri) & {"?", "#"}:
             raise InvalidHeader(
                 "recovery-uri-invalid",
-                f"{self.uri[:120]!r} is no absolute http or https URI without user, query and fragment",
+                f"{self.uri[:120]!r} is not an absolute http or https URI without user, query and fragment",
             )
 
     @classmethod

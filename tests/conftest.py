@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.postgres import Cluster, running
 from tests.skips import missing_line
 
-# A busy machine is no fault of the code: how long an example takes, or making one, decides nothing. The examples are
+# A busy machine is not a fault of the code: how long an example takes, or making one, decides nothing. The examples are
 # the same in each run: the suite tells what a change has broken, and `make fuzz` looks for what nobody thought of.
 settings.register_profile(
     "dynpin", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -45,7 +45,7 @@ __all__ = ["Blocks", "examples_of", "file_of"]
 
 # The name of the file that a block is, in its first line.
 _FILE = re.compile(r"# ([\w-]+\.(?:py|toml))\n")
-# Long, since a busy machine is no fault of the document's.
+# Long, since a busy machine is not a fault of the document's.
 _TIMEOUT = 300.0
 # Directives that hold no code. Code stands in plain fences, where every Markdown renderer shows it.
 _MARKUP = re.compile(r"\{(toctree|include|eval-rst|note|tip|important|warning|admonition|raw|image|figure)\}.*")

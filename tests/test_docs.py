@@ -28,7 +28,7 @@ from tests.operators import check
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
-    # What Sphinx builds from elsewhere, generated pages too, is no source.
+    # What Sphinx builds from elsewhere, generated pages too, is not a source.
     *sorted(
         file
         for file in (ROOT / "docs").rglob("*.md")

@@ -74,7 +74,7 @@ def is_context(value: object) -> bool:
 def strictness(context: ssl.SSLContext) -> int:
     """How much the context demands: nothing, a verified CHAIN, or the right host NAME besides.
 
-    Without both a chain is no proof.
+    Without both a chain is not proof.
     """
     if _verify_mode(context) != _CERT_REQUIRED:
         return 0

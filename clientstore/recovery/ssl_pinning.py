@@ -165,7 +165,7 @@ def _pin_list(keys: Iterable[_Key], now: float) -> PinList:
         except InvalidHost as error:
             raise RecoveryError(f"it names a host that is none: {error}") from None
         if is_ip_literal(host) or "*" in host:
-            raise RecoveryError(f"it names {host}, which is no host name, and cannot be pinned")
+            raise RecoveryError(f"it names {host}, which is not a host name, and cannot be pinned")
         if ends_at <= now:
             continue
         known = hosts.get(host, ListedHost(()))
@@ -181,7 +181,7 @@ def _pin_list(keys: Iterable[_Key], now: float) -> PinList:
 
 def _object(value: object, what: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise RecoveryError(f"{what} is no JSON object")
+        raise RecoveryError(f"{what} is not a JSON object")
     return cast("dict[str, object]", value)
 
 

@@ -58,7 +58,7 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
         recovery: the root that was noted, and where its files are.
         files: what TUF's client has trusted of it so far; empty at first.
         fetcher: reads the files.
-        now: seconds since the epoch, UTC. TUF goes by the clock of the system; what has expired by `now` is no list
+        now: seconds since the epoch, UTC. TUF goes by the clock of the system; what has expired by `now` is not a list
             either.
 
     Raises:

@@ -117,7 +117,7 @@ class ReportQueue(Background):
             parts = urlsplit(report_uri)
             target = canonical_host(parts.hostname or "")
         except (ValueError, InvalidHost):
-            return f"its report-uri {report_uri[:200]!r} is no URI with a host"
+            return f"its report-uri {report_uri[:200]!r} is not a URI with a host"
         if parts.scheme not in ("http", "https"):
             return f"its report-uri {report_uri[:200]!r} is neither http nor https"
         if target == host:

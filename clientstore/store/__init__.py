@@ -5,7 +5,7 @@ from .bounds import Refusal, registrable_domain
 from .check import Repair, check, repair
 from .database import Database
 from .last_seen import ClockJump
-from .lists import Look, ask, claim, next_look_at
+from .lists import Look, ask, claim, list_expires_at, next_look_at
 from .looking import NO_TUF, follow, look_at
 from .paths import IN_MEMORY, default_path
 from .pinstore import PinStore
@@ -31,6 +31,7 @@ __all__ = [
     "default_path",
     "follow",
     "forget_command",
+    "list_expires_at",
     "look_at",
     "next_look_at",
     "registrable_domain",

@@ -8,10 +8,12 @@ static pins alone.
 
 from __future__ import annotations
 
+import json
 import random
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dynpin.hosts import KnownPinnedHost
@@ -25,7 +27,18 @@ from .table import COLUMNS, Select, entry_of, put, selecting
 if TYPE_CHECKING:
     from ..recovery import Verified
 
-__all__ = ["Look", "ask", "claim", "drop_unnamed", "looks", "next_look_at", "record", "register", "trusted_files"]
+__all__ = [
+    "Look",
+    "ask",
+    "claim",
+    "drop_unnamed",
+    "list_expires_at",
+    "looks",
+    "next_look_at",
+    "record",
+    "register",
+    "trusted_files",
+]
 
 _HOUR, _DAY = 3_600.0, 86_400.0
 # How often the same list is looked at, at most. A look that came to nothing is repeated after that, then ever later.
@@ -36,6 +49,8 @@ _FIRST_LOOK, _LONGEST_LOOK = 5.0, 30.0
 _TAKEN_OVER = 5.0
 # Further away than any wait is a time that was set by a clock which was wrong.
 _FAR = 2 * _DAY
+# What TUF's client has verified before it was kept here.
+_EXPIRING = ("timestamp.json", "snapshot.json", "targets.json")
 _SELECT = "SELECT root, uri, is_followed, asked_at, attempts, looked_at, next_look_at, outcome FROM looks"
 
 
@@ -129,6 +144,19 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:
     """What is trusted of a root so far: the files of TUF's client, or a signing key with a date."""
     return dict(select("SELECT name, data FROM trusted WHERE root = ?", (root,)))
+
+
+def list_expires_at(select: Select, root: bytes) -> float | None:
+    """When the list that is trusted of a root expires, in seconds since the epoch, UTC; None where none is.
+
+    Nobody who looks for it after that believes it, unless it was signed again.
+    """
+    files = trusted_files(select, root)
+    try:
+        ends = [str(json.loads(files[name])["signed"]["expires"]) for name in _EXPIRING]
+        return min(datetime.fromisoformat(end).timestamp() for end in ends)
+    except (KeyError, TypeError, ValueError):  # there is none, or not all of it
+        return None
 
 
 def record(

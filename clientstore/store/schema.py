@@ -137,7 +137,7 @@ def check_head(path: Path) -> None:
     Nothing is made beside it: that is what SQLite's ``immutable`` is for.
 
     Raises:
-        OtherFile: where it is no pin store, or a newer dynpin's.
+        OtherFile: where it is not a pin store, or a newer dynpin's.
         StoreError: where it was cut off.
         sqlite3.Error: where it is no database.
     """

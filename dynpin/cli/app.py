@@ -129,7 +129,7 @@ def _hide_types(parameters: Iterable[Parameter]) -> None:
 app = typer.Typer(
     name="dynpin",
     cls=_Table,
-    help="HTTP Public Key Pinning (RFC 7469): pin keys, remember them, refuse everything else.",
+    help="HTTP Public Key Pinning (RFC 7469): pin keys, remember them, and refuse all others.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -146,10 +146,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """HTTP Public Key Pinning (RFC 7469): pin keys, remember them, refuse everything else."""
+    """HTTP Public Key Pinning (RFC 7469): pin keys, remember them, and refuse all others."""
 
 
 def _row() -> None:

@@ -47,13 +47,13 @@ def check(
     url: Annotated[
         str | None,
         typer.Argument(
-            help="An https URL, or a host name; without it, the first host of the inventory.", show_default=False
+            help="An https URL or a host name. The default is the first host of the inventory.", show_default=False
         ),
     ] = None,
     keys: Annotated[
         list[Path] | None,
         typer.Option(
-            "--key", help="A key of the inventory (certificate, CSR, public key); every pin must be one of these."
+            "--key", help="A key of the inventory (certificate, CSR, public key). Every pin must be one of these."
         ),
     ] = None,
     inventory: InventoryOption = None,
@@ -61,29 +61,28 @@ def check(
         Path | None,
         typer.Option(
             "--all",
-            help="Check the site of each dynpin.toml below this folder, with the history beside it.",
+            help="Check the site of each dynpin.toml below this folder, using the history beside it.",
             show_default=False,
         ),
     ] = None,
     at_once: Annotated[
-        int, typer.Option("--at-once", help="With --all: how many sites at the same time.", min=1, max=256)
+        int, typer.Option("--at-once", help="With --all: how many sites to check at the same time.", min=1, max=256)
     ] = 16,
     history: OptionalHistoryOption = None,
     subdomains: Annotated[
-        list[str] | None, typer.Option("--subdomain", help="A subdomain that includeSubDomains will hit. Repeatable.")
+        list[str] | None, typer.Option("--subdomain", help="A subdomain that includeSubDomains covers. Repeatable.")
     ] = None,
-    paths: Annotated[list[str] | None, typer.Option("--path", help="Another path to look at. Repeatable.")] = None,
+    paths: Annotated[list[str] | None, typer.Option("--path", help="Another path to check. Repeatable.")] = None,
     addresses: Annotated[
         list[str] | None,
-        typer.Option("--address", help="Look at this ADDRESS or ADDRESS:PORT, not at those in the DNS. Repeatable."),
+        typer.Option("--address", help="Check this ADDRESS or ADDRESS:PORT instead of those in the DNS. Repeatable."),
     ] = None,
     ca: CaOption = None,
     http_port: Annotated[
-        int | None, typer.Option("--http-port", help="Look at plain http on this port too, where no header may be.")
+        int | None,
+        typer.Option("--http-port", help="Also check plain http on this port, which must not send the header."),
     ] = None,
-    probe: Annotated[
-        bool, typer.Option("--probe/--no-probe", help="Ask the report endpoint for a sign of life.")
-    ] = True,
+    probe: Annotated[bool, typer.Option("--probe/--no-probe", help="Check that the report endpoint answers.")] = True,
     signed_list: Annotated[
         str | None,
         typer.Option(

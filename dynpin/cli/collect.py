@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Take violation reports (RFC 7469 §3), keep them, and say what they mean.")
+app = typer.Typer(help="Receive violation reports (RFC 7469 §3), keep them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
 app.command("move")(move)
@@ -75,11 +75,11 @@ def collect(
     tls_certificate: Annotated[Path | None, _flag("tls_certificate")] = None,
     tls_key: Annotated[Path | None, _flag("tls_key")] = None,
 ) -> None:
-    """Take violation reports (RFC 7469 §3), keep them, and say what they mean.
+    """Receive violation reports (RFC 7469 §3), keep them, and say what they mean.
 
-    Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages begin at /. Where nothing says who may read, a
-    password is made and printed. Each setting may stand in collector.toml too, or in the environment as
-    DYNPIN_COLLECTOR_ and its name; a flag wins over the environment, the environment over the file.
+    Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages start at /. If no setting says who may read, a
+    password is made and printed. Each setting can also be in collector.toml, or in the environment as DYNPIN_COLLECTOR_
+    and its name; a flag wins over the environment, the environment over the file.
     """
     # Typer gives something empty for a flag that may be repeated and was not typed.
     typed = {name: context.params[name] for name in Settings.model_fields}
@@ -204,7 +204,7 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting, and where it comes from; the files that they name are looked at by a start."""
+    """Print each setting and where it comes from. Files that settings name are read when the collector starts."""
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
@@ -253,11 +253,11 @@ def prune(
     context: typer.Context,
     storage: StorageOption = None,
     config: ConfigFile = None,
-    days: Annotated[float | None, typer.Option(help="Keep reports of so many days.", min=0)] = None,
-    megabytes: Annotated[int | None, typer.Option(help="Keep at most so much in all.", min=1)] = None,
+    days: Annotated[float | None, typer.Option(help="Keep reports for this many days.", min=0)] = None,
+    megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old reports now; a running collector does so by itself every hour."""
+    """Delete old reports now. A running collector does this every hour."""
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
     from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
@@ -280,7 +280,7 @@ def prune(
 
 @app.command("migrate")
 def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
-    """Bring the storage to this version's schema; an empty database of PostgreSQL gets its tables."""
+    """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables."""
     from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
 
     address = settings_of(context, storage, config).settings.storage

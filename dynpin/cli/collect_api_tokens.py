@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="The tokens with which programs read reports and decide about groups: secret, and for one purpose each.",
+    help="Secret tokens for programs that read reports or decide about groups, each for one purpose.",
     no_args_is_help=True,
 )
 
@@ -28,19 +28,22 @@ app = typer.Typer(
 @app.command("add")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the token is for; no two that may be used have one name.")],
+    name: Annotated[str, typer.Argument(help="What the token is for. Two valid tokens cannot have the same name.")],
     scope: Annotated[
         list[str],
         typer.Option(
-            help="What it may do: read, triage, or site:HOST for what is about a host and its nodes share. Repeatable."
+            help=(
+                "What the token may do: read, triage, or site:HOST (read about a host, and share what its nodes "
+                "share). Repeatable."
+            )
         ),
     ],
-    days: Annotated[float, typer.Option(help="After how many days it ends.", min=0.01)] = 90,
+    days: Annotated[float, typer.Option(help="After how many days it expires.", min=0.01)] = 90,
     storage: StorageOption = None,
     config: ConfigFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token, and print it: nothing keeps it, so that this is the one time it is shown."""
+    """Make a token and print it. It is not stored, so it is shown only this once."""
     from dynpin.middleware.collector import new_api_token  # noqa: PLC0415
 
     if not name.strip() or not name.isprintable():
@@ -63,7 +66,7 @@ def add(
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """Show every token but for its text, with when it was used last; the ended ones too."""
+    """List all tokens, the expired and revoked ones too, with the time of their last use. Their text is not shown."""
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:
         found = kept.api_tokens()
     if as_json:
@@ -87,7 +90,7 @@ def revoke(
     storage: StorageOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """End a token now."""
+    """Revoke a token now."""
     settings = settings_of(context, storage, config).settings
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)

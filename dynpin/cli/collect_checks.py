@@ -95,11 +95,11 @@ def listening_at(settings: Settings, port: int) -> str:
 
 
 def _check_public_url(url: str) -> None:
-    """Refuse what is no address of a web server."""
+    """Refuse what is not an address of a web server."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
     except ValueError:
         is_address = False
     if not is_address:
-        fail(f"--public-url {url} is no address; write one such as https://pins.example")
+        fail(f"--public-url {url} is not an address; write one such as https://pins.example")

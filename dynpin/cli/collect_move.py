@@ -17,7 +17,7 @@ __all__ = ["move"]
 
 
 def move(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="The storage that is copied; it stays as it is.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The storage to copy. It is not changed.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="An empty storage.")],
     as_json: JsonOption = False,
 ) -> None:

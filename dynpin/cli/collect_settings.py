@@ -182,7 +182,7 @@ def _setting(variable: str) -> str:
     if name not in Settings.model_fields:
         close = difflib.get_close_matches(name, Settings.model_fields, n=1)
         known = ", ".join(f"{PREFIX}{one.upper()}" for one in (close or Settings.model_fields))
-        raise PolicyError(f"{variable} is no setting; {'did you mean' if close else 'there are'} {known}")
+        raise PolicyError(f"{variable} is not a setting; {'did you mean' if close else 'there are'} {known}")
     return name
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The tokens that stand in a report-uri: one for each policy.", no_args_is_help=True)
+app = typer.Typer(help="The tokens in a report-uri: one for each policy.", no_args_is_help=True)
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
@@ -33,14 +33,14 @@ def add(
     context: typer.Context,
     storage: StorageOption = None,
     config: ConfigFile = None,
-    name: Annotated[str, typer.Option(help="What people call the policy.")] = "",
+    name: Annotated[str, typer.Option(help="A name for the policy.")] = "",
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Take reports about this host and its subdomains alone. Repeatable."),
+        typer.Option(help="Accept only reports about this host and its subdomains. Repeatable."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token, and print it."""
+    """Make a token and print it."""
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     hosts = tuple(map(_host, host or ()))
@@ -70,7 +70,7 @@ def _host(text: str) -> str:
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """Show every token, the revoked ones too, and those that settings name."""
+    """List all tokens: the revoked ones too, and those from settings."""
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
@@ -104,7 +104,7 @@ def revoke(
     storage: StorageOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """Take no more reports with a token; a running collector notices within a second."""
+    """Accept no more reports with a token. A running collector notices within a second."""
     settings = settings_of(context, storage, config).settings
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there, is_named = kept.revoke_token(token), token in kept.named_tokens()

@@ -21,7 +21,7 @@ __all__ = ["ConfigFile", "StorageOption", "open_storage", "settings_of"]
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="The file of settings, collector.toml here otherwise.", show_default=False),
+    typer.Option("--config", help="The file with the settings. The default is ./collector.toml.", show_default=False),
 ]
 StorageOption = Annotated[str | None, typer.Option("--storage", help=described("storage"), show_default=False)]
 

@@ -120,7 +120,7 @@ def export(
     dynpin export ssl-pinning --signing-key signing.pem > pins.json
     """
     if form not in (*FORMATS, *SIGNED_FORMATS):
-        fail(f"{form} is no format; there are {', '.join((*FORMATS, *SIGNED_FORMATS))}")
+        fail(f"{form} is not a format; there are {', '.join((*FORMATS, *SIGNED_FORMATS))}")
     at = moment(now)
     _check_ages(max_age, expires, at)
     if watch is not None:
@@ -290,7 +290,7 @@ def _wultra(described: Inventory, key: object, host: str | None, end: float | No
             others.append(str(path or source))
     text = export_wultra(leaves, key, now=now)
     if others:
-        say(f"dynpin: left out, since it is no certificate: {', '.join(others)}", err=True)
+        say(f"dynpin: left out, since it is not a certificate: {', '.join(others)}", err=True)
     say("dynpin: the SDKs refuse every other certificate: add the next one here before you deploy it", err=True)
     return text
 
@@ -321,7 +321,7 @@ def _watch(form: str, inventory: Path | None, file: Path, command: str | None, *
     if form not in HEADER_FORMATS:
         fail(f"--watch is for servers: {', '.join(HEADER_FORMATS)}")
     if not file.absolute().parent.is_dir():
-        fail(f"{file.parent} is no folder")
+        fail(f"{file.parent} is not a folder")
     from dynpin.cli.export_watch import look_once, watch_file  # noqa: PLC0415 - beside what needs it
 
     (look_once if once else watch_file)(inventory or DEFAULT_INVENTORY, form, file, command)

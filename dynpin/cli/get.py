@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["StoreOption", "get", "open_store"]
 
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="The pin store's file; without it, the one in your data folder.")
+    Path | None, typer.Option("--store", help="The file of the pin store. The default is the one in your data folder.")
 ]
 
 
@@ -31,9 +31,9 @@ def get(
     store: StoreOption = None,
     ca: CaOption = None,
     audit: Annotated[
-        bool, typer.Option("--audit", help="Refuse nothing: visit the site, and say what would be refused.")
+        bool, typer.Option("--audit", help="Refuse nothing: visit the site, and say what would have been refused.")
     ] = False,
-    body: Annotated[bool, typer.Option("--body", help="Print the body of the response to stdout as well.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="Also print the body of the response to stdout.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds to wait for the site.")] = 20.0,
     as_json: JsonOption = False,
 ) -> None:

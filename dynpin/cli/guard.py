@@ -24,10 +24,12 @@ from dynpin.cli.options import (
 )
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.rotate_site import as_sent, has_history, kept_at, read_history
+from dynpin.cli.signed_list import ListOption, read_list
 from dynpin.cli.site import inventory_of
 from dynpin.deploy.acme import deploy_hook
 from dynpin.deploy.candidate import Candidate, examine, made_now
 from dynpin.deploy.guard import Verdict
+from dynpin.deploy.guard_list import held_against_list
 from dynpin.deploy.install import CHAIN, InstallError, needs_reload
 from dynpin.deploy.install import install as install_pair
 from dynpin.deploy.install import reload as run_reload
@@ -45,14 +47,14 @@ _FOLDER, _RELOAD = Path("/etc/ssl/pinned"), "systemctl reload nginx"
 def guard(
     chain: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="NEWCHAIN", help="The chain that is to be deployed: PEM, leaf first.", show_default=False
-        ),
+        typer.Argument(metavar="NEWCHAIN", help="The chain to deploy: PEM, leaf first.", show_default=False),
     ] = None,
     key: Annotated[
         Path | None,
         typer.Option(
-            "--key", help="Its private key; privkey.pem beside fullchain.pem is found by itself.", show_default=False
+            "--key",
+            help="Its private key. The default is privkey.pem, if it is beside fullchain.pem.",
+            show_default=False,
         ),
     ] = None,
     header: Annotated[
@@ -67,25 +69,28 @@ def guard(
         Path | None,
         typer.Option(
             "--install",
-            help="Where nothing speaks against it, put chain and key into this folder, where the server reads them.",
+            help="If all is well, put chain and key into this folder, where the server reads them.",
             show_default=False,
         ),
     ] = None,
     reload: Annotated[
         str | None,
-        typer.Option("--reload", help="With --install: the command that makes the server load it.", show_default=False),
+        typer.Option(
+            "--reload", help="With --install: the command that makes the server load them.", show_default=False
+        ),
     ] = None,
     skip: Annotated[
-        bool, typer.Option("--skip-other-sites", help="Do nothing, and exit with 0, for a certificate of other hosts.")
+        bool, typer.Option("--skip-other-sites", help="For a certificate of other hosts, do nothing and exit with 0.")
     ] = False,
     hook: Annotated[
         str | None,
         typer.Option(
             "--hook",
-            help="Print a deploy hook that does all this: for certbot, lego or acme.sh.",
+            help="Print a deploy hook that does all this, for certbot, lego or acme.sh.",
             show_default=False,
         ),
     ] = None,
+    signed_list: ListOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
@@ -124,6 +129,7 @@ def guard(
             is_recorded=sent.is_recorded,
             max_max_age=cap_of(cap),
         )
+        verdict = _held_against_list(verdict, new, built, signed_list, at)
     except (DynpinError, OSError, ValueError) as error:
         fail(reason_of(error))
     ignored = () if site is None or install is None else _not_followed(site, install)
@@ -148,6 +154,21 @@ class _Sent:
     makes: PublicKeyPins | None
     unseen: tuple[str, ...]
     is_recorded: bool = True
+
+
+def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, place: str | None, now: float) -> Verdict:
+    """The verdict, with what the signed list says of the chain, where the site has one."""
+    recovery = None if built is None else built.inventory.recovery
+    if built is None or recovery is None:
+        if place is not None:
+            fail("--list is for a site that has one: name its dynpin.toml, which has [recovery], with --inventory")
+        return verdict
+    if place is None:
+        unseen = "whether the signed list accepts this chain: name the published folder, or uri, with --list"
+        return replace(verdict, unseen=(*verdict.unseen, unseen))
+    listed = read_list(recovery, place, built.inventory, now)
+    pins = [pin for pin in new.chain.pins if pin is not None]
+    return held_against_list(verdict, listed, built.inventory.hosts, built.header, pins)
 
 
 def _is_skipped(new: Candidate, hosts: Sequence[str]) -> bool:

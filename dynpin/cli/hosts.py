@@ -63,12 +63,12 @@ def hosts(
 @app.command("list")
 def list_hosts(
     store: StoreOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="List the expired ones too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="List expired hosts too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the Known Pinned Hosts: how long each pin still lives, when it was noted, and where it came from.
+    """List the Known Pinned Hosts: when the pins of each expire, when they were noted, and where they came from.
 
-    Below, on stderr: the hosts that the store did not note since it has too many others there.
+    On stderr: the hosts that the store did not note because a limit was reached.
     """
     with _open(store) as pins:
         entries = pins.hosts(include_expired=everything)
@@ -102,19 +102,19 @@ def _show_list(entries: list[KnownPinnedHost], now: float) -> None:
 
 @app.command()
 def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """Show which pins hold for HOST, its own or a superdomain's. Exit code 1 where there are none."""
+    """Show the pins for HOST, its own or a superdomain's. The exit code is 1 if there are none."""
     name = canonical_host(host)
     with _open(store) as pins:
         known = pins.known_host(name)
         expired = None if known is not None else pins.entry(name)
         now = pins.clock()
-        looks = pins.looks()
+        listed = hosts_recovery.ListState.of(pins, known)
     if as_json:
-        shown = None if known is None else {"asked": name, **describe(known)}
+        shown = None if known is None else {"asked": name, **describe(known), **listed.to_dict()}
         print_json(shown)
     elif known is not None:
         details = _details(name, known, now)
-        for label, text in hosts_recovery.details(known, looks, now):
+        for label, text in hosts_recovery.details(known, listed, now):
             details.add_row(label, text)
         table_console().print(details)
     if known is None:
@@ -127,7 +127,7 @@ def show(host: HostArgument, store: StoreOption = None, as_json: JsonOption = Fa
 def forget(
     names: Annotated[list[str], typer.Argument(metavar="HOST…", help="Host names.")], store: StoreOption = None
 ) -> None:
-    """Forget the pins of each HOST, so that the next visit is a first use again. Exit code 1 where it has none."""
+    """Forget the pins of each HOST: the next visit counts as the first. The exit code is 1 if a HOST has none."""
     left: list[str] = []
     with _open(store) as pins:
         for name in map(canonical_host, names):
@@ -171,7 +171,7 @@ def pin(
     on_expiry: OnExpiryOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Pin HOST to keys of your choice: a static pin, which no header changes. It replaces what the store has for it."""
+    """Set a static pin for HOST, which no header changes. It replaces the entry in the store."""
     try:
         pins = [_pin(key) for key in keys or ()]
         exact = [certificate_digest(text) for text in certificates or ()]
@@ -210,16 +210,17 @@ app.command("export")(pin_files.export_pins)
 def check(
     store: StoreOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Save what can be read into a new file; keep the damaged one aside.")
+        bool,
+        typer.Option("--repair", help="Save what can be read into a new file, and keep the damaged one beside it."),
     ] = False,
     accept_clock: Annotated[
-        bool, typer.Option("--accept-clock", help="Take the present time for right, after it has jumped.")
+        bool, typer.Option("--accept-clock", help="Accept the present time as right, after the clock has jumped.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the file of the store, and show the hosts that it did not note since it has too many others there.
+    """Check the file of the store, and show the hosts that it did not note because a limit was reached.
 
-    Exit code 1 where there is a fault that is left. Before --repair, stop the programs that use the store.
+    The exit code is 1 if a fault remains. Before --repair, stop the programs that use the store.
     """
     path = pin_files.store_path(store)
     if accept_clock:
@@ -263,7 +264,7 @@ def _pin(text: str) -> Pin:
     try:
         return Pin.from_base64(text.removeprefix("sha256/"))
     except ValueError:
-        raise ValueError(f"there is no file {text}, and it is no pin in base64, of 44 characters") from None
+        raise ValueError(f"there is no file {text}, and it is not a pin in base64, of 44 characters") from None
 
 
 def _covers(pins: PinStore, host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,15 @@ from dynpin.cli.get import StoreOption
 from dynpin.cli.options import CaOption
 from dynpin.cli.printing import say
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.store import Look, ask, look_at
+from dynpin.clientstore.store import ask, list_expires_at, look_at
 from dynpin.clientstore.store import follow as follow_list
 from dynpin.durations import duration
 from dynpin.errors import RecoveryError
 from dynpin.hosts import KnownPinnedHost, canonical_host
 from dynpin.recovery import Recovery
+from dynpin.report import rfc3339
 
-__all__ = ["details", "follow", "recover"]
+__all__ = ["ListState", "details", "follow", "recover"]
 
 
 def recover(
@@ -136,7 +138,40 @@ def follow(
     say(f"{uri}: {look.outcome}; {held} host{'' if held == 1 else 's'} pinned by it")
 
 
-def details(known: KnownPinnedHost, looks: Iterable[Look], now: float) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class ListState:
+    """What the store knows of the signed list of a host. Times are seconds since the epoch, UTC.
+
+    Attributes:
+        looked_at: when it was looked at last, or None.
+        outcome: what came of that, in words, or None.
+        expires_at: when the list that is trusted now expires, or None where none is.
+    """
+
+    looked_at: float | None = None
+    outcome: str | None = None
+    expires_at: float | None = None
+
+    @classmethod
+    def of(cls, pins: PinStore, known: KnownPinnedHost | None) -> ListState:
+        """Of the list whose root the host has noted. Raises StoreError."""
+        standing = None if known is None or known.recovery is None else known.recovery.standing
+        if standing is None:
+            return cls()
+        look = next((each for each in pins.looks() if each.recovery == standing), None)
+        expires_at = list_expires_at(pins.database.select, standing.root)
+        return cls(None if look is None else look.looked_at, None if look is None else look.outcome, expires_at)
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON; times are RFC 3339 in UTC."""
+        return {
+            "list_looked_at": None if self.looked_at is None else rfc3339(self.looked_at),
+            "list_outcome": self.outcome,
+            "list_expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+        }
+
+
+def details(known: KnownPinnedHost, state: ListState, now: float) -> Iterator[tuple[str, str]]:
     """What `dynpin hosts show` tells of the recovery of a host."""
     noted = known.recovery
     if noted is None:
@@ -144,9 +179,11 @@ def details(known: KnownPinnedHost, looks: Iterable[Look], now: float) -> Iterat
     if noted.standing is not None:
         yield "root", noted.standing.root_text
         yield "list", f"{noted.standing.uri}, version {noted.list_version or '0: none was applied'}"
-        look = next((each for each in looks if each.recovery == noted.standing), None)
-        if look is not None and look.looked_at is not None:
-            yield "last look", f"{duration(now - look.looked_at)} ago: {look.outcome}"
+        if state.expires_at is not None:
+            is_over = state.expires_at <= now
+            yield "list until", f"{rfc3339(state.expires_at)}{': its owner must sign it again' if is_over else ''}"
+        if state.looked_at is not None:
+            yield "last look", f"{duration(now - state.looked_at)} ago: {state.outcome}"
     if noted.offered is not None and noted.offered_at is not None:
         since = duration(now - noted.offered_at)
         yield "offered", f"{noted.offered.root_text}, for {since}; believed after seven days of the same"

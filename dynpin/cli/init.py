@@ -46,21 +46,25 @@ def init(
         str,
         typer.Argument(
             metavar="HOST|CHAIN",
-            help="The live host, as a name, name:port or https URL; or the file with the chain that it shows.",
+            help="The live host, as a name, name:port or https URL; or the file with its chain.",
         ),
     ],
     keys: Annotated[
         Path | None,
         typer.Option(
             "--keys",
-            help="Of a live host: the chain file that its server reads. Without it the chain is saved as chain.pem.",
+            help="For a live host: the chain file that its server reads. By default the chain is saved as chain.pem.",
             show_default=False,
         ),
     ] = None,
     folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
     kind: Annotated[
         KeyType | None,
-        typer.Option("--type", help="The type of the backup key; that of the deployed key.", show_default=False),
+        typer.Option(
+            "--type",
+            help="The type of the backup key. The default is the type of the deployed key.",
+            show_default=False,
+        ),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
     ca: CaOption = None,
@@ -136,7 +140,7 @@ def _of_file(file: Path) -> Seen:
 
 def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> Seen:
     if "/" in text.removeprefix("https://").rstrip("/") or text.endswith((".pem", ".crt", ".cer")):
-        fail(f"there is no file {text}, and it is no name of a host")
+        fail(f"there is no file {text}, and it is not a name of a host")
     url = https_url(text if "://" in text else f"https://{text}/")
     if is_ip_literal(url.host):
         _no_name(url.host)

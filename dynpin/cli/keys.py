@@ -28,7 +28,7 @@ from dynpin.middleware.policy import (
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make backup keys, and see whether there is one of each type.", no_args_is_help=True)
+app = typer.Typer(help="Make backup keys, and check that there is one of each type.", no_args_is_help=True)
 
 _WHERE = """\
 Where to keep it
@@ -43,14 +43,15 @@ def new(
     hosts: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The host names that the key is for; its CSR names them. Without any, those of the inventory.",
+            help="The host names for the key and its CSR. The default is those of the inventory.",
             show_default=False,
         ),
     ] = None,
     kind: Annotated[KeyType, typer.Option("--type", help="The type of the key.")] = "ec-p256",
     folder: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path(),
     name: Annotated[
-        str | None, typer.Option("--name", help="How the files begin; without it, backup-TYPE.", show_default=False)
+        str | None,
+        typer.Option("--name", help="The start of the file names. The default is backup-TYPE.", show_default=False),
     ] = None,
     passphrase_file: PassphraseFileOption = None,
     inventory: InventoryOption = None,
@@ -90,17 +91,17 @@ def list_keys(
         list[Path] | None,
         typer.Argument(
             metavar="DEPLOYED",
-            help="What is deployed: certificate chains or keys. Without any, the files that the inventory names.",
+            help="What is deployed: certificate chains or keys. The default is the files in the inventory.",
             show_default=False,
         ),
     ] = None,
     backups: Annotated[
-        list[Path] | None, typer.Option("--backup", help="A backup: public key or CSR. May be repeated.")
+        list[Path] | None, typer.Option("--backup", help="A backup: public key or CSR. Repeatable.")
     ] = None,
     inventory: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List keys with type and pin, and say which type has no backup. Exit code 1 where one is missing.
+    """List keys with type and pin, and say which type has no backup. The exit code is 1 if one is missing.
 
     Example: dynpin keys list tls/fullchain.pem --backup offline/backup.pub.pem
     """
@@ -125,7 +126,7 @@ def list_keys(
         print_json({"keys": rows, "missing_backups": list(missing)})
     else:
         _show(rows)
-    no_reserve = [f"{why}: it is no reserve" for why in reasons if why is not None]
+    no_reserve = [f"{why}: it is not a reserve" for why in reasons if why is not None]
     if missing:
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:

@@ -55,6 +55,7 @@ def score(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page.", show_default=False)
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for a broken SHOULD or MAY too.")] = False,
     export_vectors: Annotated[
         Path | None,
         typer.Option(
@@ -68,7 +69,8 @@ def score(
 ) -> None:
     """Put a client through the rules of RFC 7469, on real TLS servers on loopback.
 
-    Exit code 1 where it breaks a rule, 2 where nothing could be tested.
+    Exit code 1 where it breaks a MUST of the RFC, 2 where nothing could be tested.
+    A broken SHOULD or MAY is reported, and is an error with --strict.
 
     Example: dynpin lab score --agent wget2
     """
@@ -100,9 +102,9 @@ def score(
         print_json(result.to_dict())
     elif counts["held"] or counts["broken"]:
         _show(result)
-    if counts["broken"]:
+    if "MUST" in result.broken_by_level or (strict and counts["broken"]):
         finding()
-    if not counts["held"]:
+    if not (counts["held"] or counts["broken"]):
         fail(f"nothing could be tested: {result.verdicts[0].why}")
 
 
@@ -170,3 +172,8 @@ def _show(result: Score) -> None:
     counts = ", ".join(f"{count} {outcome}" for outcome, count in result.counts.items())
     model = ", a model of the client" if result.model else ""
     console.print(Text(f"\n{printable(result.title)}{model}: {counts}.", style="bold"))
+    broken = result.broken_by_level
+    if broken:
+        levels = ", ".join(f"{count} {level}" for level, count in broken.items())
+        rest = "" if "MUST" in broken else " No MUST is broken; --strict makes these an error too."
+        console.print(Text(f"Broken: {levels}.{rest}"))

@@ -46,15 +46,15 @@ def lint(
     header: Annotated[
         str | None,
         typer.Argument(
-            help="The value of the header; - for the header lines of a response on stdin (curl -sI … | dynpin lint -); "
-            "or a HAR file; without it, the header that the inventory makes.",
+            help="The value of the header; or - for the header lines of a response on stdin "
+            "(curl -sI … | dynpin lint -); or a HAR file. The default is the header that the inventory makes.",
             show_default=False,
         ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="The name of the header field.")] = ENFORCE_NAME,
     context: Annotated[
         Path | None,
-        typer.Option("--context", help="A JSON file with the circumstances: scheme, host, chain_pins and so on."),
+        typer.Option("--context", help="A JSON file that describes the response: scheme, host, chain_pins and so on."),
     ] = None,
     chain: Annotated[
         Path | None,
@@ -67,7 +67,7 @@ def lint(
             "--scan",
             metavar="FILE",
             help="Count the headers of many sites. The file has JSON lines with host, status and headers, and may be "
-            "a .gz; - is stdin. The exit code is 0, whatever is found.",
+            "a .gz; - is stdin. The exit code is always 0.",
             show_default=False,
         ),
     ] = None,

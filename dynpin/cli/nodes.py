@@ -22,7 +22,7 @@ app = typer.Typer(help="See what the nodes of a site send, and whether they agre
 
 @app.command(name="list")
 def list_command(inventory: InventoryOption = None, as_json: JsonOption = False) -> None:
-    """Say what each node sends, and what clients may hold of it. Exit code 1 where the nodes do not agree."""
+    """Show what each node sends, and what clients may hold of it. The exit code is 1 if the nodes do not agree."""
     from dynpin.deploy.agreement import disagreeing, node_lines  # noqa: PLC0415 - beside what is shown
 
     state = _state(inventory)
@@ -46,7 +46,7 @@ def list_command(inventory: InventoryOption = None, as_json: JsonOption = False)
 
 @app.command(name="forget")
 def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inventory: InventoryOption = None) -> None:
-    """Say that a node is gone. What it sent counts as held until its max-age has passed."""
+    """Record that a node is gone. Clients may still hold what it sent until max-age has passed."""
     state = _state(inventory)
     if name not in state.copy().nodes:
         fail(f"{state} has no node {name}; dynpin nodes list shows those there are")

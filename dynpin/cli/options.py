@@ -44,7 +44,7 @@ InventoryOption = Annotated[
     Path | None,
     typer.Option(
         "--inventory",
-        help="The file that describes the site; ./dynpin.toml where it exists and nothing else is named.",
+        help="The file that describes the site. The default is ./dynpin.toml, if it exists.",
         show_default=False,
     ),
 ]
@@ -77,5 +77,5 @@ def moment(text: str | None) -> float:
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"{text} is no time: write 2026-12-24 or 2026-12-24T18:00:00Z")
+        fail(f"{text} is not a time: write 2026-12-24 or 2026-12-24T18:00:00Z")
     return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

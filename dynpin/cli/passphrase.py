@@ -20,7 +20,7 @@ PassphraseFileOption = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file",
-        help="Read the passphrase from the first line of this file; - is stdin. Without it you are asked.",
+        help="Read the passphrase from the first line of this file; - is stdin. By default the command asks for it.",
         show_default=False,
     ),
 ]

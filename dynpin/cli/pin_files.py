@@ -49,7 +49,9 @@ ExpiresOption = Annotated[
 OnExpiryOption = Annotated[
     OnExpiry | None,
     typer.Option(
-        "--on-expiry", help="What comes then: release the host, as if it had no pins, or refuse it.", show_default=False
+        "--on-expiry",
+        help="What happens then: release the host, as if it had no pins, or refuse it.",
+        show_default=False,
     ),
 ]
 ImportFormat = Literal["wget2", "json", "jsonl", "csv", "toml", "chromium"]
@@ -77,7 +79,9 @@ def import_pins(
     form: Annotated[
         ImportFormat | None,
         typer.Option(
-            "--format", help="Its format; without it, the file's name and beginning tell.", show_default=False
+            "--format",
+            help="The format. By default it is found from the file's name and its first lines.",
+            show_default=False,
         ),
     ] = None,
     keys: Annotated[
@@ -112,8 +116,12 @@ def import_pins(
 
 def export_pins(
     form: Annotated[ExportFormat, typer.Option("--format", help="The format to write.")],
-    hosts: Annotated[list[str] | None, typer.Argument(metavar="[HOST]…", help="These hosts; else all.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file to write; else stdout.")] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOST]…", help="These hosts. The default is all.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write. The default is stdout.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Write the Known Pinned Hosts that are alive in another program's format.

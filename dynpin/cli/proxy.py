@@ -24,19 +24,21 @@ __all__ = ["proxy"]
 def proxy(
     listen: Annotated[
         str,
-        typer.Option("--listen", metavar="HOST:PORT", help="Where programs reach it; port 0 takes a free one."),
+        typer.Option("--listen", metavar="HOST:PORT", help="The address for programs. Port 0 takes a free one."),
     ] = "127.0.0.1:8080",
     store: StoreOption = None,
     ca_dir: Annotated[
         Path | None,
         typer.Option(
             "--ca-dir",
-            help="The folder of the proxy's own authority; without it, one in your data folder.",
+            help="The folder of the proxy's own authority. The default is one in your data folder.",
         ),
     ] = None,
     upstream_ca: Annotated[
         Path | None,
-        typer.Option("--upstream-ca", help="Verify sites with these roots (PEM) and no others; without it, certifi's."),
+        typer.Option(
+            "--upstream-ca", help="Verify sites with these roots (PEM) and no others. The default is certifi's."
+        ),
     ] = None,
     private_roots: Annotated[
         Literal["enforce", "bypass"],
@@ -49,7 +51,9 @@ def proxy(
     resolve: Annotated[
         list[str] | None,
         typer.Option(
-            "--resolve", metavar="HOST:PORT:ADDRESS", help="Find a host at this address, or ADDRESS:PORT. Repeatable."
+            "--resolve",
+            metavar="HOST:PORT:ADDRESS",
+            help="Connect to a host at this ADDRESS or ADDRESS:PORT. Repeatable.",
         ),
     ] = None,
 ) -> None:

@@ -29,14 +29,14 @@ from dynpin.report import rfc3339
 
 __all__ = ["app"]
 
-app = typer.Typer(help="See how far max-age has grown, hold it, or move it by hand.", no_args_is_help=True)
+app = typer.Typer(help="Show how far max-age has grown, hold it, or move it by hand.", no_args_is_help=True)
 
 
 @app.command(name="status")
 def status_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Say what is sent, how long it has been quiet, what comes next, and what stands in the way.
+    """Show what is sent, how long it has been quiet, what comes next, and what holds the ramp.
 
-    Exit code 1 where reports, a silent collector or a person hold the ramp.
+    The exit code is 1 if reports, a silent collector or a person hold the ramp.
     """
     site, ramp, kept = _ramp(inventory)
     at = moment(now)
@@ -73,12 +73,16 @@ def status_command(inventory: InventoryOption = None, now: NowOption = None, as_
 def next_command(
     inventory: InventoryOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="In spite of reports, a silent collector or a short time of quiet.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Move up even if there are reports, the collector is silent, or the quiet time is too short.",
+        ),
     ] = False,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move up one step now. Exit code 1 where reports came in, nobody could be asked, or it is early."""
+    """Move up one step now. The exit code is 1 if reports came in, the collector did not answer, or it is too early."""
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     position = _as_of_now(ramp, kept.read() or ramp.begin(at), at)
@@ -101,7 +105,7 @@ def next_command(
 
 @app.command(name="back")
 def back_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Move down one step: clients that come by from now on forget sooner. It moves up again after a time of quiet."""
+    """Move down one step: clients that visit from now on forget sooner. It moves up again after a quiet time."""
     _, ramp, kept = _ramp(inventory)
 
     def down(current: Position, _: float) -> Position:
@@ -113,7 +117,7 @@ def back_command(inventory: InventoryOption = None, now: NowOption = None, as_js
 
 @app.command(name="hold")
 def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Stay where the ramp is, until dynpin ramp resume."""
+    """Stay at this step until dynpin ramp resume."""
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=True), at), as_json=as_json)
@@ -121,7 +125,7 @@ def hold_command(inventory: InventoryOption = None, now: NowOption = None, as_js
 
 @app.command(name="resume")
 def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Move on from dynpin ramp hold."""
+    """Continue after dynpin ramp hold."""
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.change(ramp.begin(at), lambda current, _: replace(current, is_held=False), at), as_json=as_json)
@@ -129,7 +133,7 @@ def resume_command(inventory: InventoryOption = None, now: NowOption = None, as_
 
 @app.command(name="restart")
 def restart_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Begin the ramp anew, at its foot."""
+    """Start the ramp again at its first step."""
     _, ramp, kept = _ramp(inventory)
     at = moment(now)
     _show(kept.restart(ramp.begin(at), at), as_json=as_json)

@@ -27,14 +27,14 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def reports(context: typer.Context, store: Annotated[Path | None, typer.Option("--store", hidden=True)] = None) -> None:
-    """The violation reports that wait to be sent (RFC 7469 §3)."""
+    """The violation reports that are waiting to be sent (RFC 7469 §3)."""
     if store is not None:
         fail(f"give the options behind the verb: dynpin reports {context.invoked_subcommand} …")
 
 
 @app.command("list")
 def list_reports(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List the reports: those that wait, and those of the last week that were sent or given up."""
+    """List the reports that are waiting, and those of the last week that were sent or given up."""
     with PinStore(store) as pins:
         reports = ReportQueue(pins, background=False).reports()
     if as_json:
@@ -59,7 +59,7 @@ def send(
     ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send now what waits, whenever its next attempt is due. Exit code 1 where a report was not taken."""
+    """Send all waiting reports now. The exit code is 1 if a report was not accepted."""
     try:
         context = None if ca is None else ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
@@ -80,10 +80,10 @@ def send(
 @app.command()
 def drop(
     ids: Annotated[list[int] | None, typer.Argument(help="The numbers of the reports, as `list` shows them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Drop every report.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Delete all reports.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Forget reports without sending them. Exit code 1 where there is none of a number."""
+    """Delete reports without sending them. The exit code is 1 if there is no report with a number."""
     if bool(ids) == everything:
         fail("name the reports to drop, or say --all")
     with PinStore(store) as pins:

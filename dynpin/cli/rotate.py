@@ -43,6 +43,7 @@ from dynpin.cli.rotate_site import (
     refuse_inside,
     sights,
 )
+from dynpin.cli.signed_list import ListOption, list_seen
 from dynpin.deploy.rotation import (
     Emergency,
     History,
@@ -78,9 +79,9 @@ def status_command(
     picture: SvgOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say where the rotation stands, what clients may hold, and what is next.
+    """Show the state of the rotation, what clients may hold, and what is next.
 
-    Exit code 1 where clients are locked out, and where the history and the inventory disagree.
+    The exit code is 1 if clients are locked out, or if the history and the inventory disagree.
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
@@ -106,10 +107,10 @@ def status_command(
 def plan_command(
     to: Annotated[str, typer.Option("--to", help="The new key: a pin, a certificate, CSR or public key.")],
     backup: Annotated[
-        list[str] | None, typer.Option("--backup", help="A backup key for afterwards; may be repeated.")
+        list[str] | None, typer.Option("--backup", help="A backup key for afterwards. Repeatable.")
     ] = None,
     start: Annotated[
-        bool, typer.Option("--start", help="Begin this rotation: record the plan in the history.")
+        bool, typer.Option("--start", help="Start this rotation: record the plan in the history.")
     ] = False,
     inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
@@ -146,14 +147,15 @@ def plan_command(
 def next_command(
     url: Annotated[
         str | None,
-        typer.Argument(help="With --verify, where the site answers; https://HOST/ otherwise.", show_default=False),
+        typer.Argument(help="With --verify: the URL of the site. The default is https://HOST/.", show_default=False),
     ] = None,
     done: Annotated[
-        bool, typer.Option("--done", help="Record that the next step is done, as the inventory and --verify show it.")
+        bool, typer.Option("--done", help="Record that the next step is done, if the inventory and --verify show it.")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="With --done, look at every address and node of the site.")
+        bool, typer.Option("--verify", help="With --done: ask every address and node of the site.")
     ] = False,
+    signed_list: ListOption = None,
     ca: CaOption = None,
     inventory: InventoryOption = None,
     history: HistoryOption = DEFAULT_HISTORY,
@@ -161,27 +163,29 @@ def next_command(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is next and when, or with --done record it.
+    """Show what is next and when, or with --done record it.
 
-    A step is done when it was seen: the inventory, and with --verify every node, must send and show what the step is
-    about. Exit code 1 where it is too early, with the date, or where something was not seen.
+    A step is recorded only if the inventory, and with --verify every node, has what the step needs; for the step sign
+    the published list must name the pins. The exit code is 1 if it is too early (with the date), or if something is
+    missing.
     """
     kept = read_history(history, inventory)
     site = inventory_beside(inventory, history)
     missing: tuple[Missing, ...] = ()
     refusal = None
-    if (verify or url is not None) and not done:
-        fail("--verify and the URL go with --done")
+    if (verify or url is not None or signed_list is not None) and not done:
+        fail("--verify, --list and the URL go with --done")
     if done:
         if site is None and not verify:
             fail("nothing to see: name --inventory, or look at the site itself with --verify")
         seen = nodes_seen(site, url, kept.host, ca) if verify else []
+        listed = list_seen(kept, signed_list, site, moment(now), ca=ca)
         at = moment(now)  # after the look: until then some node may have sent what it sent before
         seen = seen if site is None else [*sights(site, kept.host, at), *seen]
         try:
             kept = change(
                 kept_at(history, site),
-                lambda before: with_step_done(as_sent(before, site), seen, at, max_max_age=cap_of(cap)),
+                lambda before: with_step_done(as_sent(before, site), seen, at, listed=listed, max_max_age=cap_of(cap)),
             )
         except NotSeen as error:
             refusal, missing = f"the step {error.step.name} is not done, and nothing is recorded", error.missing
@@ -214,14 +218,16 @@ def emergency_command(
     kind: Annotated[Emergency, typer.Argument(help="What happened to the deployed key, or to its CA.")],
     held_keys: Annotated[
         list[str] | None,
-        typer.Option("--key", help="A key whose private half is at hand and secret: pin, CSR, public key. Repeatable."),
+        typer.Option(
+            "--key", help="A key whose private half you have, and nobody else: pin, CSR, public key. Repeatable."
+        ),
     ] = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Walk through an emergency: which key to deploy now, what to send, who is refused and until when."""
+    """Show what to do in an emergency: which key to deploy now, what to send, and who is refused until when."""
     kept, at = read_history(history, in_emergency=True), moment(now)
     keys = [key_of(each).pin for each in held_keys or []]
     steps = emergency(kind, kept, keys, at, max_max_age=cap_of(cap))
@@ -253,7 +259,7 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     except PolicyError as error:
         fail(str(error))
     if inside is not None:
-        fail(f"{to} is no key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
+        fail(f"{to} is not a key to deploy: {inside}. Name the certificate, CSR or public key of the server's new key")
     if texts:
         keys = [key_of(each) for each in texts]
         refuse_inside(keys, future, roots)

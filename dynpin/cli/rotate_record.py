@@ -27,9 +27,9 @@ __all__ = ["record", "repair"]
 
 HeaderOption = Annotated[
     str | None,
-    typer.Option("--header", help="The value that every response carries from now on.", show_default=False),
+    typer.Option("--header", help="The header value of every response from now on.", show_default=False),
 ]
-NoHeaderOption = Annotated[bool, typer.Option("--no-header", help="No response carries a header from now on.")]
+NoHeaderOption = Annotated[bool, typer.Option("--no-header", help="No response has the header from now on.")]
 ChainOption = Annotated[
     Path | None, typer.Option("--chain", help="The chain that every node shows from now on.", show_default=False)
 ]
@@ -122,7 +122,7 @@ def record(
 
 
 def repair(
-    anew: Annotated[bool, typer.Option("--anew", help="Take for granted that events are missing.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Assume that events are missing.")] = False,
     header: HeaderOption = None,
     no_header: NoHeaderOption = False,
     chain: ChainOption = None,

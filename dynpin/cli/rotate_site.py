@@ -229,6 +229,6 @@ def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequen
         reason = in_chain(backup, chains, roots)
         if reason is not None:
             fail(
-                f"{backup.label} is no Backup Pin: {reason}. Clients ignore a header whose pins are all in the chain "
-                "(RFC 7469 §2.5). Take a key that is deployed nowhere:  dynpin keys new HOST"
+                f"{backup.label} is not a Backup Pin: {reason}. Clients ignore a header whose pins are all in the "
+                "chain (RFC 7469 §2.5). Take a key that is deployed nowhere:  dynpin keys new HOST"
             )

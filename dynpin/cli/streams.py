@@ -67,7 +67,7 @@ def open_streams() -> None:
         elif mode == "r" or not isinstance(stream, io.TextIOWrapper):
             continue
         elif stream.isatty():
-            # A terminal is neither full nor without a reader, and on Windows it is no file.
+            # A terminal is neither full nor without a reader, and on Windows it is not a file.
             stream.reconfigure(errors="dynpin")
         else:
             outlet = io.BufferedWriter(_Outlet(descriptor, "w", closefd=False))
@@ -79,7 +79,7 @@ def open_streams() -> None:
 
 
 def unwritten() -> OSError | None:
-    """Flush; what kept the results from being written, if anything did. That nobody wanted more of them is no fault."""
+    """Flush; what kept the results from being written, if anything did. A reader that went away is not a fault."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -33,9 +33,9 @@ def https_url(text: str) -> HttpsURL:
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        fail(f"{_short(text)} is no URL: {error}")
+        fail(f"{_short(text)} is not a URL: {error}")
     if parts.scheme != "https" or not parts.hostname:
-        fail(f"{_short(text)} is no https URL with a host: pins belong to TLS connections")
+        fail(f"{_short(text)} is not an https URL with a host: pins belong to TLS connections")
     if "@" in parts.netloc:
         # Left out in silence, https://bank.test@evil.test/ would look like the bank's.
         fail(f"{_short(text)} has a user name before its host, which is not sent: leave it out, with the @")
@@ -44,7 +44,7 @@ def https_url(text: str) -> HttpsURL:
     except ValueError:
         port = 0
     if port == 0:
-        fail(f"{_short(text)} is no URL: its port is no number from 1 to 65535")
+        fail(f"{_short(text)} is not a URL: its port is not a number from 1 to 65535")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return HttpsURL(host_name(parts.hostname), port, _percent_encoded(target))
 
@@ -63,7 +63,7 @@ def request_target(path: str) -> str:
     """A path of a site as it stands in the request line; wrong usage ends the command."""
     _refuse_what_cannot_be_sent(path)
     if not path.startswith("/"):
-        fail(f"{_short(path)} is no path of a site: it begins with /")
+        fail(f"{_short(path)} is not a path of a site: it begins with /")
     return _percent_encoded(path)
 
 

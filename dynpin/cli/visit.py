@@ -25,7 +25,7 @@ from dynpin.pins import Pin
 
 __all__ = ["Visit", "visit"]
 
-# X509_V_ERR of OpenSSL: the chain ends in a certificate that is no trusted root, or before one.
+# X509_V_ERR of OpenSSL: the chain ends in a certificate that is not a trusted root, or before one.
 _NO_ROOT = (18, 19, 20, 21)
 
 
@@ -142,7 +142,7 @@ def _proxy(url: HttpsURL) -> _Proxy | None:
         parts = urlsplit(text if "://" in text else f"http://{text}")
         host, port = parts.hostname, parts.port or 80
     except ValueError:
-        fail("HTTPS_PROXY is no URL")
+        fail("HTTPS_PROXY is not a URL")
     if parts.scheme == "http" and host is None:
         fail("HTTPS_PROXY names no host: it is http://HOST:PORT")
     if parts.scheme != "http" or host is None:

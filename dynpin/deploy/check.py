@@ -39,7 +39,7 @@ class Checked:
         fields: what was linted.
         results: the findings, each with its field.
         lacking: the pins of the inventory that some response does not carry; empty where none carries a header.
-        not_deployed: by node, the key that it shows, where that is no deployed key of the inventory.
+        not_deployed: by node, the key that it shows, where that is not a deployed key of the inventory.
         unseen: the nodes of the inventory that gave no answer.
         remarks: what is lacking, not deployed and unseen, and what is wrong with the signed list, a sentence each.
         signed_list: the signed list, where it was asked for and there is a root to hold it against.
@@ -198,7 +198,7 @@ def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Ho
 
 def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory: Inventory) -> Iterator[str]:
     if header.max_age not in levels and not header.report_only:
-        yield f"max-age is {_seconds(header.max_age)}, which is no step of the ramp there"
+        yield f"max-age is {_seconds(header.max_age)}, which is not a step of the ramp there"
     if header.include_subdomains != inventory.include_subdomains:
         yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
     if header.recovery != inventory.recovery and not header.report_only and header.max_age:
@@ -276,7 +276,7 @@ def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iter
             )
         else:
             yield (
-                f"{site.host} shows {pin} at {node}, which is no deployed key of {holdings.name}: has the server "
+                f"{site.host} shows {pin} at {node}, which is not a deployed key of {holdings.name}: has the server "
                 "loaded the certificate that stands there? A header about a key that is not served locks clients out"
             )
 

@@ -26,7 +26,7 @@ def export_header(name: str, header: PublicKeyPins) -> str:
             that the server's configuration cannot hold.
     """
     if name not in HEADER_FORMATS:
-        raise ValueError(f"{name!r} is no server: there are {', '.join(HEADER_FORMATS)}")
+        raise ValueError(f"{name!r} is not a server: there are {', '.join(HEADER_FORMATS)}")
     # RFC 7469 §2.5, §4.3: without a Backup Pin clients ignore the policy.
     if len(header.pins) < 2 and header.max_age != 0:
         raise ValueError("a policy needs two pins: the deployed key's and a backup key's (dynpin keys new)")
@@ -41,7 +41,7 @@ def export_static(name: str, entry: KnownPinnedHost) -> str:
             that the format cannot name.
     """
     if name not in STATIC_FORMATS:
-        raise ValueError(f"{name!r} is no client: there are {', '.join(STATIC_FORMATS)}")
+        raise ValueError(f"{name!r} is not a client: there are {', '.join(STATIC_FORMATS)}")
     if not entry.pins:
         raise ValueError(f"there is no pin for {entry.host}")
     return STATIC_FORMATS[name](entry)

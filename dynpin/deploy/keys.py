@@ -95,7 +95,7 @@ def check_passphrase(passphrase: bytes) -> None:
     try:
         text = passphrase.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("the passphrase is no UTF-8 text, and could not be typed at a prompt") from None
+        raise ValueError("the passphrase is not UTF-8 text, and could not be typed at a prompt") from None
     # A NUL would end it early in OpenSSL, and a UTF-16 file is full of them.
     if not text.isprintable():
         raise ValueError("the passphrase has a character in it that could not be typed at a prompt")
@@ -209,7 +209,7 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyT
     try:
         return load_pem_private_key(data, passphrase() if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        why = "the passphrase is not its own, or it is damaged" if is_encrypted else "it is no private key in PEM"
+        why = "the passphrase is not its own, or it is damaged" if is_encrypted else "it is not a private key in PEM"
         raise ValueError(f"{file} cannot be opened: {why}") from None
 
 

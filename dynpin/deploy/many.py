@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         path: its ``dynpin.toml``, or the folder that could not be read.
-        host: the first of its hosts that is no wildcard, where that is known.
+        host: the first of its hosts that is not a wildcard, where that is known.
         checked: what was seen; None where it could not be looked at.
         failure: why it could not.
     """

@@ -31,7 +31,7 @@ __all__ = [
 
 MAX_ADDRESSES = 16
 MAX_BODY = 1 << 20
-# X509_V_ERR of OpenSSL: the chain ends in a certificate that is no trusted root, or before one.
+# X509_V_ERR of OpenSSL: the chain ends in a certificate that is not a trusted root, or before one.
 _NO_ROOT = (18, 19, 20, 21)
 
 Headers = tuple[tuple[str, str], ...]

@@ -93,7 +93,7 @@ def _address(text: str, port: int) -> Node:
         return Node(canonical_host(node.address).strip("[]"), node.port)
     except InvalidHost:
         raise CannotReach(
-            f"{text} is no address: write 10.0.0.5, [2001:db8::5] or a name, with :PORT where that is not {port}"
+            f"{text} is not an address: write 10.0.0.5, [2001:db8::5] or a name, with :PORT where that is not {port}"
         ) from None
 
 

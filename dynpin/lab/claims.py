@@ -144,7 +144,7 @@ _ALL = (
     Claim(
         "chromium-flooded",
         "chromium",
-        "A flood of entries made Chrome hang.",
+        "A flood of HSTS entries, which it kept in the same way, put Chrome out of service.",
         "ERNW, 'Analysis of HSTS Caches of Different Browsers', insinuator.net, 2021-05",
     ),
     Claim(
@@ -165,7 +165,7 @@ _ALL = (
     Claim(
         "chromium-reports",
         "chromium",
-        "Chromium sent a report at once and never again.",
+        "Chromium sent a report at once, and did not try again where that failed.",
         f"{_STATE}, CheckPinsAndMaybeSendReport",
     ),
     Claim(
@@ -178,8 +178,8 @@ _ALL = (
     Claim(
         "chromium-forgets",
         "chromium",
-        "A user of Chromium could delete one host's pins, at chrome://net-internals.",
-        f"{_STATE}, DeleteDynamicDataForHost",
+        "A user of Chromium could delete what it held of one host, pins and HSTS, at chrome://net-internals.",
+        f"{_STATE}, DeleteDynamicDataForHost, which chrome/browser/ui/webui/net_internals/net_internals_ui.cc calls",
     ),
     Claim(
         "chromium-why-not",

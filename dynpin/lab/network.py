@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TLSServer", "loopback_names", "names_led"]
 
-# Long, since a busy machine is no fault of anybody's; whoever is told to end ends at once.
+# Long, since a busy machine is not a fault of anybody's; whoever is told to end ends at once.
 _TIMEOUT = 30.0
 
 

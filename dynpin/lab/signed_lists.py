@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import threading
 import time
@@ -12,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
 
-from dynpin.deploy.recovery import OFFLINE, ONLINE, ROLES, Repository, create, read_signers
+from dynpin.deploy.recovery import OFFLINE, ONLINE, ROLES, Repository, complete, create, publish, read_signers
 from dynpin.pin_list import PIN_LIST, ListedHost, PinList
 from dynpin.recovery import Recovery
 
@@ -67,17 +66,15 @@ class SignedList:
         now = max(now, time.time())
         self._repository.propose(PinList(hosts), now=now)
         self._repository.add_signatures(read_signers(self._keys(*OFFLINE), lambda: _PASSPHRASE))
-        self._publish(self._repository, now)
+        self._publish(now)
 
     def rotates_keys(self, now: float, *, without: int) -> None:
-        """Give every role new keys, of which as many must sign as before; the key of this number signs nothing."""
+        """Give every role new keys, as many as before; the old key of this number signs nothing."""
         now = max(now, time.time())
         held = [key for key in self._keys(*OFFLINE) if f"-{without}." not in key.name]
-        threshold = self._repository.root().signed.roles["root"].threshold
-        of = len(self._repository.root().signed.roles["root"].keyids)
-        self._repository.propose_keys(ROLES, threshold=threshold, of=of, passphrase=_PASSPHRASE, now=now)
-        self._repository.add_signatures(read_signers(held, lambda: _PASSPHRASE))
-        self._publish(self._repository, now)
+        signers = read_signers(held, lambda: _PASSPHRASE)
+        self._repository.propose_keys(ROLES, passphrase=_PASSPHRASE, now=now, signers=signers)
+        self._publish(now)
 
     def is_forged(self, hosts: Mapping[str, ListedHost], now: float, *, key: int) -> None:
         """Publish a list that a thief has signed: he has the server with its keys, and one key of the list."""
@@ -88,20 +85,30 @@ class SignedList:
         thief.propose(PinList(hosts), now=now)
         stolen = [file for file in self._keys("targets") if f"-{key}." in file.name]
         thief.add_signatures(read_signers(stolen, lambda: _PASSPHRASE))
-        # `complete` refuses a list with too few signatures, so he puts it among what is complete himself.
-        (waiting,) = thief.pending()
-        pending = copy / "pending"
-        shutil.move(pending / "targets.json", thief.public / f"{waiting.version}.targets.json")
-        digest = hashlib.sha256((pending / PIN_LIST).read_bytes()).hexdigest()
-        shutil.move(pending / PIN_LIST, thief.public / "targets" / f"{digest}.{PIN_LIST}")
-        self._publish(thief, now)
+        # dynpin publishes no list with too few signatures, so he lays it down himself, and says that it is the present.
+        targets = thief.waiting.targets()
+        assert targets is not None  # noqa: S101 - he has just begun it
+        digest = targets.signed.targets[PIN_LIST].hashes["sha256"]
+        (self._www / "targets" / f"{digest}.{PIN_LIST}").write_bytes(thief.waiting.list_data(targets))
+        (self._www / f"{targets.signed.version}.targets.json").write_bytes(targets.to_bytes())
+        snapshot, timestamp = thief.files.snapshot(), thief.files.timestamp()
+        assert timestamp is not None  # noqa: S101 - a list has been published
+        snapshot.signed.version += 1
+        snapshot.signed.meta["targets.json"].version = targets.signed.version
+        timestamp.signed.version += 1
+        timestamp.signed.snapshot_meta.version = snapshot.signed.version
+        (snapshot_signer, timestamp_signer) = (read_signers(self._keys(role), lambda: b"")[0] for role in ONLINE)
+        snapshot.sign(snapshot_signer)
+        timestamp.sign(timestamp_signer)
+        (self._www / f"{snapshot.signed.version}.snapshot.json").write_bytes(snapshot.to_bytes())
+        (self._www / "timestamp.json").write_bytes(timestamp.to_bytes())
 
     def _keys(self, *roles: str) -> list[Path]:
         return sorted(file for role in roles for file in self._repository.keys.glob(f"{role}-*.key.pem"))
 
-    def _publish(self, repository: Repository, now: float) -> None:
-        repository.complete(read_signers(self._keys(*ONLINE), lambda: b""), now=now)
-        repository.publish(self._www)
+    def _publish(self, now: float) -> None:
+        complete(self._repository, read_signers(self._keys(*ONLINE), lambda: b""), now=now)
+        publish(self._repository, self._www)
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -136,7 +136,7 @@ def build_report(
 
 
 def certificate_pin(pem: str) -> Pin | None:
-    """The pin of one certificate of a report, or None where the text is no certificate that can be pinned."""
+    """The pin of one certificate of a report, or None where the text is not a certificate that can be pinned."""
     # A hostile report must not fill the memory through the cache; real certificates are short.
     return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
 

@@ -93,13 +93,13 @@ def load_json(body: bytes | str) -> object:
 
 def _refuse_constant(name: str) -> object:
     # Python's json reads NaN and Infinity, which RFC 7159 §6 does not permit and no other program reads back.
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):  # 1e999: a JSON number, and written back as Infinity, which is none
-        raise ValueError(f"{text[:20]} is no number that can be kept")
+        raise ValueError(f"{text[:20]} is not a number that can be kept")
     return number
 
 

@@ -141,7 +141,7 @@ def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFaul
     path = _path(chain)
     found = [f"the certificate of {label} {why}" for why in unusable(path[0])]
     found += [
-        f"a certificate of {label} ({name_of(each.subject)}) is no CA's, and issued another"
+        f"a certificate of {label} ({name_of(each.subject)}) is not a CA's, and issued another"
         for each in path[1:]
         if not is_ca(each) and not is_self_signed(each)
     ]
@@ -227,7 +227,7 @@ def covers(names: Iterable[str], host: str) -> bool:
 
 
 def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
-    """Why a key is no Backup Pin: it stands in the chain that clients validate (RFC 7469 §2.5); None where it does not.
+    """Why a key is not a Backup Pin: it is in the chain that clients validate (RFC 7469 §2.5); None if it is not.
 
     Args:
         key: the key that is to be a Backup Pin.

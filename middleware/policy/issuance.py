@@ -93,7 +93,7 @@ def unusable(leaf: x509.Certificate) -> Iterator[str]:
     for each in extensions:
         value, name = each.value, each.oid.dotted_string
         if isinstance(value, x509.PrecertPoison):
-            yield "is a precertificate, which is no certificate (RFC 6962 §3.1)"
+            yield "is a precertificate, which is not a certificate (RFC 6962 §3.1)"
         elif isinstance(value, x509.UnrecognizedExtension) and each.critical and name not in _KNOWN_BY_OPENSSL:
             yield f"has a critical extension that clients do not know ({name}), so they refuse it (RFC 5280 §4.2)"
         elif isinstance(value, x509.ExtendedKeyUsage) and not _SERVER.intersection(value):

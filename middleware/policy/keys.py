@@ -97,7 +97,7 @@ def located(option: str, sources: KeySource | Iterable[KeySource]) -> tuple[KeyS
     """One source or several as a tuple, their paths absolute: a server may leave its working directory.
 
     Raises:
-        PolicyError: for what is no source; the message names the option.
+        PolicyError: for what is not a source; the message names the option.
     """
     each = cast("tuple[KeySource, ...]", several(option, sources, _KINDS, "paths, PEM or DER as bytes, or pins"))
     return tuple(source if (path := path_of(source)) is None else path.absolute() for source in each)
@@ -129,7 +129,7 @@ def read_key(source: KeySource, label: str) -> Key:
 
     Args:
         source: the key.
-        label: what to call it where it is no file.
+        label: what to call it where it is not a file.
 
     Raises:
         PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
@@ -144,7 +144,7 @@ def read_key(source: KeySource, label: str) -> Key:
 
 
 def read_chain(source: KeySource, label: str) -> Chain:
-    """A deployed chain; `label` is what to call it where it is no file.
+    """A deployed chain; `label` is what to call it where it is not a file.
 
     Raises:
         PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.

@@ -25,7 +25,7 @@ class Node(NamedTuple):
         """
         match = _NODE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65_536:
-            raise ValueError(f'{text!r} is no node: give address and port, such as "10.0.0.5:443"')
+            raise ValueError(f'{text!r} is not a node: give address and port, such as "10.0.0.5:443"')
         return cls(match["address"].strip("[]"), int(match["port"]))
 
     def __str__(self) -> str:

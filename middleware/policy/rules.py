@@ -82,7 +82,8 @@ def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long:
         age = timedelta(days=999_999_999)
     if not isinstance(age, timedelta) or age.microseconds or age < timedelta():
         raise PolicyError(
-            f"{options.setting('max_age', repr(max_age))} is no number of whole seconds from 1 (RFC 7469 §2.1.2): give "
+            f"{options.setting('max_age', repr(max_age))} is not a number of whole seconds from 1 (RFC 7469 §2.1.2): "
+            "give "
             + ('a text such as "30 days", or seconds' if options.in_toml else "a timedelta, or an int of seconds")
             + " (not milliseconds)"
         )
@@ -195,8 +196,8 @@ def backup_pins(
     for backup, why in found:
         if why is not None and backup.pin not in leaves:
             raise PolicyError(
-                f"{options.name('backups')}: {why}. A key of the chain is no reserve (RFC 7469 §4.3): take it out. To "
-                "pin the keys above the leaf as well, say " + options.setting("pinned", '"chain"', "'chain'")
+                f"{options.name('backups')}: {why}. A key of the chain is not a reserve (RFC 7469 §4.3): take it out. "
+                "To pin the keys above the leaf as well, say " + options.setting("pinned", '"chain"', "'chain'")
             )
     return [backup.pin for backup in backups], [
         f"{why}, and so no reserve any more: take it out of {options.name('backups')}" for _, why in found if why
@@ -282,7 +283,7 @@ def check_text(name: str, value: object) -> None:
         PolicyError: naming the option.
     """
     if not isinstance(value, str | None):
-        raise PolicyError(f"{name}={value!r} is no text: give a str")
+        raise PolicyError(f"{name}={value!r} is not a text: give a str")
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> None:

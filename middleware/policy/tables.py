@@ -31,7 +31,7 @@ def seconds_of(value: object) -> object:
     """The seconds of a text such as ``"30 days"``; anything else as it is.
 
     Raises:
-        ValueError: where a text is no length of time.
+        ValueError: where a text is not a length of time.
     """
     try:
         return parse_duration(value) if isinstance(value, str) else value
@@ -49,14 +49,14 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
     """Read a TOML file.
 
     Raises:
-        PolicyError: where it cannot be read, is no TOML, or says what the model does not know: one line for each key.
+        PolicyError: where it cannot be read, is not TOML, or says what the model does not know: one line for each key.
     """
     try:
         top = tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has
-        raise PolicyError(f"{path} is no TOML file: {error}") from None
+        raise PolicyError(f"{path} is not a TOML file: {error}") from None
     try:
         return model.model_validate(top)
     except ValidationError as error:

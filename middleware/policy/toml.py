@@ -225,7 +225,7 @@ def _state(file: Path, read: _Tables) -> StateSource:
         raise PolicyError("[site] state keeps the position on the ramp: take out the line state of [ramp]")
     names = [name for name in read.hosts if not name.startswith("*.")]
     if not names:
-        raise PolicyError("[site] state is kept under the first name of hosts that is no wildcard: there is none")
+        raise PolicyError("[site] state is kept under the first name of hosts that is not a wildcard: there is none")
     try:
         host = canonical_host(names[0])
     except InvalidHost as error:
@@ -233,7 +233,7 @@ def _state(file: Path, read: _Tables) -> StateSource:
     token_file, ca = (_located_file(file, getattr(site, name), read.ramp, name) for name in ("token_file", "ca"))
     name = site.node or os.environ.get("DYNPIN_NODE") or re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname())[:63]
     if not _NODE_NAME.fullmatch(name):
-        raise PolicyError(f'{name!r} is no name of a node: give one in [site] node = "…" or DYNPIN_NODE')
+        raise PolicyError(f'{name!r} is not a name of a node: give one in [site] node = "…" or DYNPIN_NODE')
     copy = file.parent / (site.copy_file or f"{file.stem}-site.json")
     return StateSource(CollectorAPI((site.state or "").rstrip("/"), token_file, ca), host, name, copy)
 
@@ -261,8 +261,8 @@ def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     for source in found:
         if isinstance(source, Path) and _holds_private_key(source):
             raise PolicyError(
-                f"backups names {source}, a private key: who breaks into this server has it too, and it is no reserve. "
-                "Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
+                f"backups names {source}, a private key: who breaks into this server has it too, and it is not a "
+                "reserve. Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
             )
     return found
 

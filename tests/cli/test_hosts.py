@@ -186,7 +186,7 @@ def test_pin_says_that_it_covers_less_than_before(dynpin_hosts: Command, file: P
 
 @pytest.mark.parametrize("given", ["nofile.pem", str(LEAF)[:40]])
 def test_what_is_neither_a_file_nor_a_pin(dynpin_hosts: Command, file: Path, given: str) -> None:
-    said = f"dynpin: there is no file {given}, and it is no pin in base64, of 44 characters\n"
+    said = f"dynpin: there is no file {given}, and it is not a pin in base64, of 44 characters\n"
     assert dynpin_hosts("pin", "bank.test", given, "--store", file) == (2, "", said)
 
 

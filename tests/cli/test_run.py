@@ -14,8 +14,8 @@ from .processes import COMMAND, dynpin
 
 ENVIRONMENT_OUT = "by which pins are enforced; leave it out"
 # A program in another language has no use for inject().
-NO_PYTHON = "is no Python program, so its connections cannot be held against the pins; use the proxy"
-SHELL = "is no Python: only the Pythons that it starts are held against the pins"
+NO_PYTHON = "is not a Python program, so its connections cannot be held against the pins; use the proxy"
+SHELL = "is not Python: only the Pythons that it starts are held against the pins"
 SAYS = "import sys; print('injection' in str(sys.modules.keys()), *sys.argv[1:])"
 
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_covered_is_refused(tmp_path: Path, name: str, text: str,
 
 def test_a_command_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(SAYS)
-    assert b"is no command that can be executed\n" in run(tmp_path, "no-such-command").stderr
+    assert b"is not a command that can be executed\n" in run(tmp_path, "no-such-command").stderr
     assert b"try: dynpin run -- python" in run(tmp_path, tmp_path / "app.py").stderr
 
 

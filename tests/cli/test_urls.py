@@ -30,17 +30,17 @@ REFUSED = {
     "https://.bank.test/": "'.bank.test' is not a host name: it has a dot too many",
     "https://ba|nk.test/": "'ba|nk.test' is not a host name",
     f"https://{'a' * 64}.test/": "is not a host name",
-    "https://bank.test:0/": "its port is no number from 1 to 65535",
-    "https://bank.test:65536/": "its port is no number from 1 to 65535",
-    "https://bank.test:https/": "its port is no number from 1 to 65535",
-    "https://bank.test:-1/": "its port is no number from 1 to 65535",
+    "https://bank.test:0/": "its port is not a number from 1 to 65535",
+    "https://bank.test:65536/": "its port is not a number from 1 to 65535",
+    "https://bank.test:https/": "its port is not a number from 1 to 65535",
+    "https://bank.test:-1/": "its port is not a number from 1 to 65535",
     "https://user:secret@bank.test/": "has a user name before its host",
     "https://bank.test\\@evil.test/": "has a user name before its host",
-    "https://[::1/": "https://[::1/ is no URL: ",
-    "https:///path": "is no https URL with a host",
-    "http://bank.test/": "is no https URL with a host: pins belong to TLS connections",
-    "bank.test": "is no https URL with a host",
-    "": "is no https URL with a host",
+    "https://[::1/": "https://[::1/ is not a URL: ",
+    "https:///path": "is not an https URL with a host",
+    "http://bank.test/": "is not an https URL with a host: pins belong to TLS connections",
+    "bank.test": "is not an https URL with a host",
+    "": "is not an https URL with a host",
 }
 
 
@@ -67,7 +67,7 @@ def test_names_and_paths_by_themselves(capsys: pytest.CaptureFixture[str]) -> No
     assert request_target("/ü?a=%41") == "/%C3%BC?a=%41"
     for refused, words in (
         (host_name, "'' is not a host name"),
-        (request_target, " is no path of a site: it begins with /"),
+        (request_target, " is not a path of a site: it begins with /"),
     ):
         with pytest.raises(typer.Exit):
             refused("")

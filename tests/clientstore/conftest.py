@@ -13,6 +13,7 @@ from dynpin.clientstore import PinStore
 from dynpin.lab.network import loopback_names
 from tests.environments import niquests_environment
 
+from .inbox import Inbox
 from .sites import Site
 from .world import HOST, World
 
@@ -62,6 +63,22 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
         made = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
         site.headers = [("Public-Key-Pins", str(made.header))]
         yield made
+
+
+@pytest.fixture
+def routes() -> Iterator[dict[str, int]]:
+    """The ports behind names; a test adds some."""
+    routes: dict[str, int] = {}
+    with loopback_names(routes):
+        yield routes
+
+
+@pytest.fixture
+def inbox(routes: dict[str, int]) -> Iterator[Inbox]:
+    """A collector of reports, under the name report.test."""
+    with Inbox() as inbox:
+        routes["report.test"] = inbox.port
+        yield inbox
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_a_spoilt_page_is_noticed_and_the_other_pages_are_saved(filled: Path, cl
 
 
 def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:
-    from .test_reporting import a_report, by_hand
+    from .queued import a_report, by_hand
     from .test_static import shipped
 
     with PinStore(file, clock=clock) as store:

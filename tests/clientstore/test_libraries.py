@@ -21,27 +21,19 @@ from pathlib import Path
 import pytest
 import trustme
 
-from dynpin.clientstore import PinStore, pin_violation
-from dynpin.lab.network import TLSServer, loopback_names
+from dynpin.clientstore import pin_violation
+from dynpin.lab.network import loopback_names
 
-from .world import HOST, World
+from .world import HOST, World, tls_world
 
 Call = Callable[[ssl.SSLContext, str], object]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    honest, rogue = trustme.CA(), trustme.CA()
-    certificate, backup, stolen = honest.issue_cert(HOST), honest.issue_cert(HOST), rogue.issue_cert(HOST)
-    with (
-        loopback_names(),
-        TLSServer(certificate) as site,
-        TLSServer(stolen) as attacker,
-        PinStore(tmp_path / "pins") as store,
-    ):
-        world = World(honest, rogue, certificate, backup, stolen, site, attacker, store, tmp_path)
-        world.pin_site()
-        yield world
+def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path) -> Iterator[World]:
+    with loopback_names(), tls_world(honest, rogue, tmp_path) as made:
+        made.pin_site()
+        yield made
 
 
 def by_http_client(context: ssl.SSLContext, url: str) -> object:

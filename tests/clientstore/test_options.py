@@ -123,7 +123,7 @@ def test_websockets_takes_them_too(world: World, way: str) -> None:
         visit([_root(world.rogue)])
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
-    with pytest.raises(InvalidStatus, match="HTTP 200"):  # it is no WebSocket server, and has been asked
+    with pytest.raises(InvalidStatus, match="HTTP 200"):  # it is not a WebSocket server, and has been asked
         visit([_root(world.honest)])
 
 

@@ -19,10 +19,9 @@ from dynpin.clientstore.store.formats import read_toml
 from dynpin.clientstore.store.static import static_entry
 from dynpin.clientstore.store.table import entry_of, row_of
 from dynpin.hosts import OnExpiry
-from dynpin.lab.network import TLSServer
 
 from ..scenarios import Clock
-from .world import HOST, World, leaf_pin
+from .world import HOST, World, leaf_pin, tls_world
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))
 HEADER = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=1000'
@@ -40,15 +39,9 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: Clock) -> Iterator[World]:
-    honest, rogue = trustme.CA(), trustme.CA()
-    certificate, backup = honest.issue_cert(HOST), honest.issue_cert(HOST)
-    with (
-        TLSServer(certificate) as site,
-        TLSServer(rogue.issue_cert(HOST)) as attacker,
-        PinStore(tmp_path / "pins", clock=clock) as store,
-    ):
-        yield World(honest, rogue, certificate, backup, backup, site, attacker, store, tmp_path)
+def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
+    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
+        yield made
 
 
 def shipped(host: str, pin: Pin = OTHER, at: float = 0.0) -> KnownPinnedHost:

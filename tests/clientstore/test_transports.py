@@ -291,7 +291,7 @@ def test_websockets_of_httpx2_are_pinned_too(world: World, way: Way) -> None:
         else:
             way.run(main)
 
-    with pytest.raises(WebSocketUpgradeError):  # it is no WebSocket server, and has been asked
+    with pytest.raises(WebSocketUpgradeError):  # it is not a WebSocket server, and has been asked
         connect(world.site.url(HOST).replace("https:", "wss:"))
     assert world.store.known_host(HOST) is not None
     with pytest.raises(httpx2.ConnectError) as caught:

@@ -151,7 +151,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
         if pinned is not None:
             assert "o request was sent" in str(refused(lambda: connect(world, uri, **options)))
         else:
-            # What makes the zero mean something: it is no WebSocket server, and has been asked.
+            # What makes the zero mean something: it is not a WebSocket server, and has been asked.
             with pytest.raises(InvalidStatus, match="HTTP 200"):
                 connect(world, uri, **options)
     attacker.wait_idle()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import socket
 import ssl
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +61,16 @@ class World:
 
     def connect(self, server: TLSServer) -> socket.socket:
         return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+@contextlib.contextmanager
+def tls_world(
+    honest: trustme.CA, rogue: trustme.CA, folder: Path, *more: str, clock: Callable[[], float] = time.time
+) -> Iterator[World]:
+    """Two servers that count what they hear, and a store in which nothing is pinned; the site has `more` names."""
+    certificate, backup, stolen = honest.issue_cert(HOST, *more), honest.issue_cert(HOST), rogue.issue_cert(HOST)
+    with TLSServer(certificate) as site, TLSServer(stolen) as attacker, PinStore(folder / "pins", clock=clock) as store:
+        yield World(honest, rogue, certificate, backup, stolen, site, attacker, store, folder)
 
 
 def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:

@@ -17,7 +17,7 @@ from dynpin.cli.app import app
 
 __all__ = ["app", "at_a_terminal", "dynpin"]
 
-# Seconds. Generous, since a busy machine is no fault of the command's.
+# Seconds. Generous, since a busy machine is not a fault of the command's.
 _PATIENCE = 300
 # Not pty.fork, which may not be called where there are threads. Ctrl-C needs a controlling terminal.
 _AT_ITS_TERMINAL = """

@@ -19,7 +19,7 @@ from pathlib import Path
 import trustme
 
 HOST = "localhost"
-# Generous, since a busy machine is no fault of the server's.
+# Generous, since a busy machine is not a fault of the server's.
 _PATIENCE = 120.0
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 

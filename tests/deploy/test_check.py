@@ -350,7 +350,7 @@ def test_a_person_sees_the_responses_and_the_findings(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("http://a.example/",), "no https URL"),
+        (("http://a.example/",), "not an https URL"),
         (("https://127.0.0.1:8443/",), "127.0.0.1 is an address"),
         (("https://a.example/", "--ca", "nowhere.pem"), "nowhere.pem"),
         (

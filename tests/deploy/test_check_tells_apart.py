@@ -247,7 +247,7 @@ def test_the_steps_of_the_ramp_are_no_fault(max_age: int | None, site: Site, tmp
     assert odd["findings"] == []
     if max_age == 300:
         with serving(everywhere(replace(sent, max_age=301)), site) as port:
-            assert "no step of the ramp" in told(site, port, "--no-probe")[1]
+            assert "not a step of the ramp" in told(site, port, "--no-probe")[1]
 
 
 def test_a_file_that_makes_no_header_is_a_finding_beside_what_was_seen(site: Site, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_an_address_with_a_port(site: Site) -> None:
         wrong = dynpin("check", HOST, "--address", "127.0.0.1:99999")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["responses"][0]["port"] == port
-    assert (wrong.exit_code, "127.0.0.1:99999 is no address" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "127.0.0.1:99999 is not an address" in wrong.stderr) == (2, True)
 
 
 # -- chains -----------------------------------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_what_a_format_cannot_say_is_refused() -> None:
         export_static("trustkit-ios", entry(BACKUP))
     with pytest.raises(ValueError, match="no pin"):
         export_static("curl", entry())
-    with pytest.raises(ValueError, match="no server"):
+    with pytest.raises(ValueError, match="not a server"):
         export_header("iis", PublicKeyPins(pins, 600))
     assert "max-age=0" in export_header("nginx", PublicKeyPins((), 0))
 
@@ -293,7 +293,7 @@ def test_a_key_of_the_validated_chain_is_no_backup(backup: str, site: Site) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("iis", str(BACKUP)), "iis is no format"),
+        (("iis", str(BACKUP)), "iis is not a format"),
         (("nginx", "nowhere.pem"), "nowhere.pem is neither a pin nor a file"),
         (("nginx", str(BACKUP)), "needs two pins"),
         (("android", str(BACKUP)), "--host"),

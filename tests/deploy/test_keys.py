@@ -63,7 +63,7 @@ def test_the_private_half_is_encrypted() -> None:
         (b"elf Zeichen", "needs 12"),
         ("ü".encode() * 11, "11 characters"),
         (b"a" * (LONGEST_PASSPHRASE + 1), "longer than"),
-        ("long enough, UTF-16".encode("utf-16"), "no UTF-8"),
+        ("long enough, UTF-16".encode("utf-16"), "not UTF-8"),
         (b"long enough\0but for OpenSSL", "could not be typed"),
         (b"long enough, with a\ttab", "could not be typed"),
     ],

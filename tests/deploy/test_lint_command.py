@@ -142,7 +142,7 @@ def test_wrong_usage_and_unreadable_input(arguments: tuple[str, ...], said: str)
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.har").write_text('{"log": {}}')
     result = dynpin("lint", str(tmp_path / "x.har"))
-    assert (result.exit_code, "no HTTP Archive" in result.stderr) == (2, True)
+    assert (result.exit_code, "not an HTTP Archive" in result.stderr) == (2, True)
     result = dynpin("lint", "--context", str(tmp_path / "x.har"), SOUND)
     assert result.exit_code == 0
     (tmp_path / "x.har").write_text("[]")

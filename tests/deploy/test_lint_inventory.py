@@ -159,7 +159,7 @@ def test_a_step_of_the_ramp_is_no_fault(seconds: int, files: Files) -> None:
     files.inventory(["chain.pem"], [NEW])
     sent = PublicKeyPins((Pin.from_file(files.folder / "chain.pem"), NEW), seconds)
     assert files.lint(str(sent), code=0) == {}
-    # What is no step of it is what it always was.
+    # What is not a step of it is what it always was.
     assert files.lint(str(PublicKeyPins(sent.pins, 301)), code=1) == {"max-age-too-short": "warning"}
     assert files.lint(code=0) == {}  # at the foot of the ramp: report-only
 

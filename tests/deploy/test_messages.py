@@ -12,7 +12,7 @@ from tests.deploy.test_check import NEW, OLD
 
 # What is typed, with {folder} for the folder of the files below; and what the message must say.
 BAD: dict[str, tuple[str, list[str]]] = {
-    "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is no HTTP Archive"]),
+    "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is not an HTTP Archive"]),
     "an absent HAR": ("lint {folder}/absent.har", ["absent.har: No such file"]),
     "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes holds no circumstances"]),
     "an empty inventory": (
@@ -23,12 +23,12 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no address", "--address"]),
     "a port out of range": (
         "check https://localhost:99999/",
-        ["https://localhost:99999/ is no URL", "no number from 1 to 65535"],
+        ["https://localhost:99999/ is not a URL", "not a number from 1 to 65535"],
     ),
     "roots that are none": ("check localhost:1 --ca {folder}/text", ["text holds no roots that can be read", "PEM"]),
     "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
-    "a day before the network": ("check nowhere.invalid --now today", ["today is no time: write 2026-12-24"]),
+    "a day before the network": ("check nowhere.invalid --now today", ["today is not a time: write 2026-12-24"]),
     "an absent passphrase": ("keys new a.example --passphrase-file {folder}/absent", ["absent: No such file"]),
     "no passphrase": ("keys new a.example", ["no terminal to ask for the passphrase", "--passphrase-file"]),
     "keys into a file": (
@@ -50,9 +50,9 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "another JSON": (
         "rotate status --history {folder}/other.json",
-        ["other.json: this is no rotation history", "version"],
+        ["other.json: this is not a rotation history", "version"],
     ),
-    "a history of bytes": ("rotate next --history {folder}/bytes", ["bytes: this is no rotation history"]),
+    "a history of bytes": ("rotate next --history {folder}/bytes", ["bytes: this is not a rotation history"]),
     "a host that is none": (
         "rotate record --host a..b --no-header --history {folder}/new",
         ["'a..b' is not a host name"],

@@ -215,7 +215,10 @@ def test_what_wultra_cannot_say(files: Files) -> None:
         (("ssl-pinning", str(OTHER), str(BACKUP), "--host", HOST), "with --signing-key FILE"),
         (("nginx", str(OTHER), str(BACKUP), "--signing-key", "{rsa}"), "nginx is not signed"),
         (("curl", str(OTHER), "--host", HOST, *SECRET), "curl is not signed"),
-        (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{chain}"), "no private key in PEM"),
+        (
+            ("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{chain}"),
+            "not a private key in PEM",
+        ),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{folder}/x"), "No such file"),
         (("ssl-pinning", "{chain}", str(BACKUP), "--host", HOST, "--signing-key", "{rsa}"), "no terminal to ask"),
         (("wultra", "{chain}", "--signing-key", "{rsa}", *SECRET), "EC P-256 alone"),
@@ -246,7 +249,7 @@ def test_wrong_usage(files: Files, arguments: tuple[str, ...], said: str) -> Non
 def test_the_command_says_what_follows(files: Files) -> None:
     secret = ("--passphrase-file", str(files.folder / "secret"))
     result = dynpin("export", "wultra", str(files.chain), str(BACKUP), "--signing-key", str(files.ec), *secret)
-    assert f"left out, since it is no certificate: {BACKUP}" in result.stderr
+    assert f"left out, since it is not a certificate: {BACKUP}" in result.stderr
     assert "add the next one here before you deploy it" in result.stderr
     arguments = (str(files.chain), "--host", HOST, "--expires", "2099-01-01", "--signing-key", str(files.rsa))
     result = dynpin("export", "ssl-pinning", *arguments, *secret)

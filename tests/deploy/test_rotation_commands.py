@@ -116,7 +116,7 @@ def test_a_step_without_anything_to_see(ground: Ground) -> None:
     Path("dynpin.toml").unlink()
     assert "nothing to see: name --inventory" in rotate("next", "--done", code=2)
     assert "go with --done" in rotate("next", "--verify", code=2)
-    assert "is no https URL" in rotate("next", "http://www.example.com/", "--done", "--verify", code=2)
+    assert "is not an https URL" in rotate("next", "http://www.example.com/", "--done", "--verify", code=2)
 
 
 def test_a_forgotten_edit(ground: Ground) -> None:
@@ -206,7 +206,7 @@ def test_the_key_of_the_ca_is_no_backup(ground: Ground) -> None:
     rotate("record")
     for to in ("new.pem", str(new)):
         said = rotate("plan", "--to", to, "--backup", "ca.pem", "--start", code=2)
-        assert "ca.pem is no Backup Pin: " in said
+        assert "ca.pem is not a Backup Pin: " in said
         assert "dynpin keys new" in said
     # The key that is deployed now is outside the next chain.
     rotate("plan", "--to", "new.pem", "--backup", "old.pem", "--start")
@@ -242,7 +242,7 @@ def test_a_damaged_history_has_a_way_out(ground: Ground) -> None:
     history.write_text(damaged)
     for command in (["status"], ["next"], ["record"], ["emergency", "key-lost"]):
         said = rotate(*command, code=2)
-        assert "dynpin-history.json: this is no rotation history: it is no JSON (line" in said
+        assert "dynpin-history.json: this is not a rotation history: it is not JSON (line" in said
         assert "`dynpin rotate repair --history dynpin-history.json`" in said
     said = rotate("repair", at="2026-12-05")
     assert "2 events of bank.test are saved" in said
@@ -306,7 +306,7 @@ def test_a_repair_of_another_site_s_history(ground: Ground) -> None:
 
 def test_a_rotation_to_the_key_of_the_root_is_refused(ground: Ground) -> None:
     rotate("record")
-    assert "ca.pem is no key to deploy: ca.pem is the key that issued certificate 0" in rotate(
+    assert "ca.pem is not a key to deploy: ca.pem is the key that issued certificate 0" in rotate(
         "plan", "--to", "ca.pem", "--start", code=2
     )
 

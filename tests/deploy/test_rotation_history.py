@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynpin import PublicKeyPins
+from dynpin.deploy import locks
 from dynpin.deploy.rotation import Deployed, Event, History, HistoryError, Planned, Published, held, status
-from dynpin.deploy.rotation import file as history_file
 from dynpin.deploy.rotation.file import HistoryFile
 from dynpin.deploy.rotation.repair import in_order, salvage, with_unknown
 from tests.deploy.test_rotation import CA, DAY, HOST, MONTH, NEW, NEXT, OLD, START, header, history, pinned
@@ -42,7 +42,7 @@ def test_a_history_survives_its_file() -> None:
      '{"version": 1, "host": "a", "events": [{"at": "2026-01-01T00:00:00Z", "event": "burnt"}]}'],
 )  # fmt: skip
 def test_what_is_no_history_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no rotation history"):
+    with pytest.raises(ValueError, match="not a rotation history"):
         History.from_json(text)
 
 
@@ -132,14 +132,14 @@ def test_several_commands_at_once_lose_nothing(kept: HistoryFile) -> None:
 def lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to hold others off: Windows has no fcntl."""
     if request.param == "a file":
-        monkeypatch.setattr(history_file, "fcntl", None)
+        monkeypatch.setattr(locks, "fcntl", None)
     return str(request.param)
 
 
 def test_a_command_waits_for_another_and_not_for_ever(
     kept: HistoryFile, lock: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_file, "PATIENCE", 0.0)
+    monkeypatch.setattr(locks, "PATIENCE", 0.0)
     inside, leave = threading.Event(), threading.Event()
 
     def slowly(before: History | None) -> History:
@@ -178,8 +178,8 @@ def test_a_folder_that_cannot_be_locked(kept: HistoryFile, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise OSError(95, "Operation not supported")
 
-    assert history_file.fcntl is not None
-    monkeypatch.setattr(history_file.fcntl, "flock", refuse)
+    assert locks.fcntl is not None
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     assert kept.change(lambda before: (before or FULL).with_event(Published(START + 90 * DAY, None))).header is None
     assert [each.name for each in kept.path.parent.iterdir()] == ["history.json"]
 
@@ -195,7 +195,7 @@ def test_a_link_to_itself_is_told(kept: HistoryFile) -> None:
 def test_a_pipe_in_its_place_is_told_and_repaired(kept: HistoryFile) -> None:
     kept.path.unlink(missing_ok=True)
     os.mkfifo(kept.path)
-    with pytest.raises(HistoryError, match="no JSON"):
+    with pytest.raises(HistoryError, match="not JSON"):
         kept.read()
     kept.repair(lambda _: pinned(OLD))
     assert kept.read() == pinned(OLD)

@@ -95,6 +95,29 @@ def test_a_score_and_a_scan_are_shown_as_tables(scored: Score) -> None:
     assert "100.00%" in figures.text
 
 
+def test_a_study_is_shown_as_its_curves_and_totals() -> None:
+    pytest.importorskip("numpy")
+    from dynpin.lab.simulation.comparison import Comparison
+    from dynpin.lab.simulation.study import study_of
+
+    told = {
+        "clients": 300,
+        "days": 30,
+        "policy": [{"max_age": "20 days"}, {"pin": "none"}],
+        "event": [{"kind": "loss", "day": 10, "keys": "all"}],
+    }
+    compared = Comparison.of(study_of(told, Path()), processes=1)
+    shown = _Texts(compared._repr_html_())
+    assert {"svg", "table"} <= set(shown.tags)
+    assert "300 clients (website), 30 days" in shown.text
+    assert shown.tags.count("tr") == 3
+    assert "?xml" not in compared._repr_html_()
+    curves = lines(compared.to_csv())
+    most = max(float(each["locked_out"]) for each in curves if each["policy"] == compared.outcomes[0].policy.name)
+    assert most == pytest.approx(max(compared.outcomes[0].locked_out), abs=0.05)
+    assert len({each["day"] for each in curves}) >= 30, "a line for each day"
+
+
 # -- what is handed on -------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +165,7 @@ def test_each_cell_of_the_page_is_shown_by_ipython(tmp_path: Path, monkeypatch: 
         shell.history_manager.end_session()
         shell.atexit_operations()
         atexit.unregister(shell.atexit_operations)
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert all("text/html" in data for data in shown)
     assert "image/svg+xml" in shown[0]
+    assert "image/svg+xml" in shown[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from dynpin.lab.residents import Answer, Task
+from dynpin.lab.residents.naive import FAULTS, TEN, Naive
 from dynpin.lab.score import DATA, Description, Rule, built_in, described, rules, score, score_page
-from dynpin.lab.score.agent import Agent, Answer, Task
-from dynpin.lab.score.naive import FAULTS, TEN, Naive
+from dynpin.lab.score.agent import Agent
 from dynpin.lab.score.process import Children
 from dynpin.lab.score.rules import Rules
 from dynpin.lab.score.run import play
 from dynpin.lab.score.testbed import Keys
+from tests.lab.test_lab_command import AXE
+from tests.middleware.collector.chromium import CHROMIUM, chromium
 
 RULES = {rule.id: rule for rule in rules()}
 
@@ -303,3 +307,26 @@ def test_the_page_escapes_what_an_agent_says() -> None:
     assert "<script>" not in page
     assert "<b>x</b>" not in page
     assert "&lt;script&gt;" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@pytest.mark.xdist_group("chromium")
+def test_axe_finds_no_fault_in_the_page(tmp_path: Path) -> None:
+    """On a desktop and a phone, light and dark; nothing scrolls sideways."""
+    chosen = [RULES[name] for name in ("first-use", "directive-repeated", "redirect-checked", "report-sent")]
+    found = score("chromium", described("chromium"), chosen, processes=1)
+    assert all(found.counts.values()), "the page has a section for each outcome"
+    file = tmp_path / "score.html"
+    file.write_text(score_page(found), encoding="utf-8")
+    with chromium(tmp_path / "profile") as browser:
+        for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+            browser.look(width=width, scheme=scheme)
+            browser.visit("about:blank")
+            browser.visit(file.as_uri())
+            browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+            browser.run(AXE.read_text() + "; 0")
+            faults = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))
+            told = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in faults]
+            assert told == [], (width, scheme)
+            assert browser.run("document.documentElement.scrollWidth") <= width

@@ -25,7 +25,20 @@ def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], co
     told = json.loads(done.stdout)
     assert [rule["id"] for rule in told["rules"]] == list(rules)
     assert told["counts"] == {"held": 1, "broken": code, "not_testable": 0}
+    assert told["broken_by_level"] == {"must": code, "should": 0, "may": 0}
     assert "first-use" in page.read_text()
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)])
+def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(
+    options: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model of Firefox sends no reports, which the RFC asks for with a SHOULD."""
+    asked = ["lab", "score", "--agent", "firefox", "--rule", "report-sent", "--processes", "1", *options]
+    assert run(lambda: app(asked)) == code
+    told = capsys.readouterr().out
+    assert "0 held, 1 broken, 0 not testable" in told
+    assert "Broken: 1 SHOULD. No MUST is broken; --strict makes these an error too." in told
 
 
 @pytest.mark.parametrize(

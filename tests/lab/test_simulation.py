@@ -198,13 +198,13 @@ def test_traces_are_read_from_a_file(tmp_path: Path) -> None:
 BAD_TRACES = {
     "no columns": ("a,b\n1,2\n", "needs the columns"),
     "no visit": ("client,second\n", "holds no visit"),
-    "no number": ("client,second\na,1\nb,noon\n", ":3: 'noon' is no number"),
+    "no number": ("client,second\na,1\nb,noon\n", ":3: 'noon' is not a number"),
     "too long": ("client,second\na,0\na,86400\n", "more than its length"),
-    "no second": ("client,second\na\n", ":2: '' is no number"),
+    "no second": ("client,second\na\n", ":2: '' is not a number"),
     "milliseconds": ("client,second\na,1700000000000\na,1702592000000\n", "is the column second in seconds"),
-    "endless": ("client,second\na,inf\n", ":2: 'inf' is no number"),
-    "a field that goes on": (f"client,second\n{'a' * 200_000},5\n", ":2: this is no CSV"),
-    "no text": ("client,second\n\udcff,5\n", "no UTF-8"),
+    "endless": ("client,second\na,inf\n", ":2: 'inf' is not a number"),
+    "a field that goes on": (f"client,second\n{'a' * 200_000},5\n", ":2: this is not CSV"),
+    "no text": ("client,second\n\udcff,5\n", "not UTF-8"),
 }
 
 

@@ -125,8 +125,8 @@ def ramped(line: str) -> Callable[[Site], str]:
 
 # The text of the file, and what the message must say after its name: which key, what is wrong, and what next.
 REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
-    "no TOML": (lambda site: "hosts = x", ["is no TOML file", "line 1, column"]),
-    "not UTF-8": (lambda site: "# \udcff", ["is no TOML file", "utf-8"]),
+    "no TOML": (lambda site: "hosts = x", ["is not a TOML file", "line 1, column"]),
+    "not UTF-8": (lambda site: "# \udcff", ["is not a TOML file", "utf-8"]),
     "hosts missing": (replacing("hosts", "#"), ["hosts is missing", 'hosts = ["www.example.com"]']),
     "keys missing": (replacing("keys", "#"), ["keys is missing", 'keys = ["tls/fullchain.pem"]']),
     "backups missing": (replacing("backups", "#"), ["backups is missing", "offline/backup.pub"]),
@@ -138,7 +138,7 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "a hyphen": (replacing("max_age", "max-age"), ["[policy] max-age is not known here; did you mean max_age?"]),
     "an unknown key": (replacing("max_age", "colour"), ["[policy] colour is not known here; known are mode, max_age"]),
     "a misspelt table": (replacing("[policy]", "[polcy]"), ["polcy is not known here; did you mean policy?"]),
-    "policy is no table": (replacing("[policy]\nmax_age", "policy"), ["policy = 3600", "a table, [policy]"]),
+    "policy is not a table": (replacing("[policy]\nmax_age", "policy"), ["policy = 3600", "a table, [policy]"]),
     "a duration in words": (replacing("3600", '"a month"'), ['[policy] max_age = "a month"', '"30 days"']),
     "a duration of truth": (replacing("3600", "true"), ["[policy] max_age = true is not understood"]),
     "a duration too long": (replacing("3600", '"61 days"'), ["61 days", "allow_long_max_age"]),
@@ -178,7 +178,10 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     ),
     "a ramp misspelt": (ramped("step = []"), ["[ramp] step is not known here; did you mean steps?"]),
     "a ramp that is none": (lambda site: f"ramp = 1\n{SOUND}", ["ramp = 1 is not understood: give a table, [ramp]"]),
-    "a collector that is no address": (ramped('collector = "reports"'), ['[ramp] collector = "reports"', "https://"]),
+    "a collector that is not an address": (
+        ramped('collector = "reports"'),
+        ['[ramp] collector = "reports"', "https://"],
+    ),
     "steps of no kind": (ramped('steps = ["1 day"]'), ['[ramp] steps = ["1 day"]', 'send = "report-only"']),
     "steps downwards": (
         ramped('steps = [{ send = "2 hours", for = "1 day" }, { send = "1 hour", for = "1 day" }]'),

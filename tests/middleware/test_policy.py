@@ -129,7 +129,7 @@ def test_which_certificates_are_pinned(pinned: Any, numbers: list[int], site: Si
 
 
 def test_a_pin_of_the_chain_is_no_backup(site: Site, long_chain: list[Pin]) -> None:
-    with pytest.raises(PolicyError, match="A key of the chain is no reserve"):
+    with pytest.raises(PolicyError, match="A key of the chain is not a reserve"):
         Policy(keys=site.chain, backups=[long_chain[1], site.backup], max_age=60)
     with pytest.raises(PolicyError, match="is the key of certificate 1 of"):
         Policy(keys=site.chain, backups=[long_chain[1]], max_age=60)
@@ -218,8 +218,8 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "unknown mode": (lambda site: {"mode": "enforced"}, ["mode= 'enforced'", "'enforce', 'report-only', 'unpin'"]),
     "unknown on_invalid": (lambda site: {"on_invalid": "ignore"}, ["on_invalid 'ignore'", "'raise', 'silence'"]),
     "report-only to nobody": (lambda site: {"mode": "report-only"}, ["report_uri=", "§2.1.4"]),
-    "report-uri relative": (lambda site: {"report_uri": "/report"}, ["'/report' is no absolute http or https URI"]),
-    "report-uri of another scheme": (lambda site: {"report_uri": "ftp://a.example/"}, ["no absolute http or https"]),
+    "report-uri relative": (lambda site: {"report_uri": "/report"}, ["'/report' is not an absolute http or https URI"]),
+    "report-uri of another scheme": (lambda site: {"report_uri": "ftp://a.example/"}, ["not an absolute http"]),
     "report host of no form": (lambda site: {"report_uri": "https://a..example/"}, ["a..example", "not a host name"]),
     "hosts of no form": (lambda site: {"report_uri": REPORTS, "hosts": "a b"}, ["bank.test", "not for a b"]),
     "report host unknown": (
@@ -247,7 +247,7 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "backups of no kind": (lambda site: {"backups": [[site.backup]]}, ["backups= has a list in it"]),
     "hosts of no kind": (lambda site: {"hosts": ["bank.test", 3]}, ["hosts= has a int in it"]),
     "roots of no kind": (lambda site: {"roots": [None]}, ["roots= has a NoneType in it"]),
-    "a report-uri of no kind": (lambda site: {"report_uri": 5}, ["report_uri=5 is no text"]),
+    "a report-uri of no kind": (lambda site: {"report_uri": 5}, ["report_uri=5 is not a text"]),
     "a flag as a text": (lambda site: {"include_subdomains": "false"}, ["include_subdomains='false' is neither"]),
     "leave as a text": (lambda site: {"allow_long_max_age": "no"}, ["allow_long_max_age='no' is neither"]),
     "pinned as bool": (lambda site: {"pinned": True}, ["pinned=True is not understood"]),

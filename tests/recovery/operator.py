@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dynpin import Pin
-from dynpin.deploy.recovery import OFFLINE, ONLINE, Repository, create, read_signers
+from dynpin.deploy.recovery import OFFLINE, ONLINE, Repository, complete, create, publish, read_signers
 from dynpin.pin_list import ListedHost, PinList
 
 PASSPHRASE = b"correct horse battery"
@@ -43,10 +43,10 @@ class Operator:
 
     def publish(self, *, now: float | None = None) -> None:
         now = time.time() if now is None else now
-        self.repository.complete(read_signers(self.keys(*ONLINE), lambda: b""), now=now)
-        self.repository.publish(self.www)
+        complete(self.repository, read_signers(self.keys(*ONLINE), lambda: b""), now=now)
+        publish(self.repository, self.www)
 
-    def rotate(self, *roles: str, threshold: int = 1, of: int = 1) -> None:
+    def rotate(self, *roles: str, threshold: int | None = None, of: int | None = None) -> None:
         """Give roles new keys, and publish the new root."""
         old = read_signers(self.keys(*OFFLINE), lambda: PASSPHRASE)
         made = self.repository.propose_keys(roles, threshold=threshold, of=of, passphrase=PASSPHRASE, now=time.time())

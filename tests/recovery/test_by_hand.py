@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
@@ -53,7 +54,17 @@ def test_show_tells_root_list_and_last_look(bank: Bank) -> None:
     assert bank.operator.repository.recovery("http://127.0.0.1:9").root_text in shown
     assert "version 1" in shown
     assert "last look" in shown
-    assert '"list_version": 1' in dynpin("hosts", "show", HOST, "--store", store, "--json").output
+    assert "list until" in shown
+    told = json.loads(dynpin("hosts", "show", HOST, "--store", store, "--json").output)
+    assert told["list_version"] == 1
+    assert f"gave {HOST} other pins" in told["list_outcome"]
+    assert told["list_looked_at"]
+    timestamp = bank.operator.repository.signed()["timestamp"].expires
+    assert told["list_expires_at"] == timestamp.isoformat().replace("+00:00", "Z")
+    # Whoever has noted no root has nothing to tell of a list.
+    bank.store.pin("other.test", bank.pins)
+    told = json.loads(dynpin("hosts", "show", "other.test", "--store", store, "--json").output)
+    assert (told["list_outcome"], told["list_expires_at"]) == (None, None)
 
 
 def test_a_list_is_followed_by_hand(bank: Bank) -> None:

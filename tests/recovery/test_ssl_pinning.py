@@ -18,7 +18,7 @@ from tests.recovery.ssl_pinning_lists import DAY, FIRST, OTHER, PUBLIC, SECOND, 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look may take its longest from the start: a busy machine is no fault of the list's."""
+    """A look may take its longest from the start: a busy machine is not a fault of the list's."""
     monkeypatch.setattr(lists, "_FIRST_LOOK", lists._LONGEST_LOOK)
 
 
@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[Callable[[float], bytes], str]] = {
     "an expired list": (lambda at: signed([item(HOST, FIRST, at, DAY)]), "every key in it has expired"),
     "no key": (lambda _: signed([]), "has no keys"),
     "keys that are none": (lambda _: signed({"a": 1}), "has no keys"),
-    "a key that is none": (lambda _: signed([7]), "keys[0] is no JSON object"),
+    "a key that is none": (lambda _: signed([7]), "keys[0] is not a JSON object"),
     "no pin": (lambda at: signed([item(HOST, "abc", at)]), "keys[0]: "),
     "no text for a pin": (lambda at: signed([{**item(HOST, FIRST, at), "key": 5}]), "key is missing, or no text"),
     "no pattern": (lambda at: signed([{**item(HOST, FIRST, at), "domainName": None}]), "domainName is missing"),
@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[float], bytes], str]] = {
         f"{HOST} has more than 64 pins",
     ),
     "no JSON": (lambda _: b"<html>", "no signed list of ssl-pinning"),
-    "no object": (lambda _: b"[]", "the list is no JSON object"),
+    "no object": (lambda _: b"[]", "the list is not a JSON object"),
     "no signature": (lambda _: b'{"payload": {"keys": []}}', "signature is missing"),
     "no base64": (lambda _: b'{"payload": {"keys": []}, "signature": "!"}', "no signed list of ssl-pinning"),
     "no UTF-8": (lambda _: b"\xff", "no signed list of ssl-pinning"),

@@ -97,7 +97,7 @@ def _json(text: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise InvalidPinFile(f"the file is not JSON with comments: {error}") from None
     if not isinstance(loaded, dict):
-        raise InvalidPinFile("the JSON is no object with pinsets and entries")
+        raise InvalidPinFile("the JSON is not an object with pinsets and entries")
     return cast("dict[str, object]", loaded)
 
 

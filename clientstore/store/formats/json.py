@@ -20,7 +20,7 @@ _FORM = "a JSON list"
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 # Made once: json.loads makes one for each text. Python's own takes NaN and Infinity, which JSON has not (RFC 8259 §6).
@@ -99,7 +99,7 @@ def read_json(lines: Iterable[str], *, now: float, origin: str | None = None) ->
         raise InvalidPinFile(f"the file is not JSON: {error}") from None
     if not isinstance(loaded, list):
         raise InvalidPinFile(
-            "the JSON is no list of pinned hosts, such as `dynpin hosts list --json` prints; "
+            "the JSON is not a list of pinned hosts, such as `dynpin hosts list --json` prints; "
             "one object a line is the format jsonl"
         )
     members = cast("list[object]", loaded)
@@ -138,5 +138,5 @@ def read_jsonl(lines: Iterable[str], *, now: float, origin: str | None = None) -
 
 def _entry(member: object, now: float, origin: str | None) -> KnownPinnedHost:
     if not isinstance(member, dict):
-        raise ValueError("it is no object")  # noqa: TRY004 - as every fault of a file
+        raise ValueError("it is not an object")  # noqa: TRY004 - as every fault of a file
     return Fields(cast("dict[str, object]", member)).entry(now, origin)

@@ -59,7 +59,7 @@ def read_toml(
         raise too_many(_FORM)
     for number, table in enumerate(members, start=1):
         if not isinstance(table, dict):
-            raise InvalidPinFile(f"entry {number}: it is no table")
+            raise InvalidPinFile(f"entry {number}: it is not a table")
         fields = cast("dict[str, object]", table)
         try:
             entry = _entry(fields, now, folder, origin)
@@ -120,7 +120,7 @@ def _certificate(text: str, folder: Path | None) -> bytes:
         return certificate_digest(text)
     try:
         der = _first_certificate(_file(text, folder).read_bytes())
-        certificate_spki(der)  # raises where it is no certificate
+        certificate_spki(der)  # raises where it is not a certificate
     except (UnpinnableKey, OSError) as error:
         raise ValueError(f"{shown(text)}: {printable(str(error))}") from None
     return hashlib.sha256(der).digest()

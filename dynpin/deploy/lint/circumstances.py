@@ -104,7 +104,7 @@ class Circumstances:
         """Read circumstances from JSON: one object with these attributes as members; others are ignored.
 
         Raises:
-            ValueError: where it is no JSON object, or a member has another type.
+            ValueError: where it is not a JSON object, or a member has another type.
         """
         try:
             loaded: object = json.loads(text)
@@ -194,7 +194,7 @@ class _Members:
         faults = self.mapping(name) or {}
         unknown = [fault for fault in faults if "{reason}" not in getattr(catalogue().get(fault), "message", "")]
         if unknown:
-            raise ValueError(f"{name} names {unknown[0]!r}, which is no fault that can be told")
+            raise ValueError(f"{name} names {unknown[0]!r}, which is not a fault that can be told")
         reasons = _Members(dict(faults))
         return tuple(Told(fault, reason) for fault in faults for reason in reasons.texts(fault))
 

@@ -138,7 +138,7 @@ class _Directives:
                 else:
                     self._malformed(malformed, item)
                 if malformed is not None and second:
-                    # What follows is another field, which is no client's business.
+                    # What follows is another field, which is not a client's business.
                     self.reading.add("multiple-headers-comma-joined", (malformed.position, len(self.reading.value)))
                     break
             elif broken.pop(item.start, None):
@@ -320,7 +320,7 @@ def _bare_value(text: str) -> str:
 
 
 def _max_age_finding(text: str, span: Span) -> Finding:
-    """The fault of a max-age that is no row of digits."""
+    """The fault of a max-age that is not a row of digits."""
     if re.fullmatch(r"-[0-9]+(?:\.[0-9]*)?", text):
         return finding("max-age-negative", span, value=shown(text))
     if re.fullmatch(r"\+?[0-9]*[.,][0-9]+|[0-9]+[.,]", text):

@@ -53,7 +53,7 @@ class Holdings:
 
     @property
     def host(self) -> str | None:
-        """The first host that is no wildcard."""
+        """The first host that is not a wildcard."""
         return next((host for host in self.inventory.hosts if "*" not in host), None)
 
     @property

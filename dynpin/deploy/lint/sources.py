@@ -97,7 +97,7 @@ def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[Heade
         responses = [_response(entry) for entry in entries]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         lacks = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"this is no HTTP Archive, as the developer tools of a browser save it: {lacks}") from None
+        raise ValueError(f"this is not an HTTP Archive, as the developer tools of a browser save it: {lacks}") from None
     found: dict[tuple[str, str, str | None], HeaderField] = {}
     for url, headers in responses:
         parts = urlsplit(url)

@@ -1,10 +1,14 @@
 """Recovery, the operator's side: keys, the list of pins, its signatures, and the static files that clients read."""
 
-from .expiry import Expiry, expiries
-from .keys import OFFLINE, ONLINE, ROLES, read_signers
+from .expiry import LIFETIMES, Expiry, clock_fault, expiries
+from .keys import OFFLINE, ONLINE, ROLES, open_to_others, read_signers
 from .listing import differences, listed_by_entries, listed_by_inventory
 from .published import PublishedList, list_faults, read_published
-from .repository import LIFETIMES, Pending, Repository, create
+from .publishing import catch_up, compare, complete, differing, publish, refresh
+from .repository import Repository, create
+from .signed_files import Refused, SignedFiles
+from .storage import closed_folders
+from .waiting import Pending
 
 __all__ = [
     "LIFETIMES",
@@ -14,13 +18,24 @@ __all__ = [
     "Expiry",
     "Pending",
     "PublishedList",
+    "Refused",
     "Repository",
+    "SignedFiles",
+    "catch_up",
+    "clock_fault",
+    "closed_folders",
+    "compare",
+    "complete",
     "create",
     "differences",
+    "differing",
     "expiries",
     "list_faults",
     "listed_by_entries",
     "listed_by_inventory",
+    "open_to_others",
+    "publish",
     "read_published",
     "read_signers",
+    "refresh",
 ]

@@ -1,26 +1,39 @@
-"""What of a repository expires when, and what must be signed again soon."""
+"""What of a repository expires when, what must be signed again soon, and whether the clock can be right."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from tuf.api.metadata import Signed  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.durations import duration
+from dynpin.report import rfc3339
 
-__all__ = ["Expiry", "expiries"]
+__all__ = ["LIFETIMES", "Expiry", "clock_fault", "expires_soon", "expiries"]
 
 _DAY = 86_400.0
+# How long a signature is good for. The list's is the time in which somebody must sign again; the timestamp's is how
+# long an attacker who can hold back files can hide a newer list from a client.
+LIFETIMES: Mapping[str, timedelta] = {
+    "root": timedelta(days=5 * 365),
+    "targets": timedelta(days=365),
+    "snapshot": timedelta(days=365),
+    "timestamp": timedelta(days=7),
+}
 # How long before the end a person is told, in seconds: who signs needs time to fetch the keys.
 _WARNING = {"root": 180 * _DAY, "targets": 30 * _DAY, "snapshot": 30 * _DAY, "timestamp": 1.5 * _DAY}
 _WHAT = {"root": "the root", "targets": "the list", "snapshot": "the snapshot", "timestamp": "the timestamp"}
 _DO = {
-    "root": "dynpin recovery rotate-keys, sign, publish",
-    "targets": "dynpin recovery sign, publish",
-    "snapshot": "dynpin recovery sign, publish",
-    "timestamp": "dynpin recovery refresh, which cron should do daily",
+    "root": "dynpin recovery rotate-keys root, then dynpin recovery publish FOLDER",
+    "targets": "dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER",
+    "snapshot": "dynpin recovery refresh FOLDER, with the key of snapshot beside that of timestamp",
+    "timestamp": "dynpin recovery refresh FOLDER, which cron should do daily",
 }
+# How far apart the clock and the last signature may be, in seconds. Cron signs a timestamp daily, and two machines
+# differ by minutes; the clock of a machine that lost its battery is wrong by years.
+_BACK, _AHEAD = _DAY, 60 * _DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +58,37 @@ def expiries(signed: Mapping[str, Signed], now: float) -> list[Expiry]:
     return [_expiry(role, each, now) for role, each in signed.items()]
 
 
+def expires_soon(role: str, signed: Signed, now: float) -> bool:
+    """Whether it has expired at `now`, or will so soon that a person is told."""
+    return signed.expires.timestamp() - now < _WARNING[role]
+
+
+def clock_fault(signed: Mapping[str, Signed], now: float) -> str | None:
+    """Why `now` cannot be the time, as far as the last signature tells; None where it may be.
+
+    Args:
+        signed: what was signed by role: here, or where it is published.
+        now: seconds since the epoch, UTC, by the clock.
+    """
+    last = max((each.expires - LIFETIMES[role] for role, each in signed.items()), default=None)
+    if last is None:
+        return None
+    at = last.timestamp()
+    if at - _BACK <= now <= at + _AHEAD:
+        return None
+    apart = f"{duration(at - now)} later" if now < at else f"{duration(now - at)} ago"
+    return (
+        f"the clock of this machine says {rfc3339(now)}, and the last signature was made at {rfc3339(at)}, {apart}. "
+        "What is signed by a wrong clock expires at the wrong time, and clients refuse it. Set the clock; if it is "
+        "right, say so: --clock-is-right"
+    )
+
+
 def _expiry(role: str, signed: Signed, now: float) -> Expiry:
     at = signed.expires.timestamp()
     problem = None
     if at <= now:
         problem = f"{_WHAT[role]} has expired {duration(now - at)} ago: clients refuse the list. Do: {_DO[role]}"
-    elif at - now < _WARNING[role]:
+    elif expires_soon(role, signed, now):
         problem = f"{_WHAT[role]} expires in {duration(at - now)}: clients will refuse the list. Do: {_DO[role]}"
     return Expiry(role, signed.version, at, problem)

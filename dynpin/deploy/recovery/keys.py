@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from dynpin.errors import RecoveryError
 
 from ..keys import read_private_key
 
-__all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "pem_of", "read_signers"]
+__all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "open_to_others", "pem_of", "read_signers"]
 
 # What a role signs: root the other roles' keys; targets the list of pins; snapshot which list is the present one;
 # timestamp, with a short life, that this is still so.
@@ -43,6 +44,25 @@ def pem_of(key: Ed25519PrivateKey, passphrase: bytes | None) -> bytes:
     """The private half in PKCS #8, encrypted where there is a passphrase."""
     encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+def open_to_others(keys: Path, files: Iterable[Path]) -> list[str]:
+    """Which private halves other users of this machine can read or replace: a sentence each, with what to do.
+
+    Args:
+        keys: the folder of keys of the repository.
+        files: the private halves.
+    """
+    if os.name != "posix":
+        return []
+    found = [
+        f"other users of this machine can read {file}: chmod 600 {file}"
+        for file in files
+        if file.is_file() and file.stat().st_mode & 0o077
+    ]
+    if keys.is_dir() and keys.stat().st_mode & 0o022:
+        found.append(f"other users of this machine can replace what is in {keys}: chmod 700 {keys}")
+    return found
 
 
 def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list[CryptoSigner]:

@@ -2,63 +2,42 @@
 
 A folder of the operator's::
 
-    keys/       private halves; all but snapshot's and timestamp's are moved elsewhere
-    pending/    a new root, or a new list, that has not enough signatures yet
-    public/     what is published: N.root.json, N.targets.json, N.snapshot.json, timestamp.json, targets/
+    keys/        private halves; all but snapshot's and timestamp's are moved elsewhere
+    pending/     a new root, or a new list, that has not enough signatures yet
+    public/      what is published: N.root.json, N.targets.json, N.snapshot.json, timestamp.json, targets/
+    published-to the folder that a web server serves, as it was named last
+    superseded/  what was moved out of the way: nothing that signs, or was signed, is ever deleted
 
 It is plain TUF with consistent snapshots (https://theupdateframework.github.io/specification/latest/), made by
 python-tuf's own classes. ``N.root.json`` stay for ever: a client that has been away walks from the one that it knows.
+
+A process may be killed between any two files. So each step may be run again, and leads to the same.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
-from securesystemslib.exceptions import StorageError
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
+from tuf.api.metadata import Metadata, Root, Signed, TargetFile, Targets  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.errors import RecoveryError
-from dynpin.middleware.policy import write_atomically
+from dynpin.middleware.policy import sync_folder
 from dynpin.pin_list import PIN_LIST, PinList
 from dynpin.recovery import Recovery
 
 from ..keys import new_files
-from .keys import OFFLINE, ONLINE, ROLES, key_file, new_signers, pem_of
+from .expiry import LIFETIMES, expires_soon
+from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of
+from .signed_files import NAMES, Refused, SignedFiles
+from .storage import PRIVATE, changing, make_folder, move_aside, unwritable, write
+from .waiting import Pending, Waiting, count
 
-__all__ = ["LIFETIMES", "Pending", "Repository", "create"]
-
-_Signed = TypeVar("_Signed", Root, Snapshot, Targets, Timestamp)
-
-# How long a signature is good for. The list's is the time in which somebody must sign again; the timestamp's is how
-# long an attacker who can hold back files can hide a newer list from a client.
-LIFETIMES: Mapping[str, timedelta] = {
-    "root": timedelta(days=5 * 365),
-    "targets": timedelta(days=365),
-    "snapshot": timedelta(days=365),
-    "timestamp": timedelta(days=7),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """What waits for signatures.
-
-    Attributes:
-        role: ``"root"`` or ``"targets"``.
-        version: the version that it will be.
-        missing: how many signatures are needed still.
-    """
-
-    role: str
-    version: int
-    missing: int
+__all__ = ["Repository", "create"]
 
 
 def create(folder: Path, *, threshold: int, of: int, passphrase: bytes, now: float) -> Repository:
@@ -72,29 +51,39 @@ def create(folder: Path, *, threshold: int, of: int, passphrase: bytes, now: flo
         now: seconds since the epoch, UTC.
 
     Raises:
-        RecoveryError: for a threshold that no number of keys reaches.
         FileExistsError: where there is a repository already.
-        OSError: where the folder cannot be written.
+        RecoveryError: for a threshold that no number of keys reaches; or where the folder cannot be written.
     """
+    share = _share(threshold, of)
+    shares = {str(role): share for role in ROLES}
+    make_folder(folder)
+    with changing(folder):
+        if any((folder / "public").glob("*.json")) or any((folder / "pending").glob("*.json")):
+            raise FileExistsError(f"{folder} has a repository, and is not overwritten: choose another folder")
+        root = Root(expires=_expiry("root", now), consistent_snapshot=True)
+        files, signers = _new_keys(root, folder, shares, passphrase)
+        signed = Metadata(root)
+        for signer in signers["root"]:
+            signed.sign(signer, append=True)
+        make_folder(folder / "public")
+        _write_keys(folder, files)
+        write(folder / "public" / "1.root.json", signed.to_bytes())
+    return Repository(folder)
+
+
+def _share(threshold: int, of: int) -> tuple[int, int]:
     if not 1 <= threshold <= of <= 15:
         raise RecoveryError(f"{threshold} of {of} keys: give a threshold from 1 to the number of keys, at most 15")
-    root = Root(expires=_expiry("root", now), consistent_snapshot=True)
-    files, signers = _new_keys(root, folder, ROLES, threshold=threshold, of=of, passphrase=passphrase)
-    signed = Metadata(root)
-    for signer in signers["root"]:
-        signed.sign(signer, append=True)
-    files[folder / "public" / "1.root.json"] = (signed.to_bytes(), 0o644)
-    with new_files(files):
-        return Repository(folder)
+    return threshold, of
 
 
 def _new_keys(
-    root: Root, folder: Path, roles: Iterable[str], *, threshold: int, of: int, passphrase: bytes
+    root: Root, folder: Path, shares: Mapping[str, tuple[int, int]], passphrase: bytes
 ) -> tuple[dict[Path, tuple[bytes, int]], dict[str, list[CryptoSigner]]]:
     """Give the roles new keys in a root that is not signed yet; the files of their private halves, and the signers."""
     files: dict[Path, tuple[bytes, int]] = {}
     signers: dict[str, list[CryptoSigner]] = {}
-    for role in roles:
+    for role, (threshold, of) in shares.items():
         for keyid in [*root.roles[role].keyids]:
             root.revoke_key(keyid, role)
         made = new_signers(of if role in OFFLINE else 1)
@@ -107,11 +96,30 @@ def _new_keys(
     return files, signers
 
 
+def _write_keys(folder: Path, files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Write private halves. One that lies there already was made by a command that was killed, and no root names it."""
+    make_folder(folder / "keys", PRIVATE)
+    for file in files:
+        if file.exists():
+            move_aside(file, folder / "superseded")
+    try:
+        with new_files(files):
+            sync_folder(folder / "keys")
+    except OSError as error:
+        raise unwritable(folder / "keys", error) from None
+
+
 class Repository:
     """One repository on the disk.
 
     Args:
         folder: where it is.
+
+    Attributes:
+        public: the folder of the signed files.
+        keys: the folder of the private halves.
+        files: what is signed.
+        waiting: what waits for signatures.
 
     Raises:
         RecoveryError: where there is none.
@@ -121,9 +129,12 @@ class Repository:
         self.folder = folder
         self.public = folder / "public"
         self.keys = folder / "keys"
-        self._pending = folder / "pending"
-        if not (self.public / "1.root.json").is_file():
-            raise RecoveryError(f"there is no {self.public / '1.root.json'}: `dynpin recovery init` makes a repository")
+        self.superseded = folder / "superseded"
+        self._place = folder / "published-to"
+        self.files = SignedFiles(self.public)
+        self.waiting = Waiting(folder / "pending", self.files)
+        if not self.files.file("root", 1).is_file():
+            raise RecoveryError(f"there is no {self.files.file('root', 1)}: `dynpin recovery init` makes a repository")
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -138,252 +149,207 @@ class Repository:
     @property
     def root_digest(self) -> bytes:
         """The SHA-256 of version 1 of the root."""
-        return hashlib.sha256((self.public / "1.root.json").read_bytes()).digest()
+        return hashlib.sha256(self.files.file("root", 1).read_bytes()).digest()
 
     def root(self) -> Metadata[Root]:
         """The newest root that is complete."""
-        return self._read(self.public / f"{_newest(self.public, 'root')}.root.json", Root)
+        return self.files.root()
 
     def signed(self) -> dict[str, Signed]:
         """What is complete, by role; a role that has signed nothing yet is missing."""
-        found: dict[str, Signed] = {"root": self.root().signed}
-        targets, snapshot = _newest(self.public, "targets"), _newest(self.public, "snapshot")
-        if targets:
-            found["targets"] = self._read(self.public / f"{targets}.targets.json", Targets).signed
-        if snapshot:
-            found["snapshot"] = self._read(self.public / f"{snapshot}.snapshot.json", Snapshot).signed
-        if (self.public / "timestamp.json").is_file():
-            found["timestamp"] = self._read(self.public / "timestamp.json", Timestamp).signed
-        return found
+        return self.files.signed()
 
     def pins(self) -> PinList | None:
-        """The list that is published, or None."""
-        version = _newest(self.public, "targets")
-        if not version:
-            return None
-        targets = self._read(self.public / f"{version}.targets.json", Targets).signed
-        return PinList.parse((self.public / "targets" / _published(targets)).read_bytes())
+        """The list that holds, or None."""
+        version = self.files.live_targets() or self.files.newest("targets")
+        return self.files.pin_list(self.files.targets(version).signed) if version else None
 
     def pending(self) -> list[Pending]:
         """What waits for signatures, the root first."""
-        found: list[Pending] = []
-        root = self._pending_root()
-        if root is not None:
-            both = root.signed.get_root_verification_result(self.root().signed, root.signed_bytes, root.signatures)
-            found.append(Pending("root", root.signed.version, max(both.first.missing, both.second.missing)))
-        targets = self._pending_targets()
-        if targets is not None:
-            signed = self._coming_root().get_verification_result("targets", targets.signed_bytes, targets.signatures)
-            found.append(Pending("targets", targets.signed.version, signed.missing))
-        return found
+        return self.waiting.pending()
 
-    def _pending_root(self) -> Metadata[Root] | None:
-        return self._waiting("root", Root)
-
-    def _pending_targets(self) -> Metadata[Targets] | None:
-        return self._waiting("targets", Targets)
-
-    def _waiting(self, role: str, kind: type[_Signed]) -> Metadata[_Signed] | None:
-        file = self._pending / f"{role}.json"
-        waiting = self._read(file, kind) if file.is_file() else None
-        # A process that was killed may have published it already.
-        return waiting if waiting is not None and waiting.signed.version > _newest(self.public, role) else None
-
-    def _coming_root(self) -> Root:
-        pending = self._pending_root()
-        return (self.root() if pending is None else pending).signed
-
-    def _read(self, file: Path, kind: type[_Signed]) -> Metadata[_Signed]:
+    @property
+    def place(self) -> Path | None:
+        """The folder that was published last, which this machine may not have; None where none was."""
         try:
-            read: Metadata[_Signed] = Metadata.from_file(str(file))  # pyright: ignore[reportUnknownVariableType] - its Self is bare
-        except (RepositoryError, StorageError, ValueError) as error:
-            raise RecoveryError(f"{file} cannot be read: {error}. Put a copy of it back") from None
-        if read.signed.type != kind.type:
-            raise RecoveryError(f"{file} is {read.signed.type}, not {kind.type}. Put a copy of it back")
-        return read
+            return Path(self._place.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def published_to(self) -> Path | None:
+        """The folder that was published last, where this machine has it."""
+        place = self.place
+        return place if place is not None and place.is_dir() else None
+
+    def remember_place(self, folder: Path) -> None:
+        """Keep where the files are published. Raises RecoveryError where it cannot be written."""
+        if folder.absolute() != self.place:
+            write(self._place, os.fsencode(folder.absolute()))
+
+    def next_version(self, role: str) -> int:
+        """The version to sign next: above all that were signed here, and above those that were moved out of the way."""
+        here = self.files.newest(role)
+        if role == "timestamp":
+            timestamp = self.files.timestamp()
+            here = 0 if timestamp is None else timestamp.signed.version
+        return max(here, SignedFiles(self.superseded).newest(role)) + 1
 
     # -- signing ------------------------------------------------------------------------------------------------
 
-    def propose(self, pins: PinList, *, now: float) -> None:
-        """Begin a new list; it waits for signatures. One that waited before is given up.
+    def propose(self, pins: PinList, *, now: float, replace: bool = False) -> None:
+        """Begin a new list; it waits for signatures. If the same list waits already, its signatures stay.
+
+        Args:
+            pins: the list.
+            now: seconds since the epoch, UTC.
+            replace: whether another list that waits is given up, with the signatures that it has.
 
         Raises:
-            OSError: where the folder cannot be written.
+            Refused: where another list waits that has signatures.
+            RecoveryError: where the folder cannot be written.
         """
-        data = pins.to_bytes()
+        with changing(self.folder):
+            data = pins.to_bytes()
+            waiting = self.waiting.targets()
+            if waiting is not None and not expires_soon("targets", waiting.signed, now):
+                signed = next(each.signed for each in self.pending() if each.role == "targets")
+                if self.waiting.list_data(waiting) == data:
+                    return
+                if signed and not replace:
+                    raise Refused(
+                        f"another list waits, version {waiting.signed.version}, and {count(signed, 'key')} signed it: "
+                        "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "
+                        "one begins without signatures"
+                    )
+            self._propose(data, now, ())
+
+    def _propose(self, data: bytes, now: float, signers: Sequence[CryptoSigner]) -> None:
         target = TargetFile.from_data(PIN_LIST, data, ["sha256"])
-        version = _newest(self.public, "targets") + 1
-        targets = Metadata(Targets(version, expires=_expiry("targets", now), targets={PIN_LIST: target}))
-        self._pending.mkdir(exist_ok=True)
-        write_atomically(self._pending / PIN_LIST, data.decode("ascii"), 0o644)
-        self._write(self._pending / "targets.json", targets)
+        version, expires = self.next_version("targets"), _expiry("targets", now)
+        targets = Metadata(Targets(version, expires=expires, targets={PIN_LIST: target}))
+        for signer in signers:
+            targets.sign(signer, append=True)
+        self.waiting.keep_targets(targets, data)
 
     def propose_keys(
-        self, roles: Iterable[str], *, threshold: int, of: int, passphrase: bytes, now: float
+        self,
+        roles: Iterable[str],
+        *,
+        threshold: int | None = None,
+        of: int | None = None,
+        passphrase: bytes,
+        now: float,
+        signers: Sequence[CryptoSigner] = (),
     ) -> list[Path]:
         """Begin a new root in which these roles have new keys; it waits for signatures of the old root and the new.
+
+        Args:
+            roles: whose keys.
+            threshold: how many keys of root and list must sign from now on; None for as many as before.
+            of: how many keys there are of each; None for as many as before.
+            passphrase: encrypts the private halves of root and targets.
+            now: seconds since the epoch, UTC.
+            signers: the old keys that are at hand; those of the root sign it. More signatures can follow.
 
         Returns:
             the files of the new private halves.
 
         Raises:
-            RecoveryError: for a threshold that no number of keys reaches; or where another root waits.
-            OSError: where the folder cannot be written.
+            Refused: where another root waits; or a list that somebody has signed, and the keys of the list are new.
+            RecoveryError: for a threshold that no number of keys reaches; or where the folder cannot be written.
         """
         roles = tuple(roles)
-        if self._pending_root() is not None:
-            raise RecoveryError(
-                f"version {self._coming_root().version} of the root waits for signatures: `dynpin recovery sign` adds "
-                f"them; to give it up, remove {self._pending / 'root.json'}"
-            )
-        if not 1 <= threshold <= of <= 15:
-            raise RecoveryError(f"{threshold} of {of} keys: give a threshold from 1 to the number of keys, at most 15")
-        root = self.root()
-        root.signed.version += 1
-        root.signed.expires = _expiry("root", now)
-        root.signatures.clear()
-        files, signers = _new_keys(root.signed, self.folder, roles, threshold=threshold, of=of, passphrase=passphrase)
-        for signer in signers.get("root", ()):
-            root.sign(signer, append=True)
-        pins = self.pins()
-        with new_files(files):
-            self._pending.mkdir(exist_ok=True)
-            self._write(self._pending / "root.json", root)
+        with changing(self.folder):
+            self._refuse_new_keys(roles)
+            root = self.root()
+            shares = {
+                role: _share(
+                    root.signed.roles[role].threshold if threshold is None or role not in OFFLINE else threshold,
+                    len(root.signed.roles[role].keyids) if of is None or role not in OFFLINE else of,
+                )
+                for role in roles
+            }
+            root.signed.version += 1
+            root.signed.expires = _expiry("root", now)
+            root.signatures.clear()
+            former = {*self.root().signed.roles["root"].keyids}
+            files, made = _new_keys(root.signed, self.folder, shares, passphrase)
+            for signer in [*made.get("root", ()), *(each for each in signers if each.public_key.keyid in former)]:
+                root.sign(signer, append=True)
+            pins = self.pins()
+            _write_keys(self.folder, files)
             if "targets" in roles and pins is not None:  # what the old keys have signed counts no more
-                self.propose(pins, now=now)
-                self.add_signatures(signers["targets"])
-        return [*files]
+                self._propose(pins.to_bytes(), now, made["targets"])
+            self.waiting.keep_root(root)
+            return [*files]
+
+    def _refuse_new_keys(self, roles: Sequence[str]) -> None:
+        for each in self.pending():
+            file = self.waiting.file(each.role)
+            if each.role == "root":
+                raise Refused(
+                    f"version {each.version} of the root waits for signatures: `dynpin recovery sign` adds them; to "
+                    f"give it up, remove {file}"
+                )
+            if each.signed and "targets" in roles:
+                raise Refused(
+                    f"version {each.version} of the list waits, and {count(each.signed, 'key')} signed it, whose "
+                    f"signature will count no more: publish it first, or give it up: remove {file}"
+                )
 
     def add_signatures(self, signers: Sequence[CryptoSigner]) -> int:
         """Sign what waits with every key that may; returns how many signatures were added.
 
         Raises:
-            OSError: where the folder cannot be written.
+            RecoveryError: where the folder cannot be written.
         """
-        root, targets, coming = self._pending_root(), self._pending_targets(), self._coming_root()
         added = 0
-        if root is not None:
-            both = {*coming.roles["root"].keyids, *self.root().signed.roles["root"].keyids}
-            added += self._add_signatures("root", root, both, signers)
-        if targets is not None:
-            added += self._add_signatures("targets", targets, {*coming.roles["targets"].keyids}, signers)
+        with changing(self.folder):
+            for role, waiting, keyids in self.waiting.signable():
+                new = [each for each in signers if each.public_key.keyid in keyids - waiting.signatures.keys()]
+                for signer in new:
+                    waiting.sign(signer, append=True)
+                added += self._keep_signatures(role, waiting, len(new))
         return added
 
-    def _add_signatures(
-        self, role: str, waiting: Metadata[_Signed], keyids: set[str], signers: Sequence[CryptoSigner]
-    ) -> int:
-        new = [each for each in signers if each.public_key.keyid in keyids - waiting.signatures.keys()]
-        for signer in new:
-            waiting.sign(signer, append=True)
-        self._write(self._pending / f"{role}.json", waiting)
-        return len(new)
-
-    # -- publishing ---------------------------------------------------------------------------------------------
-
-    def complete(self, signers: Sequence[CryptoSigner], *, now: float) -> None:
-        """Take what has enough signatures for signed, and say by snapshot and timestamp that it is the present state.
-
-        Args:
-            signers: the keys of snapshot and timestamp among them.
-            now: seconds since the epoch, UTC.
+    def merge(self, other: Repository) -> int:
+        """Take the signatures that another copy of this folder has for what waits; returns how many were added.
 
         Raises:
-            RecoveryError: where signatures are missing, or one of the two keys.
-            OSError: where the folder cannot be written.
+            Refused: where it is no copy, or something else waits there.
+            RecoveryError: where a folder cannot be read or written.
         """
-        lacking = next((each for each in self.pending() if each.missing), None)
-        if lacking is not None:
-            raise RecoveryError(
-                f"version {lacking.version} of {_NAMES[lacking.role]} needs {lacking.missing} more "
-                f"signature{'' if lacking.missing == 1 else 's'}: `dynpin recovery sign --key FILE` adds them, on any "
-                "machine that has this folder"
-            )
-        coming, targets = self._coming_root(), self._pending_targets()
-        if targets is None and not _newest(self.public, "targets"):
-            raise RecoveryError("there is no list yet: `dynpin recovery sign dynpin.toml` makes one")
-        online = {role: _signer_of(coming, role, signers) for role in ONLINE}
-        root = self._pending_root()
-        if root is not None:
-            self._write(self.public / f"{root.signed.version}.root.json", root)
-        if targets is not None:
-            (self.public / "targets").mkdir(exist_ok=True)
-            text = (self._pending / PIN_LIST).read_text("ascii")
-            write_atomically(self.public / "targets" / _published(targets.signed), text, 0o644)
-            self._write(self.public / f"{targets.signed.version}.targets.json", targets)
-        for name in ("root.json", "targets.json", PIN_LIST):
-            (self._pending / name).unlink(missing_ok=True)
-        self._make_snapshot(online["snapshot"], now)
-        self.refresh([online["timestamp"]], now=now)
+        if other.root_digest != self.root_digest:
+            raise Refused(f"{other.folder} is no copy of {self.folder}: it begins with another root")
+        added = 0
+        with changing(self.folder):
+            theirs = {role: there for role, there, _ in other.waiting.signable()}
+            root, targets = other.waiting.root(), other.waiting.targets()
+            mine = {role for role, _, _ in self.waiting.signable()}
+            if targets is not None and not mine and targets.signed.version == self.next_version("targets"):
+                self.waiting.keep_targets(targets, other.waiting.list_data(targets))
+            if root is not None and not mine and root.signed.version == self.next_version("root"):
+                self.waiting.keep_root(root)
+            for role, waiting, keyids in self.waiting.signable():
+                there = theirs.get(role)
+                if there is None:
+                    continue
+                if there.signed_bytes != waiting.signed_bytes:
+                    raise Refused(
+                        f"another version {there.signed.version} of {NAMES[role]} waits in {other.folder}, so its "
+                        f"signatures count for nothing here: choose one, and remove pending/{role}.json of the other"
+                    )
+                new = [keyid for keyid in there.signatures if keyid in keyids - waiting.signatures.keys()]
+                waiting.signatures.update({keyid: there.signatures[keyid] for keyid in new})
+                added += self._keep_signatures(role, waiting, len(new))
+        return added
 
-    def _make_snapshot(self, signer: CryptoSigner, now: float) -> None:
-        version = _newest(self.public, "snapshot") + 1
-        meta = {"targets.json": MetaFile(_newest(self.public, "targets"))}
-        snapshot = Metadata(Snapshot(version, expires=_expiry("snapshot", now), meta=meta))
-        snapshot.sign(signer)
-        self._write(self.public / f"{version}.snapshot.json", snapshot)
-
-    def refresh(self, signers: Sequence[CryptoSigner], *, now: float, lifetime: timedelta | None = None) -> None:
-        """Say that the present state is still the present one: a new timestamp, and nothing else.
-
-        Raises:
-            RecoveryError: where nothing has been published yet, or the key is missing.
-            OSError: where the folder cannot be written.
-        """
-        version = _newest(self.public, "snapshot")
-        if not version:
-            raise RecoveryError("nothing has been published yet: `dynpin recovery publish` does so")
-        earlier = self.signed().get("timestamp")
-        timestamp = Metadata(
-            Timestamp(
-                1 if earlier is None else earlier.version + 1,
-                expires=_expiry("timestamp", now, lifetime),
-                snapshot_meta=MetaFile(version),
-            )
-        )
-        timestamp.sign(_signer_of(self.root().signed, "timestamp", signers))
-        self._write(self.public / "timestamp.json", timestamp)
-
-    def publish(self, target: Path) -> list[str]:
-        """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
-
-        Raises:
-            OSError: where the folder cannot be written.
-        """
-        changed: list[str] = []
-        names = [path.relative_to(self.public) for path in self.public.rglob("*.json")]
-        for name in sorted(names, key=lambda each: (each.name == "timestamp.json", str(each))):
-            text, file = (self.public / name).read_text("utf-8"), target / name
-            if not file.is_file() or file.read_text("utf-8") != text:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, text, 0o644)
-                changed.append(str(name))
-        return changed
-
-    @staticmethod
-    def _write(file: Path, signed: Metadata[_Signed]) -> None:
-        write_atomically(file, signed.to_bytes().decode("utf-8"), 0o644)
+    def _keep_signatures(self, role: str, waiting: Metadata[Root] | Metadata[Targets], added: int) -> int:
+        if added:
+            write(self.waiting.file(role), waiting.to_bytes())
+        return added
 
 
-_NAMES = {"root": "the root", "targets": "the list"}
-
-
-def _newest(folder: Path, role: str) -> int:
-    """The highest version of a role in a folder; 0 where there is none."""
-    numbers = [path.name.partition(".")[0] for path in folder.glob(f"*.{role}.json")]
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-
-def _published(targets: Targets) -> str:
-    """The name of the list's file: its digest stands in it, so that old and new lie side by side."""
-    return f"{targets.targets[PIN_LIST].hashes['sha256']}.{PIN_LIST}"
-
-
-def _signer_of(root: Root, role: str, signers: Sequence[CryptoSigner]) -> CryptoSigner:
-    found = next((each for each in signers if each.public_key.keyid in root.roles[role].keyids), None)
-    if found is None:
-        raise RecoveryError(f"the key of {role} is not here: name its file by --key, or put it into the folder keys")
-    return found
-
-
-def _expiry(role: str, now: float, lifetime: timedelta | None = None) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC) + (lifetime or LIFETIMES[role])
+def _expiry(role: str, now: float) -> datetime:
+    return datetime.fromtimestamp(int(now), UTC) + LIFETIMES[role]

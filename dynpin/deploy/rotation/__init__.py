@@ -4,7 +4,7 @@ Nothing here reads a clock: the time comes in as an argument. Histories are valu
 """
 
 from .emergency import EMERGENCIES, Emergency, emergency
-from .history import Deployed, Event, Held, History, HistoryError, Planned, Published
+from .history import Deployed, Event, Held, History, HistoryError, Listed, Planned, Published
 from .machine import (
     Stage,
     Status,
@@ -19,7 +19,7 @@ from .machine import (
     safe_at,
     status,
 )
-from .seen import Missing, NotSeen, Sight, disagreements, done
+from .seen import ListSight, Missing, NotSeen, Sight, disagreements, done
 
 __all__ = [
     "EMERGENCIES",
@@ -29,6 +29,8 @@ __all__ = [
     "Held",
     "History",
     "HistoryError",
+    "ListSight",
+    "Listed",
     "Missing",
     "NotSeen",
     "Planned",

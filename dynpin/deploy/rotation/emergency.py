@@ -44,6 +44,8 @@ def emergency(
     if target in broken:
         return (*steps, _leave_as_it_is(now))
     steps.append(_announce(history, target, spare, now))
+    if _has_list(history):
+        steps.append(_sign(kind, broken, now))
     if kind == "key-compromised":
         trusting = [policy for policy in policies if not set(broken).isdisjoint(policy.header.pins)]
         last = max((policy.until for policy in trusting), default=now)
@@ -66,6 +68,22 @@ def emergency(
             )
         )
     return tuple(steps)
+
+
+def _has_list(history: History) -> bool:
+    return history.header is not None and history.header.recovery is not None
+
+
+def _sign(kind: Emergency, broken: Sequence[Pin], now: float) -> Step:
+    stolen = f", and not {broken[0]}" if kind == "key-compromised" and broken else ""
+    return Step(
+        "sign",
+        now,
+        f"Name in dynpin.toml the key that is deployed now and a new backup{stolen}. Then: dynpin recovery sign "
+        "dynpin.toml, and dynpin recovery publish FOLDER.",
+        "Clients that refuse the new key look at the list, and take its pins within a minute of their next attempt."
+        + (" One that has taken an earlier list accepts the stolen key until then." if stolen else ""),
+    )
 
 
 def _deploy(kind: Emergency, target: Pin, refused: Sequence[Held], now: float) -> Step:
@@ -109,7 +127,7 @@ def _announce(history: History, target: Pin, spare: Sequence[Pin], now: float) -
 def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], now: float) -> tuple[Step, ...]:
     last = max((policy.until for policy in policies), default=now)
     until = rfc3339(last)
-    signs = history.header is not None and history.header.recovery is not None
+    signs = _has_list(history)
     steps = [
         Step(
             "search",
@@ -124,14 +142,17 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             Step(
                 "deploy-new",
                 now,
-                "Deploy a new key, and name it and a new backup in dynpin.toml.",
-                "Clients refuse it, and then ask for the signed list of the root that they have noted.",
+                "Deploy a new key. A new backup key comes from dynpin keys new.",
+                "Clients refuse it, and then look at the signed list of the root that they have noted.",
             ),
+            _sign(kind, history.chain[:1], now),
             Step(
-                "sign",
+                "pin-again",
                 now,
-                "Sign it with the offline keys: dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER.",
-                "Clients that have noted the root take the new pins within a minute of their next attempt.",
+                "Have the server send the new header: where dynpin.toml names a file in remember, remove that file and "
+                "restart the server.",
+                "Until then it sends none, since the key is not one that it has sent before. Clients that have taken "
+                "the list hold the same pins, and new ones should.",
             ),
         ]
     elif kind == "key-compromised":
@@ -160,6 +181,8 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             f"Tell the users who are refused: dynpin hosts forget {history.host}",
             f"It is the only way in before {until}{', but for the signed list' if signs else ''}.",
         ),
-        Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy."),
     ]
+    if not signs:
+        again = Step("recover", last, "Pin again, with two backup keys.", "From then on no client holds an old policy.")
+        steps.append(again)
     return tuple(steps)

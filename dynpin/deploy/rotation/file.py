@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from dynpin.middleware.policy import read_file, write_atomically
 
+from ..locks import Busy, locked
 from .history import History, HistoryError
 from .repair import Saved, salvage
 
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
-
 __all__ = ["HistoryFile"]
-
-# How long a command waits for another one that is writing, in seconds: writing takes milliseconds.
-PATIENCE = 10.0
-_PAUSE = 0.01
 
 
 class HistoryFile:
@@ -131,57 +120,12 @@ class HistoryFile:
     @contextmanager
     def _locked(self) -> Generator[None]:
         path = self._target()
-        lock = path.with_name(f"{path.name}.lock")
-        deadline = time.monotonic() + PATIENCE
-        release = _hold_folder(path.parent, deadline) if fcntl is not None else None
-        if release is None:
-            release = _hold_file(lock, deadline)
         try:
-            yield
-        finally:
-            release()
+            with locked(path.parent, path.with_name(f"{path.name}.lock"), "a history"):
+                yield
+        except Busy as error:
+            raise HistoryError(str(error)) from None
 
 
 def _text(history: History) -> str:
     return history.to_json() + "\n"
-
-
-def _hold_folder(folder: Path, deadline: float) -> Callable[[], None] | None:
-    """Lock a folder, which leaves no file behind; the system releases it if the process dies. None: it has no locks."""
-    assert fcntl is not None  # noqa: S101 - the caller has looked
-    handle = os.open(folder, os.O_RDONLY)
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(handle)
-                raise HistoryError(f"another command is changing a history in {folder}: try again") from None
-            time.sleep(_PAUSE)
-        except OSError:  # some network file systems
-            os.close(handle)
-            return None
-        else:
-            return lambda: os.close(handle)
-
-
-def _hold_file(lock: Path, deadline: float) -> Callable[[], None]:
-    """Lock by a file that only one process can make."""
-    while True:
-        try:
-            with lock.open("x"):
-                pass
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                raise HistoryError(
-                    f"another command is changing the history: {lock} is there. If none runs, one was killed: remove "
-                    "that file"
-                ) from None
-            time.sleep(_PAUSE)
-        else:
-            return lambda: _remove(lock)
-
-
-def _remove(lock: Path) -> None:
-    with suppress(FileNotFoundError):
-        lock.unlink()

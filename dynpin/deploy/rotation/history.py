@@ -14,7 +14,7 @@ from dynpin.hosts import canonical_host
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Planned", "Published", "event_of"]
+__all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Listed", "Planned", "Published", "event_of"]
 
 # Seconds by which an event may lie before the last one.
 _APART = 60.0
@@ -54,7 +54,15 @@ class Planned:
     backups: tuple[Pin, ...]
 
 
-Event = Published | Deployed | Planned
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """At `at` the signed list of the site was seen to name these pins for the host; none where it releases the host."""
+
+    at: float
+    pins: tuple[Pin, ...]
+
+
+Event = Published | Deployed | Planned | Listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +176,11 @@ class History:
         """The rotation that was begun last, finished or not."""
         return next((event for event in reversed(self.events) if isinstance(event, Planned)), None)
 
+    @property
+    def listed(self) -> Listed | None:
+        """What the signed list said when it was seen last."""
+        return next((event for event in reversed(self.events) if isinstance(event, Listed)), None)
+
     def to_json(self) -> str:
         """The history as the text of its file."""
         return json.dumps(
@@ -192,16 +205,16 @@ class History:
                 except HistoryError as error:
                     raise ValueError(f"event {number}: {error}") from None
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-            raise HistoryError(f"this is no rotation history: {_why(error)}") from None
+            raise HistoryError(f"this is not a rotation history: {_why(error)}") from None
         return history
 
 
 def _why(error: Exception) -> str:
     match error:
         case json.JSONDecodeError():
-            return f"it is no JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+            return f"it is not JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         case UnicodeDecodeError():
-            return f"it is no text (byte {error.start})"
+            return f"it is not a text (byte {error.start})"
         case KeyError():
             return f"{error} is missing"
         case TypeError() | AttributeError():
@@ -239,6 +252,8 @@ def _written(event: Event) -> dict[str, object]:
         case Planned():
             backups = [str(pin) for pin in event.backups]
             return {"at": at, "event": "planned", "target": str(event.target), "backups": backups}
+        case Listed():
+            return {"at": at, "event": "listed", "pins": [str(pin) for pin in event.pins]}
 
 
 def event_of(entry: object) -> Event:
@@ -270,6 +285,8 @@ def _event_of(entry: dict[str, object]) -> Event:
             return Deployed(at, _pins(entry["chain"]))
         case "planned":
             return Planned(at, Pin.from_base64(str(entry["target"])), _pins(entry["backups"]))
+        case "listed":
+            return Listed(at, _pins(entry["pins"]))
         case other:
             raise ValueError(f"an event {other!r} is not known")
 

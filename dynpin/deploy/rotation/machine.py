@@ -3,6 +3,9 @@
 The rule that everything follows from: a client holds the last header that it saw, until max-age after it saw it.
 So a policy may be held until max-age after the *last response* that carried it, and a key may be deployed once every
 policy that may still be held names it.
+
+Where the header names a recovery root, a client that was refused holds what the signed list says instead. So the list
+is signed anew whenever the header names other pins: before the new key is deployed, and after the old pin is retired.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dynpin.header import PublicKeyPins
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import Deployed, Event, Held, History, Planned, Published
+from .history import Deployed, Event, Held, History, Listed, Planned, Published
 
 __all__ = [
     "Held",
@@ -102,6 +105,7 @@ class Stage(StrEnum):
     UNPINNED = "unpinned"  # no policy is published
     STEADY = "steady"  # no rotation is under way
     PUBLISH = "publish"  # the header with the new pin is to be published
+    SIGN = "sign"  # it is published, and the signed list does not say the same
     SPREADING = "spreading"  # it is published, and clients may still hold one without it
     DEPLOY = "deploy"  # every policy that may be held names the new key
     SETTLING = "settling"  # the new key is deployed, and a rollback must stay possible
@@ -180,6 +184,8 @@ def advance(history: History, now: float, *, max_max_age: int | None = None) -> 
     rotation = history.rotation
     if step.name == "deploy" and rotation is not None:
         return Deployed(now, (rotation.target,))
+    if step.name == "sign":
+        return Listed(now, () if history.header is None else history.header.pins)
     return Published(now, step.header)
 
 
@@ -210,9 +216,13 @@ def plan(
     if not set(bridge.pins) <= set(header.pins):
         steps.append(_publish(now, bridge))
         policies = tuple(replace(each, last_at=each.last_at or now) for each in policies)
+    if _lacks_list(history, bridge if steps else header):
+        steps.append(_sign(now))
     deploy_at = _ready_at(policies, target, now)
     steps.append(_deploy(deploy_at, target, locked_out(policies, (target,))))
     steps.append(_retire(deploy_at + max_age, final))
+    if header.recovery is not None:
+        steps.append(_sign(deploy_at + max_age))
     return tuple(steps)
 
 
@@ -271,12 +281,14 @@ def _next(
         bridge = _bridge(history, header, target, rotation.backups)
         if not set(bridge.pins) <= set(header.pins):
             return Stage.PUBLISH, _publish(now, bridge)
+        if _lacks_list(history, header):
+            return Stage.SIGN, _sign(now)
         refused = locked_out(policies, (target,))
         step = _deploy(_ready_at(policies, target, now), target, refused)
         return (Stage.SPREADING if refused else Stage.DEPLOY), step
     final = final_header(header, target, rotation.backups)
     if deployment is None or not old_pins(history):
-        return Stage.STEADY, None
+        return (Stage.SIGN, _sign(now)) if _lacks_list(history, header) else (Stage.STEADY, None)
     since = _deployed_since(history, target)
     ready_at = since + _max_age(header, max_max_age)
     return (Stage.SETTLING if ready_at > now else Stage.RETIRE), _retire(max(now, ready_at), final)
@@ -304,6 +316,23 @@ def _publish(at: float, header: PublicKeyPins) -> Step:
         "Send this header on every response, from every node.",
         "Clients must know the new key before they meet it.",
         header,
+    )
+
+
+def _lacks_list(history: History, header: PublicKeyPins) -> bool:
+    """Whether the signed list was not seen to name the pins of this header, where the site has a list."""
+    listed = history.listed
+    return header.recovery is not None and (listed is None or set(listed.pins) != set(header.pins))
+
+
+def _sign(at: float) -> Step:
+    return Step(
+        "sign",
+        at,
+        "Sign the list with the pins of this header: dynpin recovery sign dynpin.toml, then dynpin recovery publish "
+        "FOLDER.",
+        "A client that was refused takes the list in place of the header: it refuses a key that the list lacks, and "
+        "accepts one that is retired and still there.",
     )
 
 

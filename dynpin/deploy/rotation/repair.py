@@ -74,7 +74,7 @@ def _host(text: str) -> str | None:
 
 
 def _entries(text: str) -> list[tuple[object, str]]:
-    """Whatever stands in the place of an event in a text that is no JSON as a whole."""
+    """Whatever stands in the place of an event in a text that is not JSON as a whole."""
     decoder = json.JSONDecoder()
     found: list[tuple[object, str]] = []
     for match in _EVENT.finditer(text):

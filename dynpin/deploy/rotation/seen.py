@@ -13,10 +13,10 @@ from dynpin.noting import note
 from dynpin.pins import Pin
 from dynpin.report import rfc3339
 
-from .history import Deployed, Event, Held, History, Published
+from .history import Deployed, Event, Held, History, Listed, Published
 from .machine import Step, advance, bridge_header, held, locked_out, old_pins, status
 
-__all__ = ["Missing", "NotSeen", "Sight", "disagreements", "done"]
+__all__ = ["ListSight", "Missing", "NotSeen", "Sight", "disagreements", "done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,21 @@ class Sight:
     header: PublicKeyPins | None
     chains: tuple[tuple[Pin, ...], ...]
     is_live: bool = False
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListSight:
+    """What the published list says of the host, as a client finds it.
+
+    Attributes:
+        place: where it was looked at: a folder, or its URI.
+        pins: the pins that it names for the host; none where it releases or does not name it.
+        failure: why a client would not believe it; None where it would.
+    """
+
+    place: str
+    pins: tuple[Pin, ...] = ()
     failure: str | None = None
 
 
@@ -72,7 +87,14 @@ class NotSeen(Exception):
         return "\n".join([f"the step {self.step.name} is not done:", *(f"  {each}" for each in self.missing)])
 
 
-def done(history: History, sights: Sequence[Sight], now: float, *, max_max_age: int | None = None) -> History:
+def done(
+    history: History,
+    sights: Sequence[Sight],
+    now: float,
+    *,
+    listed: ListSight | None = None,
+    max_max_age: int | None = None,
+) -> History:
     """The history with the next step recorded as done at `now`, as it was seen.
 
     What is recorded is what the places send and show, not what was planned.
@@ -81,6 +103,7 @@ def done(history: History, sights: Sequence[Sight], now: float, *, max_max_age: 
         history: what was served until now.
         sights: the inventory, the nodes, or both: one at least.
         now: when they were seen, in seconds since the epoch, UTC.
+        listed: the published list, which the step `sign` is about.
         max_max_age: the cap of every client, in seconds, where it is known.
 
     Raises:
@@ -92,14 +115,35 @@ def done(history: History, sights: Sequence[Sight], now: float, *, max_max_age: 
     assert step is not None  # noqa: S101 - advance has looked
     policies = held(history, now, max_max_age=max_max_age)
     missing = [each for sight in sights for each in _missing(sight, step, history, policies, sights)]
+    if isinstance(planned, Listed):
+        missing += _missing_in_list(planned.pins, listed)
     if missing:
         raise NotSeen(step, missing)
     events: list[Event] = [Published(now, _sent(sights))]
+    if isinstance(planned, Listed):
+        events.append(planned)
     if isinstance(planned, Deployed):
         events.append(Deployed(now, _shown(planned.chain[0], sights)))
     for event in events:
         history = history.with_event(event)
     return history
+
+
+def _missing_in_list(pins: Sequence[Pin], listed: ListSight | None) -> Iterator[Missing]:
+    """Where the published list does not name exactly these pins."""
+    if listed is None:
+        yield Missing("the signed list", "it was not looked at", "Name the published folder, or uri, with --list")
+        return
+    if listed.failure is not None:
+        yield Missing(listed.place, listed.failure, "Publish it, and ask again: dynpin recovery status says more")
+        return
+    signing = "Do: dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER"
+    for pin in pins:
+        if pin not in listed.pins:
+            yield Missing(listed.place, f"the signed list does not name {pin}, which the header names", signing)
+    for pin in listed.pins:
+        if pin not in pins:
+            yield Missing(listed.place, f"the signed list names {pin}, which the header does not name", signing)
 
 
 def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, ...]:
@@ -147,7 +191,7 @@ def _needed_for_now(history: History, now: float) -> set[Pin]:
 def _terms(header: PublicKeyPins | None) -> tuple[object, ...]:
     if header is None:
         return ()
-    return (frozenset(header.pins), header.max_age, header.include_subdomains, header.report_only)
+    return (frozenset(header.pins), header.max_age, header.include_subdomains, header.report_only, header.recovery)
 
 
 def _by(recorded: PublicKeyPins | None, sent: PublicKeyPins | None) -> str:
@@ -162,6 +206,8 @@ def _by(recorded: PublicKeyPins | None, sent: PublicKeyPins | None) -> str:
         found.append(f"its max-age is {sent.max_age}, not {recorded.max_age}")
     if sent.include_subdomains != recorded.include_subdomains:
         found.append("it has includeSubDomains" if sent.include_subdomains else "it has no includeSubDomains")
+    if sent.recovery != recorded.recovery:
+        found.append("it names no recovery root" if sent.recovery is None else f"it names the list {sent.recovery.uri}")
     return ", ".join(found)
 
 
@@ -214,6 +260,8 @@ def _pins_of(step: Step, history: History) -> tuple[tuple[Pin, ...], tuple[Pin, 
     assert rotation is not None  # noqa: S101 - there is a step
     if step.name == "retire":
         return (rotation.target,), old_pins(history)
+    if step.name == "sign":
+        return (() if history.header is None else history.header.pins), ()
     # Until the old pin is retired, the header names the old key and the new one.
     return bridge_header(history, rotation).pins, ()
 

@@ -36,7 +36,7 @@ _EQUALS_OR_ANY_QUOTED = re.compile(rf"{_QUOTED}|'[^']*'|[\t ]*=[\t ]*")
 
 
 def loosely(value: str, *, single_quotes: bool = False) -> Iterator[tuple[Directive, str]]:
-    """The directives of a value, each with its text, where white space around "=" is no fault.
+    """The directives of a value, each with its text, where white space around "=" is not a fault.
 
     Args:
         value: the value of the field.

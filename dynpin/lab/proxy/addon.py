@@ -136,7 +136,7 @@ class PinningAddon:
     ) -> None:
         validation = violation.validation
         explanation = None
-        # Without a report it was no mismatch of a verified chain: the message says what it was.
+        # Without a report it was not a mismatch of a verified chain: the message says what it was.
         if validation is not None and validation.known_host is not None and violation.report is not None:
             now = self.store.clock()
             explanation = explain_violation(validation, validation.known_host, validated, now, self.store)

@@ -18,8 +18,8 @@ from dynpin.lab.stage import Stage, days
     ),
     rfc=(
         "A response without the header changes nothing. max-age=0 makes a host cease to be a Known Pinned Host "
-        "(§2.3.1, §2.1.2). But a header without pins is no Valid Pinning Header, and pins are noted from nothing else "
-        "(§2.5): the RFC contradicts itself."
+        "(§2.3.1, §2.1.2). But a header without pins is not a Valid Pinning Header, and pins are noted from nothing "
+        "else (§2.5): the RFC contradicts itself."
     ),
     browsers=(
         "chromium-zero",

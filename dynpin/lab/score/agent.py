@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import dynpin
 from dynpin.lab.agents.namespace import in_namespace, missing
+from dynpin.lab.residents import Answer, Task
 from dynpin.lab.score.process import Child, Children
 from dynpin.lab.score.rules import DATA
 
-__all__ = ["Agent", "Answer", "Description", "Task", "built_in", "described"]
+__all__ = ["Agent", "Description", "built_in", "described"]
 
 PLACEHOLDERS = ("url", "host", "store", "ca", "hosts", "pins", "now", "ahead", "seconds", "python", "folder")
 # A name in braces; doubled braces are braces.
@@ -80,29 +81,6 @@ class Description(BaseModel):
                 )
         if not self.resident and not any("{url}" in part for part in self.command):
             raise ValueError(f"{shlex.join(self.command)}: the command needs {{url}}, the place that it visits")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """One thing to do. The members are those of a resident agent's line of JSON."""
-
-    do: Literal["visit", "forget", "preload", "age"]
-    url: str = ""
-    host: str = ""
-    store: str
-    ca: str
-    now: float
-    ahead: int = 0
-    seconds: int = 0
-    pins: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an agent says became of a task: ``done`` for one that is no visit."""
-
-    outcome: Literal["served", "refused", "failed", "done", "unsupported"]
-    detail: str = ""
 
 
 _OUTCOMES = ("served", "refused", "failed", "done", "unsupported")

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dynpin import __version__
 from dynpin.deploy.tables import csv_table, html_table
-from dynpin.lab.score.rules import Rule
+from dynpin.lab.score.rules import LEVELS, Level, Rule
 
 __all__ = ["Outcome", "Score", "Verdict"]
 
@@ -64,6 +64,12 @@ class Score:
         """The verdicts with this outcome."""
         return [verdict for verdict in self.verdicts if verdict.outcome == outcome]
 
+    @property
+    def broken_by_level(self) -> Mapping[Level, int]:
+        """How many rules of each level it breaks; levels without one are left out."""
+        found = Counter(verdict.rule.level for verdict in self.of("broken"))
+        return {level: found[level] for level in LEVELS if found[level]}
+
     def to_dict(self) -> dict[str, object]:
         """The run as a JSON object."""
         return {
@@ -72,6 +78,7 @@ class Score:
             "title": self.title,
             "model": self.model,
             "counts": {outcome.replace(" ", "_"): count for outcome, count in self.counts.items()},
+            "broken_by_level": {level.lower(): self.broken_by_level.get(level, 0) for level in LEVELS},
             "rules": [verdict.to_dict() for verdict in self.verdicts],
         }
 

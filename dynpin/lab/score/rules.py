@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "DATA",
+    "LEVELS",
     "Forget",
+    "Level",
     "Pass",
     "Preload",
     "Reports",
@@ -27,6 +29,9 @@ __all__ = [
 # Data for other projects too; its README.md and LICENSE stand beside it.
 DATA = Path(__file__).with_name("data")
 
+# How strongly the RFC asks for a rule, the strongest first.
+Level = Literal["MUST", "SHOULD", "MAY"]
+LEVELS: tuple[Level, ...] = ("MUST", "SHOULD", "MAY")
 Host = Annotated[str, Field(description="A name below .test, or 127.0.0.1.")]
 Chain = Annotated[
     str,
@@ -142,7 +147,7 @@ class Rule(_Model):
 
     id: str
     section: str
-    level: Literal["MUST", "SHOULD", "MAY"]
+    level: Level
     text: str
     needs_noting: bool = True
     steps: tuple[Step, ...]

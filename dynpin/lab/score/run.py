@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from dynpin.lab.network import TLSServer
-from dynpin.lab.score.agent import Agent, Answer, Description, Task
+from dynpin.lab.residents import Answer, Task
+from dynpin.lab.score.agent import Agent, Description
 from dynpin.lab.score.process import Children
 from dynpin.lab.score.result import Score, Verdict
 from dynpin.lab.score.rules import Forget, Pass, Preload, Reports, Restart, Rule, Serve, Unreached, Visit
@@ -299,7 +300,7 @@ def _wrong_report(body: bytes) -> str:
     except ValueError:
         return "a report is not JSON"
     if not isinstance(report, dict):
-        return "a report is no JSON object"
+        return "a report is not a JSON object"
     members = cast("dict[str, object]", report)
     wrong = [name for name, kind in _MEMBERS.items() if not isinstance(members.get(name), kind)]
     if wrong:

@@ -23,7 +23,7 @@ class SitePolicy:
     Attributes:
         name: what it is called in tables and pictures.
         max_age: seconds.
-        backups: how many Backup Pins it names. With none the header is no Valid Pinning Header (RFC 7469 §2.5), and
+        backups: how many Backup Pins it names. With none the header is not a Valid Pinning Header (RFC 7469 §2.5), and
             no client notes it.
         pinned: the site's own ``"key"``, the ``"ca"`` that signs it, ``"both"``, or ``"none"`` for a site that sends
             no header, to compare with.

@@ -29,7 +29,7 @@ def seconds(text: str) -> int:
     """
     match = _SPAN.fullmatch(text.strip().lower())
     if match is None:
-        raise ValueError(f'{text!r} is no length of time: give one such as "30 days", "12 hours" or "90 minutes"')
+        raise ValueError(f'{text!r} is not a length of time: give one such as "30 days", "12 hours" or "90 minutes"')
     found = float(match["count"]) * _UNITS[match["unit"]]
     if not found <= _LONGEST:
         raise ValueError(f"{text!r} is longer than a hundred years")

@@ -146,9 +146,9 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advic
         values = tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {})
         return study_of(values, path.parent, advice=advice)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidStudy(f"{path} is no TOML: {error}") from None
+        raise InvalidStudy(f"{path} is not TOML: {error}") from None
     except UnicodeDecodeError:
-        raise InvalidStudy(f"{path} is no UTF-8: save it as such") from None
+        raise InvalidStudy(f"{path} is not UTF-8: save it as such") from None
     except InvalidStudy as error:
         raise InvalidStudy(f"{path}: {error}") from None
 

@@ -110,12 +110,12 @@ def _rows(path: Path) -> dict[str, list[int]]:
                     second = int(float(row["second"]))
                 except (TypeError, ValueError, OverflowError):
                     found = row["second"] or ""
-                    raise InvalidStudy(f"{path}:{rows.line_num}: {found!r} is no number of seconds") from None
+                    raise InvalidStudy(f"{path}:{rows.line_num}: {found!r} is not a number of seconds") from None
                 seen.setdefault(row["client"], []).append(second)
         except csv.Error as error:
-            raise InvalidStudy(f"{path}:{rows.line_num + 1}: this is no CSV: {error}") from None
+            raise InvalidStudy(f"{path}:{rows.line_num + 1}: this is not CSV: {error}") from None
         except UnicodeDecodeError:
-            raise InvalidStudy(f"{path} is no UTF-8: save it as such") from None
+            raise InvalidStudy(f"{path} is not UTF-8: save it as such") from None
     return seen
 
 

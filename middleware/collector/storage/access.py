@@ -66,13 +66,13 @@ def new_api_token(name: str, scopes: Iterable[str], now: float, days: float) -> 
     """A token for a program: its text, which nothing keeps, and what the storage keeps of it.
 
     Raises:
-        ValueError: for what is no scope, or for none.
+        ValueError: for what is not a scope, or for none.
     """
     wanted = tuple(dict.fromkeys(scopes))
     for scope in wanted or ("",):
         if scope not in ("read", "triage") and not _SITE.fullmatch(scope):
             raise ValueError(
-                f"{scope!r} is no scope: they are read, triage and site:HOST, such as site:shop.example.com"
+                f"{scope!r} is not a scope: they are read, triage and site:HOST, such as site:shop.example.com"
             )
     # The prefix lets people and scanners of repositories tell what it is.
     text = f"dynpin_{secrets.token_urlsafe(32)}"

@@ -108,7 +108,7 @@ def seconds(text: str, now: float) -> float:
     """A time as people write it (``7d``, ``24h``, ``2026-05-01``, RFC 3339) as seconds since the epoch, UTC.
 
     Raises:
-        BadFilter: where it is no time.
+        BadFilter: where it is not a time.
     """
     ago = _AGO.fullmatch(text)
     if ago is not None:
@@ -117,4 +117,4 @@ def seconds(text: str, now: float) -> float:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise BadFilter(f"{text[:40]!r} is no time; write 24h, 7d, 2026-05-01 or 2026-05-01T12:00Z") from None
+        raise BadFilter(f"{text[:40]!r} is not a time; write 24h, 7d, 2026-05-01 or 2026-05-01T12:00Z") from None

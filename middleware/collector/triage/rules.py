@@ -160,7 +160,7 @@ def _contradiction(case: Case) -> Found:
     noted = report.noted_hostname
     if noted is not None and noted != report.hostname:
         if noted not in superdomains(report.hostname):
-            reasons.append(f"{noted} is no superdomain of {report.hostname}, so its entry cannot apply (§2.3.3).")
+            reasons.append(f"{noted} is not a superdomain of {report.hostname}, so its entry cannot apply (§2.3.3).")
         elif report.include_subdomains is False:
             reasons.append(f"The entry of {noted} does not assert includeSubDomains, so it cannot apply (§2.3.3).")
     held = case.matched(case.validated)

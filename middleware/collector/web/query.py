@@ -182,7 +182,7 @@ def _message(model: type[Query], error: ValidationError) -> str:
         ]
         there_are = f"there are {', '.join(names)}" if names else "there is none here"
         negated = ", and host! and the like exclude" if "host!" in model.model_fields else ""
-        return f"{name[:40]!r} is no filter; {there_are}{negated}"
+        return f"{name[:40]!r} is not a filter; {there_are}{negated}"
     if first["type"] == "too_long":
         return f"more than {MAX_VALUES} values of {name}"
     if first["type"] == "string_too_short":

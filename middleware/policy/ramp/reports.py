@@ -50,7 +50,7 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
 def intake_refusal(ramp: Ramp) -> str:
     """Why the report-uri does not take reports, or an empty text: where none can arrive, quiet means nothing."""
     try:
-        # What is no report: whoever knows the token declines it, and whoever does not says 404.
+        # What is not a report: whoever knows the token declines it, and whoever does not says 404.
         fields = {"Content-Type": "application/json"}
         api = CollectorAPI(ramp.collector, ca=ramp.ca)
         status = api.send(ramp.report_uri, "POST", fields, b"{}").status

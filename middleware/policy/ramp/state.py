@@ -161,7 +161,7 @@ class RampFile:
     @contextlib.contextmanager
     def _connection(self, mode: str) -> Generator[sqlite3.Connection]:
         if self.path.exists() and not self.path.is_file():  # SQLite would wait for ever for a pipe
-            raise PolicyError(f"{self.path} keeps no position on a ramp: it is no file. Name another: [ramp] state")
+            raise PolicyError(f"{self.path} keeps no position on a ramp: it is not a file. Name another: [ramp] state")
         try:
             db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
             try:

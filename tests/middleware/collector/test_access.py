@@ -274,7 +274,7 @@ def test_the_storage_has_no_token(site: Start) -> None:
 
 @pytest.mark.parametrize("scope", ["", "admin", "site:", "site:*.a.test", "site:a b"])
 def test_scopes_are_checked(scope: str) -> None:
-    with pytest.raises(ValueError, match="is no scope: they are read, triage and site:HOST"):
+    with pytest.raises(ValueError, match="is not a scope: they are read, triage and site:HOST"):
         new_api_token("robot", [scope], NOW, 30)
 
 

@@ -111,7 +111,7 @@ def test_a_number_that_json_has_not_is_given_out_as_null(site: Start, file: Path
     group = key(running, "b.a.test")
 
     def bad(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     for number in ("1e999", "-Infinity", "NaN"):
         with closing(sqlite3.connect(file)) as db, db:

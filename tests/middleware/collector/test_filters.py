@@ -37,10 +37,13 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("hots=x", "'hots' is no filter; there are host, noted_host, mode, verdict, state, pin, issuer, token, group"),
-        ("hots!=x", "'hots!' is no filter"),
-        ("since!=7d", "'since!' is no filter"),
-        ("Host=x", "'Host' is no filter"),
+        (
+            "hots=x",
+            "'hots' is not a filter; there are host, noted_host, mode, verdict, state, pin, issuer, token, group",
+        ),
+        ("hots!=x", "'hots!' is not a filter"),
+        ("since!=7d", "'since!' is not a filter"),
+        ("Host=x", "'Host' is not a filter"),
         ("verdict=nosuch", "verdict is one of unknown-ca, foreign-key, private-root"),
         ("verdict!=nosuch", "verdict is one of"),
         ("mode=enforced", "mode is one of enforce, report-only, not 'enforced'"),

@@ -175,7 +175,7 @@ def test_a_number_that_an_older_version_let_in_breaks_nothing(site: Start, numbe
         db.execute("UPDATE groups SET judged_with = ''")
 
     def bad(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
+        raise AssertionError(f"{constant} is not JSON")
 
     (group,) = running.groups()
     for path in ("/api/reports", "/export/reports.json", "/export/reports.ndjson"):

@@ -55,7 +55,7 @@ def test_who_asks(trusted: list[str], peer: str | None, forwarded: str, client: 
 
 @pytest.mark.parametrize("name", ["", "10.0.0.1/8", "proxy.internal", "10.0.0.0/99", "*"])
 def test_what_is_no_proxy_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no trusted proxy"):
+    with pytest.raises(ValueError, match="is not a trusted proxy"):
         collector(tmp_path / "r.sqlite", open_access=True, trusted_proxies=[name])
 
 

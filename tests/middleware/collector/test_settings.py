@@ -97,7 +97,7 @@ def test_paths_in_the_file_count_from_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({"DYNPIN_COLLECTOR_PROT": "1"}, "DYNPIN_COLLECTOR_PROT is no setting; did you mean DYNPIN_COLLECTOR_PORT"),
+        ({"DYNPIN_COLLECTOR_PROT": "1"}, "DYNPIN_COLLECTOR_PROT is not a setting; did you mean DYNPIN_COLLECTOR_PORT"),
         ({"DYNPIN_COLLECTOR_PORT": "99999"}, "DYNPIN_COLLECTOR_PORT = '99999' is not understood: it is the port"),
         ({"DYNPIN_COLLECTOR_OPEN_ACCESS": "perhaps"}, "is not understood: it is let everyone"),
         ({"DYNPIN_COLLECTOR_CONFIG": "nowhere.toml"}, "nowhere.toml cannot be read"),
@@ -118,7 +118,7 @@ def test_the_token_of_programs_that_ask_is_no_setting() -> None:
         ("prot = 1", "collector.toml: prot is not known here; did you mean port?"),
         ("port = 99999", "port = 99999 is not understood: give the port to listen on"),
         ('limit_source = "many"', "limit_source"),
-        ("port = ", "collector.toml is no TOML file"),
+        ("port = ", "collector.toml is not a TOML file"),
     ],
 )
 def test_what_the_file_says_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -207,7 +207,7 @@ def test_printed_report_uris_follow_the_public_address(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["pins.example", "ftp://pins.example", "https://", "https://pins.example/?x"])
 def test_what_is_no_public_address_is_refused(url: str) -> None:
-    assert "is no address" in " ".join(run("--port", "0", "--public-url", url, code=2).split())
+    assert "is not an address" in " ".join(run("--port", "0", "--public-url", url, code=2).split())
 
 
 def test_a_user_header_without_a_proxy_is_refused() -> None:
@@ -245,7 +245,7 @@ def test_tokens_of_the_api(tmp_path: Path) -> None:
     assert "revoke it first" in again
     assert "is revoked" in run("api-tokens", "revoke", "ramp-shop")
     run("api-tokens", "revoke", "ramp-shop", code=1)
-    assert "is no scope" in " ".join(run("api-tokens", "add", "x", "--scope", "all", code=2).split())
+    assert "is not a scope" in " ".join(run("api-tokens", "add", "x", "--scope", "all", code=2).split())
     run("api-tokens", "add", "ramp-shop", "--scope", "read")
 
 
@@ -271,9 +271,9 @@ def test_a_token_of_the_api_reads_until_it_is_revoked(tmp_path: Path) -> None:
         ("connections = 100000000000000000000", "connections at once"),
         ('host = ""', "such as 0.0.0.0"),
         ('tokens = ["a b"]', "cannot stand in a report-uri"),
-        ('trusted_proxies = ["10.0.0.1/8"]', "is no trusted proxy"),
+        ('trusted_proxies = ["10.0.0.1/8"]', "is not a trusted proxy"),
         ('source_address = "/99"', "is no part of an address"),
-        ('public_url = "pins.example"', "is no address"),
+        ('public_url = "pins.example"', "is not an address"),
     ],
 )
 def test_what_a_start_would_refuse_is_refused_by_config_too(

@@ -33,7 +33,7 @@ def open_database(path: Path) -> None:
     """Make the file (mode 0600) where there is none; safe when several processes start at once.
 
     Raises:
-        StoreError: where the file cannot be opened, is no collector's, is damaged, or is of another dynpin.
+        StoreError: where the file cannot be opened, is not a collector's, is damaged, or is of another dynpin.
     """
     with storage_errors(path):
         if not path.parent.is_dir():
@@ -58,7 +58,7 @@ def migrate(path: Path) -> None:
     """Bring a file to this program's schema; other processes wait meanwhile.
 
     Raises:
-        StoreError: where it cannot be used, is no collector's, or is of a newer dynpin.
+        StoreError: where it cannot be used, is not a collector's, or is of a newer dynpin.
     """
     if not path.exists():
         raise StoreError(f"there is no file {path}; name the collector's with --storage")

@@ -25,7 +25,7 @@ SECRET = "sEcReT"
         f"postgresql://u:{SECRET}\0x@127.0.0.1:1/db",
         f"postgresql://u:{SECRET}\udcffx@127.0.0.1:1/db",
         f"postgresql://u:{SECRET}%00x@127.0.0.1:1/db",
-        # What is no address of ours, and no name of a file either.
+        # What is not an address of ours, and no name of a file either.
         f"postgresql:/u:{SECRET}@127.0.0.1:1/db",
         f"PostgreSQL://u:{SECRET}@127.0.0.1:1/db",
         f" postgresql://u:{SECRET}@127.0.0.1:1/db",

@@ -19,7 +19,7 @@ from dynpin.errors import InvalidHeader
 from dynpin.header import ENFORCE_NAME, REPORT_ONLY_NAME, PublicKeyPins
 from dynpin.hosts import is_ip_literal
 from dynpin.lab.network import loopback_names
-from dynpin.lab.score.agent import Answer, Task
+from dynpin.lab.residents.task import Answer, Task
 from dynpin.pins import chain_pins
 
 __all__ = ["FAULTS", "TEN", "Naive"]

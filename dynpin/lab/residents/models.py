@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dynpin.lab.agents import AGENTS, Machine, UserAgent
-from dynpin.lab.score.agent import Answer, Task
+from dynpin.lab.residents.task import Answer, Task
 from dynpin.pins import Pin
 
 __all__ = ["Model"]

@@ -1,4 +1,4 @@
-"""Agents that come along and stay: ``python -m dynpin.lab.score.resident NAME`` answers tasks, line by line."""
+"""``python -m dynpin.lab.residents NAME`` answers tasks, line by line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from dynpin.lab.score.agent import Answer, Task
+from dynpin.lab.residents.task import Answer, Task
 
 __all__ = ["main"]
 
@@ -16,14 +16,14 @@ Do = Callable[[Task], Answer]
 def _agent(name: str, *arguments: str) -> Do:
     """The agent of this name; it imports its own library alone."""
     if name == "naive":
-        from dynpin.lab.score.naive import Naive  # noqa: PLC0415
+        from dynpin.lab.residents.naive import Naive  # noqa: PLC0415
 
         return Naive(*arguments)
     if name in ("chromium", "firefox"):
-        from dynpin.lab.score.models import Model  # noqa: PLC0415
+        from dynpin.lab.residents.models import Model  # noqa: PLC0415
 
         return Model(name)
-    from dynpin.lab.score.libraries import GETS, Library  # noqa: PLC0415
+    from dynpin.lab.residents.libraries import GETS, Library  # noqa: PLC0415
 
     return Library(GETS[name])
 

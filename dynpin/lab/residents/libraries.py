@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from dynpin.clientstore import PinOptions, PinStore, ReportQueue, pin_violation
 from dynpin.lab.network import loopback_names
-from dynpin.lab.score.agent import Answer, Task
+from dynpin.lab.residents.task import Answer, Task
 from dynpin.pins import Pin
 
 __all__ = ["GETS", "Get", "Library"]

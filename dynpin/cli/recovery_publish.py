@@ -1,0 +1,219 @@
+"""`dynpin recovery publish`, `refresh`, `catch-up` and `status`: what clients read, and whether it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dynpin.cli.errors import finding
+from dynpin.cli.options import JsonOption, NowOption, moment
+from dynpin.cli.printing import print_json, say
+from dynpin.cli.recovery_shared import (
+    DEFAULT_FOLDER,
+    ClockOption,
+    FolderOption,
+    KeysOption,
+    inside,
+    refuse_clock,
+    signers_of,
+    told,
+)
+from dynpin.deploy import recovery as signed_lists
+from dynpin.deploy.recovery import (
+    ONLINE,
+    Refused,
+    Repository,
+    SignedFiles,
+    closed_folders,
+    compare,
+    complete,
+    differing,
+    expiries,
+    open_to_others,
+)
+from dynpin.report import rfc3339
+
+if TYPE_CHECKING:
+    from tuf.api.metadata import Root  # pyright: ignore[reportPrivateImportUsage]
+
+    from dynpin.deploy.recovery import Expiry
+
+__all__ = ["catch_up", "publish", "refresh", "status"]
+
+_SERVED = "The folder that a web server serves."
+TargetArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help=_SERVED)]
+OptionalTargetArgument = Annotated[Path | None, typer.Argument(metavar="[FOLDER]", help=_SERVED, show_default=False)]
+
+
+def publish(
+    target: TargetArgument,
+    folder: FolderOption = DEFAULT_FOLDER,
+    keys: KeysOption = None,
+    clock_is_right: ClockOption = False,
+    now: NowOption = None,
+) -> None:
+    """Write the static files that clients read: any web server, CDN or stick will do, and none need be trusted.
+
+    Nothing is written where clients would refuse it: exit code 1, with what to do.
+
+    Example: dynpin recovery publish /var/www/recovery
+    """
+    with told():
+        repository = Repository(folder)
+        above = compare(repository, target)
+        if repository.pending() or repository.files.faults():
+            at = refuse_clock(repository, now, is_right=clock_is_right)
+            complete(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
+        changed = signed_lists.publish(repository, target)
+        signed = repository.signed()
+    say(f"{target}: {len(changed)} file{'' if len(changed) == 1 else 's'} written")
+    _say_closed(target)
+    _end_with([each.problem for each in expiries(signed, moment(now)) if each.problem is not None])
+
+
+def refresh(
+    target: OptionalTargetArgument = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    keys: KeysOption = None,
+    clock_is_right: ClockOption = False,
+    now: NowOption = None,
+) -> None:
+    """Say that the list is still the present one: a new timestamp, for cron. It needs the key of timestamp alone.
+
+    A snapshot that expires within a month is made anew, where its key is there too.
+
+    Example: dynpin recovery refresh /var/www/recovery
+    """
+    with told():
+        repository = Repository(folder)
+        place = target or repository.published_to
+        above = 0 if place is None else compare(repository, place)
+        at = refuse_clock(repository, now, is_right=clock_is_right)
+        signed_lists.refresh(repository, signers_of(repository, keys, None, of=ONLINE), now=at, above=above)
+        if target is not None:
+            signed_lists.publish(repository, target)
+        signed = repository.signed()
+    say(f"the timestamp is good until {rfc3339(signed['timestamp'].expires.timestamp())}")
+    if target is not None:
+        _say_closed(target)
+    _end_with([each.problem for each in expiries(signed, at) if each.problem is not None])
+
+
+def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> None:
+    """Take over what is published: for a folder from a backup, and after two copies of it have signed.
+
+    Only what the keys have signed is taken. What it replaces is moved to the folder superseded.
+
+    Example: dynpin recovery catch-up /var/www/recovery
+    """
+    with told():
+        repository = Repository(folder)
+        taken = signed_lists.catch_up(repository, target)
+    for file in taken:
+        say(f"{file} is taken over")
+    if not taken:
+        say(f"{target} has nothing that {folder} lacks")
+    if repository.pending() or repository.files.faults():
+        say(f"\nNext: dynpin recovery publish {target}{inside(folder)}")
+
+
+def status(
+    target: OptionalTargetArgument = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what expires when, and what waits, and hold the folder that is served against this one.
+
+    Without FOLDER it is the one that was published last, where this machine has it. Exit code 1 where something must
+    be done.
+    """
+    at = moment(now)
+    with told():
+        repository = Repository(folder)
+        place = target or repository.published_to
+        root, ends, pins = repository.root().signed, expiries(repository.signed(), at), repository.pins()
+        name = repository.recovery("https://example.invalid/").root_text
+        problems = [*dict.fromkeys(_problems(repository, place, ends))]
+    if as_json:
+        rows = [
+            {
+                "role": each.role,
+                "version": each.version,
+                "expires_at": rfc3339(each.expires_at),
+                "threshold": root.roles[each.role].threshold,
+                "keys": len(root.roles[each.role].keyids),
+            }
+            for each in ends
+        ]
+        hosts = 0 if pins is None else len(pins.hosts)
+        where = None if place is None else str(place)
+        print_json({"root": name, "hosts": hosts, "published_to": where, "roles": rows, "problems": problems})
+    else:
+        _show(name, place or repository.place, ends, root)
+    if problems:
+        finding(None if as_json else "\n        ".join(problems))
+
+
+def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) -> Iterator[str]:
+    """What must be done, a sentence each."""
+    publishing = f"Do: dynpin recovery publish {place or 'FOLDER'}{inside(repository.folder)}"
+    pending = repository.pending()
+    for each in pending:
+        yield (
+            f"{each}: dynpin recovery sign --key FILE"
+            if each.missing
+            else f"{each}, and is not published. {publishing}"
+        )
+    if not repository.files.newest("targets"):
+        if not pending:
+            yield "there is no list yet: dynpin recovery sign dynpin.toml"
+    elif not pending:
+        yield from (f"{fault}. {publishing}" for fault in repository.files.faults())
+    yield from (each.problem for each in ends if each.problem is not None)
+    yield from open_to_others(repository.keys, sorted(repository.keys.glob("*.key.pem")))
+    if place is None:
+        if repository.place is None and not pending and repository.files.newest("targets"):
+            yield f"the list has not been published. {publishing}"
+        return
+    try:
+        compare(repository, place)
+    except Refused as error:
+        yield str(error)
+        return
+    yield from (f"{place} is not whole: {fault}. {publishing}" for fault in SignedFiles(place).faults())
+    lacking = differing(repository, place)
+    if lacking:
+        yield f"{place} is behind this folder, by {', '.join(lacking[-3:])}. {publishing}"
+    yield from (f"a web server cannot read {each}: chmod a+rx {each}" for each in closed_folders(place))
+
+
+def _show(name: str, place: Path | None, ends: list[Expiry], root: Root) -> None:
+    from rich.table import Table  # noqa: PLC0415 - beside what is shown
+
+    from dynpin.cli.tables import table_console  # noqa: PLC0415
+
+    say(f"recovery-root {name}")
+    if place is not None:
+        say(f"published to  {place}{'' if place.is_dir() else ', which is not on this machine: it is not looked at'}")
+    table = Table(box=None, pad_edge=False)
+    for column in ("role", "version", "keys", "expires"):
+        table.add_column(column, overflow="fold")
+    for each in ends:
+        role = root.roles[each.role]
+        needed = f"{role.threshold} of {len(role.keyids)}"
+        table.add_row(each.role, str(each.version), needed, rfc3339(each.expires_at))
+    table_console().print(table)
+
+
+def _say_closed(target: Path) -> None:
+    for each in closed_folders(target):
+        say(f"dynpin: a web server cannot read {each}, unless it is its own: chmod a+rx {each}", err=True)
+
+
+def _end_with(problems: list[str]) -> None:
+    if problems:
+        finding("\n        ".join(problems))

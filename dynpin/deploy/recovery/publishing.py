@@ -1,0 +1,333 @@
+"""From signatures to what clients read: completed, refreshed, published, and held against what is published already.
+
+What clients see changes with one file, the timestamp, which is written last. What waits is removed after that. So a
+process may be killed at any moment: clients have the old list or the new one, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
+
+from dynpin.errors import RecoveryError
+
+from .expiry import LIFETIMES, expires_soon
+from .keys import ONLINE
+from .repository import Repository
+from .signed_files import NAMES, Refused, SignedFiles, Versioned, is_signed, list_name
+from .storage import changing, make_folder, move_aside, write
+
+__all__ = ["catch_up", "compare", "complete", "differing", "publish", "refresh"]
+
+_Read = TypeVar("_Read")
+
+
+# -- in the operator's folder -----------------------------------------------------------------------------------------
+
+
+def complete(repository: Repository, signers: Sequence[CryptoSigner], *, now: float, above: int = 0) -> None:
+    """Take what has enough signatures for signed, and say by snapshot and timestamp that it is the present state.
+
+    Args:
+        repository: the operator's folder.
+        signers: the keys of snapshot and timestamp among them.
+        now: seconds since the epoch, UTC.
+        above: the version of a timestamp that clients may have seen; see :func:`compare`.
+
+    Raises:
+        Refused: where signatures are missing.
+        RecoveryError: where one of the two keys is missing, or the folder cannot be written.
+    """
+    with changing(repository.folder):
+        lacking = next((each for each in repository.pending() if each.missing), None)
+        if lacking is not None:
+            raise Refused(f"{lacking}: `dynpin recovery sign --key FILE` adds it, on any machine that has this folder")
+        files, waiting = repository.files, repository.waiting
+        coming, targets, root = waiting.coming_root(), waiting.targets(), waiting.root()
+        _refuse_unsigned(files, coming, targets)
+        snapshot_signer, timestamp_signer = (_signer_of(coming, role, signers) for role in ONLINE)
+        if targets is not None:
+            write(make_folder(files.folder / "targets") / list_name(targets.signed), waiting.list_data(targets))
+            write(files.file("targets", targets.signed.version), targets.to_bytes())
+        if root is not None:
+            write(files.file("root", root.signed.version), root.to_bytes())
+        _make_snapshot(repository, snapshot_signer, now)
+        _make_timestamp(repository, timestamp_signer, now, above)
+        waiting.clear()
+
+
+def refresh(
+    repository: Repository,
+    signers: Sequence[CryptoSigner],
+    *,
+    now: float,
+    lifetime: timedelta | None = None,
+    above: int = 0,
+) -> None:
+    """Say that the present state is still the present one: a new timestamp, and a new snapshot before it expires.
+
+    Args:
+        repository: the operator's folder.
+        signers: the key of timestamp, and where it is at hand that of snapshot.
+        now: seconds since the epoch, UTC.
+        lifetime: how long the timestamp is good for; seven days by default.
+        above: the version of a timestamp that clients may have seen; see :func:`compare`.
+
+    Raises:
+        Refused: where nothing has been published yet, or too few keys have signed the list.
+        RecoveryError: where the key is missing, or the folder cannot be written.
+    """
+    with changing(repository.folder):
+        files = repository.files
+        if not files.newest("snapshot"):
+            raise Refused("nothing has been published yet: `dynpin recovery publish FOLDER` does so")
+        root = files.root().signed
+        _refuse_unsigned(files, root, None)
+        signer = _signer_of(root, "timestamp", signers)
+        has_key = any(each.public_key.keyid in root.roles["snapshot"].keyids for each in signers)
+        # Without its key a snapshot is told about when it expires soon, and renewed where there is no way around.
+        if not _has_snapshot(files, root) or (has_key and expires_soon("snapshot", files.snapshot().signed, now)):
+            _make_snapshot(repository, _signer_of(root, "snapshot", signers), now)
+        _make_timestamp(repository, signer, now, above, lifetime)
+
+
+def _has_snapshot(files: SignedFiles, root: Root) -> bool:
+    """Whether the newest snapshot names the newest list."""
+    snapshot = files.snapshot()
+    names = snapshot.signed.meta["targets.json"].version
+    return is_signed(root, "snapshot", snapshot) and names == files.newest("targets")
+
+
+def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] | None) -> None:
+    """Refuse what no client would believe: roots that are no chain, no list, or one that too few keys have signed."""
+    for fault in files.root_faults():
+        raise Refused(f"{fault}. A copy of this folder, or `dynpin recovery catch-up FOLDER`, may have the right one")
+    if targets is None and not files.newest("targets"):
+        raise Refused("there is no list yet: `dynpin recovery sign dynpin.toml` makes one")
+    targets = files.targets() if targets is None else targets
+    if not is_signed(root, "targets", targets):
+        raise Refused(
+            f"version {targets.signed.version} of the list is signed by too few of the keys that version "
+            f"{root.version} of the root names: `dynpin recovery publish FOLDER` goes on where a command was cut off; "
+            "else `dynpin recovery sign dynpin.toml` makes a new list"
+        )
+
+
+def _make_snapshot(repository: Repository, signer: CryptoSigner, now: float) -> None:
+    version = repository.next_version("snapshot")
+    meta = {"targets.json": MetaFile(repository.files.newest("targets"))}
+    snapshot = Metadata(Snapshot(version, expires=_expiry(now, LIFETIMES["snapshot"]), meta=meta))
+    snapshot.sign(signer)
+    write(repository.files.file("snapshot", version), snapshot.to_bytes())
+
+
+def _make_timestamp(
+    repository: Repository, signer: CryptoSigner, now: float, above: int, lifetime: timedelta | None = None
+) -> None:
+    version = max(repository.next_version("timestamp"), above + 1)
+    meta = MetaFile(repository.files.newest("snapshot"))
+    expires = _expiry(now, lifetime or LIFETIMES["timestamp"])
+    timestamp = Metadata(Timestamp(version, expires=expires, snapshot_meta=meta))
+    timestamp.sign(signer)
+    write(repository.files.file("timestamp"), timestamp.to_bytes())
+
+
+def _signer_of(root: Root, role: str, signers: Sequence[CryptoSigner]) -> CryptoSigner:
+    found = next((each for each in signers if each.public_key.keyid in root.roles[role].keyids), None)
+    if found is None:
+        raise RecoveryError(f"the key of {role} is not here: name its file by --key, or put it into the folder keys")
+    return found
+
+
+def _expiry(now: float, lifetime: timedelta) -> datetime:
+    return datetime.fromtimestamp(int(now), UTC) + lifetime
+
+
+# -- where it is published --------------------------------------------------------------------------------------------
+
+
+def compare(repository: Repository, target: Path, *, replaced: Collection[str] = ()) -> int:
+    """Hold the operator's folder against what is published, before anything is signed or written.
+
+    Clients that have seen a version refuse every lower one, and another one of the same number. Only what keys have
+    signed that the roots name counts: who can write there may lay down anything.
+
+    Args:
+        repository: the operator's folder.
+        target: the folder that is served; it may be missing.
+        replaced: the roles that get new keys now. What their old keys have signed counts no more.
+
+    Returns:
+        the version of the timestamp there; the next one must be above it.
+
+    Raises:
+        Refused: where another root is published there, a newer state than here, or another one of the same version.
+        RecoveryError: where a file cannot be read.
+    """
+    theirs, ours = SignedFiles(target), repository.files
+    first = theirs.file("root", 1)
+    if not first.is_file():
+        return 0
+    if first.read_bytes() != ours.file("root", 1).read_bytes():
+        raise Refused(f"{target} is the place of another list, with another root: choose another folder")
+    names = repository.waiting.coming_root()
+    for role, version, there in _counting(theirs, names):
+        if role in replaced and role != "root":
+            continue
+        here, newest = _signed_here(ours, role, version), ours.newest(role)
+        if here is None and version > newest:
+            raise Refused(
+                f"{target} has version {version} of {NAMES[role]}, and {repository.folder} {newest or 'none'}: this "
+                "folder is an old copy, and clients refuse what is older than what they have seen. "
+                f"{_CATCH_UP.format(target=target)}"
+            )
+        if here is not None and here != there.signed_bytes:
+            raise Refused(
+                f"{target} has another version {version} of {NAMES[role]} than {repository.folder}: two copies of this "
+                f"folder have signed. Clients that have the one refuse the other. {_CATCH_UP.format(target=target)}"
+            )
+    return _timestamp_version(theirs, names)
+
+
+_CATCH_UP = (
+    "Do: dynpin recovery catch-up {target}, which takes over what is published; then sign the list again if it has "
+    "changed, and publish"
+)
+
+
+def _counting(theirs: SignedFiles, names: Root) -> Iterator[tuple[str, int, Versioned]]:
+    """What is published and counts: each root of the chain, and the newest snapshot and list by keys of `names`."""
+    before: Root | None = None
+    for version in theirs.versions("root"):
+        root = _unless_unreadable(partial(theirs.root, version))
+        if root is None or root.signed.version != (1 if before is None else before.version + 1):
+            break
+        if not root.signed.get_root_verification_result(before, root.signed_bytes, root.signatures).verified:
+            break
+        yield "root", version, root
+        before = root.signed
+    for role in ("targets", "snapshot"):
+        for version in reversed(theirs.versions(role)):
+            found = _unless_unreadable(partial(theirs.of_role, role, version))
+            if found is not None and found.signed.version == version and is_signed(names, role, found):
+                yield role, version, found
+                break
+
+
+def _timestamp_version(theirs: SignedFiles, names: Root) -> int:
+    timestamp = _unless_unreadable(theirs.timestamp)
+    if timestamp is None or not is_signed(names, "timestamp", timestamp):
+        return 0
+    return timestamp.signed.version
+
+
+def _signed_here(ours: SignedFiles, role: str, version: int) -> bytes | None:
+    """What a version is here, or None."""
+    return ours.of_role(role, version).signed_bytes if ours.file(role, version).is_file() else None
+
+
+def _unless_unreadable(read: Callable[[], _Read]) -> _Read | None:
+    try:
+        return read()
+    except RecoveryError:
+        return None
+
+
+def catch_up(repository: Repository, target: Path) -> list[Path]:
+    """Take over what is published and counts, where this folder is an old copy, or another copy has signed too.
+
+    Of two files of one name the published one stays, and the one that was here is moved out of the way.
+
+    Returns:
+        the files that were taken over.
+
+    Raises:
+        Refused: where another root is published there.
+        RecoveryError: where a folder cannot be read or written.
+    """
+    theirs, ours = SignedFiles(target), repository.files
+    first = theirs.file("root", 1)
+    if not first.is_file() or first.read_bytes() != ours.file("root", 1).read_bytes():
+        raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
+    taken: list[Path] = []
+    with changing(repository.folder):
+        # The root first: whose signatures count is said by it.
+        for role in ("root", "targets", "snapshot"):
+            for each, version, there in [*_counting(theirs, ours.root().signed)]:
+                here = _signed_here(ours, role, version)
+                if each != role or here == there.signed_bytes:
+                    continue
+                if isinstance(there.signed, Targets) and not _take_list(theirs, ours, there.signed):
+                    continue
+                # A root that follows another one than the published is of no use.
+                later = ours.versions("root") if role == "root" else [version]
+                for number in later if here is not None else ():
+                    if number >= version:
+                        move_aside(ours.file(role, number), repository.superseded)
+                write(ours.file(role, version), there.to_bytes())
+                taken.append(ours.file(role, version))
+        timestamp, version = _unless_unreadable(theirs.timestamp), _timestamp_version(theirs, ours.root().signed)
+        if timestamp is not None and version >= repository.next_version("timestamp"):
+            write(ours.file("timestamp"), timestamp.to_bytes())
+            taken.append(ours.file("timestamp"))
+    return taken
+
+
+def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> bool:
+    """Copy the file of a list; False where it is not there, so that nothing is gained by what names it."""
+    pins = _unless_unreadable(partial(theirs.pin_list, targets))
+    if pins is None:
+        return False
+    name = list_name(targets)
+    write(make_folder(ours.folder / "targets") / name, (theirs.folder / "targets" / name).read_bytes())
+    return True
+
+
+def publish(repository: Repository, target: Path) -> list[str]:
+    """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
+
+    Raises:
+        Refused: where the files are not whole, here or there, or what is published is newer: see :func:`compare`.
+        RecoveryError: where the folder cannot be written.
+    """
+    make_folder(target)
+    with changing(repository.folder), changing(target):
+        for fault in repository.files.faults():
+            raise Refused(f"nothing is published: {fault}")
+        version, timestamp = compare(repository, target), repository.files.timestamp()
+        if timestamp is not None and version > timestamp.signed.version:
+            raise Refused(
+                f"{target} has version {version} of the timestamp, and {repository.folder} {timestamp.signed.version}, "
+                f"which clients refuse. Do: dynpin recovery refresh {target}"
+            )
+        repository.remember_place(target)  # first, so that `status` knows of it where this is cut off
+        changed = differing(repository, target)
+        for name in changed:
+            make_folder((target / name).parent)
+            write(target / name, (repository.public / name).read_bytes())
+        for fault in SignedFiles(target).faults():
+            raise Refused(f"{target} is not whole: {fault}. If you did not put that file there, remove it")
+    return changed
+
+
+def differing(repository: Repository, target: Path) -> list[str]:
+    """The public files that the target lacks, or has otherwise, in the order in which they are published."""
+    names = [path.relative_to(repository.public) for path in repository.public.rglob("*.json")]
+    return [
+        name.as_posix()
+        for name in sorted(names, key=_rank)
+        if not (target / name).is_file() or (target / name).read_bytes() != (repository.public / name).read_bytes()
+    ]
+
+
+def _rank(name: Path) -> tuple[int, str]:
+    """What names others comes after them; root and timestamp at the end, since they must fit each other."""
+    order = ("targets", "snapshot", "root", "timestamp")
+    role = name.name.split(".")[-2]
+    return (order.index(role) if role in order and name.parent == Path() else -1, str(name))

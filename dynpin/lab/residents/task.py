@@ -1,0 +1,31 @@
+"""What an agent is asked for, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Answer", "Task"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One thing to do. The members are those of a resident agent's line of JSON."""
+
+    do: Literal["visit", "forget", "preload", "age"]
+    url: str = ""
+    host: str = ""
+    store: str
+    ca: str
+    now: float
+    ahead: int = 0
+    seconds: int = 0
+    pins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an agent says became of a task: ``done`` for one that is not a visit."""
+
+    outcome: Literal["served", "refused", "failed", "done", "unsupported"]
+    detail: str = ""

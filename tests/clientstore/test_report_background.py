@@ -1,0 +1,134 @@
+"""Reports are sent in the background: threads, event loops, and the end of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import trustme
+
+from dynpin import Report
+from dynpin.clientstore import PinStore, ReportQueue, enforce
+
+from ..scenarios import Clock
+from .inbox import Inbox
+from .queued import URI, a_report, by_hand, violate
+from .world import HOST, World, tls_world
+
+
+@pytest.fixture
+def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
+    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
+    with PinStore(tmp_path / "pins", clock=clock) as store:
+        yield store
+
+
+def test_an_enforced_context_reports_by_itself(world: World, inbox: Inbox) -> None:
+    world.store.pin(HOST, world.header.pins, report_uri=URI)
+    violate(world, enforce(world.plain_context(), world.store))
+    world.store.close()  # as a script does that leaves its `with` by the error
+    assert inbox.next_report()["hostname"] == HOST
+
+
+@pytest.mark.parametrize("reporter", [None, "off"])
+def test_it_reports_nothing_where_that_is_switched_off(world: World, reporter: Literal["off"] | None) -> None:
+    world.store.pin(HOST, world.header.pins, report_uri=URI)
+    violate(world, enforce(world.plain_context(), world.store, reporter=reporter))
+    assert ReportQueue(world.store).reports() == []
+
+
+def test_a_reporter_of_ones_own_takes_it(world: World) -> None:
+    taken: list[tuple[Report, str]] = []
+
+    class Own:
+        def add(self, report: Report, report_uri: str) -> None:
+            taken.append((report, report_uri))
+
+    world.store.pin(HOST, world.header.pins, report_uri=URI)
+    error = violate(world, enforce(world.plain_context(), world.store, reporter=Own()))
+    assert taken == [(error.report, URI)]
+
+
+def test_enforcing_twice_with_the_same_reporter_is_enforcing_once(world: World) -> None:
+    context = enforce(world.plain_context(), world.store)
+    once = context.sslsocket_class
+    assert enforce(context, world.store).sslsocket_class is once
+    assert enforce(context, world.store, reporter="same-domain").sslsocket_class is not once
+
+
+def test_the_thread_ends_when_nothing_waits_and_begins_again(store: PinStore, inbox: Inbox) -> None:
+    queue = ReportQueue(store)
+    for number in range(3):
+        queue.add(a_report(f"h{number}.test"), URI)
+        assert inbox.next_report()["hostname"] == f"h{number}.test"
+        assert queue.wait(60)
+    assert [report.state for report in queue.reports()] == ["sent"] * 3
+
+
+def test_what_an_earlier_process_left_is_sent_by_the_next(world: World, inbox: Inbox) -> None:
+    by_hand(world.store).add(a_report("earlier.test"), URI)
+    context = enforce(world.plain_context(), world.store)
+    with context.wrap_socket(world.connect(world.site), server_hostname=HOST):
+        pass
+    assert inbox.next_report()["hostname"] == "earlier.test"
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_thread_of_its_own(store: PinStore, inbox: Inbox) -> None:
+    queue = ReportQueue(store)
+    queue.add(a_report("parent.test"), URI)
+    assert inbox.next_report()["hostname"] == "parent.test"
+    assert queue.wait(60)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - the child's own process
+        queue.add(a_report("child.test"), URI)
+        os._exit(0 if queue.wait(60) and not queue.pending() else 1)
+    assert inbox.next_report()["hostname"] == "child.test"
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_script_that_is_refused_and_ends_has_reported(world: World, inbox: Inbox) -> None:
+    script = textwrap.dedent("""
+        import socket, ssl, sys
+        from dynpin.clientstore import PinStore, enforce
+        from dynpin.clientstore.reports import queue
+        queue._GRACE = 120.0  # a busy machine may need longer than a person would wait
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(sys.argv[2])
+        with PinStore(sys.argv[1]) as store:
+            enforce(context, store)
+            context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[3]))), server_hostname="bank.test")
+    """)
+    roots = world.folder / "roots.pem"
+    roots.write_bytes(world.rogue.cert_pem.bytes())
+    world.store.pin(HOST, world.header.pins, report_uri=f"http://localhost:{inbox.port}/hpkp")
+    command = [sys.executable, "-W", "ignore", "-c", script, str(world.store.path), str(roots)]
+    done = subprocess.run(
+        [*command, str(world.attacker.port)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "shows none of its pinned keys" in done.stderr
+    assert inbox.next_report()["hostname"] == HOST
+
+
+def test_a_store_in_memory_reports_too(inbox: Inbox) -> None:
+    with PinStore(":memory:") as store:
+        queue = ReportQueue(store)
+        queue.add(a_report(), URI)
+        assert inbox.next_report()["hostname"] == HOST
+        assert queue.wait(60)

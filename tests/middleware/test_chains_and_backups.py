@@ -1,0 +1,197 @@
+"""Backup Pins that stand in the chain that clients validate, and that whatever a policy accepts every client notes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynpin import Pin, PolicyError
+from dynpin.clientstore import PinStore, enforce
+from dynpin.clientstore.enforcement import verified_chain
+from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.middleware import Policy
+from dynpin.middleware.policy import (
+    Key,
+    in_chain,
+    read_chain,
+    read_key,
+    validated_path,
+)
+
+from .pki import HOST, LEAF, Pki, pem
+
+
+@pytest.fixture(scope="module")
+def pki() -> Pki:
+    root = Authority("Root")
+    intermediate = root.intermediate("Intermediate")
+    leaf = intermediate.issue(HOST, KeyPair("leaf", "bank"))
+    return Pki(root, intermediate, leaf, KeyPair("spare", "bank"), Authority("Other root"))
+
+
+# -- which keys stand in it -------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_issued_or_is_in_the_chain_is_no_backup(pki: Pki, tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(pki.root.pem + pki.other.pem)
+    served = [read_chain(pki.leaf.pem, "fullchain.pem")]  # without the root, as servers send it
+    refused = {
+        "the root": pki.root.pem,
+        "the root's public key": pki.root.key.public_pem,
+        "the intermediate": pki.intermediate.pem,
+        "the leaf's key": pki.leaf.key.private_pem,
+    }
+    for label, source in refused.items():
+        assert "fullchain.pem" in (in_chain(read_key(source, label), served) or ""), label
+    assert in_chain(read_key(pki.spare.public_pem, "spare"), served, [roots]) is None
+    assert in_chain(read_key(pki.other.pem, "another CA"), served, [roots]) is None
+    # A bare pin shows no key; a root that is known tells whose it is.
+    bare = Key("the pin", pki.root.key.pin)
+    assert in_chain(bare, served) is None
+    assert "a root of fullchain.pem" in (in_chain(bare, served, [roots]) or "")
+    assert validated_path(served[0], [roots]) == (pki.leaf.key.pin, pki.intermediate.key.pin, pki.root.key.pin)
+
+
+def test_roots_that_cannot_be_read_are_said(pki: Pki, tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"absent\.pem holds no roots that can be read"):
+        in_chain(Key("x", pki.spare.pin), [read_chain(pki.leaf.pem, "c")], [tmp_path / "absent.pem"])
+
+
+POLICIES: dict[str, tuple[Callable[[Pki], dict[str, Any]], str]] = {
+    "the root as backup": (lambda pki: {"backups": pki.root.pem}, "is the key that issued certificate 1 of keys"),
+    "the root beside a backup": (
+        lambda pki: {"backups": [pki.root.pem, pki.spare.public_pem]},
+        "A key of the chain is not a reserve",
+    ),
+    "a bundle in reverse": (lambda pki: {"keys": pem(*reversed(pki.whole))}, "is in reverse order"),
+    "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA's"),
+    "expired": (lambda pki: {"keys": pki.root.issue(HOST, LEAF, expired=True).pem}, "expired on"),
+    "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, and not for shop.test"),
+    "a stranger pinned": (
+        lambda pki: {"keys": pem(pki.whole[0], pki.other.certificate), "pinned": 1},
+        "stands above its leaf",
+    ),
+    "keys and backups swapped": (
+        lambda pki: {"keys": pki.root.pem, "backups": pki.leaf.pem, "hosts": HOST},
+        "is for no DNS name at all",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "why"), POLICIES.values(), ids=POLICIES)
+def test_a_policy_refuses_them(change: Callable[[Pki], dict[str, Any]], why: str, pki: Pki) -> None:
+    sound = {"keys": pki.leaf.pem, "backups": pki.spare.public_pem, "max_age": 3600}
+    assert Policy(**sound).header is not None  # type: ignore[arg-type] # a dict of several types
+    with pytest.raises(PolicyError, match=why):
+        Policy(**{**sound, **change(pki)})
+
+
+def test_a_backup_that_was_just_deployed_is_a_warning_while_there_is_another(
+    pki: Pki, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy(pki.leaf.pem, [pki.leaf.key.public_pem, pki.spare.public_pem], max_age=60)
+    assert policy.header is not None
+    assert "no reserve any more" in caplog.text
+
+
+# -- the rule ---------------------------------------------------------------------------------------------------------
+
+
+def test_roots_are_told_apart_where_they_are_cross_signed(pki: Pki) -> None:
+    """The root is sent along, cross-signed: the key of the one above is in the chain of some clients."""
+    cross = pki.root.cross_signed(pki.other)
+    served = read_chain(pki.leaf.pem + cross.pem, "fullchain.pem")
+    assert "certificate 2" in (in_chain(read_key(pki.other.pem, "other"), [served]) or "")
+
+
+@pytest.fixture(scope="module")
+def anchors(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("anchors") / "roots.pem"
+    file.write_bytes(pki.root.pem + pki.other.pem)
+    return file
+
+
+def visit(pki: Pki, bundle: bytes, key: KeyPair, header: str, anchors: Path, folder: Path) -> str:
+    """What a client of the site notes, over real TLS: the outcome, or why it did not connect."""
+    file = folder / "server.pem"
+    file.write_bytes(key.private_pem + bundle)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(file)
+    with PinStore.private() as store, pair() as (near, far):
+        context = enforce(ssl.create_default_context(cafile=anchors), store)
+        thread = threading.Thread(target=shake_hands, args=(server_context, far))
+        thread.start()
+        try:
+            with context.wrap_socket(near, server_hostname=HOST) as tls:
+                return store.note(HOST, header, [*map(Pin.from_certificate, verified_chain(tls))]).outcome
+        except ssl.SSLError as error:
+            return str(error)
+        finally:
+            near.close()
+            thread.join()
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+def shake_hands(context: ssl.SSLContext, far: socket.socket) -> None:
+    try:
+        with context.wrap_socket(far, server_side=True) as tls:
+            tls.recv(1)
+    except OSError:
+        pass
+
+
+@given(
+    order=st.sampled_from([each for size in (1, 2, 3) for each in itertools.permutations(range(3), size)]),
+    is_cross_signed=st.booleans(),
+    backups=st.lists(st.sampled_from(["spare", "root", "intermediate", "leaf", "other", "bare root"]), max_size=3),
+    pinned=st.sampled_from(["leaf", "chain", 1]),
+)
+def test_whatever_a_policy_accepts_every_client_notes(
+    order: tuple[int, ...],
+    is_cross_signed: bool,
+    backups: list[str],
+    pinned: Any,
+    pki: Pki,
+    anchors: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    whole = pki.whole
+    if is_cross_signed:
+        whole = (whole[0], whole[1], pki.root.cross_signed(pki.other).certificate)
+    bundle = pem(*(whole[number] for number in order))
+    keys: dict[str, Any] = {
+        "spare": pki.spare.public_pem,
+        "root": pki.root.pem,
+        "intermediate": pki.intermediate.key.public_pem,
+        "leaf": pki.leaf.key.public_pem,
+        "other": pki.other.pem,
+        "bare root": pki.root.key.pin,
+    }
+    try:
+        policy = Policy(bundle, [keys[each] for each in backups], max_age=60, pinned=pinned, hosts=HOST, roots=anchors)
+    except PolicyError:
+        # Never because it is timid: the plain case is always accepted.
+        assert not (order == (0, 1) and set(backups) == {"spare"})
+        return
+    assert policy.header is not None
+    folder = tmp_path_factory.mktemp("server")
+    outcome = visit(pki, bundle, pki.leaf.key, str(policy.header), anchors, folder)
+    # A leaf without its intermediate is what a policy cannot know to be incomplete: a client may have it.
+    assert outcome == "noted" or 1 not in order, outcome

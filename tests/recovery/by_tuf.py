@@ -1,0 +1,43 @@
+"""What python-tuf's own client makes of published files, without a line of dynpin's client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.ngclient import FetcherInterface, Updater
+
+from dynpin.pin_list import PIN_LIST, PinList
+
+__all__ = ["by_tuf_alone"]
+
+
+class _Files(FetcherInterface):
+    """Reads the published folder, as a web server would give it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _fetch(self, url: str) -> list[bytes]:  # type: ignore[override]
+        file = self.folder / url.removeprefix("http://r/")
+        if not file.is_file():
+            raise DownloadHTTPError(f"{url} is missing", 404)
+        return [file.read_bytes()]
+
+
+def by_tuf_alone(root: bytes, served: Path, client: Path) -> PinList:
+    """The list that a client takes.
+
+    Args:
+        root: version 1 of the root.
+        served: the published folder.
+        client: where the client keeps what it trusts; it is made, and what it has seen before counts.
+
+    Raises:
+        RepositoryError: where the client does not believe it.
+    """
+    client.mkdir(exist_ok=True)
+    updater = Updater(str(client), "http://r/", str(client), "http://r/targets/", _Files(served), bootstrap=root)
+    target = updater.get_targetinfo(PIN_LIST)
+    assert target is not None
+    return PinList.parse(Path(updater.download_target(target)).read_bytes())
