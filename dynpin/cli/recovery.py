@@ -89,6 +89,8 @@ def init(
         return
     for file in files:
         _say_key(file)
+    if made.superseded.is_dir():
+        say(f"Keys that lay there and that no root names are in {made.superseded} now.")
     say(f"\n{_KEPT.format(keys=made.keys)}")
     say(f"\n{_NEXT.format(root=root, folder=inside(folder))}")
 
