@@ -26,13 +26,12 @@ def status(
 ) -> None:
     """Say whether reports can be stored, how many wait for a verdict, and which alert channels fail."""
     from dynpin.middleware.collector.storage import HOUR, Filter  # noqa: PLC0415
-    from dynpin.middleware.collector.worker import failing_channels  # noqa: PLC0415
 
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:
         fault = _fault(kept)
         accepted = kept.accepted(int(time.time() // HOUR))
         waiting = sum(groups for verdict, groups, _ in kept.tally(Filter(), "verdict", 100) if not verdict)
-        failing = {name: rfc3339(since) for name, since in failing_channels(kept).items()}
+        failing = {note.name: rfc3339(note.failing_since) for note in kept.channels() if note.failing_since is not None}
     if as_json:
         print_json(
             {"fault": fault, "accepted_this_hour": accepted, "groups_not_judged": waiting, "failing_channels": failing}

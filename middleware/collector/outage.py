@@ -25,6 +25,7 @@ class Outage:
         self._clock = clock
         self._lock = threading.Lock()
         self._told_at: float | None = None
+        self._fault = ("", 0.0)
         self._refused = 0
         self._overload_told_at: float | None = None
         self._declined = 0
@@ -34,6 +35,7 @@ class Outage:
         with self._lock:
             self._refused += reports
             now = self._clock()
+            self._fault = str(error), now
             if _is_recent(self._told_at, now):
                 return
             self._told_at = now
@@ -45,8 +47,13 @@ class Outage:
         if self._told_at is None:
             return
         with self._lock:
-            refused, self._refused, self._told_at = self._refused, 0, None
+            refused, self._refused, self._told_at, self._fault = self._refused, 0, None, ("", 0.0)
         _log.warning("reports are stored again; %s meanwhile", _answered(refused))
+
+    def fault(self) -> str:
+        """Why the last reports were not stored, for a minute; an empty text where they were, or nobody knows now."""
+        text, at = self._fault
+        return text if _is_recent(at, self._clock()) else ""
 
     def overloaded(self, reports: int) -> None:
         """So many reports are answered with 503 since too many wait for the disk, which works."""

@@ -6,10 +6,11 @@ import ipaddress
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any, TypeAlias
 
+from .addresses import address
+
 __all__ = ["TrustedProxies"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 # More hops than anybody has; what a client sends in the field has no bound of its own.
 _MAX_HOPS = 20
 
@@ -48,8 +49,8 @@ class TrustedProxies:
             return self._unix
         if not self._networks:
             return False
-        address = _address(peer)
-        return address is not None and any(address in network for network in self._networks)
+        parsed = address(peer)
+        return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, peer: str | None, forwarded: Callable[[], str]) -> str | None:
         """Who asks: the peer, or whom the last proxy that is believed has named.
@@ -98,14 +99,4 @@ def _host(hop: str) -> str:
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
-    return hop if _address(hop) is not None else ""
-
-
-def _address(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return hop if address(hop) is not None else ""

@@ -16,7 +16,7 @@ from .fork import renew_after_fork
 from .intake import GroupCommit, Intake, Ledger, truncated
 from .outage import Outage
 from .settings import ServiceSettings
-from .storage import HOUR, Arrival, Counted, Storage, Token, open_storage
+from .storage import HOUR, Arrival, Storage, Token, open_storage
 from .worker import Worker
 
 __all__ = ["Service"]
@@ -52,9 +52,9 @@ class Service:
         self._settings = settings
         self._source_bits = settings.source_bits()
         self._own_tokens = settings.own_tokens()
-        self._outage = Outage(self.clock)
+        self.outage = Outage(self.clock)
         self._has_worker = has_worker
-        self._commit = GroupCommit(self._write, self.limits.pending)
+        self._commit = GroupCommit(self._write, self.limits.pending, self._look_at_others)
         self.worker = Worker(
             self.storage,
             self.flush,
@@ -71,7 +71,7 @@ class Service:
             self._commit,
             self.ledger,
             self._usable_tokens,
-            self._outage,
+            self.outage,
             limits=self.limits,
             clock=self.clock,
             source_address=self._source_bits,
@@ -101,7 +101,8 @@ class Service:
 
     def flush(self) -> None:
         """Write down what was counted and not yet stored."""
-        self._write(())
+        if self._write(()):
+            self._look_at_others()
 
     def source_of(self, address: str | None) -> str:
         """The source that a client address belongs to, for limits and pauses."""
@@ -129,39 +130,48 @@ class Service:
     def _usable_tokens(self) -> dict[str, Token]:
         return {token.token: token for token in self.tokens() if token.revoked_at is None}
 
-    def _write(self, arrivals: Sequence[Arrival]) -> None:
+    def _write(self, arrivals: Sequence[Arrival]) -> bool:
+        """Store reports, with all that was counted; whether there was anything."""
         if arrivals:
             self.begin()  # before: whatever it raises, these reports are not stored
         # One at a time: what another thread has taken from the ledger is written when this returns.
         with self._writing:
             counts = self.ledger.take()
             if not arrivals and not counts:
-                return
+                return False
             try:
                 is_new = self.storage.add(arrivals, counts)
             except BaseException as error:
                 self.ledger.give_back(counts)
                 if isinstance(error, StoreError):
-                    self._outage.failed(error, len(arrivals))
+                    self.outage.failed(error, len(arrivals))
                 raise
-            self._outage.ended()
-            self._look_at_others(counts)
+            if arrivals:  # for counts there may be room where there is none for a report
+                self.outage.ended()
+            hour = int(self.clock() // HOUR)
+            for counted, number in counts.items():
+                if counted.hour == hour and counted.outcome == "accepted":
+                    self._own(hour)[counted.token] += number
         if is_new:
             self.worker.call()
+        return True
 
-    def _look_at_others(self, written: Mapping[Counted, int]) -> None:
-        """Learn what all other processes accepted in this hour: a token has one budget for all together."""
-        now = self.clock()
-        hour = int(now // HOUR)
+    def _own(self, hour: int) -> Counter[str]:
+        """What this process stored in this hour, by token."""
         if self._stored[0] != hour:
             self._stored = hour, Counter()
-        own = self._stored[1]
-        for counted, number in written.items():
-            if counted.hour == hour and counted.outcome == "accepted":
-                own[counted.token] += number
+        return self._stored[1]
+
+    def _look_at_others(self) -> None:
+        """Learn what all other processes accepted in this hour: a token has one budget for all together.
+
+        No sender waits for this: it is done after a batch, when its reports are answered.
+        """
+        now = self.clock()
         if 0 <= now - self._looked_at < _LOOK_EVERY_S:
             return
-        self._looked_at = now
-        with contextlib.suppress(StoreError):  # what was written is written; the others are seen next time
-            accepted = self.storage.accepted(hour)
+        # Meanwhile nothing is written, or it would count as what others did.
+        with self._writing, contextlib.suppress(StoreError):  # they are seen next time
+            self._looked_at, hour = now, int(now // HOUR)
+            accepted, own = self.storage.accepted(hour), self._own(hour)
             self.intake.meter.learn(hour, {token: number - own[token] for token, number in accepted.items()})

@@ -51,7 +51,7 @@ SERVERS = {"uvicorn": ("h11", "asyncio"), "uvicorn in C": ("httptools", "uvloop"
 class AppendingStorage(SQLStorage):
     """Appends each batch to a file."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         if not hasattr(self, "file"):
             self.file = os.open(f"{self.name}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
         os.write(self.file, b"".join(arrival.body.encode() for arrival in arrivals))
@@ -62,7 +62,7 @@ class AppendingStorage(SQLStorage):
 class SingleStorage(SQLStorage):
     """Commits each report by itself."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         add = super().add
         return max(add([arrival], {}) for arrival in arrivals)
 

@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,9 @@ def a_diagnosis(folder: Path) -> tuple[str, str]:
     return judged_with, group.diagnosis
 
 
-def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> float:
-    """Seconds until something of a body is sent; the sender then hangs up."""
-    begun = time.perf_counter()
+def milliseconds_to_the_first_byte(app: Collector, path: str, query: str, clock: Callable[[], float]) -> float:
+    """How long until something of a body is sent; the sender then hangs up."""
+    begun = clock()
     taken: list[float] = []
 
     async def receive() -> dict[str, object]:
@@ -134,7 +134,7 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> flo
 
     async def send(message: MutableMapping[str, Any]) -> None:
         if message.get("body") and not taken:
-            taken.append(time.perf_counter() - begun)
+            taken.append(clock() - begun)
             raise OSError("enough")
 
     scope: dict[str, Any] = {
@@ -145,7 +145,7 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str) -> flo
         "headers": [],
     }
     scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
-    # Starlette tells of the second where an exception handler was found for the first.
+    # Starlette tells about the second where an exception handler was found for the first.
     with pytest.raises((ClientDisconnect, RuntimeError)):
         asyncio.run(app(scope, receive, send))
     return taken[0] * 1000
@@ -162,10 +162,16 @@ def database(cluster: Cluster) -> Iterator[str]:
 def test_pages_over_many_reports(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    """In processor time of this process and of the database's, which is what one waits on a machine that is idle."""
     judged_with, diagnosis = a_diagnosis(tmp_path)
     address: str | Path = tmp_path / "r.sqlite"
+    cluster: Cluster | None = None
+
+    def clock() -> float:
+        return time.process_time() + (0 if cluster is None else cluster.processor_time())
+
     if engine == "postgresql":
-        address = request.getfixturevalue("database")
+        address, cluster = request.getfixturevalue("database"), request.getfixturevalue("cluster")
     storage = open_storage(address, clock=lambda: NOW)
     fill(storage, judged_with, diagnosis)
     if engine == "postgresql":
@@ -183,22 +189,22 @@ def test_pages_over_many_reports(
     wanted += [urlencode([(name + sign, value)], safe="!*") for name, value in filters for sign in ("", "!")]
 
     def milliseconds(path: str) -> float:
-        begun = time.perf_counter()
+        begun = clock()
         assert client.get(path).status_code == 200
-        return (time.perf_counter() - begun) * 1000
+        return (clock() - begun) * 1000
 
     exports = [f"/export/{what}.{form}" for what in ("reports", "groups") for form in ("csv", "json", "ndjson")]
     slowest: dict[str, tuple[float, str]] = {}
     for query in wanted:
         costs = {path: min(milliseconds(f"{path}?{query}") for _ in range(2)) for path in ("/", "/groups", "/reports")}
-        costs |= {path: milliseconds_to_the_first_byte(app, path, query) for path in exports}
+        costs |= {path: milliseconds_to_the_first_byte(app, path, query, clock) for path in exports}
         for path, cost in costs.items():
             slowest[path] = max(slowest.get(path, (0.0, "")), (cost, query))
         with capsys.disabled():
             print(f"\n  {query or 'no filter':60} " + " ".join(f"{cost:5.0f}" for cost in costs.values()), end="")
     slowest["/groups/{key}"] = min(milliseconds(f"/groups/{largest.key}") for _ in range(2)), ""
     with capsys.disabled():
-        print(f"\n{REPORTS:,} reports in {GROUPS:,} groups, {engine}; slowest, in ms:")
+        print(f"\n{REPORTS:,} reports in {GROUPS:,} groups, {engine}; slowest, in ms of a processor:")
         for path, (cost, query) in slowest.items():
             print(f"  {path:22} {cost:6.0f}   {query}")
     app.close()

@@ -17,7 +17,7 @@ __all__ = ["GroupCommit", "Overloaded"]
 _log = logging.getLogger("dynpin.collector")
 
 _CLOSING_S = 4.0
-Write = Callable[[Sequence[Arrival]], None]
+Write = Callable[[Sequence[Arrival]], object]
 
 
 class Overloaded(Exception):
@@ -36,10 +36,12 @@ class GroupCommit:
     Args:
         write: stores the reports of a batch durably, or raises.
         pending: how many reports may wait.
+        afterwards: what is done once those who wait for a batch have their answer, and before the next one.
     """
 
-    def __init__(self, write: Write, pending: int) -> None:
+    def __init__(self, write: Write, pending: int, afterwards: Callable[[], None] = lambda: None) -> None:
         self._write = write
+        self._afterwards = afterwards
         self._pending = pending
         self.renew()
         renew_after_fork(self)
@@ -93,3 +95,7 @@ class GroupCommit:
                 batch.stored.set_exception(StoreError(f"the reports could not be stored: {error!r}"))
             else:
                 batch.stored.set_result(None)
+                try:
+                    self._afterwards()
+                except Exception:  # noqa: BLE001 - the thread goes on: every report after this one needs it
+                    _log.exception("after a batch was stored")

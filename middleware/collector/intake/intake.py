@@ -23,7 +23,7 @@ from ..outage import Outage
 from ..storage import HOUR, MODES, Arrival, Cause, Counted, Mode, Outcome, Token
 from .commit import GroupCommit, Overloaded
 from .limits import SOURCE_ADDRESS, Ledger, Limits, Meter, SourceAddress, truncated
-from .reading import Understood, decoded, storable, understood
+from .reading import Understood, decoded, understood
 
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
@@ -171,7 +171,7 @@ class Intake:
         if unfit is not None:
             self._count(now, token.token, "rejected", unfit[1])
             return _refusal(*unfit)
-        return Admission(token, mode, source, storable(header("user-agent")[:300]), now)
+        return Admission(token, mode, source, header("user-agent")[:300], now)
 
     def knows_tokens(self) -> bool:
         """Whether the tokens were read within the last second; where not, the next request has them read."""

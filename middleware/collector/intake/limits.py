@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from ..addresses import network
 from ..storage import HOUR, Counted
 
 __all__ = ["SOURCE_ADDRESS", "Ledger", "Limits", "Meter", "SourceAddress", "truncated"]
@@ -139,15 +139,4 @@ SOURCE_ADDRESS = SourceAddress()
 @lru_cache(maxsize=4096)
 def truncated(address: str | None, bits: SourceAddress = SOURCE_ADDRESS) -> str:
     """The source that a client address belongs to: by default its /24 or /48, which is no person's address."""
-    if not address:
-        return ""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    prefix = bits.ipv4 if parsed.version == 4 else bits.ipv6
-    if prefix == parsed.max_prefixlen:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, prefix), strict=False))
+    return network(address, *bits)

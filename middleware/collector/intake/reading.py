@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import NamedTuple
 
 from dynpin.errors import InvalidReport
@@ -11,9 +10,8 @@ from dynpin.report import certificate_pin, grouping_key, read_report
 
 from ..storage import Cause, Mode
 
-__all__ = ["Understood", "decoded", "storable", "understood"]
+__all__ = ["Understood", "decoded", "understood"]
 
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _MAX_NAME = 300
 
 
@@ -33,10 +31,8 @@ def understood(entry: object, mode: Mode) -> Understood:
         InvalidReport: where it is none.
     """
     report = read_report(entry)
-    host, noted = report.hostname, report.noted_hostname or ""
-    if report.flags:
-        # Only a name that is flagged can hold what is too long to show or cannot be stored.
-        host, noted = storable(host)[:_MAX_NAME], storable(noted)[:_MAX_NAME]
+    # What no database can hold, the storage replaces; what is too long to show ends here.
+    host, noted = report.hostname[:_MAX_NAME], (report.noted_hostname or "")[:_MAX_NAME]
     pins = map(certificate_pin, report.validated_chain)
     cause = Cause(
         key=grouping_key(report, mode=mode),
@@ -63,8 +59,3 @@ def decoded(body: bytes) -> str:
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError as error:
         raise InvalidReport("not-json", f"the body is not text: {error}") from None
-
-
-def storable(text: str) -> str:
-    """The text without what SQLite cannot store: lone surrogates and NUL."""
-    return _UNSTORABLE.sub("\ufffd", text)

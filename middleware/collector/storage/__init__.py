@@ -7,11 +7,11 @@ from .opening import address_of, migrate_storage, open_storage, shown
 from .values import (
     HOUR,
     LEASE_S,
-    MAX_SITE_STATE,
     MODES,
     STATES,
     Arrival,
     Cause,
+    ChannelNote,
     Column,
     Counted,
     Group,
@@ -26,13 +26,13 @@ from .values import (
     StoredReport,
     Token,
     Triaged,
+    Untold,
 )
 
 __all__ = [
     "FIELDS",
     "HOUR",
     "LEASE_S",
-    "MAX_SITE_STATE",
     "MAX_VALUES",
     "MODES",
     "STATES",
@@ -42,6 +42,7 @@ __all__ = [
     "AuditEntry",
     "BadFilter",
     "Cause",
+    "ChannelNote",
     "Column",
     "Counted",
     "Filter",
@@ -62,6 +63,7 @@ __all__ = [
     "Term",
     "Token",
     "Triaged",
+    "Untold",
     "address_of",
     "migrate_storage",
     "new_api_token",

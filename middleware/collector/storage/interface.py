@@ -10,6 +10,7 @@ from .access import APIToken, AuditEntry
 from .filters import Filter
 from .values import (
     Arrival,
+    ChannelNote,
     Column,
     Counted,
     Group,
@@ -22,6 +23,7 @@ from .values import (
     StoredReport,
     Token,
     Triaged,
+    Untold,
 )
 
 __all__ = ["Admin", "Jobs", "Reader", "Sink", "Storage"]
@@ -30,14 +32,12 @@ __all__ = ["Admin", "Jobs", "Reader", "Sink", "Storage"]
 class Sink(Protocol):
     """What takes what the intake accepted."""
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         """Store reports and counts; what is there when this returns survives a loss of power.
 
         Args:
             arrivals: the reports.
             outcomes: what the intake answered, and how often.
-            batch: a number of its own, 16 bytes. A batch that was stored before under it is not stored again, nor
-                counted, so that one whose commit nobody saw may be sent again.
 
         Returns:
             Whether a group of these reports waits for its verdict.
@@ -86,6 +86,10 @@ class Reader(Protocol):
         """User agents of a group and how many reports each sent, most first."""
         ...
 
+    def channels(self) -> list[ChannelNote]:
+        """What became of each channel of alerts, by its name."""
+        ...
+
     def outcomes(self, since: int) -> list[tuple[str, str, int]]:
         """Outcome, reason and number of what the intake answered since an hour, most first."""
         ...
@@ -122,8 +126,20 @@ class Jobs(Protocol):
         """Open groups that sent so many more reports in this hour than on average in the day before."""
         ...
 
-    def announce(self, groups: Iterable[Group], at: float) -> None:
-        """Remember that an alert has told of these groups."""
+    def announce(self, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
+        """Remember that each of these channels is to be told of these groups."""
+        ...
+
+    def untold(self, channel: str, limit: int) -> list[Untold]:
+        """Groups of which a channel is to be told, and that nobody has muted or resolved since."""
+        ...
+
+    def note_channel(self, note: ChannelNote, told: Iterable[Group] = ()) -> None:
+        """Keep what became of a channel, and that it was told of these groups."""
+        ...
+
+    def keep_channels(self, names: Sequence[str]) -> None:
+        """Forget the channels that are none of these."""
         ...
 
     def fact(self, name: str) -> float | None:
@@ -163,15 +179,12 @@ class Admin(Protocol):
 
         Args:
             host: the site.
-            state: JSON text of at most `MAX_SITE_STATE` bytes.
+            state: JSON text.
             expected: the version that the writer has seen; 0 for none.
             by: the name of the token that changes it.
 
         Returns:
             What is kept now; None where another version than the expected one is there, and nothing was changed.
-
-        Raises:
-            ValueError: where the text is too long.
         """
         ...
 

@@ -8,11 +8,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 __all__ = [
     "HOUR",
     "LEASE_S",
-    "MAX_SITE_STATE",
     "MODES",
     "STATES",
     "Arrival",
     "Cause",
+    "ChannelNote",
     "Column",
     "Counted",
     "Group",
@@ -27,6 +27,7 @@ __all__ = [
     "StoredReport",
     "Token",
     "Triaged",
+    "Untold",
 ]
 
 Mode = Literal["enforce", "report-only"]
@@ -172,8 +173,34 @@ class Rise:
     announced_at: float | None
 
 
-# So many bytes of JSON a site may keep with the collector.
-MAX_SITE_STATE = 256 * 1024
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A group of which a channel of alerts is to be told: a new one, or one that rises (as of a :class:`Rise`)."""
+
+    group: Group
+    reports: int | None = None
+    before: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNote:
+    """What became of a channel of alerts.
+
+    Attributes:
+        name: what it is called, without its secrets.
+        sent_at: when it took a message last; seconds since the epoch, UTC.
+        sent: the subject of that message.
+        digest_at: the end of the time of its last digest.
+        failing_since: since when it takes nothing; None where it does.
+        waiting: how many groups it is still to be told of.
+    """
+
+    name: str
+    sent_at: float | None = None
+    sent: str = ""
+    digest_at: float | None = None
+    failing_since: float | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +210,7 @@ class SiteState:
     Attributes:
         host: the site.
         version: 1 for the first, and one more with each change.
-        state: JSON text of at most `MAX_SITE_STATE` bytes.
+        state: JSON text.
         changed_at: seconds since the epoch, UTC.
         changed_by: the name of the token that changed it.
     """

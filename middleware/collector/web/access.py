@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import logging
 import secrets
 from base64 import b64decode
@@ -20,6 +19,7 @@ from starlette.requests import Request
 
 from dynpin.errors import StoreError
 
+from ..addresses import address
 from ..fork import renew_after_fork
 from ..formatting import one_line
 from ..storage import APIToken, AuditEntry, Storage
@@ -283,10 +283,8 @@ def _is_private(request: Request) -> bool:
     """Whether nobody on the way can read the request: it came by https, or from this machine."""
     if request.url.scheme == "https":
         return True
-    address = _address(request)
-    if not address:
+    peer = _address(request)
+    if not peer:
         return True  # a Unix socket
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+    parsed = address(peer)
+    return parsed is not None and parsed.is_loopback

@@ -144,6 +144,23 @@ class Audit(Answer):
     entries: list[AuditEntry]
 
 
+class AlertChannel(Answer):
+    """A channel of alerts, and what became of it."""
+
+    name: str
+    sent_at: Moment | None = Field(description="When it took a message last.")
+    sent: str = Field(description="The subject of that message.")
+    digest_at: Moment | None
+    failing_since: Moment | None = Field(description="Since when it takes nothing; null where it does.")
+    waiting: int = Field(ge=0, description="How many groups it is still to be told of.")
+
+
+class AlertChannels(Answer):
+    """The channels of alerts, by their names."""
+
+    entries: list[AlertChannel]
+
+
 class Decision(BaseModel):
     """What is to become of a group."""
 

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from ..service import Service
 from ..storage import STATES, Filter, Term
 from .access import Access, Viewer
-from .answers import ASCIIJSONResponse, Audit, Decision, Group, Groups, Report, Reports, failure
+from .answers import AlertChannels, ASCIIJSONResponse, Audit, Decision, Group, Groups, Report, Reports, failure
 from .export import FORMATS, Exported, Format, everything, written
 from .metrics import exposition
 from .openapi import openapi_document
@@ -75,6 +75,9 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
     def audit(request: Request) -> Response:
         asked: Limited = request.state.asked
         return ASCIIJSONResponse(Audit.model_validate({"entries": storage.audit(limit=asked.limit)}))
+
+    def alerts(request: Request) -> Response:
+        return ASCIIJSONResponse(AlertChannels.model_validate({"entries": storage.channels()}))
 
     async def state(request: Request) -> Response:
         # No other site's form can send this type without asking first (CORS), and it is not let.
@@ -141,6 +144,15 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             operation=Operation(
                 summary="What people and programs did, or tried; the last first.",
                 answer=Audit,
+                failures=Operation.failing(400),
+            ),
+        ),
+        CheckedRoute(
+            "/api/alerts",
+            alerts,
+            operation=Operation(
+                summary="The channels of alerts: what each took last, and how many groups wait for it.",
+                answer=AlertChannels,
                 failures=Operation.failing(400),
             ),
         ),

@@ -36,7 +36,7 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
         service.close()
 
     routes, pages = page_routes(service, access, public_url)
-    health = health_routes(Readiness(service.storage.probe))
+    health = health_routes(Readiness(service.storage.probe, service.outage.fault))
 
     def bad_filter(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):

@@ -28,11 +28,19 @@ class Readiness:
 
     Args:
         probe: writes something durably within so many seconds, or raises StoreError.
+        refused: why the last reports were not stored; an empty text where they were. On a full disk there may be room
+            for what a probe writes, and none for a report.
         monotonic: seconds that never go back.
     """
 
-    def __init__(self, probe: Callable[[float], None], monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        probe: Callable[[float], None],
+        refused: Callable[[], str] = str,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._probe = probe
+        self._refused = refused
         self._monotonic = monotonic
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked: asyncio.Task[str] | None = None
@@ -59,7 +67,7 @@ class Readiness:
             await run_in_threadpool(self._probe, _PATIENCE_S)
         except StoreError as error:
             return str(error)
-        return ""
+        return self._refused()
 
 
 def health_routes(readiness: Readiness) -> list[CheckedRoute]:

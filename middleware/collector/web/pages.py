@@ -20,7 +20,6 @@ from ..service import Service
 from ..storage import FIELDS, HOUR, MODES, Filter, Group, State, Term, seconds
 from ..stored_json import ascii_json, kept_report
 from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
-from ..worker import failing_channels
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
@@ -87,7 +86,8 @@ class Pages:
             outcomes=storage.outcomes(first),
             is_empty=not storage.groups(Filter(), limit=1).entries,
             example=self._report_uris(request)[:1],
-            failing=failing_channels(storage),
+            outage=self.service.outage.fault(),
+            failing=[note for note in storage.channels() if note.failing_since is not None],
         )
 
     def groups(self, request: Request) -> Response:
@@ -202,7 +202,9 @@ class Pages:
 
     def audit(self, request: Request) -> Response:
         """Who decided what, and who failed to sign in."""
-        return self._page(request, "audit.html", entries=self.service.storage.audit(limit=200), actions=ACTIONS)
+        storage = self.service.storage
+        entries, channels = storage.audit(limit=200), storage.channels()
+        return self._page(request, "audit.html", entries=entries, channels=channels, actions=ACTIONS)
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""

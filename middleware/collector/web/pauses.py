@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from math import ceil
 from typing import TypeVar
+
+from ..addresses import network
 
 __all__ = ["PAUSE_S", "Pauses", "source_of"]
 
@@ -61,10 +62,4 @@ def _count(counts: OrderedDict[_Key, tuple[float, int]], key: _Key, now: float) 
 
 def source_of(address: str | None) -> str:
     """Who is one source: an address, or a /64, which is what one subscriber of IPv6 has at least."""
-    try:
-        parsed = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
+    return network(address, 32, 64)

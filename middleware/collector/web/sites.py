@@ -76,17 +76,18 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _bad("send the state as application/json")
         body = await bounded_body(request, LONGEST_STATE)
-        if body is None:
-            message = f"the state of a site has at most {LONGEST_STATE} bytes"
-            return failure(413, "too-long", message)
         try:
-            document = SiteDocument.from_json(body)
+            document = None if body is None else SiteDocument.from_json(body)
         except ValueError as error:
             return _bad(f"this is not a state of a site: {error}")
+        # As it is kept it has the members too that were left out.
+        text = None if document is None else document.to_json()
+        if document is None or text is None or len(text.encode()) > LONGEST_STATE:
+            return failure(413, "too-long", f"the state of a site has at most {LONGEST_STATE} bytes")
         before = await run_in_threadpool(service.storage.site_state, host)
         if _etag(before) not in _etags(expected):
             return _other(service, before)
-        text, version = document.to_json(), 0 if before is None else before.version
+        version = 0 if before is None else before.version
         kept = await run_in_threadpool(
             lambda: service.storage.set_site_state(host, text, expected=version, by=viewer.name)
         )

@@ -1,7 +1,7 @@
 """The worker: what is done with reports after they were acknowledged."""
 
 from .alerts import Alerts, plain
-from .channels import ACTIONS, Channel, Send, apprise, failing_channels
+from .channels import ACTIONS, Channel, Send, apprise
 from .worker import Worker
 
-__all__ = ["ACTIONS", "Alerts", "Channel", "Send", "Worker", "apprise", "failing_channels", "plain"]
+__all__ = ["ACTIONS", "Alerts", "Channel", "Send", "Worker", "apprise", "plain"]

@@ -1,19 +1,23 @@
 """Alerts: a message on a new group and on a sudden rise, never too many; and a digest of a day or a week.
 
-A message is sent first, and then the storage learns that it was: an alert of an attack that comes twice does less harm
-than one that never comes. Twice it comes where a worker is killed in between, or cannot write down that it sent.
+Each channel has its own list of what it is to be told, in the storage. A message is sent first, and then the storage
+learns that it was: an alert of an attack that comes twice does less harm than one that never comes. Twice it comes
+where a worker is killed in between.
 """
 
 from __future__ import annotations
 
+import queue
 import re
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 from ..formatting import several
-from ..storage import HOUR, Filter, Group, Rise, Storage
+from ..storage import HOUR, ChannelNote, Filter, Group, Storage, Untold
 from ..triage import SEVERITIES, VERDICTS
-from .channels import Channel, Channels, Send
+from .channels import Channel, Line, Message, Send
 
 __all__ = ["Alerts", "plain"]
 
@@ -22,7 +26,8 @@ Digest = Literal["daily", "weekly"]
 _DAY = 86_400
 _PERIODS: dict[Digest, int] = {"daily": _DAY, "weekly": 7 * _DAY}
 _LISTED = 10
-_MINUTE = 60
+# How long a look waits for what it has sent. What takes longer is written down with a later look.
+_WAIT_S = 2.0
 # All of a name that reads as itself in the markup of chat and mail: no mention, no link text, no emphasis, no HTML.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _RANKS = {severity: rank for rank, severity in enumerate(SEVERITIES)}
@@ -36,12 +41,12 @@ class Alerts:
 
     Args:
         send: takes a subject and a text; or several channels, such as :func:`apprise` makes.
-        every: seconds between two messages at least; what happens in between waits for the next.
+        every: seconds between two messages to a channel at least; what happens in between waits for the next.
         rise: how many times as many reports in an hour as on average in the day before are a sudden rise.
         rise_at_least: and at least so many.
         digest: ``"daily"`` or ``"weekly"`` for a summary, or None.
         url: where the collector's pages are, for links.
-        patience: seconds that a channel may take; one that takes longer has failed.
+        patience: seconds that a channel may take; one that takes longer is shown as failing until it answers.
     """
 
     def __init__(
@@ -55,9 +60,11 @@ class Alerts:
         url: str = "",
         patience: float = 15,
     ) -> None:
-        self._channels = Channels([Channel("the alert channel", send)] if callable(send) else send, patience)
-        self._sent_at: float | None = None
-        self._failed_at: float | None = None
+        channels = [Channel("the alert channel", send)] if callable(send) else list(send)
+        self._lines = {channel.name: Line(channel, patience) for channel in channels}
+        self._finished: queue.Queue[Line] = queue.Queue()
+        self._wait = min(_WAIT_S, patience)
+        self._is_begun = False
         self.every = every
         self.rise = rise
         self.rise_at_least = rise_at_least
@@ -65,45 +72,80 @@ class Alerts:
         self.url = url.rstrip("/")
 
     def tell(self, storage: Storage, now: float) -> bool:
-        """Send what is to be told at this time; whether something was sent."""
-        # What this worker sent counts too where the storage could not be told of it.
-        last = storage.fact("alerted_at"), self._sent_at
-        if any(_is_within(self.every, before, now) for before in last) or _is_within(_MINUTE, self._failed_at, now):
-            return False
+        """Send what is to be told at this time; whether something has arrived."""
+        if not self._is_begun:
+            storage.keep_channels(list(self._lines))
+            self._is_begun = True
+        self._hand_over(storage, now)
+        has_arrived = self._end_finished(storage, now, 0)
+        notes, begun = self._notes(storage), 0
+        for name, line in self._lines.items():
+            if self.digest is not None and notes[name].digest_at is None:
+                notes[name] = replace(notes[name], digest_at=now)  # the first one tells of the time from now on
+                storage.note_channel(notes[name])
+            line.look(storage, notes[name], now)
+            if line.is_free(now) and not _is_within(self.every, notes[name].sent_at, now):
+                message = self._message(storage, name) or self._digest(storage, notes[name], now)
+                if message is not None:
+                    line.begin(message, now, self._finished)
+                    begun += 1
+        has_arrived = self._end_finished(storage, now, begun) or has_arrived
+        notes = self._notes(storage)
+        for name, line in self._lines.items():
+            line.look(storage, notes[name], now)
+        return has_arrived
+
+    def _hand_over(self, storage: Storage, now: float) -> None:
+        """What is new, into the list of each channel."""
         new = storage.unannounced(500)
         rises = [
             rise
             for rise in storage.rising(int(now // HOUR), self.rise, self.rise_at_least)
             if rise.announced_at is not None and now - rise.announced_at >= _DAY
         ]
-        sent = bool(new or rises) and self._message(storage, now, new, rises)
-        return self._send_digest(storage, now) or sent
+        untold = [*(Untold(group) for group in new), *(Untold(rise.group, rise.reports, rise.before) for rise in rises)]
+        if untold:
+            storage.announce(list(self._lines), untold, now)
 
-    def _message(self, storage: Storage, now: float, new: list[Group], rises: list[Rise]) -> bool:
-        new.sort(key=lambda group: _RANKS.get(group.severity or "", _RANKS["unclear"]))
+    def _end_finished(self, storage: Storage, now: float, awaited: int) -> bool:
+        """Write down what became of messages, of so many within seconds, and of the others that are through."""
+        until, has_arrived = time.monotonic() + self._wait, False
+        while True:
+            try:
+                line = self._finished.get(timeout=max(0.0, until - time.monotonic()) if awaited > 0 else 0)
+            except queue.Empty:
+                return has_arrived
+            awaited -= 1
+            try:
+                has_arrived = line.end(storage, self._notes(storage)[line.name], now) or has_arrived
+            except BaseException:
+                self._finished.put(line)  # it was sent: that is written down with the next look, and not sent again
+                raise
+
+    def _notes(self, storage: Storage) -> dict[str, ChannelNote]:
+        return {name: ChannelNote(name) for name in self._lines} | {note.name: note for note in storage.channels()}
+
+    def _message(self, storage: Storage, channel: str) -> Message | None:
+        untold = storage.untold(channel, 500)
+        if not untold:
+            return None
+        untold.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
         lines = [
-            f"{'Resolved, and here again: ' if rise.group.state == 'resolved' else ''}"
-            f"{several(rise.reports, 'report')} this hour, {rise.before:.0f} before: {self._line(rise.group)}"
-            for rise in rises
+            f"{'Resolved, and here again: ' if each.group.state == 'resolved' else ''}"
+            f"{several(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
+            for each in untold
+            if each.reports is not None
         ]
-        lines += [f"New: {self._line(group)}" for group in new]
-        if not self._send(_subject(new, rises), _listed(lines), storage, now):
-            return False
-        storage.set_fact("alerted_at", now)
-        storage.announce([*new, *(rise.group for rise in rises)], now)
-        return True
+        lines += [f"New: {self._line(each.group)}" for each in untold if each.reports is None]
+        return Message(_subject(untold), _listed(lines), [each.group for each in untold])
 
-    def _send_digest(self, storage: Storage, now: float) -> bool:
-        if self.digest is None:
-            return False
-        last = storage.fact("digest_at")
-        if last is None:
-            storage.set_fact("digest_at", now)
-            return False
+    def _digest(self, storage: Storage, note: ChannelNote, now: float) -> Message | None:
+        if self.digest is None or note.digest_at is None:
+            return None
         period = _PERIODS[self.digest]
-        if now - last < period:
-            return False
-        activity = storage.activity(Filter(), int(last // HOUR), int(now // HOUR) + 1)
+        if now - note.digest_at < period:
+            return None
+        activity = storage.activity(Filter(), int(note.digest_at // HOUR), int(now // HOUR) + 1)
         seen = Filter(since=f"{period // HOUR}h")
         lines = [f"{several(sum(reports for _, _, reports in activity), 'report')} since the last digest."]
         lines += [
@@ -111,17 +153,7 @@ class Alerts:
             for verdict, groups, reports in storage.tally(seen, "verdict", 20)
         ]
         lines += [f"{reports:>7} about {plain(host)}" for host, _, reports in storage.tally(seen, "host", 10)]
-        if not self._send(f"dynpin: {self.digest} digest", "\n".join(lines), storage, now):
-            return False
-        storage.set_fact("digest_at", now)
-        return True
-
-    def _send(self, subject: str, text: str, storage: Storage, now: float) -> bool:
-        if self._channels.send(subject, text, storage, now):
-            self._sent_at, self._failed_at = now, None
-        else:
-            self._failed_at = now  # the reports are on the pages all the same
-        return self._failed_at is None
+        return Message(f"dynpin: {self.digest} digest", "\n".join(lines), digest_at=now)
 
     def _line(self, group: Group) -> str:
         link = f" {self.url}/groups/{group.key}" if self.url else ""
@@ -133,9 +165,10 @@ def _is_within(seconds: float, before: float | None, now: float) -> bool:
     return before is not None and 0 <= now - before < seconds
 
 
-def _subject(new: list[Group], rises: list[Rise]) -> str:
+def _subject(untold: list[Untold]) -> str:
+    new = [each.group for each in untold if each.reports is None]
     attacks = sum(group.severity == "attack" for group in new)
-    parts = [(attacks, "possible attack"), (len(new), "new group"), (len(rises), "sudden rise")]
+    parts = [(attacks, "possible attack"), (len(new), "new group"), (len(untold) - len(new), "sudden rise")]
     return "dynpin: " + ", ".join(several(number, thing) for number, thing in parts if number)
 
 

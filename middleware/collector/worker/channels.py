@@ -1,19 +1,21 @@
-"""The channels of alerts: each is told by itself, within seconds, and one that fails is shown until it works again."""
+"""The channels of alerts: each is told by itself, and one that fails or hangs delays no other."""
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from dynpin.errors import StoreError
 
 from ..formatting import one_line
-from ..storage import AuditEntry, Storage
+from ..storage import AuditEntry, ChannelNote, Group, Storage
 
-__all__ = ["ACTIONS", "Channel", "Channels", "Send", "apprise", "failing_channels"]
+__all__ = ["ACTIONS", "Channel", "Line", "Message", "Send", "apprise"]
 
 # Sends one message, given its subject and its text.
 Send = Callable[[str, str], None]
@@ -22,11 +24,9 @@ Send = Callable[[str, str], None]
 FAILED, WORKS = "alert-failed", "alert-works"
 ACTIONS = {FAILED: "took no alert", WORKS: "takes alerts again"}
 _SUBJECT = "alerts"
-_MOST_CHANNELS = 100
 
 _log = logging.getLogger("dynpin.collector")
 _MINUTE = 60
-_DAY = 86_400
 
 
 class Channel(NamedTuple):
@@ -36,89 +36,104 @@ class Channel(NamedTuple):
     send: Send
 
 
-class Channels:
-    """Sends a message to all channels at once.
+class Message(NamedTuple):
+    """What a channel is told: of which groups, or a digest of the time until then."""
 
-    Args:
-        channels: whom to tell.
-        patience: seconds that a channel may take, which are fewer than a lease has left: while a worker sends, no
-            other does. What a channel does after that is its own affair; it gets no second message meanwhile.
-    """
-
-    def __init__(self, channels: Iterable[Channel], patience: float) -> None:
-        self._channels = list(channels)
-        self._patience = patience
-        self._busy: dict[str, threading.Thread] = {}
-        self._logged: dict[str, float] = {}
-
-    def send(self, subject: str, text: str, storage: Storage, now: float) -> bool:
-        """Whether a channel took the message; those that did not are named in the log, once a minute, and shown."""
-        failed = failing_channels(storage)
-        attempts = [self._begin(channel, subject, text) for channel in self._channels]
-        until = time.monotonic() + self._patience
-        has_arrived = False
-        for attempt in attempts:
-            reason = attempt.reason(max(0.0, until - time.monotonic()))
-            name = attempt.channel.name
-            has_arrived = has_arrived or reason is None
-            if reason is not None:
-                self._log(name, reason, now)
-            last = failed.get(name)
-            if (reason is not None) if last is None else (reason is None or now - last >= _DAY):
-                self._record(AuditEntry(now, name, "", WORKS if reason is None else FAILED, _SUBJECT), storage)
-        return has_arrived
-
-    def _begin(self, channel: Channel, subject: str, text: str) -> _Attempt:
-        busy = self._busy.get(channel.name)
-        attempt = _Attempt(channel, subject, text)
-        if busy is None or not busy.is_alive():
-            # A daemon: a channel that hangs holds up no end of the process.
-            thread = self._busy[channel.name] = threading.Thread(target=attempt.run, daemon=True)
-            thread.start()
-        return attempt
-
-    def _record(self, entry: AuditEntry, storage: Storage) -> None:
-        try:
-            storage.record(entry)
-        except StoreError as error:  # the message was sent all the same, and is not to be sent again for that
-            _log.warning("that %s %s is not kept: %s", entry.who, ACTIONS[entry.action], error)
-
-    def _log(self, name: str, reason: str, now: float) -> None:
-        last = self._logged.get(name)
-        if last is None or not 0 <= now - last < _MINUTE:
-            self._logged[name] = now
-            _log.error("%s did not take an alert: %s", name, one_line(reason))
+    subject: str
+    text: str
+    groups: Sequence[Group] = ()
+    digest_at: float | None = None
 
 
 class _Attempt:
-    """One message to one channel."""
+    """One message on its way."""
 
-    def __init__(self, channel: Channel, subject: str, text: str) -> None:
-        self.channel = channel
-        self._message = subject, text
-        self._done = threading.Event()
-        self._error: str | None = None
+    def __init__(self, message: Message, at: float) -> None:
+        self.message = message
+        self.at = at
+        self.began = time.monotonic()
+        self.error: str | None = None
 
-    def run(self) -> None:
+
+class Line:
+    """One channel, and what is on its way to it.
+
+    A message is sent on a thread, and then the storage learns that it was. What could not be written down is written
+    down later, and not sent again.
+
+    Args:
+        channel: whom to tell.
+        patience: seconds after which a channel that has not answered counts as failing. Until it answers it is told
+            nothing more; where it took the message after all, that counts.
+    """
+
+    def __init__(self, channel: Channel, patience: float) -> None:
+        self.name = channel.name
+        self._send = channel.send
+        self._patience = patience
+        self._attempt: _Attempt | None = None
+        self._failed_at: float | None = None
+        self._logged_at: float | None = None
+
+    def is_free(self, now: float) -> bool:
+        """Whether it may be told something: nothing is on its way, and it has not failed within a minute."""
+        return self._attempt is None and not _is_within(_MINUTE, self._failed_at, now)
+
+    def begin(self, message: Message, now: float, finished: queue.Queue[Line]) -> None:
+        """Send a message; this line is put into the queue when it has arrived, or failed."""
+        attempt = self._attempt = _Attempt(message, now)
+
+        def run() -> None:
+            try:
+                self._send(message.subject, message.text)
+            except Exception as error:  # noqa: BLE001 - a channel may be anybody's code, and the others are to be told
+                attempt.error = str(error) or repr(error)
+            finished.put(self)
+
+        # A daemon: a channel that hangs holds up no end of the process.
+        threading.Thread(target=run, name="dynpin-collector-alert", daemon=True).start()
+
+    def end(self, storage: Storage, note: ChannelNote, now: float) -> bool:
+        """Write down what became of the message; whether it arrived."""
+        attempt = self._attempt
+        if attempt is None:
+            return False
+        message = attempt.message
+        if attempt.error is not None:
+            self._attempt, self._failed_at = None, now
+            self._fail(attempt.error, storage, note, now)
+            return False
+        told = replace(note, sent_at=attempt.at, sent=message.subject, failing_since=None)
+        if message.digest_at is not None:
+            told = replace(told, digest_at=message.digest_at)
+        storage.note_channel(told, message.groups)
+        self._attempt = self._failed_at = None
+        if note.failing_since is not None:
+            self._record(WORKS, storage, now)
+        return True
+
+    def look(self, storage: Storage, note: ChannelNote, now: float) -> None:
+        """Say so where what is on its way has taken too long."""
+        if self._attempt is not None and time.monotonic() - self._attempt.began >= self._patience:
+            self._fail("it has not answered in time", storage, note, now)
+
+    def _fail(self, reason: str, storage: Storage, note: ChannelNote, now: float) -> None:
+        if not _is_within(_MINUTE, self._logged_at, now):
+            self._logged_at = now
+            _log.error("%s did not take an alert: %s", self.name, one_line(reason))
+        if note.failing_since is None:
+            storage.note_channel(replace(note, failing_since=now))
+            self._record(FAILED, storage, now)
+
+    def _record(self, action: str, storage: Storage, now: float) -> None:
         try:
-            self.channel.send(*self._message)
-        except Exception as error:  # noqa: BLE001 - a channel may be anybody's code, and the others are to be told
-            self._error = str(error) or repr(error)
-        self._done.set()
-
-    def reason(self, seconds: float) -> str | None:
-        """Why it has not arrived within this time; None where it has."""
-        return self._error if self._done.wait(seconds) else "it has not answered in time"
+            storage.record(AuditEntry(now, self.name, "", action, _SUBJECT))
+        except StoreError as error:
+            _log.warning("that %s %s is not kept: %s", self.name, ACTIONS[action], error)
 
 
-def failing_channels(storage: Storage) -> dict[str, float]:
-    """The channels that took no alert when they were told last, and since when that is known."""
-    failed: dict[str, float] = {}
-    for entry in reversed(storage.audit(_SUBJECT, _MOST_CHANNELS)):
-        failed.pop(entry.who, None)
-        if entry.action == FAILED:
-            failed[entry.who] = entry.at
-    return failed
+def _is_within(seconds: float, before: float | None, now: float) -> bool:
+    return before is not None and 0 <= now - before < seconds
 
 
 class _Apprise(Protocol):

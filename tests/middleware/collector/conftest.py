@@ -17,6 +17,7 @@ import uvicorn
 
 from dynpin.middleware.collector import Storage, collector
 from dynpin.middleware.collector.app import Collector
+from dynpin.middleware.collector.worker import alerts
 
 NOW = 1_800_000_000.0
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "reports.json").read_text())["requests"]
@@ -89,6 +90,12 @@ class Site:
         self.work()
         entries: Entries = self.client.get(f"/api/groups?{query}").raise_for_status().json()["entries"]
         return entries
+
+
+@pytest.fixture(autouse=True)
+def patient_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look waits for what it sends, however slow the machine is."""
+    monkeypatch.setattr(alerts, "_WAIT_S", 60.0)
 
 
 Start = Callable[..., Site]

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from dynpin.cli.collect import app
-from dynpin.middleware.collector import Token, open_storage
+from dynpin.middleware.collector import Alerts, Token, open_storage
+from dynpin.middleware.collector.storage import Triaged
 from dynpin.middleware.collector.worker import Channel
-from dynpin.middleware.collector.worker.channels import Channels
 from tests.middleware.collector.chains import Issued
 from tests.middleware.collector.conftest import report
+from tests.middleware.collector.storage.conftest import arrival
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
 
 COMMAND = [sys.executable, "-c", "from dynpin.cli import main; main()", "collect"]
@@ -157,8 +158,10 @@ def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
     def refuse(subject: str, text: str) -> None:
         raise OSError("https://chat.test/secret")
 
-    channels = Channels([Channel("alert channel 1 (slack://…)", refuse)], patience=60)
-    assert not channels.send("a subject", "a text", storage, 1_800_000_000)
+    storage.add([arrival()], {})
+    (group, _, _), *_ = storage.untriaged(1)
+    storage.set_verdicts([(group, Triaged("undecided", "unclear", "CA", "{}", (), "keys"))])
+    assert not Alerts([Channel("alert channel 1 (slack://…)", refuse)]).tell(storage, 1_800_000_000)
     told = run("status", *file, code=1)
     assert "reports can be stored" in told
     assert "alert channel 1 (slack://…) has taken none since 2027-01-15T08:00:00Z" in told

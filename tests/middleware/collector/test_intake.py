@@ -277,9 +277,9 @@ def test_a_dropped_report_is_judged_by_its_path_and_its_source_alone(tmp_path: P
             asked.append("tokens")
             return super().tokens()
 
-        def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+        def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
             asked.append(f"add {len(arrivals)}")
-            return super().add(arrivals, outcomes, batch)
+            return super().add(arrivals, outcomes)
 
     class Headers(list[tuple[bytes, bytes]]):
         def __iter__(self) -> Iterator[tuple[bytes, bytes]]:

@@ -138,6 +138,21 @@ def test_what_is_no_state_is_refused(body: Any, status: int, said: str, closed: 
     assert ask().json()["version"] == 0
 
 
+def test_a_state_is_measured_as_it_is_kept(closed: Site) -> None:
+    """Members that a body leaves out are written out: what fitted as it came may be too long for everybody to read."""
+    ask = asking(closed, f"site:{HOST}")
+
+    def written(last: str) -> str:
+        events = [*[{"a": "x" * 8000}] * 32, {"a": last}]
+        return json.dumps({"history": {"version": 1, "host": HOST, "events": events}}, separators=(",", ":"))
+
+    body = written("x" * (LONGEST_STATE - len(written(""))))
+    assert len(body) == LONGEST_STATE
+    answer = ask("PUT", body, if_match='"0"')
+    assert (answer.status_code, answer.json()["error"]) == (413, "too-long")
+    assert ask().json()["version"] == 0
+
+
 @pytest.mark.parametrize(
     ("fields", "status"),
     [({}, 428), ({"if_match": '"0"', "content_type": "text/plain"}, 400), ({"if_match": "*"}, 412)],

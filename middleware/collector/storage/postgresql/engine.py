@@ -104,9 +104,9 @@ class PostgreSQLEngine:
         with self.writing() as db:
             yield db
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], now: float) -> bool:
         """Store a batch; where the connection was lost, once more on another: what is there already counts once."""
-        number = batch or os.urandom(16)
+        number = os.urandom(16)
         try:
             return self._add(arrivals, outcomes, number, now)
         except StoreError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from sqlalchemy import delete, select, update
 
 from ..access import AuditEntry
-from ..values import MAX_SITE_STATE, SiteState, State, Token
+from ..values import SiteState, State, Token
 from . import schema
 from .engine import Unit, upsert
 from .rows import texts
@@ -69,13 +69,7 @@ def site_state(unit: Unit, host: str) -> SiteState | None:
 
 
 def set_site_state(unit: Unit, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
-    """Change what the nodes of a site share; None where another version than the expected one is there.
-
-    Raises:
-        ValueError: where the text is too long.
-    """
-    if len(state.encode()) > MAX_SITE_STATE:
-        raise ValueError(f"the state of a site has at most {MAX_SITE_STATE} bytes")
+    """Change what the nodes of a site share; None where another version than the expected one is there."""
     after = SiteState(host, expected + 1, state, unit.now, by)
     values = {name: getattr(after, name) for name in SiteState.__slots__}
     if expected == 0:

@@ -55,7 +55,7 @@ class Engine(Protocol):
         """A transaction that deletes, and so needs little room."""
         ...
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], now: float) -> bool:
         """Store a batch; see :class:`~dynpin.middleware.collector.storage.Sink`."""
         ...
 

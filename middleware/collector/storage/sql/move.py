@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 # What holds for processes that run now, and not for what they have stored.
 _LEFT_OUT = (schema.leases, schema.batches)
 # What a storage has of itself before the first report.
-_OWN = (schema.facts, schema.named_tokens, schema.settings)
+_OWN = (schema.channels, schema.facts, schema.named_tokens, schema.settings)
 # A table after those that it refers to.
 _COPIED = [table for table in schema.metadata.sorted_tables if table not in (*_LEFT_OUT, *_OWN)]
 # Sums that change where rows do, and their number does not.

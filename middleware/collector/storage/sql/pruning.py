@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, update
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, delete, exists, func, select, tuple_, update
 
 from dynpin.errors import StoreError
 
@@ -18,36 +21,35 @@ _CHUNK = 2_000
 _FEWEST = 10
 _DAY = 86_400
 _groups, _reports, _samples = schema.groups.c, schema.reports.c, schema.samples.c
+_count = schema.outcomes.c["count"]
 
 
 def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
     """Delete what the retention does not keep, oldest first, in small transactions."""
     before = now - retention.days * _DAY
-    reports = _delete_reports(engine, _reports.received_at < before)
+    reports = _delete(engine, schema.reports, _reports.received_at < before, _reports.received_at)
     groups = _delete_groups(engine, _groups.last_seen < before)
-    with engine.clearing() as db:
-        for table in (schema.rates, schema.totals):
-            db.execute(delete(table).where(table.c.hour < int(before // HOUR)))
-        _sum_up_outcomes(db, int(before // HOUR))
+    for table in (schema.rates, schema.totals):
+        _delete(engine, table, table.c.hour < int(before // HOUR))
+    _sum_up_outcomes(engine, int(before // HOUR))
     while (number := _too_many(engine, retention.bytes)) > 0:
         with engine.clearing() as db:
             in_time = select(_reports.received_at).order_by(_reports.received_at)
             edge = db.scalar(in_time.limit(1).offset(number))
-        dropped = _delete_reports(engine, _reports.received_at < (now + _DAY if edge is None else edge))
+        until = _reports.received_at < (now + _DAY if edge is None else edge)
+        dropped = _delete(engine, schema.reports, until, _reports.received_at)
         reports += dropped
         if not dropped:
             break
         groups += _delete_groups(engine, ~exists().where(_reports.group_id == _groups.id).correlate(schema.groups))
-    with engine.clearing() as db:
-        # Where no body is left, a sample is taken anew.
-        unsampled = ~exists().where(_samples.group_id == _groups.id).correlate(schema.groups)
-        fewer = _groups.sampled_after < _groups.reports
-        some = select(_groups.id).where(unsampled, fewer).with_for_update(skip_locked=True)
-        db.execute(update(schema.groups).where(_groups.id.in_(some)).values(sampled_after=_groups.reports))
-        db.execute(delete(schema.totals).where(schema.totals.c.reports == 0))
-        db.execute(delete(schema.sessions).where(schema.sessions.c.expires_at < now))
-        db.execute(delete(schema.audit).where(schema.audit.c.at < before))
-        db.execute(delete(schema.batches).where(schema.batches.c.stored_at < now - _DAY))
+    _sample_anew(engine)
+    for table, ended in (
+        (schema.totals, schema.totals.c.reports == 0),
+        (schema.sessions, schema.sessions.c.expires_at < now),
+        (schema.audit, schema.audit.c.at < before),
+        (schema.batches, schema.batches.c.stored_at < now - _DAY),
+    ):
+        _delete(engine, table, ended)
     return Pruned(reports, groups)
 
 
@@ -61,13 +63,16 @@ def _too_many(engine: Engine, limit: int) -> int:
     return max(_CHUNK, int(there * (used - limit) / used))
 
 
-def _delete_reports(engine: Engine, condition: ColumnElement[bool]) -> int:
-    total, chunk = 0, _CHUNK
+def _delete(engine: Engine, table: Table, which: ColumnElement[bool], first: ColumnElement[float] | None = None) -> int:
+    """Delete the rows that a condition names, those first that are the least in a column; how many they were."""
+    keys, total, chunk = list(table.primary_key), 0, _CHUNK
+    some = select(*keys).where(which)
+    if first is not None:
+        some = some.order_by(first)
     while True:
         try:
             with engine.clearing() as db:
-                some = select(_reports.id).where(condition).order_by(_reports.received_at).limit(chunk)
-                number = db.execute(delete(schema.reports).where(_reports.id.in_(some))).rowcount
+                number = db.execute(delete(table).where(tuple_(*keys).in_(some.limit(chunk)))).rowcount
         except StoreError:
             # On a full disk a deletion must fit into the log that is there: fewer rows do.
             if chunk <= _FEWEST:
@@ -94,11 +99,31 @@ def _delete_groups(engine: Engine, condition: ColumnElement[bool]) -> int:
             return total
 
 
-def _sum_up_outcomes(db: Connection, before: int) -> None:
+def _sample_anew(engine: Engine) -> None:
+    """Where no body of a group is left, keep the next ones as if they were its first."""
+    unsampled = ~exists().where(_samples.group_id == _groups.id).correlate(schema.groups)
+    which = and_(unsampled, _groups.sampled_after < _groups.reports)
+    some = select(_groups.id).where(which).limit(_CHUNK).with_for_update(skip_locked=True)
+    change = update(schema.groups).where(_groups.id.in_(some)).values(sampled_after=_groups.reports)
+    while True:
+        with engine.clearing() as db:
+            if db.execute(change).rowcount < _CHUNK:
+                return
+
+
+def _sum_up_outcomes(engine: Engine, before: int) -> None:
     """Of what was answered before an hour keep the sums, in the hour 0: a counter of Prometheus never goes down."""
-    old, names = schema.outcomes.c.hour < before, ("token", "outcome", "reason")
-    kinds = [schema.outcomes.c[name] for name in names]
-    sums = db.execute(select(*kinds, func.sum(schema.outcomes.c.count)).where(old).group_by(*kinds)).all()
-    db.execute(delete(schema.outcomes).where(old))
-    rows = [{"hour": 0, **dict(zip(names, kind, strict=True)), "count": int(count)} for *kind, count in sums]
-    upsert(db, schema.outcomes, rows, add="count")
+    outcomes, names = schema.outcomes, ("token", "outcome", "reason")
+    keys = list(outcomes.primary_key)
+    some = select(*keys).where(outcomes.c.hour > 0, outcomes.c.hour < before).limit(_CHUNK)
+    taken = delete(outcomes).where(tuple_(*keys).in_(some)).returning(*(outcomes.c[name] for name in names), _count)
+    while True:
+        with engine.clearing() as db:
+            rows = db.execute(taken).all()
+            sums: Counter[tuple[Any, ...]] = Counter()
+            for *kind, count in rows:
+                sums[tuple(kind)] += count
+            kept = [{"hour": 0, **dict(zip(names, kind, strict=True)), "count": n} for kind, n in sums.items()]
+            upsert(db, outcomes, kept, add="count")
+        if len(rows) < _CHUNK:
+            return

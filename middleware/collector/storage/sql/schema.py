@@ -7,8 +7,9 @@ rates       reports of a group in each hour; totals the same of all groups that 
             common, which move with their groups: no page ever counts the reports
 agents      user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
 outcomes    what the intake answered in each hour: accepted, filtered, rejected
-batches     the batches of the last day: one that is sent again, since nobody saw its commit, counts once
+batches     of PostgreSQL, the batches of the last day: one that is sent again, since nobody saw its commit, counts once
 audit       who decided what, and who failed to sign in;  leases: which worker does which work, and until when
+channels    of alerts, and what became of them;  untold: of which groups each of them is still to be told
 site_states what the nodes of a site share
 """
 
@@ -41,6 +42,7 @@ __all__ = [
     "audit",
     "authorities",
     "batches",
+    "channels",
     "diagnoses",
     "facts",
     "groups",
@@ -57,6 +59,7 @@ __all__ = [
     "site_states",
     "tokens",
     "totals",
+    "untold",
 ]
 
 # The newest of the migrations, which leads to these tables.
@@ -217,6 +220,23 @@ audit = _table(
 )
 Index("audit_by_subject", audit.c.subject, audit.c.id)
 Index("audit_by_action", audit.c.action, audit.c.id)
+channels = _table(
+    "channels",
+    _text("name", primary_key=True),
+    _time("sent_at", nullable=True),
+    _text("sent"),
+    _time("digest_at", nullable=True),
+    _time("failing_since", nullable=True),
+)
+# Of a group that rises: how many reports in an hour, and before. Of a new one neither.
+untold = _table(
+    "untold",
+    _text("channel", primary_key=True),
+    _of_group(primary_key=True),
+    _number("reports", nullable=True),
+    _time("before", nullable=True),
+)
+Index("untold_by_group", untold.c.group_id)
 leases = _table("leases", _text("work", primary_key=True), _text("holder"), _time("expires_at"))
 site_states = _table(
     "site_states",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..values import Arrival, Counted, Pruned, Retention
-from . import access, counts, decisions, lists, work
+from . import access, alerts, counts, decisions, lists, work
 from .engine import Engine, Unit, reads, writes
 from .pruning import prune
 from .texts import storable, storable_arrivals
@@ -50,12 +50,12 @@ class SQLStorage:
         with self.engine.writing() as db:
             yield Unit(db, self.clock(), self.engine)
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes = b"") -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         """Store reports and counts in one transaction; see :class:`~dynpin.middleware.collector.storage.Sink`."""
         counts: Counter[Counted] = Counter()
         for counted, number in outcomes.items():
             counts[counted._replace(token=storable(counted.token), reason=storable(counted.reason))] += number
-        return self.engine.add(storable_arrivals(arrivals), counts, batch, self.clock())
+        return self.engine.add(storable_arrivals(arrivals), counts, self.clock())
 
     def probe(self, patience: float) -> None:
         """Write something durably; others are waited for no longer than so many seconds."""
@@ -83,9 +83,13 @@ class SQLStorage:
     set_verdicts = writes(work.set_verdicts)
     claim = writes(work.claim)
     release = writes(work.release)
-    unannounced = reads(work.unannounced)
-    rising = reads(work.rising)
-    announce = writes(work.announce)
+    unannounced = reads(alerts.unannounced)
+    rising = reads(alerts.rising)
+    announce = writes(alerts.announce)
+    untold = reads(alerts.untold)
+    channels = reads(alerts.channels)
+    note_channel = writes(alerts.note_channel)
+    keep_channels = writes(alerts.keep_channels)
     fact = reads(work.fact)
     set_fact = writes(work.set_fact)
 

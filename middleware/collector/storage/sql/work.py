@@ -1,27 +1,24 @@
-"""What the worker asks: leases, groups to judge and their verdicts, and what is to be told."""
+"""What the worker asks: leases, groups to judge and their verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, Double, and_, cast, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
-from ..values import LEASE_S, Group, Rise, Triaged
+from ..values import LEASE_S, Group, Triaged
 from . import schema
 from .engine import Unit, upsert
 from .rows import GROUP_COLUMNS, group_of
 from .totals import moving
 
 __all__ = [
-    "announce",
     "authorities",
     "claim",
     "fact",
     "release",
-    "rising",
     "set_fact",
     "set_verdicts",
-    "unannounced",
     "untriaged",
     "write_proof",
 ]
@@ -106,44 +103,6 @@ def claim(unit: Unit, work: str, holder: str) -> bool:
 def release(unit: Unit, holder: str) -> None:
     """Give back all leases of a holder."""
     unit.db.execute(delete(schema.leases).where(_leases.holder == holder))
-
-
-def unannounced(unit: Unit, limit: int) -> list[Group]:
-    """Judged, open groups that no alert has told of."""
-    waiting = and_(_groups.alerted_at.is_(None), _groups.verdict.is_not(None), _groups.state == "open")
-    rows = unit.db.execute(select(*GROUP_COLUMNS).where(waiting).order_by(_groups.id).limit(limit))
-    return list(map(group_of, rows))
-
-
-def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
-    """Groups, but for the muted, that sent so many more reports in an hour than on average in the day before.
-
-    What was resolved and silent for that day counts from its first report on.
-    """
-    earlier = schema.rates.alias("earlier")
-    of_day = and_(earlier.c.group_id == _rates.group_id, earlier.c.hour >= hour - 24, earlier.c.hour < hour)
-    in_all = select(func.coalesce(func.sum(earlier.c.reports), 0)).where(of_day).correlate(schema.rates)
-    before = cast(in_all.scalar_subquery(), Double) / 24
-    rows = unit.db.execute(
-        select(*GROUP_COLUMNS, _groups.alerted_at, _rates.reports.label("now"), before.label("before"))
-        .select_from(schema.rates.join(schema.groups, _groups.id == _rates.group_id))
-        .where(
-            _rates.hour == hour,
-            or_(_rates.reports >= at_least, and_(_groups.state == "resolved", before == 0)),
-            _groups.state != "muted",
-            _rates.reports >= before * factor,
-        )
-        .order_by(_groups.id)
-    )
-    return [Rise(group_of(row), row.now, row.before, row.alerted_at) for row in rows]
-
-
-def announce(unit: Unit, groups: Iterable[Group], at: float) -> None:
-    """Remember that an alert has told of these groups."""
-    told = _groups.id.in_([group.id for group in groups])
-    # Locked in the order in which a batch locks them, so that nobody waits in a circle.
-    unit.db.execute(select(_groups.id).where(told).order_by(_groups.key).with_for_update())
-    unit.db.execute(update(schema.groups).where(told).values(alerted_at=at))
 
 
 def fact(unit: Unit, name: str) -> float | None:

@@ -22,12 +22,8 @@ __all__ = ["add"]
 _ROWS_AT_ONCE = (1, 4, 16, 32, 64, 128, 256)
 
 
-def add(
-    db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float
-) -> bool:
+def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
     """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
-    if batch and not db.execute("INSERT OR IGNORE INTO batches VALUES (?, ?)", (batch, now)).rowcount:
-        return False  # it was stored before
     touched = _touch_groups(db, arrivals)
     ids = {key: group.id for key, group in touched.items()}
     _add_reports(db, touched, arrivals)

@@ -63,10 +63,10 @@ class SQLiteEngine:
         with self.writing() as db:
             yield db
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
+    def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], now: float) -> bool:
         """Store a batch."""
         with self.writing() as db:
-            return add(raw(db), arrivals, outcomes, batch, now)
+            return add(raw(db), arrivals, outcomes)
 
     def bytes_used(self) -> int:
         """The pages that hold something."""

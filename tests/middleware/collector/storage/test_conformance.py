@@ -6,21 +6,24 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from dynpin.middleware.collector import Retention, Token, new_api_token
 from dynpin.middleware.collector.storage import (
-    MAX_SITE_STATE,
     AuditEntry,
+    ChannelNote,
     Counted,
     Filter,
     SiteState,
     Term,
     Triaged,
+    Untold,
 )
 from dynpin.middleware.collector.storage.sql import SQLStorage, is_sampled
 from tests.middleware.collector.conftest import NOW, Clock
@@ -112,9 +115,6 @@ def test_of_two_that_change_the_state_of_a_site_one_is_first(storage: SQLStorage
     clock.forward(5)
     second = storage.set_site_state("a.test", '{"stage": 2}', expected=1, by="node-2")
     assert second == storage.site_state("a.test") == SiteState("a.test", 2, '{"stage": 2}', NOW + 5, "node-2")
-    with pytest.raises(ValueError, match="at most 262144 bytes"):
-        storage.set_site_state("a.test", "ä" * (MAX_SITE_STATE // 2 + 1), expected=2, by="node-1")
-    assert storage.site_state("a.test") == second
 
 
 def test_many_that_count_in_the_state_of_a_site_lose_no_step(storage: SQLStorage) -> None:
@@ -142,29 +142,6 @@ def test_accepted_counts_one_hour_by_token(storage: SQLStorage) -> None:
     storage.add([], {Counted(6, "t", "accepted", ""): 7})
     assert storage.accepted(5) == {"t": 5, "u": 1}
     assert storage.accepted(7) == {}
-
-
-def test_a_batch_that_is_sent_again_counts_once(storage: SQLStorage) -> None:
-    """Nobody saw its commit: it may be stored, or not."""
-    batch = [arrival("a.test"), arrival("b.test")], {Counted(5, "t", "accepted", ""): 2}
-    assert storage.add(*batch, b"1" * 16)
-    for _ in range(3):
-        storage.add(*batch, b"1" * 16)
-    assert storage.add(*batch, b"2" * 16)
-    assert len(storage.reports(Filter()).entries) == 4
-    assert storage.accepted(5) == {"t": 4}
-    assert [storage.activity(Filter(), 0, 10**9)[0][2], ask(storage, "SELECT sum(reports) FROM agents")[0][0]] == [4, 4]
-    storage.clock.forward(2 * DAY)  # type: ignore[attr-defined]
-    storage.prune(Retention())
-    assert ask(storage, "SELECT count(*) FROM batches") == [(0,)]
-
-
-def test_of_many_that_send_one_batch_together_one_stores_it(storage: SQLStorage) -> None:
-    def send() -> None:
-        storage.add([arrival("a.test")], {}, b"1" * 16)
-
-    together(send, 8)
-    assert len(storage.reports(Filter()).entries) == 1
 
 
 def together(work: Callable[[], None], number: int) -> None:
@@ -402,7 +379,7 @@ def test_a_verdict_moves_the_reports_and_names_the_authorities(storage: SQLStora
     assert storage.authorities([PIN, "other"]) == {PIN: "CA"}
     assert storage.activity(Filter((Term("verdict", "undecided"),)), 0, 10**9)[0][2] == 3
     assert [group.diagnosis for group in storage.unannounced(9)] == ["{}", "{}"]
-    storage.announce(storage.unannounced(9), NOW)
+    storage.announce([], [Untold(group) for group in storage.unannounced(9)], NOW)
     assert storage.unannounced(9) == []
 
 
@@ -459,6 +436,60 @@ def test_prune_by_age(storage: SQLStorage) -> None:
     storage.prune(Retention(days=5))
     assert storage.outcomes(0) == [("accepted", "", 5)], "a counter never goes down"
     assert storage.outcomes(1) == [("accepted", "", 3)]
+
+
+def test_each_channel_is_told_of_each_group(storage: SQLStorage) -> None:
+    storage.keep_channels(["chat", "mail"])
+    storage.add([arrival(name) for name in ("a.test", "b.test", "c.test", "d.test")], {})
+    judge(storage)
+    a, b, c, d = groups = storage.unannounced(9)
+    storage.announce(["chat", "mail"], [Untold(a), Untold(b), Untold(c), Untold(d, 20, 1.5)], NOW)
+    assert storage.untold("mail", 9)[3] == Untold(d, 20, 1.5)
+    assert [each.group for each in storage.untold("mail", 3)] == groups[:3]
+    sent = ChannelNote("chat", NOW, "dynpin: 2 new groups", None, None)
+    storage.note_channel(sent, [a, b])
+    storage.set_state(c.key, "muted")
+    storage.set_state(d.key, "resolved")
+    assert [each.group.id for each in storage.untold("chat", 9)] == [d.id]
+    assert [each.group.id for each in storage.untold("mail", 9)] == [a.id, b.id, d.id]
+    assert storage.channels() == [replace(sent, waiting=1), ChannelNote("mail", waiting=3)]
+    storage.keep_channels(["mail"])
+    assert storage.untold("chat", 9) == []
+    assert [note.name for note in storage.channels()] == ["mail"]
+    storage.clock.forward(100 * DAY)  # type: ignore[attr-defined]
+    storage.prune(Retention(days=90))
+    assert storage.channels() == [ChannelNote("mail")]
+    storage.announce(["mail"], [Untold(a)], NOW)
+    assert storage.untold("mail", 9) == [], "it was pruned meanwhile"
+
+
+def test_no_transaction_of_prune_is_without_bounds(storage: SQLStorage, clock: Clock) -> None:
+    counts = {Counted(hour, f"t{token}", "accepted", ""): 2 for hour in range(100, 147) for token in range(100)}
+    storage.add([], counts)
+    change(
+        storage,
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4700) "
+        "INSERT INTO audit (at, who, source, action, subject) SELECT i, 'a', '', 'sign-in-failed', '' FROM n",
+    )
+    deleted: dict[str, list[int]] = {"outcomes": [], "audit": []}
+
+    def counted(connection: object, cursor: Any, statement: str, *_: object) -> None:
+        for table, rows in deleted.items():
+            if statement.startswith(f"DELETE FROM {table} "):
+                rows.append(cursor.rowcount)
+
+    event.listen(Engine, "after_cursor_execute", counted)
+    try:
+        storage.prune(Retention(days=90))
+    finally:
+        event.remove(Engine, "after_cursor_execute", counted)
+    assert deleted["audit"] == [2000, 2000, 700]
+    assert len(deleted["outcomes"]) == 3
+    assert storage.outcomes(0) == [("accepted", "", 9400)]
+    assert ask(storage, "SELECT count(*) FROM outcomes WHERE hour > 0") == [(0,)]
+    assert ask(storage, "SELECT count(*) FROM audit") == [(0,)]
+    storage.prune(Retention(days=90))
+    assert storage.outcomes(0) == [("accepted", "", 9400)]
 
 
 def test_prune_by_size_deletes_the_oldest(storage: SQLStorage) -> None:

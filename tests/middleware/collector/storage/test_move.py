@@ -18,10 +18,12 @@ from dynpin.errors import StoreError
 from dynpin.middleware.collector.storage import (
     APIToken,
     AuditEntry,
+    ChannelNote,
     Counted,
     Filter,
     Token,
     Triaged,
+    Untold,
     migrate_storage,
     open_storage,
 )
@@ -69,6 +71,8 @@ def fill(storage: SQLStorage) -> None:
     storage.add_session("identity", "me", NOW + 9e9)
     storage.set_site_state("shop.test", '{"step": 3}', expected=0, by="ramp")
     storage.set_fact("digest", 7.5)
+    storage.note_channel(ChannelNote("chat", NOW, "dynpin: 1 new group", NOW, NOW))
+    storage.announce(["chat"], [Untold(group) for group in storage.unannounced(9)], NOW)
     storage.claim("judge", "me")
     storage.secret()
 

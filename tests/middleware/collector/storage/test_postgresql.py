@@ -128,6 +128,29 @@ def test_a_lock_of_others_is_waited_for_within_bounds(storage: SQLStorage, addre
     storage.probe(5)
 
 
+def test_a_batch_that_is_sent_again_counts_once(storage: SQLStorage, address: str) -> None:
+    """Nobody saw its commit: it may be stored, or not."""
+    told = [arrival("a.test"), arrival("b.test")], {Counted(5, "t", "accepted", ""): 2}
+
+    def send(number: bytes) -> None:
+        with storage.writing() as unit:
+            batch.add(raw(unit.db), *told, number, time.time())
+
+    threads = [threading.Thread(target=send, args=[b"1" * 16]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    send(b"2" * 16)
+    assert len(storage.reports(Filter()).entries) == 4
+    assert storage.accepted(5) == {"t": 4}
+    assert [storage.activity(Filter(), 0, 10**9)[0][2], ask(storage, "SELECT sum(reports) FROM agents")[0]] == [4, (4,)]
+    later = open_storage(address, clock=lambda: time.time() + 2 * 86_400)
+    later.prune(Retention())
+    later.close()
+    assert ask(storage, "SELECT count(*) FROM batches") == [(0,)]
+
+
 def test_a_report_that_comes_while_its_group_is_pruned_is_kept(
     cluster: Cluster, storage: SQLStorage, address: str
 ) -> None:

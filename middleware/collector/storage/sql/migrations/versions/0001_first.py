@@ -63,6 +63,16 @@ def upgrade() -> None:
     )
     op.create_index("batches_by_time", "batches", ["stored_at"])
     op.create_table(
+        "channels",
+        sa.Column("name", _Text, nullable=False),
+        sa.Column("sent_at", sa.Double(), nullable=True),
+        sa.Column("sent", _Text, nullable=False),
+        sa.Column("digest_at", sa.Double(), nullable=True),
+        sa.Column("failing_since", sa.Double(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "facts",
         sa.Column("name", _Text, nullable=False),
         sa.Column("value", sa.Double(), nullable=False),
@@ -254,12 +264,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("report_id"),
     )
     op.create_index("samples_by_group", "samples", ["group_id", "report_id"])
+    op.create_table(
+        "untold",
+        sa.Column("channel", _Text, nullable=False),
+        sa.Column("group_id", _Id, nullable=False),
+        sa.Column("reports", sa.BigInteger(), nullable=True),
+        sa.Column("before", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(["group_id"], ["groups.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("channel", "group_id"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("untold_by_group", "untold", ["group_id"])
     if op.get_bind().dialect.name == "sqlite":
-        op.create_index("groups_by_host", "groups", ["host", "last_seen"])
-        op.create_index("groups_by_issuer", "groups", ["issuer", "last_seen"])
         op.create_index("groups_by_last_seen", "groups", ["last_seen"])
-        op.create_index("groups_by_noted_host", "groups", ["noted_host", "last_seen"])
-        op.create_index("groups_by_verdict", "groups", ["verdict", "last_seen"])
+        for name in ("host", "issuer", "noted_host", "verdict"):
+            op.create_index(f"groups_by_{name}", "groups", [name, "last_seen"])
         op.create_index(
             "groups_in_short",
             "groups",

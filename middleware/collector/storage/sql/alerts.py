@@ -1,0 +1,101 @@
+"""What alerts tell of: groups that are new or rise, and for each channel those that it is still to be told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Double, and_, cast, delete, func, or_, select, update
+
+from ..values import ChannelNote, Group, Rise, Untold
+from . import schema
+from .engine import Unit, upsert
+from .rows import GROUP_COLUMNS, group_of
+
+__all__ = ["announce", "channels", "keep_channels", "note_channel", "rising", "unannounced", "untold"]
+
+_groups, _rates, _untold, _channels = schema.groups.c, schema.rates.c, schema.untold.c, schema.channels.c
+# What was resolved is told again where it comes back, and what was muted is not.
+_STANDS = or_(_groups.state == "open", and_(_untold.reports.is_not(None), _groups.state != "muted"))
+_NOTED = [each.name for each in fields(ChannelNote) if each.name != "waiting"]
+
+
+def unannounced(unit: Unit, limit: int) -> list[Group]:
+    """Judged, open groups that no alert has told of."""
+    waiting = and_(_groups.alerted_at.is_(None), _groups.verdict.is_not(None), _groups.state == "open")
+    rows = unit.db.execute(select(*GROUP_COLUMNS).where(waiting).order_by(_groups.id).limit(limit))
+    return list(map(group_of, rows))
+
+
+def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
+    """Groups, but for the muted, that sent so many more reports in an hour than on average in the day before.
+
+    What was resolved and silent for that day counts from its first report on.
+    """
+    earlier = schema.rates.alias("earlier")
+    of_day = and_(earlier.c.group_id == _rates.group_id, earlier.c.hour >= hour - 24, earlier.c.hour < hour)
+    in_all = select(func.coalesce(func.sum(earlier.c.reports), 0)).where(of_day).correlate(schema.rates)
+    before = cast(in_all.scalar_subquery(), Double) / 24
+    rows = unit.db.execute(
+        select(*GROUP_COLUMNS, _groups.alerted_at, _rates.reports.label("now"), before.label("before"))
+        .select_from(schema.rates.join(schema.groups, _groups.id == _rates.group_id))
+        .where(
+            _rates.hour == hour,
+            or_(_rates.reports >= at_least, and_(_groups.state == "resolved", before == 0)),
+            _groups.state != "muted",
+            _rates.reports >= before * factor,
+        )
+        .order_by(_groups.id)
+    )
+    return [Rise(group_of(row), row.now, row.before, row.alerted_at) for row in rows]
+
+
+def announce(unit: Unit, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
+    """Remember that each of these channels is to be told of these groups."""
+    told = _groups.id.in_([each.group.id for each in untold])
+    # Locked in the order in which a batch locks them, so that nobody waits in a circle; some may be pruned by now.
+    found = set(unit.db.scalars(select(_groups.id).where(told).order_by(_groups.key).with_for_update()))
+    unit.db.execute(update(schema.groups).where(_groups.id.in_(found)).values(alerted_at=at))
+    rows = [
+        {"channel": channel, "group_id": each.group.id, "reports": each.reports, "before": each.before}
+        for channel in channels
+        for each in untold
+        if each.group.id in found
+    ]
+    upsert(unit.db, schema.untold, rows)
+
+
+def untold(unit: Unit, channel: str, limit: int) -> list[Untold]:
+    """Groups of which a channel is to be told, and that nobody has muted or resolved since."""
+    rows = unit.db.execute(
+        select(*GROUP_COLUMNS, _untold.reports.label("risen"), _untold.before)
+        .select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
+        .where(_untold.channel == channel, _STANDS)
+        .order_by(_untold.group_id)
+        .limit(limit)
+    )
+    return [Untold(group_of(row), row.risen, row.before) for row in rows]
+
+
+def channels(unit: Unit) -> list[ChannelNote]:
+    """What became of each channel of alerts, by its name."""
+    of_groups = select(func.count()).select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
+    waiting = of_groups.where(_untold.channel == _channels.name, _STANDS).correlate(schema.channels)
+    columns: list[ColumnElement[Any]] = [*(_channels[name] for name in _NOTED), waiting.scalar_subquery()]
+    return [ChannelNote(*row) for row in unit.db.execute(select(*columns).order_by(_channels.name))]
+
+
+def note_channel(unit: Unit, note: ChannelNote, told: Iterable[Group] = ()) -> None:
+    """Keep what became of a channel, and that it was told of these groups."""
+    row = {name: getattr(note, name) for name in _NOTED}
+    upsert(unit.db, schema.channels, [row], replace=[name for name in _NOTED if name != "name"])
+    of_these = _untold.group_id.in_([group.id for group in told])
+    unit.db.execute(delete(schema.untold).where(_untold.channel == note.name, of_these))
+
+
+def keep_channels(unit: Unit, names: Sequence[str]) -> None:
+    """Forget the channels that are none of these."""
+    unit.db.execute(delete(schema.channels).where(_channels.name.not_in(names)))
+    unit.db.execute(delete(schema.untold).where(_untold.channel.not_in(names)))
+    upsert(unit.db, schema.channels, [{"name": name, "sent": ""} for name in names])
