@@ -145,7 +145,7 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str, clock:
         "headers": [],
     }
     scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
-    # Starlette tells of the second where an exception handler was found for the first.
+    # Starlette tells about the second where an exception handler was found for the first.
     with pytest.raises((ClientDisconnect, RuntimeError)):
         asyncio.run(app(scope, receive, send))
     return taken[0] * 1000
