@@ -304,6 +304,8 @@ def _show(checked: Checked) -> None:
     if checked.signed_list is not None:
         ends = ", ".join(f"{each.role} until {rfc3339(each.expires_at)}" for each in checked.signed_list.expiries)
         say(f"signed list {checked.signed_list.version} at {checked.signed_list.place}: {ends or 'none is believed'}")
+    elif any(each.header is not None and each.header.recovery is not None for each in checked.fields):
+        say(f"the signed list that the header names was not looked at: --list {LIST_URI} says when it expires")
     say("")
     # Each field once: the first of the nodes that send it speaks for them.
     first = {_said(each): each for each in reversed(checked.fields)}

@@ -89,6 +89,8 @@ def init(
         return
     for file in files:
         _say_key(file)
+    if made.superseded.is_dir():
+        say(f"Keys that lay there and that no root names are in {made.superseded} now.")
     say(f"\n{_KEPT.format(keys=made.keys)}")
     say(f"\n{_NEXT.format(root=root, folder=inside(folder))}")
 
@@ -119,6 +121,9 @@ def sign(
     replace: Annotated[
         bool, typer.Option("--replace", help="Give up another list that waits, with the signatures that it has.")
     ] = False,
+    above: Annotated[
+        int, typer.Option("--above", help="Give the list a version above this one, which a thief has signed.", min=0)
+    ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
@@ -137,7 +142,8 @@ def sign(
         at = refuse_clock(repository, now, is_right=clock_is_right)
         merged = 0 if other is None else repository.merge(Repository(other))
         if sources:
-            _propose(repository, sources, at, yes=yes, replace=replace)
+            pins = _asked(repository, sources, at, yes=yes)
+            repository.propose(pins, now=at, replace=replace, above=above)
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
     if not waiting:
@@ -149,7 +155,8 @@ def sign(
     _say_next(repository)
 
 
-def _propose(repository: Repository, sources: list[Path], now: float, *, yes: bool, replace: bool) -> None:
+def _asked(repository: Repository, sources: list[Path], now: float, *, yes: bool) -> PinList:
+    """The list that these files make, once its changes were shown and a person has agreed."""
     hosts: dict[str, ListedHost] = {}
     for source in sources:
         hosts |= _listed(source, now)
@@ -162,7 +169,7 @@ def _propose(repository: Repository, sources: list[Path], now: float, *, yes: bo
             fail("there is no terminal to ask at: look at what changes above, and give --yes")
         if not typer.confirm("Sign this list?"):
             fail("nothing was signed")
-    repository.propose(pins, now=now, replace=replace)
+    return pins
 
 
 def _listed(source: Path, now: float) -> dict[str, ListedHost]:
