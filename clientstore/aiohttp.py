@@ -111,7 +111,7 @@ class PinnedConnectorMixin(_Connector):
             among them is hardened, as that for a SOCKS proxy behind TLS.
 
     Raises:
-        UnenforceableContext: where a context cannot be enforced.
+        UnenforceableContext: if a context cannot be enforced.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - of other bases
@@ -143,7 +143,7 @@ class PinnedConnectorMixin(_Connector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """As aiohttp's, held against the pins; a report of what fails carries the port of the request."""
+        """As aiohttp's, checked against the pins; a report of what fails carries the port of the request."""
         token = request_site.set((req.host, req.port or _HTTPS_PORT))
         try:
             self._pin_prepare(req)
@@ -154,7 +154,7 @@ class PinnedConnectorMixin(_Connector):
             behind = pin_violation(error)
             if behind is None or isinstance(error, aiohttp.ClientConnectorCertificateError):
                 raise
-            # asyncio before Python 3.13 stumbles over what breaks off TLS inside TLS, and aiohttp tells of that.
+            # asyncio before Python 3.13 stumbles over what breaks off TLS inside TLS, and aiohttp tells about that.
             _refuse(req, behind)
         finally:
             request_site.reset(token)

@@ -44,11 +44,11 @@ class Background(ABC):
     def _step(self, store: PinStore) -> Callable[[], float | None]:
         """What the thread does again and again on a store of its own: all that is due.
 
-        It returns when more is due, in seconds since the epoch, UTC, or None where nothing waits.
+        It returns when more is due, in seconds since the epoch, UTC, or None if nothing waits.
         """
 
     def wait(self, timeout: float) -> bool:
-        """Wait until what is due was tried; False where that takes longer than `timeout` seconds."""
+        """Wait until what is due was tried; False if that takes longer than `timeout` seconds."""
         return self._thread is None or self._idle.wait(timeout)
 
     def _begin(self) -> None:

@@ -26,7 +26,7 @@ from .resolving import addresses_of
 __all__ = ["STEPS", "bounded_opener"]
 
 # Until its response begins, an exchange takes so many times the timeout of one step at most: each byte that drips in
-# begins that one anew.
+# begins that one again.
 STEPS = 3
 
 

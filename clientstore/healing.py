@@ -31,7 +31,7 @@ class Healing(Background):
 
     Args:
         store: whose hosts have noted the roots.
-        context: the enforced context, whose CA certificates an https URI is held against; None for the system's.
+        context: the enforced context, whose CA certificates an https URI is checked against; None for the system's.
     """
 
     def __init__(self, store: PinStore, *, context: ssl.SSLContext | None = None) -> None:
@@ -46,7 +46,7 @@ class Healing(Background):
             may_wait: whether the thread may wait for the disk.
 
         Raises:
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
 
         def job(connection: sqlite3.Connection) -> None:

@@ -114,9 +114,9 @@ class NotedConnection(http.client.HTTPConnection):
         """As http.client's; a report of what fails carries the port of the site, also behind a proxy.
 
         Raises:
-            PinValidationError: where the host is pinned to other keys, or TLS has verified another name than the site's
+            PinValidationError: if the host is pinned to other keys, or TLS has verified another name than the site's
                 and either is pinned.
-            UnenforceableContext: where the connection did not pass through a hardened context; nothing was sent.
+            UnenforceableContext: if the connection did not pass through a hardened context; nothing was sent.
         """
         self._pin_peer = None
         token = request_site.set(self._pin_site())
@@ -140,7 +140,7 @@ class NotedConnection(http.client.HTTPConnection):
         peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
         if peer is None:
             raise UnenforceableContext(
-                f"the connection to {site} is not held against the pins, since another context made it than the one "
+                f"the connection to {site} is not checked against the pins, since another context made it than the one "
                 "that is enforced; give the client that context"
             )
         self.pin_names.hold([site], peer.host)
@@ -179,7 +179,7 @@ class NotedConnection(http.client.HTTPConnection):
                     self._pin_elsewhere = True
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own
-        """As http.client's, once the names of the request are held against that of the connection."""
+        """As http.client's, once the names of the request are checked against that of the connection."""
         if self._pin_asked:
             if self.sock is None and self.auto_open:
                 self.connect()

@@ -39,7 +39,7 @@ class PinnedTransport(httpx2.HTTPTransport):
         pin_store: the Known Pinned Hosts.
 
     Raises:
-        UnenforceableContext: where pins cannot be enforced on the context; at a request whose ``sni_hostname`` is not
+        UnenforceableContext: if pins cannot be enforced on the context; at a request whose ``sni_hostname`` is not
             the URL's host.
     """
 
@@ -51,7 +51,7 @@ class PinnedTransport(httpx2.HTTPTransport):
         super().__init__(**self._pinning.options)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """As httpx2's, held against the pins; the response is noted."""
+        """As httpx2's, checked against the pins; the response is noted."""
         return self._pinning.send(request, super().handle_request)
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class PinnedAsyncTransport(httpx2.AsyncHTTPTransport):
         super().__init__(**self._pinning.options)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """As httpx2's, held against the pins; the response is noted."""
+        """As httpx2's, checked against the pins; the response is noted."""
         return await self._pinning.send_async(request, super().handle_async_request)
 
     async def aclose(self) -> None:
@@ -128,8 +128,8 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
 class PinnedClient(httpx2.Client):
     """An :class:`httpx2.Client` whose transports are pinned: see :class:`PinnedTransport`.
 
-    The proxies of the environment work as they do in httpx2; the TLS of an https proxy is held against the pins of the
-    proxy's own name.
+    The proxies of the environment work as they do in httpx2; the TLS of an https proxy is checked against the pins of
+    the proxy's own name.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store, or that of a :class:`PinnedTransport`.

@@ -18,7 +18,7 @@ __all__ = ["Names", "host_of_field", "is_for", "refuse_assert_hostname"]
 
 @lru_cache(maxsize=256)
 def host_of_field(value: str) -> str:
-    """The host that a Host field names, without its port (RFC 9110 §7.2); empty where it names none."""
+    """The host that a Host field names, without its port (RFC 9110 §7.2); empty if it names none."""
     try:
         return urlsplit(f"//{value.strip()}").hostname or ""
     except ValueError:
@@ -35,7 +35,7 @@ def refuse_assert_hostname(name: object, verified: str | None = None) -> None:
 
     Args:
         name: urllib3's ``assert_hostname``.
-        verified: the name that TLS would verify, which may be asserted besides; None where that is not known yet.
+        verified: the name that TLS would verify, which may be asserted besides; None if that is not known yet.
 
     Raises:
         UnenforceableContext: for False and for another name.
@@ -74,7 +74,7 @@ class Names:
 
         Args:
             asked: every name that the request is meant for.
-            verified: the name that TLS verifies; None where it verifies none.
+            verified: the name that TLS verifies; None if it verifies none.
 
         Raises:
             PinValidationError: nothing may be sent; or in the ``on_mismatch="report"`` mode nothing is raised.

@@ -82,7 +82,7 @@ class SessionOptions(AdapterOptions, total=False):
     json_encoder: Any
 
 
-# What a Session is told of its connections goes to its adapter, too.
+# What a Session is told about its connections goes to its adapter, too.
 _OF_ADAPTERS = tuple(
     AdapterOptions.__annotations__.keys() - PinOptions.__annotations__.keys() - {"max_retries", "resolver"}
 )
@@ -152,13 +152,13 @@ class _Pinned(_NotCopied):
 class PinnedAdapter(_Pinned, niquests.adapters.HTTPAdapter):  # type: ignore[misc, unused-ignore] # Any where it is absent
     """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
 
-    ``wss://`` and ``sse://`` go by it too. The TLS of an https proxy is held against the pins of its own name;
+    ``wss://`` and ``sse://`` go by it too. The TLS of an https proxy is checked against the pins of its own name;
     mount it on ``http://`` as well where http:// URLs go through one. The TLS of a name server is not enforced:
     a resolver for DNS over HTTPS, TLS or QUIC is refused.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: a context of your own, which is hardened and used in the place of the default roots; None for what
+        context: a context of your own, which is hardened and used in place of the default roots; None for what
             niquests makes of ``verify`` and ``cert``. A request with a bundle for ``verify``, or with ``cert``, is
             refused with it by TypeError: the context would trust that bundle, or show that client certificate, for
             other hosts, too.
@@ -259,6 +259,6 @@ def _refuse_tls_resolver(resolver: Any) -> None:  # noqa: ANN401 - niquests' own
         scheme = one if isinstance(one, str) else getattr(getattr(one, "protocol", None), "value", "")
         if scheme.partition(":")[0].partition("+")[0].lower() in _TLS_RESOLVERS:
             raise UnenforceableContext(
-                f"the TLS of a name server ({scheme}) is not held against pins; leave resolver= and NIQUESTS_DNS_URL "
-                "out, or name one of system:// or dou://"
+                f"the TLS of a name server ({scheme}) is not checked against pins; leave resolver= and "
+                "NIQUESTS_DNS_URL out, or name one of system:// or dou://"
             )

@@ -138,7 +138,7 @@ class Noting:
             self.pin_adapter.pin_names.hold(map(host_of_field, map(_text, fields)), self._pin_peer.host)
 
     def _pin_fields(self, response: Any, promise: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:  # noqa: ANN401 - niquests' own
-        """The fields to note; None where the response answers no request for this https origin."""
+        """The fields to note; None if the response answers no request for this https origin."""
         asked = (promise or response._original_response.from_promise).request_headers
         pseudo = {name: value.decode("latin-1") for name, value in asked if name.startswith(b":")}
         if self.proxy_is_forwarding or not pseudo[b":path"].startswith(("/", "*")):
@@ -164,7 +164,7 @@ class NotedConnection(Noting):
         self._pin_remember()
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', once the name in the Host field is held against that of TLS."""
+        """As niquests', once the name in the Host field is checked against that of TLS."""
         inherited: Any = super()
         self._pin_hold(headers)
         return inherited.request(method, url, body, headers, **options)
@@ -195,7 +195,7 @@ class NotedAsyncConnection(Noting):
         self._pin_remember()
 
     async def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', once the name in the Host field is held against that of TLS."""
+        """As niquests', once the name in the Host field is checked against that of TLS."""
         inherited: Any = super()
         self._pin_hold(headers)
         return await inherited.request(method, url, body, headers, **options)
@@ -217,6 +217,6 @@ def _text(value: str | bytes) -> str:
 
 def _refuse_connection(site: str) -> NoReturn:
     raise UnenforceableContext(
-        f"the connection to {site} is not held against the pins, since it does not pass through ssl; leave HTTP/3 and "
-        "other TLS backends switched off"
+        f"the connection to {site} is not checked against the pins, since it does not pass through ssl; leave HTTP/3 "
+        "and other TLS backends switched off"
     )

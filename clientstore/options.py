@@ -35,7 +35,7 @@ class PinOptions(TypedDict, total=False):
             report-uri is within the pinned host's own registrable domain; ``"off"`` or None sends nothing; a
             :class:`~dynpin.clientstore.Reporter` of your own takes it.
         allow_renegotiation: True lets a server ask for a client certificate in the middle of a TLS 1.2 connection, as
-            IIS does. The pins are held against the first handshake alone then. The default is False.
+            IIS does. The pins are checked against the first handshake alone then. The default is False.
         recovery: ``"on"`` (the default) looks at the signed list of a root that was noted, in the background, after a
             refusal; ``"off"`` never does.
     """

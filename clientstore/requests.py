@@ -37,12 +37,12 @@ class PinnedAdapter(HTTPAdapter):
 
     ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. Each way to
     verify has a context of its own, so that nothing of one request is left for the next. With ``verify=False`` Known
-    Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is held against the pins of the proxy's own
-    name; mount the adapter on ``http://`` too where http:// URLs go through one.
+    Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is checked against the pins of the proxy's
+    own name; mount the adapter on ``http://`` too where http:// URLs go through one.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: a context of your own, which is hardened and used in the place of requests' default roots, and of those
+        context: a context of your own, which is hardened and used in place of requests' default roots, and of those
             that ``REQUESTS_CA_BUNDLE`` names. A request with ``verify="bundle.pem"`` or ``cert`` is refused with it by
             TypeError: the context would trust that bundle, or show that client certificate, for other hosts, too.
         options: see :class:`AdapterOptions`.
@@ -177,7 +177,7 @@ class PinnedSession(requests.Session):
         """As requests'.
 
         Raises:
-            UnenforceableContext: where an adapter for http:// that is no :class:`PinnedAdapter` would meet an https
+            UnenforceableContext: if an adapter for http:// that is no :class:`PinnedAdapter` would meet an https
                 proxy past the pins.
         """
         adapter = self.get_adapter(request.url or "")

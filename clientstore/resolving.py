@@ -46,8 +46,8 @@ def addresses_of(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
     for each name, and :data:`_MOST` in all.
 
     Raises:
-        OSError: where the name has no address.
-        TimeoutError: where the resolver takes longer than `seconds`, or hangs for too many names.
+        OSError: if the name has no address.
+        TimeoutError: if the resolver takes longer than `seconds`, or hangs for too many names.
     """
     address = (host, port)
     with _lock:

@@ -160,7 +160,7 @@ def _finish(
 
 
 def _evaluate(store: Notes, peer: Peer, field: str, port: int | None, *, may_wait: bool) -> None:
-    """RFC 7469 §2.3.2: a report-only policy is held against the connection it came on, reported, never cached."""
+    """RFC 7469 §2.3.2: a report-only policy is checked against the connection it came on, reported, never cached."""
     try:
         header = PublicKeyPins.parse(field, report_only=True)
     except InvalidHeader:

@@ -45,8 +45,8 @@ class TransportOptions(PinOptions, Generic[_Limits, _Proxy], total=False):
         http1: whether HTTP/1.1 may be spoken.
         http2: whether HTTP/2 may be spoken.
         limits: how many connections are kept.
-        proxy: the proxy. The TLS of an https proxy is held against the pins of the proxy's own name.
-        uds: the path of a Unix domain socket, which every request goes to; its TLS is held against the pins of the
+        proxy: the proxy. The TLS of an https proxy is checked against the pins of the proxy's own name.
+        uds: the path of a Unix domain socket, which every request goes to; its TLS is checked against the pins of the
             URL's host.
         local_address: the address to connect from.
         retries: how often a connection that fails is tried again. A refusal is such a failure.
@@ -175,12 +175,12 @@ class Pinning:
         host, is_tls = _host(request), request.url.scheme in _TLS
         name: object = request.extensions.get("sni_hostname")
         if name:
-            # httpcore keeps its connections by the URL's origin: one whose TLS was held against the pins of another
+            # httpcore keeps its connections by the URL's origin: one whose TLS was checked against the pins of another
             # name would serve the next plain request for this host.
             if not isinstance(name, str) or not is_for(host, name):
                 raise UnenforceableContext(
-                    f"sni_hostname={name!r} would have the connection to {host} held against the pins of another name; "
-                    "ask for the URL of the name that TLS shall verify, and have that name resolve to the address"
+                    f"sni_hostname={name!r} would have the connection to {host} checked against the pins of another "
+                    "name; ask for the URL of the name that TLS shall verify, and have that name resolve to the address"
                 )
             # It says nothing new, and httpcore would use it for the TLS of an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}

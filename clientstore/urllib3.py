@@ -85,7 +85,7 @@ def pinned_pool_manager(
         store: the Known Pinned Hosts; None for the user's own store.
         ssl_context: a context of your own, which is hardened; the roots and the client certificate that `options` name
             are loaded into it. None for one with the system's roots, or those that `options` name.
-        proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is held against the pins of the
+        proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is checked against the pins of the
             proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
         options: see :class:`ManagerOptions`.
 
@@ -123,7 +123,7 @@ def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
     Enforcement is its context's matter: give it ``ssl_context=enforce(context, store)``.
 
     Raises:
-        UnenforceableContext: where the manager was made with ``use_forwarding_for_https``.
+        UnenforceableContext: if the manager was made with ``use_forwarding_for_https``.
     """
     PinnedPools(store, Names(store, {})).take(manager)
 
@@ -134,7 +134,7 @@ class PinnedPools:
     Args:
         store: the Known Pinned Hosts.
         names: holds the names of requests.
-        harden: hardens each context; None where the client's user has done that.
+        harden: hardens each context; None if the client's user has done that.
     """
 
     def __init__(self, store: PinStore, names: Names, harden: Harden | None = None) -> None:
@@ -150,13 +150,13 @@ class PinnedPools:
         """Have the https pools of a manager note and enforce.
 
         Raises:
-            UnenforceableContext: where the manager was made with ``use_forwarding_for_https``.
+            UnenforceableContext: if the manager was made with ``use_forwarding_for_https``.
         """
         _refuse_pyopenssl()
         if manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https:
             raise UnenforceableContext(
-                "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is held against "
-                "their pins; leave it out, and the proxy tunnels by CONNECT"
+                "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is checked "
+                "against their pins; leave it out, and the proxy tunnels by CONNECT"
             )
         # Of the class that the manager has: a SOCKS proxy's pools connect in their own way.
         pool: Any = manager.pool_classes_by_scheme["https"]
@@ -187,7 +187,7 @@ class PinnedPools:
         """Harden a context, once; not while test doubles stand in for sockets, which it could not be probed with.
 
         Raises:
-            UnenforceableContext: where that cannot be done.
+            UnenforceableContext: if that cannot be done.
         """
         _refuse_pyopenssl()
         if self._harden is not None and context not in self._hardened and not sockets_are_doubles():
@@ -305,11 +305,11 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
         """As urllib3's, with an enforced context for the site and for an https proxy.
 
         Raises:
-            UnenforceableContext: where urllib3 would verify by other means than TLS.
+            UnenforceableContext: if urllib3 would verify by other means than TLS.
             TypeError: with options that would change a context of the caller's own.
         """
         _refuse_assertions(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
-        context = self.pin_pools.context(self._pin_tls)  # anew, since its files may have been renewed
+        context = self.pin_pools.context(self._pin_tls)  # again, since its files may have been renewed
         if self.proxy is not None and self.proxy.scheme == "https":
             config: Any = self.proxy_config
             asked = _TLS.of({"ssl_context": config.ssl_context}) if config.ssl_context else self._pin_tls.for_a_proxy()
@@ -384,4 +384,4 @@ def _changed_at(path: str | None) -> int | None:
     try:
         return Path(path).stat().st_mtime_ns if path else None
     except OSError:
-        return None  # urllib3's own error tells of it when it is loaded
+        return None  # urllib3's own error tells about it when it is loaded

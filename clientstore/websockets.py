@@ -110,11 +110,11 @@ def pinned_connect(
     ssl: ssl.SSLContext | None = None,
     **options: Unpack[ConnectOptions],
 ) -> asyncio_client.connect:
-    """:class:`websockets.asyncio.client.connect`, held against the pins, with the handshake's response noted.
+    """:class:`websockets.asyncio.client.connect`, checked against the pins, with the handshake's response noted.
 
     A refusal is the :class:`~dynpin.PinValidationError` itself. It ends ``async for`` too, where websockets would try
-    again for ever, as it does for every OSError. Each connection is decided anew, redirects and reconnections included;
-    the TLS of an https proxy is held against the pins of the proxy's own name.
+    again for ever, as it does for every OSError. Each connection is decided again, redirects and reconnections
+    included; the TLS of an https proxy is checked against the pins of the proxy's own name.
 
     Args:
         uri: the URI of the server; for ``ws://`` there is nothing to enforce.
@@ -201,7 +201,7 @@ class _Pins:
         """Hardened contexts for the next connection, and the proxy that it goes by.
 
         Raises:
-            PinValidationError: where the proxy's name is pinned, and its TLS would be verified for another.
+            PinValidationError: if the proxy's name is pinned, and its TLS would be verified for another.
         """
         parsed = parse_uri(uri)
         # As the user wrote it: websockets writes international names by IDNA 2003, where faß is fass.
@@ -232,13 +232,13 @@ class _Pins:
             what TLS has proved about the host that the response speaks for, if it speaks for the URI's.
 
         Raises:
-            PinValidationError: where a name is pinned that is not the one which TLS has verified.
-            UnenforceableContext: where the connection is not enforced.
+            PinValidationError: if a name is pinned that is not the one which TLS has verified.
+            UnenforceableContext: if the connection is not enforced.
         """
         if not uri.secure:
             return None
         if not isinstance(tls, SocketGuard | ObjectGuard):
-            raise UnenforceableContext(f"the connection to {uri.host} is not held against the pins")
+            raise UnenforceableContext(f"the connection to {uri.host} is not checked against the pins")
         self._names.hold([self._host, uri.host, *map(host_of_field, self._hosts)], tls.server_hostname)
         return peer_of(tls) if all(is_for(uri.host, host) for host in self._hosts) else None
 

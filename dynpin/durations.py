@@ -27,7 +27,7 @@ def parse_duration(text: str) -> int:
     """The seconds of a text such as ``"30 days"``, ``"12 hours"`` or ``"90 minutes"``; a year has 365 days.
 
     Raises:
-        ValueError: where it is no such text.
+        ValueError: if it is no such text.
     """
     match = _TEXT.fullmatch(text.strip().lower())
     if match is None:

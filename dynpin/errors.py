@@ -117,7 +117,7 @@ class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
 
     Attributes:
         validation: the :class:`~dynpin.Validation` that failed: host, chain, the entry that applied and why.
-        report: the violation report (RFC 7469 §3), or None where the connection gave no name to report.
+        report: the violation report (RFC 7469 §3), or None if the connection gave no name to report.
     """
 
     def __init__(self, message: str, *, validation: Validation | None = None, report: Report | None = None) -> None:

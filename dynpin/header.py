@@ -90,7 +90,7 @@ class PublicKeyPins:
             ``recovery-root-invalid`` and ``recovery-uri-invalid``.
 
     Raises:
-        InvalidHeader: where the values could not stand in a header; the codes are those of :meth:`parse`.
+        InvalidHeader: if the values could not stand in a header; the codes are those of :meth:`parse`.
     """
 
     pins: tuple[Pin, ...]

@@ -18,7 +18,7 @@ from dynpin.recovery import NotedRecovery
 __all__ = ["KnownPinnedHost", "OnExpiry", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
 
 # RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
-# networks, so ASCII labels are taken as they are and never held against the rules of IDNA.
+# networks, so ASCII labels are taken as they are and never checked against the rules of IDNA.
 _LABEL = re.compile(r"[a-z0-9_~!$&'()*+,;=-]{1,63}")
 # A name that is canonical as it stands, as nearly all are. A letter in its last label makes it no address.
 _CANONICAL = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*(?=[0-9_-]*[a-z])[a-z0-9_-]{1,63}")
@@ -49,7 +49,7 @@ class KnownPinnedHost:
             entries alone have any, and each renewal breaks them.
         on_expiry: what becomes of a static entry once it has expired: ``"release"``, as with every header, or
             ``"refuse"``, which locks the host until somebody renews the pins.
-        origin: the file that the entry came from, for a person to read; None where it came from no file.
+        origin: the file that the entry came from, for a person to read; None if it came from no file.
         recovery: what is known of its recovery, or None. An entry without pins keeps nothing but this: it is no Known
             Pinned Host any more, and its root lives on (:mod:`dynpin.recovery`).
     """

@@ -58,8 +58,8 @@ def note(
         host: the canonical host that responded.
         known: the entry that applies to it now, congruent or superdomain (:func:`dynpin.hosts.applicable`).
         header: the first Public-Key-Pins field of the response (§2.3.1), the error that parsing it raised, or
-            None where there was none.
-        chain: the pins of the validated chain, leaf first; empty where TLS was not free of errors (§2.5).
+            None if there was none.
+        chain: the pins of the validated chain, leaf first; empty if TLS was not free of errors (§2.5).
         now: seconds since the epoch, UTC.
         certificates: the certificates of that chain, DER; a static entry may name exact ones.
         max_max_age: the cap on max-age, in seconds (§2.3.3, §4.1).

@@ -39,7 +39,7 @@ class ListedHost:
     Attributes:
         pins: the keys that hold from now on; none to release the host.
         include_subdomains: whether they cover every subdomain.
-        ends_at: when a list that was read in another format ends them, in seconds since the epoch; None where
+        ends_at: when a list that was read in another format ends them, in seconds since the epoch; None if
             `max_age` of the list does. It is not written.
     """
 

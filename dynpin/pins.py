@@ -34,7 +34,7 @@ class Pin:
     Frozen, hashable and ordered. ``str(pin)`` is the base64 text, as curl, wget2 and browsers write it.
 
     Raises:
-        ValueError: where `digest` is not 32 bytes.
+        ValueError: if `digest` is not 32 bytes.
     """
 
     digest: bytes
@@ -71,7 +71,7 @@ class Pin:
         """The pin of a DER SubjectPublicKeyInfo, hashed as it stands.
 
         Raises:
-            UnpinnableKey: where the bytes are another structure, or the key is incomplete (RFC 7469 §2.4).
+            UnpinnableKey: if the bytes are another structure, or the key is incomplete (RFC 7469 §2.4).
         """
         return cls(hashlib.sha256(check_spki(der)).digest())
 
@@ -80,7 +80,7 @@ class Pin:
         """The pin of a certificate, PEM or DER; a bundle gives its first certificate.
 
         Raises:
-            UnpinnableKey: where there is no certificate in `data`, or its key cannot be pinned.
+            UnpinnableKey: if there is no certificate in `data`, or its key cannot be pinned.
         """
         der = _der(data, "certificate")
         return cls(hashlib.sha256(certificate_spki(der)).digest())
@@ -90,7 +90,7 @@ class Pin:
         """The pin of a certificate signing request, PEM or DER.
 
         Raises:
-            UnpinnableKey: where there is no CSR in `data`, or its key cannot be pinned.
+            UnpinnableKey: if there is no CSR in `data`, or its key cannot be pinned.
         """
         return cls(hashlib.sha256(csr_spki(_der(data, "certificate signing request"))).digest())
 
@@ -99,7 +99,7 @@ class Pin:
         """The pin of a public key, PEM or DER: a SubjectPublicKeyInfo, or the bare RSAPublicKey of PKCS #1.
 
         Raises:
-            UnpinnableKey: where there is no public key in `data`, or it cannot be pinned.
+            UnpinnableKey: if there is no public key in `data`, or it cannot be pinned.
         """
         der = _der(data, "public key")
         if _tags(der) == [0x02, 0x02]:
@@ -125,7 +125,7 @@ class Pin:
         form is in use (RSA-PSS, compressed points, explicit curves), this refuses rather than guess another pin.
 
         Raises:
-            UnpinnableKey: where there is no private key in `data`, it is encrypted, or the pin is not certain.
+            UnpinnableKey: if there is no private key in `data`, it is encrypted, or the pin is not certain.
         """
         return cls.from_spki(_private_key_spki(_der(data, "private key")))
 
@@ -134,7 +134,7 @@ class Pin:
         """The pin of whatever the PEM or DER in `data` holds; see :meth:`from_file`.
 
         Raises:
-            UnpinnableKey: where nothing in it can be pinned.
+            UnpinnableKey: if nothing in it can be pinned.
         """
         if _is_pem(data):
             return _from_pem(data)
@@ -148,8 +148,8 @@ class Pin:
         A bundle gives its first certificate, wherever it stands in the file.
 
         Raises:
-            UnpinnableKey: where nothing in the file can be pinned; the message names the file.
-            OSError: where the file cannot be read.
+            UnpinnableKey: if nothing in the file can be pinned; the message names the file.
+            OSError: if the file cannot be read.
         """
         try:
             return cls.from_bytes(Path(path).read_bytes())
@@ -175,7 +175,7 @@ def certificates(data: bytes) -> tuple[bytes, ...]:
     """The DER of every certificate of a PEM bundle, in its order, or of the one in a DER file; empty for bare keys.
 
     Raises:
-        UnpinnableKey: where a PEM block is damaged, or `data` is neither PEM nor DER.
+        UnpinnableKey: if a PEM block is damaged, or `data` is neither PEM nor DER.
     """
     if _is_pem(data):
         return tuple(der for label, der in _pem_blocks(data) if label in _LABELS["certificate"])

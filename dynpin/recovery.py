@@ -39,7 +39,7 @@ class Recovery:
         uri: the folder of the files: http or https, without query, fragment or user.
 
     Raises:
-        InvalidHeader: where it could not stand in a header; the codes are ``recovery-root-invalid`` and
+        InvalidHeader: if it could not stand in a header; the codes are ``recovery-root-invalid`` and
             ``recovery-uri-invalid``.
     """
 
@@ -60,7 +60,7 @@ class Recovery:
         """From the texts of the two directives.
 
         Raises:
-            InvalidHeader: where one of them is malformed.
+            InvalidHeader: if one of them is malformed.
         """
         try:
             digest = Pin.from_base64(root).digest

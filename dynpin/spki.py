@@ -55,7 +55,7 @@ def elements(der: bytes, within: Element | None = None) -> Iterator[Element]:
     """The elements inside a structure, in order; of the whole of `der` when none is named.
 
     Raises:
-        UnpinnableKey: where the bytes are not DER.
+        UnpinnableKey: if the bytes are not DER.
     """
     at, limit = (0, len(der)) if within is None else (within.content, within.end)
     while at < limit:
@@ -82,7 +82,7 @@ def certificate_spki(der: bytes) -> bytes:
     """The SubjectPublicKeyInfo of a DER certificate, byte for byte as it stands there.
 
     Raises:
-        UnpinnableKey: where the bytes are no certificate, or the key is incomplete without its issuer's.
+        UnpinnableKey: if the bytes are no certificate, or the key is incomplete without its issuer's.
     """
     content, end = _field(der, 0, len(der), _SEQUENCE, "certificate")
     start, limit = _field(der, content, end, _SEQUENCE, "certificate")
@@ -94,7 +94,7 @@ def csr_spki(der: bytes) -> bytes:
     """The SubjectPublicKeyInfo of a DER certificate signing request (PKCS #10), as it stands there.
 
     Raises:
-        UnpinnableKey: where the bytes are no CSR, or the key is incomplete.
+        UnpinnableKey: if the bytes are no CSR, or the key is incomplete.
     """
     what = "certificate signing request"
     content, end = _field(der, 0, len(der), _SEQUENCE, what)
@@ -114,7 +114,7 @@ def check_spki(der: bytes) -> bytes:
     """`der` itself, when it is one complete SubjectPublicKeyInfo.
 
     Raises:
-        UnpinnableKey: where it is another structure, or where the key is incomplete when taken in isolation:
+        UnpinnableKey: if it is another structure, or where the key is incomplete when taken in isolation:
             RFC 7469 §2.4 names a DSA key without domain parameters.
     """
     what = "public key"

@@ -19,7 +19,7 @@ class Validation:
     Attributes:
         ok: whether the connection may go on.
         host: the canonical host that was connected to.
-        known_host: the entry that applied, or None where the host is not a Known Pinned Host.
+        known_host: the entry that applied, or None if the host is not a Known Pinned Host.
         chain: the pins of the validated chain, leaf first.
         matched: the pin that was found in the chain, or None.
         reason: the decision in words.

@@ -15,7 +15,7 @@ __all__ = ["PublicKeyPinsMiddleware"]
 
 logger = logging.getLogger("dynpin.middleware")
 
-# The types of ASGI: what else stands in a scope or a message is up to servers and extensions, hence Any.
+# The types of ASGI: what else stands in a scope or a message is up to servers and extensions, so Any.
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -100,7 +100,7 @@ class PublicKeyPinsMiddleware:
 
 
 def _refusal(error: PolicyError) -> App:
-    """What stands in the place of an application whose policy is refused."""
+    """What stands in place of an application whose policy is refused."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -37,7 +37,7 @@ class PublicKeyPinsWSGIMiddleware:
         options: the keywords of :class:`~dynpin.middleware.Policy`.
 
     Raises:
-        PolicyError: where a policy is refused.
+        PolicyError: if a policy is refused.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ def _environment_with(name: str, *asked: str) -> Path:
 
     Args:
         name: what the environment is called; there is one for each version of Python.
-        asked: the arguments of ``pip install``. Where they have changed, the environment is made anew.
+        asked: the arguments of ``pip install``. Where they have changed, the environment is made again.
     """
     with _alone_at(name) as folder:
         ready = folder / "ready"
@@ -106,7 +106,7 @@ def dependencies(extra: str | None = None) -> list[str]:
 
 
 def niquests_environment() -> Path:
-    """The `bin` of an environment with niquests, which puts a fork in the place of urllib3."""
+    """The `bin` of an environment with niquests, which puts a fork in place of urllib3."""
     return _environment_with("niquests", "niquests>=3.15", *dependencies())
 
 

@@ -68,7 +68,7 @@ def _programs() -> Path:
 
 
 def _user() -> dict[str, Any]:
-    """Who runs the server, as subprocess takes it: this user, or in the place of root one without rights."""
+    """Who runs the server, as subprocess takes it: this user, or in place of root one without rights."""
     if os.geteuid() != 0:
         return {}
     for name in (_ADMIN, "nobody"):
@@ -211,7 +211,7 @@ class Cluster:
             connection.execute("SELECT pg_promote()")
 
     def follow(self, primary: Cluster) -> None:
-        """Become the synchronous standby of a server that runs, in the place of whatever this was."""
+        """Become the synchronous standby of a server that runs, in place of whatever this was."""
         shutil.rmtree(self.data, ignore_errors=True)
         with primary.admin() as connection:
             self._configure(connection, self.name)

@@ -179,7 +179,7 @@ def test_there_is_no_circle(house: str) -> None:
 
 # -- modules ----------------------------------------------------------------------------------------------------------
 
-# The collector's modules are named anew together with its rooms (DESIGN.md), and are no part of this yet.
+# The collector's modules are named again together with its rooms (DESIGN.md), and are no part of this yet.
 MODULES = [
     path
     for part in ("clientstore", "middleware", "dynpin/cli", "dynpin/deploy")

@@ -131,7 +131,7 @@ def test_text_inside_a_certificate_is_no_certificate() -> None:
 
 
 def test_reading_pem_takes_linear_time() -> None:
-    """Each of these lines may begin a block: looking for the end of each anew would take hours."""
+    """Each of these lines may begin a block: looking for the end of each again would take hours."""
     with pytest.raises(UnpinnableKey, match="damaged"):
         Pin.from_bytes(b"-----BEGIN CERTIFICATE-----\n" * 100_000)
     with pytest.raises(UnpinnableKey, match="no complete block"):

@@ -26,6 +26,13 @@ PINS = (LEAF, BACKUP)
 TEXT = f'pin-sha256="{LEAF}"; pin-sha256="{BACKUP}"; max-age=3; '
 
 
+def test_a_header_gains_at_most_200_bytes() -> None:
+    """With a URI of 100 characters, and so with any that is shorter."""
+    plain = PublicKeyPins(PINS, 2_592_000)
+    named = replace(plain, recovery=Recovery(b"o" * 32, f"https://recovery.example/{'a' * 75}"))
+    assert len(str(named)) - len(str(plain)) <= 200
+
+
 def visit(
     known: KnownPinnedHost | None,
     recovery: Recovery | None,

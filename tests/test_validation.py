@@ -70,7 +70,7 @@ def test_expiry_releases_or_refuses() -> None:
     entry = known(PINS[0])
     refuses = replace(entry, source="static", on_expiry="refuse")
     for chain in ([PINS[0]], [PINS[1]], []):
-        for either in (entry, refuses):  # up to the Effective Expiration Date both are held against the chain
+        for either in (entry, refuses):  # up to the Effective Expiration Date both are checked against the chain
             assert validate("bank.test", either, chain, now=1000.0).ok == (chain == [PINS[0]])
         released = validate("bank.test", entry, chain, now=1000.1)
         assert (released.ok, released.known_host, released.section) == (True, None, "2.3.3")

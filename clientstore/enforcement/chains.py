@@ -1,4 +1,4 @@
-"""What CPython's ssl tells of a connection's certificate chains, in one way for every version."""
+"""What CPython's ssl tells about a connection's certificate chains, in one way for every version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Connection = ssl.SSLSocket | ssl.SSLObject
 _CERT_REQUIRED = int(ssl.CERT_REQUIRED)
 _DER = 2  # _ssl.ENCODING_DER
 CHAIN, NAME = 1, 2
-# The class of CPython's _ssl under every context: truststore.inject_into_ssl() puts one in the place of ssl.SSLContext.
+# The class of CPython's _ssl under every context: truststore.inject_into_ssl() puts one in place of ssl.SSLContext.
 _OF_OPENSSL: type = getattr(_ssl, "_SSLContext")  # noqa: B009 - it has no other name
 # The plain number; making an enumeration member of it, as ssl does, takes ten times as long.
 _verify_mode: Callable[[ssl.SSLContext], int] = vars(_OF_OPENSSL)["verify_mode"].__get__
@@ -67,7 +67,7 @@ class Inner(Protocol):
 
 
 def is_context(value: object) -> bool:
-    """Whether it is a context of OpenSSL, whatever stands in the place of ``ssl.SSLContext``."""
+    """Whether it is a context of OpenSSL, whatever stands in place of ``ssl.SSLContext``."""
     return isinstance(value, _OF_OPENSSL)
 
 
@@ -93,7 +93,7 @@ def inner(connection: _Connection) -> Inner | None:
 
 
 def verified_chain(connection: _Connection) -> tuple[bytes, ...]:
-    """The chain that OpenSSL built and verified, DER, leaf first; empty where the session was resumed."""
+    """The chain that OpenSSL built and verified, DER, leaf first; empty if the session was resumed."""
     tls = inner(connection)
     # The public method came with Python 3.13; the inner object has had it since 3.10. It gives None for a resumed
     # session, where the public one gives an empty list.

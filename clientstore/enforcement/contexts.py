@@ -32,7 +32,7 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
     """Have every client connection of the context checked by `enforcement`.
 
     Raises:
-        UnenforceableContext: where that cannot be done, or would not be seen to work.
+        UnenforceableContext: if that cannot be done, or would not be seen to work.
     """
     target = _delegate(context)
     # The classes of another object are nothing to OpenSSL, whatever attributes it has or hands on.
@@ -66,7 +66,7 @@ def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
     if sys.platform in ("darwin", "win32"):
         raise UnenforceableContext(
             f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, and that shows no "
-            "chain to hold pins against; use ssl.create_default_context(), with certifi's roots if need be"
+            "chain to check pins against; use ssl.create_default_context(), with certifi's roots if need be"
         )
     return cast("ssl.SSLContext", delegate)
 
@@ -92,7 +92,7 @@ def _enforcements(base: type) -> tuple[Enforcement, ...]:
 
 
 def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
-    """Never let a context pass that only looks enforced: make a connection of each kind, and shake hands once."""
+    """Never let a context pass that only looks enforced: make a connection of each kind, and do one handshake."""
     near, far = socket.socketpair()
     with near, far:
         try:
@@ -199,7 +199,7 @@ def _unenforceable(context: ssl.SSLContext, why: str) -> UnenforceableContext:
         name = kind.__module__.partition(".")[0]
         if name in _GREEN:
             return UnenforceableContext(
-                f"pins cannot be enforced on the sockets that {name} puts in the place of ssl's: {why}. What works: "
+                f"pins cannot be enforced on the sockets that {name} puts in place of ssl's: {why}. What works: "
                 f"{_GREEN[name]} (a TLS connection then has its whole thread wait); or make the pinned requests in a "
                 "process of their own"
             )

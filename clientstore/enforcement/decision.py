@@ -48,7 +48,7 @@ class Peer:
 
     Attributes:
         host: the name that TLS verified, canonical.
-        pins: the pins of the validated chain, leaf first; empty where nothing was proved.
+        pins: the pins of the validated chain, leaf first; empty if nothing was proved.
         validated: the chain that was verified, DER, leaf first.
         served: the certificates that the server sent, DER.
         reporter: takes reports about this connection, as :func:`~dynpin.clientstore.enforce` was told; those of a
@@ -88,7 +88,7 @@ class Handshake:
         asked: the name that the caller gave, or None.
         name: the name that TLS used; CPython writes international names in its own way, so it may differ.
         strict: whether chain and host name were verified.
-        chain: the verified chain, leaf first; empty where the session was resumed.
+        chain: the verified chain, leaf first; empty if the session was resumed.
         resumed: whether a session was resumed, so that there is no chain.
         earlier: what the handshake has proved that made the session which was offered, or None.
         served: gives the certificates that the server sent, DER, for the report.
@@ -121,7 +121,7 @@ class Enforcement:
 
     Args:
         matches_names: where TLS verifies the chain alone, a program may look for a name in the certificate afterwards:
-            hold the chain against all names in it, and take it for proved where the host's is among them.
+            check the chain against all names in it, and take it for proved where the host's is among them.
 
     Attributes:
         reporter: takes the violation reports, or None.
@@ -171,7 +171,7 @@ class Enforcement:
             noted, where verification was off, and where only ``on_mismatch="report"`` let the connection through.
 
         Raises:
-            PinValidationError: where the host is pinned to other keys, or where that cannot be found out.
+            PinValidationError: if the host is pinned to other keys, or where that cannot be found out.
         """
         passed = self._remembered(handshake)
         if passed is not None:
@@ -333,7 +333,7 @@ class Enforcement:
         return report
 
     def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> ReportedRecovery | None:
-        """Ask for the signed list of the host, and tell what came of asking; None where no root stands."""
+        """Ask for the signed list of the host, and tell what came of asking; None if no root stands."""
         noted, ends_at = known.recovery, known.root_ends_at
         if noted is None or noted.standing is None or (ends_at is not None and ends_at < now):
             return None

@@ -41,7 +41,7 @@ class Explanation:
         meaning: what this may be.
         way_out: what to do, in words that lead to `command`.
         command: the command that forgets the pins, or the call where they are in a program's memory.
-        recovery: what a signed list may do about it, or None where no root was noted.
+        recovery: what a signed list may do about it, or None if no root was noted.
     """
 
     headline: str
@@ -82,7 +82,7 @@ def explain_violation(
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
         store: the pin store that it is in.
-        recovery: what is done about recovery; None where no root was noted.
+        recovery: what is done about recovery; None if no root was noted.
     """
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
@@ -167,7 +167,7 @@ def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:
 
 
 def _common_name(der: bytes) -> str:
-    # Imported when a person is told of a violation: no other step of a client needs it, and a program that `dynpin run`
+    # Imported when a person is told about a violation: no other step needs it, and a program that `dynpin run`
     # starts in an environment of its own may not have it.
     try:
         from cryptography import x509  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The sockets that check: subclasses of ssl's, which hold the chain against the pins before the first byte.
+"""The sockets that check: subclasses of ssl's, which check the chain against the pins before the first byte.
 
 An ``ssl.SSLContext`` names the classes of its sockets. The two classes here take their place, so every library that
 takes a context is covered by the same few lines.
@@ -57,7 +57,7 @@ def _name_asked(written: str | None) -> str | None:
 def peer_of(connection: object) -> Peer | None:
     """What the handshake of an enforced TLS socket or object proved, for the adapter that notes its response.
 
-    None where the object is no enforced connection, or its handshake has not passed.
+    None if the object is no enforced connection, or its handshake has not passed.
     """
     if not isinstance(connection, SocketGuard | ObjectGuard) or connection.dynpin_proof is None:
         return None
@@ -278,7 +278,7 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
 
 
 # What a handshake has proved, by the SSLSession object that was read from its connection. Never by the id of a session:
-# the server chooses that, and may choose it anew in a resumption, after what was offered has been accepted.
+# the server chooses that, and may choose it again in a resumption, after what was offered has been accepted.
 _proofs: OrderedDict[int, tuple[ssl.SSLSession, Proof]] = OrderedDict()
 
 

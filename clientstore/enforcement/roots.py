@@ -80,7 +80,7 @@ def public_roots_of_certifi() -> frozenset[bytes]:
     """The public roots of certifi, DER.
 
     Raises:
-        UnenforceableContext: where certifi is not installed.
+        UnenforceableContext: if certifi is not installed.
     """
     try:
         import certifi  # noqa: PLC0415 - needed for this one option

@@ -38,9 +38,9 @@ def inject(store: PinStore | None = None, **options: Unpack[PinOptions]) -> None
         options: see :class:`~dynpin.clientstore.PinOptions`. Violation reports trust the roots of the system.
 
     Raises:
-        StoreError: where the store cannot be opened.
+        StoreError: if the store cannot be opened.
         TypeError: for an option that does not exist.
-        UnenforceableContext: where this Python's ``ssl`` itself is not the one that pins can be enforced on.
+        UnenforceableContext: if this Python's ``ssl`` itself is not the one that pins can be enforced on.
     """
     add_rule(Rule.of(store, options))
     hook_ssl()

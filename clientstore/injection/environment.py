@@ -62,8 +62,8 @@ def begin() -> None:
     """Have the store that the environment names hold for this process; the bootstrap calls it.
 
     Raises:
-        ImportError: where what a client needs cannot be found.
-        LookupError: where some of the environment is missing.
+        ImportError: if what a client needs cannot be found.
+        LookupError: if some of the environment is missing.
     """
     for name in (_STORE, _MODES, _FOLDERS):
         if not os.environ.get(name):

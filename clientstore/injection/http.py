@@ -70,7 +70,7 @@ def _hook(module: ModuleType) -> None:
         if self.default_port == module.HTTPS_PORT:
             _have_it_note(self)
 
-    setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in the place of another
+    setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in place of another
 
 
 def _have_it_note(connection: HTTPConnection) -> None:

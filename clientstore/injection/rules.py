@@ -34,7 +34,7 @@ class Rule(NamedTuple):
         """Open the store.
 
         Raises:
-            StoreError: where it cannot be opened.
+            StoreError: if it cannot be opened.
             TypeError: for an option that does not exist.
         """
         # Here, since they take longer than Python itself to start.
@@ -55,7 +55,7 @@ class Rule(NamedTuple):
         return cls(opened, enforcement, Names(opened, options))
 
     def holds(self, *classes: type) -> bool:
-        """Whether connections of these classes are held against the pins, or are exempt, as those of a probe."""
+        """Whether connections of these classes are checked against the pins, or are exempt, as those of a probe."""
         return all(
             getattr(one, "dynpin_exempt", False) or self.enforcement in getattr(one, "dynpin_enforcements", ())
             for one in classes
@@ -65,7 +65,7 @@ class Rule(NamedTuple):
         """Have it hold for the context.
 
         Raises:
-            UnenforceableContext: where that cannot be done, or would not be seen to work.
+            UnenforceableContext: if that cannot be done, or would not be seen to work.
         """
         from ..enforcement import guard  # noqa: PLC0415 - as above
 
@@ -98,7 +98,7 @@ def rules() -> list[Rule]:
     """All rules, made now where they were not.
 
     Raises:
-        StoreError: where a store cannot be opened.
+        StoreError: if a store cannot be opened.
     """
     return [_made.get(number) or _made.setdefault(number, make()) for number, make in enumerate(_makers)]
 

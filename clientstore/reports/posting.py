@@ -30,7 +30,7 @@ class Post:
         self._opener = bounded_opener(reporting_context(context, store))
 
     def __call__(self, report_uri: str, body: str) -> str | None:
-        """Post one report; None where it was taken, else why not."""
+        """Post one report; None if it was taken, else why not."""
         request = Request(  # noqa: S310 - the queue takes http and https alone
             report_uri,
             data=body.encode(),

@@ -90,7 +90,7 @@ class ReportQueue(Background):
             never to be sent, or the queue is full.
 
         Raises:
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         refusal = self._refusal(report.hostname, report.noted_hostname or report.hostname, report_uri)
         if refusal is not None:
@@ -132,7 +132,7 @@ class ReportQueue(Background):
         """Every report in the queue, the sent and the given up included, oldest first.
 
         Raises:
-            StoreError: where the file cannot be read.
+            StoreError: if the file cannot be read.
         """
         return all_reports(self.store.database.select)
 
@@ -144,7 +144,7 @@ class ReportQueue(Background):
         """Forget one report, or all of them; returns how many there were.
 
         Raises:
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         where = "" if report_id is None else " WHERE id = ?"
         parameters = () if report_id is None else (report_id,)
@@ -161,7 +161,7 @@ class ReportQueue(Background):
             early: send those too whose next attempt is not due yet.
 
         Raises:
-            StoreError: where the file cannot be read or written.
+            StoreError: if the file cannot be read or written.
         """
         deliveries: list[Delivery] = []
         tried: set[int] = set()

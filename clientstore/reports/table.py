@@ -64,7 +64,7 @@ class QueuedReport:
         body: the JSON that is posted (RFC 7469 §3); empty once it was sent or given up.
         created_at: when it was queued.
         attempts: how often it was tried.
-        next_attempt_at: when it is tried next; None where it was sent or given up.
+        next_attempt_at: when it is tried next; None if it was sent or given up.
         sent_at: when it arrived, or None.
         last_error: why the last attempt failed, or None.
     """
@@ -192,7 +192,7 @@ def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedR
 
 
 def record_attempt(connection: sqlite3.Connection, report: QueuedReport, failure: str | None, now: float) -> Delivery:
-    """Keep what came of the attempt for which a report was claimed; `failure` is None where it was taken."""
+    """Keep what came of the attempt for which a report was claimed; `failure` is None if it was taken."""
     attempts = report.attempts + 1
     next_attempt_at: float | None = None
     if failure is not None and attempts < _MAX_ATTEMPTS and now - report.created_at < _MAX_AGE:

@@ -78,7 +78,7 @@ def repair(path: Path, now: float) -> Repair:
     Stop the programs that use the store first: those that still have it open refuse every connection from then on.
 
     Raises:
-        StoreError: where nothing can be read, or the file is not damaged but a newer dynpin's or another program's;
+        StoreError: if nothing can be read, or the file is not damaged but a newer dynpin's or another program's;
             it is left as it is.
     """
     path = path.resolve()

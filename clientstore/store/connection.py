@@ -30,7 +30,7 @@ class OpenConnection(sqlite3.Connection):
         regardless: open during a fork as well: for the thread that writes, which a fork waits for.
 
     Raises:
-        ForkUnderWay: where a fork is under way.
+        ForkUnderWay: if a fork is under way.
     """
 
     def __init__(self, uri: str, *lists: list[weakref.ref[Any]], regardless: bool) -> None:

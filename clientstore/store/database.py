@@ -56,7 +56,7 @@ class Database:
         path: the file, resolved; made where there is none.
 
     Raises:
-        StoreError: where the file cannot be made or opened, or is no pin store.
+        StoreError: if the file cannot be made or opened, or is no pin store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class Database:
         """The state that the database is in now. While nobody writes it stays the same object.
 
         Raises:
-            StoreError: where the file cannot be read, or is not the one that was opened.
+            StoreError: if the file cannot be read, or is not the one that was opened.
         """
         self._read("PRAGMA data_version", (), compare=True)
         return self._state
@@ -89,7 +89,7 @@ class Database:
         """All rows of one SELECT, fetched whole.
 
         Raises:
-            StoreError: where the file cannot be read, or is not the one that was opened.
+            StoreError: if the file cannot be read, or is not the one that was opened.
         """
         return self._read(sql, parameters, compare=False)
 
@@ -203,7 +203,7 @@ class Database:
         The job has the write lock from its first read on. What it raises rolls everything back and is raised here.
 
         Raises:
-            StoreError: where the file cannot be written; where another process holds its lock for longer than a
+            StoreError: if the file cannot be written; where another process holds its lock for longer than a
                 second; or where it is not the file that was opened, so that the write may be lost.
         """
         return self._on_thread(lambda: self._transact(job))
@@ -339,7 +339,7 @@ class Database:
             self._closed = True  # where a signal's exception comes before, it can be closed again
 
     def renew(self) -> None:
-        """Begin anew in the child of a fork: the pool is the parent's."""
+        """Start again in the child of a fork: the pool is the parent's."""
         self._pid = os.getpid()
         # What was open all the same is the parent's: it is not closed here, and so refused (OpenFile).
         for connection in living(self._made):

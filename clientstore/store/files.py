@@ -58,11 +58,11 @@ def log_of(path: Path) -> Path:
 
 
 def regular_file(path: Path) -> os.stat_result | None:
-    """The status of the file; None where there is nothing at the path. Nothing is opened.
+    """The status of the file; None if there is nothing at the path. Nothing is opened.
 
     Raises:
-        StoreError: where something else than a plain file with one name is there.
-        OSError: where it cannot be looked at.
+        StoreError: if something else than a plain file with one name is there.
+        OSError: if it cannot be looked at.
     """
     try:
         status = path.stat()
@@ -171,7 +171,7 @@ class OpenFile:
         """Refuse to open the file in a process that has inherited a connection to it.
 
         Raises:
-            StoreError: where it has.
+            StoreError: if it has.
         """
         pid = os.getpid()
         if any(connection.pid not in (0, pid) for connection in living(self.connections)):
@@ -181,10 +181,10 @@ class OpenFile:
             )
 
     def opened(self, connection: Connection, before: os.stat_result) -> bool:
-        """Remember which files a connection has opened; False where the file was replaced since `before`.
+        """Remember which files a connection has opened; False if the file was replaced since `before`.
 
         Raises:
-            StoreError: where another connection has others: what one of them writes the other does not read.
+            StoreError: if another connection has others: what one of them writes the other does not read.
         """
         connection.files = self.identity()
         if connection.files[:2] != (before.st_dev, before.st_ino):
@@ -209,7 +209,7 @@ class OpenFile:
         """Look whether the path still leads to the files that the connection has open.
 
         Raises:
-            StoreError: where one of them was removed or replaced, or has another name by now.
+            StoreError: if one of them was removed or replaced, or has another name by now.
         """
         now = self.identity()
         if now != connection.files:
@@ -273,7 +273,7 @@ def wait_for_forks(name: str) -> None:
     """Wait while a fork is under way.
 
     Raises:
-        StoreError: where it takes longer than :data:`PATIENCE`.
+        StoreError: if it takes longer than :data:`PATIENCE`.
     """
     deadline = time.monotonic() + PATIENCE
     while _forking:

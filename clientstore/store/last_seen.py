@@ -1,4 +1,4 @@
-"""The last time that a store has seen: what a clock that jumps is held against (RFC 7469 §2.3.3)."""
+"""The last time that a store has seen: what a clock that jumps is checked against (RFC 7469 §2.3.3)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class LastSeen:
             wait: whether to wait until it is written down, which happens once an hour.
 
         Raises:
-            StoreError: where pins have expired by a jump, and the store was told to refuse that.
+            StoreError: if pins have expired by a jump, and the store was told to refuse that.
         """
         seen_at = self._at
         if seen_at is not None and 0.0 <= now - seen_at < _TICK:

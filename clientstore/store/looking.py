@@ -39,10 +39,10 @@ def look_at(
         look: the list, one of :meth:`PinStore.looks`.
         clock: gives seconds since the epoch, UTC.
         source: read the files from this folder, a stick for one, or the one file from here, and not from the URI.
-        context: whose roots an https URI is held against; None for the system's.
+        context: whose roots an https URI is checked against; None for the system's.
 
     Raises:
-        StoreError: where the file cannot be written. Anything else is the look's outcome.
+        StoreError: if the file cannot be written. Anything else is the look's outcome.
     """
     seen: Verified | None = None
     problem: str | None

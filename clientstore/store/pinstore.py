@@ -67,7 +67,7 @@ class PinStore:
         database: what the store is kept in; for the other parts of this package.
 
     Raises:
-        StoreError: where the file cannot be opened; the message tells how to recover.
+        StoreError: if the file cannot be opened; the message tells how to recover.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class PinStore:
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be read.
+            StoreError: if the file cannot be read.
         """
         return self.look_up(canonical_host(host)).known_host
 
@@ -132,7 +132,7 @@ class PinStore:
         """The same for a canonical name, with the moment and the state of the store that it holds for.
 
         Raises:
-            StoreError: where the file cannot be read.
+            StoreError: if the file cannot be read.
         """
         state, now = self.look()
         return LookUp(applicable(self._cached_entries(state, name), name, now), now, state)
@@ -148,10 +148,10 @@ class PinStore:
         return entries
 
     def look(self) -> tuple[State, float]:
-        """The state of the store and the time: what a remembered decision is held against.
+        """The state of the store and the time: what a remembered decision is checked against.
 
         Raises:
-            StoreError: where the file cannot be read; or where the clock has jumped and ``on_clock_jump`` is
+            StoreError: if the file cannot be read; or where the clock has jumped and ``on_clock_jump`` is
                 ``"refuse"``.
         """
         state = self.database.state()
@@ -168,7 +168,7 @@ class PinStore:
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be read.
+            StoreError: if the file cannot be read.
         """
         name = canonical_host(host)
         known, now, _ = self.look_up(name)
@@ -222,7 +222,7 @@ class PinStore:
             host: the host that responded, as TLS named it.
             value: the header field value; or all field values of the response, of which only the first counts
                 (RFC 7469 §2.3.1). Never values joined by a comma: that text is malformed.
-            chain: the pins of the validated chain, leaf first; empty where TLS was not free of errors.
+            chain: the pins of the validated chain, leaf first; empty if TLS was not free of errors.
             certificates: the certificates of that chain, DER; a static entry may name exact ones.
 
         Returns:
@@ -230,7 +230,7 @@ class PinStore:
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be written, unless it is read-only: then the outcome is ``"ignored"``.
+            StoreError: if the file cannot be written, unless it is read-only: then the outcome is ``"ignored"``.
         """
         noting, must_write = self.preview(host, value, chain, certificates)
         if not must_write:
@@ -298,7 +298,7 @@ class PinStore:
         Raises:
             ValueError: for an IP address, with neither a pin nor a certificate, or for a time that no date can hold.
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         entry = static_entry(
             host,
@@ -329,7 +329,7 @@ class PinStore:
             how many of them are in the store.
 
         Raises:
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         return preload(self.database, entries, origin)
 
@@ -349,7 +349,7 @@ class PinStore:
             how many entries were taken in.
 
         Raises:
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         return merge(self.database, entries, now=self.clock(), max_max_age=self.max_max_age, progress=progress)
 
@@ -358,7 +358,7 @@ class PinStore:
 
         Raises:
             InvalidHost: for a name that cannot be made canonical.
-            StoreError: where the file cannot be written.
+            StoreError: if the file cannot be written.
         """
         name, now = canonical_host(host), self.clock()
         return self.database.write(partial(forget_entry, host=name, now=now))
@@ -370,7 +370,7 @@ class PinStore:
             uri: the folder where the list is published, or the file.
             root: version 1 of its ``root.json``, as bytes or a file: the one that your program ships. For a list of
                 ssl-pinning, which is one file, the RSA public key that signs it: PEM, DER or base64.
-            context: whose roots an https URI is held against; None for the system's.
+            context: whose roots an https URI is checked against; None for the system's.
 
         Returns:
             the list; ``.outcome`` says what came of it. What went wrong is tried again, and the pins stay as they were.
@@ -378,7 +378,7 @@ class PinStore:
         Raises:
             InvalidHeader: for a URI that is none.
             RecoveryError: for a key that cannot sign a list.
-            StoreError: where the store's file cannot be written.
+            StoreError: if the store's file cannot be written.
         """
         data = root if isinstance(root, bytes) else Path(root).read_bytes()
         return follow(self.database, uri, data, self.clock, context=context)

@@ -100,8 +100,8 @@ def create(path: Path) -> None:
     """Make a new store, mode 0600, whole or not at all; nothing where another process was first.
 
     Raises:
-        StoreError: where a log is there without its store.
-        OSError: where the folder cannot be written.
+        StoreError: if a log is there without its store.
+        OSError: if the folder cannot be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with making(path):
@@ -137,13 +137,13 @@ def check_head(path: Path) -> None:
     Nothing is made beside it: that is what SQLite's ``immutable`` is for.
 
     Raises:
-        OtherFile: where it is not a pin store, or a newer dynpin's.
-        StoreError: where it was cut off.
+        OtherFile: if it is not a pin store, or a newer dynpin's.
+        StoreError: if it was cut off.
         sqlite3.Error: where it is no database.
     """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     with contextlib.closing(connection):
-        # While another process merges the log, or where one was killed at that, the head tells of pages that are in the
+        # While another process merges the log, or where one was killed at that, the head names pages that are in the
         # log alone. Without locks SQLite takes that for damage; with this it takes the file as it is.
         connection.execute("PRAGMA writable_schema=ON")
         # Its head alone is read, so that a large file is known as fast as a small one.

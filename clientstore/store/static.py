@@ -164,7 +164,7 @@ def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
     """An entry that can be looked up and read again.
 
     Raises:
-        ValueError: where it cannot be.
+        ValueError: if it cannot be.
     """
     times = [entry.noted_at] if entry.expires_at is None else [entry.noted_at, entry.expires_at]
     sound = (  # whatever the types promise

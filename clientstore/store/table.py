@@ -70,7 +70,7 @@ def entry_of(row: Row) -> KnownPinnedHost:
     """The entry of a row.
 
     Raises:
-        DamagedRow: where the row is not what was written. Such a row is damage, and never taken for a host without
+        DamagedRow: if the row is not what was written. Such a row is damage, and never taken for a host without
             pins. (A row that is missing altogether cannot be seen.)
     """
     if row[-1] != _digest(row[:-1]):

@@ -74,7 +74,7 @@ class WritingThread:
             patience: how long it may wait behind other tasks, in seconds.
 
         Raises:
-            StoreError: where it is not done within ten seconds; or not begun in time, as other tasks take long.
+            StoreError: if it is not done within ten seconds; or not begun in time, as other tasks take long.
         """
         if self._thread == threading.get_ident():
             raise StoreError(f"{self._name} cannot be used out of its own transaction, by a log handler for example")
@@ -91,7 +91,7 @@ class WritingThread:
         self._give(_Task(act, float("inf")))
 
     def rests(self) -> bool:
-        """Wait, while a fork is under way, until the thread does nothing; False where that takes five seconds."""
+        """Wait, while a fork is under way, until the thread does nothing; False if that takes five seconds."""
         deadline = time.monotonic() + 5 * PATIENCE
         while self._working.locked():
             if time.monotonic() > deadline:

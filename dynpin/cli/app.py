@@ -37,7 +37,7 @@ COMMANDS = {
     ),
     "run": Row(
         _CLIENT,
-        "Start a Python program whose TLS connections, and those of the Pythons it starts, are held against the pins.",
+        "Start a Python program, and check its TLS connections, and those of its Python children, against the pins.",
     ),
     "hosts": Row(
         _CLIENT, "The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them."
@@ -153,7 +153,7 @@ def _options(
 
 
 def _row() -> None:
-    """What Typer lists in the place of a command; a call is resolved to the command itself."""
+    """What Typer lists in place of a command; a call is resolved to the command itself."""
 
 
 for _name, _listed in COMMANDS.items():

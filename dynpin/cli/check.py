@@ -103,7 +103,7 @@ def check(
 
     All its addresses, and the nodes that dynpin.toml names in \[site] nodes; the header on a page, on an error and on a
     static file; the served and the validated chain; the report endpoint; the subdomains that includeSubDomains hits;
-    with an inventory, whether the header is the one that it makes. Exit code 1 where a fault is found.
+    with an inventory, whether the header is the one that it makes. The exit code is 1 if a fault is found.
 
     Example: dynpin check https://www.example.com/ --inventory dynpin.toml
     """
@@ -220,7 +220,7 @@ def _hint(checked: Checked, holdings: Holdings | None) -> tuple[str, ...]:
 
 
 def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:
-    """What to look at. A host that the inventory does not name is not held against its keys."""
+    """What to look at. A host that the inventory does not name is not checked against its keys."""
     if url is None:
         host = None if holdings is None else holdings.host
         if host is None:
@@ -235,9 +235,9 @@ def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:
     if holdings is not None and not holdings.answers(target.host):
         hosts = ", ".join(holdings.inventory.hosts) or "none"
         fail(
-            f"{target.host} is not in hosts of {holdings.name} ({hosts}), so it is not held against the keys of that "
-            "file. Name the inventory of this host with --inventory, or add the host to hosts; to look at it without "
-            "an inventory, run the command in a folder that has no dynpin.toml"
+            f"{target.host} is not in hosts of {holdings.name} ({hosts}), so it is not checked against the keys of "
+            "that file. Name the inventory of this host with --inventory, or add the host to hosts; to look at it "
+            "without an inventory, run the command in a folder that has no dynpin.toml"
         )
     return target
 
@@ -304,6 +304,8 @@ def _show(checked: Checked) -> None:
     if checked.signed_list is not None:
         ends = ", ".join(f"{each.role} until {rfc3339(each.expires_at)}" for each in checked.signed_list.expiries)
         say(f"signed list {checked.signed_list.version} at {checked.signed_list.place}: {ends or 'none is believed'}")
+    elif any(each.header is not None and each.header.recovery is not None for each in checked.fields):
+        say(f"the signed list that the header names was not looked at: --list {LIST_URI} says when it expires")
     say("")
     # Each field once: the first of the nodes that send it speaks for them.
     first = {_said(each): each for each in reversed(checked.fields)}

@@ -22,7 +22,7 @@ __all__ = ["check_folder"]
 def check_folder(
     folder: Path, options: LookOptions, *, at_once: int, as_json: bool, fail_on: Threshold, now: str | None
 ) -> None:
-    """Check every site below a folder; exit code 1 where one has a finding, 2 where there is none to check."""
+    """Check every site below a folder; exit code 1 if one has a finding, 2 where there is none to check."""
     at = moment(now)
     paths, unread = inventories_below(folder)
     if not paths and not unread:

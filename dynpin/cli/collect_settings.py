@@ -154,7 +154,7 @@ def read_settings(flags: Mapping[str, object], file: Path | None, environment: M
         environment: the variables.
 
     Raises:
-        PolicyError: where something cannot be read or is not understood; the message names file, variable or flag.
+        PolicyError: if something cannot be read or is not understood; the message names file, variable or flag.
     """
     values: dict[str, object] = {}
     sources = dict.fromkeys(Settings.model_fields, "default")

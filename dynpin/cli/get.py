@@ -39,9 +39,9 @@ def get(
 ) -> None:
     """Visit URL with a pin store: enforce what is pinned, note what the response pins, and print what was decided.
 
-    Exit code 1 where Pin Validation refuses the connection: no request was sent then. With --audit the request is sent
-    all the same, nothing is noted, and the exit code is 1 too. Exit code 2 where there was no answer, the certificate
-    is not valid, or the command is wrong. HTTPS_PROXY and NO_PROXY are honoured.
+    The exit code is 1 if Pin Validation refuses the connection: then no request was sent. With --audit the request is
+    sent anyway, nothing is noted, and the exit code is also 1. The exit code is 2 if there was no answer, if the
+    certificate is not valid, or if the command is wrong. HTTPS_PROXY and NO_PROXY are used.
     """
     # `hosts` shares --store with this module, and needs no HTTP.
     from dynpin.cli.visit import visit  # noqa: PLC0415

@@ -74,7 +74,7 @@ def init(
     """Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both.
 
     Nothing is overwritten, and what fails leaves the folder as it was.
-    Exit code 1 where the site cannot be pinned as it is.
+    The exit code is 1 if the site cannot be pinned as it is.
 
     Examples:
     dynpin init www.example.com

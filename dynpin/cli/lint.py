@@ -79,7 +79,7 @@ def lint(
     """Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.
 
     The more circumstances are known, the more faults can be seen. With an inventory its keys and certificates are
-    looked at too. Exit code 1 where a fault is found.
+    looked at too. The exit code is 1 if a fault is found.
 
     Example: dynpin lint 'pin-sha256="…"; pin-sha256="…"; max-age=3600' --chain tls/fullchain.pem
 
@@ -139,14 +139,14 @@ def _end(fields: Sequence[HeaderField], *, as_json: bool, as_sarif: bool, fail_o
 
 
 def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: float) -> Holdings | None:
-    """What this inventory, or the one in this folder, says; None where there is none, or no need of one.
+    """What this inventory, or the one in this folder, says; None if there is none, or no need of one.
 
     What cannot be read ends the command.
 
     Args:
         inventory: the file of ``--inventory``.
         is_named_otherwise: whether the keys were named in another way.
-        now: what the certificates are held against, in seconds since the epoch, UTC.
+        now: what the certificates are checked against, in seconds since the epoch, UTC.
     """
     site = inventory_of(inventory, is_named_otherwise=is_named_otherwise)
     if site is None:

@@ -80,7 +80,7 @@ def _add(result: Scan, line: bytes, name: str) -> None:
 
 @contextmanager
 def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
-    """The lines, the file behind them, which tells how far it was read, and its size; None where it has none."""
+    """The lines, the file behind them, which tells how far it was read, and its size; None if it has none."""
     if file == "-":
         # What is piped cannot tell its position: the bar moves without an end.
         with Path(os.devnull).open("rb") as nothing:

@@ -66,7 +66,7 @@ NowOption = Annotated[
 
 
 def cap_of(days: int | None) -> int | None:
-    """The days of --client-cap as seconds; None where there is no cap."""
+    """The days of --client-cap as seconds; None if there is no cap."""
     return None if days is None else days * 24 * 60 * 60
 
 

@@ -288,7 +288,7 @@ def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: Show) ->
 
 
 def _telling(entries: Iterable[KnownPinnedHost]) -> Iterator[KnownPinnedHost]:
-    """The entries; what wget2 cannot be told of them is said on stderr."""
+    """The entries; what wget2 cannot be told about them is said on stderr."""
     is_told = False
     for entry in entries:
         if entry.source == "static" and not is_told:

@@ -59,7 +59,7 @@ def proxy(
 ) -> None:
     """Note and enforce pins for every program that uses this proxy, until Ctrl-C.
 
-    The proxy ends TLS, so programs must trust its authority; the pins are held against the sites' own certificates,
+    The proxy ends TLS, so programs must trust its authority; the pins are checked against the sites' own certificates,
     before a byte of a request is sent. A program that is refused is shown why. It needs mitmproxy: the extra "proxy",
     in an environment of its own.
     """

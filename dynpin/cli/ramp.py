@@ -140,7 +140,7 @@ def restart_command(inventory: InventoryOption = None, now: NowOption = None, as
 
 
 def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp, KeptRamp]:
-    """The site, its ramp, and where that stands; what the nodes of a site share is asked for anew."""
+    """The site, its ramp, and where that stands; what the nodes of a site share is asked for again."""
     path = inventory or DEFAULT_INVENTORY
     if inventory is None and not path.is_file():
         fail(f"there is no {path} in this folder: name the site's with --inventory")

@@ -88,6 +88,8 @@ def init(
         return
     for file in files:
         _say_key(file)
+    if made.superseded.is_dir():
+        say(f"Keys that lay there and that no root names are in {made.superseded} now.")
     say(f"\n{_KEPT.format(keys=made.keys)}")
     say(f"\n{_NEXT.format(root=root, folder=inside(folder))}")
 
@@ -118,6 +120,9 @@ def sign(
     replace: Annotated[
         bool, typer.Option("--replace", help="Give up another list that waits, with the signatures that it has.")
     ] = False,
+    above: Annotated[
+        int, typer.Option("--above", help="Give the list a version above this one, which a thief has signed.", min=0)
+    ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     clock_is_right: ClockOption = False,
     now: NowOption = None,
@@ -141,7 +146,7 @@ def sign(
         if changes:
             _ask(changes, yes=yes)
         if pins is not None:
-            repository.propose(pins, now=at, replace=replace)
+            repository.propose(pins, now=at, replace=replace, above=above)
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
     if not waiting:

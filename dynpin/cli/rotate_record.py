@@ -40,9 +40,9 @@ class Served(NamedTuple):
     """What is served, as options or an inventory say.
 
     Attributes:
-        header: the header; None where none is sent, or nothing is said of it.
+        header: the header; None if none is sent, or nothing is said of it.
         has_header: whether something is said of it.
-        chain: the chain, or None where nothing is said of it.
+        chain: the chain, or None if nothing is said of it.
         hosts: the names that the inventory has.
         source: the inventory.
     """
@@ -79,7 +79,7 @@ def record(
     """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`.
 
     With an inventory: the header that it makes, and the chain that it names. What is recorded already is not recorded
-    again. Exit code 1 where clients are locked out, or where the inventory says something else.
+    again. The exit code is 1 if clients are locked out, or where the inventory says something else.
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
@@ -192,7 +192,7 @@ def repair(
 def _served(
     header: str | None, no_header: bool, chain: Path | None, inventory: Path | None, now: float
 ) -> Served | None:
-    """What the options say, or the inventory; None where neither says anything."""
+    """What the options say, or the inventory; None if neither says anything."""
     from dynpin.middleware.policy import read_chain  # noqa: PLC0415 - here and in no completion
 
     is_told = header is not None or chain is not None or no_header

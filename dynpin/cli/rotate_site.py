@@ -36,7 +36,7 @@ __all__ = [
 
 
 def inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
-    """The inventory that is named, or stands beside the history; None where there is none."""
+    """The inventory that is named, or stands beside the history; None if there is none."""
     try:
         return _inventory_beside(inventory, history)
     except PolicyError as error:
@@ -54,7 +54,7 @@ def _inventory_beside(inventory: Path | None, history: Path) -> Inventory | None
 
 
 def sight(site: Inventory, host: str, now: float) -> Sight:
-    """What an inventory makes at `now`, to be held against the history of this host."""
+    """What an inventory makes at `now`, to be checked against the history of this host."""
     from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
 
     file = site.path or DEFAULT_INVENTORY
@@ -135,7 +135,7 @@ def as_sent(history: History, site: Inventory | None) -> History:
     """The history with what the ramp and the nodes of the site have sent, as it was seen last.
 
     Raises:
-        PolicyError: where that cannot be read.
+        PolicyError: if that cannot be read.
     """
     ramp = None if site is None else site.kept_ramp()
     history = history if ramp is None else history.on_ramp(ramp.sent())

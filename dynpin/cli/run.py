@@ -52,7 +52,7 @@ def run(
     ] = False,
     no_reports: Annotated[bool, typer.Option("--no-reports", help="Send no violation reports.")] = False,
 ) -> None:
-    """Start a Python program whose TLS connections, and those of the Pythons it starts, are held against the pins.
+    """Start a Python program, and check its TLS connections, and those of its Python children, against the pins.
 
     COMMAND is Python with its arguments, or a program that is written in it: pip, for one. What does not go through
     Python's ssl module is not covered.
@@ -65,7 +65,7 @@ def run(
     with open_store(store) as pins:  # opened once before the program begins, so that it can be
         environment = environment_for(str(pins.path), audit=audit, reports=not no_reports)
     if program.python is None:
-        say(f"dynpin: {command[0]} is not Python: only the Pythons that it starts are held against the pins", err=True)
+        say(f"dynpin: {command[0]} is not Python: pins are checked only in the Pythons that it starts", err=True)
     else:
         _see(program.python, program.options, environment)
     for name in ("SIGPIPE", "SIGXFSZ"):
@@ -86,7 +86,7 @@ def _program(path: str, command: list[str]) -> _Program:
             fail(f"{path} is to be run by {line[0]}, which is not there")
         return _Program(python, _options(name, line[1:]))
     if not line or not _is(_SHELL, line[0]):
-        fail(f"{command[0]} is not a Python program, so its connections cannot be held against the pins; {_PROXY}")
+        fail(f"{command[0]} is not a Python program, so its connections cannot be checked against the pins; {_PROXY}")
     return _Program(None, [])
 
 
@@ -95,7 +95,7 @@ def _is(kind: re.Pattern[str], program: str) -> bool:
 
 
 def _first_line(path: str) -> list[str]:
-    """What a script is run by and the options of that, as its first line has it; empty where it is not a script."""
+    """What a script is run by and the options of that, as its first line has it; empty if it is not a script."""
     with Path(path).open("rb") as file:
         first, second = (file.readline(4096).decode(errors="replace").strip() for _ in range(2))
     line = first.removeprefix("#!").split() if first.startswith("#!") else []

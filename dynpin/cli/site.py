@@ -20,7 +20,7 @@ __all__ = ["built_of", "fetched", "inventory_of"]
 def inventory_of(
     named: Path | None, *, is_named_otherwise: bool = False, beside: Path | None = None
 ) -> Inventory | None:
-    """The inventory that is named, else the one that is found; None where there is none, or no need of one.
+    """The inventory that is named, else the one that is found; None if there is none, or no need of one.
 
     What cannot be read ends the command.
 
@@ -47,12 +47,12 @@ def inventory_of(
 
 
 def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
-    """What the inventory makes that :func:`inventory_of` finds; None where there is none.
+    """What the inventory makes that :func:`inventory_of` finds; None if there is none.
 
     Args:
         named: the file of ``--inventory``, or None.
         is_named_otherwise: whether the keys were named in another way.
-        now: what the certificates are held against, in seconds since the epoch, UTC; the clock's time by default.
+        now: what the certificates are checked against, in seconds since the epoch, UTC; the clock's time by default.
     """
     inventory = inventory_of(named, is_named_otherwise=is_named_otherwise)
     try:
@@ -62,7 +62,7 @@ def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None 
 
 
 def fetched(site: Inventory | None) -> SharedState | None:
-    """What the nodes of a site share, as the collector has it now; None where each has files of its own.
+    """What the nodes of a site share, as the collector has it now; None if each has files of its own.
 
     Where the collector cannot be asked the command ends: what clients may hold would be a guess.
     """

@@ -36,7 +36,7 @@ class Visit:
     Attributes:
         host: the canonical host.
         noting: what the response did to its pins; where Pin Validation failed, why.
-        status: status code and reason phrase, as the server wrote it; empty where the connection was refused.
+        status: status code and reason phrase, as the server wrote it; empty if the connection was refused.
         body: of the response, where it was asked for.
         chain: the pins of the validated chain.
         known_host: the entry that applies now.

@@ -16,7 +16,7 @@ SILENT_AFTER = 1800
 
 
 def agreement(inventory: Inventory) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The line of each node, and what is wrong with them together; empty where the site shares no state."""
+    """The line of each node, and what is wrong with them together; empty if the site shares no state."""
     if inventory.state is None:
         return (), ()
     state = SharedState(inventory.state)

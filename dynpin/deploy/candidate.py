@@ -1,4 +1,4 @@
-"""A chain that is to be deployed, held against its site: certificate and private key first, then the pins."""
+"""A chain that is to be deployed, checked against its site: certificate and private key first, then the pins."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Candidate:
         """Read the chain. Its key is the one that is named, else privkey.pem where that is beside fullchain.pem.
 
         Raises:
-            PolicyError: where there is no certificate in the file, or its key cannot be pinned.
-            OSError: where the file cannot be read.
+            PolicyError: if there is no certificate in the file, or its key cannot be pinned.
+            OSError: if the file cannot be read.
         """
         data = path.read_bytes()
         chain = read_chain(data, str(path))
@@ -78,15 +78,15 @@ def examine(
         candidate: the chain.
         history: what the site sent until now.
         now: seconds since the epoch, UTC.
-        hosts: the names that the site answers; empty where they are unknown.
+        hosts: the names that the site answers; empty if they are unknown.
         built: what the inventory of the site makes, where there is one.
-        makes: its header, where it is to be held against the history; see :func:`~dynpin.deploy.guard.guard`.
+        makes: its header, where it is to be checked against the history; see :func:`~dynpin.deploy.guard.guard`.
         is_recorded: whether the history was kept. If it was not, only a key that is deployed already passes: nobody
             knows since when the others are pinned.
         max_max_age: the cap on max-age of every client in seconds, where it is known.
 
     Raises:
-        OSError: where a file cannot be read.
+        OSError: if a file cannot be read.
     """
     pins = [pin for pin in candidate.chain.pins if pin is not None]
     verdict = guard(history, pins, now, max_max_age=max_max_age, makes=makes)
@@ -158,12 +158,12 @@ def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:
 
 
 def key_fault(chain: Path, key: Path) -> Reason | None:
-    """Why a server cannot use these two files, PEM, as certificate and private key; None where it can.
+    """Why a server cannot use these two files, PEM, as certificate and private key; None if it can.
 
     OpenSSL says so, as it says it to the server.
 
     Raises:
-        OSError: where a file cannot be read.
+        OSError: if a file cannot be read.
     """
     if b"ENCRYPTED" in key.read_bytes():
         return Reason(
@@ -193,7 +193,7 @@ def made_now(inventory: Inventory, now: float) -> Built:
     """What an inventory makes at `now`, also where the present certificate has expired: a new one is what ends that.
 
     Raises:
-        PolicyError: where it makes no header for another reason.
+        PolicyError: if it makes no header for another reason.
     """
     leaves = [chain.certificates[0] for chain in inventory.read_chains() if chain.certificates]
     ends = [x509.load_der_x509_certificate(leaf).not_valid_after_utc.timestamp() for leaf in leaves]

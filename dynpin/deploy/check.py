@@ -1,4 +1,4 @@
-"""The check of a live site: what was seen, held against the inventory and the history, and linted."""
+"""The check of a live site: what was seen, checked against the inventory and the history, and linted."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Checked:
         look: the answers.
         fields: what was linted.
         results: the findings, each with its field.
-        lacking: the pins of the inventory that some response does not carry; empty where none carries a header.
+        lacking: the pins of the inventory that some response does not carry; empty if none carries a header.
         not_deployed: by node, the key that it shows, where that is not a deployed key of the inventory.
         unseen: the nodes of the inventory that gave no answer.
         remarks: what is lacking, not deployed and unseen, and what is wrong with the signed list, a sentence each.
-        signed_list: the signed list, where it was asked for and there is a root to hold it against.
+        signed_list: the signed list, where it was asked for and there is a root to check it against.
     """
 
     site: Site
@@ -65,7 +65,7 @@ class Checked:
 
     @property
     def silence(self) -> str:
-        """Why nothing was seen; empty where something was."""
+        """Why nothing was seen; empty if something was."""
         if self.look.responses:
             return ""
         return f"{self.site.host} does not answer: {'; '.join(self.silent) or 'no address'}"
@@ -94,11 +94,11 @@ def check_site(
         known: circumstances that are known already.
         history: the history of its rotation, or None.
         now: seconds since the epoch, UTC.
-        say: is told of each step, for those who wait.
+        say: is told about each step, for those who wait.
         signed_list: where to look at the signed list: a folder, or ``LIST_URI`` for the recovery-uri; None not to look.
 
     Raises:
-        ModuleNotFoundError: where `signed_list` is named and python-tuf is missing.
+        ModuleNotFoundError: if `signed_list` is named and python-tuf is missing.
     """
     look = look_at(site, say)
     if holdings is not None:
@@ -159,7 +159,7 @@ def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: Histo
 
 
 def _recorded_name(history: History) -> str | None:
-    """The name of the field that the site sends by its history; None where it sends none."""
+    """The name of the field that the site sends by its history; None if it sends none."""
     return None if history.header is None else history.header.name
 
 

@@ -58,10 +58,10 @@ def look_at_host(host: str, port: int, context: ssl.SSLContext, *, timeout: floa
     """Ask every address of a host for its chain and its header.
 
     Raises:
-        OSError: where the name does not resolve.
-        PolicyError: where no address answers, or a chain does not verify.
-        NodesDiffer: where the addresses show different keys.
-        UnpinnableKey: where the leaf's key cannot be pinned.
+        OSError: if the name does not resolve.
+        PolicyError: if no address answers, or a chain does not verify.
+        NodesDiffer: if the addresses show different keys.
+        UnpinnableKey: if the leaf's key cannot be pinned.
     """
     looks = [look_at_node(host, at, address, context, timeout=timeout) for address, at in nodes_of(None, host, port)]
     good = [look for look in looks if look.validated]
@@ -124,8 +124,8 @@ def begin_site(
         roots: the file with the roots of a private CA as the inventory is to name it, or None.
 
     Raises:
-        PolicyError: where what was written would make no header that helps.
-        OSError: where a file is there already, or the folder cannot be written.
+        PolicyError: if what was written would make no header that helps.
+        OSError: if a file is there already, or the folder cannot be written.
     """
     backup = key_files(folder, BACKUP)
     text = _inventory(seen, hosts, chain, backup["public"], roots)
@@ -178,7 +178,7 @@ def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: Path
 
 
 def _reserve_of(seen: Seen) -> Iterable[Pin]:
-    """The Backup Pins that clients were told of already: a site that drops them locks out who is sent to them."""
+    """The Backup Pins that clients were told about already: a site that drops them locks out who is sent to them."""
     pins = () if seen.header is None or not seen.header.max_age else seen.header.pins
     for pin in pins:
         if in_chain(read_key(pin, str(pin)), [seen.chain]) is None:

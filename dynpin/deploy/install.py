@@ -52,10 +52,10 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
         reloads: whether the server has yet to load the pair: :func:`needs_reload` tells so until :func:`reload`.
 
     Returns:
-        Whether anything was changed: False where this very pair is there already.
+        Whether anything was changed: False if this very pair is there already.
 
     Raises:
-        InstallError: where nothing was installed.
+        InstallError: if nothing was installed.
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a link in it is not followed
     pair = {CHAIN: chain, KEY: key}

@@ -158,8 +158,8 @@ def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
     """Write the three files into `folder`, all or none; nothing that exists is overwritten.
 
     Raises:
-        FileExistsError: where a file of that name is there already.
-        OSError: where the folder cannot be written.
+        FileExistsError: if a file of that name is there already.
+        OSError: if the folder cannot be written.
     """
     with new_files(key.contents(folder, name)):
         return key_files(folder, name)
@@ -170,8 +170,8 @@ def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
     """Write new files, each with its content and mode. An exception inside the block takes them away again.
 
     Raises:
-        FileExistsError: where one of them is there already.
-        OSError: where a folder cannot be written.
+        FileExistsError: if one of them is there already.
+        OSError: if a folder cannot be written.
     """
     with ExitStack() as undo:
         for path, (content, mode) in files.items():
@@ -201,8 +201,8 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyT
         passphrase: asked where the file is encrypted.
 
     Raises:
-        ValueError: where there is no such key in it, or the passphrase is not its own.
-        OSError: where it cannot be read.
+        ValueError: if there is no such key in it, or the passphrase is not its own.
+        OSError: if it cannot be read.
     """
     data = file.read_bytes()
     is_encrypted = b"ENCRYPTED" in data

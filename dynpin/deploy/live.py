@@ -35,7 +35,7 @@ class Site:
         nodes: where the host is reached.
         context: verifies the chains.
         path: the page that is looked at first; `paths` are others.
-        subdomains: names to look at besides those that the certificate tells of.
+        subdomains: names to look at besides those that the certificate tells about.
         timeout: seconds to wait for each connection.
         by_dns: whether the nodes are those of the DNS; else they were named, and the subdomains are looked for there
             too.
@@ -78,7 +78,7 @@ def look_at(site: Site, say: Callable[[str], None]) -> Look:
 
     Args:
         site: what to look at.
-        say: is told of each step, for those who wait.
+        say: is told about each step, for those who wait.
     """
     # A page, what does not exist, and what is usually static: three places that are often configured apart.
     paths = tuple(dict.fromkeys([site.path, f"/dynpin-check-{secrets.token_hex(6)}", *site.paths]))

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         path: its ``dynpin.toml``, or the folder that could not be read.
         host: the first of its hosts that is not a wildcard, where that is known.
-        checked: what was seen; None where it could not be looked at.
+        checked: what was seen; None if it could not be looked at.
         failure: why it could not.
     """
 
@@ -68,7 +68,7 @@ def check_all(paths: Sequence[Path], options: LookOptions, at_once: int, now: fl
         paths: the files.
         options: how to look.
         at_once: how many sites are looked at at the same time.
-        now: what the certificates are held against, in seconds since the epoch, UTC.
+        now: what the certificates are checked against, in seconds since the epoch, UTC.
     """
     for _, outcome in as_they_end([partial(_check, path, options, now) for path in paths], at_once):
         yield outcome
@@ -103,7 +103,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
 
 
 def _history(path: Path, inventory: Inventory) -> History | None:
-    """The history of a site, with what its ramp has sent; None where there is none."""
+    """The history of a site, with what its ramp has sent; None if there is none."""
     try:
         history = kept_history(path, inventory).read()
     except FileNotFoundError:

@@ -46,12 +46,12 @@ class NodeLook:
         port: its TCP port.
         path: what was asked for.
         scheme: ``"https"`` or ``"http"``.
-        status: of the answer; None where there was none.
+        status: of the answer; None if there was none.
         headers: every field of the answer in order, repeated ones too.
         body: the first MiB of it.
         served: the certificates as the server sent them, DER, leaf first.
-        validated: the chain that OpenSSL built and verified, DER, leaf first; empty where it did not verify.
-        failure: why clients get no answer here, in words; None where all is well. A chain that does not verify is such
+        validated: the chain that OpenSSL built and verified, DER, leaf first; empty if it did not verify.
+        failure: why clients get no answer here, in words; None if all is well. A chain that does not verify is such
             a failure: `status`, `headers` and `served` tell what was sent all the same, to nobody who checks.
     """
 
@@ -85,7 +85,7 @@ def addresses_of(host: str, port: int) -> tuple[str, ...]:
     """Every address of a host in the DNS, sixteen at most.
 
     Raises:
-        OSError: where the name does not resolve.
+        OSError: if the name does not resolve.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(each[4][0]) for each in found))[:MAX_ADDRESSES]
@@ -95,7 +95,7 @@ def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[Node, .
     """Where a site is to be looked at: every address of the DNS, then every node that its inventory names.
 
     Raises:
-        OSError: where the name does not resolve.
+        OSError: if the name does not resolve.
     """
     named = () if inventory is None else inventory.nodes
     return tuple(dict.fromkeys([*(Node(each, port) for each in addresses_of(host, port)), *map(Node.parse, named)]))
@@ -147,7 +147,7 @@ def look_over_http(host: str, port: int, address: str, *, path: str = "/", timeo
 
 
 class _Node:
-    """The connection to one node; made anew where the server has closed it."""
+    """The connection to one node; made again where the server has closed it."""
 
     def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext, timeout: float) -> None:
         self.host, self.port, self.address, self.timeout = host, port, address, timeout
@@ -226,7 +226,7 @@ def exchange(
     """One request and its answer over a connection that is made already: status, fields, the first MiB of the body.
 
     Raises:
-        OSError: where the connection fails, or the answer is not there within `timeout` seconds.
+        OSError: if the connection fails, or the answer is not there within `timeout` seconds.
         http.client.HTTPException: where the answer is no HTTP.
     """
     return _exchange(_http(connected, host, port), method, path, timeout)[0]
@@ -256,7 +256,7 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
 def _http(connected: socket.socket, host: str, port: int) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection(host, port)
     connection.sock = connected
-    connection.auto_open = 0  # else http.client would connect anew by itself, by the DNS and without TLS
+    connection.auto_open = 0  # else http.client would connect again by itself, by the DNS and without TLS
     return connection
 
 
@@ -274,7 +274,7 @@ def _exchange(
 
 @contextmanager
 def _time_limit(connected: socket.socket, seconds: float) -> Generator[None]:
-    """A limit for the whole answer: the socket's own begins anew with each byte, so a slow server would hold us."""
+    """A limit for the whole answer: the socket's own starts again with each byte, so a slow server would hold us."""
     late = threading.Event()
 
     def cut() -> None:

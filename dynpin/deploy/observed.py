@@ -36,7 +36,7 @@ def fields_of_look(
         look: what was seen.
         known: circumstances that are known already, such as the keys of the inventory.
         now: seconds since the epoch, UTC.
-        say: is told of each further step, for those who wait.
+        say: is told about each further step, for those who wait.
     """
     return tuple(_Observed(site, look, known, now, say).fields())
 
@@ -113,7 +113,7 @@ class _Observed:
         return replace(each, circumstances=circumstances)
 
     def _by_path(self, name: str) -> dict[str, str | None]:
-        """The value by path; None where a node lacks it that has it on the page: one that does not is told of apart."""
+        """The value by path; None if a node lacks it that has it on the page: one that does not is told about apart."""
         having = {page.node for page in self.pages if _value(page, name) is not None}
         found: dict[str, str | None] = {}
         for response in self.look.secure:
@@ -124,7 +124,7 @@ class _Observed:
 
     def _with_what_is_asked(self, found: Sequence[HeaderField]) -> Iterator[HeaderField]:
         """The fields, with what their subdomains show and their report endpoints answer: each is asked once."""
-        # Nodes that differ are told of; what hangs on a header is looked at for the first of each name.
+        # Nodes that differ are told about; what hangs on a header is looked at for the first of each name.
         first = {each.name: each for each in reversed(found)}
         headers = {name: header for name, each in first.items() if (header := each.header) is not None}
         names = self._subdomains() if any(header.include_subdomains for header in headers.values()) else ()
@@ -191,7 +191,7 @@ def _value(response: NodeLook, name: str) -> str | None:
 
 
 def _not_after(served: Sequence[bytes]) -> float | None:
-    """When the server's certificate expires; None where there is none, or none that can be read."""
+    """When the server's certificate expires; None if there is none, or none that can be read."""
     try:
         return x509.load_der_x509_certificate(served[0]).not_valid_after_utc.timestamp() if served else None
     except ValueError:

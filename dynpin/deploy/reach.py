@@ -54,7 +54,7 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
     """What to look at: the nodes of the inventory, and the addresses of the DNS or those that were named.
 
     Raises:
-        CannotReach: where the host has no address, one that was named is none, or the roots cannot be read.
+        CannotReach: if the host has no address, one that was named is none, or the roots cannot be read.
     """
     context = tls_context(options.ca, inventory)
     if options.addresses:
@@ -105,7 +105,7 @@ def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLC
         inventory: what the site says, or None.
 
     Raises:
-        CannotReach: where the roots cannot be read; the message names the file.
+        CannotReach: if the roots cannot be read; the message names the file.
     """
     return _context(ca, () if ca is not None or inventory is None else inventory.roots)
 

@@ -15,7 +15,7 @@ _ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run_line(line: str, *, seconds: float = 60.0) -> str | None:
-    """Run a line for the shell. None where it went well, else what failed: the exit code, and what it said.
+    """Run a line for the shell. None if it went well, else what failed: the exit code, and what it said.
 
     It finds the programs of an administrator (/usr/sbin) whatever PATH is. After `seconds` it is ended, with all that
     it has started; so it is where an exception, such as that of Ctrl-C, ends the wait.

@@ -51,18 +51,18 @@ class Report:
 
     Attributes:
         hostname: the host of the original request.
-        port: its port, or None where the client could not tell (behind a proxy, for instance).
-        noted_hostname: the Known Pinned Host whose entry applied; None where the sender did not say.
-        include_subdomains: whether that entry covers subdomains; None where the sender did not say.
-        date_time: when the failure was seen, seconds since the epoch, UTC; None where unknown.
-        effective_expiration_date: when the entry expires, seconds since the epoch, UTC; None where it never
+        port: its port, or None if the client could not tell (behind a proxy, for instance).
+        noted_hostname: the Known Pinned Host whose entry applied; None if the sender did not say.
+        include_subdomains: whether that entry covers subdomains; None if the sender did not say.
+        date_time: when the failure was seen, seconds since the epoch, UTC; None if unknown.
+        effective_expiration_date: when the entry expires, seconds since the epoch, UTC; None if it never
             does, or is unknown.
         known_pins: the pins of the entry.
         served_chain: the certificates that the server sent, PEM, leaf first.
         validated_chain: the chain that the client built and verified, PEM, leaf first.
         flags: what was odd about a report that was read, as stable names; empty for one that was built here.
         extra: members that RFC 7469 does not name, kept as they came.
-        recovery: what the client did about recovery; None where it had noted no root, or did not say.
+        recovery: what the client did about recovery; None if it had noted no root, or did not say.
     """
 
     hostname: str
@@ -114,7 +114,7 @@ def build_report(
 
     Args:
         host: the canonical host of the request.
-        port: its port, or None where the client cannot tell.
+        port: its port, or None if the client cannot tell.
         known_host: the entry that applied.
         served: the DER certificates that the server sent.
         validated: the DER certificates of the chain that the client built.
@@ -136,7 +136,7 @@ def build_report(
 
 
 def certificate_pin(pem: str) -> Pin | None:
-    """The pin of one certificate of a report, or None where the text is not a certificate that can be pinned."""
+    """The pin of one certificate of a report, or None if the text is not a certificate that can be pinned."""
     # A hostile report must not fill the memory through the cache; real certificates are short.
     return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
 

@@ -37,7 +37,7 @@ def read_time(text: object, name: str) -> tuple[float | None, str]:
 
 
 def _moment(text: object) -> datetime | None:
-    """A time of a report, or None where it is no date-time or an offset leads out of the years of RFC 3339."""
+    """A time of a report, or None if it is no date-time or an offset leads out of the years of RFC 3339."""
     if not isinstance(text, str) or "T" not in text.upper():
         return None
     try:

@@ -68,7 +68,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
     """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
 
     Raises:
-        PolicyError: where it cannot be read, or says what is not understood: the message names file, key and fix.
+        PolicyError: if it cannot be read, or says what is not understood: the message names file, key and fix.
     """
     from .toml import read_inventory as read  # noqa: PLC0415 - pydantic, for those who have such a file
 

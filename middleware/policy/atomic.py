@@ -11,7 +11,7 @@ __all__ = ["sync_folder", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Put this text, as UTF-8, on the disk in the place of the file. Several processes may do so at the same time.
+    """Put this text, as UTF-8, on the disk in place of the file. Several processes may do so at the same time.
 
     Args:
         path: the file; a symbolic link is replaced, and its target stays as it was.
@@ -19,7 +19,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         mode: its permissions.
 
     Raises:
-        OSError: where the folder cannot be written; the file holds the old text or the new one.
+        OSError: if the folder cannot be written; the file holds the old text or the new one.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -41,7 +41,7 @@ def sync_folder(folder: Path) -> None:
     """Put the names of the files in a folder on the disk. Windows has no such call, and nothing is done there.
 
     Raises:
-        OSError: where the disk fails, or there is no such folder.
+        OSError: if the disk fails, or there is no such folder.
     """
     if os.name != "posix":
         return

@@ -1,4 +1,4 @@
-"""Work that goes round in the background of a server: one daemon thread, made anew in each process that forks off."""
+"""Work that goes round in the background of a server: one daemon thread, made new in each forked process."""
 
 from __future__ import annotations
 

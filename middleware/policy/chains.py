@@ -1,6 +1,6 @@
 """Whether a chain is fit to be deployed, and which keys stand in it: the one place that says so (RFC 7469 §2.5, §2.6).
 
-Clients hold pins against the *validated* chain: what the server sends, completed by a root that the client knows. So a
+Clients check pins against the *validated* chain: what the server sends, completed by a root that the client knows. So a
 key is in the chain when a served certificate holds it, when it signed one of them, or when a root that completes the
 chain holds it.
 """
@@ -72,7 +72,7 @@ def chain_faults(
 
     Args:
         chain: the chain, as the server sends it.
-        hosts: the names that the site answers, wildcards among them; empty where they are unknown.
+        hosts: the names that the site answers, wildcards among them; empty if they are unknown.
         now: seconds since the epoch, UTC.
         beside: the other chains of the site. Together they must cover all hosts.
     """
@@ -100,7 +100,7 @@ def chain_faults(
 
 
 def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = ()) -> str | None:
-    """Why clients may not find a root for a chain that takes the place of present ones; None where nothing says so.
+    """Why clients may not find a root for a chain that takes the place of present ones; None if nothing says so.
 
     Args:
         chain: the new chain.
@@ -108,7 +108,7 @@ def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] =
         roots: as of :func:`in_chain`.
 
     Raises:
-        PolicyError: where a file of `roots` cannot be read.
+        PolicyError: if a file of `roots` cannot be read.
     """
     served = _loaded(chain)
     others = [_path(each) for each in map(_loaded, present) if each]
@@ -235,7 +235,7 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
         roots: files with further roots that clients know, beside those of the system and of certifi.
 
     Raises:
-        PolicyError: where a file of `roots` cannot be read.
+        PolicyError: if a file of `roots` cannot be read.
     """
     for chain in chains:
         for number, pin in enumerate(chain.pins):
@@ -255,7 +255,7 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
     """The pins that a client may find in the chain that it validates: leaf, those above it, and their roots.
 
     Raises:
-        PolicyError: where a file of `roots` cannot be read.
+        PolicyError: if a file of `roots` cannot be read.
     """
     served = _loaded(chain)
     if not served:

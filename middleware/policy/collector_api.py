@@ -62,7 +62,7 @@ class CollectorAPI:
         """Send one request with the token.
 
         Raises:
-            Unusable: where a file cannot be read, or the token would be read on the way.
+            Unusable: if a file cannot be read, or the token would be read on the way.
             OSError, http.client.HTTPException: where there was no answer.
         """
         return self.send(f"{self.url}{path}", method, {**self._authorization(), **(fields or {})}, body)

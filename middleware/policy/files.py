@@ -16,7 +16,7 @@ def read_file(path: Path) -> bytes:
     """The content of a file; of a pipe that nobody writes to, nothing.
 
     Raises:
-        OSError: where it cannot be read, or holds more than :data:`LONGEST_FILE`.
+        OSError: if it cannot be read, or holds more than :data:`LONGEST_FILE`.
     """
     # Opening a FIFO would wait for a writer. Once it is open, reading it ends at once where there is none.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

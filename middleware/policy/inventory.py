@@ -1,4 +1,4 @@
-"""The inventory of a site: its keys, and what clients are told of them."""
+"""The inventory of a site: its keys, and what clients are told about them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Inventory:
         """Read the deployed chains.
 
         Raises:
-            PolicyError: where a file cannot be read or holds no key.
+            PolicyError: if a file cannot be read or holds no key.
         """
         return tuple(read_chain(source, f"keys[{number}]") for number, source in enumerate(self.keys))
 
@@ -108,7 +108,7 @@ class Inventory:
         """Read the keys in reserve.
 
         Raises:
-            PolicyError: where a file cannot be read or holds no key.
+            PolicyError: if a file cannot be read or holds no key.
         """
         return tuple(read_key(source, f"backups[{number}]") for number, source in enumerate(self.backups))
 
@@ -116,11 +116,11 @@ class Inventory:
         """Read the files and make the header.
 
         Args:
-            now: the time that the certificates are held against, in seconds since the epoch, UTC; the clock's by
+            now: the time that the certificates are checked against, in seconds since the epoch, UTC; the clock's by
                 default.
 
         Raises:
-            PolicyError: where it would lock users out, protect nobody, or could not be sent. The message names the
+            PolicyError: if it would lock users out, protect nobody, or could not be sent. The message names the
                 file.
         """
         try:
@@ -172,7 +172,7 @@ class Inventory:
         return header_at(header, position.max_age)
 
     def kept_ramp(self, state: SharedState | None = None) -> KeptRamp | None:
-        """Where the position on the ramp is kept; None where there is no ramp.
+        """Where the position on the ramp is kept; None if there is no ramp.
 
         Args:
             state: what the nodes of the site share, where somebody has it at hand.
@@ -191,7 +191,7 @@ class Inventory:
         """The site's own keys, pin to name: of each deployed chain the leaf's, and the backups; the files are read.
 
         Raises:
-            PolicyError: where a file cannot be read or holds no key.
+            PolicyError: if a file cannot be read or holds no key.
         """
         return {backup.pin: self._named(backup.label, "backup") for backup in self.read_backups()} | {
             chain.pins[0]: self._named(chain.label, "deployed")

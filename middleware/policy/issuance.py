@@ -16,7 +16,7 @@ __all__ = ["der_of", "is_ca", "is_issuer", "is_self_signed", "is_signed_by", "lo
 
 @lru_cache(maxsize=512)
 def load_certificate(der: bytes) -> x509.Certificate | None:
-    """The certificate, or None where cryptography does not read it: OpenSSL may, so nothing is said of it."""
+    """The certificate, or None if cryptography does not read it: OpenSSL may, so nothing is said of it."""
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError:

@@ -67,7 +67,7 @@ class Chain:
         label: what to call it in a message: its file, or the argument that gave it.
         pins: the pin of each certificate, leaf first; None for one whose key cannot be pinned (§2.6). Of a bare key
             or pin, that one.
-        names: the DNS names that the leaf is for, wildcards among them; None where no certificate tells.
+        names: the DNS names that the leaf is for, wildcards among them; None if no certificate tells.
         path: its file, or None.
         certificates: the certificates, DER, as the file has them; empty for a bare key or pin.
     """
@@ -83,7 +83,7 @@ class Chain:
         """The chain of these DER certificates, leaf first.
 
         Raises:
-            UnpinnableKey: where there is none, or the leaf's key cannot be pinned.
+            UnpinnableKey: if there is none, or the leaf's key cannot be pinned.
         """
         ders = tuple(certificates)
         if not ders:
@@ -118,7 +118,7 @@ def several(option: str, values: object, kinds: tuple[type, ...], wanted: str) -
 
 
 def path_of(source: KeySource) -> Path | None:
-    """The file behind a source, or None where it is the material itself."""
+    """The file behind a source, or None if it is the material itself."""
     if isinstance(source, os.PathLike) or (isinstance(source, str) and "-----BEGIN " not in source):
         return Path(source)
     return None
@@ -132,7 +132,7 @@ def read_key(source: KeySource, label: str) -> Key:
         label: what to call it where it is not a file.
 
     Raises:
-        PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
+        PolicyError: if the file cannot be read or holds nothing that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
         return Key(label, source)
@@ -147,7 +147,7 @@ def read_chain(source: KeySource, label: str) -> Chain:
     """A deployed chain; `label` is what to call it where it is not a file.
 
     Raises:
-        PolicyError: where the file cannot be read or holds nothing that can be pinned; the message names it.
+        PolicyError: if the file cannot be read or holds nothing that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
         return Chain(label, (source,), None)
@@ -174,7 +174,7 @@ _LOADERS: tuple[Callable[[bytes], object], ...] = (
 
 
 def public_key(data: bytes) -> object:
-    """The public key of a certificate, CSR, public or unencrypted private key, PEM or DER; None where none is found."""
+    """The public key of a certificate, CSR, public or unencrypted private key, PEM or DER; None if none is found."""
     for load in _LOADERS:
         try:
             return load(data)
@@ -217,7 +217,7 @@ class CertificateNames(NamedTuple):
 
 
 def certificate_names(der: bytes) -> CertificateNames | None:
-    """The names of a certificate, DER; None where it has none, or none that can be read."""
+    """The names of a certificate, DER; None if it has none, or none that can be read."""
     try:
         found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):

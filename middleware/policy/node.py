@@ -21,7 +21,7 @@ class Node(NamedTuple):
         """Read ``10.0.0.5:443`` or ``[2001:db8::5]:443``.
 
         Raises:
-            ValueError: where it is none; the message says how one is written.
+            ValueError: if it is none; the message says how one is written.
         """
         match = _NODE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65_536:

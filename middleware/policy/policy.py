@@ -1,4 +1,4 @@
-"""Policy: the header of a site, made from its keys, and made anew when they change (RFC 7469 §2.1, §4)."""
+"""Policy: the header of a site, made from its keys, and made again when they change (RFC 7469 §2.1, §4)."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ class Policy:
         recovery: whose signed list lets clients in again that are locked out (``dynpin recovery``), or None.
 
     Raises:
-        PolicyError: where the header would lock users out, protect nobody, or could not be sent.
+        PolicyError: if the header would lock users out, protect nobody, or could not be sent.
 
     Attributes:
-        header: the header that is sent now, or None where none is.
+        header: the header that is sent now, or None if none is.
         field: the same as an ASGI header field, or None.
         text_field: the same as a WSGI header field, or None.
-        mode: what the header is to do; None where that could not be read.
+        mode: what the header is to do; None if that could not be read.
         made_from: the signature of the files when they were read last.
         ramp: the way up to this policy, where an inventory has one, or None.
         kept_ramp: where the position on that way is kept, or None.

@@ -63,7 +63,7 @@ def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long:
     """The max-age to send, in seconds (§2.1.2).
 
     Raises:
-        PolicyError: where it is missing, no number of seconds, or too long.
+        PolicyError: if it is missing, no number of seconds, or too long.
     """
     if mode == "unpin":
         return 0
@@ -108,7 +108,7 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
     """The pins of one chain that go into the header. One of them at least stands in the chain that clients validate.
 
     Raises:
-        PolicyError: where none does, or a number names no certificate.
+        PolicyError: if none does, or a number names no certificate.
     """
     shown = options.setting("pinned", repr(pinned).replace("'", '"') if options.in_toml else repr(pinned))
     if pinned == "chain":
@@ -147,7 +147,7 @@ def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float, opti
     """The warnings about the deployed chains.
 
     Raises:
-        PolicyError: where clients would refuse one of them, or could pin nothing of it: they pin names alone (§2.3.3).
+        PolicyError: if clients would refuse one of them, or could pin nothing of it: they pin names alone (§2.3.3).
     """
     if hosts and all(map(is_address, hosts)):
         raise PolicyError(
@@ -177,7 +177,7 @@ def backup_pins(
     A backup that is the deployed key by now is a warning while there is another: so it is just after an emergency.
 
     Raises:
-        PolicyError: where there is none, or one is the key of an issuer of a deployed chain.
+        PolicyError: if there is none, or one is the key of an issuer of a deployed chain.
     """
     leaves = {chain.pins[0] for chain in chains}
     found = [(backup, in_chain(backup, chains, roots)) for backup in backups]
@@ -210,7 +210,7 @@ def check_report_uri(
     """RFC 7469 §2.1.4: a host whose pins fail cannot be sent the report of it.
 
     Raises:
-        PolicyError: where the endpoint is on the pinned host, or that cannot be told.
+        PolicyError: if the endpoint is on the pinned host, or that cannot be told.
     """
     try:
         target = canonical_host(urlsplit(uri).hostname or "")

@@ -14,10 +14,10 @@ __all__ = ["recall", "remember"]
 
 
 def recall(path: Path) -> PublicKeyPins | None:
-    """The header that clients may have noted of an earlier process, or None where there was none.
+    """The header that clients may have noted of an earlier process, or None if there was none.
 
     Raises:
-        PolicyError: where the file cannot be read, or holds something else.
+        PolicyError: if the file cannot be read, or holds something else.
     """
     try:
         text = read_file(path).decode("ascii")
@@ -38,7 +38,7 @@ def remember(path: Path, header: PublicKeyPins) -> None:
     """Keep this header. The workers of a server may do so at the same time: the file is whole at every moment.
 
     Raises:
-        PolicyError: where the file cannot be written.
+        PolicyError: if the file cannot be written.
     """
     text = f"{header.name}: {header}\n"
     try:

@@ -23,12 +23,12 @@ def policies_to_send(
     """The policies of a middleware, the enforced one first; their files are watched from now on.
 
     Args:
-        policy: the policy, or the path of its ``dynpin.toml``; None where `options` make it, or `report_only` is alone.
+        policy: the policy, or the path of its ``dynpin.toml``; None if `options` make it, or `report_only` is alone.
         report_only: a second policy, of mode ``"report-only"``, or None.
         options: the keywords of the policy, where it is made from them.
 
     Raises:
-        PolicyError: where a policy is refused, or the two are not one of each mode.
+        PolicyError: if a policy is refused, or the two are not one of each mode.
     """
     main = _policy_of(policy, options) if policy is not None or options or report_only is None else None
     trial = None if report_only is None else _policy_of(report_only, {})

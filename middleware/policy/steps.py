@@ -68,7 +68,7 @@ class Ramp:
         token_file: holds a token of the collector's API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
         ca: the roots, PEM, that verify a collector on https; None: those of the system.
         hosts: the hosts of the policy, about which the token must be able to read.
-        is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp begins anew.
+        is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp starts again.
     """
 
     steps: tuple[Step, ...]
@@ -119,7 +119,7 @@ class Position:
         disturbed_at: when the last report that counts came in, by the collector's clock, or None.
         open_groups: how many groups of reports wait for somebody to look at them.
         is_held: whether a person holds the ramp.
-        failure: why the collector could not be asked; empty where it answered.
+        failure: why the collector could not be asked; empty if it answered.
     """
 
     began_at: int
@@ -138,7 +138,7 @@ class CollectorAnswer(NamedTuple):
     Attributes:
         last_report_at: when the last report came in that counts, or None.
         open_groups: how many groups of reports wait for somebody to look at them.
-        failure: why it said nothing; empty where it answered.
+        failure: why it said nothing; empty if it answered.
         newest_at: when the last report of all came in, muted ones too, or None.
     """
 
@@ -151,7 +151,7 @@ class CollectorAnswer(NamedTuple):
 def decide(position: Position, ramp: Ramp, answer: CollectorAnswer, now: float) -> Position:
     """The position after what was seen at `now`.
 
-    It moves up after a step's whole time of quiet. A report begins that time anew, and an open group holds the ramp
+    It moves up after a step's whole time of quiet. A report begins that time again, and an open group holds the ramp
     until somebody has looked at it. It never moves down by itself: a report may be the sign of an attack, and whoever
     attacks or forges reports must not be able to weaken the policy. Time in which the collector did not answer, or
     the server did not run, counts for nothing; nor does more than a quarter of an hour at once, whatever the clock
@@ -186,14 +186,14 @@ def decide(position: Position, ramp: Ramp, answer: CollectorAnswer, now: float) 
 
 
 def unheard(position: Position, answer: CollectorAnswer) -> str:
-    """Why what the collector said tells nothing of the time until now; empty where it does."""
+    """Why what the collector said tells nothing of the time until now; empty if it does."""
     if answer.failure:
         return answer.failure
     disturbed_at = position.disturbed_at
     if position.open_groups and disturbed_at is not None and (answer.newest_at or 0.0) < disturbed_at:
         return (
             "the collector has lost reports that nobody had looked at (is its database new, or was it pruned?); "
-            "dynpin ramp restart begins anew"
+            "dynpin ramp restart starts again"
         )
     return ""
 

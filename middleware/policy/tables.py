@@ -31,7 +31,7 @@ def seconds_of(value: object) -> object:
     """The seconds of a text such as ``"30 days"``; anything else as it is.
 
     Raises:
-        ValueError: where a text is not a length of time.
+        ValueError: if a text is not a length of time.
     """
     try:
         return parse_duration(value) if isinstance(value, str) else value
@@ -49,7 +49,7 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
     """Read a TOML file.
 
     Raises:
-        PolicyError: where it cannot be read, is not TOML, or says what the model does not know: one line for each key.
+        PolicyError: if it cannot be read, is not TOML, or says what the model does not know: one line for each key.
     """
     try:
         top = tomllib.loads(read_file(path).decode("utf-8-sig"))
@@ -102,7 +102,7 @@ def _member(inside: object, key: str, default: object) -> object:
 
 
 def _table_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The model of the table under a key, or None where there is none."""
+    """The model of the table under a key, or None if there is none."""
     for name, field in model.model_fields.items():
         if key == (field.alias or name):
             return next((each for each in _types(field.annotation) if issubclass(each, BaseModel)), None)

@@ -1,4 +1,4 @@
-"""``dynpin.toml``: a site, its keys and what clients are told of them, in one file.
+"""``dynpin.toml``: a site, its keys and what clients are told about them, in one file.
 
 .. code-block:: toml
 
@@ -187,7 +187,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
     """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
 
     Raises:
-        PolicyError: where it cannot be read, or says what is not understood: the message names file, key and fix.
+        PolicyError: if it cannot be read, or says what is not understood: the message names file, key and fix.
     """
     file = Path(path).absolute()
     read = read_tables(file, _Tables)

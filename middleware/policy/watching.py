@@ -14,7 +14,7 @@ Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class Watched(Protocol):
-    """What is made from files, and can be made anew."""
+    """What is made from files, and can be made again."""
 
     @property
     def made_from(self) -> Signature:

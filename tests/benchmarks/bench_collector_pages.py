@@ -27,7 +27,8 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import select
+from psycopg import sql
+from sqlalchemy import Connection, select
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
@@ -36,6 +37,7 @@ from dynpin.middleware.collector import collector
 from dynpin.middleware.collector.app import Collector
 from dynpin.middleware.collector.intake import understood
 from dynpin.middleware.collector.storage import Arrival, Filter, migrate_storage, open_storage
+from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage, is_sampled, schema
 from dynpin.middleware.collector.triage import VERDICTS
 from tests.benchmarks.turns import against, tell
@@ -86,6 +88,8 @@ def fill(storage: SQLStorage, judged_with: str, diagnosis: str) -> None:
     body = json.dumps(vector("real-chrome-yubico")["body"])
     counts: Counter[int] = Counter()
     with storage.engine.writing(3600) as db:
+        if db.dialect.name == "postgresql":
+            db.exec_driver_sql("SET LOCAL statement_timeout = 0")
         for name, some in rows.items():
             db.execute(schema.metadata.tables[name].insert(), some)
         for start in range(0, REPORTS, 10_000):
@@ -102,10 +106,24 @@ def fill(storage: SQLStorage, judged_with: str, diagnosis: str) -> None:
                 counts[group] += 1
                 if is_sampled(counts[group]):
                     samples.append({"report_id": number + 1, "group_id": group, "body": body})
-            db.execute(schema.reports.insert(), reports)
-            db.execute(schema.samples.insert(), samples)
+            for table, some in ((schema.reports, reports), (schema.samples, samples)):
+                if db.dialect.name == "postgresql":
+                    copied(db, table.name, some)
+                else:
+                    db.execute(table.insert(), some)
         for statement in ADDED_UP.split(";\n"):
             db.exec_driver_sql(statement)
+
+
+def copied(db: Connection, table: str, rows: list[dict[str, object]]) -> None:
+    """Write rows by COPY, which is a tenth of the time."""
+    names = sql.SQL(", ").join(map(sql.Identifier, rows[0]))
+    with (
+        raw(db).cursor() as cursor,
+        cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)) as copy,
+    ):
+        for row in rows:
+            copy.write_row(list(row.values()))
 
 
 def a_diagnosis(folder: Path) -> tuple[str, str]:
@@ -145,7 +163,7 @@ def milliseconds_to_the_first_byte(app: Collector, path: str, query: str, clock:
         "headers": [],
     }
     scope |= {"query_string": query.encode(), "scheme": "http", "server": ("a.test", 80), "client": ("192.0.2.1", 1)}
-    # Starlette tells of the second where an exception handler was found for the first.
+    # Starlette tells about the second where an exception handler was found for the first.
     with pytest.raises((ClientDisconnect, RuntimeError)):
         asyncio.run(app(scope, receive, send))
     return taken[0] * 1000

@@ -25,7 +25,7 @@ from dynpin.cli.errors import run
 from dynpin.clientstore import PinStore, enforce
 from dynpin.lab.network import TLSServer
 
-from ..clientstore.test_formats import CHROMIUM, CHROMIUM_KEYS
+from ..clientstore.pin_files import CHROMIUM, CHROMIUM_KEYS
 from ..clientstore.world import leaf_pin
 
 LEAF, BACKUP, OTHER = (Pin(bytes([number]) * 32) for number in (1, 2, 5))

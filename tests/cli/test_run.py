@@ -14,8 +14,8 @@ from .processes import COMMAND, dynpin
 
 ENVIRONMENT_OUT = "by which pins are enforced; leave it out"
 # A program in another language has no use for inject().
-NO_PYTHON = "is not a Python program, so its connections cannot be held against the pins; use the proxy"
-SHELL = "is not Python: only the Pythons that it starts are held against the pins"
+NO_PYTHON = "is not a Python program, so its connections cannot be checked against the pins; use the proxy"
+SHELL = "is not Python: pins are checked only in the Pythons that it starts"
 SAYS = "import sys; print('injection' in str(sys.modules.keys()), *sys.argv[1:])"
 
 

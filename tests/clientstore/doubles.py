@@ -1,4 +1,4 @@
-"""The test doubles that put sockets of their own in the place of all: mocket and httpretty."""
+"""The test doubles that put sockets of their own in place of all: mocket and httpretty."""
 
 from __future__ import annotations
 

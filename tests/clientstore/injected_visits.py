@@ -1,4 +1,4 @@
-"""Run in a process of its own: visits by every library where truststore stands in the place of ssl.SSLContext."""
+"""Run in a process of its own: visits by every library where truststore stands in place of ssl.SSLContext."""
 
 from __future__ import annotations
 

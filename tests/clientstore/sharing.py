@@ -210,7 +210,7 @@ class Process:
 
 
 def change(number: int) -> tuple[str, Pin | None]:
-    """The host that a commit changes, and the pin that it has from then on, or None where it is forgotten."""
+    """The host that a commit changes, and the pin that it has from then on, or None if it is forgotten."""
     return HOSTS[number % len(HOSTS)], None if number % 7 == 0 else Pin(number.to_bytes(32))
 
 
@@ -271,7 +271,7 @@ def other_programs(path: Path) -> Generator[None]:
 
 
 def read(path: Path, seed: int) -> None:
-    """See exactly what the writer tells of; while it commits what comes next, see that or what was before."""
+    """See exactly what the writer tells about; while it commits what comes next, see that or what was before."""
     chance = random.Random(seed)
     with interrupted(chance) as calls:
         reader = Process(path, chance, calls)

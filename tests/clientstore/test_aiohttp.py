@@ -44,7 +44,7 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
 
 @dataclass(frozen=True)
 class Way:
-    """A request that is meant for HOST and verified as `verified`, by whatever option; None where nothing is."""
+    """A request that is meant for HOST and verified as `verified`, by whatever option; None if nothing is."""
 
     name: str
     url_host: str

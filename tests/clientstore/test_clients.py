@@ -127,7 +127,7 @@ def test_of_several_header_fields_the_first_counts(world: World, library: Librar
 
 
 @every_library
-def test_a_malformed_first_field_is_not_mended_by_the_second(world: World, library: Library) -> None:
+def test_a_malformed_first_field_is_not_repaired_by_the_second(world: World, library: Library) -> None:
     world.site.headers = [("Public-Key-Pins", "max-age"), ("Public-Key-Pins", str(world.header))]
     visit(world, library, world.site.url(HOST))
     assert pins_of(world.store) == ()
@@ -335,7 +335,7 @@ def test_truststore_contexts_on_linux(world: World, library: Library, monkeypatc
 
 
 # -- pools ------------------------------------------------------------------------------------------------------------
-# Pins are checked at the handshake. A pooled connection keeps what its handshake proved; a new one is checked anew.
+# Pins are checked at the handshake. A pooled connection keeps what its handshake proved; a new one is checked again.
 
 
 @every_library

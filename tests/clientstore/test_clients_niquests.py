@@ -1,4 +1,4 @@
-"""niquests, in an environment of its own: it puts a fork in the place of urllib3."""
+"""niquests, in an environment of its own: it puts a fork in place of urllib3."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_urllib3_trusts_the_roots_that_it_is_given_and_no_others(world: World, m
 def test_urllib3_a_manager_of_ones_own_with_another_context_sends_nothing(world: World) -> None:
     with urllib3.PoolManager(ssl_context=world.plain_context()) as manager:
         note_responses(manager, world.store)
-        with pytest.raises(UnenforceableContext, match="not held against the pins"):
+        with pytest.raises(UnenforceableContext, match="not checked against the pins"):
             manager.request("GET", world.site.url(HOST))
     world.site.wait_idle()
     assert world.site.connections == 1

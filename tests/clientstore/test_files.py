@@ -130,7 +130,7 @@ def test_a_checkpoint_and_vacuum_by_others_change_nothing(file: Path) -> None:
 
 
 def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path) -> None:
-    """The first page is merged already, and tells of pages that only the log has: as a kill leaves it, or a look."""
+    """The first page is merged already, and tells about pages that only the log has: as a kill leaves it, or a look."""
     behind = tmp_path / "behind.sqlite"
     with PinStore(file) as store, contextlib.closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")

@@ -56,7 +56,7 @@ class StopAt:
 
 
 def stopped(call: Callable[[], object], number: int) -> Stop | None:
-    """Call it, with an exception at one instruction; the exception, or None where it had fewer."""
+    """Call it, with an exception at one instruction; the exception, or None if it had fewer."""
     if sys.version_info >= (3, 12):
         return stopped_by_monitoring(call, number)
     sys.settrace(StopAt(number))

@@ -153,7 +153,7 @@ def test_vcrpy_records_and_replays(world: World, way: Way) -> None:
         with pytest.raises(vcr.errors.CannotOverwriteExistingCassetteException):
             way.visit(way.client(world), world.attacker.url(HOST))
     assert (world.site.connections, world.attacker.connections) == (connections, 0)
-    # What is recorded comes over a real connection, which is held against the pins.
+    # What is recorded comes over a real connection, which is checked against the pins.
     world.pin_site()
     with vcr.use_cassette(str(world.folder / "another.yaml"), record_mode="all"):
         refused(world, way, way.client(world), world.attacker.url(HOST))

@@ -20,7 +20,7 @@ _PATIENCE = 300
 
 
 def lacking(*programs: str) -> str | None:
-    """Which of the programs are not installed, in words; None where all are."""
+    """Which of the programs are not installed, in words; None if all are."""
     missing = [name for name in programs if program(name) is None]
     return f"{', '.join(missing)} is not installed: apt-get install {' '.join(missing)}" if missing else None
 

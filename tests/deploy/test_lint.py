@@ -32,7 +32,7 @@ HEAVIER = {"old-pin-dropped-too-early": {"no-pin-matches-chain"}, "hpkp-supercoo
 
 
 def made(value: Any) -> Any:
-    """The example with a real value in the place of each <angle bracket>."""
+    """The example with a real value in place of each <angle bracket>."""
     match value:
         case str():
             return re.sub(r"<[^<>]*>", lambda found: digest(found[0]), value)

@@ -1,4 +1,4 @@
-"""The signed files of mobile SDKs, held against the openssl command over bytes that these tests build themselves."""
+"""The signed files of mobile SDKs, checked against the openssl command over bytes that these tests build themselves."""
 
 from __future__ import annotations
 

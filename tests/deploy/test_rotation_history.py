@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dynpin import PublicKeyPins
 from dynpin.deploy import locks
-from dynpin.deploy.rotation import Deployed, Event, History, HistoryError, Planned, Published, held, status
+from dynpin.deploy.rotation import Deployed, Event, History, HistoryError, Listed, Planned, Published, held, status
 from dynpin.deploy.rotation.file import HistoryFile
 from dynpin.deploy.rotation.repair import in_order, salvage, with_unknown
 from tests.deploy.test_rotation import CA, DAY, HOST, MONTH, NEW, NEXT, OLD, START, header, history, pinned
@@ -26,6 +26,7 @@ FULL = (
     pinned(OLD, NEW)
     .with_event(Planned(START + DAY, NEXT, (NEW,)))
     .with_event(Published(START + DAY, header(OLD, NEXT, NEW)))
+    .with_event(Listed(START + DAY, (OLD, NEXT, NEW)))
     .with_event(Deployed(START + DAY + MONTH, (NEXT, CA)))
 )
 
@@ -82,7 +83,7 @@ def test_what_holds_already_is_not_appended(event: Event) -> None:
     assert FULL.with_event(replace(event, at=START + 90 * DAY)) is FULL
     # After something else of its kind it is news again.
     between = FULL.with_event(Published(START + 91 * DAY, None)).with_event(Deployed(START + 91 * DAY, (NEW,)))
-    between = between.with_event(Planned(START + 91 * DAY, OLD, (NEW,)))
+    between = between.with_event(Planned(START + 91 * DAY, OLD, (NEW,))).with_event(Listed(START + 91 * DAY, (NEW,)))
     assert len(between.with_event(replace(event, at=START + 92 * DAY)).events) == len(between.events) + 1
 
 
@@ -217,11 +218,11 @@ TEXT = FULL.to_json()
 DAMAGED: dict[str, tuple[str, int, int]] = {
     "cut in an event": (TEXT[: TEXT.index('"planned"') + 12], 2, 1),
     "cut between two events": (TEXT[: TEXT.index("}", TEXT.index('"planned"')) + 1], 3, 0),
-    "a pin that is none": (TEXT.replace(f'"target": "{NEXT}"', f'"target": "{str(NEXT)[1:]}"'), 4, 1),
-    "a time that is none": (TEXT.replace("2026-11-25", "2026-11-55", 1), 4, 1),
-    "a brace lost": (TEXT.replace("}", "", 1), 4, 1),
-    "an event of another form": (TEXT.replace('"events": [', '"events": [3,'), 5, 1),
-    "a list that is none": (TEXT.replace('"events": [', '"events": {'), 5, 0),
+    "a pin that is none": (TEXT.replace(f'"target": "{NEXT}"', f'"target": "{str(NEXT)[1:]}"'), 5, 1),
+    "a time that is none": (TEXT.replace("2026-11-25", "2026-11-55", 1), 5, 1),
+    "a brace lost": (TEXT.replace("}", "", 1), 5, 1),
+    "an event of another form": (TEXT.replace('"events": [', '"events": [3,'), 6, 1),
+    "a list that is none": (TEXT.replace('"events": [', '"events": {'), 6, 0),
     "emptied": ("", 0, 0),
     "overwritten": ("\0" * 4096, 0, 0),
 }

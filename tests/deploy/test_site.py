@@ -123,7 +123,7 @@ def test_the_guard_knows_from_the_inventory_what_clients_hold(site: Site, tmp_pa
 
 
 def test_the_guard_is_not_asked_about_the_chain_that_it_compares_with(site: Site) -> None:
-    # A new chain that has taken the old one's place would be held against itself, and pass.
+    # A new chain that has taken the old one's place would be checked against itself, and pass.
     answer = dynpin("guard", str(site.chain))
     assert answer.exit_code == 2
     assert "history" in answer.stderr

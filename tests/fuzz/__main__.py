@@ -1,6 +1,6 @@
 """Fuzz every parser: ``python -m tests.fuzz --seconds 60 [TARGET ...]``.
 
-With atheris (``pip install --group fuzz``) where it is installed, else with hypothesis. Exit code 1 where input was
+With atheris (``pip install --group fuzz``) where it is installed, else with hypothesis. The exit code is 1 if input was
 found that breaks a target: hypothesis prints it, atheris writes it to a file here, ``fuzz-TARGET-crash-…``.
 """
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.errors import InvalidStudy
-from dynpin.lab.simulation import Population, Risks, SitePolicy, read_study, simulate
+from dynpin.lab.simulation import Population, Recovery, Risks, SitePolicy, read_study, simulate
 from dynpin.lab.simulation.calendar import ALL, Attack, CAChange, Compromise, Loss, Mistake, Rotation, Unpin
 from dynpin.lab.simulation.reading import DAY, seconds
 from dynpin.lab.simulation.study import study_of
@@ -49,6 +49,7 @@ def test_a_study_with_everything_in_it(tmp_path: Path) -> None:
         Unpin(99 * DAY),
     )
     assert study.risks == Risks(attacks=2, checked=30 * DAY)
+    assert study.recovery == Recovery(0.5, 36 * HOUR, "followed")
 
 
 POLICY = {"max_age": "30 days"}
@@ -119,7 +120,9 @@ NUMBERS = st.one_of(
     st.sampled_from([0, 1, 0.5, 10**9, 2**53, 2**64, 10**400, 1e-300, 1e308, float("inf")]),
 )
 TEXTS = st.one_of(
-    st.sampled_from(["website", "build agents", "regular", "none", "ca", "both", "all", "new", "server", "stolen-key"]),
+    st.sampled_from(
+        ["website", "build agents", "regular", "none", "ca", "both", "all", "new", "server", "stolen-key", "refused"]
+    ),
     st.sampled_from(["key", "max-age", "no-header", "visits.csv", "missing.csv", ".", "dynpin", "1 second", "0 days"]),
     st.sampled_from(["rotation", "loss", "compromise", "ca-change", "attack", "mistake", "unpin", "36500 days"]),
     st.integers(0, 90).map("{} days".format),
@@ -152,6 +155,7 @@ STUDIES = st.fixed_dictionaries(
         "policy": st.lists(st.one_of(*map(tables, RIGHT["policy"])), min_size=1, max_size=2),
         "event": st.lists(st.one_of(*map(tables, RIGHT["event"])), max_size=4),
         "risks": tables(RIGHT["risks"]),
+        "recovery": tables(RIGHT["recovery"]),
         "client_cap": st.sampled_from(["45 days", "1 second", "36500 days"]),
     },
     optional={"days": st.integers(99, 3660) | NUMBERS, "client": TEXTS, "seed": NUMBERS},
@@ -179,6 +183,8 @@ def test_whatever_stands_in_a_study_it_is_played_or_refused(folder: Path, values
         assert 0 <= outcome.locked_out_days <= 3 * 12
         assert 0 <= outcome.fooled_days <= 3 * 12
         assert outcome.tally.visits >= outcome.tally.refused_visits >= 0
+        assert outcome.with_recovery is not None
+        assert 0 <= outcome.with_recovery.locked_out_days <= 3 * 12
 
 
 @given(

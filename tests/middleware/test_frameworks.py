@@ -30,7 +30,7 @@ SERVERS = {
     "gunicorn": ["gunicorn", "--bind=127.0.0.1:{port}"],
     "waitress": WAITRESS,
 }
-# What tells of the proxy where the server has no option for it: around the pins, as docs/how-to/frameworks.md says.
+# What tells about the proxy where the server has no option for it: around the pins, as docs/how-to/frameworks.md says.
 AROUND = {
     "hypercorn": "from hypercorn.middleware import ProxyFixMiddleware\napp = ProxyFixMiddleware(app, trusted_hops=1)\n",
     "granian-asgi": "from granian.utils.proxies import wrap_asgi_with_proxy_headers as wrap\napp = wrap(app)\n",

@@ -67,7 +67,7 @@ def test_a_report_from_the_future_disturbs_once_and_hides_no_other() -> None:
     a_day = DAY // ASK_EVERY
     quiet = asked(RAMP.begin(0), CollectorAnswer(), a_day)
     assert quiet.waited > 0
-    # It counts as a report: the quiet time begins anew.
+    # It counts as a report: the quiet time starts again.
     reported = asked(quiet, CollectorAnswer(future, 1, newest_at=future), 1)
     assert reported.waited == 0
     # Looked at, it keeps nothing waiting for a year.

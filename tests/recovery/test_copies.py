@@ -170,6 +170,21 @@ def test_keys_of_snapshot_and_timestamp_that_were_stolen_are_replaced(office: Of
     assert office.seen() == B
 
 
+def test_enough_keys_were_stolen_and_a_list_was_signed(office: Office) -> None:
+    office.copies("thief")
+    assert office.sign(C, "--above", "6", copy="thief").exit_code == 0
+    assert office.publish(copy="thief").exit_code == 0
+    assert office.seen() == C
+    assert office.do("rotate-keys").exit_code == 0
+    assert office.publish().exit_code == 1  # the thief's files lie there still, which is told
+    for file in office.www.glob("7.*"):
+        file.unlink()
+    assert office.sign(B, "--above", "7").exit_code == 0
+    assert office.publish().exit_code == 0
+    assert office.seen() == B
+    assert SignedFiles(office.www).newest("targets") == 8
+
+
 # -- signatures -------------------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,31 @@ def test_eleven_lists_that_hang_leave_an_honest_one_its_minute(bank: Bank) -> No
     assert bank.store.database.write(job) <= 60.0
 
 
+@pytest.mark.parametrize("after", [0, 1, 29, 30, 61, 7_200])
+@pytest.mark.parametrize("every", [1, 10, 29, 30])
+def test_from_signing_to_a_healed_client(bank: Bank, every: int, after: int) -> None:
+    """A client that tries again every so many seconds, and a list that is signed so long after its first refusal."""
+    (recovery,) = several(bank, 1)
+
+    def job(connection: sqlite3.Connection) -> float:
+        begun = now = bank.clock()
+        while now < begun + after + 120:
+            ask(connection, recovery, now)  # the attempt is refused
+            attempt = now + every
+            # What the thread does until the next one.
+            while (due := next_look_at(selecting(connection), now)) is not None and due < attempt:
+                now = max(now, due)
+                look = claim(connection, now)
+                assert look is not None
+                if now >= begun + after:
+                    return attempt - begun - after
+                record(connection, look, None, "it is no news", before={}, now=now)
+            now = attempt
+        raise AssertionError("no look has begun within two minutes")
+
+    assert bank.store.database.write(job) <= 60
+
+
 def test_what_has_come_to_nothing_is_given_more_time(bank: Bank) -> None:
     """A list that is slow and honest is not given up for ever."""
     (recovery,) = several(bank, 1)

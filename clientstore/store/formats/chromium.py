@@ -37,7 +37,7 @@ def read_chromium(
         the entries, and the names of the pinsets that also forbid keys, which no pin can express.
 
     Raises:
-        InvalidPinFile: where one of the two is no such file, a name in the one is missing in the other, or more than
+        InvalidPinFile: if one of the two is no such file, a name in the one is missing in the other, or more than
             10,000 entries have pins.
     """
     loaded = _json(whole_text(lines, _FORM))

@@ -47,7 +47,7 @@ def read_csv(lines: Iterable[str], *, now: float, origin: str | None = None) -> 
         origin: the name of the file, for a person to read.
 
     Raises:
-        InvalidPinFile: where it is no such table.
+        InvalidPinFile: if it is no such table.
     """
     rows = _rows(lines)
     heading = next(rows, None) or []

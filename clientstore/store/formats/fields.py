@@ -25,7 +25,7 @@ class Fields:
         self._get = fields.get
 
     def text(self, name: str) -> str | None:
-        """A field of text, or None where it is missing or empty."""
+        """A field of text, or None if it is missing or empty."""
         value = self._get(name)
         if value is None or value == "":
             return None
@@ -59,7 +59,7 @@ class Fields:
         return cast("list[str]", members)
 
     def moment(self, name: str) -> float | None:
-        """A time in seconds since the epoch, from RFC 3339 text or a date of TOML; None where it is missing."""
+        """A time in seconds since the epoch, from RFC 3339 text or a date of TOML; None if it is missing."""
         value = self._get(name)
         if value is None or value == "":
             return None
@@ -91,7 +91,7 @@ class Fields:
 
         Args:
             now: seconds since the epoch, UTC: when an entry without ``noted_at`` was noted.
-            origin: the name of the file; None where the field ``origin`` holds it.
+            origin: the name of the file; None if the field ``origin`` holds it.
         """
         pins, certificates = self.pins("pins"), self.certificates("certificates")
         source = self.text("source") or "static"
@@ -153,7 +153,7 @@ def pinnable_host(text: str) -> str:
     """The canonical host that the text names.
 
     Raises:
-        ValueError: where it names none (InvalidHost), or an IP address.
+        ValueError: if it names none (InvalidHost), or an IP address.
     """
     if not text.isprintable():  # idna's errors may quote it
         raise ValueError(f"{shown(text)} is not a host name")

@@ -56,8 +56,8 @@ def decode(text: str) -> object:
     """What a text of JSON holds.
 
     Raises:
-        ValueError: where it is none (JSONDecodeError), or has a number that JSON has not: NaN or Infinity.
-        RecursionError: where it is nested too deeply.
+        ValueError: if it is none (JSONDecodeError), or has a number that JSON has not: NaN or Infinity.
+        RecursionError: if it is nested too deeply.
     """
     bare = text.strip(" \t\n\r")
     loaded, end = _DECODER.raw_decode(bare)
@@ -90,7 +90,7 @@ def read_json(lines: Iterable[str], *, now: float, origin: str | None = None) ->
         origin: the name of the file, for a person to read.
 
     Raises:
-        InvalidPinFile: where it is no such list, or has more than 10,000 entries.
+        InvalidPinFile: if it is no such list, or has more than 10,000 entries.
     """
     text = whole_text(lines, _FORM)
     try:

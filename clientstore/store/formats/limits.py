@@ -27,7 +27,7 @@ def whole_text(lines: Iterable[str], form: str) -> str:
     """All of a file as one text.
 
     Raises:
-        InvalidPinFile: where it is longer than any file with the most entries; the rest is not read.
+        InvalidPinFile: if it is longer than any file with the most entries; the rest is not read.
     """
     read: list[str] = []
     length = 0
@@ -43,7 +43,7 @@ def bounded(entries: Iterable[KnownPinnedHost], form: str) -> list[KnownPinnedHo
     """The entries as a list.
 
     Raises:
-        InvalidPinFile: where they are more than the most; the rest is not read.
+        InvalidPinFile: if they are more than the most; the rest is not read.
     """
     kept = list(islice(entries, MOST_ENTRIES + 1))
     if len(kept) > MOST_ENTRIES:

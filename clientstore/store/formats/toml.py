@@ -37,11 +37,11 @@ def read_toml(
     Args:
         lines: an open text file, or the lines of a text. It is read as a whole.
         now: seconds since the epoch, UTC: when the pins are noted.
-        folder: where the files of ``keys`` and ``certificates`` stand; None where none may be named.
+        folder: where the files of ``keys`` and ``certificates`` stand; None if none may be named.
         origin: the name of the file, for a person to read.
 
     Raises:
-        InvalidPinFile: where it is no such file, or has more than 10,000 tables; a field of another name is an error,
+        InvalidPinFile: if it is no such file, or has more than 10,000 tables; a field of another name is an error,
             since it is a typing error.
     """
     text = whole_text(lines, _FORM)

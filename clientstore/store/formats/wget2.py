@@ -84,7 +84,7 @@ def _host_line(words: list[str], number: int) -> _HostLine:
 
 
 def untold(entry: KnownPinnedHost) -> str | None:
-    """What :func:`write_wget2` cannot tell wget2 of an entry, as a sentence; None where it tells all that binds."""
+    """What :func:`write_wget2` cannot tell wget2 of an entry, as a sentence; None if it tells all that binds."""
     if entry.host.startswith("*"):
         return f"{entry.host} is left out: wget2 takes a line that begins with * for a pin"
     if entry.certificates and not entry.pins:

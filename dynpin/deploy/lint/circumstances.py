@@ -46,7 +46,7 @@ class Circumstances:
         config: the settings of the library that made the header: `report_only`, `enforce`, `mode`, `report_uri`.
         previous_name: the name of the header field that was sent before an upgrade.
         also: other header fields of the same response; `fields` are all values of this field, in order.
-        paths: the value by path, None where it is missing; `nodes` the values of several servers, `visits` those
+        paths: the value by path, None if it is missing; `nodes` the values of several servers, `visits` those
             that several visitors received.
         subdomain_chain_pins: the chain of each subdomain.
         cookie_domain: the Domain of the cookies that the site sets.
@@ -96,7 +96,7 @@ class Circumstances:
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The pins of the chain that clients validate; empty where it is unknown."""
+        """The pins of the chain that clients validate; empty if it is unknown."""
         return self.validated_chain_pins or self.chain_pins
 
     @classmethod
@@ -104,7 +104,7 @@ class Circumstances:
         """Read circumstances from JSON: one object with these attributes as members; others are ignored.
 
         Raises:
-            ValueError: where it is not a JSON object, or a member has another type.
+            ValueError: if it is not a JSON object, or a member has another type.
         """
         try:
             loaded: object = json.loads(text)

@@ -25,7 +25,7 @@ _BROWSER = re.compile(r"\b(?P<name>Chrome|Chromium|Firefox)[/ ](?P<version>\d+)"
 def deployment_findings(
     reading: Reading | None, circumstances: Circumstances, *, report_only: bool
 ) -> Iterator[Finding]:
-    """The faults that show in the circumstances; `reading` is None where no value was given."""
+    """The faults that show in the circumstances; `reading` is None if no value was given."""
     for told in circumstances.told:
         begins = catalogue()[told.fault].message.startswith("{reason}")
         reason = _sentence(told.reason) if begins else told.reason
@@ -171,7 +171,7 @@ def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[
         return
     before = tuple(str(pin) for pin in previous.pins)
     left = duration(longest) if held_for <= 0 or longest == held_for else f"{duration(held_for)} to {duration(longest)}"
-    # A key that is about to be deployed, and is pinned from now on, is held against what clients know already.
+    # A key that is about to be deployed, and is pinned from now on, is checked against what clients know already.
     is_next = deployed is not None and deployed in pins
     showing = {deployed} if is_next else set(circumstances.chain)
     if showing and not set(before) & showing:

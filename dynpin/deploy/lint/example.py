@@ -25,7 +25,7 @@ _RFC = ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=", "E9CZ9INDbd+2eRQozYqqbQ2
 
 
 def example_value(fault: Fault) -> str | None:
-    """The header value that has the fault; None where the fault is that there is none."""
+    """The header value that has the fault; None if the fault is that there is none."""
     return None if fault.example is None else _filled(fault.example)
 
 

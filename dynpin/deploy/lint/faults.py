@@ -43,7 +43,7 @@ class Finding:
         effect: what clients make of it.
         fix: what to do instead.
         section: the section of RFC 7469 that is the reason.
-        span: the part of the value that is meant, as (start, end); None where it is the deployment.
+        span: the part of the value that is meant, as (start, end); None if it is the deployment.
     """
 
     fault: str

@@ -41,7 +41,7 @@ _KNOWN_NAMES = ("pin-sha256", "max-age", "includeSubDomains", "report-uri")
 
 @dataclass(frozen=True, slots=True)
 class PinDirective:
-    """A pin-sha256 directive as it was written; `pin` is None where its value is none."""
+    """A pin-sha256 directive as it was written; `pin` is None if its value is none."""
 
     pin: Pin | None
     span: Span
@@ -51,7 +51,7 @@ class PinDirective:
 class Reading:
     """What a value says, as far as it can be made out, and the faults of its syntax.
 
-    `policy` is the header as clients read it, or None where they ignore it. The spans tell where each directive
+    `policy` is the header as clients read it, or None if they ignore it. The spans tell where each directive
     stands; a directive that is malformed has a span and no value.
     """
 

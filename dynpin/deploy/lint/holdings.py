@@ -36,7 +36,7 @@ class Holdings:
         inventory: the inventory.
         chains: the deployed chains.
         backups: the keys in reserve.
-        header: what the site is to send, as it stands on the ramp; None where the inventory makes no header.
+        header: what the site is to send, as it stands on the ramp; None if the inventory makes no header.
         told: what is wrong with the files.
     """
 
@@ -98,10 +98,10 @@ def holdings_of(inventory: Inventory, now: float) -> Holdings:
 
     Args:
         inventory: the inventory.
-        now: what the certificates are held against, in seconds since the epoch, UTC.
+        now: what the certificates are checked against, in seconds since the epoch, UTC.
 
     Raises:
-        PolicyError: where a file cannot be read or holds no key.
+        PolicyError: if a file cannot be read or holds no key.
     """
     chains, backups = inventory.read_chains(), inventory.read_backups()
     told = list(_of_chains(inventory, chains, now))

@@ -68,7 +68,7 @@ def is_pattern(pin: Pin) -> bool:
 
 
 def printable(pin: Pin) -> str | None:
-    """The text that the digest spells, or None where it is none: 32 printable characters are no hash."""
+    """The text that the digest spells, or None if it is none: 32 printable characters are no hash."""
     try:
         text = base64.b64decode(str(pin)).decode("ascii")
     except UnicodeDecodeError:

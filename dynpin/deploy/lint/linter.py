@@ -19,7 +19,7 @@ def lint(
     """The faults of one header field, worst first, then in the order in which they stand in it.
 
     Args:
-        value: the field value; None where the circumstances alone (paths, nodes) tell what is sent.
+        value: the field value; None if the circumstances alone (paths, nodes) tell what is sent.
         name: the name of the header field, in any case.
         circumstances: what is known about the deployment; the less is known, the fewer faults can be seen.
 
@@ -48,7 +48,7 @@ def field_name(name: str) -> str:
     """The name of the header field as the RFC writes it.
 
     Raises:
-        ValueError: where it is another field.
+        ValueError: if it is another field.
     """
     for known in (ENFORCE_NAME, REPORT_ONLY_NAME):
         if name.strip().lower() == known.lower():

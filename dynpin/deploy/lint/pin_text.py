@@ -22,7 +22,7 @@ _BRACKETS = re.compile(r"[<>{}$%\[\]\u2026]|\.\.\.")
 
 
 def pin_value_finding(text: str, span: tuple[int, int]) -> Finding | None:
-    """The fault of the text between the quotes of a pin-sha256 directive; None where it is a pin."""
+    """The fault of the text between the quotes of a pin-sha256 directive; None if it is a pin."""
     try:
         Pin.from_base64(text)
     except ValueError:

@@ -48,9 +48,9 @@ class Response(NamedTuple):
 
     Attributes:
         host: the host that was asked, canonical.
-        status: the HTTP status; None where the host did not answer.
+        status: the HTTP status; None if the host did not answer.
         headers: the header fields, in the order in which they came.
-        chain: the pins of the validated chain, leaf first; empty where it is unknown.
+        chain: the pins of the validated chain, leaf first; empty if it is unknown.
     """
 
     host: str
@@ -66,7 +66,7 @@ def read_response(line: bytes) -> Response:
     out. ``status`` is null, or left out, where the host did not answer.
 
     Raises:
-        ValueError: where the line is something else.
+        ValueError: if the line is something else.
     """
     if len(line) > MAX_LINE:
         raise ValueError(f"the line is longer than {MAX_LINE} bytes")
@@ -124,7 +124,7 @@ def _fields(headers: object) -> list[tuple[str, str]]:
 class Figure(NamedTuple):
     """One row of the result: how many responses, and their share of those that its table is about (0 to 1).
 
-    The share is None where the table is about none.
+    The share is None if the table is about none.
     """
 
     table: str
@@ -166,7 +166,7 @@ class Scan:
         """Count one line, whatever it holds.
 
         Raises:
-            ValueError: where it cannot be read; it is counted as such all the same.
+            ValueError: if it cannot be read; it is counted as such all the same.
         """
         self.lines += 1
         try:

@@ -27,7 +27,7 @@ class HeaderField:
     Attributes:
         source: where it was found, as messages call it.
         name: the name of the field, as the RFC writes it.
-        value: its value; None where none is sent, and the circumstances tell what is wrong.
+        value: its value; None if none is sent, and the circumstances tell what is wrong.
         circumstances: what is known about it.
     """
 
@@ -38,7 +38,7 @@ class HeaderField:
 
     @property
     def header(self) -> PublicKeyPins | None:
-        """What clients read in the value; None where there is none, or they ignore it."""
+        """What clients read in the value; None if there is none, or they ignore it."""
         if self.value is None:
             return None
         try:
@@ -75,7 +75,7 @@ def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdi
     """The pinning fields among the header lines of one response, such as ``curl -sI`` prints.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: if there is none.
     """
     # RFC 7230 §3.2.4: a line that begins with white space continues the one before.
     lines = re.sub(r"\r?\n[ \t]+(?=\S)", " ", text).splitlines()
@@ -90,7 +90,7 @@ def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[Heade
     """The pinning fields of an HTTP Archive: each distinct one once per host, with the paths that lack it.
 
     Raises:
-        ValueError: where it is no HAR, or no response in it has a pinning field.
+        ValueError: if it is no HAR, or no response in it has a pinning field.
     """
     try:
         entries = cast("dict[str, dict[str, list[dict[str, object]]]]", json.loads(text))["log"]["entries"]

@@ -216,13 +216,14 @@ class Repository:
 
     # -- signing ------------------------------------------------------------------------------------------------
 
-    def propose(self, pins: PinList, *, now: float, replace: bool = False) -> None:
+    def propose(self, pins: PinList, *, now: float, replace: bool = False, above: int = 0) -> None:
         """Begin a new list; it waits for signatures. If the same list waits already, its signatures stay.
 
         Args:
             pins: the list.
             now: seconds since the epoch, UTC.
             replace: whether another list that waits is given up, with the signatures that it has.
+            above: a version that clients may have seen, such as that of a list which a thief has signed.
 
         Raises:
             Refused: where another list waits that has signatures.
@@ -233,7 +234,7 @@ class Repository:
             waiting = self.waiting.targets()
             if waiting is not None and not expires_soon("targets", waiting.signed, now):
                 signed = next(each.signed for each in self.pending() if each.role == "targets")
-                if self.waiting.list_data(waiting) == data:
+                if self.waiting.list_data(waiting) == data and waiting.signed.version > above:
                     return
                 if signed and not replace:
                     raise Refused(
@@ -241,11 +242,11 @@ class Repository:
                         "`dynpin recovery sign` without a file adds yours; with --replace it is given up, and the new "
                         "one begins without signatures"
                     )
-            self._propose(data, now, ())
+            self._propose(data, now, (), above)
 
-    def _propose(self, data: bytes, now: float, signers: Sequence[CryptoSigner]) -> None:
+    def _propose(self, data: bytes, now: float, signers: Sequence[CryptoSigner], above: int = 0) -> None:
         target = TargetFile.from_data(PIN_LIST, data, ["sha256"])
-        version, expires = self.next_version("targets"), _expiry("targets", now)
+        version, expires = max(self.next_version("targets"), above + 1), _expiry("targets", now)
         targets = Metadata(Targets(version, expires=expires, targets={PIN_LIST: target}))
         for signer in signers:
             targets.sign(signer, append=True)

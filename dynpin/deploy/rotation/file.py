@@ -37,9 +37,9 @@ class HistoryFile:
         """The history.
 
         Raises:
-            FileNotFoundError: where there is no file.
-            HistoryError: where it is damaged; the message says what to do.
-            OSError: where it cannot be read.
+            FileNotFoundError: if there is no file.
+            HistoryError: if it is damaged; the message says what to do.
+            OSError: if it cannot be read.
         """
         try:
             return History.from_json(read_file(self.path))
@@ -53,11 +53,11 @@ class HistoryFile:
         """Read the history, edit it and write it, while no other command does.
 
         Args:
-            edit: gets the history, or None where there is no file, and gives the new one.
+            edit: gets the history, or None if there is no file, and gives the new one.
 
         Raises:
             HistoryError: as of :meth:`read`, where another command holds the lock, or by `edit`.
-            OSError: where the file cannot be read or written; it is as it was.
+            OSError: if the file cannot be read or written; it is as it was.
         """
         with self._locked():
             try:
@@ -76,11 +76,11 @@ class HistoryFile:
             edit: gets what can be read, and gives the new history.
 
         Returns:
-            The history, and where the damaged file is now; None where there was none, or the new one says the same.
+            The history, and where the damaged file is now; None if there was none, or the new one says the same.
 
         Raises:
-            HistoryError: where another command holds the lock, or by `edit`.
-            OSError: where a file cannot be read or written; the damaged one is where it was.
+            HistoryError: if another command holds the lock, or by `edit`.
+            OSError: if a file cannot be read or written; the damaged one is where it was.
         """
         with self._locked():
             try:

@@ -75,7 +75,7 @@ class Held:
         last_at: when the last response carried it; None while it is still sent.
         until: when the last client forgets it; while it is still sent, as if that stopped now.
         is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
-        node: the node that says so; empty where the history does.
+        node: the node that says so; empty if the history does.
     """
 
     header: PublicKeyPins
@@ -107,7 +107,7 @@ class History:
         on two machines.
 
         Raises:
-            HistoryError: where it lies further before the last one.
+            HistoryError: if it lies further before the last one.
         """
         if self._holds(event):
             return self
@@ -127,7 +127,7 @@ class History:
         return last is not None and replace(last, at=event.at) == event
 
     def on_ramp(self, sent: Iterable[tuple[float, int | None]]) -> History:
-        """The history with the max-age that a ramp really sent in the place of what was recorded.
+        """The history with the max-age that a ramp really sent in place of what was recorded.
 
         Args:
             sent: since when which max-age was sent, in seconds, oldest first; None is report-only.
@@ -192,7 +192,7 @@ class History:
         """Read a history's file.
 
         Raises:
-            HistoryError: where it is none.
+            HistoryError: if it is none.
         """
         try:
             loaded = cast("dict[str, object]", json.loads(text))
@@ -260,7 +260,7 @@ def event_of(entry: object) -> Event:
     """One event as it stands in a history's file.
 
     Raises:
-        HistoryError: where it is none.
+        HistoryError: if it is none.
     """
     if not isinstance(entry, dict):
         raise HistoryError("it is damaged")

@@ -144,7 +144,7 @@ class Status:
 
     Attributes:
         stage: the state.
-        step: what is to be done next, and not before ``step.at``; None where nothing is.
+        step: what is to be done next, and not before ``step.at``; None if nothing is.
         held: the policies that clients may hold.
         locked_out: those of them whose holders the deployed chain refuses.
     """
@@ -173,7 +173,7 @@ def advance(history: History, now: float, *, max_max_age: int | None = None) -> 
     """The event that records the next step as done at `now`.
 
     Raises:
-        ValueError: where there is no step, or it is early; the message has the date on which it will not be.
+        ValueError: if there is no step, or it is early; the message has the date on which it will not be.
     """
     stands = status(history, now, max_max_age=max_max_age)
     step = stands.step
@@ -200,7 +200,7 @@ def plan(
     """The steps of a rotation to the key `target`, begun at `now`, with the earliest date of each.
 
     Raises:
-        ValueError: where no policy is published to start from, the target is deployed already, or no Backup Pin
+        ValueError: if no policy is published to start from, the target is deployed already, or no Backup Pin
             would be left.
     """
     header = history.header
@@ -230,7 +230,7 @@ def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> 
     """The header at the end of a rotation: the new key, and its Backup Pins.
 
     Raises:
-        ValueError: where no backup is left beside the target (§4.3).
+        ValueError: if no backup is left beside the target (§4.3).
     """
     kept = [pin for pin in backups if pin != target]
     if not kept:
@@ -245,7 +245,7 @@ def bridge_header(history: History, rotation: Planned) -> PublicKeyPins:
     """The header that is sent until the old pin is retired: it names the old key, the new one and the backups.
 
     Raises:
-        ValueError: where no header is recorded.
+        ValueError: if no header is recorded.
     """
     header = history.header
     if header is None:

@@ -27,9 +27,9 @@ class Saved:
     """What can be read of a damaged history.
 
     Attributes:
-        host: whose it is; None where that cannot be read.
+        host: whose it is; None if that cannot be read.
         events: the events, in the order of the file.
-        unread: what is in the place of an event and cannot be read, with the reason, a line each.
+        unread: what is in place of an event and cannot be read, with the reason, a line each.
         is_cut: whether the file as a whole cannot be read, so that events may be missing without a trace.
     """
 
@@ -74,7 +74,7 @@ def _host(text: str) -> str | None:
 
 
 def _entries(text: str) -> list[tuple[object, str]]:
-    """Whatever stands in the place of an event in a text that is not JSON as a whole."""
+    """Whatever stands in place of an event in a text that is not JSON as a whole."""
     decoder = json.JSONDecoder()
     found: list[tuple[object, str]] = []
     for match in _EVENT.finditer(text):

@@ -1,4 +1,4 @@
-"""What is really sent and shown, held against a history and its plan: a step is done when it was seen.
+"""What is really sent and shown, checked against a history and its plan: a step is done when it was seen.
 
 A place is the inventory of the site, or one of its nodes. No file is read here, and no network.
 """
@@ -28,7 +28,7 @@ class Sight:
         header: the header that is sent, or None.
         chains: the pins of each chain that is shown, leaf first. A node shows one, which is the validated one.
         is_live: whether it is a node.
-        failure: why nothing could be seen; None where all is well.
+        failure: why nothing could be seen; None if all is well.
     """
 
     place: str
@@ -107,8 +107,8 @@ def done(
         max_max_age: the cap of every client, in seconds, where it is known.
 
     Raises:
-        ValueError: where there is no step, or it is early.
-        NotSeen: where any place lacks what the step is about.
+        ValueError: if there is no step, or it is early.
+        NotSeen: if any place lacks what the step is about.
     """
     planned = advance(history, now, max_max_age=max_max_age)
     step = status(history, now, max_max_age=max_max_age).step

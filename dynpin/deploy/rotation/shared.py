@@ -41,7 +41,7 @@ class SharedHistory:
         """Whether there is a history.
 
         Raises:
-            PolicyError: where the collector cannot be asked.
+            PolicyError: if the collector cannot be asked.
         """
         return self.state.fetch().history is not None
 
@@ -49,9 +49,9 @@ class SharedHistory:
         """The history, as the collector has it now.
 
         Raises:
-            FileNotFoundError: where there is none.
-            HistoryError: where it is damaged.
-            PolicyError: where the collector cannot be asked.
+            FileNotFoundError: if there is none.
+            HistoryError: if it is damaged.
+            PolicyError: if the collector cannot be asked.
         """
         history = _history(self.state.fetch())
         if history is None:
@@ -70,8 +70,8 @@ class SharedHistory:
         """Edit the history where nobody else does so meanwhile.
 
         Raises:
-            HistoryError: where it is damaged, or by `edit`.
-            PolicyError: where the collector cannot be asked.
+            HistoryError: if it is damaged, or by `edit`.
+            PolicyError: if the collector cannot be asked.
         """
         return self._change(lambda document: edit(_history(document)))
 

@@ -25,7 +25,7 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
         inventory: the inventory.
         place: what to call it.
         host: the host of the history; an inventory that is not for it is a failure.
-        now: what the certificates are held against.
+        now: what the certificates are checked against.
     """
     if not covers(inventory.hosts, host):
         named = ", ".join(inventory.hosts)

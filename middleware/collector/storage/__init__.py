@@ -1,6 +1,6 @@
 """The storage: the interface that the other rooms use, and SQLite and PostgreSQL behind it."""
 
-from .access import APIToken, AuditEntry, new_api_token
+from .access import TOKEN_PREFIX, APIToken, AuditEntry, new_api_token
 from .filters import FIELDS, MAX_VALUES, BadFilter, Filter, Term, seconds
 from .interface import Admin, Jobs, Reader, Sink, Storage
 from .opening import address_of, migrate_storage, open_storage, shown
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_VALUES",
     "MODES",
     "STATES",
+    "TOKEN_PREFIX",
     "APIToken",
     "Admin",
     "Arrival",

@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["APIToken", "AuditEntry", "new_api_token"]
+__all__ = ["TOKEN_PREFIX", "APIToken", "AuditEntry", "new_api_token"]
+
+# It lets people, scanners of repositories and the collector itself tell what it is.
+TOKEN_PREFIX = "dynpin_"  # noqa: S105 - every token begins so
 
 _SITE = re.compile(r"site:[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
@@ -74,6 +77,5 @@ def new_api_token(name: str, scopes: Iterable[str], now: float, days: float) -> 
             raise ValueError(
                 f"{scope!r} is not a scope: they are read, triage and site:HOST, such as site:shop.example.com"
             )
-    # The prefix lets people and scanners of repositories tell what it is.
-    text = f"dynpin_{secrets.token_urlsafe(32)}"
+    text = f"{TOKEN_PREFIX}{secrets.token_urlsafe(32)}"
     return text, APIToken(name, hashlib.sha256(text.encode()).hexdigest(), wanted, now, now + days * 86_400)

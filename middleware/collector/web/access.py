@@ -10,7 +10,7 @@ import secrets
 from base64 import b64decode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -22,7 +22,7 @@ from dynpin.errors import StoreError
 from ..addresses import address
 from ..fork import renew_after_fork
 from ..formatting import one_line
-from ..storage import APIToken, AuditEntry, Storage
+from ..storage import TOKEN_PREFIX, APIToken, AuditEntry, Storage
 from .pauses import Pauses, source_of
 
 __all__ = ["COOKIE", "SESSION_S", "Access", "Refused", "Viewer"]
@@ -126,10 +126,14 @@ class Access:
         Raises:
             StoreError: where the storage cannot be asked.
         """
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if self.open_access and scheme.lower() == "bearer" and credentials.strip().startswith(TOKEN_PREFIX):
+            # Everyone reads, and nodes change what their site shares by a token all the same.
+            found = await run_in_threadpool(self._bearer, credentials.strip(), request)
+            return found if isinstance(found, Refused) else replace(found, scopes=found.scopes | _EVERYTHING)
         viewer = await run_in_threadpool(self._named, request)
         if viewer is not None:
             return viewer
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return await run_in_threadpool(self._bearer, credentials.strip(), request)
         if scheme.lower() != "basic" or not self.has_password:

@@ -66,7 +66,7 @@ class Driver(BackgroundLoop[Ramped, str]):
             if not ramp.is_on:
                 if position is not None and position.max_age != ramp.levels[0]:
                     kept.change(ramp.begin(now), lambda _, at: ramp.begin(at), now)
-                    logger.warning("The policy is not enforced: its ramp begins anew when it is")
+                    logger.warning("The policy is not enforced: its ramp starts again when it is")
                 return ""
             if position is None or _is_time(position, now):
                 before, position = kept.change(ramp.begin(now), self._deciding(ramp, position, now), now)

@@ -24,10 +24,10 @@ class KeptRamp(Protocol):
         ...
 
     def read(self) -> Position | None:
-        """The position, or None where the ramp has not begun; no network is asked.
+        """The position, or None if the ramp has not begun; no network is asked.
 
         Raises:
-            PolicyError: where it cannot be read, or is of something else, as the ramp of another policy.
+            PolicyError: if it cannot be read, or is of something else, as the ramp of another policy.
         """
         ...
 
@@ -55,7 +55,7 @@ class KeptRamp(Protocol):
         ...
 
     def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
-        """Begin anew at this position; the position before and after.
+        """Start again at this position; the position before and after.
 
         Raises:
             PolicyError: as of :meth:`change`.
@@ -95,10 +95,10 @@ class RampFile:
         return clock()
 
     def read(self) -> Position | None:
-        """The position, or None where the ramp has not begun.
+        """The position, or None if the ramp has not begun.
 
         Raises:
-            PolicyError: where the file is damaged, or of something else, as the ramp of another policy.
+            PolicyError: if the file is damaged, or of something else, as the ramp of another policy.
         """
         if not self.path.exists():
             return None
@@ -144,7 +144,7 @@ class RampFile:
         return before, after
 
     def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
-        """Begin anew at this position; the position before and after."""
+        """Start again at this position; the position before and after."""
         return self.change(begin, lambda before, at: begin, now)
 
     def _version(self, db: sqlite3.Connection) -> int:
@@ -171,7 +171,7 @@ class RampFile:
         except sqlite3.Error as error:
             raise PolicyError(
                 f"{self.path}, which keeps the position on the ramp, cannot be used ({error}). The server needs to "
-                "write to it and to its folder; without the file the ramp begins anew"
+                "write to it and to its folder; without the file the ramp starts again"
             ) from None
 
 

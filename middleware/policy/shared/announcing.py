@@ -17,7 +17,7 @@ __all__ = ["Announcer", "agree_now", "announcer"]
 logger = logging.getLogger("dynpin.middleware")
 
 _TOLD_EVERY = 60.0
-# How often one look begins anew where the files change meanwhile.
+# How often one look starts again where the files change meanwhile.
 _LOOKS = 3
 
 
@@ -26,12 +26,12 @@ class Shared(Protocol):
 
     @property
     def node(self) -> SiteNode | None:
-        """The node; None where the site shares nothing."""
+        """The node; None if the site shares nothing."""
         ...
 
     @property
     def built(self) -> Made | None:
-        """What the files made last; None where they make nothing."""
+        """What the files made last; None if they make nothing."""
         ...
 
     def is_current(self) -> bool:

@@ -53,7 +53,7 @@ def parse_field(text: str) -> PublicKeyPins:
     """A header as it stands in a document, with its name.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: if it is none.
     """
     name, _, value = text.partition(": ")
     if name not in (ENFORCE_NAME, REPORT_ONLY_NAME):
@@ -110,7 +110,7 @@ class NodeState(_Shape):
         chains: the pins of the chains that it has deployed; of two nodes under one name, those of both.
         seen_at: when it was heard.
         speaker: who spoke for it.
-        former: the numbers of those who spoke for it before; a node that was installed anew has another number.
+        former: the numbers of those who spoke for it before; a node that was installed again has another number.
         doubled: the two who speak for it by turns, where that was seen: two nodes under one name. It stays until
             somebody says that the node is gone.
     """
@@ -160,7 +160,7 @@ class Objections:
     """Why the header that a node wants to send must wait, or is none.
 
     Attributes:
-        refusing: a header that clients may hold and that does not accept a chain of this node; None where there is
+        refusing: a header that clients may hold and that does not accept a chain of this node; None if there is
             none. Where there is one the node sends no header.
         waits_for: nodes whose chains the wanted header does not accept; the header before is sent meanwhile.
         doubled: the two nodes that bear this name; neither sends anything that is not gentler than before.
@@ -193,7 +193,7 @@ class SiteDocument(_Shape):
         """Read a document.
 
         Raises:
-            ValueError: where it is none; the message says where it is wrong, and quotes nothing.
+            ValueError: if it is none; the message says where it is wrong, and quotes nothing.
         """
         if len(text) > LONGEST_STATE:
             raise ValueError(f"it is longer than {LONGEST_STATE} bytes")

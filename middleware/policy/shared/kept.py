@@ -91,7 +91,7 @@ class SharedState:
         """As whom this node speaks; the file with its number is made where there is none.
 
         Raises:
-            PolicyError: where that file can be neither read nor written.
+            PolicyError: if that file can be neither read nor written.
         """
         return speaker_of(self.source.copy)
 
@@ -99,7 +99,7 @@ class SharedState:
         """What was seen last, by any process of this node; an empty document where nothing was.
 
         Raises:
-            PolicyError: where the copy cannot be read.
+            PolicyError: if the copy cannot be read.
         """
         return self._read_copy().document
 
@@ -107,7 +107,7 @@ class SharedState:
         """What is kept now. The copy is brought up to it.
 
         Raises:
-            PolicyError: where the collector cannot be asked, or the copy cannot be written.
+            PolicyError: if the collector cannot be asked, or the copy cannot be written.
         """
         return self._fetch().document
 
@@ -119,7 +119,7 @@ class SharedState:
                 several times.
 
         Raises:
-            PolicyError: where the collector cannot be asked or refuses it; nothing was changed, as far as it is known.
+            PolicyError: if the collector cannot be asked or refuses it; nothing was changed, as far as it is known.
         """
         for _ in range(_ATTEMPTS):
             before = self._fetch()
@@ -163,7 +163,7 @@ class SharedState:
         return kept or self._fetch()
 
     def _put(self, etag: str, document: SiteDocument) -> _Kept | None:
-        """Keep a document in the place of the one with this ETag; None where there is another by now."""
+        """Keep a document in place of the one with this ETag; None if there is another by now."""
         fields = {"If-Match": etag, "Content-Type": "application/json"}
         answer = self._ask("PUT", fields, document.to_json().encode())
         if answer.status == http.HTTPStatus.PRECONDITION_FAILED:

@@ -35,7 +35,7 @@ class Permitted:
 
     Attributes:
         header: the header, or None for none.
-        waits: why that is not the one that the files make; empty where it is.
+        waits: why that is not the one that the files make; empty if it is.
         refusing: a header that clients may hold and that does not accept a deployed chain; then none is sent.
     """
 
@@ -62,7 +62,7 @@ class SiteNode:
         out: a header whose clients accept all that they accept now, and forget as soon.
 
         Raises:
-            PolicyError: where the copy cannot be read.
+            PolicyError: if the copy cannot be read.
         """
         document, chains = self.state.copy(), _chains(built)
         against = document.objections(self.name, built.header, chains, self.state.now())
@@ -82,11 +82,11 @@ class SiteNode:
 
         Args:
             built: what the files made.
-            is_current: whether they still do: another process of this node may have told of a later header meanwhile.
+            is_current: whether they still do: another process of this node may have sent a later header meanwhile.
                 Where they do not, nothing is told, and the answer is None.
 
         Raises:
-            PolicyError: where the collector cannot be asked; nothing else moves then.
+            PolicyError: if the collector cannot be asked; nothing else moves then.
         """
         found: list[str] = []
 

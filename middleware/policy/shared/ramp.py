@@ -30,7 +30,7 @@ class SharedRamp:
         return self.state.now()
 
     def read(self) -> Position | None:
-        """The position as it was seen last, or None where the ramp has not begun."""
+        """The position as it was seen last, or None if the ramp has not begun."""
         kept = self._own(self.state.copy())
         return None if kept is None else kept.position
 
@@ -58,7 +58,7 @@ class SharedRamp:
         return found[-1]
 
     def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
-        """Begin anew, also where it was the ramp of another report-uri; the position before and after."""
+        """Start again, also where it was the ramp of another report-uri; the position before and after."""
         before: list[Position] = []
 
         def edit(document: SiteDocument, at: float) -> SiteDocument:

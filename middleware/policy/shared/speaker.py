@@ -34,7 +34,7 @@ def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
         boot: where the system tells the number of its start.
 
     Raises:
-        PolicyError: where the number can be neither read nor written.
+        PolicyError: if the number can be neither read nor written.
     """
     file = copy.with_suffix(".id")
     try:

@@ -235,6 +235,17 @@ def test_a_token_ends(end: str, site: Start) -> None:
     assert ("not known" if end == "unknown" else end) in answer.json()["message"]
 
 
+def test_where_everyone_reads_a_token_may_do_what_it_may(site: Start) -> None:
+    running = site(open_access=True)
+    headers = token_of(running, "site:a.test")
+    for told, status in (({}, 403), (headers, 200)):
+        sent = {**told, "if-match": '"0"'}
+        assert running.client.put("/api/sites/a.test/state", json={"revision": 1}, headers=sent).status_code == status
+    assert running.client.get("/api/groups", headers=headers).status_code == 200
+    assert running.client.get("/api/groups", headers={"authorization": "Bearer of-a-proxy"}).status_code == 200
+    assert running.client.get("/api/groups", headers={"authorization": "Bearer dynpin_nothing"}).status_code == 401
+
+
 def test_when_a_token_was_used_is_kept_to_the_minute(site: Start) -> None:
     running = site(open_access=False)
     headers = token_of(running, "read")
