@@ -32,9 +32,12 @@ def demo(as_json: JsonOption = False) -> None:
     try:
         from dynpin.lab.playing import play_one  # noqa: PLC0415 - it needs the servers and clients of the extra
         from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - likewise
+
+        # Each scenario is a module of its own, which is imported here.
+        scenario = scenarios()["demo"]
     except ModuleNotFoundError as missing:
         lacking("the demo", missing.name, "lab")
-    timeline = play_one(scenarios()["demo"], "dynpin").timeline
+    timeline = play_one(scenario, "dynpin").timeline
     chapters = timeline.chapters if timeline else []
     right = sum(chapter.ok for chapter in chapters)
     ok = right == len(chapters) > 0

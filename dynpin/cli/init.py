@@ -36,7 +36,8 @@ _NEXT = """\
 Next
   1. Move {private} off this machine, to two places that do not burn down together. Its passphrase belongs
      in neither of them.
-  2. Send the header. In a Python app:  PublicKeyPinsMiddleware(app, "{inventory}")
+  2. Send the header. In Flask:  app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, "{inventory}")
+     In FastAPI and other ASGI apps:  app = PublicKeyPinsMiddleware(app, "{inventory}")
      With a proxy alone:  dynpin export nginx --watch FILE --reload COMMAND
      Then look at it from outside:  dynpin check {url}"""
 

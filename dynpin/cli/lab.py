@@ -214,9 +214,11 @@ def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width:
 def _scenarios() -> dict[str, Scenario]:
     try:
         from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - it needs the servers and clients of the extra
+
+        # Each scenario is a module of its own, which is imported here.
+        return dict(scenarios())
     except ModuleNotFoundError as missing:
         lacking("the lab", missing.name, "lab")
-    return dict(scenarios())
 
 
 def _named(name: str) -> Scenario:

@@ -150,6 +150,8 @@ def test_a_report_is_a_page_in_a_folder_that_is_there(
     ("module", "arguments", "message"),
     [
         ("httpx", ["list"], "pip install '.[lab]'"),
+        # A scenario of the list needs it, and no module before.
+        ("uvicorn", ["list"], "pip install '.[lab]'"),
         ("matplotlib", ["run", "hotspot", "--picture", "a.png"], "pip install '.[lab,simulate]'"),
     ],
 )

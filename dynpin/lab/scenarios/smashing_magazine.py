@@ -56,7 +56,9 @@ def smashing_magazine(stage: Stage) -> None:
     successor = weekly.makes_key()
     steps = plan(weekly.history, successor.pin, [weekly.backups[0].pin], stage.now)
     stage.check(
-        "dynpin's plan: publish, deploy, retire", [step.name for step in steps] == ["publish", "deploy", "retire"]
+        "dynpin's plan: publish, deploy, retire",
+        # Where the header names a recovery root, the list is signed beside these.
+        [step.name for step in steps if step.name != "sign"] == ["publish", "deploy", "retire"],
     )
     weekly.backups.append(successor)
     weekly.pins()
