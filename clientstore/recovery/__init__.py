@@ -5,6 +5,14 @@ Nothing is stored here.
 
 from .fetching import FolderFetcher, HTTPFetcher
 from .ssl_pinning import read_signing_key, verify_ssl_pinning
-from .verifying import Verified, verify
+from .verifying import LONGEST_FILE, Verified, verify
 
-__all__ = ["FolderFetcher", "HTTPFetcher", "Verified", "read_signing_key", "verify", "verify_ssl_pinning"]
+__all__ = [
+    "LONGEST_FILE",
+    "FolderFetcher",
+    "HTTPFetcher",
+    "Verified",
+    "read_signing_key",
+    "verify",
+    "verify_ssl_pinning",
+]

@@ -23,9 +23,10 @@ from dynpin.errors import InvalidPinFile, RecoveryError
 from dynpin.pin_list import LONGEST_LIST, PIN_LIST, PinList
 from dynpin.recovery import FIRST_ROOT, Recovery
 
-__all__ = ["Verified", "verify"]
+__all__ = ["LONGEST_FILE", "Verified", "verify"]
 
-_LONGEST_FILE = 64_000
+# In bytes, what is read of one file of metadata.
+LONGEST_FILE = 64_000
 # In bytes, all roots that there have been: some hundred of fifteen keys each. Without that a chain of roots has no end.
 _MOST_KEPT = 1_000_000
 # What SQLite can count.
@@ -104,14 +105,14 @@ def _folder() -> Generator[Path]:
 
 def _first_root(base: str, fetcher: FetcherInterface) -> bytes:
     try:
-        return fetcher.download_bytes(f"{base}1.root.json", _LONGEST_FILE)
+        return fetcher.download_bytes(f"{base}1.root.json", LONGEST_FILE)
     except DownloadError as error:
         raise RecoveryError(str(error)) from None
 
 
 def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now: float) -> tuple[int, PinList]:
     config = UpdaterConfig(
-        root_max_length=_LONGEST_FILE, snapshot_max_length=_LONGEST_FILE, targets_max_length=_LONGEST_FILE
+        root_max_length=LONGEST_FILE, snapshot_max_length=LONGEST_FILE, targets_max_length=LONGEST_FILE
     )
     updater = Updater(str(folder), base, str(folder), f"{base}targets/", fetcher, config, bootstrap=first)
     updater.refresh()

@@ -30,7 +30,6 @@ from dynpin.deploy.recovery import (
     Repository,
     compare,
     create,
-    differences,
     listed_by_entries,
     listed_by_inventory,
 )
@@ -130,7 +129,8 @@ def sign(
 ) -> None:
     """Sign a new list: it shows what changes, and asks. Where more signatures are needed, it waits for them.
 
-    Take the folder to the next machine, and run the same without FILE there. The same list again adds a signature.
+    Take the folder to the next machine, and run the same without FILE there: it shows what waits, a new root too, and
+    asks. The same list again adds a signature.
 
     Example: dynpin recovery sign dynpin.toml
     """
@@ -141,8 +141,11 @@ def sign(
             compare(repository, place)
         at = refuse_clock(repository, now, is_right=clock_is_right)
         merged = 0 if other is None else repository.merge(Repository(other))
-        if sources:
-            pins = _asked(repository, sources, at, yes=yes)
+        pins = _list_of(sources, at) if sources else None
+        changes = repository.changes(pins)
+        if changes:
+            _ask(changes, yes=yes)
+        if pins is not None:
             repository.propose(pins, now=at, replace=replace, above=above)
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
@@ -150,26 +153,33 @@ def sign(
         fail("nothing waits for signatures: name the dynpin.toml files that the list is made from")
     for each in waiting:
         say(str(each))
-    if not added and not merged:
+    if not added and not merged and any(each.missing for each in waiting):
         finding("none of these keys adds a signature: name the files of others with --key")
     _say_next(repository)
 
 
-def _asked(repository: Repository, sources: list[Path], now: float, *, yes: bool) -> PinList:
-    """The list that these files make, once its changes were shown and a person has agreed."""
+def _list_of(sources: list[Path], now: float) -> PinList:
     hosts: dict[str, ListedHost] = {}
+    origins: dict[str, Path] = {}
     for source in sources:
-        hosts |= _listed(source, now)
-    pins = PinList(hosts)
-    changes = differences(repository.pins(), pins)
-    for line in changes or [f"nothing changes: {len(pins.hosts)} hosts, signed anew"]:
+        for host, listed in _listed(source, now).items():
+            if hosts.setdefault(host, listed) != listed:
+                fail(
+                    f"{origins[host]} and {source} say different things of {host}, and a list has one entry for it. "
+                    "Name all its keys in one of them, and give that one"
+                )
+            origins.setdefault(host, source)
+    return PinList(hosts)
+
+
+def _ask(changes: list[str], *, yes: bool) -> None:
+    for line in changes:
         say(line)
     if not yes:
         if not sys.stdin.isatty():
             fail("there is no terminal to ask at: look at what changes above, and give --yes")
-        if not typer.confirm("Sign this list?"):
+        if not typer.confirm("Sign this?"):
             fail("nothing was signed")
-    return pins
 
 
 def _listed(source: Path, now: float) -> dict[str, ListedHost]:

@@ -201,7 +201,7 @@ def test_another_list_does_not_discard_signatures(office: Office) -> None:
     assert office.sign(B, *office.key(1)).exit_code == 0
     refused = office.sign(C, *office.key(2))
     assert (refused.exit_code, "1 key signed it" in refused.output) == (1, True), refused.output
-    assert office.do("sign", *office.key(3)).exit_code == 0
+    assert office.do("sign", "--yes", *office.key(3)).exit_code == 0
     assert office.publish().exit_code == 0
     assert office.seen() == B
     assert office.sign(B, *office.key(1)).exit_code == 0
@@ -213,10 +213,10 @@ def test_signatures_of_another_copy_are_added(office: Office) -> None:
     office.copies("other")
     assert office.sign(B, *office.key(1)).exit_code == 0
     shutil.copytree(office.folder / "recovery" / "pending", office.folder / "other" / "pending", dirs_exist_ok=True)
-    assert office.do("sign", *office.key(2), copy="other").exit_code == 0
-    assert office.do("sign", *office.key(3)).exit_code == 0
+    assert office.do("sign", "--yes", *office.key(2), copy="other").exit_code == 0
+    assert office.do("sign", "--yes", *office.key(3)).exit_code == 0
     # Each copy has two signatures now, one in common.
-    merged = office.do("sign", "--with", str(office.folder / "other"), *office.key(1))
+    merged = office.do("sign", "--yes", "--with", str(office.folder / "other"), *office.key(1))
     assert merged.exit_code == 0, merged.output
     (waiting,) = Repository(office.folder / "recovery").pending()
     assert (waiting.signed, waiting.missing) == (3, 0)
@@ -226,7 +226,7 @@ def test_signatures_for_something_else_are_not_added(office: Office) -> None:
     office.copies("other")
     assert office.sign(B, *office.key(1)).exit_code == 0
     assert office.sign(C, *office.key(2), copy="other").exit_code == 0
-    refused = office.do("sign", "--with", str(office.folder / "other"), *office.key(3))
+    refused = office.do("sign", "--yes", "--with", str(office.folder / "other"), *office.key(3))
     assert (refused.exit_code, "choose one" in refused.output) == (1, True), refused.output
 
 

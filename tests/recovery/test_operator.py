@@ -74,7 +74,7 @@ def test_a_new_root_needs_the_old_one(operator: Operator) -> None:
     operator.sign({"bank.test": (A,)})
     operator.repository.propose_keys(["root"], threshold=1, of=1, passphrase=PASSPHRASE, now=time.time())
     assert [(each.role, each.missing) for each in operator.repository.pending()] == [("root", 1)]
-    with pytest.raises(RecoveryError, match="waits for signatures"):
+    with pytest.raises(RecoveryError, match="needs 1 more signature"):
         operator.repository.propose_keys(["root"], threshold=1, of=1, passphrase=PASSPHRASE, now=time.time())
     with pytest.raises(RecoveryError, match="version 2 of the root needs 1 more"):
         operator.publish()
@@ -185,7 +185,7 @@ def test_the_commands_lead_from_keys_to_published_files(tmp_path: Path) -> None:
     assert (signed.exit_code, "needs 1 more" in signed.output) == (0, True), signed.output
     assert dynpin("recovery", "publish", str(tmp_path / "www"), *folder).exit_code == 1
     assert dynpin("recovery", "status", *folder).exit_code == 1
-    assert dynpin("recovery", "sign", *folder, *typed).exit_code == 0
+    assert dynpin("recovery", "sign", *folder, *typed, "--yes").exit_code == 0
     published = dynpin("recovery", "publish", str(tmp_path / "www"), *folder)
     assert (published.exit_code, "5 files" in published.output) == (0, True), published.output
     assert dynpin("recovery", "status", *folder).exit_code == 0

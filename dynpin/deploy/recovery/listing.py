@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tuf.api.metadata import Root  # pyright: ignore[reportPrivateImportUsage]
+
 from dynpin.errors import RecoveryError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 from dynpin.middleware.policy import Inventory
 from dynpin.pin_list import ListedHost, PinList
 
-__all__ = ["differences", "listed_by_entries", "listed_by_inventory"]
+from .keys import ROLES
+
+__all__ = ["differences", "key_differences", "listed_by_entries", "listed_by_inventory"]
 
 
 def listed_by_inventory(inventory: Inventory, now: float) -> dict[str, ListedHost]:
@@ -64,3 +68,18 @@ def differences(old: PinList | None, new: PinList) -> list[str]:
         lines += [f"  + {name} {pin}" for pin in now.pins if pin not in earlier]
         lines += [f"  - {name} {pin}" for pin in earlier if pin not in now.pins]
     return lines
+
+
+def key_differences(old: Root, new: Root) -> list[str]:
+    """What a new root changes, a line for each role that has other keys, or needs more or fewer of them."""
+    lines: list[str] = []
+    for role in ROLES:
+        was, now = old.roles[role], new.roles[role]
+        before, after = {*was.keyids}, {*now.keyids}
+        if (before, was.threshold) == (after, now.threshold):
+            continue
+        lines.append(
+            f"~ keys of {role}: {now.threshold} of {len(after)}, {len(after - before)} new, "
+            f"{len(before - after)} gone; it was {was.threshold} of {len(before)}"
+        )
+    return lines or [f"~ version {new.version} of the root changes no keys"]

@@ -201,8 +201,11 @@ _CATCH_UP = (
 )
 
 
-def _counting(theirs: SignedFiles, names: Root) -> Iterator[tuple[str, int, Versioned]]:
-    """What is published and counts: each root of the chain, and the newest snapshot and list by keys of `names`."""
+def _counting(theirs: SignedFiles, names: Root | None) -> Iterator[tuple[str, int, Versioned]]:
+    """What is published and counts: each root of the chain, and the newest snapshot and list by keys of `names`.
+
+    Without `names` the roots alone.
+    """
     before: Root | None = None
     for version in theirs.versions("root"):
         root = _unless_unreadable(partial(theirs.root, version))
@@ -212,10 +215,15 @@ def _counting(theirs: SignedFiles, names: Root) -> Iterator[tuple[str, int, Vers
             break
         yield "root", version, root
         before = root.signed
-    for role in ("targets", "snapshot"):
+    for role in ("targets", "snapshot") if names is not None else ():
         for version in reversed(theirs.versions(role)):
             found = _unless_unreadable(partial(theirs.of_role, role, version))
-            if found is not None and found.signed.version == version and is_signed(names, role, found):
+            if (
+                found is not None
+                and found.signed.version == version
+                and names is not None
+                and is_signed(names, role, found)
+            ):
                 yield role, version, found
                 break
 
@@ -240,7 +248,7 @@ def _unless_unreadable(read: Callable[[], _Read]) -> _Read | None:
 
 
 def catch_up(repository: Repository, target: Path) -> list[Path]:
-    """Take over what is published and counts, where this folder is an old copy, or another copy has signed too.
+    """Take over what is published and counts, where this folder is an old copy, or damaged, or another copy has signed.
 
     Of two files of one name the published one stays, and the one that was here is moved out of the way.
 
@@ -256,37 +264,49 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
     if not first.is_file() or first.read_bytes() != ours.file("root", 1).read_bytes():
         raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
     taken: list[Path] = []
+    next_version = partial(repository.next_version, "timestamp")
     with changing(repository.folder):
         # The root first: whose signatures count is said by it.
         for role in ("root", "targets", "snapshot"):
-            for each, version, there in [*_counting(theirs, ours.root().signed)]:
-                here = _signed_here(ours, role, version)
-                if each != role or here == there.signed_bytes:
+            for each, version, there in [*_counting(theirs, None if role == "root" else ours.root().signed)]:
+                if each != role:
                     continue
-                if isinstance(there.signed, Targets) and not _take_list(theirs, ours, there.signed):
+                if isinstance(there.signed, Targets) and not _has_list(ours, there.signed):
+                    name = _take_list(theirs, ours, there.signed)
+                    if name is None:
+                        continue
+                    taken.append(name)
+                file = ours.file(role, version)
+                if (
+                    file.is_file()
+                    and _unless_unreadable(partial(_signed_here, ours, role, version)) == there.signed_bytes
+                ):
                     continue
                 # A root that follows another one than the published is of no use.
                 later = ours.versions("root") if role == "root" else [version]
-                for number in later if here is not None else ():
+                for number in later if file.is_file() else ():
                     if number >= version:
                         move_aside(ours.file(role, number), repository.superseded)
                 write(ours.file(role, version), there.to_bytes())
                 taken.append(ours.file(role, version))
         timestamp, version = _unless_unreadable(theirs.timestamp), _timestamp_version(theirs, ours.root().signed)
-        if timestamp is not None and version >= repository.next_version("timestamp"):
+        if timestamp is not None and version and version >= (_unless_unreadable(next_version) or 0):
             write(ours.file("timestamp"), timestamp.to_bytes())
             taken.append(ours.file("timestamp"))
     return taken
 
 
-def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> bool:
-    """Copy the file of a list; False where it is not there, so that nothing is gained by what names it."""
-    pins = _unless_unreadable(partial(theirs.pin_list, targets))
-    if pins is None:
-        return False
+def _has_list(files: SignedFiles, targets: Targets) -> bool:
+    return _unless_unreadable(partial(files.pin_list, targets)) is not None
+
+
+def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> Path | None:
+    """Copy the file of a list; None where it is not there, so that nothing is gained by what names it."""
+    if not _has_list(theirs, targets):
+        return None
     name = list_name(targets)
     write(make_folder(ours.folder / "targets") / name, (theirs.folder / "targets" / name).read_bytes())
-    return True
+    return ours.folder / "targets" / name
 
 
 def publish(repository: Repository, target: Path) -> list[str]:

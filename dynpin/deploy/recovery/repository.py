@@ -22,8 +22,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
-from tuf.api.metadata import Metadata, Root, Signed, TargetFile, Targets  # pyright: ignore[reportPrivateImportUsage]
+from tuf.api.metadata import Key, Metadata, Root, Signed, TargetFile, Targets  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.errors import RecoveryError
 from dynpin.middleware.policy import sync_folder
@@ -33,6 +34,7 @@ from dynpin.recovery import Recovery
 from ..keys import new_files
 from .expiry import LIFETIMES, expires_soon
 from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of
+from .listing import differences, key_differences
 from .signed_files import NAMES, Refused, SignedFiles
 from .storage import PRIVATE, changing, make_folder, move_aside, unwritable, write
 from .waiting import Pending, Waiting, count
@@ -195,6 +197,23 @@ class Repository:
             here = 0 if timestamp is None else timestamp.signed.version
         return max(here, SignedFiles(self.superseded).newest(role)) + 1
 
+    def changes(self, pins: PinList | None = None) -> list[str]:
+        """What signing now would change: of the root that waits, and of the list; a line for each.
+
+        Args:
+            pins: the list to sign; None for the one that waits.
+
+        Raises:
+            RecoveryError: where what waits cannot be read.
+        """
+        root, targets = self.waiting.root(), self.waiting.targets()
+        lines = [] if root is None else key_differences(self.waiting.former_root(root), root.signed)
+        if pins is None and targets is not None:
+            pins = PinList.parse(self.waiting.list_data(targets))
+        if pins is not None:
+            lines += differences(self.pins(), pins) or [f"nothing changes: {len(pins.hosts)} hosts, signed anew"]
+        return lines
+
     # -- signing ------------------------------------------------------------------------------------------------
 
     def propose(self, pins: PinList, *, now: float, replace: bool = False, above: int = 0) -> None:
@@ -289,10 +308,8 @@ class Repository:
         for each in self.pending():
             file = self.waiting.file(each.role)
             if each.role == "root":
-                raise Refused(
-                    f"version {each.version} of the root waits for signatures: `dynpin recovery sign` adds them; to "
-                    f"give it up, remove {file}"
-                )
+                goes_on = "sign` adds them" if each.missing else "publish FOLDER` puts it in place"
+                raise Refused(f"{each}: `dynpin recovery {goes_on}; to give it up, remove {file}")
             if each.signed and "targets" in roles:
                 raise Refused(
                     f"version {each.version} of the list waits, and {count(each.signed, 'key')} signed it, whose "
@@ -307,8 +324,8 @@ class Repository:
         """
         added = 0
         with changing(self.folder):
-            for role, waiting, keyids in self.waiting.signable():
-                new = [each for each in signers if each.public_key.keyid in keyids - waiting.signatures.keys()]
+            for role, waiting, unsigned in self.waiting.signable():
+                new = [each for each in signers if each.public_key.keyid in unsigned]
                 for signer in new:
                     waiting.sign(signer, append=True)
                 added += self._keep_signatures(role, waiting, len(new))
@@ -332,7 +349,7 @@ class Repository:
                 self.waiting.keep_targets(targets, other.waiting.list_data(targets))
             if root is not None and not mine and root.signed.version == self.next_version("root"):
                 self.waiting.keep_root(root)
-            for role, waiting, keyids in self.waiting.signable():
+            for role, waiting, unsigned in self.waiting.signable():
                 there = theirs.get(role)
                 if there is None:
                     continue
@@ -341,7 +358,7 @@ class Repository:
                         f"another version {there.signed.version} of {NAMES[role]} waits in {other.folder}, so its "
                         f"signatures count for nothing here: choose one, and remove pending/{role}.json of the other"
                     )
-                new = [keyid for keyid in there.signatures if keyid in keyids - waiting.signatures.keys()]
+                new = [keyid for keyid, key in unsigned.items() if _has_signed(key, there)]
                 waiting.signatures.update({keyid: there.signatures[keyid] for keyid in new})
                 added += self._keep_signatures(role, waiting, len(new))
         return added
@@ -350,6 +367,14 @@ class Repository:
         if added:
             write(self.waiting.file(role), waiting.to_bytes())
         return added
+
+
+def _has_signed(key: Key, signed: Metadata[Root] | Metadata[Targets]) -> bool:
+    try:
+        key.verify_signature(signed.signatures[key.keyid], signed.signed_bytes)
+    except (KeyError, UnverifiedSignatureError):
+        return False
+    return True
 
 
 def _expiry(role: str, now: float) -> datetime:

@@ -15,10 +15,11 @@ from securesystemslib.exceptions import StorageError
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
 
+from dynpin.clientstore.recovery import LONGEST_FILE
 from dynpin.errors import RecoveryError
 from dynpin.pin_list import PIN_LIST, PinList
 
-__all__ = ["NAMES", "Refused", "SignedFiles", "Versioned", "is_signed", "list_name", "read"]
+__all__ = ["NAMES", "Refused", "SignedFiles", "Versioned", "is_list_of", "is_signed", "list_name", "read"]
 
 _Signed = TypeVar("_Signed", Root, Snapshot, Targets, Timestamp)
 # What lies in a file with its version in its name.
@@ -42,12 +43,22 @@ def is_signed(root: Root, role: str, signed: Versioned | Metadata[Timestamp]) ->
     return root.get_verification_result(role, signed.signed_bytes, signed.signatures).verified
 
 
+def is_list_of(targets: Targets, data: bytes) -> bool:
+    """Whether this is the file of the list that was signed."""
+    return hashlib.sha256(data).hexdigest() == targets.targets[PIN_LIST].hashes["sha256"]
+
+
 def read(file: Path, kind: type[_Signed]) -> Metadata[_Signed]:
     """Read one file.
 
     Raises:
         RecoveryError: where it cannot be read, or is something else.
     """
+    # Who can write to the folder that is served may lay down a pipe there, or what never ends.
+    if file.exists() and (not file.is_file() or file.stat().st_size > LONGEST_FILE):
+        raise RecoveryError(
+            f"{file} is no file of up to {LONGEST_FILE} bytes, which clients read. Put a copy of it back"
+        )
     try:
         found: Metadata[_Signed] = Metadata.from_file(str(file))  # pyright: ignore[reportUnknownVariableType] - its Self is bare
     except (RepositoryError, StorageError, ValueError) as error:
@@ -117,11 +128,10 @@ class SignedFiles:
             InvalidPinFile: where it is no list.
         """
         file = self.folder / "targets" / list_name(targets)
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            raise RecoveryError(f"{file} is missing. Put a copy of it back") from None
-        if hashlib.sha256(data).hexdigest() != targets.targets[PIN_LIST].hashes["sha256"]:
+        if not file.is_file():
+            raise RecoveryError(f"{file} is missing. Put a copy of it back")
+        data = file.read_bytes() if file.stat().st_size == targets.targets[PIN_LIST].length else b""
+        if not is_list_of(targets, data):
             raise RecoveryError(f"{file} is not the list that was signed. Put a copy of it back")
         return PinList.parse(data)
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tuf.api.metadata import Metadata, Root, Targets  # pyright: ignore[reportPrivateImportUsage]
+from tuf.api.metadata import Key, Metadata, Root, Targets  # pyright: ignore[reportPrivateImportUsage]
 
-from .signed_files import NAMES, SignedFiles, is_signed, list_name, read
+from dynpin.errors import RecoveryError
+
+from .signed_files import NAMES, SignedFiles, is_list_of, is_signed, list_name, read
 from .storage import make_folder, write
 
 __all__ = ["Pending", "Waiting", "count"]
@@ -99,14 +101,16 @@ class Waiting:
             found.append(Pending("targets", targets.signed.version, signed.missing, len(signed.signed)))
         return found
 
-    def signable(self) -> list[tuple[str, Metadata[Root] | Metadata[Targets], set[str]]]:
-        """What waits by role, each with the keys whose signatures count."""
-        found: list[tuple[str, Metadata[Root] | Metadata[Targets], set[str]]] = []
+    def signable(self) -> list[tuple[str, Metadata[Root] | Metadata[Targets], dict[str, Key]]]:
+        """What waits by role, each with the keys that may sign and have not: a signature that is wrong is none."""
+        found: list[tuple[str, Metadata[Root] | Metadata[Targets], dict[str, Key]]] = []
         root, targets, coming = self.root(), self.targets(), self.coming_root()
         if root is not None:
-            found.append(("root", root, {*coming.roles["root"].keyids, *self.former_root(root).roles["root"].keyids}))
+            both = root.signed.get_root_verification_result(self.former_root(root), root.signed_bytes, root.signatures)
+            found.append(("root", root, both.unsigned))
         if targets is not None:
-            found.append(("targets", targets, {*coming.roles["targets"].keyids}))
+            signed = coming.get_verification_result("targets", targets.signed_bytes, targets.signatures)
+            found.append(("targets", targets, signed.unsigned))
         return found
 
     def keep_root(self, root: Metadata[Root]) -> None:
@@ -121,10 +125,17 @@ class Waiting:
         write(self.file("targets"), targets.to_bytes())
 
     def list_data(self, targets: Metadata[Targets]) -> bytes:
-        """The file of the list that waits. Raises OSError where it cannot be read."""
+        """The file of the list that waits. Raises RecoveryError where it is missing, or another one."""
         name = list_name(targets.signed)
         moved = self._files.folder / "targets" / name
-        return (moved if moved.is_file() else self.folder / name).read_bytes()
+        file = moved if moved.is_file() else self.folder / name
+        data = file.read_bytes() if file.is_file() else b""
+        if not is_list_of(targets.signed, data):
+            raise RecoveryError(
+                f"{file} is not the list that waits for signatures. Put a copy of it back; or give that list up: "
+                f"remove {self.file('targets')}"
+            )
+        return data
 
     def clear(self) -> None:
         """Remove what has been published. It goes last, so that a step which was cut off can be run again."""
