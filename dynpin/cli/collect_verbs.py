@@ -12,6 +12,7 @@ import typer
 
 from dynpin.cli.collect_settings import Sourced, described, read_settings
 from dynpin.cli.errors import fail
+from dynpin.cli.printing import say
 from dynpin.errors import PolicyError
 
 if TYPE_CHECKING:
@@ -43,10 +44,13 @@ def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[
 
     if must_exist and isinstance(address, Path) and not address.exists():
         fail(f"there is no file {address}; name the collector's with --storage")
+    is_new = isinstance(address, Path) and not address.exists()
     try:
         kept = open_storage(address)
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))
+    if is_new:  # in the wrong folder it would be a storage that no collector reads
+        say(f"dynpin: a new storage: {Path(address).absolute()}. The collector must use this file.", err=True)
     try:
         yield kept
     finally:

@@ -69,7 +69,7 @@ def test_what_a_process_does_not_do_is_not_told(tmp_path: Path, parts: list[str]
 def run(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, [*arguments])
     assert result.exit_code == code, result.output
-    return result.output
+    return result.output if code else result.stdout
 
 
 def test_it_serves_with_a_password_of_its_own(tmp_path: Path) -> None:

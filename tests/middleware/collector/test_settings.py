@@ -229,6 +229,13 @@ def test_a_storage_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     storage.close()
 
 
+@pytest.mark.parametrize("verb", [["tokens", "add"], ["api-tokens", "add", "ramp", "--scope", "read"]], ids=" ".join)
+def test_a_verb_that_makes_a_storage_says_so(verb: list[str], tmp_path: Path) -> None:
+    first, second = (CliRunner().invoke(app, verb) for _ in range(2))
+    assert f"a new storage: {tmp_path / 'reports.sqlite'}" in first.stderr
+    assert "a new storage" not in second.stderr
+
+
 def test_tokens_of_the_api(tmp_path: Path) -> None:
     text = run("api-tokens", "add", "ramp-shop", "--scope", "site:shop.test", "--scope", "read").strip()
     assert text.startswith("dynpin_")
