@@ -313,9 +313,14 @@ def publish(repository: Repository, target: Path) -> list[str]:
     """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
 
     Raises:
-        Refused: where the files are not whole, here or there, or what is published is newer: see :func:`compare`.
+        Refused: where the files are not whole, here or there, what is published is newer (see :func:`compare`), or the
+            folder holds the operator's.
         RecoveryError: where the folder cannot be written.
     """
+    if repository.folder.resolve().is_relative_to(target.resolve()):
+        raise Refused(
+            f"{target} holds {repository.keys}, and a web server would hand out the keys: name another folder"
+        )
     make_folder(target)
     with changing(repository.folder), changing(target):
         for fault in repository.files.faults():
