@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dynpin import Pin
 from tests.deploy.commands import dynpin
 from tests.recovery.test_copies import A, B, Office
 
@@ -144,6 +145,21 @@ def test_a_command_that_was_killed_after_its_work_is_run_again(office: Office) -
     assert office.sign(B).exit_code == 0
     again = office.sign(B)
     assert (again.exit_code, "is signed by enough keys" in again.output) == (0, True)
+
+
+def test_a_list_that_clients_do_not_read_is_not_signed(office: Office) -> None:
+    table = office.folder / "many.jsonl"
+    pins = [str(Pin(bytes([number]) * 32)) for number in range(64)]
+    with table.open("w") as file:
+        file.writelines(
+            json.dumps({"host": f"h{n}.bank.test", "pins": pins, "max_age": 60}) + "\n" for n in range(3000)
+        )
+    refused = office.do("sign", str(table), "--yes")
+    assert (refused.exit_code, "where 8000000 are the limit" in refused.output) == (2, True)
+    assert office.do("status").exit_code == 0
+    assert office.sign(B).exit_code == 0
+    assert office.publish().exit_code == 0
+    assert office.seen() == B
 
 
 @pytest.mark.parametrize("name", [".", "recovery"])

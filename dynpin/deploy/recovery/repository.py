@@ -230,10 +230,12 @@ class Repository:
 
         Raises:
             Refused: where another list waits that has signatures.
+            InvalidPinFile: where clients would not read it, such as one that is too long.
             RecoveryError: where the folder cannot be written.
         """
         with changing(self.folder):
             data = pins.to_bytes()
+            PinList.parse(data)  # what clients do not read is not signed: it would stand in the way of every later list
             waiting = self.waiting.targets()
             if waiting is not None and not expires_soon("targets", waiting.signed, now):
                 signed = next(each.signed for each in self.pending() if each.role == "targets")
