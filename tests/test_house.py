@@ -179,14 +179,14 @@ def test_there_is_no_circle(house: str) -> None:
 
 # -- modules ----------------------------------------------------------------------------------------------------------
 
-# The collector's modules are named again together with its rooms (DESIGN.md), and are no part of this yet.
+# The collector's modules are named again together with its rooms, and are no part of this yet.
 MODULES = [
     path
     for part in ("clientstore", "middleware", "dynpin/cli", "dynpin/deploy")
     for path in sorted((ROOT / part).rglob("*.py"))
     if "collector" not in path.parts
 ]
-# Names that say nothing, and names that each stand for one thing (DESIGN.md).
+# Names that say nothing, and names that each stand for one thing (docs/explanation/design.md).
 EMPTY_NAMES = {"adding", "desk", "given", "keeping", "rounds", "whole", "words"}
 NAMES_OF_ONE_THING = ("guard", "picture", "policy", "reading")
 

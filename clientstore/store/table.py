@@ -32,7 +32,7 @@ COLUMNS = (
     " recovery_root, recovery_uri, recovery_until, list_version, offered_root, offered_uri, offered_at,"
     " reversed, digest"
 )
-MARKS = ",".join("?" * 19)
+MARKS = ",".join("?" * (COLUMNS.count(",") + 1))
 # What KnownPinnedHost.is_released denies; its parameter is the time.
 ALIVE = (
     "(expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse') AND (length(pins) > 0 OR length(certificates) > 0)"

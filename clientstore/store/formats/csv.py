@@ -1,4 +1,4 @@
-"""CSV: every field of every entry, for spreadsheets."""
+"""CSV: every field of every entry but its recovery, for spreadsheets."""
 
 from __future__ import annotations
 
