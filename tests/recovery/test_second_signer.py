@@ -101,7 +101,7 @@ def test_new_keys_that_are_signed_already_are_published(office: Office) -> None:
 
 
 def test_two_files_that_differ_about_a_host_make_no_list(office: Office) -> None:
-    tables = []
+    tables: list[Path] = []
     for name, pin in ("one", A), ("two", B):
         tables.append(office.folder / f"{name}.json")
         tables[-1].write_text(json.dumps([{"host": "bank.test", "pins": [str(pin)], "max_age": 60}]))
@@ -150,10 +150,8 @@ def test_a_command_that_was_killed_after_its_work_is_run_again(office: Office) -
 def test_a_list_that_clients_do_not_read_is_not_signed(office: Office) -> None:
     table = office.folder / "many.jsonl"
     pins = [str(Pin(bytes([number]) * 32)) for number in range(64)]
-    with table.open("w") as file:
-        file.writelines(
-            json.dumps({"host": f"h{n}.bank.test", "pins": pins, "max_age": 60}) + "\n" for n in range(3000)
-        )
+    entries = [{"host": f"h{number}.bank.test", "pins": pins, "max_age": 60} for number in range(3000)]
+    table.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     refused = office.do("sign", str(table), "--yes")
     assert (refused.exit_code, "where 8000000 are the limit" in refused.output) == (2, True)
     assert office.do("status").exit_code == 0
@@ -162,7 +160,7 @@ def test_a_list_that_clients_do_not_read_is_not_signed(office: Office) -> None:
     assert office.seen() == B
 
 
-@pytest.mark.parametrize("name", [".", "recovery"])
+@pytest.mark.parametrize("name", [".", "recovery", "recovery/keys"])
 def test_keys_are_not_published(name: str, office: Office) -> None:
     refused = office.do("publish", str(office.folder / name))
     assert (refused.exit_code, "a web server would hand out the keys" in refused.output) == (1, True)
