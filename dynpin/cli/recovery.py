@@ -186,7 +186,12 @@ def _listed(source: Path, now: float) -> dict[str, ListedHost]:
     if source.suffix not in (".json", ".jsonl", ".csv"):
         from dynpin.middleware.policy import read_inventory  # noqa: PLC0415
 
-        return listed_by_inventory(read_inventory(source), now)
+        inventory = read_inventory(source)
+        if inventory.mode == "report-only":
+            say(
+                f"dynpin: {source} is report-only; a client that takes or follows the list refuses other keys", err=True
+            )
+        return listed_by_inventory(inventory, now)
     from dynpin.clientstore.store.formats import read_csv, read_json, read_jsonl  # noqa: PLC0415
 
     read = {".json": read_json, ".jsonl": read_jsonl, ".csv": read_csv}[source.suffix]

@@ -143,6 +143,18 @@ def test_a_number_is_made_once_and_is_another_on_another_machine(tmp_path: Path)
     assert copied.identity != speaker_of(copy, boots[0]).identity
 
 
+def test_a_copy_of_the_folder_on_the_same_machine_is_another_node(tmp_path: Path) -> None:
+    """Such as two containers of one image, which share the start of their machine."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    one, other = (tmp_path / name / "dynpin-site.json" for name in ("one", "other"))
+    speaker_of(one)
+    shutil.copy2(one.with_suffix(".id"), other.with_suffix(".id"))
+    assert speaker_of(one).identity != speaker_of(other).identity
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert speaker_of(tmp_path / "link" / one.name).identity == speaker_of(one).identity
+
+
 def _identity(copy: Path) -> str:
     return speaker_of(copy).identity
 

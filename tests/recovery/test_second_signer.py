@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dynpin import Pin
+from tests.deploy.commands import dynpin
 from tests.recovery.test_copies import A, B, Office
 
 
@@ -99,7 +101,7 @@ def test_new_keys_that_are_signed_already_are_published(office: Office) -> None:
 
 
 def test_two_files_that_differ_about_a_host_make_no_list(office: Office) -> None:
-    tables = []
+    tables: list[Path] = []
     for name, pin in ("one", A), ("two", B):
         tables.append(office.folder / f"{name}.json")
         tables[-1].write_text(json.dumps([{"host": "bank.test", "pins": [str(pin)], "max_age": 60}]))
@@ -143,3 +145,42 @@ def test_a_command_that_was_killed_after_its_work_is_run_again(office: Office) -
     assert office.sign(B).exit_code == 0
     again = office.sign(B)
     assert (again.exit_code, "is signed by enough keys" in again.output) == (0, True)
+
+
+def test_a_list_that_clients_do_not_read_is_not_signed(office: Office) -> None:
+    table = office.folder / "many.jsonl"
+    pins = [str(Pin(bytes([number]) * 32)) for number in range(64)]
+    entries = [{"host": f"h{number}.bank.test", "pins": pins, "max_age": 60} for number in range(3000)]
+    table.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    refused = office.do("sign", str(table), "--yes")
+    assert (refused.exit_code, "where 8000000 are the limit" in refused.output) == (2, True)
+    assert office.do("status").exit_code == 0
+    assert office.sign(B).exit_code == 0
+    assert office.publish().exit_code == 0
+    assert office.seen() == B
+
+
+@pytest.mark.parametrize("name", [".", "recovery", "recovery/keys"])
+def test_keys_are_not_published(name: str, office: Office) -> None:
+    refused = office.do("publish", str(office.folder / name))
+    assert (refused.exit_code, "a web server would hand out the keys" in refused.output) == (1, True)
+    assert not (office.folder / name / "timestamp.json").exists()
+
+
+def test_a_folder_whose_name_is_no_text_is_named(office: Office) -> None:
+    said = office.do("publish", os.fsdecode(os.fsencode(office.folder / "www-") + b"\xe9"))
+    assert (said.exit_code, "bytes in its name that are not UTF-8" in said.output) == (2, True)
+
+
+def test_a_site_that_only_reports_is_told_what_its_list_does(office: Office) -> None:
+    (office.folder / "tls").mkdir()
+    assert dynpin("lab", "ca", str(office.folder / "tls"), "www.example.test").exit_code == 0
+    typed = "--passphrase-file", str(office.folder / "passphrase")
+    made = dynpin("init", str(office.folder / "tls" / "fullchain.pem"), "--out", str(office.folder), *typed)
+    assert made.exit_code == 0, made.output
+    file = office.folder / "dynpin.toml"
+    assert office.do("sign", str(file), "--yes").exit_code == 0
+    reporting = '[policy]\nmode = "report-only"\nreport_uri = "https://reports.example.test/"'
+    file.write_text(file.read_text().replace("[policy]", reporting))
+    said = office.do("sign", str(file), "--yes").output
+    assert "is report-only; a client that takes or follows the list refuses other keys" in said

@@ -16,6 +16,7 @@ from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivat
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.errors import RecoveryError
+from dynpin.pin_list import PinList
 
 from .expiry import LIFETIMES, expires_soon
 from .keys import ONLINE
@@ -42,6 +43,7 @@ def complete(repository: Repository, signers: Sequence[CryptoSigner], *, now: fl
 
     Raises:
         Refused: where signatures are missing.
+        InvalidPinFile: where clients would not read the list.
         RecoveryError: where one of the two keys is missing, or the folder cannot be written.
     """
     with changing(repository.folder):
@@ -53,7 +55,9 @@ def complete(repository: Repository, signers: Sequence[CryptoSigner], *, now: fl
         _refuse_unsigned(files, coming, targets)
         snapshot_signer, timestamp_signer = (_signer_of(coming, role, signers) for role in ONLINE)
         if targets is not None:
-            write(make_folder(files.folder / "targets") / list_name(targets.signed), waiting.list_data(targets))
+            data = waiting.list_data(targets)
+            PinList.parse(data)
+            write(make_folder(files.folder / "targets") / list_name(targets.signed), data)
             write(files.file("targets", targets.signed.version), targets.to_bytes())
         if root is not None:
             write(files.file("root", root.signed.version), root.to_bytes())
@@ -313,9 +317,14 @@ def publish(repository: Repository, target: Path) -> list[str]:
     """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
 
     Raises:
-        Refused: where the files are not whole, here or there, or what is published is newer: see :func:`compare`.
+        Refused: where the files are not whole, here or there, what is published is newer (see :func:`compare`), or the
+            folder holds the operator's keys.
         RecoveryError: where the folder cannot be written.
     """
+    if repository.keys.resolve().is_relative_to(target.resolve()):
+        raise Refused(
+            f"{target} holds {repository.keys}, and a web server would hand out the keys: name another folder"
+        )
     make_folder(target)
     with changing(repository.folder), changing(target):
         for fault in repository.files.faults():

@@ -17,7 +17,6 @@ A process may be killed between any two files. So each step may be run again, an
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -187,7 +186,11 @@ class Repository:
     def remember_place(self, folder: Path) -> None:
         """Keep where the files are published. Raises RecoveryError where it cannot be written."""
         if folder.absolute() != self.place:
-            write(self._place, os.fsencode(folder.absolute()))
+            try:
+                place = str(folder.absolute()).encode("utf-8")
+            except UnicodeEncodeError:
+                raise RecoveryError(f"{folder} has bytes in its name that are not UTF-8: name another folder") from None
+            write(self._place, place)
 
     def next_version(self, role: str) -> int:
         """The version to sign next: above all that were signed here, and above those that were moved out of the way."""
@@ -227,10 +230,12 @@ class Repository:
 
         Raises:
             Refused: where another list waits that has signatures.
+            InvalidPinFile: where clients would not read it, such as one that is too long.
             RecoveryError: where the folder cannot be written.
         """
         with changing(self.folder):
             data = pins.to_bytes()
+            PinList.parse(data)  # what clients do not read is not signed: it would stand in the way of every later list
             waiting = self.waiting.targets()
             if waiting is not None and not expires_soon("targets", waiting.signed, now):
                 signed = next(each.signed for each in self.pending() if each.role == "targets")

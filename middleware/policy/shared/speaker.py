@@ -26,8 +26,8 @@ _SECRET = re.compile(r"[0-9a-f]{32}")
 def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
     """The processes that share this copy on this machine, since it started.
 
-    The number in the file is mixed with that of the machine's start: a folder or an image that was copied to a second
-    machine brings the file along.
+    The number in the file is mixed with that of the machine's start, and with which file on which disk it is: a folder
+    or an image that was copied brings the number along, to another machine or to another container on the same one.
 
     Args:
         copy: the file of the local copy; the number stands beside it, in the same name with ``.id``.
@@ -43,6 +43,7 @@ def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
         except FileNotFoundError:
             _create(file)
             secret = _read(file)
+        place = file.stat()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise PolicyError(
@@ -53,7 +54,7 @@ def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
     with contextlib.suppress(OSError):  # Linux alone tells; elsewhere a copied file is not noticed
         started = boot.read_text()
     machine = re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63]
-    identity = hashlib.sha256(f"{secret} {started}".encode()).hexdigest()[:16]
+    identity = hashlib.sha256(f"{secret} {started} {place.st_dev} {place.st_ino}".encode()).hexdigest()[:16]
     return Speaker(machine=machine or "unknown", identity=identity)
 
 
