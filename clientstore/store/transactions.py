@@ -44,6 +44,8 @@ def note_header(
         refusal = bounds.refusal(connection, name, now) if former is None else None
         if refusal is not None:
             return Noting("ignored", str(refusal), "2.3.3")
+        # A host that begins anew was not refused: what its former self has asked for may be older than this header.
+        drop_unnamed(connection, now)
         put(connection, [entry])
     return noting
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dynpin.clientstore import bounded_http, resolving
+from dynpin.clientstore import PinStore, bounded_http, resolving
 from dynpin.clientstore.recovery import verifying
 from dynpin.clientstore.store.lists import ask, claim, next_look_at, record, register
 from dynpin.clientstore.store.table import selecting
@@ -264,3 +264,23 @@ def test_a_forked_child_that_ends_leaves_its_parents_folder_alone(tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_list_that_was_asked_for_before_takes_no_key_of_a_new_header(bank: Bank) -> None:
+    """The client was refused, and found no list. Its pins expired, and it noted the new key from the header."""
+    bank.operator.sign({HOST: bank.pins})
+    bank.visit(bank.header(max_age=600))
+    bank.lose_keys()
+    bank.publisher.folder = bank.folder / "nowhere"
+    assert bank.refused()
+    bank.settle()
+    bank.publisher.folder = bank.operator.www
+    bank.later(601)
+    noting = bank.visit(bank.header(*bank.new_pins))
+    assert noting is not None
+    assert noting.outcome == "noted"
+    bank.later(DAY / 2)
+    with PinStore(bank.store.path, clock=bank.clock) as of_another_process:
+        bank.visit(None, store=of_another_process)  # which looks at what is due
+        bank.settle()
+        assert not bank.refused(store=of_another_process)

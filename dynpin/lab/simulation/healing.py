@@ -126,7 +126,9 @@ class _Healing:
         plain = self._roots.is_plain(noted.who, expires_at, visit, named, int(self._game.rules.max_age[face]))
         plain &= ~self._forgets_between(noted, face)
         simple = noted.only(np.flatnonzero(plain))
-        self._roots.begin(simple.who[expires_at[plain] < visit[plain]], named)
+        unknown = simple.who[expires_at[plain] < visit[plain]]
+        self._roots.begin(unknown, named)
+        self._looks.drop(unknown)
         self._game.note(simple, becomes, face)
         self._note_in_turn(noted.only(np.flatnonzero(~plain)), becomes, face, named)
         return first
@@ -159,7 +161,9 @@ class _Healing:
             now = game.visits.second(who, stretch.first)
             renewed = now + max_age
             moved = renewed - stores.expires_at[who]
-            changed = self._roots.adopt(who, self._held(who), now, named, renewed)
+            held = self._held(who)
+            self._looks.drop(who[np.maximum(held, self._roots.ends(who, held)) < now])
+            changed = self._roots.adopt(who, held, now, named, renewed)
             written = changed | (stores.entry[who] != becomes) | (moved < 0) | (moved > step)
             stores.entry[who[written]], stores.expires_at[who[written]] = becomes, renewed[written]
             following = Stretch(who, stretch.first + 1, stretch.end, stretch.since, stretch.until)

@@ -51,6 +51,11 @@ class Looks:
         self.asked[who] = now
         self.next[who] = np.minimum(self.next[who], np.maximum(now, self.looked[who] + _SOONEST))
 
+    def drop(self, who: Integers) -> None:
+        """These clients note the host anew, since it was forgotten: so is what they have asked for."""
+        if not self.follows:
+            self.next[who], self.looked[who], self.asked[who], self.attempts[who] = NEVER, -NEVER, -NEVER, 0
+
     def done(self, who: Integers, changed: NDArray[np.bool_]) -> None:
         """These clients have looked, and whose pins have changed."""
         now = self.next[who] + 1
