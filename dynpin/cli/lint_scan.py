@@ -31,6 +31,8 @@ _TITLES = {
 _Lines = IO[bytes] | gzip.GzipFile
 _SHOWN_UNREADABLE = 5
 _LINES_A_STEP = 1000
+# The first bytes of everything that gzip wrote.
+_GZIP = b"\x1f\x8b"
 
 
 def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
@@ -46,12 +48,19 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
     try:
         with _opened(file) as (stream, raw, size), progress_bar() as show:
             for line in _lines(stream):
+                if not result.lines and line.startswith(_GZIP):
+                    fail(
+                        f"{name} is compressed: rename it to end in .gz, or unpack it: zcat FILE | dynpin lint --scan -"
+                    )
                 if line.strip():
                     _add(result, line, name)
                 if result.lines % _LINES_A_STEP == 0:
-                    show(f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell(), size)
+                    # A pipe has no size, and cannot tell its position.
+                    show(
+                        f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell() if size else 0, size
+                    )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        fail(f"{name}: the compressed data cannot be read behind line {result.lines}: {error}")
+        fail(f"{name}: the compressed data cannot be read after line {result.lines}: {error}")
     except OSError as error:
         fail(f"{name}: {error.strerror or error}")
     if not result.lines:
@@ -80,11 +89,9 @@ def _add(result: Scan, line: bytes, name: str) -> None:
 
 @contextmanager
 def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
-    """The lines, the file behind them, which tells how far it was read, and its size; None if it has none."""
+    """The lines, the file that they come from, which tells how far it was read, and its size; None for a pipe."""
     if file == "-":
-        # What is piped cannot tell its position: the bar moves without an end.
-        with Path(os.devnull).open("rb") as nothing:
-            yield sys.stdin.buffer, nothing, None
+        yield sys.stdin.buffer, sys.stdin.buffer, None
         return
     with Path(file).open("rb") as raw:
         size = os.fstat(raw.fileno()).st_size or None

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -207,8 +209,9 @@ def test_as_tables(printed: Any) -> None:
         ("missing.jsonl", None, "No such file"),
         ("empty.jsonl", b"", "holds no line"),
         ("words.jsonl", b"a\nb\n", "no line could be read"),
-        ("cut.gz", gzip.compress(b"\n".join(SMALL * 500))[:-20], "cannot be read behind line"),
-        ("plain.gz", b"\n".join(SMALL), "cannot be read behind line 0"),
+        ("cut.gz", gzip.compress(b"\n".join(SMALL * 500))[:-20], "cannot be read after line"),
+        ("plain.gz", b"\n".join(SMALL), "cannot be read after line 0"),
+        ("gz.jsonl", gzip.compress(b"\n".join(SMALL)), "is compressed: rename it to end in .gz"),
     ],
 )
 def test_a_file_that_is_no_scan(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -219,6 +222,28 @@ def test_a_file_that_is_no_scan(name: str, content: bytes | None, message: str, 
     assert (result.exit_code, result.stdout) == (2, "")
     assert name in result.stderr
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("name", ["pipe.jsonl", "pipe.jsonl.gz"])
+def test_a_pipe_with_a_name(name: str, tmp_path: Path) -> None:
+    """As a shell makes one of <(zcat crawl.gz): it has no size, and no position."""
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    text = (line({}) + b"\n") * 1500
+    data = gzip.compress(text) if name.endswith(".gz") else text
+    writer = threading.Thread(target=pipe.write_bytes, args=[data], daemon=True)
+    writer.start()
+    result = dynpin("lint", "--scan", str(pipe), "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["responses"] == 1500
+
+
+def test_what_a_scan_keeps_does_not_grow_with_its_lines() -> None:
+    scan = Scan()
+    for number in range(300):
+        scan.add_line(line(one(f"{PINS}; max-age={number + 1}"), host=f"h{number}.test"))
+    assert len(scan.max_ages) == 1
+    assert next(row.responses for row in scan.figures() if row.name == "others") == 300
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ class Scan:
         unanswered: hosts that gave no answer.
         classes: responses by class; every response has one.
         pins: responses with Public-Key-Pins by their number of distinct pins.
-        max_ages: responses with a Public-Key-Pins header that can be read, by max-age in seconds.
+        max_ages: responses with a Public-Key-Pins header that can be read, by max-age in seconds; None stands for
+            every value that is not in MAX_AGES, so that strangers do not choose how many are kept.
         faults: responses by fault; each fault counts once for a response.
         examples: the first host of each fault.
         include_subdomains: of those that can be read, how many cover the subdomains.
@@ -155,7 +156,7 @@ class Scan:
     unanswered: int = 0
     classes: Counter[Class] = field(default_factory=Counter[Class])
     pins: Counter[int] = field(default_factory=Counter[int])
-    max_ages: Counter[int] = field(default_factory=Counter[int])
+    max_ages: Counter[int | None] = field(default_factory=Counter[int | None])
     faults: Counter[str] = field(default_factory=Counter[str])
     examples: dict[str, str] = field(default_factory=dict[str, str])
     include_subdomains: int = 0
@@ -199,7 +200,7 @@ class Scan:
         self.chains += bool(response.chain)
         self.pins[0 if header is None else len(header.pins)] += 1
         if header is not None and header.max_age is not None:
-            self.max_ages[header.max_age] += 1
+            self.max_ages[header.max_age if header.max_age in MAX_AGES else None] += 1
             self.include_subdomains += header.include_subdomains
             self.report_uri += header.report_uri is not None
 
@@ -222,9 +223,8 @@ class Scan:
         steps = [*(name for _, name in _PIN_STEPS), ">=13"]
         rows += [_figure("pins", name, by_step[name], self.pins.total()) for name in steps]
         read = self.max_ages.total()
-        others = read - sum(self.max_ages[seconds] for seconds in MAX_AGES)
         rows += [_figure("max_age", str(seconds), self.max_ages[seconds], read) for seconds in MAX_AGES]
-        rows.append(_figure("max_age", "others", others, read))
+        rows.append(_figure("max_age", "others", self.max_ages[None], read))
         rows.append(_figure("options", "includeSubDomains", self.include_subdomains, read))
         rows.append(_figure("options", "report-uri", self.report_uri, read))
         order = list(catalogue())
