@@ -230,8 +230,8 @@ class _Elsewhere(ssl.SSLContext):
     [
         (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "other means"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
-        (lambda: "not a context", "no ssl.SSLContext"),
-        (lambda: True, "no ssl.SSLContext"),
+        (lambda: "not a context", "not an ssl.SSLContext"),
+        (lambda: True, "not an ssl.SSLContext"),
     ],
     ids=["delegating", "server", "text", "bool"],
 )
