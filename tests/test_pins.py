@@ -169,7 +169,7 @@ def test_every_field_of_a_certificate_has_its_tag(position: int, wrong: bytes) -
     fields = [*TBS[:position], wrong, *TBS[position + 1 :]]
     if fields == [b"", *TBS[1:]]:
         return  # the version is optional
-    with pytest.raises(UnpinnableKey, match=r"this is no (certificate|public key)"):
+    with pytest.raises(UnpinnableKey, match=r"this is not a (certificate|public key)"):
         Pin.from_certificate(signed(fields))
 
 
