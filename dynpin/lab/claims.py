@@ -102,8 +102,8 @@ _ALL = (
     Claim(
         "chromium-cap",
         "chromium",
-        "Chromium capped max-age at 60 days.",
-        "Chromium, net/http/http_security_headers.h (2017), kMaxHPKPAgeSecs",
+        "Chromium capped max-age at 60 days from 2016 on, and at a year before.",
+        "Chromium, net/http/http_security_headers.h (2017), kMaxHPKPAgeSecs; bugs.chromium.org, issue 523654",
     ),
     Claim(
         "chromium-replaces",
