@@ -118,7 +118,7 @@ class PinnedConnectorMixin(_Connector):
         super().__init_subclass__(**options)
         if aiohttp.TCPConnector not in cls.__mro__:
             raise UnenforceableContext(
-                f"{cls.__name__} is no aiohttp.TCPConnector, and aiohttp speaks TLS over no other connector"
+                f"{cls.__name__} is not an aiohttp.TCPConnector, and aiohttp speaks TLS over no other connector"
             )
 
     def __init__(

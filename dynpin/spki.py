@@ -70,7 +70,7 @@ def _field(der: bytes, at: int, limit: int, tag: int, what: str) -> tuple[int, i
     Each handshake with a certificate that was not seen before waits for a dozen of these.
     """
     if at >= limit or der[at] != tag:
-        raise UnpinnableKey(f"this is no {what}: the structure is another")
+        raise UnpinnableKey(f"this is not a {what}: the structure is another")
     content = at + 2
     if content <= limit and der[at + 1] < 0x80 and content + der[at + 1] <= limit:
         return content, content + der[at + 1]

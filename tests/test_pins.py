@@ -169,7 +169,7 @@ def test_every_field_of_a_certificate_has_its_tag(position: int, wrong: bytes) -
     fields = [*TBS[:position], wrong, *TBS[position + 1 :]]
     if fields == [b"", *TBS[1:]]:
         return  # the version is optional
-    with pytest.raises(UnpinnableKey, match=r"this is no (certificate|public key)"):
+    with pytest.raises(UnpinnableKey, match=r"this is not a (certificate|public key)"):
         Pin.from_certificate(signed(fields))
 
 
@@ -182,11 +182,11 @@ def test_every_field_of_a_csr_has_its_tag(position: int) -> None:
 @pytest.mark.parametrize(
     ("der", "message"),
     [
-        (b"\x31" + SPKI[1:], "no public key"),
-        (tlv(0x30, b""), "no public key"),
-        (tlv(0x30, tlv(0x30, b"") + tlv(0x03, b"\0")), "no public key"),
-        (tlv(0x30, tlv(0x30, b"\x05\x00") + tlv(0x03, b"\0")), "no public key"),
-        (tlv(0x30, tlv(0x30, bytes.fromhex("06032b6570")) + tlv(0x04, b"\0")), "no public key"),
+        (b"\x31" + SPKI[1:], "not a public key"),
+        (tlv(0x30, b""), "not a public key"),
+        (tlv(0x30, tlv(0x30, b"") + tlv(0x03, b"\0")), "not a public key"),
+        (tlv(0x30, tlv(0x30, b"\x05\x00") + tlv(0x03, b"\0")), "not a public key"),
+        (tlv(0x30, tlv(0x30, bytes.fromhex("06032b6570")) + tlv(0x04, b"\0")), "not a public key"),
         (SPKI + b"\0", "bytes follow"),
         (tlv(0x30, SPKI[2:] + b"\x05\x00"), "bytes follow"),
         (SPKI[:-1], "cut off"),

@@ -38,7 +38,7 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
     # The classes of another object are nothing to OpenSSL, whatever attributes it has or hands on.
     if not is_context(target) or not hasattr(context, "wrap_bio"):
         raise UnenforceableContext(
-            f"{type(context).__name__} is no ssl.SSLContext, so pins cannot be enforced on it; "
+            f"{type(context).__name__} is not an ssl.SSLContext, so pins cannot be enforced on it; "
             "give ssl.create_default_context() or your library's own SSLContext"
         )
     if target.protocol is ssl.PROTOCOL_TLS_SERVER:

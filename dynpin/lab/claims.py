@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 __all__ = ["CLAIMS", "Claim"]
 
-# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017. Firefox: version 68, as Mypal carries it
-# on (Feodor2/Mypal68), and gecko-dev of 2018 for its storage. wget2: version 1.99, rockdaboot/wget2.
+# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 as icecreamzhao/miniblink57
+# carries it. Firefox: version 68, as Mypal carries it on (Feodor2/Mypal68), gecko-dev of 2018 for its storage, and
+# mozilla/gecko-dev for its tools. wget2: version 1.99, rockdaboot/wget2.
 _STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4 (2017)"
 _HEADERS = "Chromium 57, net/http/http_security_headers.cc"
 _PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603b (2017)"
@@ -96,13 +97,13 @@ _ALL = (
         "chromium-lenient",
         "chromium",
         "Chromium read past white space around '=', single quotes and repeated directives: the last one won.",
-        f"{_HEADERS}, ParseHPKPHeaderImpl",
+        f"{_HEADERS}, ParseHPKPHeaderImpl; net/http/http_util.cc, NameValuePairsIterator::GetNext",
     ),
     Claim(
         "chromium-cap",
         "chromium",
-        "Chromium capped max-age at 60 days.",
-        "Chromium, net/http/http_security_headers.h (2017), kMaxHPKPAgeSecs",
+        "Chromium capped max-age at 60 days from 2016 on, and at a year before.",
+        "Chromium, net/http/http_security_headers.h (2017), kMaxHPKPAgeSecs; bugs.chromium.org, issue 523654",
     ),
     Claim(
         "chromium-replaces",
@@ -255,7 +256,7 @@ _ALL = (
     Claim(
         "firefox-user-roots",
         "firefox",
-        "Firefox noted nothing under a root that is not built in, and refused nothing by pins there.",
+        "By default Firefox noted nothing under a root that is not built in, and refused nothing by pins there.",
         f"{_SERVICE}, ProcessPKPHeader; Firefox 68, security/certverifier/NSSCertDBTrustDomain.cpp, IsChainValid",
     ),
     Claim(

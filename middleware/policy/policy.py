@@ -302,8 +302,8 @@ class Policy:
         logger.critical(
             "The deployed key has changed to one that the header did not pin: clients that noted the header are locked "
             "out until their pins expire, and no header is sent any more. Deploy a pinned key again, and the header "
-            "comes back; if no client can hold the old pins any more (dynpin guard tells), %srestart the server, "
-            "which then pins the new key. Clients may hold: %s",
+            "comes back. If no client can hold the old pins any more (`dynpin rotate status` shows until when), "
+            "%srestart the server, which then pins the new key. Clients may hold: %s",
             first,
             self._noted,
         )

@@ -131,7 +131,7 @@ def test_another_connector_is_refused_with_the_way_to_do_it(world: World) -> Non
 
 
 def test_a_connector_without_tls_takes_no_mix_in() -> None:
-    with pytest.raises(UnenforceableContext, match=r"is no aiohttp\.TCPConnector"):
+    with pytest.raises(UnenforceableContext, match=r"is not an aiohttp\.TCPConnector"):
         type("Connector", (PinnedConnectorMixin, aiohttp.UnixConnector), {})
 
 

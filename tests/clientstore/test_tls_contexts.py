@@ -206,7 +206,7 @@ class _HandsOn:
 
 def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was(world: World) -> None:
     inside = world.plain_context()
-    with pytest.raises(UnenforceableContext, match="is no ssl"):
+    with pytest.raises(UnenforceableContext, match="is not an ssl"):
         enforce(_HandsOn(inside), world.store)  # type: ignore[type-var] # pyright: ignore[reportArgumentType]
     assert (inside.verify_mode, inside.check_hostname) == (ssl.CERT_REQUIRED, True)
     assert inside.sslsocket_class is ssl.SSLSocket
@@ -230,8 +230,8 @@ class _Elsewhere(ssl.SSLContext):
     [
         (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "other means"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
-        (lambda: "not a context", "no ssl.SSLContext"),
-        (lambda: True, "no ssl.SSLContext"),
+        (lambda: "not a context", "not an ssl.SSLContext"),
+        (lambda: True, "not an ssl.SSLContext"),
     ],
     ids=["delegating", "server", "text", "bool"],
 )

@@ -30,8 +30,8 @@ from dynpin.lab.stage import Stage, days
     ),
     sources=(
         "2011-09: every browser dropped DigiNotar.",
-        "2016-10: Mozilla and Chrome announced to drop WoSign and StartCom; 2017-03: Chrome 57 did for most sites.",
-        "2018: Chrome 66 and 70 dropped Symantec's roots.",
+        "2016-10: Mozilla and Chrome announced to drop WoSign and StartCom; 2017: Chrome 56 to 61 did, step by step.",
+        "2018: Chrome 66 dropped Symantec's certificates of before June 2016, and Chrome 70 all of them.",
     ),
 )
 def ca_distrusted(stage: Stage) -> None:

@@ -43,7 +43,6 @@ MILLISECONDS = 30 * 86_400 * 1_000
     ),
     sources=(
         "2016-11: ElevenPaths: 89 of 450 domains that pin have no pin or one.",
-        "2015: Scott Helme: of 37 listed sites with the header 20 had it invalid.",
         "helmetjs/helmet: its hpkp took milliseconds at first, and was changed to seconds.",
     ),
 )

@@ -32,7 +32,7 @@ from dynpin.lab.stage import Stage, days
     ),
     sources=(
         "RFC 7469, April 2015, sections 2.3.1 and 2.5.",
-        "2017-10: Google announces the end of HPKP in Chrome; sites begin to unpin before it is gone.",
+        "2017-10-27: Chromium announces that HPKP will be removed.",
     ),
 )
 def decommission(stage: Stage) -> None:

@@ -27,7 +27,7 @@ from dynpin.lab.stage import Stage, days
         "`dynpin check` asks every address of a name and `dynpin lint` compares what they send; one dynpin.toml serves "
         "all nodes; Policy takes several deployed chains, and pins the key of each."
     ),
-    sources=("2017-10-27: Intent to deprecate and remove public key pinning, on Chromium's blink-dev.",),
+    sources=("RFC 7469, April 2015, sections 2.5 and 2.6: the last header replaces the one before it.",),
 )
 def disagreeing_nodes(stage: Stage) -> None:
     """The story."""

@@ -27,7 +27,8 @@ from dynpin.lab.stage import Stage, days
     sources=(
         "2011: DigiNotar was broken into, and its certificate for *.google.com used against people in Iran; those "
         "who ran Chrome, which had Google's pins built in, saw a warning.",
-        "2015: a certificate of CNNIC's customer MCS Holdings was used to intercept Google domains; pins showed it.",
+        "2015-03: a proxy at MCS Holdings, a customer of CNNIC's, made certificates for Google's domains; Chrome's "
+        "built-in pins showed them.",
     ),
 )
 def hotspot(stage: Stage) -> None:

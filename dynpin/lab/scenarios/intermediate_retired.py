@@ -25,8 +25,8 @@ from dynpin.lab.stage import Stage, days
         "and refuses the new one; `dynpin lint` knows the pins of intermediates that were retired."
     ),
     sources=(
-        "2016-03: Let's Encrypt went from its intermediate X1 to X3, and in 2020 to R3: headers with X1, X3 and X4 "
-        "broke.",
+        "2016-03: Let's Encrypt replaced its intermediates X1 and X2 by X3 and X4, with the same keys: pins went on "
+        "matching. 2020-12: it replaced X3 by R3, with a new key: pins of X3 and X4 matched no more.",
         "2024-03: Let's Encrypt made ten intermediates, to take turns, which 'discourages' pinning them.",
         "2017-10: Chromium's intent to remove HPKP: hard to build a set of pins that is sure to work, since CAs "
         "change.",

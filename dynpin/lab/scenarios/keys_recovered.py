@@ -33,7 +33,8 @@ from dynpin.lab.with_recovery import listed
     ),
     sources=(
         "The Update Framework, theupdateframework.io: signed metadata over a way that need not be trusted.",
-        "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?': there was no way back.",
+        "2017: Ivan Ristić, 'Fixing HPKP with Pin Revocation': every failure is a catastrophe, so there should be a "
+        "way to revoke pins.",
     ),
     recovery="told",
 )

@@ -31,7 +31,7 @@ from dynpin.lab.stage import Stage, days
     ),
     sources=(
         "RFC 7469, April 2015, section 2.6.",
-        "2015-02: Superfish, a root installed by the maker on Lenovo laptops; its proxy passed by pins for that rule.",
+        "2015-02: Superfish, a root that Lenovo installed on its laptops, for a proxy that read https.",
     ),
 )
 def private_root(stage: Stage) -> None:

@@ -37,7 +37,7 @@ FAULTY = "https://bank.test/reports"
     ),
     sources=(
         "RFC 7469, April 2015, section 2.1.4.",
-        "2015: Chromium's transport_security_state remembers the reports that it has sent, for an hour.",
+        "2017: Chromium's transport_security_state.cc remembers the reports that it has sent, for an hour.",
     ),
 )
 def report_loops(stage: Stage) -> None:

@@ -34,7 +34,8 @@ from dynpin.lab.stage import Stage, days
     recovery="cannot",
     sources=(
         'Android\'s network security configuration: <pin-set expiration="…">, since Android 7 (2016).',
-        "2016-09: the pins built into Firefox lapsed some days before the next release, and held nobody meanwhile.",
+        "2016-09: the pins built into Firefox lapsed before the next release, and held nobody meanwhile (Ryan Duff, "
+        "'Postmortem of the Firefox (and Tor Browser) Certificate Pinning Vulnerability Rabbit Hole').",
     ),
 )
 def static_pins(stage: Stage) -> None:
