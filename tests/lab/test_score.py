@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -222,14 +223,52 @@ def test_no_command_holds_the_scorer_up(harm: str) -> None:
         ("input(); print('{}', flush=True); input()", "not a line of JSON with an outcome"),
         ("input(); print('{\"outcome\": []}', flush=True); input()", "not a line of JSON with an outcome"),
         ("print('no such file')", "no such file"),
+        ("input(); print('{\"outcome\":' + '[' * 200_000, flush=True); input()", "not a line of JSON with an outcome"),
+        ('input(); print(\'{"outcome": "done"}\', flush=True); input()', "not a line of JSON with an outcome"),
     ],
-    ids=["hangs", "floods", "no-outcome", "wrong-type", "ends"],
+    ids=["hangs", "floods", "no-outcome", "wrong-type", "ends", "nested", "not-of-a-visit"],
 )
 def test_no_resident_agent_holds_the_scorer_up(code: str, why: str) -> None:
     description = Description(title="harm", command=(sys.executable, "-c", code), resident=True, names="own")
     found = score("harm", description, [RULES["first-use"]], timeout=1.0)
     assert found.verdicts[0].outcome == "not testable"
     assert why in found.verdicts[0].why
+
+
+def test_an_agent_that_stays_behind_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has left its group, and goes on filling the folder while that is removed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import os, pathlib, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    end = time.monotonic() + 20\n"
+        "    os.close(1), os.close(2)\n"
+        "    while time.monotonic() < end and os.path.exists(sys.argv[1]):\n"
+        "        try: pathlib.Path(sys.argv[1], str(time.monotonic_ns())).mkdir(); time.sleep(0.0001)\n"
+        "        except OSError: pass\n"
+    )
+    description = Description(title="stays", command=(sys.executable, "-c", code, "{folder}", "{url}"), names="own")
+    found = score("stays", description, [RULES["first-use"]], timeout=60.0)
+    assert "never connected" in found.verdicts[0].why
+
+
+def test_an_agent_that_removes_its_folder_costs_no_result() -> None:
+    code = "import shutil, sys; shutil.rmtree(sys.argv[1])"
+    description = Description(title="gone", command=(sys.executable, "-c", code, "{folder}", "{url}"), names="own")
+    found = score(
+        "gone", description, [RULES["report-only-serves"], RULES["report-only-quiet"]], timeout=60.0, processes=1
+    )
+    assert [verdict.outcome for verdict in found.verdicts] == ["not testable", "not testable"]
+    assert "the agent removed its folder" in found.verdicts[1].why
+
+
+def test_what_an_agent_says_can_be_written_down() -> None:
+    """A lone surrogate is no text of any encoding."""
+    code = 'input(); print(\'{"outcome": "failed", "detail": "\\\\ud800"}\', flush=True); input()'
+    description = Description(title="odd", command=(sys.executable, "-c", code), resident=True, names="own")
+    found = score("odd", description, [RULES["first-use"]], timeout=60.0)
+    assert score_page(found).encode()
 
 
 def test_placeholders_are_arguments_and_never_read_by_a_shell(tmp_path: Path) -> None:
@@ -290,11 +329,22 @@ def test_the_descriptions_that_come_along_can_be_read(name: str) -> None:
         ("curl https://x", "needs {url}"),
         ("wrong.toml", "comand"),
         ("broken.toml", "broken.toml"),
+        (" ", "no --agent"),
+        ("'' {url}", "the command names no program"),
+        ("twice.toml", "exit code 5 cannot be both served and refused"),
+        ("nul.toml", "NUL"),
+        ("variable.toml", "'A=B' is not the name of a variable"),
+        ("deep.toml", "deep.toml: nested too deeply"),
     ],
 )
 def test_a_wrong_description_is_told(text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrong.toml").write_text('title = "x"\ncomand = ["x"]\ncommand = ["x", "{url}"]\n')
     (tmp_path / "broken.toml").write_text("title = \n")
+    command = 'title = "x"\ncommand = ["x", "{url}"]\n'
+    (tmp_path / "twice.toml").write_text(f"{command}served = [0, 5]\nrefused = [5]\n")
+    (tmp_path / "nul.toml").write_text('title = "x"\ncommand = ["x", "{url}\\u0000"]\n')
+    (tmp_path / "variable.toml").write_text(f'{command}environment = {{ "A=B" = "x" }}\n')
+    (tmp_path / "deep.toml").write_text(f"title = {'[' * 100_000}\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=why.replace("{", r"\{")):
         described(text)

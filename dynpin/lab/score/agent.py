@@ -67,12 +67,23 @@ class Description(BaseModel):
         return any("{now}" in part or "{ahead}" in part for part in (*self.command, *self.environment.values()))
 
     def check(self) -> None:
-        """Refuse what could never be run.
+        """Refuse what could never be run, or has two meanings.
 
         Raises:
-            ValueError: where a placeholder is unknown, or the command has no {url}.
+            ValueError: where a placeholder is unknown, the command has no program or no {url}, no system takes an
+                argument or a variable, or an exit code is both served and refused.
         """
         parts = (*self.command, *self.forget, *self.preload, *self.age, *self.environment.values())
+        if not self.command[0]:
+            raise ValueError("the command names no program")
+        if any("\0" in part for part in (*parts, *self.environment)):
+            raise ValueError("no argument or variable of a program can hold the character NUL")
+        for name in self.environment:
+            if not name or "=" in name:
+                raise ValueError(f"environment: {name!r} is not the name of a variable")
+        for code in self.refused:
+            if code in self.served:
+                raise ValueError(f"exit code {code} cannot be both served and refused; a .toml file can name others")
         for found in (found for part in parts for found in _PLACEHOLDER.finditer(part)):
             if found[2] is not None and found[2] not in PLACEHOLDERS:
                 known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
@@ -100,30 +111,37 @@ def described(agent: str) -> Description:
     """
     known = built_in()
     if agent in known or agent.endswith(".toml"):
-        path = known.get(agent, Path(agent))
-        try:
-            description = Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{path}: {place}: {first['msg']}") from error
-    elif "{" in agent or " " in agent:
+        description = _read(known.get(agent, Path(agent)))
+    elif agent.strip() and ("{" in agent or " " in agent):
         try:
             command = tuple(shlex.split(agent))
+            description = Description(title=command[0], command=command)
+            description.check()
         except ValueError as error:
             raise ValueError(f"{agent}: {error}") from error
-        description = Description(title=command[0] if command else "", command=command)
     else:
-        unknown = f"there is no agent {agent!r}" if agent else "no --agent"
+        unknown = f"there is no agent {agent!r}" if agent.strip() else "no --agent"
         raise ValueError(f"{unknown}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
-    description.check()
     program, *arguments = description.command
     # A path is that of the place where the user stands; the agent runs in a folder of its own.
     return description.model_copy(
         update={"command": (str(Path(program).absolute()) if "/" in program else program, *arguments)}
     )
+
+
+def _read(path: Path) -> Description:
+    try:
+        description = Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        description.check()
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: {place}: {first['msg']}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply to be read") from None
+    return description
 
 
 @dataclass(slots=True)
@@ -215,14 +233,16 @@ class Agent:
                 command, environment = self._command(self.description.command, task), self._environment(task)
                 self._resident = self.children.start(command, folder=self.folder, environment=environment, answers=True)
             answer = json.loads(self._resident.ask(line, self.timeout))
-            outcome, detail = answer["outcome"], str(answer.get("detail", "")).replace("\n", " ")[:300]
-        except (KeyError, TypeError, ValueError, AttributeError):
+            # JSON can hold half of a surrogate pair, which no file and no terminal takes.
+            said = str(answer.get("detail", "")).encode(errors="replace").decode()
+            outcome, detail = answer["outcome"], said.replace("\n", " ")[:300]
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             outcome = detail = ""
         except OSError as error:
             self.hangs += 1
             self._drop()
             return Answer("failed", str(error))
-        if outcome not in _OUTCOMES:
+        if outcome not in _OUTCOMES or (task.do == "visit" and outcome == "done"):
             self._drop()
             return Answer("failed", "its answer is not a line of JSON with an outcome")
         return Answer(outcome, detail)

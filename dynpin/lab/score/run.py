@@ -66,7 +66,8 @@ def score(
     known = {rule.id: rule for rule in rules}
     children, keys, found = Children(), Keys(), dict[str, Verdict]()
     hosts = tuple(sorted({host for rule in rules for host in _hosts(rule)}))
-    with tempfile.TemporaryDirectory(prefix="dynpin-score-") as folder:
+    # What an agent has left running may write there while it is removed: that is worth no result.
+    with tempfile.TemporaryDirectory(prefix="dynpin-score-", ignore_cleanup_errors=True) as folder:
         count = min(processes or os.cpu_count() or 1, max(1, len(rules)))
         agents: list[Agent] = []
         for number in range(count):
@@ -157,7 +158,10 @@ class _Broken(Exception):
 def play(rule: Rule, agent: Agent, keys: Keys) -> Verdict:
     """Put an agent through one rule, with an empty store at first."""
     # Removed with the agent's own folder: a client that stays may write its store when the rule is over.
-    folder = Path(tempfile.mkdtemp(dir=agent.folder, prefix=f"{rule.id}-"))
+    try:
+        folder = Path(tempfile.mkdtemp(dir=agent.folder, prefix=f"{rule.id}-"))
+    except FileNotFoundError:
+        return Verdict(rule, "not testable", why="the agent removed its folder")
     with Testbed(keys) as testbed:
         playing = _Playing(agent, keys, testbed, folder)
         try:
