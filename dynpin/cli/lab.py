@@ -17,6 +17,7 @@ from dynpin.cli import lab_ca, lab_score, lab_site, proxy
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.written import check_place, save
 
 if TYPE_CHECKING:
     from dynpin.lab.picture import Format
@@ -102,8 +103,6 @@ def run(
     playings = _played([scenario], _agents(agent or ["dynpin"]), 1)
     if not playings:
         fail(f"{scenario.name} is played with {', '.join(scenario.agents)}")
-    if picture is not None and form is not None:
-        _draw(picture, form, scenario, playings[0], width, dark=dark)
     if as_json:
         print_json(_as_json(scenario) | {"playings": [playing.to_dict() for playing in playings]})
     else:
@@ -111,6 +110,8 @@ def run(
 
         for playing in playings:
             show(_console(), scenario, playing)
+    if picture is not None and form is not None:
+        _draw(picture, form, scenario, playings[0], width, dark=dark)
     _finish(playings)
 
 
@@ -148,24 +149,22 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
     explorer = None if html is None else html.with_name(f"{html.stem}-explorer{html.suffix}")
     for page in (html, explorer):
         if page is not None:
-            _check_folder(page)
+            check_place(page)
     playings = _played(list(known.values()), _agents(agent) if agent else None, processes)
-    if html is not None and explorer is not None:
-        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
-        from dynpin.lab.handout import write_handout  # noqa: PLC0415
-
-        stories = list(known.values())
-        html.write_text(write_handout(stories, playings, explorer=quote(explorer.name)), encoding="utf-8")
-        explorer.write_text(write_explorer(stories, playings, handout=quote(html.name)), encoding="utf-8")
     if as_json:
         print_json([playing.to_dict() for playing in playings])
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
         show_table(_console(), list(known.values()), playings)
-    if html is not None:
+    if html is not None and explorer is not None:
+        from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
+        from dynpin.lab.handout import write_handout  # noqa: PLC0415
+
+        stories = list(known.values())
+        save(html, write_handout(stories, playings, explorer=quote(explorer.name)))
         say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
-    if explorer is not None:
+        save(explorer, write_explorer(stories, playings, handout=quote(html.name)))
         say(f"{explorer}: the same, to be stepped through in a browser", err=as_json)
     _finish(playings)
 
@@ -203,7 +202,7 @@ def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width:
     if playing.timeline is None:
         fail(f"{scenario.name} could not be played, so there is nothing to draw: {playing.missing}")
     try:
-        file.write_bytes(playing.picture(form, dark=dark, page=width or WIDTH))
+        save(file, playing.picture(form, dark=dark, page=width or WIDTH))
     except ModuleNotFoundError as missing:
         lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
@@ -240,19 +239,11 @@ def _agents(names: list[str]) -> list[str]:
 
 
 def _form(picture: Path) -> Format:
-    _check_folder(picture)
+    check_place(picture)
     forms: dict[str, Format] = {".svg": "svg", ".pdf": "pdf", ".png": "png"}
     if picture.suffix.lower() not in forms:
         fail(f"{picture}: pictures are .svg, .pdf or .png")
     return forms[picture.suffix.lower()]
-
-
-def _check_folder(file: Path) -> None:
-    """Before anything is played for it."""
-    if not file.parent.is_dir():
-        fail(f"{file.parent}: no such folder; make it first, or name one that is there")
-    if file.is_dir():
-        fail(f"{file}: a folder; name a file in it")
 
 
 def _console() -> Console:

@@ -11,11 +11,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dynpin.cli.errors import fail, finding, lacking, reason_of
+from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, printable, say
 from dynpin.cli.progress import progress_bar
 from dynpin.cli.tables import table_console
+from dynpin.cli.written import check_place, save
 
 if TYPE_CHECKING:
     from dynpin.lab.score import Description, Rule, Score
@@ -85,7 +86,9 @@ def score(
     description = _completed(described(agent or ""), refused or [], forget, faketime=faketime)
     chosen = _chosen(rule or [])
     if html is not None:
-        _check_file(html)
+        if html.suffix.lower() not in (".html", ".htm"):
+            fail(f"{html}: the result is a page: give it a name that ends in .html")
+        check_place(html)
     with progress_bar() as show:
         done = 0
 
@@ -95,13 +98,13 @@ def score(
             show("rules", done, len(chosen))
 
         result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=one_more)
-    if html is not None:
-        html.write_text(score_page(result), encoding="utf-8")
     counts = result.counts
     if as_json:
         print_json(result.to_dict())
     elif counts["held"] or counts["broken"]:
         _show(result)
+    if html is not None:
+        save(html, score_page(result))
     if "MUST" in result.broken_by_level or (strict and counts["broken"]):
         finding()
     if not (counts["held"] or counts["broken"]):
@@ -116,7 +119,7 @@ def _completed(description: Description, refused: list[int], forget: str, *, fak
     if refused:
         more["refused"] = tuple(refused)
     if forget:
-        more["forget"] = tuple(shlex.split(forget))
+        more["forget"] = _split(forget)
     if faketime:
         if shutil.which("faketime") is None:
             fail("--faketime needs the program faketime (Debian: apt-get install faketime)")
@@ -124,6 +127,13 @@ def _completed(description: Description, refused: list[int], forget: str, *, fak
     completed = description.model_copy(update=more)
     completed.check()
     return completed
+
+
+def _split(forget: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(forget))
+    except ValueError as error:
+        fail(f"--forget {forget}: {error}")
 
 
 def _chosen(names: list[str]) -> list[Rule]:
@@ -136,24 +146,16 @@ def _chosen(names: list[str]) -> list[Rule]:
     return [rule for rule in known.values() if not names or rule.id in names]
 
 
-def _check_file(html: Path) -> None:
-    """Before anything is played for it."""
-    if html.suffix.lower() not in (".html", ".htm"):
-        fail(f"{html}: the result is a page: give it a name that ends in .html")
-    if html.is_dir() or not html.parent.is_dir():
-        fail(f"{html}: not a file in a folder that is there")
-    try:
-        html.open("ab").close()
-    except OSError as error:
-        fail(reason_of(error))
-
-
 def _export(folder: Path) -> None:
     from dynpin.lab.score import DATA  # noqa: PLC0415 - beside what is written
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fail(f"{folder}: there already; name a new or an empty folder")
-    shutil.copytree(DATA, folder, dirs_exist_ok=True)
+    try:
+        shutil.copytree(DATA, folder, dirs_exist_ok=True)
+    except shutil.Error as error:
+        # One tuple for each file: where from, where to, and why not.
+        fail(f"{folder}: not every file could be written: {error.args[0][0][2]}")
     say(f"{folder}: the rules, their schemas and the agents; README.md says how to read them")
 
 

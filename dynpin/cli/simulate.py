@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
+from dynpin.cli.written import check_place, save
 from dynpin.errors import InvalidStudy
 
 if TYPE_CHECKING:
@@ -126,18 +127,18 @@ def simulate(
     form = None if plot is None else _form(plot)
     if advise:
         advice = _advised(study, processes)
+        print_advice(study, advice, _output(as_json=as_json, as_csv=as_csv))
         if plot is not None and form is not None:
             from dynpin.lab.simulation.advice_picture import draw_advice  # noqa: PLC0415 - matplotlib takes a while
 
-            _save(plot, draw_advice(study, advice, form, dark=dark))
-        print_advice(study, advice, _output(as_json=as_json, as_csv=as_csv))
+            save(plot, draw_advice(study, advice, form, dark=dark))
     else:
         outcomes = _outcomes(study, processes)
+        print_outcomes(study, outcomes, _output(as_json=as_json, as_csv=as_csv))
         if plot is not None and form is not None:
             from dynpin.lab.simulation.picture import draw  # noqa: PLC0415 - matplotlib takes a while
 
-            _save(plot, draw(study, outcomes, form, dark=dark))
-        print_outcomes(study, outcomes, _output(as_json=as_json, as_csv=as_csv))
+            save(plot, draw(study, outcomes, form, dark=dark))
 
 
 def _output(*, as_json: bool, as_csv: bool) -> Form:
@@ -214,16 +215,8 @@ def _form(plot: Path) -> Literal["svg", "png"]:
     suffix = plot.suffix.lower()
     if suffix not in (".svg", ".png"):
         fail(f"--plot {plot}: pictures are .svg or .png")
-    if not plot.parent.is_dir():
-        fail(f"--plot {plot}: there is no folder {plot.parent}")
+    check_place(plot)
     return "svg" if suffix == ".svg" else "png"
-
-
-def _save(plot: Path, picture: bytes) -> None:
-    try:
-        plot.write_bytes(picture)
-    except OSError as error:
-        fail(f"--plot {plot}: {error.strerror}")
 
 
 @contextmanager

@@ -50,7 +50,10 @@ def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(
         (("--agent", "missing.toml"), "missing.toml: No such file"),
         (("--agent", "naive", "--rule", "none"), "there is no rule 'none'"),
         (("--agent", "naive", "--refused", "5"), "for a command that is run for each visit"),
-        (("--agent", "naive", "--html", "no/folder.html"), "not a file in a folder that is there"),
+        (("--agent", "naive", "--html", "no/folder.html"), "no: no such folder"),
+        (("--agent", "naive", "--html", "folder.html"), "folder.html: a folder"),
+        (("--agent", "true {url}", "--forget", "'"), "--forget ': No closing quotation"),
+        (("--agent", "true {url}", "--refused", "0"), "exit code 0 cannot be both served and refused"),
         (("--agent", "naive", "--html", "score.pdf"), "ends in .html"),
         (("--export-vectors", "."), "name a new or an empty folder"),
     ],
@@ -63,6 +66,7 @@ def test_wrong_usage_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "something").touch()
+    (tmp_path / "folder.html").mkdir()
     monkeypatch.chdir(tmp_path)
     assert run(lambda: app(["lab", "score", *arguments])) == 2
     assert why in capsys.readouterr().err
@@ -76,6 +80,16 @@ def test_an_agent_that_can_be_tested_in_nothing_is_no_success(tmp_path: Path) ->
     assert done.returncode == 2
     assert b"nothing could be tested: the visit of bank.test failed" in done.stderr
     assert done.stdout == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_costs_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.html"
+    page.symlink_to("/dev/full")
+    assert run(lambda: app(["lab", "score", "--agent", "naive", "--rule", "first-use", "--html", str(page)])) == 2
+    told = capsys.readouterr()
+    assert "1 held, 0 broken" in told.out
+    assert f"{page}: No space left on device" in told.err
 
 
 def test_the_data_is_written_for_others(tmp_path: Path) -> None:

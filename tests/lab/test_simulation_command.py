@@ -58,7 +58,7 @@ def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.svg").mkdir()
     done = run("--loss", "3", "--clients", "10", "--plot", tmp_path / "folder.svg")
-    assert (done.exit_code, done.stderr) == (2, f"dynpin: --plot {tmp_path / 'folder.svg'}: Is a directory\n")
+    assert (done.exit_code, done.stderr) == (2, f"dynpin: {tmp_path / 'folder.svg'}: a folder; name a file in it\n")
 
 
 def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ WRONG = {
     "bad attack": (["--attack", "soon"], "such as 90:120"),
     "share alone": (["--share", "0.5"], "that of an --attack"),
     "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
-    "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "there is no folder nowhere"),
+    "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "nowhere: no such folder"),
     "bad max-age": (["--max-age", "long"], "such as"),
     "negative loss": (["--loss", "-3"], "dynpin: --loss -3 is not understood: give a number from 0"),
     "late loss": (["--loss", "400"], "dynpin: --loss: day 400 is after the 365 days of the study: give an earlier"),
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(text)
         done = run(tmp_path / name)
         assert done.exit_code == 2
-        assert "is no " in done.stderr
+        assert f"{name} is not " in done.stderr
 
 
 def test_without_numpy_it_says_what_to_install() -> None:
@@ -292,3 +292,13 @@ def test_advice_for_people_and_for_programs(tmp_path: Path) -> None:
     ]
     assert chosen == [min(choice["cost"] for choice in told["choices"])]
     assert all(reason.endswith(".") for reason in told["reasons"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_costs_no_result(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    plot.symlink_to("/dev/full")
+    done = run("--loss", "3", "--clients", "50", "--plot", plot)
+    assert done.exit_code == 2
+    assert "locked out" in done.stdout
+    assert f"{plot}: No space left on device" in done.stderr
