@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -111,9 +112,12 @@ def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
     (tmp_path / "slow.toml").write_text(
         f'title = "slow"\nnames = "own"\ncommand = ["{sys.executable}", "{tmp_path / "slow.py"}", "{{url}}"]\n'
     )
+    place = tmp_path / "temporary"
+    place.mkdir()
     process = subprocess.Popen(
         [*COMMAND, "lab", "score", "--agent", "slow.toml", "--timeout", "500"],
         cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(place)},
         stderr=subprocess.PIPE,
     )
     pids = tmp_path / "pids"
@@ -125,6 +129,7 @@ def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
     assert told == b"dynpin: stopped\n"
     for pid in pids.read_text().split():
         assert _has_ended(int(pid))
+    assert list(place.iterdir()) == []
 
 
 def _has_ended(pid: int) -> bool:

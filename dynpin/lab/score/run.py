@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -27,6 +28,8 @@ __all__ = ["BASIC", "score"]
 BASIC = "first-use"
 # So many hangs of one agent end the run.
 _MOST_HANGS = 3
+# Seconds for a thread to end once its agent was: its servers close.
+_PATIENCE = 10.0
 # RFC 7469 §3.
 _MEMBERS: dict[str, type] = {
     "date-time": str,
@@ -89,10 +92,11 @@ def score(
                     found[rule.id] = Verdict(rule, "not testable", why=why)
                 elif rule.id not in found:
                     rest.append(rule)
-            for verdict in _played(rest, agents, keys):
-                found[verdict.rule.id] = verdict
-                if progress is not None:
-                    progress()
+            with contextlib.closing(_played(rest, agents, keys)) as verdicts:
+                for verdict in verdicts:
+                    found[verdict.rule.id] = verdict
+                    if progress is not None:
+                        progress()
         finally:
             children.end()
     return Score(agent, description.title, description.model, [found[rule.id] for rule in rules])
@@ -105,7 +109,7 @@ def _no_noting(basic: Verdict | None) -> str:
     return basic.why if basic.outcome == "not testable" else f"the agent notes no pins ({basic.rule.id}: {basic.why})"
 
 
-def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Iterator[Verdict]:
+def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Generator[Verdict]:
     """The verdicts as they come; a thread for each agent, since it is the agents' processes that work."""
     waiting: queue.SimpleQueue[Rule] = queue.SimpleQueue()
     done: queue.SimpleQueue[Verdict | BaseException] = queue.SimpleQueue()
@@ -129,13 +133,25 @@ def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Itera
     threads = [threading.Thread(target=work, args=(agent,), daemon=True) for agent in agents]
     for thread in threads:
         thread.start()
-    for _ in rules:
-        verdict = done.get()
-        if isinstance(verdict, BaseException):
-            raise verdict
-        yield verdict
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in rules:
+            yield _verdict_or_raise(done.get())
+    except BaseException:  # Ctrl-C too: what waits is not played, and what is being played ends with its agent
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        agents[0].children.end()
+        raise
+    finally:
+        # A thread that went on would write into the folder while it is removed.
+        for thread in threads:
+            thread.join(_PATIENCE)
+
+
+def _verdict_or_raise(came: Verdict | BaseException) -> Verdict:
+    if isinstance(came, BaseException):
+        raise came
+    return came
 
 
 def _hosts(rule: Rule) -> Iterator[str]:
