@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,7 +92,7 @@ def score(
         if html.suffix.lower() not in (".html", ".htm"):
             fail(f"{html}: the result is a page: give it a name that ends in .html")
         check_place(html)
-    with progress_bar() as show:
+    with progress_bar() as show, _ended_alike():
         done = 0
 
         def one_more() -> None:
@@ -109,6 +112,16 @@ def score(
         finding()
     if not (counts["held"] or counts["broken"]):
         fail(f"nothing could be tested: {result.verdicts[0].why}")
+
+
+@contextmanager
+def _ended_alike() -> Generator[None]:
+    """SIGTERM, as of a cancelled CI job, ends the agents and removes their folders as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _completed(description: Description, refused: list[int], forget: str, *, faketime: bool) -> Description:

@@ -101,7 +101,8 @@ def test_the_data_is_written_for_others(tmp_path: Path) -> None:
     assert "CC0" in (tmp_path / "rules/LICENSE").read_text()
 
 
-def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_stops_it_ends_the_agents_too(by: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import os, pathlib, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -123,7 +124,7 @@ def test_ctrl_c_ends_the_agents_too(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     while not pids.exists():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told == b"dynpin: stopped\n"
