@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynpin.cli.printing import print_json
+from dynpin.deploy.tables import csv_table
 from dynpin.durations import duration
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def _show_advice(study: Study, advice: Advice) -> None:
     best = advice.best
     backups = f"{best.backups} backup{'' if best.backups == 1 else 's'}"
     said = f"max-age {duration(best.max_age)}, {backups}" if advice.pays else "no pins"
-    console.print(f"[bold]{said}[/]   for the {study.population.name} population")
+    console.print(Text.assemble((said, "bold"), f"   for the {study.population.name} population"))
     for reason in advice.reasons:
-        console.print(Padding(reason, (1, 0, 0, 2)))
+        console.print(Padding(Text(reason), (1, 0, 0, 2)))  # it names policies, as the file does
     table = _table("max-age", "locked out", "fooled", "cost", "locked out,\nwith list", "cost,\nwith list")
     table.padding = (0, 1, 0, 0)
     for choice in (*(each for each in advice.choices if each.backups == best.backups), advice.unpinned):
@@ -268,10 +268,6 @@ def _choice_as_json(choice: Choice) -> dict[str, object]:
 
 
 def _print_csv(rows: Iterable[Mapping[str, object]]) -> None:
-    writer: csv.DictWriter[str] | None = None
-    for row in rows:
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, list(row))
-            writer.writeheader()
-        writer.writerow(row)
+    listed = list(rows)
+    sys.stdout.write(csv_table(list(listed[0]), (list(row.values()) for row in listed)))
     sys.stdout.flush()

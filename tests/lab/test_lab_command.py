@@ -397,12 +397,12 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
 def test_what_goes_otherwise_with_another_agent_stands_in_a_table_and_opt_ins_in_rows_of_their_own() -> None:
     chosen = scenarios()["private-root"]
     page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
-    assert "Where it goes otherwise with another agent" in page
+    assert "Where the agents differ" in page
     assert "Alice at payroll.test" in page
     assert "… when opted in to: private_roots=&#34;bypass&#34;" in page
     alike = scenarios()["hotspot"]
     page = write_handout([alike], play_all([alike], ["dynpin", "chromium"], processes=1))
-    assert "Where it goes otherwise" not in page
+    assert "Where the agents differ" not in page
 
 
 @pytest.fixture(scope="module")

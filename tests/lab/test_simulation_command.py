@@ -302,3 +302,21 @@ def test_a_full_disk_costs_no_result(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "locked out" in done.stdout
     assert f"{plot}: No space left on device" in done.stderr
+
+
+def test_the_name_of_a_policy_does_no_harm(tmp_path: Path) -> None:
+    """Not to a terminal, a spreadsheet, a picture, or the one who reads stderr."""
+    file = tmp_path / "study.toml"
+    file.write_text('clients = 20\ndays = 5\n[[policy]]\nmax_age = "1 day"\nname = "=1+1 [/x] \u65e5"\n')
+    assert f"'{'=1+1 [/x] 日'}," in run(file, "--csv").stdout
+    done = run(file, "--plot", tmp_path / "study.svg")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "=1+1 [/x]" in done.stdout
+    advised = run(file, "--advise")
+    assert (advised.exit_code, advised.stderr) == (0, "")
+    assert "[/x]" in advised.stdout
+    file.write_text(file.read_text().replace("=1+1", "\\u001b[31m"))
+    done = run(file)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "policy 1: name = " in done.stderr
+    assert "without control characters" in done.stderr

@@ -31,8 +31,8 @@ from dynpin.recovery import Recovery
     ),
     dynpin=(
         "A root that was noted stands against every header. A host that is known without a root takes one only after "
-        "all headers of seven days have named it. Nothing helps whose first visit was at the thief, but to forget the "
-        "host, or to follow the list from the start."
+        "all headers of seven days have named it. A client that visits the thief first has to forget the host, or to "
+        "follow the list from the start."
     ),
     sources=(
         "2016-08: Bryant Zadegan and Ryan Lester, 'Abusing Bleeding Edge Web Standards for AppSec Glory', DEF CON 24.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 # pyright: reportUnknownMemberType=false
 # matplotlib leaves the keyword arguments of its methods untyped.
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -120,9 +121,12 @@ def bare(axes: Axes, paper: Paper) -> None:
 def saved(figure: Figure, form: Format) -> bytes:
     """A figure as the bytes of a file."""
     target = io.BytesIO()
-    if form == "svg":
-        # Without the date, the same study gives the same file.
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    else:
-        figure.savefig(target, format="png", dpi=150)
+    with warnings.catch_warnings():
+        # A policy may have a name in a script that the font lacks: the picture has boxes there, which is seen.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        if form == "svg":
+            # Without the date, the same study gives the same file.
+            figure.savefig(target, format="svg", metadata={"Date": None})
+        else:
+            figure.savefig(target, format="png", dpi=150)
     return target.getvalue()

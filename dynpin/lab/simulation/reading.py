@@ -86,10 +86,10 @@ class Table:
             raise self.wrong(key, wanted) from None
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A text that is not empty."""
+        """A text that is not empty, of characters that a terminal and a picture can show."""
         found = self.values.get(key, default)
-        if not isinstance(found, str) or not found:
-            raise self.wrong(key, 'a text in "quotes"')
+        if not isinstance(found, str) or not found or not found.isprintable():
+            raise self.wrong(key, 'a text in "quotes", without control characters')
         return found
 
     def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str:
