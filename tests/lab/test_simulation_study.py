@@ -86,7 +86,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "not a number": ({"policy": [POLICY], "days": float("nan")}, "a number from"),
     "event that is not a table": ({"policy": [POLICY], "event": [3]}, "event 1 is 3: give a table"),
     "no such traces": ({"policy": [POLICY], "population": [{"traces": "no.csv"}]}, "population 1: .*no.csv: No such"),
-    "no path": ({"policy": [POLICY], "population": [{"traces": "a\0"}]}, "population 1: .*embedded null"),
+    "no path": (
+        {"policy": [POLICY], "population": [{"traces": "a\0"}]},
+        "traces = .*without control",
+    ),
     "ramp that is not a list": ({"policy": [{**POLICY, "ramp": 3}]}, r"a list such as \[\{ max_age"),
     "infinite": ({"policy": [POLICY], "population": [{"every": "1 day", "share": float("inf")}]}, "a number from 0"),
     "beyond all numbers": ({"policy": [POLICY], "risks": {"fooled_weight": 10**400}}, "a number from 0"),

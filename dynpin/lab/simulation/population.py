@@ -185,10 +185,9 @@ def _group(number: int, values: object, folder: Path) -> Group | Traces:
             return Traces(name, share, *read_traces(path, length))
         except InvalidStudy as error:
             raise InvalidStudy(f"{table.name}: {error}") from None
-        except (OSError, ValueError) as error:  # of a path that holds a NUL
-            cause = error.strerror if isinstance(error, OSError) else error
+        except OSError as error:
             raise InvalidStudy(
-                f"{table.name}: traces in {path}: {cause}; paths count from the study's folder"
+                f"{table.name}: traces in {path}: {error.strerror}; paths count from the study's folder"
             ) from None
     if ("every" in table.values) == ("per_day" in table.values):
         raise InvalidStudy(f'{table.name}: give either every = "7 days" or per_day = 0.2')
