@@ -22,9 +22,12 @@ settings.register_profile(
 settings.load_profile("dynpin")
 
 
-# A shell ignores Ctrl-C in what it starts in the background, and the programs that a test starts would inherit that.
+# A shell ignores Ctrl-C in what it starts in the background, and nohup the end of the terminal. Programs that a test
+# starts would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

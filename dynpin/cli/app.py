@@ -42,7 +42,7 @@ COMMANDS = {
     "hosts": Row(
         _CLIENT, "The Known Pinned Hosts of a pin store: list, show, forget, pin, import, export and check them."
     ),
-    "reports": Row(_CLIENT, "The violation reports that wait to be sent (RFC 7469 §3)."),
+    "reports": Row(_CLIENT, "The violation reports that are waiting to be sent (RFC 7469 §3)."),
     "init": Row(
         _SERVER, "Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both."
     ),
@@ -50,13 +50,13 @@ COMMANDS = {
         _SERVER,
         "Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.",
     ),
-    "keys": Row(_SERVER, "Make backup keys, and see whether there is one of each type."),
+    "keys": Row(_SERVER, "Make backup keys, and check that there is one of each type."),
     "lint": Row(
         _SERVER,
         "Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.",
     ),
     "check": Row(_SERVER, "Look at a live site from every side, and say what is wrong with its pinning."),
-    "ramp": Row(_SERVER, "See how far max-age has grown, hold it, or move it by hand."),
+    "ramp": Row(_SERVER, "Show how far max-age has grown, hold it, or move it by hand."),
     "nodes": Row(_SERVER, "See what the nodes of a site send, and whether they agree."),
     "rotate": Row(_SERVER, "Replace a pinned key without locking anybody out."),
     "recovery": Row(
@@ -66,9 +66,11 @@ COMMANDS = {
         _SERVER, "Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead."
     ),
     "export": Row(
-        _SERVER, "Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool."
+        _SERVER,
+        "Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool, "
+        "a signed file.",
     ),
-    "collect": Row(_SERVER, "Take violation reports (RFC 7469 §3), keep them, and say what they mean."),
+    "collect": Row(_SERVER, "Receive violation reports (RFC 7469 §3), keep them, and say what they mean."),
     "demo": Row(
         _STUDY, "Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out."
     ),

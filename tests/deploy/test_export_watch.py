@@ -226,7 +226,7 @@ def test_the_file_follows_the_ramp(pinned: tuple[World, KeyPair, KeyPair]) -> No
     ("arguments", "said"),
     [
         (("android", "--watch", "f"), "is for servers"),
-        (("nginx", "--watch", "nowhere/f"), "nowhere is no folder"),
+        (("nginx", "--watch", "nowhere/f"), "nowhere is not a folder"),
         (("nginx", "--watch", "f", "--max-age", "60"), "follows dynpin.toml alone"),
         (("nginx", "--once"), "go with --watch"),
         (("nginx", "--reload", "true"), "go with --watch"),

@@ -6,6 +6,7 @@ import atexit
 import csv
 import io
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ def test_each_cell_of_the_page_is_shown_by_ipython(tmp_path: Path, monkeypatch: 
     ipython = pytest.importorskip("IPython.core.interactiveshell")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    # IPython puts a module of its own there, from which no other process can be started.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     shell = ipython.InteractiveShell()
     shown: list[dict[str, Any]] = []
     cells = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
@@ -255,9 +255,17 @@ class Ground:
         seen = [node.seen() for node in self.nodes]
         for header, _ in seen:
             if header is not None and header.max_age:
-                assert all(chain.intersection(header.pins) for _, chain in seen), seen
+                assert all(chain.intersection(header.pins) for _, chain in seen), self.told(seen)
         self.visit()
         return [header for header, _ in seen]
+
+    def told(self, seen: Sequence[tuple[PublicKeyPins | None, set[Pin]]]) -> str:
+        """What each node sends and shows, and the end of its log."""
+        lines = [
+            f"{node.name} sends {header}, shows {sorted(map(str, chain))}\n{(node.folder / 'log').read_text()[-1500:]}"
+            for node, (header, chain) in zip(self.nodes, seen, strict=True)
+        ]
+        return "\n".join(lines)
 
     def agree(self, holds: Callable[[PublicKeyPins], bool]) -> None:
         """All nodes come to send one such header."""
