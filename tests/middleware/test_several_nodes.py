@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
@@ -101,6 +101,9 @@ listen site
 """
 
 
+Seen = tuple[PublicKeyPins | None, set[Pin]]
+
+
 def until(holds: Callable[[], bool], what: Callable[[], object]) -> None:
     """Wait for other processes: a minute is what the nodes have to agree."""
     deadline = time.monotonic() + 60
@@ -154,7 +157,7 @@ class Node(Process):
     """One node of the site: its key files, and its server."""
 
     def __init__(self, ground: Ground, name: str, *, is_gunicorn: bool) -> None:
-        self.ground, self.name = ground, name
+        self.ground, self.name, self.processes = ground, name, 2 if is_gunicorn else 1
         self.files = Site(ground.folder / name, ground.authority, HOST)
         (self.files.folder / "node.py").write_text(WSGI if is_gunicorn else ASGI)
         gunicorn = [sys.executable, *GUNICORN]
@@ -177,21 +180,34 @@ class Node(Process):
         (self.folder / "new.toml").write_text(text)
         (self.folder / "new.toml").replace(self.folder / "dynpin.toml")
 
-    def seen(self) -> tuple[PublicKeyPins | None, set[Pin]]:
-        """What the node itself sends and shows now."""
+    def seen(self) -> list[Seen]:
+        """What each process of the node sends and shows now.
+
+        A worker of gunicorn has one connection at a time: while all are open, each has another worker.
+        """
+        with ExitStack() as stack:
+            opened = [stack.enter_context(self._connect()) for _ in range(self.processes)]
+            return [_ask(tls) for tls in opened]
+
+    @contextmanager
+    def _connect(self) -> Iterator[ssl.SSLSocket]:
         with (
             socket.create_connection(("127.0.0.1", self.port), 60) as plain,
             self.ground.trust.wrap_socket(plain, server_hostname=HOST) as tls,
         ):
-            chain = set(chain_pins(verified_chain(tls)))
-            tls.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
-            response = HTTPResponse(tls)
-            response.begin()
-            for name in ("Public-Key-Pins", "Public-Key-Pins-Report-Only"):
-                value = response.headers.get(name)
-                if value is not None:
-                    return PublicKeyPins.parse(value, report_only=name.endswith("Only")), chain
-        return None, chain
+            yield tls
+
+
+def _ask(tls: ssl.SSLSocket) -> Seen:
+    chain = set(chain_pins(verified_chain(tls)))
+    tls.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+    response = HTTPResponse(tls)
+    response.begin()
+    for name in ("Public-Key-Pins", "Public-Key-Pins-Report-Only"):
+        value = response.headers.get(name)
+        if value is not None:
+            return PublicKeyPins.parse(value, report_only=name.endswith("Only")), chain
+    return None, chain
 
 
 class Ground:
@@ -251,21 +267,20 @@ class Ground:
         return SharedState(source).fetch()
 
     def check(self) -> list[PublicKeyPins | None]:
-        """What the nodes send now: whoever notes one of these headers accepts every node."""
-        seen = [node.seen() for node in self.nodes]
-        for header, _ in seen:
+        """What the processes of the nodes send now: whoever notes one of these headers accepts every node."""
+        seen = [(node, *each) for node in self.nodes for each in node.seen()]
+        for _, header, _ in seen:
             if header is not None and header.max_age:
-                assert all(chain.intersection(header.pins) for _, chain in seen), self.told(seen)
+                assert all(chain.intersection(header.pins) for _, _, chain in seen), self.told(seen)
         self.visit()
-        return [header for header, _ in seen]
+        return [header for _, header, _ in seen]
 
-    def told(self, seen: Sequence[tuple[PublicKeyPins | None, set[Pin]]]) -> str:
-        """What each node sends and shows, and the end of its log."""
-        lines = [
+    def told(self, seen: Sequence[tuple[Node, PublicKeyPins | None, set[Pin]]]) -> str:
+        """What each process sends and shows, and the end of its node's log."""
+        return "\n".join(
             f"{node.name} sends {header}, shows {sorted(map(str, chain))}\n{(node.folder / 'log').read_text()[-1500:]}"
-            for node, (header, chain) in zip(self.nodes, seen, strict=True)
-        ]
-        return "\n".join(lines)
+            for node, header, chain in seen
+        )
 
     def agree(self, holds: Callable[[PublicKeyPins], bool]) -> None:
         """All nodes come to send one such header."""
@@ -330,7 +345,7 @@ def test_no_client_is_ever_refused(ground: Ground) -> None:
     b.end()
     b.start()
     for _ in range(5):
-        assert [header and header.max_age for header in ground.check()] == [5 * MINUTE] * 3
+        assert [header and header.max_age for header in ground.check()] == [5 * MINUTE] * 4
     ground.collector.start()
     ground.pass_quietly(45 * MINUTE)
     ground.agree(lambda header: header.max_age == HOUR)
