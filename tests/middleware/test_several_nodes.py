@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
@@ -190,7 +190,7 @@ class Node(Process):
             return [_ask(tls) for tls in opened]
 
     @contextmanager
-    def _connect(self) -> Iterator[ssl.SSLSocket]:
+    def _connect(self) -> Generator[ssl.SSLSocket]:
         with (
             socket.create_connection(("127.0.0.1", self.port), 60) as plain,
             self.ground.trust.wrap_socket(plain, server_hostname=HOST) as tls,
