@@ -182,8 +182,10 @@ def record(
         the hosts that have other pins now.
     """
     of_look = (look.recovery.root, look.recovery.uri)
-    if not connection.execute("SELECT 1 FROM looks WHERE root = ? AND uri = ?", of_look).fetchone():
+    row = connection.execute("SELECT asked_at FROM looks WHERE root = ? AND uri = ?", of_look).fetchone()
+    if row is None:
         return ()  # whoever asked is forgotten, and so is what was trusted
+    asked_at: float | None = row[0]  # not the look's: a connection may have been refused while the list was looked at
     changed: tuple[str, ...] = ()
     if seen is not None and not _trust(connection, look, before, seen):
         return ()  # another process was first, and has said what came of it and when to look again
@@ -196,8 +198,6 @@ def record(
         names = ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
         which = f"version {seen.list_version} of the list" if seen.dated is None else f"the list of {seen.dated}"
         problem = f"{which} gave {names} other pins" if changed else f"{which} is no news"
-    # A connection may have been refused while the list was looked at.
-    ((asked_at,),) = connection.execute("SELECT asked_at FROM looks WHERE root = ? AND uri = ?", of_look)
     is_over = bool(changed) or asked_at is None or not 0 <= now - asked_at < _DAY
     is_sound = seen is not None and seen.pins is not None
     attempts = 0 if changed or (is_over and is_sound) else look.attempts + 1
