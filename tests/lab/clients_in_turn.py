@@ -88,7 +88,11 @@ class Client(Protocol):
 
     def accepts(self, chain: tuple[Pin, ...], now: int) -> bool: ...
 
-    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int) -> None: ...
+    def refused(self) -> None:
+        """The visit of this moment was refused."""
+        ...
+
+    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int, *, attacker: bool) -> None: ...
 
     def entry(self, now: int) -> tuple[tuple[Pin, ...], float] | None: ...
 
@@ -107,7 +111,10 @@ class ByTheLetter:
     def accepts(self, chain: tuple[Pin, ...], now: int) -> bool:
         return validate(self.host, self._known(now), chain, now=BEGINNING + now).ok
 
-    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int) -> None:
+    def refused(self) -> None:
+        pass
+
+    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int, *, attacker: bool) -> None:
         at, known = BEGINNING + now, self._known(now)
         noting = note(self.host, known, header, chain, at, max_max_age=self.max_max_age)
         if noting.outcome != "ignored":
@@ -129,7 +136,10 @@ class WithStore:
         self.now = now
         return self.store.validate(self.host, chain).ok
 
-    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int) -> None:
+    def refused(self) -> None:
+        pass
+
+    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int, *, attacker: bool) -> None:
         self.now = now
         self.store.note(self.host, str(header), chain)
 
@@ -159,11 +169,12 @@ def in_turn(
                 continue
             if not client.accepts(face.chain, second):
                 told.refusals.add((number, index, attack is not None))
+                client.refused()
             else:
                 if attack is not None:
                     had.setdefault(attack, second)
                 if face.header is not None:
-                    client.notes(face.header, face.chain, second)
+                    client.notes(face.header, face.chain, second, attacker=attack is not None)
             index += 1
         for since, until in sorted(
             (since, min(world.attacks[each].until, horizon(world))) for each, since in had.items()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.recovery import Verified
@@ -18,7 +14,7 @@ from dynpin.lab.simulation.world import World
 from dynpin.pin_list import ListedHost, PinList
 from dynpin.pins import Pin
 from dynpin.recovery import FIRST_ROOT, Recovery
-from tests.lab.clients_in_turn import BEGINNING, Told, horizon, met
+from tests.lab.clients_in_turn import BEGINNING, met
 
 OWNER = Recovery(b"o" * 32, "https://owner.test")
 THIEF = Recovery(b"t" * 32, "https://thief.test")
@@ -47,7 +43,7 @@ class HealingClient:
             self.store.database.write(lambda c: register(c, OWNER, FIRST_ROOT, b"{}", self.store.clock()))
             self._look()
 
-    def until(self, second: int) -> None:
+    def _until(self, second: int) -> None:
         """Make every look whose result is known at this second."""
         while True:
             due = [each.next_look_at for each in self.store.looks() if each.next_look_at is not None]
@@ -87,13 +83,26 @@ class HealingClient:
         return () if known is None else known.pins
 
     def _refuses_site(self) -> bool:
-        return self.refuses(met(self._world, [False] * len(self._world.attacks), self.now)[0].chain)
+        return self._refuses(met(self._world, [False] * len(self._world.attacks), self.now)[0].chain)
 
-    def refuses(self, chain: tuple[Pin, ...]) -> bool:
+    def _refuses(self, chain: tuple[Pin, ...]) -> bool:
         return not self.store.validate(HOST, chain).ok
 
-    def asks(self) -> None:
-        """As the enforcement does at a refusal."""
+    def accepts(self, chain: tuple[Pin, ...], now: int) -> bool:
+        self._until(now)
+        return not self._refuses(chain)
+
+    def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int, *, attacker: bool) -> None:
+        self._until(now)
+        self.store.note(HOST, str(replace(header, recovery=THIEF if attacker else OWNER)), chain)
+
+    def entry(self, now: int) -> tuple[tuple[Pin, ...], float] | None:
+        self._until(now)
+        known = self.store.known_host(HOST)
+        return None if known is None or known.expires_at is None else (known.pins, known.expires_at - BEGINNING)
+
+    def refused(self) -> None:
+        """Ask for the list, as the enforcement does at a refusal."""
         known = self.store.known_host(HOST)
         assert known is not None
         noted, ends_at = known.recovery, known.root_ends_at
@@ -105,43 +114,3 @@ class HealingClient:
             ask(connection, root, self.store.clock())
 
         self.store.database.write(job)
-
-
-def heal_in_turn(
-    world: World,
-    clients: Sequence[HealingClient],
-    visits: Sequence[Sequence[int]],
-    targets: NDArray[np.bool_],
-    samples: Sequence[int],
-) -> Told:
-    """As :func:`tests.lab.clients_in_turn.in_turn`, with every look in its second."""
-    told, index = Told(), 0
-    for number, (client, seconds) in enumerate(zip(clients, visits, strict=True)):
-        had: dict[int, int] = {}
-        for second, sampled in sorted([(each, False) for each in seconds] + [(each, True) for each in samples]):
-            client.until(second)
-            site, face, attack = met(world, targets[:, number].tolist(), second)
-            if sampled:
-                if client.refuses(site.chain):
-                    told.locked.add((number, second))
-                continue
-            if client.refuses(face.chain):
-                told.refusals.add((number, index, attack is not None))
-                client.asks()
-            else:
-                if attack is not None:
-                    had.setdefault(attack, second)
-                if face.header is not None:
-                    client.store.note(HOST, _named(face.header, OWNER if attack is None else THIEF), face.chain)
-            index += 1
-        client.until(horizon(world))
-        for since, until in sorted((each, min(world.attacks[a].until, horizon(world))) for a, each in had.items()):
-            told.fooled_stretch(number, since, until)
-        known = client.store.known_host(HOST)
-        if known is not None and known.expires_at is not None:
-            told.stores[number] = (known.pins, known.expires_at - BEGINNING)
-    return told
-
-
-def _named(header: PublicKeyPins, recovery: Recovery) -> str:
-    return str(replace(header, recovery=recovery))

@@ -18,8 +18,8 @@ from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.recovery import Recovery, Watch
 from dynpin.lab.simulation.visits import Visits
 from dynpin.lab.simulation.world import NO_ENTRY, World, build
-from tests.lab.clients_in_turn import RecorderLedger, Told, horizon
-from tests.lab.clients_that_heal import HealingClient, heal_in_turn
+from tests.lab.clients_in_turn import RecorderLedger, Told, horizon, in_turn
+from tests.lab.clients_that_heal import HealingClient
 from tests.lab.test_simulation_engine import CALENDARS, CAP, EVENTS, POLICIES, SITE_POLICIES, drawn
 
 HOUR = 3_600
@@ -55,7 +55,7 @@ def agree(world: World, visits: Sequence[Sequence[int]], targets: Targets, watch
     phases = [number * DAY // len(visits) for number in range(len(visits))]
     clients = [HealingClient(world, CAP, phase if watch == "followed" else None) for phase in phases]
     samples = list(range(0, horizon(world), 12 * HOUR))
-    expected = heal_in_turn(world, clients, visits, targets, samples)
+    expected = in_turn(world, clients, visits, targets, samples)
     edges = {(number, *edge) for number, client in enumerate(clients) for edge in client.edges}
     seconds = {second for _, second, _ in edges if second < horizon(world)}
     told = played(world, visits, targets, watch, phases, sorted({*samples, *seconds}))
