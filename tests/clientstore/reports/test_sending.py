@@ -8,8 +8,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterator
-from pathlib import Path
+from collections.abc import Generator
 
 import pytest
 import trustme
@@ -18,28 +17,10 @@ from dynpin.clientstore import PinStore, enforce
 from dynpin.lab.network import TLSServer
 from dynpin.report import parse_report
 
-from ..scenarios import Clock
-from .inbox import Inbox
-from .queued import DAY, HOUR, PINS, URI, a_report, by_hand, outcomes, violate
-from .world import HOST, World, tls_world
-
-
-@pytest.fixture
-def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
-    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
-        yield made
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
-    with PinStore(tmp_path / "pins", clock=clock) as store:
-        yield store
-
+from ...scenarios import Clock
+from ..inbox import Inbox
+from ..queued import DAY, HOUR, PINS, URI, a_report, by_hand, outcomes, violate
+from ..world import HOST, World
 
 # -- sent -------------------------------------------------------------------------------------------------------------
 

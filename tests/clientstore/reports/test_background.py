@@ -6,37 +6,16 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
-import trustme
 
 from dynpin import Report
 from dynpin.clientstore import PinStore, ReportQueue, enforce
 
-from ..scenarios import Clock
-from .inbox import Inbox
-from .queued import URI, a_report, by_hand, violate
-from .world import HOST, World, tls_world
-
-
-@pytest.fixture
-def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
-    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
-        yield made
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
-    with PinStore(tmp_path / "pins", clock=clock) as store:
-        yield store
+from ..inbox import Inbox
+from ..queued import URI, a_report, by_hand, violate
+from ..world import HOST, World
 
 
 def test_an_enforced_context_reports_by_itself(world: World, inbox: Inbox) -> None:

@@ -7,38 +7,18 @@ import json
 import sqlite3
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from dynpin import Report, StoreError
 from dynpin.clientstore import PinStore, ReportQueue, enforce
 from dynpin.report import parse_report
 
-from ..scenarios import BASE, Clock
-from .inbox import Inbox
-from .queued import HOUR, URI, a_report, by_hand, outcomes, violate
-from .world import HOST, World, tls_world
-
-
-@pytest.fixture
-def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
-    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
-        yield made
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
-    with PinStore(tmp_path / "pins", clock=clock) as store:
-        yield store
-
+from ...scenarios import BASE, Clock
+from ..inbox import Inbox
+from ..queued import HOUR, URI, a_report, by_hand, outcomes, violate
+from ..world import HOST, World
 
 # -- taken in ---------------------------------------------------------------------------------------------------------
 

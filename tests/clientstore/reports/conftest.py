@@ -1,0 +1,31 @@
+"""The world, the clock and the store of the tests of violation reports: all three have one time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from dynpin.clientstore import PinStore
+
+from ...scenarios import Clock
+from ..world import World, tls_world
+
+
+@pytest.fixture
+def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path, clock: Clock) -> Iterator[World]:
+    with tls_world(honest, rogue, tmp_path, clock=clock) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[PinStore]:
+    with PinStore(tmp_path / "pins", clock=clock) as store:
+        yield store
