@@ -20,6 +20,7 @@ from .values import (
     Rise,
     SiteState,
     State,
+    Step,
     StoredReport,
     Token,
     Triaged,
@@ -74,8 +75,11 @@ class Reader(Protocol):
         """One group by its key."""
         ...
 
-    def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
-        """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
+    def activity(self, wanted: Filter, since: int, until: int, step: Step = 1) -> list[tuple[int, str, int]]:
+        """Hour, mode and number of reports, for the hours from `since` up to and without `until`.
+
+        With a step of 24 the same for the days of UTC, each named by its first hour; both ends are then midnights.
+        """
         ...
 
     def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:

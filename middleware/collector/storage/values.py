@@ -10,6 +10,7 @@ __all__ = [
     "LEASE_S",
     "MODES",
     "STATES",
+    "STEPS",
     "Arrival",
     "Cause",
     "ChannelNote",
@@ -24,6 +25,7 @@ __all__ = [
     "Rise",
     "SiteState",
     "State",
+    "Step",
     "StoredReport",
     "Token",
     "Triaged",
@@ -37,6 +39,9 @@ STATES: tuple[State, ...] = ("open", "muted", "resolved")
 Outcome = Literal["accepted", "filtered", "rejected"]
 Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600
+# The times, in hours, that reports are added up by: an hour, and a day of UTC.
+Step = Literal[1, 24]
+STEPS: tuple[Step, ...] = (1, 24)
 # How long a worker may do a kind of work before it says that it still lives.
 LEASE_S = 60.0
 Entry = TypeVar("Entry")

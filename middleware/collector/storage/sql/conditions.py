@@ -41,8 +41,8 @@ def term_condition(field: str, value: str, table: FromClause = schema.groups) ->
 
 
 def _ends_with(column: ColumnElement[str], suffix: str) -> ColumnElement[bool]:
-    # A start before the first character gives the whole text on both, which is shorter then and another.
-    return func.substr(column, func.length(column) - len(suffix) + 1) == suffix
+    # LIKE: PostgreSQL knows from its samples of the column about how many rows match, and so how to join them.
+    return column.endswith(suffix, autoescape=True)
 
 
 def _host(column: str) -> Condition:

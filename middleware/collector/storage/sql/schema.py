@@ -3,8 +3,9 @@
 groups      one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict; diagnoses has
             the long text apart, since every batch writes the rows of its groups anew
 reports     one row for each report; samples has the bodies that are kept, apart, so that a scan of the rows stays small
-rates       reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
-            common, which move with their groups: no page ever counts the reports
+rates       reports of a group in each hour; totals the same, and of each day too (step 24, from the hour at midnight,
+            UTC), of all groups that have mode, verdict, state and token in common; they move with their groups: no page
+            ever counts the reports
 agents      user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
 outcomes    what the intake answered in each hour: accepted, filtered, rejected
 batches     of PostgreSQL, the batches of the last day: one that is sent again, since nobody saw its commit, counts once
@@ -180,6 +181,7 @@ rates = _table("rates", _of_group(primary_key=True), _number("hour", primary_key
 Index("rates_by_hour", rates.c.hour, rates.c.group_id, rates.c.reports)
 totals = _table(
     "totals",
+    _number("step", primary_key=True),
     _number("hour", primary_key=True),
     *(_text(name, primary_key=True) for name in ("mode", "verdict", "state", "token")),
     _number("reports"),
