@@ -233,6 +233,13 @@ def test_a_shared_option_is_declared_in_one_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", COMMAND_FILES, ids=lambda path: path.name)
+def test_one_place_makes_consoles(path: Path) -> None:
+    """Rich's own takes brackets in the name of a file for markup, and sends escapes on."""
+    calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+    assert "Console" not in calls
+
+
+@pytest.mark.parametrize("path", COMMAND_FILES, ids=lambda path: path.name)
 def test_one_place_makes_json(path: Path) -> None:
     calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     assert not {"json.dump", "json.dumps"} & set(calls) or path.name == "printing.py"
