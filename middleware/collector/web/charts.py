@@ -1,4 +1,4 @@
-"""Charts as plain SVG: the numbers in, rectangles out; the template draws them."""
+"""Charts as plain SVG: from numbers to rectangles, which the template draws."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _GAP = 0.18
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The time of a chart: the hours from `first` up to and without `last`, so many for a bar.
+    """The time of a chart: the hours (since the epoch) from `first` to `last`, without `last`, `hours` for each bar.
 
-    `step` is what the reports are added up by, in hours: one, or 24 for days of UTC.
+    `step` is 24 if the chart shows whole days (UTC), else 1.
     """
 
     first: int
@@ -37,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One rectangle: the reports of one mode in one span of time."""
+    """One rectangle: the reports of one mode in one period."""
 
     mode: str
     x: float
@@ -48,7 +48,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One span of time as a row of the table behind the picture."""
+    """One period, as a row of the table below the picture."""
 
     label: str
     counts: tuple[int, ...]
@@ -69,18 +69,18 @@ class Chart:
 
 
 def axis(first: int, last: int, bars: int = 48) -> Axis:
-    """The hours from `first` up to and without `last` in at most so many bars: of some hours, or else of whole days."""
+    """The hours from `first` to `last`, without `last`, in at most so many bars of some hours or of whole days."""
     last = max(last, first + 1)
     for hours in (1, 2, 3, 4, 6):
         if (last - first) / hours <= bars:
             return Axis(first, last, hours)
-    # A day of which a part is wanted is shown as a whole.
+    # The first and the last day are shown as a whole.
     midnight, end = first // 24, -(-last // 24)
     return Axis(midnight * 24, end * 24, 24 * -(-(end - midnight) // bars), 24)
 
 
 def chart(activity: Iterable[tuple[int, str, int]], axis: Axis) -> Chart:
-    """The chart of reports by hour or day and mode."""
+    """The chart of reports by hour or day, and by mode."""
     first, number = axis.first, axis.bars
     counts: Counter[tuple[int, str]] = Counter()
     for hour, mode, reports in activity:
@@ -95,7 +95,7 @@ def chart(activity: Iterable[tuple[int, str, int]], axis: Axis) -> Chart:
         for mode in MODES:
             height = HEIGHT * counts[(index, mode)] / top
             if height:
-                # A single report beside thousands is still to be seen.
+                # Keep a single report visible beside thousands.
                 height = max(height, 2.0)
                 floor -= height
                 bars.append(

@@ -16,8 +16,8 @@ from dynpin.middleware.collector.storage.sql import SQLStorage, move
 from tests.middleware.collector.conftest import NOW
 
 from ..conftest import arrival, ask, change
+from .conftest import DAY
 
-DAY = 86_400.0
 HOSTS, STATES = ("a.test", "b.test", "c.a.test"), ("open", "muted", "resolved")
 FILTERS = [
     Filter(),
