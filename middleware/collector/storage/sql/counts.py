@@ -23,7 +23,7 @@ Hours = list[tuple[int, str, int]]
 
 
 def activity(unit: Unit, wanted: Filter, since: int, until: int, step: Step = 1) -> Hours:
-    """Hour, mode and number of reports, by hour or (step 24) by day; the hours run from `since` to `until`, without it."""
+    """Hour, mode and number of reports, by hour or (step 24) by day; hours run from `since` to `until`, without it."""
     common = Filter(tuple(term for term in wanted.terms if term.field in COMMON))
     others = [term for term in wanted.terms if term.field not in COMMON]
     if any(not term.negated for term in others):

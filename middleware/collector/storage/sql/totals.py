@@ -1,4 +1,4 @@
-"""The totals: reports of each hour and day by mode, verdict, state and token of their groups; no page counts reports."""
+"""The totals: reports of each hour and day by mode, verdict, state and token of the groups; no page counts reports."""
 
 from __future__ import annotations
 
