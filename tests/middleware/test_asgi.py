@@ -362,7 +362,7 @@ def test_two_policies_are_one_of_each_kind(site: Site) -> None:
     for given, words in (
         ({"policy": policy, "report_only": policy}, "report_only= takes a policy of mode='report-only'"),
         ({"policy": trial, "report_only": trial}, "two policies are report-only"),
-        ({"policy": policy, "keys": site.chain}, r"there is a policy, and keywords of another \(keys\)"),
+        ({"policy": policy, "keys": site.chain}, r"there is a policy and also keywords \(keys\)"),
     ):
         with pytest.raises(PolicyError, match=words):
             run(PublicKeyPinsMiddleware(sending(), **given), {"type": "http"})

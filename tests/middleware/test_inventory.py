@@ -167,7 +167,7 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         replacing('"tls/backup.pub"', "'''-----BEGIN PUBLIC KEY-----'''"),
         ['backups = ["-----BEGIN', "is not understood"],
     ),
-    "the chain as its own backup": (replacing("backup.pub", "fullchain.pem"), ["no Backup Pin stands outside"]),
+    "the chain as its own backup": (replacing("backup.pub", "fullchain.pem"), ["all Backup Pins are in"]),
     "a ramp without reports": (
         lambda site: f"{SOUND}[ramp]\n",
         ["[ramp] moves by what clients report", "https://reports.example.net/r/TOKEN/enforce"],
@@ -324,7 +324,7 @@ def test_the_middleware_takes_the_file(inventory: Path, site: Site, connect: Con
     ("options", "words"),
     [
         ({"policy": "absent.toml"}, r"absent\.toml cannot be read"),
-        ({"policy": "dynpin.toml", "max_age": 60}, r"there is a policy, and keywords of another \(max_age\)"),
+        ({"policy": "dynpin.toml", "max_age": 60}, r"there is a policy and also keywords \(max_age\)"),
         ({"policy": "dynpin.toml", "report_only": "dynpin.toml"}, "this one has mode='enforce'"),
     ],
 )

@@ -350,14 +350,14 @@ def test_a_folder_that_cannot_be_written_is_told_and_moves_nothing(
     assert server.sent() == "report-only"
     [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "The ramp stays where it is" in told
-    assert "needs to write to it and to its folder" in told
+    assert "must be able to write to it and to its folder" in told
 
 
 def test_a_report_only_policy_beside_the_foot_of_the_ramp_is_not_dropped_in_silence(
     ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = Policy(**ground.site.options | {"mode": "report-only", "max_age": None, "report_uri": "https://r.test/"})
-    said = "until it moves up the header of report_only= is not sent"
+    said = "until it moves up, the header of report_only= is not sent"
     server = ground.server()
     PublicKeyPinsWSGIMiddleware(lambda environ, start_response: [], server.policy, report_only=trial)
     assert said in caplog.text

@@ -126,13 +126,17 @@ def test_a_person_holds_it() -> None:
         ("http://10.0.0.7:8080", {"token": "abc"}, "the token is not sent to http://10.0.0.7:8080: over http"),
         ("https://127.0.0.1:1", {}, "the token file {folder}/token cannot be read (No such file or directory)"),
         ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line"),
-        ("https://127.0.0.1:1", {"token": "a\x07b"}, "{folder}/token has no token, but what no header can carry"),
+        (
+            "https://127.0.0.1:1",
+            {"token": "a\x07b"},
+            "{folder}/token has a text that cannot be a token: no header can carry it",
+        ),
         (
             "https://127.0.0.1:1",
             {"token": "abc"},
             "the roots of the collector, {folder}/ca cannot be read (No such file",
         ),
-        ("https://127.0.0.1:1", {"token": "abc", "ca": "no PEM"}, "{folder}/ca, are no certificates in PEM"),
+        ("https://127.0.0.1:1", {"token": "abc", "ca": "no PEM"}, "{folder}/ca, are not certificates in PEM"),
     ],
 )
 def test_what_keeps_it_from_asking_is_said(collector: str, files: dict[str, str], said: str, tmp_path: Path) -> None:
