@@ -232,7 +232,7 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     ),
     "too many pins": (
         lambda site: {"backups": [Pin(bytes([number] * 32)) for number in range(64)]},
-        ["65 pins, where 64 are the limit"],
+        ["65 pins, but the limit is 64"],
     ),
     "a pipe that nobody writes to": (lambda site: {"keys": _pipe(site)}, ["pipe: neither PEM nor DER"]),
     "a file without an end": (lambda site: {"backups": "/dev/zero"}, ["/dev/zero cannot be read (it is larger than"]),

@@ -203,7 +203,7 @@ def test_a_hand_on_the_ramp(ground: Ground) -> None:
 def test_without_a_ramp_the_command_says_how_to_begin_one(verb: str, ground: Ground) -> None:
     ground.describe()
     ground.inventory.write_text(ground.inventory.read_text().partition("[ramp]")[0])
-    assert "has no ramp: a line [ramp] in it begins one" in ramp(ground, verb, code=2)
+    assert "has no ramp: add a line [ramp]" in ramp(ground, verb, code=2)
     ground.describe(mode="unpin")
     assert "mode = 'unpin'" in ramp(ground, verb, code=2)
 

@@ -180,7 +180,7 @@ def test_tokens_of_settings_are_listed_with_the_stored_ones(tmp_path: Path) -> N
         assert {one["token"]: one["from"] for one in listed} == {"typed": "settings", stored: "storage"}
         assert "in the settings of a collector" in run("tokens", "list", "--storage", str(file))
         told = run("tokens", "revoke", "typed", "--storage", str(file), code=1)
-    assert "stands in the settings of a collector" in " ".join(told.split())
+    assert "is in the settings of a collector" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("text", ["", "no certificate", LEAF.pem[:-60]])
