@@ -113,7 +113,7 @@ def several(option: str, values: object, kinds: tuple[type, ...], wanted: str) -
     found: list[object] = [values] if is_one else [*cast("Iterable[object]", values)]
     other = next((value for value in found if not isinstance(value, kinds)), None)
     if other is not None or None in found:
-        raise PolicyError(f"{option}= contains a {type(other).__name__}: give {wanted}")
+        raise PolicyError(f"{option}= contains a value of type {type(other).__name__}: give {wanted}")
     return tuple(found)
 
 

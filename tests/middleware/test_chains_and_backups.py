@@ -64,7 +64,7 @@ def test_a_key_that_issued_or_is_in_the_chain_is_no_backup(pki: Pki, tmp_path: P
 
 
 def test_roots_that_cannot_be_read_are_said(pki: Pki, tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"absent\.pem holds no roots that can be read"):
+    with pytest.raises(PolicyError, match=r"absent\.pem, which roots names, holds no roots that can be read"):
         in_chain(Key("x", pki.spare.pin), [read_chain(pki.leaf.pem, "c")], [tmp_path / "absent.pem"])
 
 
@@ -75,9 +75,9 @@ POLICIES: dict[str, tuple[Callable[[Pki], dict[str, Any]], str]] = {
         "A key of the chain is not a backup key",
     ),
     "a bundle in reverse": (lambda pki: {"keys": pem(*reversed(pki.whole))}, "is in reverse order"),
-    "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA's"),
+    "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA certificate"),
     "expired": (lambda pki: {"keys": pki.root.issue(HOST, LEAF, expired=True).pem}, "expired on"),
-    "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, and not for shop.test"),
+    "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, not for shop.test"),
     "a stranger pinned": (
         lambda pki: {"keys": pem(pki.whole[0], pki.other.certificate), "pinned": 1},
         "issued its leaf",
