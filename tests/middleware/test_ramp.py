@@ -216,7 +216,7 @@ def test_what_cannot_ask_does_not_move(ground: Ground, caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     ("options", "ramp", "token", "words"),
     [
-        ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report: is its token known"),
+        ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report; check that the collector knows its token"),
         ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; a token of scope read"),
         ({}, 'token_file = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'ca = "absent"', "demo", "absent cannot be read (No such file or directory)"),
@@ -255,7 +255,7 @@ def test_it_reads_with_a_token(in_file: bool, ground: Ground, monkeypatch: pytes
     ("scope", "said"),
     [
         ("site:{host}", ""),
-        ("site:other.test", "the token reads about other.test alone"),
+        ("site:other.test", "the token may read only about other.test"),
         ("site:www.{host}", "a token of scope site:{host} or read"),
     ],
 )

@@ -22,7 +22,7 @@ from tests.middleware.test_shared import RAMP, Many, Node
 
 PAST: dict[str, Any] = {"not_before": datetime(2020, 1, 1, tzinfo=UTC), "not_after": datetime(2020, 2, 1, tzinfo=UTC)}
 SYSTEM = "the roots of the system are used; name its root, PEM, in the line ca"
-OTHER = "other.pem; name the root that signed it, PEM, in the line ca"
+OTHER = "other.pem; name its root, PEM, in the line ca"
 REFUSED = [
     ("other.test", {}, "ca.pem", "use a name of the certificate"),
     ("127.0.0.1", PAST, "ca.pem", "renew it on the collector, and check that the clock of this machine is right"),

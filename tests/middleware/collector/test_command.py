@@ -184,7 +184,7 @@ def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--tls-certificate", "cert.pem"), "cert.pem alone (name its key with --tls-key)"),
+        (("--tls-certificate", "cert.pem"), "only cert.pem (name its key with --tls-key)"),
         (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "cert.pem and other.pem"),
         (("--tls-key", "key.pem"), "key.pem needs --tls-certificate"),
         (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7 port 8080: "),
