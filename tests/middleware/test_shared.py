@@ -186,7 +186,7 @@ def test_a_header_waits_until_no_node_shows_a_key_that_it_lacks(many: Many, capl
         node.look()
         node.look()
         assert (old in (node.pins or ())) == waits
-    assert "node b, c shows a key that the new header does not name" in caplog.text
+    assert "node b, c has a key that the new header does not pin" in caplog.text
     many.look()
     assert [node.pins for node in nodes] == [{new, Pin.from_file(a.files.backup)}] * 3
     # What was sent before may be held for a while, and everybody can see until when.
@@ -281,7 +281,7 @@ def test_what_cannot_be_is_said(lines: str, said: str, many: Many) -> None:
     ("damage", "said"),
     [
         ("no JSON", "cannot be read"),
-        ('{"host": "other.test", "collector": "https://b"}', "is the copy of what other.test"),
+        ('{"host": "other.test", "collector": "https://b"}', "is the copy of the state of other.test"),
     ],
 )
 def test_a_copy_that_is_none_is_said(damage: str, said: str, many: Many) -> None:
