@@ -217,7 +217,7 @@ def test_what_cannot_ask_does_not_move(ground: Ground, caplog: pytest.LogCapture
     ("options", "ramp", "token", "words"),
     [
         ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report; check that the collector knows its token"),
-        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; a token of scope read"),
+        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; put a token of scope read"),
         ({}, 'token_file = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'ca = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'collector = "http://127.0.0.1:1/"', "demo", "http://127.0.0.1:1 cannot be asked"),
