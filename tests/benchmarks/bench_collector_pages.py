@@ -56,7 +56,7 @@ INSERT INTO rates SELECT group_id, CAST(received_at AS BIGINT) / 3600 AS hour, c
     GROUP BY 1, 2 ORDER BY hour, group_id;
 INSERT INTO totals SELECT 1, hour, mode, verdict, state, token, sum(rates.reports)
     FROM rates JOIN groups ON groups.id = group_id GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY hour;
-INSERT INTO totals SELECT 24, hour - hour % 24, mode, verdict, state, token, sum(reports)
+INSERT INTO totals SELECT 24, hour / 24 * 24, mode, verdict, state, token, sum(reports)
     FROM totals GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 2;
 INSERT INTO agents SELECT group_id, user_agent, count(*) FROM reports GROUP BY 1, 2
 """
