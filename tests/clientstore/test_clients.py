@@ -196,9 +196,7 @@ def test_client_certificates_go_along(world: World, library: Library, honest: tr
 @every_library
 def test_truststore_contexts_on_linux(world: World, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     assert library.visit(world.store, context, [world.site.url(HOST)]) == [200]
     assert pins_of(world.store) == world.header.pins
