@@ -45,6 +45,7 @@ _PATIENCE = 120.0
 _MEMORY = 2**30
 # A loss of power is no part of most tests, and syncing is most of what a test would wait for.
 _SETTINGS = {
+    "autovacuum": "off",
     "fsync": "off",
     "full_page_writes": "off",
     "jit": "off",
