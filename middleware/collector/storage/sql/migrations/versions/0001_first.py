@@ -8,6 +8,8 @@ Revision ID: 0001
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -276,6 +278,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("untold_by_group", "untold", ["group_id"])
+    settings = sa.table("settings", sa.column("name"), sa.column("value"))
+    op.execute(settings.insert().values(name="secret", value=secrets.token_hex(32)))
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("groups_by_last_seen", "groups", ["last_seen"])
         for name in ("host", "issuer", "noted_host", "verdict"):
