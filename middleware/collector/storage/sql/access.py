@@ -102,4 +102,4 @@ def _api_token(row: Row[Any]) -> APIToken:
 
 def secret(unit: Unit) -> str:
     """The random text that this storage got with its tables."""
-    return unit.db.scalars(select(schema.settings.c.value).where(schema.settings.c.name == "secret")).one()
+    return str(unit.db.scalars(select(schema.settings.c.value).where(schema.settings.c.name == "secret")).one())

@@ -31,7 +31,7 @@ def reports(unit: Unit, wanted: Filter, *, cursor: str | None = None, limit: int
     if wanted.terms:
         of_groups = group_condition(Filter(wanted.terms), unit.now)
         some = select(_groups.id, _groups.last_seen).where(of_groups).limit(_MERGED_GROUPS + 1)
-        matching = dict(unit.db.execute(some).tuples().all())
+        matching = {row.id: row.last_seen for row in unit.db.execute(some)}
         if len(matching) <= _MERGED_GROUPS:
             return _merged(unit, matching, when, limit)
         when = and_(when, of_groups)
