@@ -196,7 +196,8 @@ def _engine(conninfo: str) -> SQLAlchemyEngine:
 def _check_out(connection: psycopg.Connection, *_: object) -> None:
     """Before a connection of the pool is used: where the server does not answer on it, another is made."""
     try:
-        with bounded_wait(connection, _PING_S):
+        # In a pipeline BEGIN is sent together with it.
+        with bounded_wait(connection, _PING_S), connection.pipeline():
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         raise DisconnectionError(str(error)) from error

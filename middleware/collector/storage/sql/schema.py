@@ -171,13 +171,16 @@ Index("reports_by_time", reports.c.received_at)
 samples = _table(
     "samples",
     Column("report_id", _Id, ForeignKey("reports.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
-    _of_group(),
+    # That of the report, which goes with its group.
+    Column("group_id", _Id, nullable=False),
     _text("body"),
     rowid=True,
 )
 Index("samples_by_group", samples.c.group_id, samples.c.report_id)
 rates = _table("rates", _of_group(primary_key=True), _number("hour", primary_key=True), _number("reports"))
-Index("rates_by_hour", rates.c.hour, rates.c.group_id, rates.c.reports)
+# With the number it saves SQLite the rows. PostgreSQL would write the index anew with each batch.
+for _dialect, _more in (("sqlite", ("reports",)), ("postgresql", ())):
+    Index("rates_by_hour", *(rates.c[name] for name in ("hour", "group_id", *_more))).ddl_if(dialect=_dialect)
 totals = _table(
     "totals",
     _number("hour", primary_key=True),
@@ -261,7 +264,17 @@ CREATE VIEW readable_reports AS
 for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
     _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))
-# Room beside each group for its next version (HOT); and bodies as they are, since it takes longer to compress them.
-for _sql in ("ALTER TABLE groups SET (fillfactor = 70)", "ALTER TABLE samples ALTER body SET STORAGE EXTERNAL"):
+# A report has its certificates twice: LZ4 halves it, in less time than writing the other half takes. PostgreSQL's own
+# method takes longer, so that a server that was built without LZ4 keeps bodies as they are.
+_COMPRESSED_BODIES = """
+DO $$BEGIN
+    ALTER TABLE samples ALTER body SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+    ALTER TABLE samples ALTER body SET STORAGE EXTERNAL;
+END$$
+"""
+# Room beside each row that a batch counts in for its next version (HOT).
+_ROOM = tuple(f"ALTER TABLE {name} SET (fillfactor = 70)" for name in ("agents", "groups", "rates"))
+for _sql in (*_ROOM, _COMPRESSED_BODIES):
     _change: DDL = DDL(_sql)  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _change.execute_if(dialect="postgresql"))
