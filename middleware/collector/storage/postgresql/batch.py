@@ -1,7 +1,7 @@
-"""How a batch of reports is written to PostgreSQL: a statement for each table, however many reports it has.
+"""Write a batch of reports to PostgreSQL: one statement for each table, for any number of reports.
 
-Statements that need no answer of each other are sent together (a pipeline), so that few waits for the server are left.
-Rows that several nodes write are locked in one order, that of their keys, so that nobody waits in a circle.
+Statements that do not need each other's results are sent together (a pipeline), to wait for the server less often.
+Several nodes write the same rows. All lock them in the order of their keys, so that there is no deadlock.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Row = tuple[Any, ...]
 
 
 _BATCH = "INSERT INTO batches VALUES (%b, %b) ON CONFLICT DO NOTHING"
-# Lists as long as each other stand for the rows: one statement, kept prepared. They are sent in binary (%b): in text
-# psycopg would look for what to quote in each value.
+# The rows are passed as one list for each column, all of the same length: one statement, which stays prepared. The lists
+# are binary (%b): for text (%s) psycopg searches each value for characters to quote.
 _GROUPS = """
 INSERT INTO groups AS known (key, host, noted_host, port, mode, token, source, known_pins, validated_pins, reports,
                              first_seen, last_seen)
@@ -81,18 +81,18 @@ class _Touched(NamedTuple):
 
 
 def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
-    """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
+    """Write reports and counts in the connection's transaction. True if a group waits for its verdict."""
     together: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         together.setdefault(arrival.cause.key, []).append(arrival)
-    # Within a pipeline statements are sent without a pause, and the server answers all of them at its end.
+    # The results of a pipeline are there at its end.
     with db.pipeline():
-        # Another that brings the same batch waits here for this one's end, and then finds it stored.
+        # A second attempt with the same batch waits here until the first has ended, and then finds the batch stored.
         begun = db.execute(_BATCH, (batch, now))
         counted = _run(db, _GROUPS, _group_rows(together))
         ids = db.execute(_IDS, (len(arrivals),))
     if not begun.rowcount:
-        db.rollback()  # what the statements after it have counted again
+        db.rollback()  # the statements after it have counted the reports a second time
         return False
     touched = _touched(counted, together)
     _add_reports(db, touched, arrivals, [identity for (identity,) in ids])
@@ -119,12 +119,13 @@ def _rows(counts: Mapping[Any, int]) -> list[Row]:
 
 
 def _run(db: Connection, sql: LiteralString, rows: Sequence[Row]) -> Iterable[Row]:
-    """Run a statement once for all rows, a list for each column, in the order of their keys; what it returns."""
-    # Python orders texts by their bytes, whatever the database does: as upsert() does for what the worker writes.
+    """Run a statement once for all rows, with a list for each column, in the order of their keys; its result."""
+    # The order must be the same as in upsert(), which the worker uses. Both sort in Python, not in the database.
     return db.execute(sql, [list(column) for column in zip(*sorted(rows), strict=True)]) if rows else ()
 
 
 def _group_rows(together: Mapping[str, Sequence[Arrival]]) -> list[Row]:
+    """The groups of these reports, by their keys, as rows for the statement that inserts or updates them."""
     rows: list[Row] = []
     for key, same in together.items():
         cause, first = same[0].cause, same[0]
@@ -135,7 +136,7 @@ def _group_rows(together: Mapping[str, Sequence[Arrival]]) -> list[Row]:
     return rows
 
 
-# A cause comes again and again, and its pins are written out each time.
+# The same causes come in each batch.
 _listed = lru_cache(maxsize=1024)(json.dumps)
 
 
@@ -149,7 +150,7 @@ def _touched(counted: Iterable[Row], together: Mapping[str, Sequence[Arrival]]) 
 
 
 def _places(touched: Mapping[str, _Touched], together: Mapping[str, Sequence[Arrival]]) -> list[Row]:
-    """Which pins occur in the new groups, and where."""
+    """The pins of new groups, and the place of each in its group."""
     places: list[Row] = []
     for key, group in touched.items():
         if group.is_new:
@@ -177,7 +178,7 @@ def _add_reports(
 
 
 def _copy(db: Connection, sql: LiteralString, types: Sequence[str], rows: Sequence[Row]) -> None:
-    # In binary, so that neither side looks through each body for what to escape.
+    # Binary: neither psycopg nor the server searches each body for characters to escape.
     if rows:
         with db.cursor() as cursor, cursor.copy(sql) as copy:
             copy.set_types(types)
@@ -186,7 +187,7 @@ def _copy(db: Connection, sql: LiteralString, types: Sequence[str], rows: Sequen
 
 
 def _add_agents(db: Connection, agents: Mapping[Row, int], known: Set[Row]) -> None:
-    """Count the user agents that their groups did not have."""
+    """Add the user agents that are new in their groups."""
     new = agents.keys() - known
     if not new:
         return
