@@ -24,8 +24,8 @@ Row = tuple[Any, ...]
 
 
 _BATCH = "INSERT INTO batches VALUES (%b, %b) ON CONFLICT DO NOTHING"
-# The rows are passed as one list for each column, all of the same length: one statement, which stays prepared. The lists
-# are binary (%b): for text (%s) psycopg searches each value for characters to quote.
+# The rows are passed as one list for each column, all of the same length: one statement, which stays prepared. The
+# lists are binary (%b): for text (%s) psycopg searches each value for characters to quote.
 _GROUPS = """
 INSERT INTO groups AS known (key, host, noted_host, port, mode, token, source, known_pins, validated_pins, reports,
                              first_seen, last_seen)
@@ -72,7 +72,7 @@ ON CONFLICT (group_id, user_agent) DO UPDATE SET reports = agents.reports + excl
 
 
 class _Touched(NamedTuple):
-    """A group that got reports: how many it had since its sample of bodies began, and what its totals go by."""
+    """A group that got reports: how many came since its sample of bodies began, and the key of its totals."""
 
     id: int
     sampled: int

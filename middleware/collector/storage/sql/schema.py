@@ -271,7 +271,7 @@ CREATE VIEW readable_reports AS
 for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
     _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))
-# LZ4 halves most bodies, since they contain each certificate twice. That takes less time than writing the other half.
+# LZ4 halves a long body, since it contains most certificates twice. That takes less time than writing the other half.
 # PostgreSQL's own method takes longer, so a server that was built without LZ4 does not compress bodies.
 _COMPRESSED_BODIES = """
 DO $$BEGIN
