@@ -64,7 +64,7 @@ class SingleStorage(SQLStorage):
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
         add = super().add
-        return max(add([arrival], {}) for arrival in arrivals)
+        return max((add([arrival], {}) for arrival in arrivals), default=False)
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
