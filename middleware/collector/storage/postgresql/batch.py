@@ -14,7 +14,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from ..sql import MAX_AGENTS, OTHER_AGENTS, is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, is_sampled
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -51,8 +51,9 @@ INSERT INTO rates SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::bigint[])
 ON CONFLICT (group_id, hour) DO UPDATE SET reports = rates.reports + excluded.reports
 """
 _TOTALS = """
-INSERT INTO totals SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[])
-ON CONFLICT (hour, mode, verdict, state, token) DO UPDATE SET reports = totals.reports + excluded.reports
+INSERT INTO totals
+SELECT * FROM unnest(%b::bigint[], %b::bigint[], %b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[])
+ON CONFLICT (step, hour, mode, verdict, state, token) DO UPDATE SET reports = totals.reports + excluded.reports
 """
 _OUTCOMES = """
 INSERT INTO outcomes SELECT * FROM unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::bigint[])
@@ -108,7 +109,7 @@ def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, 
         _run(db, _PINS, _places(touched, together))
         known = _run(db, _KNOWN_AGENTS, _rows(agents))
         _run(db, _RATES, _rows(rates))
-        _run(db, _TOTALS, _rows(totals))
+        _run(db, _TOTALS, _rows(by_step(totals)))
         _run(db, _OUTCOMES, _rows(outcomes))
     _add_agents(db, agents, set(known))
     return any(not group.totals[1] for group in touched.values())
