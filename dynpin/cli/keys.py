@@ -147,7 +147,7 @@ def _row(key: Key, role: str) -> dict[str, str | None]:
 
 
 def _show(rows: list[dict[str, str | None]]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - beside what is shown
+    from rich.table import Table  # noqa: PLC0415 - only the text output needs it
 
     from dynpin.cli.consoles import table_console  # noqa: PLC0415
 
