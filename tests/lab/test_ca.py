@@ -1,4 +1,4 @@
-"""`dynpin lab ca`: its certificate serves the name that it is for, to whoever trusts its root."""
+"""`dynpin lab ca`: a client that trusts its root accepts its certificate for its name."""
 
 from __future__ import annotations
 

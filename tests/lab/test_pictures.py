@@ -126,7 +126,7 @@ def test_a_band_is_what_the_store_told(case: str) -> None:
 
 @pytest.mark.parametrize(("name", "agent"), [("clock-pushed", "chromium"), ("store-flooding", "firefox")])
 def test_what_is_drawn_as_held_is_what_refuses(name: str, agent: str, played: dict[tuple[str, str], Playing]) -> None:
-    """Whoever refuses holds pins that were not shown, and who is served or fooled holds none, or one that was."""
+    """A client that refuses holds no shown pin. One that is served or fooled holds a shown pin, or none."""
     timeline = played[name, agent].timeline
     assert timeline is not None
     held: dict[str, tuple[Held, ...]] = {}
