@@ -33,7 +33,7 @@ COLUMNS = (
     " reversed, digest"
 )
 MARKS = ",".join("?" * (COLUMNS.count(",") + 1))
-# What KnownPinnedHost.is_released denies; its parameter is the time.
+# The opposite of KnownPinnedHost.is_released; the parameter is the time.
 ALIVE = (
     "(expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse') AND (length(pins) > 0 OR length(certificates) > 0)"
 )
@@ -43,7 +43,7 @@ _NO_RECOVERY = (None,) * 7
 _NEXT = f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT 1000"  # noqa: S608 - a constant
 
 Row = tuple[Any, ...]
-# Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.
+# Runs one SELECT and returns all rows: Database.select, or `selecting` inside a transaction.
 Select = Callable[[str, tuple[object, ...]], list[Row]]
 
 
@@ -70,8 +70,8 @@ def entry_of(row: Row) -> KnownPinnedHost:
     """The entry of a row.
 
     Raises:
-        DamagedRow: if the row is not what was written. Such a row is damage, and never taken for a host without
-            pins. (A row that is missing altogether cannot be seen.)
+        DamagedRow: if the row is not the one that was written. A damaged row is never treated as a host without pins.
+            (A row that is missing altogether cannot be detected.)
     """
     if row[-1] != _digest(row[:-1]):
         raise DamagedRow(row[0])
@@ -93,17 +93,17 @@ def entry_of(row: Row) -> KnownPinnedHost:
 
 
 def host_and_superdomains(host: str) -> tuple[str, tuple[str, ...]]:
-    """The SELECT of the rows of a host and of all its superdomains, and its parameters."""
+    """A SELECT for the rows of a host and of all its superdomains, with its parameters."""
     names = (host, *superdomains(host))
     return f"SELECT {COLUMNS} FROM hosts WHERE host IN ({','.join('?' * len(names))})", names  # noqa: S608 - only marks
 
 
 def rows_by_host(select: Select) -> Iterator[Row]:
-    """Every row in the order of the hosts, read a thousand at a time.
+    """All rows in the order of their hosts, read a thousand at a time.
 
     Raises:
-        sqlite3.DatabaseError: where a host does not come behind the one before it. A page of the file is in the wrong
-            place then: each row of it is sound, and to go on from there may never come to an end.
+        sqlite3.DatabaseError: if a host is not greater than the one before. A page of the file is then in the wrong
+            place: each of its rows is sound, but reading on from there might never end.
     """
     last = ""
     while rows := select(_NEXT, (last,)):
@@ -116,22 +116,22 @@ def rows_by_host(select: Select) -> Iterator[Row]:
 
 
 def selecting(connection: sqlite3.Connection) -> Select:
-    """What :meth:`Database.select` does, inside the transaction of a connection."""
+    """:meth:`Database.select` for the transaction of a connection."""
     return lambda sql, parameters: connection.execute(sql, parameters).fetchall()
 
 
 def put(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost]) -> None:
-    """Keep exactly these entries for their hosts."""
+    """Store exactly these entries for their hosts."""
     connection.executemany(_PUT, map(row_of, entries))
 
 
 def delete(connection: sqlite3.Connection, host: str) -> None:
-    """Remove a host's own row, whatever is in it."""
+    """Delete a host's own row, even a damaged one."""
     connection.execute("DELETE FROM hosts WHERE host = ?", (host,))
 
 
 def reversed_name(host: str) -> str:
-    """The labels from right to left, a dot behind each, so that a domain is the beginning of all names below it."""
+    """The labels from right to left, each followed by a dot: a domain is then a prefix of all names below it."""
     return ".".join(reversed(host.split("."))) + "."
 
 
@@ -155,12 +155,12 @@ def _named_of(root: bytes | None, uri: str | None) -> Recovery | None:
 
 
 def _text(value: str | None) -> str | None:
-    """The plain text of a str of any class, a StrEnum's for one: it is what SQLite keeps, and what the digest is of."""
+    """A plain str from any subclass, such as a StrEnum. SQLite stores the plain text, so the digest covers that too."""
     return None if value is None else str.__str__(value)
 
 
 def _digest(row: Row) -> bytes:
-    # Not repr(): which characters that writes as they are differs from one Python to the next.
+    # Not repr(): the characters that it escapes differ between versions of Python.
     return hashlib.blake2b(ascii(row).encode(), digest_size=16).digest()
 
 

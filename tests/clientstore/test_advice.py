@@ -71,7 +71,7 @@ def test_too_many_open_files_are_told_from_permissions(filled: Path, tmp_path: P
     said = in_a_process(OUT_OF_DESCRIPTORS, filled, tmp_path / "new.sqlite").splitlines()
     assert len(said) >= 4  # an old store and a new one, without a descriptor and with a single one
     for line in said:
-        assert "too many others open (ulimit -n)" in line
+        assert "too many open files (ulimit -n)" in line
         assert "permissions" not in line
 
 

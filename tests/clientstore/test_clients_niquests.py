@@ -123,9 +123,9 @@ def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Visits) ->
     refusals, *told = visits(
         {"kind": "refusals", "prefixes": prefixes}, unverified, {**unverified, "verify": f"sha256_{'0' * 64}"}
     )
-    http3 = "HTTP/3 does not pass through ssl, so pins cannot be enforced on it"
+    http3 = "HTTP/3 does not use ssl, so pins cannot be enforced on it"
     assert refusals[:2] == [http3, http3]
-    assert all("would connect past the pins" in text for text in refusals[2:])
+    assert all("would connect without checking the pins" in text for text in refusals[2:])
     assert len(refusals) == 4 + len(prefixes)
     assert all("verification is switched off" in one["violation"] for one in told)
     world.attacker.wait_idle()

@@ -84,7 +84,7 @@ def test_what_was_proved_belongs_to_the_object_that_was_offered_and_not_to_an_id
     world.pin_site()
     with talk(world, world.site, context, known) as tls:
         assert tls.session_reused
-    with pytest.raises(PinValidationError, match="resumed from a handshake that was not seen here"):
+    with pytest.raises(PinValidationError, match="did not see the handshake that made the session"):
         talk(world, world.site, context, same_id)
 
 

@@ -238,7 +238,7 @@ def test_a_child_that_inherits_an_open_connection_refuses(tmp_path: Path, shape:
     acknowledged, path = run(tmp_path, REFUSING[shape])
     refused = (tmp_path / "said" / "refused").read_text()
     assert refused.startswith("StoreError: ")
-    assert "was forked past Python's own os.fork" in refused
+    assert "was forked without Python's os.fork" in refused
     assert "Open the PinStore after the fork (in uWSGI: lazy-apps = true)" in refused
     assert not any("child" in host for host in acknowledged)
     with PinStore(path) as store:

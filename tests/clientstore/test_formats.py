@@ -158,7 +158,7 @@ WHOLE = {
 def test_what_is_read_as_a_whole_is_for_ten_thousand_entries(form: str) -> None:
     read = READERS[form.partition(" ")[0]]
     assert len(read(WHOLE[form](10_000))) == 10_000
-    with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and here are more: use JSON lines \(jsonl\)"):
+    with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and there are more: use JSON lines \(jsonl\)"):
         read(WHOLE[form](10_001))
 
 
@@ -176,7 +176,7 @@ def test_no_more_is_written_than_can_be_read_again(
 ) -> None:
     assert "".join(write(many(10_000))).count('"h9999.test"') == 1
     pieces = write(many(10_001))
-    with pytest.raises(InvalidPinFile, match="up to 10,000 entries, and here are more"):
+    with pytest.raises(InvalidPinFile, match="up to 10,000 entries, and there are more"):
         next(pieces)  # before a piece of it is written
 
 
@@ -242,8 +242,8 @@ WRONG = [
     ("jsonl", '{"host": "a.test", "pins": ["PIN"], "used": NaN}', "line 1: NaN is not a number of JSON"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "used": -Infinity}]', "-Infinity is not a number of JSON"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "noted_at": 1e999}]', "noted_at is inf, not a time"),
-    ("json", '[{"host": "a.test", "pins": [1]}]', "pins has 1, no text"),
-    ("json", '[{"host": "a.test", "pins": 0}]', "pins is 0, no list of texts"),
+    ("json", '[{"host": "a.test", "pins": [1]}]', "pins has 1, not a text"),
+    ("json", '[{"host": "a.test", "pins": 0}]', "pins is 0, not a list of texts"),
     ("json", '[{"host": "\\u001b[2J", "pins": ["PIN"]}]', "host is '\\x1b[2J', not a line of text"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "origin": "\\u009b2J"}]', "origin is '\\x9b2J', not a line"),
     ("json", '[{"host": "a.test", "pins": ["\\u001b"]}]', "'\\x1b' is not padded"),

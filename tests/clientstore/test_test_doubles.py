@@ -214,5 +214,5 @@ def test_a_double_that_would_connect_by_itself_is_refused(
         attacker.wait_idle()
         assert attacker.application_bytes == 0
     assert len(told) == len(urls)
-    assert all("would send it past the pins" in text for text in told)
+    assert all("would send it without checking the pins" in text for text in told)
     assert b"Bearer secret" not in b"".join(heard)

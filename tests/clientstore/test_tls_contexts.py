@@ -228,7 +228,7 @@ class _Elsewhere(ssl.SSLContext):
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
-        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "other means"),
+        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "not make its connections"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),

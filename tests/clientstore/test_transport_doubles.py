@@ -68,7 +68,7 @@ def test_a_transport_of_another_kind_reaches_all_but_pinned_hosts(world: World, 
     assert mine.closed
     for option in ({"transport": custom(way)}, {"mounts": {"https://": custom(way)}}):
         with pytest.raises(
-            way.library.ConnectError, match=r"Custom shows no TLS connection.*PinnedTransport"
+            way.library.ConnectError, match=r"Custom gives no access to its TLS connection.*PinnedTransport"
         ) as caught:
             way.visit(way.client(world, **option), f"https://{HOST}/")
         assert pin_violation(caught.value) is not None
@@ -84,7 +84,7 @@ def test_a_transport_around_another_one_is_as_good_as_that(world: World, way: Wa
     refused(world, way, way.client(world, transport=custom(way, way.transport(world))), world.attacker.url(HOST))
     with pytest.raises(UnenforceableContext, match=r"give a .*Pinned\w*Transport"):
         way.client(world, transport=custom(way, way.of(way.library, "HTTPTransport")()))
-    with pytest.raises(way.library.ConnectError, match="shows no TLS connection"):
+    with pytest.raises(way.library.ConnectError, match="gives no access to its TLS connection"):
         way.visit(way.client(world, transport=custom(way, custom(way))), world.site.url(HOST))
 
 

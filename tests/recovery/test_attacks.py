@@ -123,7 +123,7 @@ def test_a_list_with_a_version_beyond_all_counting_is_refused_and_the_next_look_
     name = f"{2**64}.targets.json"
     (repository.public / name).write_bytes(targets.to_bytes())
     bank.operator.publish()
-    stays_refused(bank, "is the last one")
+    stays_refused(bank, "the largest allowed is")
 
 
 def test_a_chain_of_roots_without_an_end_fills_no_disk(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, mon
         raise StoreError("No space left on device")
 
     monkeypatch.setattr(bank.store.database, "write", full)
-    assert "the pin store could not keep that" in _told(bank, on)
+    assert "the pin store could not keep the request" in _told(bank, on)
 
 
 def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:

@@ -52,7 +52,7 @@ def _public(key: Any) -> bytes:
     ids=["EC", "1024 bits", "private", "empty", "cut off, DER", "cut off, PEM"],
 )
 def test_what_is_no_key(data: bytes, bank: Bank, tmp_path: Path) -> None:
-    with pytest.raises(RecoveryError, match="no RSA public key of 2048 bits or more"):
+    with pytest.raises(RecoveryError, match="not an RSA public key of 2048 bits or more"):
         bank.store.follow("http://127.0.0.1:9/pins.json", data)
     assert bank.store.looks() == []
     (tmp_path / "key").write_bytes(data)
