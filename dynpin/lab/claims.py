@@ -1,7 +1,8 @@
-"""What is claimed of user agents: each claim with the source in which it was read, or how it is seen.
+"""The lab's claims about user agents. Each has its source, or says how it is observed.
 
-The browsers are gone from the shelves, so their claims rest on their sources; wget2 is here and is run, so its claims
-are also seen at each playing. Where no source was at hand, nothing is claimed. ``docs/how-to/lab.md`` lists them all.
+The browsers with HPKP are no longer available, so their claims are based on their source code. wget2 is available and
+runs in the lab, so its claims are also observed each time a scenario is played. Without a source there is no claim.
+``docs/how-to/lab.md`` lists them all.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 
 __all__ = ["CLAIMS", "Claim"]
 
-# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 as icecreamzhao/miniblink57
-# carries it. Firefox: version 68, as Mypal carries it on (Feodor2/Mypal68), gecko-dev of 2018 for its storage, and
-# mozilla/gecko-dev for its tools. wget2: version 1.99, rockdaboot/wget2.
+# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 from icecreamzhao/miniblink57.
+# Firefox: version 68 from its fork Mypal (Feodor2/Mypal68); gecko-dev of 2018 for its storage, and mozilla/gecko-dev
+# for its tools. wget2: version 1.99, rockdaboot/wget2.
 _STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4 (2017)"
 _HEADERS = "Chromium 57, net/http/http_security_headers.cc"
 _PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603b (2017)"
@@ -25,13 +26,13 @@ _INTENT = "Chris Palmer, 'Intent To Deprecate And Remove: Public Key Pinning', b
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that is said of an agent.
+    """One statement about an agent.
 
     Attributes:
-        name: what the stories call it by.
-        agent: whom it is about, such as ``"chromium"``.
+        name: its name in the stories.
+        agent: the agent, such as ``"chromium"``.
         text: the claim, a sentence.
-        source: the file, its version and the function, or the published text.
+        source: the file, its version and the function; or the published text.
     """
 
     name: str

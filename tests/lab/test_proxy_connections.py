@@ -240,7 +240,7 @@ def test_a_resumed_session_proves_nothing(
     place.site.received = b""
     refused = curl(proxy, url)
     assert refused.status == 502
-    assert "its TLS session was resumed from a handshake that was not seen here" in refused.body
+    assert "its TLS session was resumed, and dynpin did not see the handshake that made the session" in refused.body
     assert_nothing_read(place.site)
 
 
@@ -306,7 +306,7 @@ with PinStore.private() as store:
         [proxy_bin / "python", "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.splitlines() == [
-        "udp True TLS over UDP (HTTP/3) is not held against the pins, so dynpin refuses it",
+        "udp True TLS over UDP (HTTP/3) cannot be checked against the pins, so dynpin refuses it",
         "udp False None",
         "tcp True None",
     ]

@@ -333,7 +333,7 @@ def test_the_descriptions_that_come_along_can_be_read(name: str) -> None:
         ("'' {url}", "the command names no program"),
         ("twice.toml", "exit code 5 cannot be both served and refused"),
         ("nul.toml", "NUL"),
-        ("variable.toml", "'A=B' is not the name of a variable"),
+        ("variable.toml", "'A=B' is not a valid name of a variable"),
         ("deep.toml", "deep.toml: nested too deeply"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A score as one HTML page: nothing runs in it, and nothing comes from elsewhere."""
+"""A score as one HTML page without scripts, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["score_page"]
 
 
 def score_page(score: Score) -> str:
-    """The page about a run; whatever an agent said is escaped."""
+    """The page about a run. All text from an agent is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
