@@ -38,7 +38,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
     "a chain without a certificate": (
         "guard {folder}/key.pem --header {header}",
-        ["key.pem: there is a key in it", "leaf"],
+        ["key.pem: it has a key", "leaf"],
     ),
     "a header of nothing": (
         "guard {folder}/chain.pem --header nonsense",

@@ -1,4 +1,4 @@
-"""Recovery, the operator's side: keys, the list of pins, its signatures, and the static files that clients read."""
+"""Recovery for operators: keys, the list of pins, its signatures, and the static files that clients read."""
 
 from .expiry import LIFETIMES, Expiry, clock_fault, expiries
 from .keys import OFFLINE, ONLINE, ROLES, open_to_others, read_signers
