@@ -1,4 +1,4 @@
-"""`dynpin hosts`: the Known Pinned Hosts of a pin store, with the habits of ssh-keygen and known_hosts."""
+"""`dynpin hosts`: the Known Pinned Hosts of a pin store. Some options are those of ssh-keygen."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def forget(
         for name in map(canonical_host, names):
             try:
                 entry = pins.entry(name)
-            except StoreError:  # this row is damaged, or that of a superdomain; what else is wrong forget() meets too
+            except StoreError:  # the row of this host or of a superdomain is damaged; forget() reports any other fault
                 entry = None
             was_alive = pins.forget(name)
             try:
@@ -234,7 +234,7 @@ def check(
         say(f"{saved}; the damaged file is {done.aside}", err=True)
         faults = check_file(path, now)
     refusals: list[Refusal] = []
-    # A store with a fault is not opened: that would take the clock that it complains of for right.
+    # A store with a fault is not opened: that would accept the clock that the fault is about.
     if not faults:
         with PinStore(path) as pins:
             refusals = pins.refusals()
@@ -251,7 +251,7 @@ def check(
 
 
 def _open(store: Path | None) -> PinStore:
-    """The store that is named; one that is not there is not made, since a name may be mistyped."""
+    """Open the store that was named. A store that does not exist is not created, since the name may be mistyped."""
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
     return PinStore(store)
@@ -271,7 +271,7 @@ def _covers(pins: PinStore, host: str) -> bool:
     """Whether a host has a living entry of its own that covers its subdomains."""
     try:
         entry = pins.entry(canonical_host(host))
-    except StoreError:  # a damaged row, which the new entry replaces
+    except StoreError:  # the row is damaged, and the new entry replaces it
         return False
     return entry is not None and entry.include_subdomains and not entry.is_expired(pins.clock())
 

@@ -31,15 +31,15 @@ _TITLES = {
 _Lines = IO[bytes] | gzip.GzipFile
 _SHOWN_UNREADABLE = 5
 _LINES_A_STEP = 1000
-# The first bytes of everything that gzip wrote.
+# The first bytes of a gzip file.
 _GZIP = b"\x1f\x8b"
 
 
 def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
-    """Count a scan and print the figures. What cannot be opened or unpacked ends the command.
+    """Count a scan and print the figures. A file that cannot be opened or unpacked ends the command.
 
     Args:
-        file: the path of a file of JSON lines, compressed where it ends in .gz; ``-`` is stdin.
+        file: the path of a file of JSON lines, compressed if it ends in .gz; ``-`` is stdin.
         as_json: print JSON.
         as_csv: print rows of table, name, count and share.
     """
@@ -55,7 +55,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
                 if line.strip():
                     _add(result, line, name)
                 if result.lines % _LINES_A_STEP == 0:
-                    # A pipe has no size, and cannot tell its position.
+                    # A pipe has no size and no position.
                     show(
                         f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell() if size else 0, size
                     )
@@ -89,7 +89,7 @@ def _add(result: Scan, line: bytes, name: str) -> None:
 
 @contextmanager
 def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
-    """The lines, the file that they come from, which tells how far it was read, and its size; None for a pipe."""
+    """The lines, their file, which tells how far it was read, and its size; None for a pipe."""
     if file == "-":
         yield sys.stdin.buffer, sys.stdin.buffer, None
         return
@@ -103,7 +103,7 @@ def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
 
 
 def _lines(stream: _Lines) -> Iterator[bytes]:
-    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over."""
+    """The lines. Of a line longer than the limit only one byte more is kept; the rest is skipped."""
     while line := stream.readline(MAX_LINE + 1):
         yield line
         while len(line) > MAX_LINE and not line.endswith(b"\n"):

@@ -155,7 +155,9 @@ def test_a_name_that_tls_writes_in_another_way_is_held_against_both(
             attacker.wait_idle()
             assert attacker.application_bytes == len(REQUEST)
             return
-        with pytest.raises(PinValidationError, match=r"has verified fass\.test where xn--fa-hia\.test was asked for"):
+        with pytest.raises(
+            PinValidationError, match=r"has verified fass\.test and the program asked for xn--fa-hia\.test"
+        ):
             connect()
     attacker.wait_idle()
     assert attacker.application_bytes == 0

@@ -236,7 +236,7 @@ def test_what_wultra_cannot_say(files: Files) -> None:
         (("wultra", "{chain}", "{folder}/signing.pub", "--signing-key", "{ec}", *SECRET), "of the site"),
         (("ssl-pinning", "--inventory", "{folder}/unpin.toml", "--signing-key", "{rsa}", *SECRET), "the mode is unpin"),
         (("wultra", "--inventory", "{folder}/unpin.toml", "--signing-key", "{ec}", *SECRET), "say --no-subdomains"),
-        (("ssl-pinning", "--watch", "x", "--signing-key", "{rsa}"), "--watch follows dynpin.toml alone"),
+        (("ssl-pinning", "--watch", "x", "--signing-key", "{rsa}"), "--watch follows only dynpin.toml"),
         (("wultra", "--watch", "x"), "--watch is for servers"),
     ],
 )
@@ -254,7 +254,7 @@ def test_the_command_says_what_follows(files: Files) -> None:
     arguments = (str(files.chain), "--host", HOST, "--expires", "2099-01-01", "--signing-key", str(files.rsa))
     result = dynpin("export", "ssl-pinning", *arguments, *secret)
     assert (result.exit_code, "no pin is that of a backup" in result.stderr) == (0, True)
-    assert "forgets it on 2099-01-01T00:00:00Z" in result.stderr
+    assert "forget it on 2099-01-01T00:00:00Z" in result.stderr
 
 
 def test_a_passphrase_is_asked_for_at_the_terminal_and_a_plain_key_needs_none(files: Files, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
 def test_a_study_in_which_nothing_happens_says_what_could() -> None:
     done = run("--max-age", "30 days", "--clients", "10")
     assert (done.exit_code, "--loss, --rotation and --attack" in done.stdout) == (0, True)
-    assert "Nothing happens" not in run("--loss", "3", "--clients", "10").stdout
+    assert "This study has no events" not in run("--loss", "3", "--clients", "10").stdout
 
 
 WRONG = {
@@ -88,7 +88,7 @@ WRONG = {
     "no such file": (["missing.toml"], "missing.toml: No such file"),
     "both": (["study.toml", "--loss", "3"], "says what is played"),
     "bad attack": (["--attack", "soon"], "such as 90:120"),
-    "share alone": (["--share", "0.5"], "that of an --attack"),
+    "share alone": (["--share", "0.5"], "needs an --attack"),
     "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
     "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "nowhere: no such folder"),
     "bad max-age": (["--max-age", "long"], "such as"),

@@ -61,7 +61,7 @@ def test_the_site_pins_and_the_attacker_is_refused(practice: tuple[Path, list[in
 def test_an_address_is_no_name() -> None:
     result = dynpin("lab", "site", "127.0.0.1")
     assert result.exit_code == 2
-    assert "pin names alone" in result.stderr
+    assert "pin only names" in result.stderr
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_two_files_that_differ_about_a_host_make_no_list(office: Office) -> None
     refused = office.do("sign", *map(str, tables), "--yes")
     assert refused.exit_code == 2
     assert "one.json" in refused.output
-    assert "two.json say different things of bank.test" in refused.output
+    assert "two.json disagree about bank.test" in refused.output
     assert office.do("sign", str(tables[0]), str(tables[0]), "--yes").exit_code == 0
 
 
