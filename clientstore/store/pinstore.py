@@ -42,9 +42,8 @@ _CACHED_NAMES = 4096
 class PinStore:
     """The Known Pinned Hosts of a client, in one SQLite file that threads and processes can share.
 
-    When :meth:`note` returns noted, updated or removed, the change is on the disk. One exception: a move of the expiry
-    by less than 1 % of max-age. The next look-up sees the writes of other processes. A store may be used across
-    :func:`os.fork`.
+    When :meth:`note` returns noted, updated or removed, the change is on the disk, except a move of the expiry by less
+    than 1 % of max-age. The next look-up sees other processes' writes. A store may be used across :func:`os.fork`.
 
     Args:
         path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is created with
@@ -58,9 +57,8 @@ class PinStore:
         partition: keeps these pins apart from all others, in a file of their own beside `path`. Pins of one partition
             reveal nothing in another, against the super-cookie of RFC 7469 §5. A browser would use the site in the
             address bar.
-        on_clock_jump: ``"warn"`` or ``"refuse"``. A jump is a clock 30 days past the last time seen by which pins have
-            expired. ``"refuse"`` raises StoreError, so that every connection is refused until a person accepts the new
-            time (``dynpin hosts check --accept-clock``).
+        on_clock_jump: ``"warn"``; or ``"refuse"`` to raise StoreError if the clock is 30 days past the last time seen
+            and pins have expired by that, until a person accepts the time (``dynpin hosts check --accept-clock``).
 
     Attributes:
         path: the file, resolved; ``":memory:"`` for :meth:`private`.
