@@ -1,4 +1,4 @@
-"""What a person is told where the file of a store cannot be used: the cause as it is, and a command that helps."""
+"""The messages about a store file that cannot be used: the real cause, and a command that helps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _said(file: Path) -> str:
 
 
 def in_a_process(code: str, *arguments: object) -> str:
-    """What the code prints in a process of its own, whose limits are its own too."""
+    """The output of the code in a process of its own, which has its own limits."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=300
     )
@@ -92,7 +92,7 @@ except StoreError as error:
 @pytest.mark.parametrize("limit", [0, 4096, 20_480])
 @pytest.mark.parametrize("name", ["pins.sqlite", "new.sqlite"])
 def test_no_room_for_the_files_is_told_from_damage(filled: Path, name: str, limit: int) -> None:
-    # SQLite calls it a "disk I/O error"; whoever moved the file away for that would lose his pins.
+    # SQLite calls it a "disk I/O error". A person who moved the file away because of that would lose the pins.
     said = in_a_process(NO_ROOM, filled.with_name(name), limit)
     assert "free some space" in said
     assert "move the file away" not in said

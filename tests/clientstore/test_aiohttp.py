@@ -1,4 +1,4 @@
-"""aiohttp: the names of a request, the proxies on its way, and what one request says."""
+"""aiohttp: the names in a request, the proxies on its way, and its per-request options."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
         yield server
 
 
-# -- the names of a request -------------------------------------------------------------------------------------------
+# -- the names in a request -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Way:
-    """A request that is meant for HOST and verified as `verified`, by whatever option; None if nothing is."""
+    """A request that is meant for HOST and verified as `verified`; None if nothing is verified."""
 
     name: str
     url_host: str
@@ -229,7 +229,7 @@ def test_a_pinned_proxy_hears_nothing_under_another_key(
 
 
 def test_an_unpinned_proxy_is_met_unverified_as_it_is_asked_for(world: World, rogue: trustme.CA) -> None:
-    # What makes the zeros above mean something.
+    # So that the zeros above mean something.
     with Proxy(rogue.issue_cert("proxy.test")) as proxy:
         assert visit(world, "http://plain.test/", proxy=proxy.url, ssl=False) == 200
         assert proxy.requests == 1
@@ -257,7 +257,7 @@ def test_behind_a_proxy_the_name_of_tls_counts_too(world: World, attacker: Site,
     assert attacker.application_bytes == 0
 
 
-# -- what one request says, and the next ------------------------------------------------------------------------------
+# -- per-request options ----------------------------------------------------------------------------------------------
 
 
 def _per_request(world: World, site: Site, proxy: Proxy) -> list[tuple[str, dict[str, Any]]]:
@@ -276,7 +276,7 @@ def _per_request(world: World, site: Site, proxy: Proxy) -> list[tuple[str, dict
 
 @through_a_proxy
 def test_what_one_request_says_is_forgotten_by_the_next(world: World, honest: trustme.CA) -> None:
-    # Every request of the table, and after each one a request to the site and one to its attacker, of one session.
+    # Every request of the table; after each one, the same session requests the site and its attacker.
     context = world.plain_context()
     world.store.pin(HOST, [leaf_pin(world.certificate), leaf_pin(world.backup)])
 

@@ -1,4 +1,4 @@
-"""How many hosts are noted: a stranger fills his own share, is refused where people look, and evicts nobody."""
+"""How many hosts are noted: an attacker fills only his own share, refusals are shown, and nothing is evicted."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ labels = st.sampled_from(["a", "b", "evil", "h-1", "h.x", "x"])
 
 @given(st.lists(st.lists(labels, min_size=1, max_size=4), max_size=40))
 def test_no_stranger_keeps_a_host_next_to_the_domain_from_being_noted(names: list[list[str]]) -> None:
-    """Whatever is noted below one name of a domain, half of the domain's share is left for its direct hosts."""
+    """Whatever is noted below one name of a domain, half of the domain's share is reserved for its direct hosts."""
     with PinStore(":memory:", max_hosts_per_domain=6, clock=lambda: 1.0) as store:
         for name in names:
             visit(store, ".".join([*name, "evil", "corp.test"]))

@@ -1,4 +1,4 @@
-"""Every client library behind a proxy: the site is noted and enforced, and a proxy of TLS by its own name."""
+"""Every client library behind a proxy: the site is noted and enforced, and a TLS proxy by its own name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .world import HOST, World, leaf_pin
 
 
 def address_of(proxy: Proxy, library: Library, world: World) -> object:
-    """A proxy of TLS as the library is told of it: those of httpx have a context of their own."""
+    """The address of a TLS proxy in the library's form: httpx has a separate context for it."""
     if library.name.startswith("httpx"):
         proxy_class = importlib.import_module(library.name.partition("-")[0]).Proxy
         return proxy_class(proxy.url, ssl_context=world.plain_context())
@@ -27,7 +27,7 @@ def address_of(proxy: Proxy, library: Library, world: World) -> object:
 @through_a_proxy
 @every_library
 def test_behind_connect_the_site_is_noted_and_the_attacker_refused(world: World, library: Library) -> None:
-    # What the proxy itself answers to CONNECT pins nothing.
+    # The proxy's own answer to CONNECT pins nothing.
     own = PublicKeyPins((leaf_pin(world.stolen_name), leaf_pin(world.backup)), max_age=60)
     with Proxy(headers=(("Public-Key-Pins", str(own)),)) as proxy:
         assert visit(world, library, world.site.url(HOST), proxy=proxy.url) == [200]

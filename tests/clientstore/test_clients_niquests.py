@@ -1,4 +1,4 @@
-"""niquests, in an environment of its own: it puts a fork in place of urllib3."""
+"""niquests, in an environment of its own, since it replaces urllib3 by a fork."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_the_tls_of_a_proxy_is_held_against_its_own_pins(world: World, visits: V
     with Proxy(world.honest.issue_cert("proxy.test"), headers=world_headers(world)) as proxy:
         step = {"kind": kind, "urls": [world.site.url(HOST), "http://plain.test/"], "proxy": proxy.url}
         assert visits(step, {**step, "context": True}) == [{"statuses": [200, 200]}] * 2
-        # What an http:// site answers through an https proxy pins nothing for the proxy.
+        # An http:// site's answer through an https proxy pins nothing for the proxy.
         assert [world.store.entry(host) for host in ("proxy.test", "plain.test")] == [None, None]
         world.store.pin("proxy.test", [leaf_pin(world.backup)])
         seen = proxy.requests

@@ -1,4 +1,4 @@
-"""Options of single libraries that could lead past the pins: httpx, requests, urllib3, aiohttp."""
+"""Options of single libraries that could avoid the pins: httpx, requests, urllib3, aiohttp."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_requests_client_certificates_and_verify_do_not_leak_into_the_next_reque
         assert session.get(site.url(HOST), verify=bundle, cert=str(pem)).status_code == 200
         with pytest.raises(requests.exceptions.ConnectionError):
             session.get(site.url(HOST), verify=bundle)
-        # Unverified for one request, and strict for the next.
+        # Unverified for one request, and strict again for the next.
         with pytest.warns(urllib3.exceptions.InsecureRequestWarning):
             session.get(world.site.url(HOST), verify=False)
         with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -303,7 +303,7 @@ def _forwarded_by_requests(world: World, proxy: str, **options: Any) -> None:
 def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
     world: World, honest: trustme.CA, visit: Callable[..., None]
 ) -> None:
-    world.store.pin(HOST, [leaf_pin(world.backup)])  # whoever speaks with the site must find its key wrong
+    world.store.pin(HOST, [leaf_pin(world.backup)])  # a client that speaks TLS with the site must find its key wrong
     options = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         with pytest.raises(UnenforceableContext, match=r"use_forwarding_for_https=True.*leave it out"):

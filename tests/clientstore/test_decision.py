@@ -1,4 +1,4 @@
-"""The one decision: names that differ, sessions that prove something else, the audit, renegotiation, what is said."""
+"""The one decision: names that differ, sessions of other handshakes, the audit, renegotiation, and messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER = Pin(bytes([5]) * 32)
 
 
 class Kept:
-    """A reporter that keeps what it is given."""
+    """A reporter that keeps its reports."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
@@ -74,7 +74,7 @@ def test_an_attacker_met_at_first_use_lends_his_session_to_nobody(world: World) 
 
 @pytest.mark.usefixtures("versions")
 def test_what_was_proved_belongs_to_the_object_that_was_offered_and_not_to_an_id(world: World) -> None:
-    """The id is the server's to choose: an attacker may name the id of a session of the genuine server."""
+    """The server chooses the id: an attacker may use the id of the genuine server's session."""
     context = world.context()
     with talk(world, world.site, context) as tls:
         known = tls.session
@@ -114,7 +114,7 @@ def test_a_session_set_before_the_handshake_is_the_one_that_counts(world: World)
 
 @pytest.fixture
 def sharp() -> Iterator[tuple[trustme.CA, TLSServer]]:
-    """faß.test is xn--fa-hia.test today, and ssl writes fass.test, which is somebody else's."""
+    """faß.test is xn--fa-hia.test today, but ssl writes fass.test, which belongs to somebody else."""
     authority = trustme.CA()
     with loopback_names(), TLSServer(authority.issue_cert("fass.test")) as attacker:
         yield authority, attacker
@@ -191,7 +191,7 @@ def test_the_audit_lets_through_tells_of_it_and_notes_nothing(world: World, capl
     context = enforce(
         world.plain_context(), world.store, on_mismatch="report", on_violation=violations.append, reporter=reporter
     )
-    for _ in range(2):  # nothing that failed is remembered as passed
+    for _ in range(2):  # a failed handshake is not remembered as passed
         with talk(world, world.attacker, context) as tls:
             peer = peer_of(tls)
             assert peer is not None
@@ -259,11 +259,11 @@ def test_a_misspelt_word_does_not_mean_the_opposite(world: World, option: str, v
         enforce(world.plain_context(), world.store, **options)
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_message_says_that_nothing_was_sent_where_tls_has_shown_something(world: World) -> None:
-    """With client certificates the other side has seen yours before the pins are checked."""
+    """With client certificates the other side has seen them before the pins are checked."""
     world.pin_site()
     seen: list[object] = []
     client = world.honest.issue_cert("client.test")
@@ -283,7 +283,7 @@ def test_no_message_says_that_nothing_was_sent_where_tls_has_shown_something(wor
 
 
 def test_an_event_loops_thread_waits_for_no_report(world: World) -> None:
-    """While another process holds the write lock, the refusal comes at once and the report is written afterwards."""
+    """While another process holds the write lock, the refusal comes at once, and the report is written later."""
     world.store.pin(HOST, world.header.pins, report_uri="http://127.0.0.1:1/")
     context = enforce(world.plain_context(), world.store, reporter="all")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

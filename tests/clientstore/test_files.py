@@ -1,4 +1,4 @@
-"""What happens to the file of a store in use, or is found at its start (RFC 7469 §2.3.3 asks to keep pins)."""
+"""Changes to a store's file while it is in use (RFC 7469 §2.3.3 requires that pins are kept)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def remove_file(file: Path) -> None:
 
 
 def replace_file(file: Path) -> None:
-    """By an empty store, as a program does that finds none."""
+    """Replace the file by an empty store, as a program does that finds no file."""
     other = file.with_name("other.sqlite")
     PinStore(other).close()
     other.replace(file)
@@ -55,7 +55,7 @@ def link_file(file: Path) -> None:
 
 
 def copy_by_the_program(file: Path) -> None:
-    """Closing a descriptor of the file drops SQLite's locks; then another process takes itself for the last one."""
+    """Close a descriptor of the file, which drops SQLite's locks: another process then thinks it is the last one."""
     file.read_bytes()
     pin_elsewhere(file, "other.test")
 
@@ -78,7 +78,7 @@ def test_what_becomes_of_the_files_is_noticed_at_the_next_use(
     assert str(file) in said
     assert any(words in said for words in ("was removed or replaced", "2 names", "was removed while it was in use"))
     if change is remove_file:
-        assert not file.exists()  # nothing was made in its place
+        assert not file.exists()  # no new file was made
 
 
 LOSES_ITS_LOG = """
@@ -130,11 +130,11 @@ def test_a_checkpoint_and_vacuum_by_others_change_nothing(file: Path) -> None:
 
 
 def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path) -> None:
-    """The first page is merged already, and tells about pages that only the log has: as a kill leaves it, or a look."""
+    """The first page is merged already, and names pages that are only in the log, as after a kill."""
     behind = tmp_path / "behind.sqlite"
     with PinStore(file) as store, contextlib.closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM facts").fetchall()  # as long as it reads, no log is merged
+        reader.execute("SELECT * FROM facts").fetchall()  # while it reads, no log is merged
         now = store.clock()
         entries = [KnownPinnedHost(f"h{n}.test", (LEAF,), False, None, now, now + 9) for n in range(100)]
         assert store.merge(entries) == 100

@@ -1,4 +1,4 @@
-"""Forks in every shape: what was acknowledged is there, what others write is seen, or the child refuses."""
+"""Forks of all kinds: acknowledged pins are there, the writes of others are visible, or the child refuses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dynpin.clientstore import PinStore
 
 LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
 
-# What each script has at hand. A process writes `count` hosts under its own name, one noting each, and counts what was
-# acknowledged; at the end another program looks what is there.
+# The functions for each script. A process writes `count` hosts with its own name, one noting each, and counts the
+# acknowledged ones. At the end another program checks that they are there.
 PRELUDE = """
 import ctypes, json, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -208,12 +208,12 @@ REFUSING = {
 
 
 def run(tmp_path: Path, shape: str) -> tuple[set[str], Path]:
-    """Play a shape; what its processes were told is there, and the store."""
+    """Run one kind of fork; returns what its processes were told, and the store."""
     folder, path = tmp_path / "said", tmp_path / "pins.sqlite"
     folder.mkdir()
     PinStore(path).close()
     script = PRELUDE + textwrap.dedent(shape)
-    # The output is a pipe that every child has: the end of it is the end of the last process.
+    # Every child has the output pipe: it ends with the last process.
     done = subprocess.run(
         [sys.executable, "-c", script, str(path), str(folder)], capture_output=True, text=True, check=False, timeout=240
     )

@@ -1,4 +1,4 @@
-"""Pin files: what is written is read again, and what is wrong is named."""
+"""Pin files: what is written can be read again, and errors name the fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gevent and eventlet: where pins cannot be enforced `enforce` says so, and what it says to do works."""
+"""gevent and eventlet: `enforce` refuses if pins cannot be enforced, and its advice works."""
 
 from __future__ import annotations
 

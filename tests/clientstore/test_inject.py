@@ -1,4 +1,4 @@
-"""Programs without a line of dynpin in them: enforced by the environment, or by one call from inside."""
+"""Programs that do not know dynpin: enforced by the environment, or by one call from inside."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_an_audit_lets_through_tells_and_notes_nothing(ground: Ground, code: str
     assert pinned(ground) == [HOST]  # the attacker's header would have removed it
 
 
-# -- what a program may do in its own way ------------------------------------------------------------------------------
+# -- programs with their own ways -------------------------------------------------------------------------------------
 
-# The program verifies the name by itself, or sends the request to a name that TLS has not verified.
+# The program verifies the name itself, or sends the request to a name that TLS has not verified.
 NAMES = {
     "assert-hostname": """
 import ssl, sys, urllib3
@@ -216,7 +216,7 @@ def test_a_server_is_as_before(ground: Ground, protocol: str, code: str, connect
     assert ground.script(code, protocol, str(key)).stdout == f"{connection} True\n"
 
 
-# -- pip: a program of many files, with libraries of its own -----------------------------------------------------------
+# -- pip: a program of many files, with its own libraries -------------------------------------------------------------
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
 
@@ -264,7 +264,7 @@ def test_pip_downloads_notes_and_refuses(ground: Ground) -> None:
     assert pinned(ground) == [HOST]
 
 
-# -- by whom it is started ---------------------------------------------------------------------------------------------
+# -- ways to start ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_zipapp_and_a_module(ground: Ground) -> None:
 
 
 def test_the_probe_of_an_injected_program_is_not_hardened_itself(tmp_path: Path) -> None:
-    """In a fresh process, where no probe has passed before: the first connection of a program is enforced."""
+    """In a fresh process, in which no probe has passed before: the first connection of a program is enforced."""
     script = (
         "import ssl, sys\n"
         "from dynpin.clientstore import PinStore, inject\n"

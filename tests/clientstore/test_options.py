@@ -1,4 +1,4 @@
-"""Options of a library that could lead past the pins, or be passed over: each works, or is refused in words."""
+"""Options of a library that could avoid the pins or be ignored: each works, or is refused with a message."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_urllib3_the_audit_tells_of_names_too(world: World, rogue: Any, option: 
 
 @pytest.mark.parametrize("library", ["requests", "aiohttp"])
 def test_public_roots_hold_for_every_context_of_a_client(world: World, library: str) -> None:
-    # An iterator gives them once; a second context without any would take every root for a private one.
+    # An iterator can be read only once; a second context without any root would take every root for a private one.
     world.pin_site()
     both = iter([_root(world.honest), _root(world.rogue)])
     bypass: dict[str, Any] = {"private_roots": "bypass", "public_roots": both}
@@ -165,7 +165,7 @@ def test_urllib3_versions_beside_a_context_of_ones_own_are_refused(world: World,
 
 
 class _OwnConnection(HTTPSConnection):
-    """Stands for a SOCKS proxy's: it connects in its own way."""
+    """Like a SOCKS proxy's connection: it connects in its own way."""
 
     made: ClassVar[list[str]]
 

@@ -30,7 +30,7 @@ def header(*pins: Pin, max_age: int = 1000, more: str = "") -> str:
 
 
 class Kept:
-    """A PinStore on a file, as the scenarios ask for it."""
+    """A PinStore on a file, with the interface of the scenarios."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
@@ -71,7 +71,7 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
         run(scenario, lambda clock: opened.enter_context(contextlib.closing(Kept(tmp_path / "pins", clock))))
 
 
-# -- where it stands --------------------------------------------------------------------------------------------------
+# -- its place --------------------------------------------------------------------------------------------------------
 
 
 def test_the_file_is_private_and_so_are_its_companions(store: PinStore, file: Path) -> None:
@@ -157,7 +157,7 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def writes(store: PinStore, act: Callable[[], object]) -> int:
-    """How many transactions another connection sees `act` commit."""
+    """How many commits of `act` another connection sees."""
     with sqlite3.connect(store.path) as watcher:
         before = watcher.execute("PRAGMA data_version").fetchone()[0]
         act()
@@ -208,7 +208,7 @@ def test_months_on_one_connection_are_no_jump_of_the_clock(file: Path, clock: Cl
         for _ in range(4):
             clock.now += 20 * DAY
             store.note("a.test", [], [LEAF])
-        assert store.known_host("a.test") is None  # its pins have expired in their time, which refuses nothing
+        assert store.known_host("a.test") is None  # its pins have expired normally, which refuses nothing
 
 
 def test_of_several_fields_the_first_counts(store: PinStore) -> None:
@@ -316,6 +316,6 @@ def test_a_noting_that_returned_survives_sigkill(file: Path, kill_after: int) ->
     with PinStore(file) as store:
         for number in range(returned + 1):
             assert store.known_host(f"h{number}.test") is not None
-        # at most the one that was under way is there beside them
+        # At most one more noting was in progress.
         assert len(store) - (returned + 1) in (0, 1)
         assert store.note("after.test", header(LEAF, BACKUP), [LEAF]).outcome == "noted"

@@ -66,7 +66,7 @@ def test_a_context_loosened_after_enforce_fails_closed_for_pinned_hosts(
     with open_tls(world, world.site, context) as tls:
         peer = peer_of(tls)
         assert peer is not None
-        assert peer.pins == ()  # and so nothing can be noted from it
+        assert peer.pins == ()  # so nothing can be noted from it
     world.pin_site()
     with pytest.raises(PinValidationError, match="verification is switched off"):
         open_tls(world, world.site, context)
@@ -189,7 +189,7 @@ def test_truststore_is_refused_where_the_system_verifies(
 
 
 class _HandsOn:
-    """All that a context has, and none itself."""
+    """Has all attributes of a context, but is not one."""
 
     def __init__(self, inside: ssl.SSLContext) -> None:
         object.__setattr__(self, "inside", inside)
@@ -213,7 +213,7 @@ def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was
 
 
 class _Elsewhere(ssl.SSLContext):
-    """A context that makes its connections by another one, which it does not show."""
+    """A context that makes its connections with another, hidden one."""
 
     def __init__(self, protocol: int) -> None:
         self.other = ssl.SSLContext(protocol)

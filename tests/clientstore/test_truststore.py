@@ -1,4 +1,4 @@
-"""truststore, on systems where OpenSSL verifies: as a context that is given, and in place of ssl.SSLContext."""
+"""truststore, on systems on which OpenSSL verifies: as a given context, and as a replacement of ssl.SSLContext."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""websockets: the names of a request, proxies decided for each connection, the event loop, and what is left open."""
+"""websockets: the names in a request, proxies for each connection, the event loop, and resources that stay open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .test_clients_websockets import websocket_site, without_tickets
 from .world import HOST, World, leaf_pin
 
 OTHER = "other.test"
-# Before websockets 17.1 the connection of threads follows no redirect and does not connect again.
+# Before websockets 17.1 connections in threads follow no redirect and do not reconnect.
 reconnects = pytest.mark.skipif(not hasattr(sync_client, "reconnect"), reason="this websockets does not reconnect here")
 
 
@@ -73,7 +73,7 @@ def refused(attempt: Callable[[], object]) -> PinValidationError:
 
 @pytest.fixture
 def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
-    """An attacker with certificates for whatever name TLS may verify; it answers 200."""
+    """An attacker with certificates for all names that TLS may verify; it answers 200."""
     names = (HOST, OTHER, "127.0.0.1", "fass.test", "xn--fa-hia.test")
     certificate = rogue.issue_cert(*names)
     with Site(certificate) as server:
@@ -81,12 +81,12 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
         yield server
 
 
-# -- the names of a request -------------------------------------------------------------------------------------------
+# -- the names in a request -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Names:
-    """A request that is meant for `asked` and verified as `verified`, by whatever option."""
+    """A request that is meant for `asked` and verified as `verified`."""
 
     name: str
     uri_host: str
@@ -151,7 +151,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
         if pinned is not None:
             assert "o request was sent" in str(refused(lambda: connect(world, uri, **options)))
         else:
-            # What makes the zero mean something: it is not a WebSocket server, and has been asked.
+            # So that the zero means something: this is not a WebSocket server, and it got the request.
             with pytest.raises(InvalidStatus, match="HTTP 200"):
                 connect(world, uri, **options)
     attacker.wait_idle()
@@ -196,7 +196,7 @@ def test_in_the_audit_mode_nothing_is_refused_and_nothing_noted(world: World, at
 
 @pytest.fixture
 def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every context trust both authorities, and no proxy in the environment."""
+    """Make every context trust both authorities, and remove proxies from the environment."""
     bundle = world.folder / "roots.pem"
     bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
@@ -231,7 +231,7 @@ def test_each_reconnection_is_decided_anew(
     rounds: list[int] = []
 
     def next_round() -> None:
-        """By the genuine proxy, then by none, then by an attacker in the proxy's place."""
+        """Through the genuine proxy, then without one, then through an attacker instead of the proxy."""
         rounds.append(len(proxy.tunnels))
         if len(rounds) == 1:
             monkeypatch.setenv("https_proxy", "")
@@ -306,7 +306,7 @@ def test_a_refusal_ends_the_loop_of_threads_that_reconnects(world: World) -> Non
     assert (world.attacker.connections, world.attacker.application_bytes) == (1, 0)
 
 
-# -- the event loop, and what is left open ----------------------------------------------------------------------------
+# -- the event loop, and resources that stay open ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [101, 403])
@@ -364,14 +364,14 @@ def test_connections_that_are_closed_leave_no_file_open(
     with websocket_site(world, lambda request: None) as port:
         uri = f"wss://{HOST}:{port}/"
         in_threads() if threads else asyncio.run(main())
-    # What fails to connect is closed on a thread, which has ended with the loop.
+    # A connection that fails is closed on a thread, which has ended with the loop.
     assert open_files(world.folder / "own.sqlite") == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None
 
 
 def test_a_connection_refers_to_itself_nowhere(world: World) -> None:
-    # Else each one would be left to the garbage collector, and its store with it.
+    # Otherwise each one would be left to the garbage collector, together with its store.
     made = pinned_connect(f"wss://{HOST}:1/", world.store)
     gone = weakref.ref(made)
     gc.disable()

@@ -76,7 +76,7 @@ def test_a_clock_pushed_past_every_expiry_is_told_and_pins_hold_again_when_it_is
     assert [entry.host for entry in store.hosts(include_expired=True)] == ["a.test"]
     caplog.clear()
     assert store.validate("a.test", [OTHER]).ok
-    assert caplog.text == ""  # told once
+    assert caplog.text == ""  # warned only once
     clock.now = BASE
     assert not store.validate("a.test", [OTHER]).ok
 
@@ -94,7 +94,7 @@ def test_time_that_passes_as_it_does_is_no_jump(file: Path, clock: Clock, caplog
         for _ in range(100):
             clock.now += DAY
             store.validate("a.test", [OTHER])
-        clock.now += 40 * DAY  # nobody used it for long, and no pin expired meanwhile
+        clock.now += 40 * DAY  # nobody used it for a long time, and no pin expired in between
         store.validate("a.test", [OTHER])
     assert caplog.text == ""
 

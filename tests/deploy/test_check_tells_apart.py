@@ -217,7 +217,7 @@ DIFFERENT: dict[str, tuple[Callable[[PublicKeyPins], PublicKeyPins], str]] = {
     "includeSubDomains": (lambda sent: replace(sent, include_subdomains=True), "it has includeSubDomains"),
     "report-uri": (
         lambda sent: replace(sent, report_uri="https://r.example.net/"),
-        "report-uri is https://r.example.net/, and none there",
+        "report-uri is https://r.example.net/, but the file says none",
     ),
 }
 

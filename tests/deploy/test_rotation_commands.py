@@ -115,7 +115,7 @@ def test_a_step_without_anything_to_see(ground: Ground) -> None:
     rotate("plan", "--to", "new.pem", "--start")
     Path("dynpin.toml").unlink()
     assert "nothing to look at: name --inventory" in rotate("next", "--done", code=2)
-    assert "go with --done" in rotate("next", "--verify", code=2)
+    assert "need --done" in rotate("next", "--verify", code=2)
     assert "is not an https URL" in rotate("next", "http://www.example.com/", "--done", "--verify", code=2)
 
 

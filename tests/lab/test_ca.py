@@ -1,4 +1,4 @@
-"""`dynpin lab ca`: its certificate serves the name that it is for, to whoever trusts its root."""
+"""`dynpin lab ca`: its certificate works for its name, with clients that trust its root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo: the scenario of the whole life of pins, told to people and to programs."""
+"""The demo: the scenario of the whole life of pins, for people and for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of timelines: nothing overlaps, nothing is told by colour alone."""
+"""The pictures of timelines: nothing overlaps, and colour alone never carries meaning."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def entry(host: str = "bank.test", pins: tuple[Pin, ...] = (HOME, BACKUP), until
     return Held(host, pins, until=until * DAY)
 
 
-# What Alice's store told after each of several events, a day apart; the bands: host, from, to, and how they ended.
+# What Alice's store held after each of several events, a day apart. The bands: host, from, to, and how they ended.
 BANDS: dict[str, tuple[list[tuple[Held, ...]], list[tuple[str, int, int | None, str | None]]]] = {
     "renewed with the same pins": ([(entry(),), (entry(until=14),)], [("bank.test", 0, None, None)]),
     "unpinned or driven out": ([(entry(),), ()], [("bank.test", 0, 1, "gone")]),
@@ -126,7 +126,7 @@ def test_a_band_is_what_the_store_told(case: str) -> None:
 
 @pytest.mark.parametrize(("name", "agent"), [("clock-pushed", "chromium"), ("store-flooding", "firefox")])
 def test_what_is_drawn_as_held_is_what_refuses(name: str, agent: str) -> None:
-    """Whoever refuses holds pins that were not shown, and who is served or fooled holds none, or one that was."""
+    """A client that refuses holds other pins than were shown; a served or fooled one holds none or a shown one."""
     timeline = play(scenarios()[name], agent)
     held: dict[str, tuple[Held, ...]] = {}
     for event in timeline.events:

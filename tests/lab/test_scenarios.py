@@ -1,4 +1,4 @@
-"""Every scenario with every user agent that it declares, on real sockets; what it asserts must hold."""
+"""Every scenario with every user agent that it names, on real sockets; its assertions must hold."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_the_scenario_asserts_holds(scenario: Scenario, agent: str) -> None
 
 @each_scenario
 def test_a_user_agent_that_enforces_nothing_is_noticed(scenario: Scenario) -> None:
-    # What a scenario asserts means something only if it fails where pinning does.
+    # An assertion means something only if it fails without pinning.
     def install(machine: Machine) -> UserAgent:
         return DynpinAgent(replace(machine, pins=False))
 

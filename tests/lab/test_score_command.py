@@ -1,4 +1,4 @@
-"""`dynpin lab score` as a shell starts it: what is printed, written, and said by exit codes."""
+"""`dynpin lab score` as a shell starts it: its output, its files, and its exit codes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], co
 def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(
     options: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model of Firefox sends no reports, which the RFC asks for with a SHOULD."""
+    """The model of Firefox sends no reports, which the RFC requires with a SHOULD."""
     asked = ["lab", "score", "--agent", "firefox", "--rule", "report-sent", "--processes", "1", *options]
     assert run(lambda: app(asked)) == code
     told = capsys.readouterr().out

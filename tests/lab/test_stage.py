@@ -1,4 +1,4 @@
-"""The stage: an outcome is what happened at the servers, whatever anybody says of it."""
+"""The stage: the servers decide an outcome, whatever the agents report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stage() -> Iterator[Stage]:
 
 
 class Boaster(DynpinAgent):
-    """A user agent that sends the request, and says afterwards that it has refused."""
+    """A user agent that sends the request, and reports afterwards that it has refused."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -174,11 +174,11 @@ def test_a_lost_key_cannot_be_deployed(stage: Stage) -> None:
 
 
 def holds(stage: Stage) -> bool:
-    """Whether everything that was asserted until now holds."""
+    """Whether all assertions so far hold."""
     return stage.timeline.ok
 
 
-# -- what is asserted -------------------------------------------------------------------------------------------------
+# -- assertions -------------------------------------------------------------------------------------------------------
 
 
 def test_expectations_may_differ_by_agent_and_the_last_decides_unless_one_is_marked(stage: Stage) -> None:
@@ -235,7 +235,7 @@ def test_a_root_that_is_not_trusted_any_more_fails(stage: Stage) -> None:
 
 
 def get(server: TLSServer, root: Authority, method: str = "GET") -> tuple[int, str | None, bytes]:
-    """What a server answers to a client that verifies as strictly as OpenSSL can: status, X-Told and body."""
+    """A server's answer to a client with OpenSSL's strictest verification: status, X-Told and body."""
     context = ssl.create_default_context(cadata=root.pem.decode("ascii"))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     connection = HTTPSConnection(HOST, context=context, timeout=60)

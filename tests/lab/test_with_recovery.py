@@ -1,4 +1,4 @@
-"""The second ending of every scenario: with a root noted beforehand a lock-out ends, and no attack gets easier."""
+"""The second ending of every scenario: with a noted root a lock-out ends, and no attack gets easier."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_is_asserted_holds_with_recovery_too(scenario: Scenario, agent: str
     assert [remark.text for remark in timeline.remarks if not remark.holds] == []
     locked_out = [visit for visit in timeline.visits if visit.outcome == "locked-out"]
     last = timeline.options.get(WITH_RECOVERY)
-    # Each lock-out ends the story there, and each such story is over within a minute of the signature.
+    # The story ends at its first lock-out, within a minute of the signature.
     assert bool(locked_out) == (last is not None)
     if last is not None:
         signed, *_ = ending(timeline)

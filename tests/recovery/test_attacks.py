@@ -1,4 +1,4 @@
-"""What a host, a list server or the client's own machine may do to a look, beside the threats of the table in docs."""
+"""What a host, a list server or the client's own machine may do to a look, besides the threats in the docs' table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.recovery.publisher import Publisher
 
 
 def heals(bank: Bank) -> None:
-    """The owner signs the new key, and the next look takes it."""
+    """The owner signs the new key, and the next look applies the list."""
     bank.operator.sign({HOST: bank.new_pins})
     bank.later()
     assert bank.heals(), bank.outcome()
@@ -49,7 +49,7 @@ def _without_timestamp(handler: BaseHTTPRequestHandler) -> bool:
     return True
 
 
-# -- a list server that drips ------------------------------------------------------------------------------------------
+# -- a list server that sends slowly -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_body_that_drips_inside_of_one_read_is_given_up(
     bank.stays_refused("took longer than 1 seconds")
 
 
-# -- keys are the attacker's -------------------------------------------------------------------------------------------
+# -- the attacker has keys ---------------------------------------------------------------------------------------------
 
 
 def _forge_timestamp(bank: Bank, version: int) -> None:
@@ -101,7 +101,7 @@ def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(ban
     bank.settle()
     assert "no news" in bank.outcome()
     bank.operator.rotate("timestamp")
-    bank.publisher.misbehave = _without_timestamp  # the client learns of the new root, and of nothing else
+    bank.publisher.misbehave = _without_timestamp  # the client gets the new root, and nothing else
     bank.later()
     assert bank.refused()
     bank.settle()
@@ -229,11 +229,11 @@ def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(ba
     assert len(bank.store.looks()) == 1
 
 
-# -- what a person is told ---------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the client's words at the collector: what it does now, and the version of the list that it took last."""
+    """At the collector, in the client's words: what it does now, and the version of the list that it took last."""
 
     def said(recovery: Literal["on", "off"]) -> tuple[object, str]:
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -260,13 +260,13 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
     assert said("off") == ({"state": "off", "list-version": 0}, ANY)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
-    assert note.endswith("looks for the signed list now. It has taken no list so far.")
+    assert note.endswith("is fetching the signed list now. It has accepted no list so far.")
     bank.settle()
     heals(bank)
     bank.site.show(bank.lost)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 2}
-    assert "Version 2 of the list was the last that it took" in note
+    assert "The last list that it accepted was version 2" in note
     monkeypatch.setattr("dynpin.clientstore.enforcement.decision.find_spec", lambda name: None)
     assert said("on")[0] == {"state": "not-installed", "list-version": 2}
 

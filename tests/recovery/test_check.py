@@ -1,4 +1,4 @@
-"""`dynpin check --list`: the signed list of a live site, held against the header that it sends."""
+"""`dynpin check --list`: the signed list of a live site, compared with its header."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_list_that_would_lock_out_is_a_finding(listed: Listed) -> None:
     with serving(everywhere(listed.header()), listed.site) as port:
         seen = check(listed.site, port, "--list", "uri", code=1)
         assert any("is locked out" in each for each in seen["remarks"]), seen["remarks"]
-        # Nobody is told what he has not asked for, and nothing is fetched.
+        # Without the option there is no message, and nothing is fetched.
         listed.publisher.requests.clear()
         assert check(listed.site, port, code=0)["list"] is None
         url, site = f"https://{HOST}:{port}/", listed.site

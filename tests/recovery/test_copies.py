@@ -1,4 +1,4 @@
-"""Several copies of the operator's folder, a copy from a backup, a clock that is wrong: nothing that clients refuse."""
+"""Copies of the operator's folder, a backup, a wrong clock: nothing is published that clients would refuse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAY = 86_400.0
 
 
 class Office:
-    """The operator's commands, in a folder of which there may be copies, and one client that comes again and again."""
+    """The operator's commands, in a folder that may be copied, and one client that visits again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Office:
         return "--key", str(self.folder / copy / "keys" / f"targets-{number}.v1.key.pem")
 
     def seen(self) -> Pin:
-        """What the client takes, which refuses all that is older than what it has seen."""
+        """The list that the client accepts; it refuses all that is older than what it has seen."""
         root = (self.folder / "recovery" / "public" / "1.root.json").read_bytes()
         return by_tuf_alone(root, self.www, self.folder / "client").hosts["bank.test"].pins[0]
 
@@ -86,7 +86,7 @@ def test_a_copy_from_a_backup_publishes_nothing_older(office: Office) -> None:
         assert (done.exit_code, "old copy" in done.output, "catch-up" in done.output) == (1, True, True), done.output
     assert before == {file: file.read_bytes() for file in office.www.rglob("*.json")}
     caught = office.do("catch-up", str(office.www), copy="backup")
-    assert (caught.exit_code, "2.targets.json is taken over" in caught.output) == (0, True), caught.output
+    assert (caught.exit_code, "2.targets.json was copied" in caught.output) == (0, True), caught.output
     assert office.do("status", copy="backup").exit_code == 0
     assert office.sign(C, copy="backup").exit_code == 0
     assert office.publish(copy="backup").exit_code == 0
@@ -117,7 +117,7 @@ def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
     assert office.seen() == B
     refused = office.publish(copy="other")
     assert (refused.exit_code, "old copy" in refused.output) == (1, True), refused.output
-    # It has been published elsewhere, so that the other copy has a version 2 of its own.
+    # It has been published elsewhere, so the other copy has its own version 2.
     elsewhere = office.do("publish", str(office.folder / "stick"), copy="other")
     assert elsewhere.exit_code == 0, elsewhere.output
     for done in (office.publish(copy="other"), office.do("status", str(office.www), copy="other")):
@@ -125,7 +125,7 @@ def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
     assert office.sign(C, "--published", str(office.www), copy="other").exit_code == 1
     assert office.do("catch-up", str(office.www), copy="other").exit_code == 0
     assert (office.folder / "other" / "superseded" / "2.targets.json").is_file()
-    # Whoever has seen the other version 2 must see a higher one.
+    # A client that has seen the other version 2 must get a higher one.
     assert office.sign(C, "--published", str(office.www), copy="other").exit_code == 0
     assert office.publish(copy="other").exit_code == 0
     assert office.seen() == C
@@ -176,7 +176,7 @@ def test_enough_keys_were_stolen_and_a_list_was_signed(office: Office) -> None:
     assert office.publish(copy="thief").exit_code == 0
     assert office.seen() == C
     assert office.do("rotate-keys").exit_code == 0
-    assert office.publish().exit_code == 1  # the thief's files lie there still, which is told
+    assert office.publish().exit_code == 1  # the thief's files are still there, which is reported
     for file in office.www.glob("7.*"):
         file.unlink()
     assert office.sign(B, "--above", "7").exit_code == 0
@@ -295,7 +295,7 @@ def test_a_snapshot_is_renewed_before_it_expires(office: Office) -> None:
     office.do("refresh", "--clock-is-right", now=later)
     snapshot = Repository(office.folder / "recovery").files.snapshot().signed
     assert snapshot.expires.timestamp() > later + 360 * DAY
-    assert office.publish("--clock-is-right", now=later).exit_code == 1  # the list itself expires soon, which is told
+    assert office.publish("--clock-is-right", now=later).exit_code == 1  # the list itself expires soon
     assert not SignedFiles(office.www).faults()
 
 
@@ -304,7 +304,7 @@ def test_an_old_list_is_told_when_it_is_published(office: Office) -> None:
     assert (done.exit_code, "the timestamp has expired" in done.output) == (1, True), done.output
 
 
-# -- at once ----------------------------------------------------------------------------------------------------------
+# -- at the same time -------------------------------------------------------------------------------------------------
 
 
 def test_commands_at_once_follow_one_another(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""Killed before any change to the disk, each command can be run again, and no state is called fine that is not."""
+"""After a kill before any change to the disk each command can be run again, and no broken state is reported as fine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _sign(table: str, *keys: tuple[str, str]) -> tuple[str, ...]:
     return ("recovery", "sign", table, *TYPED, "--yes", *itertools.chain(*keys))
 
 
-# What an operator does in a life, and which pins are published at the end of each stage.
+# An operator's actions, and the pins that are published at the end of each stage.
 STAGES: dict[str, tuple[tuple[tuple[str, ...], ...], Pin]] = {
     "the first list": (
         (
@@ -64,7 +64,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def _accepted(work: Path, client: Path) -> PinList | None:
-    """What a client takes that has seen nothing yet; None where it takes nothing."""
+    """The list that a new client accepts; None if it accepts none."""
     root = work / "www" / "1.root.json"
     if not root.is_file():
         return None
@@ -113,7 +113,7 @@ def test_each_command_goes_on_after_a_kill(stage: str, work: Path, tmp_path: Pat
             code, said = run(("recovery", "status"), work)
             assert code != 0 or now is not None, f"{where}: called fine: {said}"
             assert now is not None or old is None or "sign" not in command, where
-            # What was cut off is run again; where it was done already, that is said.
+            # The interrupted command is run again; if it was already done, it says so.
             again = run(command, work)
             assert again[0] in (0, 1), f"{where}: {again[1]}"
             for following in commands[index + 1 :]:

@@ -1,4 +1,4 @@
-"""What recovery is for: a lock-out ends with the next attempt, and nothing is fetched without one."""
+"""The purpose of recovery: a lock-out ends with the next attempt, and without an attempt nothing is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client's own machine may do: a wrong clock, a backup of the store, a killed process, two at once."""
+"""Troubles of the client's own machine: a wrong clock, a backup of the store, a killed process, two at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_clock_that_is_wrong_by_a_year(bank: Bank, years: int) -> None:
     if years > 0:
         assert "or your clock is wrong" in bank.outcome()
         assert bank.refused()
-    else:  # a clock that is behind cannot see that something has expired, and what is signed counts
+    else:  # a slow clock cannot see that something has expired, so the signature counts
         assert not bank.refused()
 
 
@@ -77,14 +77,14 @@ sys.stdin.read()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"refused\n"
-        while not bank.publisher.requests:  # it is in the middle of it
+        while not bank.publisher.requests:  # wait until it is in the middle of the look
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     bank.publisher.misbehave = None
     bank.operator.sign({HOST: bank.new_pins})
-    bank.later(61)  # the lease of the killed one is over
+    bank.later(61)  # the lease of the killed process is over
     with bank.context().wrap_socket(_connected(bank), server_hostname="shop.test"):
-        pass  # any handshake of the next process goes on with it
+        pass  # any handshake of the next process continues the look
     bank.settle()
     assert not bank.refused()
 

@@ -1,4 +1,4 @@
-"""The published list, held against the site: what expires, and what a client that takes the list would refuse."""
+"""The published list, compared with the site: expiries, and what a client that takes the list would refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rotation, the guard and an emergency of a site that has a signed list: the list is signed, and seen to be."""
+"""A rotation, the guard and an emergency of a site with a signed list: the list is signed, and seen to be signed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECOVERY = Recovery(bytes(32), "https://list.test")
 
 
 class Ground:
-    """A folder with a site of two certificates of one CA and a key in reserve, and the operator of its list."""
+    """A folder with a site of two certificates from one CA, a key in reserve, and the list's operator."""
 
     def __init__(self, folder: Path) -> None:
         self.start = time.time()
@@ -82,7 +82,7 @@ def test_a_rotation_signs_the_list_before_the_new_key_and_after_the_old_one(grou
     ground.describe("old.pem", "new.pem")
     code, said = ground.next()
     assert (code, "dynpin recovery sign dynpin.toml" in said) == (0, True), said
-    # The list of yesterday lacks the new key, and nothing is recorded.
+    # Yesterday's list lacks the new key, so nothing is recorded.
     code, said = ground.next()
     assert (code, f"does not name {ground.new}" in said, "nothing is recorded" in said) == (1, True, True), said
     ground.operator.sign({HOST: (ground.old, ground.new, C)})

@@ -169,7 +169,7 @@ REFUSED: dict[str, tuple[Callable[[float], bytes], str]] = {
     "no date": (lambda at: signed([{**item(HOST, FIRST, at), "date": None}]), "no RFC 3339 date"),
     "a date without an offset": (
         lambda at: signed([{**item(HOST, FIRST, at), "date": "2026-11-29T12:00:00"}]),
-        "no date",
+        "no RFC 3339 date",
     ),
     "no number": (lambda at: signed([item(HOST, FIRST, at, "30 days")]), "not a whole number of seconds"),
     "no whole number": (lambda at: signed([item(HOST, FIRST, at, True)]), "not a whole number of seconds"),

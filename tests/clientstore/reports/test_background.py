@@ -21,7 +21,7 @@ from ..world import HOST, World
 def test_an_enforced_context_reports_by_itself(world: World, inbox: Inbox) -> None:
     world.store.pin(HOST, world.header.pins, report_uri=URI)
     violate(world, enforce(world.plain_context(), world.store))
-    world.store.close()  # as a script does that leaves its `with` by the error
+    world.store.close()  # as a script does when the error leaves its `with`
     assert inbox.next_report()["hostname"] == HOST
 
 

@@ -1,4 +1,4 @@
-"""The queue of violation reports (RFC 7469 §3): what is taken in, and the command that shows it."""
+"""The queue of violation reports (RFC 7469 §3): which reports are queued, and the command that shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..inbox import Inbox
 from ..queued import HOUR, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World
 
-# -- taken in ---------------------------------------------------------------------------------------------------------
+# -- queued -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_violation_is_on_the_disk_when_the_error_is_raised(world: World) -> None:
@@ -121,7 +121,7 @@ def test_noise_of_five_domains_neither_declines_nor_delays_the_report_of_a_bank(
     assert pending[HOST] == pending["old-bank.test"] == 1
     assert sum(pending.values()) == 1_000
     sent = [delivery.report.host for delivery in queue.send()]
-    # The newest of each domain goes first, so both banks are among the first attempts of the hour.
+    # The newest report of each domain is sent first, so both banks are among the first attempts of the hour.
     assert HOST in sent
     assert len(sent) == 6
     noisy = {host.rpartition(".evil")[2] for host in sent if "evil" in host}
@@ -150,7 +150,7 @@ def test_what_a_server_sends_besides_its_chain_makes_no_report_longer_than_64_ki
     short, long = (parse_report(report.body) for report in queue.pending())
     assert short.served_chain == padded(3).served_chain
     assert long.validated_chain == padded(3).served_chain[:1]
-    # As much of it as fits, from the leaf on.
+    # As much of the chain as fits, from the leaf on.
     assert long.served_chain == padded(1_000).served_chain[: len(long.served_chain)]
     assert 63_000 < len(queue.pending()[1].body) <= 65_536
 

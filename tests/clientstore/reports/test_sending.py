@@ -168,7 +168,7 @@ def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStor
 
 @contextlib.contextmanager
 def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) -> Generator[int]:
-    """A server that never ends what it says, and never falls silent; the port."""
+    """The port of a server that sends one byte at a time and never ends its response."""
 
     def serve() -> None:
         connection, _ = listener.accept()
@@ -179,7 +179,7 @@ def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) ->
                 certificate.configure_cert(context)
                 connection = stack.enter_context(context.wrap_socket(connection, server_side=True))
             connection.sendall(first)
-            for _ in range(1_000):  # so that the test ends in any case
+            for _ in range(1_000):  # so that the test always ends
                 connection.sendall(then)
                 while select.select([connection], [], [], 0.05)[0]:
                     if not connection.recv(65_536):
