@@ -67,7 +67,7 @@ print("\\n".join(said))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
-def test_too_many_open_files_are_told_from_permissions(filled: Path, tmp_path: Path) -> None:
+def test_too_many_open_files_and_wrong_permissions_have_different_messages(filled: Path, tmp_path: Path) -> None:
     said = in_a_process(OUT_OF_DESCRIPTORS, filled, tmp_path / "new.sqlite").splitlines()
     assert len(said) >= 4  # an old store and a new one, without a descriptor and with a single one
     for line in said:
@@ -91,7 +91,7 @@ except StoreError as error:
 @pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
 @pytest.mark.parametrize("limit", [0, 4096, 20_480])
 @pytest.mark.parametrize("name", ["pins.sqlite", "new.sqlite"])
-def test_no_room_for_the_files_is_told_from_damage(filled: Path, name: str, limit: int) -> None:
+def test_a_full_disk_and_damage_have_different_messages(filled: Path, name: str, limit: int) -> None:
     # SQLite calls it a "disk I/O error". A person who moved the file away because of that would lose the pins.
     said = in_a_process(NO_ROOM, filled.with_name(name), limit)
     assert "free some space" in said
@@ -124,7 +124,7 @@ def test_the_command_to_type_repairs_this_very_file(filled: Path, tmp_path_facto
 
 
 @pytest.mark.parametrize("content", [b"", b"a letter to the bank, and no store\n" * 300], ids=["empty", "text"])
-def test_of_what_is_no_store_nobody_is_told_to_save_anything(tmp_path: Path, content: bytes) -> None:
+def test_the_message_about_a_file_that_is_no_store_offers_no_repair(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "letter"
     file.write_bytes(content)
     with pytest.raises(StoreError) as caught:
@@ -142,7 +142,7 @@ def test_commands_are_whole_wherever_they_are_typed(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", ["newer", "another program's"])
-def test_what_is_not_damaged_is_not_repaired(filled: Path, tmp_path: Path, kind: str) -> None:
+def test_a_sound_file_is_not_repaired(filled: Path, tmp_path: Path, kind: str) -> None:
     file = filled if kind == "newer" else tmp_path / "other.sqlite"
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA user_version=99" if kind == "newer" else "CREATE TABLE theirs (a)")
@@ -154,7 +154,7 @@ def test_what_is_not_damaged_is_not_repaired(filled: Path, tmp_path: Path, kind:
     assert not [name for name in tmp_path.iterdir() if "damaged" in name.name]
 
 
-def test_a_store_named_by_a_relative_path_stays_where_it_is(
+def test_a_store_with_a_relative_path_does_not_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     clock = [NOW]

@@ -79,7 +79,7 @@ def test_the_mix_in_pins_a_connector_of_another_kind(world: World) -> None:
 
 
 @pytest.mark.parametrize("pinned", [HOST, OTHER])
-def test_a_connector_that_passes_over_server_hostname_is_refused(world: World, attacker: Site, pinned: str) -> None:
+def test_a_connector_that_ignores_server_hostname_is_refused(world: World, attacker: Site, pinned: str) -> None:
     # In aiohttp-socks TLS verifies the host of the URL, whatever server_hostname= says.
     world.store.pin(pinned, world.header.pins)
 
@@ -162,7 +162,7 @@ class _Double(aiohttp.ClientResponse):
         super().__init__(*args, **options)
 
 
-def test_aioresponses_answers_and_passes_on_to_what_is_pinned(world: World) -> None:
+def test_aioresponses_answers_and_passes_requests_on_to_pinned_connections(world: World) -> None:
     world.pin_site()
 
     async def main() -> None:
@@ -183,7 +183,7 @@ def test_aioresponses_answers_and_passes_on_to_what_is_pinned(world: World) -> N
 
 
 @pytest.mark.parametrize("made", ["before", "inside"])
-def test_vcrpy_replays_and_records_what_is_pinned(world: World, made: str) -> None:
+def test_vcrpy_replays_and_records_pinned_connections(world: World, made: str) -> None:
     world.pin_site()
     cassette = str(world.folder / "cassette.yaml")
 

@@ -180,7 +180,7 @@ def test_httpx_sni_hostname_of_another_name_is_refused(
 
 
 @every_httpx
-def test_httpx_sni_hostname_of_the_same_host_is_taken(
+def test_httpx_sni_hostname_of_the_same_host_is_accepted(
     world: World, library: Any, client_class: Any, async_class: Any
 ) -> None:
     with client_class(world.store, verify=world.plain_context()) as client:
@@ -312,7 +312,7 @@ class _Lines:
         return next(self._lines, b"")
 
 
-def test_what_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
+def test_a_connection_that_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
     noting = note_response(world.store, HOST, None, [str(world.header)])
     assert (noting.outcome, noting.reason) == ("ignored", f"the TLS connection for {HOST} was not enforced")
     assert note_response(world.store, "not a name", None, [str(world.header)]).outcome == "ignored"

@@ -95,7 +95,7 @@ def test_the_context_that_httpx_makes_for_a_proxy_is_enforced_too(
         assert len(proxy.tunnels) == 1
 
 
-def test_what_a_tls_proxy_forwards_is_not_noted_for_the_proxy(world: World, honest: trustme.CA) -> None:
+def test_a_forwarded_response_is_not_noted_for_the_tls_proxy(world: World, honest: trustme.CA) -> None:
     # urllib3 has this response on an HTTPSConnection; requests gives http:// to another adapter.
     library = next(one for one in LIBRARIES if one.name == "urllib3")
     certificate = honest.issue_cert("proxy.test")

@@ -84,7 +84,7 @@ def test_multiplexed_responses_are_noted_each_for_its_own_request(world: World, 
 
 
 @both
-def test_the_tls_of_a_proxy_is_held_against_its_own_pins(world: World, visits: Visits, kind: str) -> None:
+def test_the_tls_of_a_proxy_is_checked_against_its_own_pins(world: World, visits: Visits, kind: str) -> None:
     with Proxy(world.honest.issue_cert("proxy.test"), headers=world_headers(world)) as proxy:
         step = {"kind": kind, "urls": [world.site.url(HOST), "http://plain.test/"], "proxy": proxy.url}
         assert visits(step, {**step, "context": True}) == [{"statuses": [200, 200]}] * 2
@@ -103,7 +103,7 @@ def world_headers(world: World) -> tuple[tuple[str, str], ...]:
 
 
 @pytest.mark.parametrize(("option", "told_of"), [("cert", "load_cert_chain"), ("verify", "load_verify_locations")])
-def test_what_a_request_asks_does_not_stay_in_the_callers_context(
+def test_options_of_a_request_do_not_stay_in_the_callers_context(
     world: World, roots: Path, visits: Visits, option: str, told_of: str
 ) -> None:
     pem = world.folder / "client.pem"
@@ -116,7 +116,7 @@ def test_what_a_request_asks_does_not_stay_in_the_callers_context(
     assert world.site.application_bytes == 0
 
 
-def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Visits) -> None:
+def test_options_that_would_avoid_the_pins_are_refused(world: World, visits: Visits) -> None:
     world.pin_site()
     prefixes = ["wss://", "sse://", "psse://", "ws://", "ws", "wss://bank.test", "http://", "HTTPS://bank.test"]
     unverified = {"kind": "sync", "urls": [world.attacker.url(HOST)], "verify": False}
@@ -132,7 +132,7 @@ def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Visits) ->
     assert world.attacker.application_bytes == 0
 
 
-def test_server_sent_events_go_by_the_pinned_adapter(world: World, visits: Visits) -> None:
+def test_server_sent_events_use_the_pinned_adapter(world: World, visits: Visits) -> None:
     world.pin_site()
     (told,) = visits({"kind": "sync", "urls": [world.attacker.url(HOST).replace("https:", "sse:")]})
     assert "shows none of its pinned keys" in told["violation"]

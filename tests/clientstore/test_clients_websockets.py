@@ -155,7 +155,7 @@ def test_the_handshake_is_noted_and_the_attacker_refused(
 @through_a_proxy
 @pytest.mark.parametrize("way", ["environment", "proxy=", "proxy_ssl="])
 @pytest.mark.parametrize("library", [by_websockets, by_websockets_sync], ids=lambda library: library.__name__)
-def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
+def test_the_tls_of_a_proxy_is_checked_against_its_own_pins(
     world: World, port: int, monkeypatch: pytest.MonkeyPatch, library: Callable[..., str], way: str
 ) -> None:
     bundle = world.folder / "roots.pem"

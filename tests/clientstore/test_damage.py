@@ -134,7 +134,7 @@ def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:
         "digest = x''",
     ],
 )
-def test_a_row_that_is_not_what_was_written_is_damage_and_not_absence(file: Path, clock: Clock, change: str) -> None:
+def test_a_changed_row_is_damage_and_not_a_missing_host(file: Path, clock: Clock, change: str) -> None:
     with PinStore(file, clock=clock) as store:
         store.pin("a.test", [LEAF])
         store.pin("b.test", [LEAF])
@@ -197,7 +197,7 @@ os._exit(0)
 """
 
 
-def test_what_is_said_of_backups_brings_back_all_of_one(file: Path, clock: Clock) -> None:
+def test_the_advice_about_backups_restores_a_whole_one(file: Path, clock: Clock) -> None:
     # A program that was killed leaves its -wal. SQLite would read it instead of the backup beside it.
     backup = file.with_name("backup")
     with PinStore(backup, clock=clock) as store:
@@ -345,7 +345,7 @@ def test_a_read_only_store_that_its_owner_has_open_is_read_with_its_last_pins(pu
     assert done.returncode == 0, done.stderr
 
 
-def test_a_wal_that_cannot_be_read_is_not_passed_over(public: Path, clock: Clock) -> None:
+def test_a_wal_that_cannot_be_read_is_not_ignored(public: Path, clock: Clock) -> None:
     file = public / "pins.sqlite"
     store = PinStore(file, clock=clock)
     store.pin("a.test", [LEAF])

@@ -58,7 +58,7 @@ def talk(
 
 
 @pytest.mark.usefixtures("versions")
-def test_an_attacker_met_at_first_use_lends_his_session_to_nobody(world: World) -> None:
+def test_the_session_of_an_attacker_at_first_use_proves_nothing(world: World) -> None:
     context = world.context()
     with talk(world, world.attacker, context) as tls:
         hostile = tls.session
@@ -73,7 +73,7 @@ def test_an_attacker_met_at_first_use_lends_his_session_to_nobody(world: World) 
 
 
 @pytest.mark.usefixtures("versions")
-def test_what_was_proved_belongs_to_the_object_that_was_offered_and_not_to_an_id(world: World) -> None:
+def test_a_proof_belongs_to_the_session_object_and_not_to_its_id(world: World) -> None:
     """The server chooses the id: an attacker may use the id of the genuine server's session."""
     context = world.context()
     with talk(world, world.site, context) as tls:
@@ -140,7 +140,7 @@ def ways(context: ssl.SSLContext, host: str, port: int) -> dict[str, Callable[[]
 
 @pytest.mark.parametrize("pinned", ["faß.test", "fass.test", None])
 @pytest.mark.parametrize("way", ["socket", "asyncio"])
-def test_a_name_that_tls_writes_in_another_way_is_held_against_both(
+def test_a_name_that_tls_writes_in_another_way_is_checked_for_both_names(
     sharp: tuple[trustme.CA, TLSServer], tmp_path: Path, way: str, pinned: str | None
 ) -> None:
     authority, attacker = sharp
@@ -163,7 +163,7 @@ def test_a_name_that_tls_writes_in_another_way_is_held_against_both(
     assert attacker.application_bytes == 0
 
 
-def test_what_was_asked_by_another_name_is_noted_for_neither(
+def test_a_request_by_another_name_is_noted_for_neither_name(
     sharp: tuple[trustme.CA, TLSServer], tmp_path: Path
 ) -> None:
     authority, attacker = sharp
@@ -262,7 +262,7 @@ def test_a_misspelt_word_does_not_mean_the_opposite(world: World, option: str, v
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_message_says_that_nothing_was_sent_where_tls_has_shown_something(world: World) -> None:
+def test_no_message_says_that_nothing_was_sent_if_tls_has_shown_a_certificate(world: World) -> None:
     """With client certificates the other side has seen them before the pins are checked."""
     world.pin_site()
     seen: list[object] = []
@@ -324,7 +324,7 @@ def test_a_reporter_that_fails_on_a_report_only_policy_keeps_no_pins_from_being_
     assert "could not be evaluated" in caplog.text
 
 
-def test_a_header_is_noted_under_static_pins_of_certificates_alone(world: World) -> None:
+def test_a_header_is_noted_for_a_subdomain_of_certificate_pins(world: World) -> None:
     import hashlib
 
     der = ssl.PEM_cert_to_DER_cert(world.certificate.cert_chain_pems[0].bytes().decode())

@@ -65,7 +65,7 @@ CHANGES = [remove_log, remove_index, replace_log, remove_file, replace_file, lin
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("write", [False, True], ids=["look-up", "write"])
-def test_what_becomes_of_the_files_is_noticed_at_the_next_use(
+def test_changes_of_the_files_are_noticed_at_the_next_use(
     file: Path, change: Callable[[Path], None], write: bool
 ) -> None:
     with PinStore(file) as store:
@@ -107,7 +107,7 @@ if sys.argv[3] == "close":
 
 @pytest.mark.parametrize("end", ["close", "leave"])
 @pytest.mark.parametrize("change", [remove_log, replace_log, copy_by_the_program])
-def test_a_process_without_its_log_writes_nothing_over_what_others_have_written(
+def test_a_process_without_its_log_overwrites_no_writes_of_others(
     file: Path, change: Callable[[Path], None], end: str
 ) -> None:
     command = [sys.executable, "-W", "ignore", "-c", LOSES_ITS_LOG, str(file), change.__name__, end]
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path)
     assert check(behind, now) == []
 
 
-def test_a_store_that_is_put_back_goes_on(file: Path) -> None:
+def test_a_store_that_is_put_back_works_again(file: Path) -> None:
     with PinStore(file) as store:
         store.pin("bank.test", [LEAF])
         file.rename(file.with_name("away"))

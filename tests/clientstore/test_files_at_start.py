@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     make, said = KINDS[kind]
     path = tmp_path / "p"
     make(path)
@@ -73,7 +73,7 @@ def test_another_programs_database_is_refused_and_untouched(file: Path, mode: st
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
-def test_a_backup_that_is_not_in_wal_mode_is_taken_and_survives_a_kill(file: Path) -> None:
+def test_a_backup_in_another_journal_mode_is_accepted_and_survives_a_kill(file: Path) -> None:
     with PinStore(file.with_name("old.sqlite")) as store:
         store.pin("bank.test", [LEAF])
         with contextlib.closing(sqlite3.connect(store.path)) as other:
@@ -122,7 +122,7 @@ def test_a_file_whose_schema_has_a_damaged_letter_is_damage(file: Path) -> None:
         {"pins": ()},
     ],
 )
-def test_what_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
+def test_an_entry_that_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
     entry = replace(KnownPinnedHost("bank.test", (LEAF,), False, None, 1e9, 2e9), **change)
     with PinStore(file) as store:
         with pytest.raises(ValueError, match="not an entry that a store can hold"):

@@ -302,7 +302,7 @@ APART = {
 
 
 @pytest.mark.parametrize("shape", list(APART))
-def test_a_child_is_refused_nothing_for_what_is_not_open(tmp_path: Path, shape: str) -> None:
+def test_a_child_refuses_nothing_if_nothing_was_open(tmp_path: Path, shape: str) -> None:
     acknowledged, _ = run(tmp_path, APART[shape])
     assert acknowledged
     assert not (tmp_path / "said" / "refused").exists(), (tmp_path / "said" / "refused").read_text()

@@ -53,7 +53,7 @@ def test_toml_holds_every_static_pin(entries: list[KnownPinnedHost]) -> None:
 
 @given(st.lists(noted() | static(), max_size=5))
 @example([KnownPinnedHost("*sha256.test", (ONE,), True, None, NOW, NOW + 1)])
-def test_wget2s_file_holds_what_binds_a_client(entries: list[KnownPinnedHost]) -> None:
+def test_wget2s_file_has_everything_that_binds_a_client(entries: list[KnownPinnedHost]) -> None:
     held = [entry for entry in entries if "is left out" not in (untold(entry) or "")]
     assert list(read_wget2(opened("".join(write_wget2(entries))), now=0.0)) == [
         KnownPinnedHost(
@@ -88,7 +88,7 @@ def test_wget2s_file_holds_what_binds_a_client(entries: list[KnownPinnedHost]) -
     ],
     ids=["a star", "certificates alone", "certificates too"],
 )
-def test_what_wget2_cannot_be_told_is_said(entry: KnownPinnedHost, said: str) -> None:
+def test_what_wget2s_format_cannot_hold_is_reported(entry: KnownPinnedHost, said: str) -> None:
     told = untold(entry)
     assert told is not None
     assert told.startswith(said)
@@ -155,7 +155,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_what_is_read_as_a_whole_is_for_ten_thousand_entries(form: str) -> None:
+def test_formats_that_are_read_as_a_whole_take_ten_thousand_entries(form: str) -> None:
     read = READERS[form.partition(" ")[0]]
     assert len(read(WHOLE[form](10_000))) == 10_000
     with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and there are more: use JSON lines \(jsonl\)"):

@@ -86,7 +86,7 @@ def test_a_fingerprint_as_openssl_prints_it_is_read() -> None:
 
 
 @pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed: apt-get install wget2")
-def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: Path) -> None:
+def test_wget2_and_dynpin_enforce_each_others_pins(tmp_path: Path) -> None:
     authority = trustme.CA()
     roots, file = tmp_path / "roots.pem", tmp_path / "hpkp"
     roots.write_bytes(authority.cert_pem.bytes())

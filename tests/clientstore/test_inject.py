@@ -51,7 +51,7 @@ def unheard(world: World) -> bool:
 
 
 @pytest.mark.parametrize("program", NOTING)
-def test_what_stands_on_http_client_notes_and_enforces(ground: Ground, program: str) -> None:
+def test_libraries_on_top_of_http_client_note_and_enforce(ground: Ground, program: str) -> None:
     world = ground.world
     visit = ground.script(NOTING[program], world.site.url(HOST))
     assert (visit.stdout, visit.stderr) == ("200\n", "")
@@ -63,7 +63,7 @@ def test_what_stands_on_http_client_notes_and_enforces(ground: Ground, program: 
 
 
 @pytest.mark.parametrize("program", OTHERS)
-def test_what_has_an_http_of_its_own_is_enforced(ground: Ground, program: str) -> None:
+def test_programs_with_their_own_http_code_are_enforced(ground: Ground, program: str) -> None:
     world = ground.world
     assert ground.script(OTHERS[program], world.site.url(HOST)).stdout == "200\n"
     assert pinned(ground) == []
@@ -148,7 +148,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as raw:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_name_in_a_certificate_proves_and_may_be_taken_for(
+def test_the_hosts_that_a_name_in_a_certificate_proves_or_may_match(
     name: str, proved: set[str], taken_for: set[str]
 ) -> None:
     hosts = ["bank.test", "a.bank.test", "b.a.bank.test"]
@@ -318,7 +318,7 @@ print([folder for folder in sys.path if "bootstrap" in folder or "dynpin" in fol
 
 
 @pytest.mark.parametrize("name", ["DYNPIN_RUN", "DYNPIN_STORE", "DYNPIN_RUN_PATH"])
-def test_a_bootstrap_that_is_not_told_all_ends_the_program(ground: Ground, name: str) -> None:
+def test_a_bootstrap_without_all_its_variables_ends_the_program(ground: Ground, name: str) -> None:
     done = ground.start("-c", "print('started')", more={name: ""})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"dynpin: {sys.executable} was not started, ")

@@ -199,7 +199,7 @@ def states(store: PinStore) -> list[object]:
     ]
 
 
-def test_what_a_stopped_noting_has_written_is_enforced_here_too(both: Both) -> None:
+def test_a_noting_that_was_interrupted_is_enforced_in_this_process_too(both: Both) -> None:
     outcomes: set[bool] = set()
     for number in range(1, 100_000):
         stop = stopped(lambda: both.store.note("new.test", HEADER, [LEAF]), number)
@@ -337,7 +337,7 @@ def test_a_signal_handler_may_use_the_store_itself(both: Both) -> None:
     assert len(both.other) == 2 + len(seen)
 
 
-def test_a_lock_that_another_process_holds_is_said_and_costs_no_pin(both: Both) -> None:
+def test_a_lock_of_another_process_is_reported_and_costs_no_pin(both: Both) -> None:
     with contextlib.closing(sqlite3.connect(both.store.path, isolation_level=None)) as third:
         third.execute("BEGIN IMMEDIATE")
         with pytest.raises(OSError, match="another process was writing for longer than a second") as caught:

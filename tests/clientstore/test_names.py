@@ -53,7 +53,7 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
 
 @every_row
 @pytest.mark.parametrize("pinned", ["asked", "verified"])
-def test_the_attacker_hears_nothing_where_either_name_is_pinned(world: World, row: Row, pinned: str) -> None:
+def test_the_attacker_receives_nothing_if_either_name_is_pinned(world: World, row: Row, pinned: str) -> None:
     name = row.asked if pinned == "asked" else row.verified
     if is_ip_literal(name):
         pytest.skip("an IP address is never pinned")
@@ -70,7 +70,7 @@ def test_the_attacker_hears_nothing_where_either_name_is_pinned(world: World, ro
 
 
 @every_row
-def test_where_neither_is_pinned_nothing_is_noted_for_another_name(world: World, row: Row) -> None:
+def test_nothing_is_noted_for_another_name_if_neither_is_pinned(world: World, row: Row) -> None:
     if not row.taken:
         with pytest.raises(UnenforceableContext):
             row.send(world, world.attacker.port)

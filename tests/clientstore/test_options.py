@@ -158,7 +158,7 @@ def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("name", ["ssl_version", "ssl_minimum_version", "ssl_maximum_version"])
-def test_urllib3_versions_beside_a_context_of_ones_own_are_refused(world: World, name: str) -> None:
+def test_urllib3_versions_beside_the_users_own_context_are_refused(world: World, name: str) -> None:
     option: dict[str, Any] = {name: ssl.TLSVersion.TLSv1_2}
     with pytest.raises(TypeError, match=rf"{name}= has no effect on a context of your own: .*context\.maximum_version"):
         pinned_pool_manager(world.store, ssl_context=world.plain_context(), **option)
@@ -211,7 +211,7 @@ def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str
     assert pin_violation(caught.value) is not None
 
 
-def test_requests_a_context_from_a_class_of_ones_own_is_refused(world: World) -> None:
+def test_requests_a_context_from_the_users_own_class_is_refused(world: World) -> None:
     class Adapter(PinnedAdapter):
         def init_poolmanager(self, *args: Any, **options: Any) -> None:
             super().init_poolmanager(*args, ssl_context=world.plain_context(), **options)
@@ -278,7 +278,7 @@ def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -
 # -- niquests ---------------------------------------------------------------------------------------------------------
 
 
-def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
+def test_niquests_uses_the_configured_tls_versions(world: World, niquests_python: Path) -> None:
     synchronous, asynchronous, beside = told_by(
         niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)
     )

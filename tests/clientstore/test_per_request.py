@@ -196,9 +196,7 @@ def test_urllib3_an_encrypted_key_without_a_password_asks_nobody(ground: Ground)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["made", "own"])
-def test_an_https_proxy_sees_no_client_certificate_and_is_held_to_its_pins_for_http_urls_too(
-    ground: Ground, own: bool
-) -> None:
+def test_an_https_proxy_sees_no_client_certificate_and_is_checked_for_http_urls_too(ground: Ground, own: bool) -> None:
     world = ground.world
     context = world.plain_context()
     if own:

@@ -200,7 +200,7 @@ def test_preloading_the_same_again_writes_nothing(store: PinStore, clock: Clock)
     assert writes(store, lambda: store.preload([shipped("a.test", at=clock.now)], "app.toml")) == 0
 
 
-def test_what_the_user_pinned_or_forgot_stands_against_preloading(store: PinStore) -> None:
+def test_preloading_does_not_change_what_the_user_pinned_or_forgot(store: PinStore) -> None:
     store.preload([shipped("a.test"), shipped("b.test")], "app.toml")
     assert store.forget("a.test")
     store.pin("b.test", [LEAF])
@@ -277,7 +277,7 @@ def test_a_bad_entry_in_the_middle_changes_nothing(store: PinStore, clock: Clock
     assert store.hosts() == []
 
 
-def test_what_another_client_noted_for_a_year_is_capped(store: PinStore, clock: Clock) -> None:
+def test_an_imported_max_age_of_a_year_is_capped(store: PinStore, clock: Clock) -> None:
     assert store.merge([noted("a.test", LEAF, clock.now, 31_536_000), noted("b.test", LEAF, clock.now + 1e9, 10)]) == 2
     taken, future = store.hosts()
     assert taken.expires_at == clock.now + store.max_max_age

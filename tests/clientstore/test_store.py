@@ -83,7 +83,7 @@ def test_the_file_is_private_and_so_are_its_companions(store: PinStore, file: Pa
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_without_a_path_it_stands_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_path_it_is_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with PinStore() as store:
         assert store.path == tmp_path / "dynpin" / "pins.sqlite"
@@ -117,7 +117,7 @@ def test_an_empty_store_is_true(store: PinStore) -> None:
 
 @pytest.mark.parametrize("call", ["known_host", "forget"])
 @pytest.mark.parametrize("name", ["", "a..b", "under score.test", "x" * 64 + ".test", "a/b"])
-def test_a_name_that_is_none_is_refused(store: PinStore, call: str, name: str) -> None:
+def test_an_invalid_name_is_refused(store: PinStore, call: str, name: str) -> None:
     with pytest.raises(InvalidHost):
         getattr(store, call)(name)
 
@@ -144,7 +144,7 @@ def test_a_newer_schema_is_not_touched(store: PinStore, file: Path) -> None:
         PinStore(file)
 
 
-def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "pins"
     path.write_text("these are not the pins you are looking for, but somebody's notes " * 100)
     before = path.read_bytes()
@@ -223,7 +223,7 @@ def test_of_several_fields_the_first_counts(store: PinStore) -> None:
 # -- static pins ------------------------------------------------------------------------------------------------------
 
 
-def test_a_static_pin_stands_against_headers_until_it_expires(store: PinStore, clock: Clock) -> None:
+def test_headers_do_not_change_a_static_pin_until_it_expires(store: PinStore, clock: Clock) -> None:
     store.pin("a.test", [LEAF, BACKUP], expires_at=clock.now + 10)
     for value in (header(LEAF, OTHER), "max-age=0"):
         assert store.note("a.test", value, [LEAF]).outcome == "ignored"

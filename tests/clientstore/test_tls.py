@@ -114,7 +114,7 @@ def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_n
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
 
 
-def test_a_leaf_that_passed_lends_nothing_to_another_of_its_issuer(world: World) -> None:
+def test_a_leaf_that_passed_proves_nothing_for_another_leaf_of_its_issuer(world: World) -> None:
     world.store.pin(HOST, [leaf_pin(world.certificate)])
     context = world.context()
     with open_tls(world, world.site, context):
@@ -147,7 +147,7 @@ def test_the_same_leaf_by_another_path_is_another_chain(world: World) -> None:
     assert error.validation.chain[0] == leaf_pin(leaf)
 
 
-def test_a_host_that_passed_as_unknown_is_held_to_its_pins_from_the_moment_it_has_some(world: World) -> None:
+def test_a_host_that_passed_as_unknown_is_checked_as_soon_as_it_has_pins(world: World) -> None:
     context = world.context()
     for _ in range(2):
         with open_tls(world, world.attacker, context):
@@ -157,7 +157,7 @@ def test_a_host_that_passed_as_unknown_is_held_to_its_pins_from_the_moment_it_ha
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
 
 
-def test_what_passed_is_looked_at_again_when_the_pins_expire_and_when_the_clock_goes_back(world: World) -> None:
+def test_a_chain_that_passed_is_checked_again_after_an_expiry_and_after_the_clock_goes_back(world: World) -> None:
     clock = Clock()
     issuer = [Pin.from_certificate(world.honest.cert_pem.bytes())]
     with PinStore(world.folder / "expiring", clock=clock) as store:
@@ -274,7 +274,7 @@ def test_the_command_to_paste_is_one_command_whatever_the_names(world: World) ->
         assert str(error).endswith(f"give up the pins:  {command}")
 
 
-def test_the_report_has_both_chains_and_the_port_where_the_adapter_told_it(world: World) -> None:
+def test_the_report_has_both_chains_and_the_port_if_the_adapter_knows_it(world: World) -> None:
     world.store.pin(HOST, world.header.pins, report_uri="https://report.test/r")
     error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, world.context()))
     assert error.report is not None
@@ -302,7 +302,7 @@ def test_pins_that_cannot_be_read_refuse(world: World) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_enforces_and_the_parent_goes_on(world: World) -> None:
+def test_a_forked_child_enforces_and_so_does_the_parent(world: World) -> None:
     world.pin_site()
     context = world.context()
     child = os.fork()

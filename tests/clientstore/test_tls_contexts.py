@@ -165,7 +165,7 @@ def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_cha
 # -- contexts ---------------------------------------------------------------------------------------------------------
 
 
-def test_truststore_is_enforced_where_openssl_verifies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truststore_is_enforced_if_openssl_verifies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
     bundle = world.folder / "roots.pem"
     bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
@@ -178,7 +178,7 @@ def test_truststore_is_enforced_where_openssl_verifies(world: World, monkeypatch
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_truststore_is_refused_where_the_system_verifies(
+def test_truststore_is_refused_if_the_system_verifies(
     world: World, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     truststore = pytest.importorskip("truststore")

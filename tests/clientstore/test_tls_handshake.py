@@ -166,7 +166,7 @@ def version(request: pytest.FixtureRequest, world: World) -> ssl.TLSVersion:
 
 
 @pytest.mark.usefixtures("version")
-def test_a_resumed_session_is_held_against_the_pins_of_its_first_handshake(world: World) -> None:
+def test_a_resumed_session_is_checked_with_the_chain_of_its_first_handshake(world: World) -> None:
     world.pin_site()
     context = world.context()
     session = _session(world, context)
@@ -206,7 +206,7 @@ def test_a_session_of_another_host_is_no_proof(world: World) -> None:
 
 
 @pytest.mark.usefixtures("version")
-def test_a_session_that_the_connection_refuses_lends_it_no_proof(world: World) -> None:
+def test_a_session_that_the_connection_refuses_proves_nothing(world: World) -> None:
     context = world.plain_context()
     with open_tls(world, world.attacker, context) as tls:
         tls.sendall(REQUEST)

@@ -127,7 +127,7 @@ def test_retries(world: World, way: Way) -> None:
 
 
 @every_way
-def test_a_unix_socket_is_held_against_the_pins_of_the_url(world: World, way: Way) -> None:
+def test_a_unix_socket_is_checked_against_the_pins_of_the_url(world: World, way: Way) -> None:
     for server, name in ((world.site, "site"), (world.attacker, "attacker")):
         path = str(world.folder / name)
         listener = socket.socket(socket.AF_UNIX)
@@ -262,7 +262,7 @@ def test_sni_hostname_does_not_reach_the_tls_of_a_proxy(world: World, way: Way, 
     ],
     ids=["host", "connect", "target", "of another name", "of another port", "of another scheme"],
 )
-def test_what_is_asked_for_another_name_notes_nothing(world: World, way: Way, options: dict[str, Any]) -> None:
+def test_a_request_for_another_name_notes_nothing(world: World, way: Way, options: dict[str, Any]) -> None:
     options = dict(options)
     if "target" in options:
         target = options.pop("target").replace("PORT", str(world.site.port))

@@ -136,7 +136,7 @@ TABLE = [
 @pytest.mark.parametrize(
     ("names", "connect", "pinned"), TABLE, ids=lambda value: getattr(value, "__name__", str(value))
 )
-def test_a_request_is_held_against_the_pins_of_each_of_its_names(
+def test_a_request_is_checked_against_the_pins_of_each_of_its_names(
     world: World, attacker: Site, names: Names, connect: Connect, pinned: str | None
 ) -> None:
     if connect is by_websockets_sync and names.name == "address=" and not hasattr(sync_client, "reconnect"):
@@ -159,9 +159,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
 
 
 @each
-def test_what_is_answered_for_another_name_is_noted_for_nobody(
-    world: World, honest: trustme.CA, connect: Connect
-) -> None:
+def test_a_response_for_another_name_is_not_noted(world: World, honest: trustme.CA, connect: Connect) -> None:
     certificate = honest.issue_cert(HOST, OTHER)
     world.certificate = certificate
     with websocket_site(world, lambda request: None) as port:
@@ -207,7 +205,7 @@ def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("roots")
 @pytest.mark.parametrize("connect", [by_websockets, pytest.param(by_websockets_sync, marks=reconnects)])
-def test_a_redirect_goes_by_a_proxy_that_is_held_to_its_pins(
+def test_a_redirect_uses_a_proxy_that_is_checked_against_its_pins(
     world: World, rogue: trustme.CA, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     world.store.pin("proxy.test", world.header.pins)
@@ -223,7 +221,7 @@ def test_a_redirect_goes_by_a_proxy_that_is_held_to_its_pins(
 
 @pytest.mark.usefixtures("roots")
 @pytest.mark.parametrize("threads", [False, pytest.param(True, marks=reconnects)], ids=["asyncio", "threads"])
-def test_each_reconnection_is_decided_anew(
+def test_each_reconnection_is_checked_again(
     world: World, rogue: trustme.CA, monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
     certificate = world.honest.issue_cert("proxy.test")
@@ -261,7 +259,7 @@ def test_each_reconnection_is_decided_anew(
 @pytest.mark.usefixtures("roots")
 @each
 @pytest.mark.parametrize("pinned", ["proxy.test", OTHER])
-def test_a_proxy_is_held_against_each_of_its_names(
+def test_a_proxy_is_checked_for_each_of_its_names(
     world: World, rogue: trustme.CA, connect: Connect, pinned: str
 ) -> None:
     world.store.pin(pinned, world.header.pins)
@@ -273,7 +271,9 @@ def test_a_proxy_is_held_against_each_of_its_names(
 
 @pytest.mark.usefixtures("roots")
 @each
-def test_ws_by_an_https_proxy_is_held_against_the_proxy(world: World, rogue: trustme.CA, connect: Connect) -> None:
+def test_ws_through_an_https_proxy_is_checked_against_the_proxys_pins(
+    world: World, rogue: trustme.CA, connect: Connect
+) -> None:
     world.store.pin("proxy.test", world.header.pins)
     with Proxy(rogue.issue_cert("proxy.test")) as proxy, websocket_site(world, lambda request: None, tls=False) as port:
         uri = f"ws://{HOST}:{port}/"

@@ -94,7 +94,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("case", RAW)
-def test_what_a_raw_header_does(case: str, stage: Stage) -> None:
+def test_the_effect_of_a_raw_header(case: str, stage: Stage) -> None:
     value, otherwise, outcome = RAW[case]
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(10))
     alice = stage.client("Alice")
@@ -109,7 +109,7 @@ WGET2 = [vector for vector in HEADERS if "wget2" in vector.get("agents", {})]
 
 
 @pytest.mark.parametrize("vector", WGET2, ids=lambda vector: vector["id"])
-def test_where_the_vectors_tell_of_wget2_the_program_does_the_same(vector: Vector) -> None:
+def test_wget2_agrees_with_the_vectors(vector: Vector) -> None:
     agent = AGENTS["wget2"]
     missing = agent.missing()
     if missing:

@@ -13,7 +13,7 @@ from tests.lab import docs_pictures
 DOCS = docs_pictures.PICTURES.parent
 
 
-def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
+def test_the_table_of_the_docs_is_up_to_date(playings: list[Playing]) -> None:
     text = (DOCS / "how-to" / "lab.md").read_text()
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
@@ -52,7 +52,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)
-def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
+def test_the_pictures_of_the_docs_are_up_to_date(name: str) -> None:
     text = (DOCS / "how-to" / "lab.md").read_text()
     for file, drawn in docs_pictures.pictures(name):
         assert text.count(f"_static/{file.name}") == 1

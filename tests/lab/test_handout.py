@@ -71,7 +71,7 @@ def _escaped(text: str) -> str:
     return text
 
 
-def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
+def test_agents_with_the_same_course_of_a_story_share_its_picture() -> None:
     chosen = scenarios()["hotspot"]
     playings = play_all([chosen], ["dynpin", "firefox"], processes=1)
     shared = write_handout([chosen], playings)
@@ -99,7 +99,7 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
         assert page.count("<summary>With ") == 2
 
 
-def test_what_goes_otherwise_with_another_agent_stands_in_a_table_and_opt_ins_in_rows_of_their_own() -> None:
+def test_different_outcomes_are_in_a_table_and_options_have_their_own_rows() -> None:
     chosen = scenarios()["private-root"]
     page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
     assert "Where the agents differ" in page

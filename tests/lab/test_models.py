@@ -90,9 +90,7 @@ DIFFERENCES = [(agent, vector) for vector in HEADERS for agent in READ if agent 
 @pytest.mark.parametrize(
     ("agent", "vector"), DIFFERENCES, ids=[f"{agent}-{vector['id']}" for agent, vector in DIFFERENCES]
 )
-def test_where_the_vectors_tell_of_a_browser_its_model_does_the_same(
-    agent: str, vector: Vector, tmp_path: Path
-) -> None:
+def test_a_model_agrees_with_the_vectors_about_its_browser(agent: str, vector: Vector, tmp_path: Path) -> None:
     told = vector["agents"][agent]
     header = read(agent, vector)
     if told.startswith("accepts"):
@@ -177,7 +175,7 @@ OTHERWISE: dict[str, dict[str, tuple[int, dict[str, object], str]]] = {
 
 @each_scenario
 @pytest.mark.parametrize("agent", READ)
-def test_a_model_keeps_pins_as_the_rfc_has_it_but_where_it_is_known_not_to(
+def test_a_model_keeps_pins_as_in_the_rfc_except_for_known_differences(
     agent: str, scenario: Scenario, tmp_path: Path
 ) -> None:
     told = scenario.get("agents", {}).get(agent)
@@ -226,7 +224,7 @@ def test_how_lenient_a_browser_is(agent: str) -> None:
             assert (header.max_age, header.pins) == (max_age, (ONE, TWO)), value
 
 
-def test_chromium_deletes_what_it_finds_to_have_expired(tmp_path: Path) -> None:
+def test_chromium_deletes_an_expired_entry_at_look_up(tmp_path: Path) -> None:
     clock = Clock()
     with ChromiumStore(tmp_path / "TransportSecurity", clock=clock) as store:
         store.note(HOST, f"{VALID}; max-age=1000", [ONE])
@@ -299,7 +297,7 @@ def test_built_in_pins_lapse_with_the_build_and_come_after_noted_ones(agent: str
         assert met(store, HOST, [TWO]).known_host is None
 
 
-def test_what_is_built_in_for_a_nearer_name_comes_before_what_was_noted_for_a_farther_one_in_firefox_alone(
+def test_only_in_firefox_a_nearer_built_in_pin_comes_before_a_farther_noted_one(
     tmp_path: Path,
 ) -> None:
     for agent, first in (("Chromium", "bank.test"), ("Firefox", "www.bank.test")):

@@ -72,7 +72,7 @@ def test_curl_is_noted_passed_refused_and_let_through_again(place: Place, proxy:
 
 
 @needs_curl
-def test_what_the_page_says_is_escaped_and_its_style_alone_is_allowed(place: Place, proxy: RunningProxy) -> None:
+def test_the_texts_of_the_page_are_escaped_and_only_its_style_is_allowed(place: Place, proxy: RunningProxy) -> None:
     with place.store() as store:
         store.pin(HOST, place.pins)
     place.attack("</code><script>alert(1)</script>")
@@ -174,7 +174,7 @@ class _Talker(TLSServer):
         return b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nthe beginning"
 
 
-def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path) -> None:
+def test_a_body_is_forwarded_piece_by_piece(place: Place, proxy_bin: Path) -> None:
     with _Talker(place.certificate) as site:
         arguments = place.arguments(proxy_bin, "--resolve", f"{HOST}:{site.port}:127.0.0.1")
         with (
@@ -265,7 +265,7 @@ def refused(arguments: list[str]) -> str:
     return done.stderr
 
 
-def test_what_keeps_it_from_starting_is_named(place: Place, proxy_bin: Path, tmp_path: Path) -> None:
+def test_the_reason_for_a_failed_start_is_named(place: Place, proxy_bin: Path, tmp_path: Path) -> None:
     arguments = place.arguments(proxy_bin)
     junk = tmp_path / "junk"
     junk.write_text("no certificate")

@@ -19,7 +19,7 @@ each_scenario = pytest.mark.parametrize("scenario", scenarios().values(), ids=la
 
 
 @pytest.mark.parametrize(("scenario", "agent"), PLAYS, ids=lambda value: getattr(value, "name", value))
-def test_what_the_scenario_asserts_holds(scenario: Scenario, agent: str) -> None:
+def test_the_assertions_of_the_scenario_hold(scenario: Scenario, agent: str) -> None:
     missing = AGENTS[agent].missing()
     if missing:
         pytest.skip(missing)
@@ -57,7 +57,7 @@ def test_a_scenario_tells_what_a_reader_needs(scenario: Scenario) -> None:
     assert set(scenario.agents) <= set(AGENTS)
 
 
-def test_every_claim_has_a_source_and_stands_in_the_docs_and_is_made_somewhere() -> None:
+def test_every_claim_has_a_source_and_is_in_the_docs_and_in_a_scenario() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "how-to" / "lab.md").read_text()
     made = {claim.name for scenario in scenarios().values() for claim in scenario.browsers}
     made |= {claim.name for agent in AGENTS.values() for claim in agent.departs}

@@ -262,7 +262,7 @@ def test_an_agent_that_removes_its_folder_costs_no_result() -> None:
     assert "the agent removed its folder" in found.verdicts[1].why
 
 
-def test_what_an_agent_says_can_be_written_down() -> None:
+def test_any_output_of_an_agent_can_be_written_to_a_file() -> None:
     """A lone surrogate cannot be encoded in any encoding."""
     code = 'input(); print(\'{"outcome": "failed", "detail": "\\\\ud800"}\', flush=True); input()'
     description = Description(title="odd", command=(sys.executable, "-c", code), resident=True, names="own")
@@ -301,7 +301,7 @@ def test_the_schemas_are_those_of_the_data() -> None:
         assert json.loads((DATA / f"{name}.schema.json").read_text()) == model.model_json_schema()
 
 
-def test_the_rules_are_told_apart_and_each_decides() -> None:
+def test_the_rules_have_different_names_and_each_decides() -> None:
     assert len(RULES) == len(rules())
     assert [rule.id for rule in rules() if not _decides(rule)] == []
 
@@ -336,7 +336,7 @@ def test_the_descriptions_that_come_along_can_be_read(name: str) -> None:
         ("deep.toml", "deep.toml: nested too deeply"),
     ],
 )
-def test_a_wrong_description_is_told(text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_description_is_reported(text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrong.toml").write_text('title = "x"\ncomand = ["x"]\ncommand = ["x", "{url}"]\n')
     (tmp_path / "broken.toml").write_text("title = \n")
     command = 'title = "x"\ncommand = ["x", "{url}"]\n'

@@ -107,7 +107,7 @@ def test_clients_that_hold_pins() -> None:
     assert np.all(np.abs(counted - expected) <= BOUND * error + 1e-12)
 
 
-def test_without_pins_an_attack_fools_who_visits() -> None:
+def test_without_pins_an_attack_fools_every_visitor() -> None:
     (outcome,) = simulate(study(Attack(WHEN * DAY, 100 * DAY), policy=SitePolicy("none", DAY, pinned="none")))
     during = (outcome.days >= WHEN) & (outcome.days < 100)
     x = outcome.days[during] - WHEN + SECOND

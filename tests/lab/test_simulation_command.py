@@ -47,7 +47,7 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "study.svg").read_bytes()
 
 
-def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_a_name_is_shown_unchanged(tmp_path: Path) -> None:
     name = r"[/] [red]$5 to $\nosuch$ :warning:"
     policy = f"[[policy]]\nmax_age = '90 days'\nname = '{name}'\n"
     (tmp_path / "study.toml").write_text(f"clients = 10\nclient_cap = '1 day'\n{policy}")
@@ -114,7 +114,7 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.stdout == ""
 
 
-def test_a_size_that_stands_beside_a_file_is_called_by_its_option(tmp_path: Path) -> None:
+def test_an_error_in_an_option_beside_a_file_names_the_option(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text("days = 30\n[[policy]]\nmax_age = '1 day'\n[[event]]\nkind = 'loss'\nday = 90\n")
     assert "dynpin: --days -2 is not" in run(file, "--days", "-2").stderr
@@ -141,7 +141,7 @@ def test_without_numpy_it_says_what_to_install() -> None:
     assert "pip install '.[simulate]'" in done.stderr
 
 
-def test_the_cap_is_said_where_it_acts(tmp_path: Path) -> None:
+def test_a_cap_below_max_age_is_reported(tmp_path: Path) -> None:
     done = run("--max-age", "1 year", "--max-age", "60 days", "--loss", "3", "--clients", "50")
     assert done.exit_code == 0, done.output
     told = " ".join(done.stdout.split())
@@ -208,7 +208,7 @@ def test_no_process_outlives_the_one_that_was_stopped(stopped: signal.Signals) -
     assert said.count("Traceback") == (stopped == signal.SIGINT), "the workers say nothing of their own"
 
 
-def test_a_worker_that_the_system_ends_is_said() -> None:
+def test_a_worker_that_the_system_kills_is_reported() -> None:
     code = """
 import multiprocessing, os, signal, sys, threading
 from dynpin.cli import main

@@ -258,7 +258,7 @@ class Diary:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_event_does_what_can_be_worked_out_by_hand(case: str) -> None:
+def test_an_event_has_the_result_that_was_computed_by_hand(case: str) -> None:
     policy, events, fates = CASES[case]
     world = build(policy, events, HORIZON, 60 * DAY)
     visits = Visits.of([[at(day) for day in fate.visits] for fate in fates], HORIZON)

@@ -102,7 +102,7 @@ def test_clients_that_follow_a_list_are_healed_within_a_day(signed: float) -> No
     assert not healed.locked_out[at][after > signed + 1 + HOUR].any()
 
 
-def test_who_waits_is_a_client_that_was_refused() -> None:
+def test_only_refused_clients_wait() -> None:
     (outcome,) = simulate(study(Loss(WHEN * DAY)))
     # Locked out for L days, first refused after T: the rest is L - T. Computed for one rate, on a fine grid.
     after = np.arange(0.5, MAX_AGE * 1000) / 1000

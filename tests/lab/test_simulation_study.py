@@ -174,7 +174,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=400)
 @given(values=STUDIES)
-def test_whatever_stands_in_a_study_it_is_played_or_refused(folder: Path, values: dict[str, Any]) -> None:
+def test_a_study_with_any_content_is_played_or_refused(folder: Path, values: dict[str, Any]) -> None:
     try:
         study = study_of(values, folder)
     except InvalidStudy as error:
@@ -195,7 +195,7 @@ def test_whatever_stands_in_a_study_it_is_played_or_refused(folder: Path, values
         st.tuples(st.text("ab", max_size=2), st.one_of(st.integers(), st.floats(), st.text(max_size=4))), max_size=8
     )
 )
-def test_whatever_stands_in_traces_they_are_drawn_from_or_refused(folder: Path, content: list[tuple[str, Any]]) -> None:
+def test_traces_with_any_content_are_used_or_refused(folder: Path, content: list[tuple[str, Any]]) -> None:
     file = folder / "any.csv"
     file.write_text("client,second\n" + "".join(f"{client},{second}\n" for client, second in content), "utf-8")
     try:

@@ -72,7 +72,7 @@ def test_each_outcome(stage: Stage) -> None:
     assert "expired" in found[-1].reason
 
 
-def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
+def test_an_agent_that_reports_a_refusal_but_has_sent_is_fooled() -> None:
     with set_stage("a test", AGENTS["dynpin"]) as stage:
         made: list[Boaster] = []
 
@@ -92,7 +92,7 @@ def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
         assert not holds(stage)
 
 
-def test_who_is_served_by_a_server_in_foreign_hands_is_fooled(stage: Stage) -> None:
+def test_a_client_of_a_server_under_an_attackers_control_is_fooled(stage: Stage) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(2))
     alice = stage.client("Alice")
     stage.appears("Mallory", "attacker", "")
@@ -115,7 +115,7 @@ def test_an_attacker_may_be_in_the_network_of_one_alone(stage: Stage) -> None:
     assert (alice.visits(bank).outcome, bob.visits(bank).outcome) == ("served", "served")
 
 
-def test_when_an_attacker_leaves_the_network_leads_where_it_did(stage: Stage) -> None:
+def test_after_an_attacker_leaves_the_network_leads_to_the_old_server(stage: Stage) -> None:
     honest = stage.authority("Honest CA")
     first, second = stage.site(HOST, honest), stage.site(HOST, honest, name="second node")
     alice = stage.client("Alice")
@@ -155,7 +155,7 @@ def test_the_header_is_the_policys_own_and_the_history_has_all_of_it(stage: Stag
     ("value", "published"),
     [(None, None), ("max-age=eternal", None), ("max-age=0", PublicKeyPins((), 0))],
 )
-def test_a_header_past_the_middleware_stands_in_the_history_as_far_as_it_can_be_read(
+def test_a_header_without_the_middleware_is_in_the_history_if_it_can_be_parsed(
     value: str | None, published: PublicKeyPins | None, stage: Stage
 ) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(2))

@@ -31,9 +31,7 @@ def _record(playings: list[Playing], story: str, agent: str) -> Playing:
 
 
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: "-".join(map(str, row[:3])) + f"-{row[4]}")
-def test_each_prediction_is_what_comes_out(
-    row: tuple[int, str, str, str, str, str, str], playings: list[Playing]
-) -> None:
+def test_each_prediction_is_right(row: tuple[int, str, str, str, str, str, str], playings: list[Playing]) -> None:
     _, story, agent, when, who, host, outcomes = row
     playing = _record(playings, story, agent)
     if playing.timeline is None:

@@ -149,7 +149,7 @@ def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["1.root.json", "timestamp.json", "snapshot.json", "targets.json"])
-def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) -> None:
+def test_damage_to_the_trusted_files_does_not_block_the_list(bank: Bank, spoilt: str) -> None:
     bank.lock_out()
     assert bank.refused()
     bank.settle()
@@ -164,9 +164,7 @@ def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) 
     heals(bank)
 
 
-def test_whatever_goes_wrong_is_the_outcome_and_the_next_look_comes(
-    bank: Bank, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_error_becomes_the_outcome_and_the_next_look_comes(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank.lock_out()
     with monkeypatch.context() as patch:
 
@@ -213,7 +211,7 @@ def _with_tls(publisher: Publisher, authority: trustme.CA) -> str:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(bank: Bank, is_known: bool) -> None:
+def test_a_list_at_https_is_verified_with_the_programs_roots_and_without_pins(bank: Bank, is_known: bool) -> None:
     uri = _with_tls(bank.publisher, bank.authority if is_known else trustme.CA())
     bank.operator.sign({HOST: bank.new_pins})
     bank.visit(bank.header(uri=uri))
@@ -280,7 +278,7 @@ def _told(bank: Bank, context: ssl.SSLContext) -> str:
     return str(caught.value)
 
 
-def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_does_not_mention_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank.lock_out()
     on, plain = bank.context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     plain.load_verify_locations(cadata=bank.authority.cert_pem.bytes().decode("ascii"))

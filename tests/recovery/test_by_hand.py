@@ -82,7 +82,7 @@ def test_the_error_says_that_a_list_may_heal_it(bank: Bank) -> None:
         bank.visit(None)
 
 
-def test_without_python_tuf_its_absence_is_said(bank: Bank) -> None:
+def test_without_python_tuf_the_message_says_so(bank: Bank) -> None:
     locked_out(bank)
     (bank.folder / "ca.pem").write_bytes(bank.authority.cert_pem.bytes())
     program = f"""

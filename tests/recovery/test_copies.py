@@ -95,7 +95,7 @@ def test_a_copy_from_a_backup_publishes_nothing_older(office: Office) -> None:
     assert (again.exit_code, "has nothing that" in again.output) == (0, True), again.output
 
 
-def test_a_backup_that_lacks_timestamps_alone_is_refreshed(office: Office) -> None:
+def test_a_backup_that_lacks_only_timestamps_is_refreshed(office: Office) -> None:
     office.copies("backup")
     for _ in range(3):
         assert office.refresh().exit_code == 0
@@ -109,7 +109,7 @@ def test_a_backup_that_lacks_timestamps_alone_is_refreshed(office: Office) -> No
     assert office.seen() == A
 
 
-def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
+def test_two_copies_that_sign_the_same_version_are_reported(office: Office) -> None:
     office.copies("other")
     assert office.sign(B).exit_code == 0
     assert office.sign(C, copy="other").exit_code == 0
@@ -140,7 +140,7 @@ def test_another_root_is_published_there(office: Office, tmp_path: Path) -> None
     assert office.seen() == A
 
 
-def test_what_a_stranger_lays_down_is_told_and_counts_for_nothing(office: Office) -> None:
+def test_files_from_a_stranger_are_reported_and_do_not_count(office: Office) -> None:
     (office.www / "9.root.json").write_bytes((office.www / "1.root.json").read_bytes())
     (office.www / "7.targets.json").write_text("{")
     (office.www / "timestamp.json").write_text("[]")
@@ -258,7 +258,7 @@ def test_new_keys_can_be_given_up_and_made_again(office: Office) -> None:
     assert office.do("status").exit_code == 0
 
 
-def test_open_keys_are_told(office: Office) -> None:
+def test_keys_that_others_can_read_are_reported(office: Office) -> None:
     key = office.folder / "recovery" / "keys" / "timestamp-1.v1.key.pem"
     key.chmod(0o644)
     done = office.refresh()
@@ -266,7 +266,7 @@ def test_open_keys_are_told(office: Office) -> None:
     assert office.do("status").exit_code == 1
 
 
-def test_a_served_folder_that_nobody_can_read_is_told(office: Office) -> None:
+def test_a_served_folder_that_nobody_can_read_is_reported(office: Office) -> None:
     office.www.chmod(0o700)
     done = office.refresh()
     assert (done.exit_code, f"chmod a+rx {office.www}" in done.output) == (0, True), done.output
@@ -299,7 +299,7 @@ def test_a_snapshot_is_renewed_before_it_expires(office: Office) -> None:
     assert not SignedFiles(office.www).faults()
 
 
-def test_an_old_list_is_told_when_it_is_published(office: Office) -> None:
+def test_publishing_an_old_list_is_reported(office: Office) -> None:
     done = office.publish(now=time.time() + 10 * DAY)
     assert (done.exit_code, "the timestamp has expired" in done.output) == (1, True), done.output
 

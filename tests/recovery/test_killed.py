@@ -94,7 +94,7 @@ def _kills(command: tuple[str, ...], work: Path, before: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_command_goes_on_after_a_kill(stage: str, work: Path, tmp_path: Path) -> None:
+def test_each_command_can_be_run_again_after_a_kill(stage: str, work: Path, tmp_path: Path) -> None:
     for name, (commands, _) in STAGES.items():
         if name == stage:
             break
@@ -153,7 +153,7 @@ def test_a_kill_in_catch_up_is_caught_up(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["the first list", "a timestamp", "new keys for all"])
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(stage: str, work: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(stage: str, work: Path) -> None:
     for name, (commands, pin) in STAGES.items():
         for command in commands:
             if name == stage:

@@ -52,7 +52,7 @@ def test_a_store_from_a_backup_takes_the_present_list_and_no_expired_one(bank: B
         assert bank.refused(store=late)
 
 
-def test_what_a_killed_process_has_asked_for_is_done_by_the_next(bank: Bank) -> None:
+def test_the_next_process_does_what_a_killed_one_asked_for(bank: Bank) -> None:
     bank.lock_out()
     held = bank.publisher.stop
 
@@ -93,7 +93,7 @@ def _connected(bank: Bank) -> socket.socket:
     return socket.create_connection(("127.0.0.1", bank.site.port), timeout=60)
 
 
-def test_two_who_apply_at_once_leave_the_newer_list(bank: Bank) -> None:
+def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) -> None:
     bank.lock_out()
     recovery = bank.operator.repository.recovery(bank.publisher.uri)
     bank.store.database.write(lambda connection: ask(connection, recovery, bank.clock()))

@@ -114,7 +114,7 @@ def test_two_files_that_differ_about_a_host_make_no_list(office: Office) -> None
 
 @pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "targets/LIST"])
 @pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_what_is_damaged_here_is_taken_from_what_is_published(name: str, damage: str, office: Office) -> None:
+def test_a_damaged_file_is_copied_from_the_published_folder(name: str, damage: str, office: Office) -> None:
     listed = next((office.www / "targets").glob("*.pins.json")).name
     file = office.folder / "recovery" / "public" / name.replace("LIST", listed)
     file.write_bytes(file.read_bytes()[:10]) if damage == "cut" else file.unlink()

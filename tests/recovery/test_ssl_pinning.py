@@ -124,7 +124,7 @@ def test_a_list_that_is_replayed_for_ever_lasts_until_its_keys_end(bank: Bank) -
     assert pinned(bank.store) == set()
 
 
-def test_it_gives_way_to_what_the_user_pins_or_forgets(bank: Bank, listed: List) -> None:
+def test_it_does_not_replace_what_the_user_pins_or_forgets(bank: Bank, listed: List) -> None:
     bank.store.pin(HOST, [SECOND])
     listed.publish(item(HOST, FIRST, bank.clock()), item("shop.test", FIRST, bank.clock()))
     listed.follow()
@@ -134,7 +134,7 @@ def test_it_gives_way_to_what_the_user_pins_or_forgets(bank: Bank, listed: List)
     assert pinned(bank.store, "shop.test") == set()
 
 
-def test_it_takes_the_place_of_what_was_noted(bank: Bank) -> None:
+def test_it_replaces_what_was_noted(bank: Bank) -> None:
     bank.visit(bank.header())
     listed = List(bank)
     listed.publish(item(HOST, FIRST, bank.clock()))
@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[Callable[[float], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_changes_nothing(name: str, bank: Bank, listed: List) -> None:
+def test_a_wrong_list_changes_nothing(name: str, bank: Bank, listed: List) -> None:
     made, said = REFUSED[name]
     before = bank.store.hosts()
     listed.publish(data=made(bank.clock()))

@@ -45,7 +45,7 @@ def test_the_same_report_is_queued_once_an_hour_whenever_it_happened(store: PinS
     assert queue.add(a_report(at=clock.now), URI) == "repeated"  # it still waits to be sent
 
 
-def test_what_was_sent_is_queued_again_after_an_hour(store: PinStore, clock: Clock, inbox: Inbox) -> None:
+def test_a_sent_report_is_queued_again_after_an_hour(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     queue = by_hand(store)
     for seconds, added in ((0.0, "queued"), (HOUR - 1, "repeated"), (2.0, "queued")):
         clock.now += seconds
@@ -85,11 +85,11 @@ def test_a_report_that_must_not_or_cannot_be_sent_is_declined(store: PinStore, r
         ("same-domain", "https://collector.example/", "declined"),
     ],
 )
-def test_the_mode_says_where_reports_go(store: PinStore, mode: str, report_uri: str, added: str) -> None:
+def test_the_mode_decides_where_reports_are_sent(store: PinStore, mode: str, report_uri: str, added: str) -> None:
     assert by_hand(store, mode=mode).add(a_report("www.bank.co.uk"), report_uri) == added
 
 
-def test_what_another_mode_has_queued_is_not_sent_against_this_one(store: PinStore, inbox: Inbox) -> None:
+def test_reports_queued_in_another_mode_follow_the_present_mode(store: PinStore, inbox: Inbox) -> None:
     by_hand(store).add(a_report("www.bank.co.uk"), URI)
     for mode in ("off", "same-domain"):
         assert by_hand(store, mode=mode).send() == []
@@ -143,7 +143,7 @@ def padded(count: int, *, validated: int = 1) -> Report:
     return dataclasses.replace(a_report(), served_chain=certificates, validated_chain=certificates[:validated])
 
 
-def test_what_a_server_sends_besides_its_chain_makes_no_report_longer_than_64_kib(store: PinStore) -> None:
+def test_extra_certificates_make_no_report_longer_than_64_kib(store: PinStore) -> None:
     queue = by_hand(store)
     for count in (3, 1_000):
         queue.add(padded(count), URI)
