@@ -16,10 +16,10 @@ from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, ReportedRecovery, build_report
 from dynpin.validation import Validation, validate
 
-from .asked import Healer, Looked, Pins, Reporter
 from .certified import hosts_named, proves
 from .chains import Certificate, der
 from .explain import NOT_SENT, explain_unverified, explain_violation
+from .protocols import Healer, Looked, Pins, Reporter
 from .roots import public_roots_of_certifi
 from .site import port_of_request
 

@@ -68,12 +68,12 @@ def _hook(module: ModuleType) -> None:
         made(self, *args, **options)
         # True for http.client's and urllib3's own class for https, which have no other common base.
         if self.default_port == module.HTTPS_PORT:
-            _have_it_note(self)
+            _make_it_note(self)
 
     setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in place of another
 
 
-def _have_it_note(connection: HTTPConnection) -> None:
+def _make_it_note(connection: HTTPConnection) -> None:
     """Make a connection note pins, with the code of dynpin's own adapters."""
     # Imported here: it takes longer than the start of Python itself, and a TLS connection is about to be made.
     from ..http_client import NotedConnection  # noqa: PLC0415

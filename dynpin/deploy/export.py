@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
-from dynpin.clientstore.store.formats import untold, write_toml, write_wget2
+from dynpin.clientstore.store.formats import lost_in_wget2, write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 
@@ -192,7 +192,7 @@ def _curl(entry: KnownPinnedHost) -> str:
 
 
 def _wget2(entry: KnownPinnedHost) -> str:
-    lost = untold(entry)
+    lost = lost_in_wget2(entry)
     if lost is not None:
         raise ValueError(lost)
     return "".join(write_wget2([entry]))

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from dynpin import InvalidPinFile, KnownPinnedHost
 from dynpin.clientstore.store.formats import (
+    lost_in_wget2,
     read_chromium,
     read_csv,
     read_json,
     read_jsonl,
     read_toml,
     read_wget2,
-    untold,
     write_csv,
     write_json,
     write_jsonl,
@@ -54,7 +54,7 @@ def test_toml_holds_every_static_pin(entries: list[KnownPinnedHost]) -> None:
 @given(st.lists(noted() | static(), max_size=5))
 @example([KnownPinnedHost("*sha256.test", (ONE,), True, None, NOW, NOW + 1)])
 def test_wget2s_file_has_everything_that_binds_a_client(entries: list[KnownPinnedHost]) -> None:
-    held = [entry for entry in entries if "is left out" not in (untold(entry) or "")]
+    held = [entry for entry in entries if "is left out" not in (lost_in_wget2(entry) or "")]
     assert list(read_wget2(opened("".join(write_wget2(entries))), now=0.0)) == [
         KnownPinnedHost(
             host=entry.host,
@@ -89,12 +89,12 @@ def test_wget2s_file_has_everything_that_binds_a_client(entries: list[KnownPinne
     ids=["a star", "certificates alone", "certificates too"],
 )
 def test_what_wget2s_format_cannot_hold_is_reported(entry: KnownPinnedHost, said: str) -> None:
-    told = untold(entry)
+    told = lost_in_wget2(entry)
     assert told is not None
     assert told.startswith(said)
     written = "".join(write_wget2([entry]))
     assert ("left out" in said) == (entry.host not in written)
-    assert untold(KnownPinnedHost("a*.test", (ONE,), False, None, NOW, None)) is None
+    assert lost_in_wget2(KnownPinnedHost("a*.test", (ONE,), False, None, NOW, None)) is None
 
 
 @pytest.mark.parametrize("uri", ["=cmd()", "+1", "-1", "@x", "'=1"])

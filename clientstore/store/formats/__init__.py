@@ -12,18 +12,18 @@ from .csv import read_csv, write_csv
 from .fields import certificate_digest
 from .json import describe, read_json, read_jsonl, write_json, write_jsonl
 from .toml import read_toml, write_toml
-from .wget2 import read_wget2, untold, write_wget2
+from .wget2 import lost_in_wget2, read_wget2, write_wget2
 
 __all__ = [
     "certificate_digest",
     "describe",
+    "lost_in_wget2",
     "read_chromium",
     "read_csv",
     "read_json",
     "read_jsonl",
     "read_toml",
     "read_wget2",
-    "untold",
     "write_csv",
     "write_json",
     "write_jsonl",

@@ -13,7 +13,7 @@ from dynpin.report import LAST_SECOND
 
 from .fields import pinnable_host
 
-__all__ = ["read_wget2", "untold", "write_wget2"]
+__all__ = ["lost_in_wget2", "read_wget2", "write_wget2"]
 
 # wget2 forgets a host when created + max-age has passed, so pins without an end get ten years.
 _TEN_YEARS = 315_360_000
@@ -83,7 +83,7 @@ def _host_line(words: list[str], number: int) -> _HostLine:
     return _HostLine(number, host, words[1] != "0", created, int(words[3]), [])
 
 
-def untold(entry: KnownPinnedHost) -> str | None:
+def lost_in_wget2(entry: KnownPinnedHost) -> str | None:
     """The part of an entry that :func:`write_wget2` cannot write, as a sentence; None if it can write all of it."""
     if entry.host.startswith("*"):
         return f"{entry.host} is left out: wget2 takes a line that begins with * for a pin"
@@ -97,7 +97,7 @@ def untold(entry: KnownPinnedHost) -> str | None:
 def write_wget2(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
     """The text of a pin file for ``wget2 --hpkp --hpkp-file=FILE``. wget2 rewrites the file as it visits hosts.
 
-    Leaves out entries that the format cannot hold: see :func:`untold`.
+    Leaves out entries that the format cannot hold: see :func:`lost_in_wget2`.
     """
     yield "# HPKP 1.0 file\n# wget2 --hpkp --hpkp-file=FILE; wget2 rewrites the file as it visits.\n"
     yield "#<hostname> <incl. subdomains> <created> <max-age>\n\n"
