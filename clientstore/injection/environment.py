@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["begin", "environment_for"]
 
-# Its sitecustomize.py is what Python runs first, where the folder stands on PYTHONPATH.
+# Python runs its sitecustomize.py first, if the folder is on PYTHONPATH.
 _BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")  # noqa: PTH100, PTH118, PTH120
 _STORE, _MODES, _FOLDERS = "DYNPIN_STORE", "DYNPIN_RUN", "DYNPIN_RUN_PATH"
 _ENFORCE, _AUDIT, _NO_REPORTS = "enforce", "audit", "no-reports"

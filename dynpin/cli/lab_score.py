@@ -166,7 +166,7 @@ def _export(folder: Path) -> None:
 def _show(result: Score) -> None:
     console = table_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("", "Rule", "RFC 7469", "Asked for", "What it says, and what was seen where it did not hold"):
+    for name in ("", "Rule", "RFC 7469", "Asked for", "What it says, and what was seen if it did not hold"):
         table.add_column(name, no_wrap=name in ("Rule", "Asked for"))
     for verdict in result.verdicts:
         sign, style = _SIGNS[verdict.outcome]

@@ -46,7 +46,7 @@ _ALL = (
     Claim(
         "dynpin-all-roots",
         "dynpin",
-        "dynpin holds every chain against the pins, whatever root it ends in, unless it is told "
+        "dynpin checks every chain against the pins, whatever root it ends in, unless it is told "
         'private_roots="bypass".',
         "dynpin/clientstore/enforcement, Enforcement; seen at each playing",
     ),
@@ -66,7 +66,7 @@ _ALL = (
     Claim(
         "dynpin-bound",
         "dynpin",
-        "dynpin refuses what is new when a bound is reached, and keeps what is old.",
+        "dynpin refuses new hosts when a limit is reached, and keeps old ones.",
         "dynpin/clientstore/store, PinStore; seen at each playing",
     ),
     # -- Chromium ------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ _ALL = (
     Claim(
         "chromium-after-tls",
         "chromium",
-        "Chromium held the chain against the pins once the certificate itself was found good.",
+        "Chromium checked the chain against the pins after it had accepted the certificate itself.",
         "Chromium, net/socket/ssl_client_socket_impl.cc (2017), DoVerifyCertComplete",
     ),
     Claim(
@@ -91,7 +91,7 @@ _ALL = (
     Claim(
         "chromium-zero",
         "chromium",
-        "Chromium held max-age=0 to the same demands, so a bare max-age=0 was ignored.",
+        "Chromium treated max-age=0 like any header, so a bare max-age=0 was ignored.",
         f"{_HEADERS}, ParseHPKPHeader; {_STATE}, AddHPKPHeader",
     ),
     Claim(
@@ -109,13 +109,13 @@ _ALL = (
     Claim(
         "chromium-replaces",
         "chromium",
-        "Chromium replaced all that it held for a host by what the new header says.",
+        "Chromium replaced all data of a host by those of the new header.",
         f"{_STATE}, EnablePKPHost",
     ),
     Claim(
         "chromium-nearest",
         "chromium",
-        "In Chromium the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        "In Chromium the nearest name's entry hides a farther one, even if it does not cover subdomains.",
         f"{_STATE}, GetDynamicPKPState",
     ),
     Claim(
@@ -167,7 +167,7 @@ _ALL = (
     Claim(
         "chromium-reports",
         "chromium",
-        "Chromium sent a report at once, and did not try again where that failed.",
+        "Chromium sent a report at once, and did not try again if that failed.",
         f"{_STATE}, CheckPinsAndMaybeSendReport",
     ),
     Claim(
@@ -245,7 +245,7 @@ _ALL = (
     Claim(
         "firefox-keeps-expired",
         "firefox",
-        "Firefox passed an expired entry over and left it in its table.",
+        "Firefox ignored an expired entry and left it in its table.",
         f"{_SERVICE}, GetKeyPinsForHostname",
     ),
     Claim(
@@ -301,7 +301,7 @@ _ALL = (
     Claim(
         "wget2-nearest",
         "wget2",
-        "In wget2 the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        "In wget2 the nearest name's entry hides a farther one, even if it does not cover subdomains.",
         f"{_HPKP}, wget_hpkp_db_check_pubkey; seen at each playing",
     ),
     Claim(
@@ -313,19 +313,19 @@ _ALL = (
     Claim(
         "wget2-drops-late",
         "wget2",
-        "wget2 passes an expired entry over; it is gone when the file is written anew.",
+        "wget2 ignores an expired entry; it is gone when the file is written again.",
         f"{_HPKP}, _hpkp_db_load and _hpkp_save; seen at each playing",
     ),
     Claim(
         "wget2-one-file",
         "wget2",
-        "wget2 has one pin file: no private mode, no static pins; what is written into the file a header changes.",
+        "wget2 has one pin file: no private mode, no static pins; a header changes what is in the file.",
         f"{_HPKP}, wget_hpkp_db_load; seen at each playing",
     ),
     Claim(
         "wget2-all-roots",
         "wget2",
-        "wget2 holds every chain against its pins, whatever root it ends in.",
+        "wget2 checks every chain against its pins, whatever root it ends in.",
         "wget2 1.99, libwget/ssl_gnutls.c, cert_verify_hpkp; seen at each playing",
     ),
     Claim(
@@ -337,7 +337,7 @@ _ALL = (
     Claim(
         "wget2-resumes",
         "wget2",
-        "With --tls-resume wget2 holds no resumed session against its pins; without, it resumes none.",
+        "With --tls-resume wget2 does not check a resumed session against its pins; without, it resumes none.",
         "seen at each playing: wget2 verifies no certificate in a resumed handshake",
     ),
 )

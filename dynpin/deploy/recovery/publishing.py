@@ -118,7 +118,7 @@ def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] 
     if not is_signed(root, "targets", targets):
         raise Refused(
             f"version {targets.signed.version} of the list is signed by too few of the keys that version "
-            f"{root.version} of the root names: `dynpin recovery publish FOLDER` goes on where a command was cut off; "
+            f"{root.version} of the root names: `dynpin recovery publish FOLDER` continues a command that was cut off; "
             "else `dynpin recovery sign dynpin.toml` makes a new list"
         )
 

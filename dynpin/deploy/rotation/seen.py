@@ -155,7 +155,7 @@ def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, 
 
 def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing]:
     record = "If that is what every node sends and shows, record it: dynpin rotate "
-    record += "next --done where it is the next step, else dynpin rotate record" if history.rotation else "record"
+    record += "next --done if it is the next step, else dynpin rotate record" if history.rotation else "record"
     back = "Name the key that it lacks again: a roll-back needs it until dynpin rotate next says to retire it"
     refused = [policies for chain in sight.chains if (policies := locked_out(held(history, now), chain))]
     if refused:
