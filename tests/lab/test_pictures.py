@@ -15,7 +15,7 @@ from dynpin.lab.picture.layout import lay_out
 from dynpin.lab.picture.legend import SIGNS
 from dynpin.lab.picture.scene import Line, Rect
 from dynpin.lab.picture.times import moments
-from dynpin.lab.scenarios import play, scenarios
+from dynpin.lab.playing import Playing
 from dynpin.lab.timeline import Actor, Event, Held, Key, Timeline, day
 from dynpin.pins import Pin
 
@@ -125,9 +125,12 @@ def test_a_band_matches_the_stores_content(case: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "agent"), [("clock-pushed", "chromium"), ("store-flooding", "firefox")])
-def test_the_pins_in_the_picture_explain_each_refusal(name: str, agent: str) -> None:
+def test_the_pins_in_the_picture_explain_each_refusal(
+    name: str, agent: str, played: dict[tuple[str, str], Playing]
+) -> None:
     """A client that refuses holds other pins than were shown; a served or fooled one holds none or a shown one."""
-    timeline = play(scenarios()[name], agent)
+    timeline = played[name, agent].timeline
+    assert timeline is not None
     held: dict[str, tuple[Held, ...]] = {}
     for event in timeline.events:
         before = {each.host: each for each in held.get(event.actor, ())}
