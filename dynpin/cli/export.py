@@ -197,7 +197,7 @@ def _text(
 def _check_key_is_apart(pin: Pin, file: Path, described: Inventory) -> None:
     held = [pin for chain in described.read_chains() for pin in chain.pins]
     if pin in (*held, *(each.pin for each in described.read_backups())):
-        fail(f"{file} is a key of the site: a thief of that key could sign pins. Make a separate key for this")
+        fail(f"{file} is a key of the site: a thief of it could sign other pins. Make a key only for this")
 
 
 def _of_keys(keys: list[str], host: str | None) -> Inventory:

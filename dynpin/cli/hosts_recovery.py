@@ -42,10 +42,9 @@ def recover(
     ca: CaOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Look at the signed list of a host now. The exit code is 1 if a list cannot be accepted.
+    """Look at the signed list of a host now. Exit code 1 if a list cannot be trusted.
 
-    Only a list that the noted root has signed counts, wherever it comes from. It never extends the time of a host's
-    last header.
+    Only a list that the noted root has signed counts, from any place. It gives no host more time than its last header.
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
@@ -92,7 +91,7 @@ def follow(
     root: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[ROOT]", help="Version 1 of its root.json, from a source that you trust.", show_default=False
+            metavar="[ROOT]", help="Version 1 of its root.json, from a person that you trust.", show_default=False
         ),
     ] = None,
     key: Annotated[
@@ -111,9 +110,9 @@ def follow(
     ca: CaOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Use the pins of a signed list before the first visit, and look for changes daily.
+    """Take the pins of a signed list before the first visit, and look for changes daily.
 
-    The exit code is 1 if the list cannot be read or accepted; it is tried again.
+    Exit code 1 if the list cannot be read or trusted; dynpin tries again later.
     """
     trusted = root or key
     if trusted is None or (root and key):
@@ -129,7 +128,7 @@ def follow(
             data, context = trusted.read_bytes(), tls_context(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
-            fail(f"{trusted} signs no list: {error}")
+            fail(f"{trusted} cannot sign a list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())
     if not held:
         finding(f"{uri}: {look.outcome}")
@@ -138,11 +137,11 @@ def follow(
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """The store's knowledge of a host's signed list. Times are seconds since the epoch, UTC.
+    """The state of the signed list of a host, from the store. Times are seconds since the epoch, UTC.
 
     Attributes:
-        looked_at: when it was last looked at, or None.
-        outcome: the result of that look, in words, or None.
+        looked_at: when the store last looked at it, or None.
+        outcome: the result of that look, as text, or None.
         expires_at: when the trusted list expires, or None if there is none.
     """
 
@@ -152,7 +151,7 @@ class ListState:
 
     @classmethod
     def of(cls, pins: PinStore, known: KnownPinnedHost | None) -> ListState:
-        """The state of the list whose root the host has noted. Raises StoreError."""
+        """The state of the list whose root was noted for the host. Raises StoreError."""
         standing = None if known is None or known.recovery is None else known.recovery.standing
         if standing is None:
             return cls()
@@ -170,7 +169,7 @@ class ListState:
 
 
 def details(known: KnownPinnedHost, state: ListState, now: float) -> Iterator[tuple[str, str]]:
-    """The lines about recovery in `dynpin hosts show`."""
+    """The lines of `dynpin hosts show` about the recovery of a host."""
     noted = known.recovery
     if noted is None:
         return

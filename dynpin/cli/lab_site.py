@@ -87,5 +87,5 @@ def practice_name(host: str) -> str:
     except InvalidHost as error:
         fail(str(error))
     if is_ip_literal(name):
-        fail(f"{name} is an IP address, and clients pin only names (RFC 7469 §2.3.3): give a name, such as localhost")
+        fail(f"{name} is an IP address, but clients pin only names (RFC 7469 §2.3.3): give a name, such as localhost")
     return name

@@ -92,7 +92,7 @@ except StoreError as error:
 @pytest.mark.parametrize("limit", [0, 4096, 20_480])
 @pytest.mark.parametrize("name", ["pins.sqlite", "new.sqlite"])
 def test_a_full_disk_and_damage_have_different_messages(filled: Path, name: str, limit: int) -> None:
-    # SQLite calls it a "disk I/O error". A person who moved the file away because of that would lose the pins.
+    # SQLite calls it a "disk I/O error". A user who moved the file away for that would lose the pins.
     said = in_a_process(NO_ROOM, filled.with_name(name), limit)
     assert "free some space" in said
     assert "move the file away" not in said

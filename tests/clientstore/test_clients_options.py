@@ -301,7 +301,7 @@ def _forwarded_by_requests(world: World, proxy: str, **options: Any) -> None:
 def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
     world: World, honest: trustme.CA, visit: Callable[..., None]
 ) -> None:
-    world.store.pin(HOST, [leaf_pin(world.backup)])  # a client that speaks TLS with the site must find its key wrong
+    world.store.pin(HOST, [leaf_pin(world.backup)])  # every request to the site must find its key wrong
     options = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         with pytest.raises(UnenforceableContext, match=r"use_forwarding_for_https=True.*leave it out"):

@@ -1,4 +1,4 @@
-"""The rotation: its steps lock nobody out, and one second earlier they would (RFC 7469 §2.5, §2.6, §4.3)."""
+"""The rotation: its steps lock nobody out, and a step a second early does (RFC 7469 §2.5, §2.6, §4.3)."""
 
 from __future__ import annotations
 

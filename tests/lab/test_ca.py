@@ -1,4 +1,4 @@
-"""`dynpin lab ca`: its certificate works for its name, with clients that trust its root."""
+"""`dynpin lab ca`: a client that trusts its root accepts its certificate for its name."""
 
 from __future__ import annotations
 

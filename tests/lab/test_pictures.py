@@ -128,7 +128,7 @@ def test_a_band_matches_the_stores_content(case: str) -> None:
 def test_the_pins_in_the_picture_explain_each_refusal(
     name: str, agent: str, played: dict[tuple[str, str], Playing]
 ) -> None:
-    """A client that refuses holds other pins than were shown; a served or fooled one holds none or a shown one."""
+    """A client that refuses holds no shown pin. One that is served or fooled holds a shown pin, or none."""
     timeline = played[name, agent].timeline
     assert timeline is not None
     held: dict[str, tuple[Held, ...]] = {}

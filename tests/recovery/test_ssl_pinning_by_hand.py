@@ -58,7 +58,7 @@ def test_a_file_without_a_key(data: bytes, bank: Bank, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(data)
     arguments = ("--key", str(tmp_path / "key"), "--store", str(tmp_path / "s"))
     result = dynpin("hosts", "follow", "http://127.0.0.1:9/pins.json", *arguments)
-    assert (result.exit_code, f"{tmp_path / 'key'} signs no list" in result.stderr) == (2, True), result.output
+    assert (result.exit_code, f"{tmp_path / 'key'} cannot sign a list" in result.stderr) == (2, True), result.output
 
 
 def test_an_exported_list_can_be_followed_by_hand(bank: Bank, tmp_path: Path) -> None:
