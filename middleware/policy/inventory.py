@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ class Inventory:
 
     Attributes:
         path: the ``dynpin.toml`` that says so, or None of a policy that was made in code.
+        options: how messages call the options.
         nodes: the nodes behind a balancer, as ``"10.0.0.5:443"``.
         ramp: the way up to this policy, or None.
         remember: the file that keeps the header that was sent last, or None.
@@ -83,6 +84,7 @@ class Inventory:
     roots: tuple[Path, ...] = ()
     allow_long_max_age: bool = False
     path: Path | None = None
+    options: OptionNames = field(default_factory=OptionNames)
     nodes: tuple[str, ...] = ()
     ramp: Ramp | None = None
     remember: Path | None = None
@@ -131,7 +133,7 @@ class Inventory:
             raise PolicyError(f"{self.path}: {error}") from None
 
     def _build(self, now: float) -> Built:
-        options = OptionNames(in_toml=self.path is not None)
+        options = self.options
         check_mode(self.mode, self.report_uri, options)
         max_age = max_age_of(self.max_age, self.mode, options, allow_long=self.allow_long_max_age)
         chains, backups = self.read_chains(), self.read_backups()

@@ -38,21 +38,29 @@ Pinned = Literal["leaf", "chain"] | int | Sequence[int]
 LONGEST_MAX_AGE = 60 * 86_400
 
 _MAKE_A_BACKUP = "Make a key that is deployed nowhere, and keep its private half offline:  dynpin keys new HOST"
-# The options that stand in the table [policy] of a dynpin.toml; the others stand above all tables.
-_IN_POLICY_TABLE = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
 
 
 @dataclass(frozen=True, slots=True)
 class OptionNames:
-    """How options are called in messages: those of a ``dynpin.toml`` as TOML, the keywords of a call as Python."""
+    """How options are called in messages: those of a ``dynpin.toml`` as TOML, the keywords of a call as Python.
 
-    in_toml: bool
+    Attributes:
+        policy_table: the options in the table [policy] of the ``dynpin.toml``, the others stand above all tables; None
+            of a policy that was made in code.
+    """
+
+    policy_table: frozenset[str] | None = None
+
+    @property
+    def in_toml(self) -> bool:
+        """Whether a ``dynpin.toml`` has the options."""
+        return self.policy_table is not None
 
     def name(self, option: str) -> str:
         """The name of an option: ``[policy] max_age``, or ``max_age=``."""
-        if not self.in_toml:
+        if self.policy_table is None:
             return f"{option}="
-        return f"[policy] {option}" if option in _IN_POLICY_TABLE else option
+        return f"[policy] {option}" if option in self.policy_table else option
 
     def setting(self, option: str, toml: str, python: str | None = None) -> str:
         """An option with a value, as it is written: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""
