@@ -208,7 +208,7 @@ def plain_site(world: World) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "http.client"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.plain_http], ids=str)
 def test_plain_http_notes_nothing(world: World, library: Library, plain_site: str) -> None:
     assert visit(world, library, plain_site) == [200]
     assert len(world.store) == 0
@@ -240,9 +240,8 @@ def test_tls_inside_the_tls_of_a_proxy(world: World, library: Library, honest: t
     with Proxy(certificate, headers=(("Public-Key-Pins", str(own)),)) as proxy:
         context = world.plain_context()
         address: object = proxy.url
-        if library.name.startswith("httpx"):
-            proxy_class = __import__(library.name.partition("-")[0]).Proxy
-            address = proxy_class(proxy.url, ssl_context=context)
+        if library.proxy_class is not None:
+            address = library.proxy_class(proxy.url, ssl_context=context)
         assert visit(world, library, world.site.url(HOST), proxy=address) == [200]
         assert pins_of(world.store) == world.header.pins
         assert pins_of(world.store, "proxy.test") == ()
@@ -264,9 +263,8 @@ def test_a_proxy_that_shows_a_wrong_key_is_refused_under_its_own_name(
     world.store.pin("proxy.test", [leaf_pin(world.backup)])
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         address: object = proxy.url
-        if library.name.startswith("httpx"):  # whose proxies have a context of their own
-            proxy_class = __import__(library.name.partition("-")[0]).Proxy
-            address = proxy_class(proxy.url, ssl_context=world.plain_context())
+        if library.proxy_class is not None:
+            address = library.proxy_class(proxy.url, ssl_context=world.plain_context())
         with pytest.raises(Exception) as caught:  # noqa: PT011 - what it is differs by library, and is no site's error
             visit(world, library, world.site.url(HOST), proxy=address)
         assert proxy.tunnels == []
@@ -349,7 +347,7 @@ def test_a_connection_that_is_kept_alive_notes_each_response(world: World, libra
     known = world.store.known_host(HOST)
     assert known is not None
     assert known.include_subdomains
-    assert world.site.connections == (2 if library.name == "urllib.request" else 1)
+    assert world.site.connections == (1 if library.pools else 2)
 
 
 def _pin_another_key(world: World, clock: list[float]) -> None:
@@ -361,7 +359,7 @@ def _let_the_pins_expire(world: World, clock: list[float]) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock[0] + 60)
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "urllib.request"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.pools], ids=str)
 @pytest.mark.parametrize("happen", [_pin_another_key, _let_the_pins_expire])
 def test_a_pooled_connection_outlives_a_change_of_pins_and_a_new_one_does_not(
     world: World, library: Library, clock: list[float], happen: Callable[[World, list[float]], None]
