@@ -4,7 +4,7 @@ from .expiry import LIFETIMES, Expiry, clock_fault, expiries
 from .keys import OFFLINE, ONLINE, ROLES, open_to_others, read_signers
 from .listing import differences, listed_by_entries, listed_by_inventory
 from .published import PublishedList, list_faults, read_published
-from .publishing import catch_up, compare, complete, differing, publish, refresh
+from .publishing import catch_up, compare, complete, differing, publish, refresh, strays
 from .repository import Repository, create
 from .signed_files import Refused, SignedFiles
 from .storage import closed_folders
@@ -38,4 +38,5 @@ __all__ = [
     "read_published",
     "read_signers",
     "refresh",
+    "strays",
 ]

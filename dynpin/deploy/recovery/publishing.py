@@ -24,7 +24,7 @@ from .repository import Repository
 from .signed_files import NAMES, Refused, SignedFiles, Versioned, is_signed, list_name
 from .storage import changing, make_folder, move_aside, write
 
-__all__ = ["catch_up", "compare", "complete", "differing", "publish", "refresh"]
+__all__ = ["catch_up", "compare", "complete", "differing", "publish", "refresh", "strays"]
 
 _Read = TypeVar("_Read")
 
@@ -175,11 +175,9 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
         RecoveryError: where a file cannot be read.
     """
     theirs, ours = SignedFiles(target), repository.files
-    first = theirs.file("root", 1)
-    if not first.is_file():
+    if not theirs.file("root", 1).is_file():
         return 0
-    if first.read_bytes() != ours.file("root", 1).read_bytes():
-        raise Refused(f"{target} is the place of another list, with another root: choose another folder")
+    _refuse_another_root(ours, theirs)
     names = repository.waiting.coming_root()
     for role, version, there in _counting(theirs, names):
         if role in replaced and role != "root":
@@ -197,6 +195,37 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
                 f"folder have signed. Clients that have the one refuse the other. {_CATCH_UP.format(target=target)}"
             )
     return _timestamp_version(theirs, names)
+
+
+def _refuse_another_root(ours: SignedFiles, theirs: SignedFiles) -> None:
+    """Refuse a folder that begins with another root, or with one that is damaged."""
+    here, there = ours.file("root", 1), theirs.file("root", 1)
+    if here.read_bytes() == there.read_bytes():
+        return
+    fault = theirs.first_root_fault()
+    if fault is not None:
+        raise Refused(f"{fault}. Do: cp {here} {there}")
+    if ours.root(1).signed_bytes == theirs.root(1).signed_bytes:
+        raise Refused(
+            f"{here} and {there} are the same root in other bytes, and headers name the digest of one. Find out which, "
+            f"and copy it over the other:  openssl dgst -sha256 -binary {here} | base64"
+        )
+    raise Refused(f"{theirs.folder} is the place of another list, with another root: choose another folder")
+
+
+def strays(repository: Repository, target: Path) -> list[str]:
+    """The files in the served folder that were not published from here, and that clients may stop at: a sentence each.
+
+    Call :func:`compare` first: what keys have signed that count is a newer state, and not one of these.
+    """
+    ours, theirs = repository.files, SignedFiles(target)
+    return [
+        f"{theirs.file(role, version)} was not published from {repository.folder}, and clients may stop at it: remove "
+        f"it, and find out who can write to {target}"
+        for role in ("root", "targets", "snapshot")
+        for version in theirs.versions(role)
+        if version > ours.newest(role)
+    ]
 
 
 _CATCH_UP = (
@@ -264,9 +293,9 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
         RecoveryError: where a folder cannot be read or written.
     """
     theirs, ours = SignedFiles(target), repository.files
-    first = theirs.file("root", 1)
-    if not first.is_file() or first.read_bytes() != ours.file("root", 1).read_bytes():
+    if not theirs.file("root", 1).is_file():
         raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
+    _refuse_another_root(ours, theirs)
     taken: list[Path] = []
     next_version = partial(repository.next_version, "timestamp")
     with changing(repository.folder):
@@ -340,8 +369,10 @@ def publish(repository: Repository, target: Path) -> list[str]:
         for name in changed:
             make_folder((target / name).parent)
             write(target / name, (repository.public / name).read_bytes())
+        for stray in strays(repository, target):
+            raise Refused(stray)
         for fault in SignedFiles(target).faults():
-            raise Refused(f"{target} is not whole: {fault}. If you did not put that file there, remove it")
+            raise Refused(f"{target} is not whole: {fault}")
     return changed
 
 

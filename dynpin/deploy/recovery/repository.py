@@ -123,7 +123,7 @@ class Repository:
         waiting: what waits for signatures.
 
     Raises:
-        RecoveryError: where there is none.
+        RecoveryError: if there is none, or its first root is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -134,8 +134,20 @@ class Repository:
         self._place = folder / "published-to"
         self.files = SignedFiles(self.public)
         self.waiting = Waiting(folder / "pending", self.files)
-        if not self.files.file("root", 1).is_file():
-            raise RecoveryError(f"there is no {self.files.file('root', 1)}: `dynpin recovery init` makes a repository")
+        self._check_first_root()
+
+    def _check_first_root(self) -> None:
+        file = self.files.file("root", 1)
+        if not file.exists() and not any(self.public.glob("*.json")):
+            raise RecoveryError(f"there is no {file}: `dynpin recovery init` makes a repository")
+        fault = self.files.first_root_fault()
+        if fault is not None:
+            copy = "FILE" if self.published_to is None else self.published_to / file.name
+            raise RecoveryError(
+                f"{fault}. Clients know your list by this very file: a new one is of no use to them. Put a copy of it "
+                "back, from a backup or from the folder that is served. The right one gives the root that your "
+                f"headers name:  openssl dgst -sha256 -binary {copy} | base64"
+            )
 
     # -- reading ------------------------------------------------------------------------------------------------
 
