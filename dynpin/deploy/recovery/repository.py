@@ -32,7 +32,7 @@ from dynpin.recovery import Recovery
 
 from ..keys import new_files
 from .expiry import LIFETIMES, expires_soon
-from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of
+from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of, with_keys
 from .listing import differences, key_differences
 from .signed_files import NAMES, Refused, SignedFiles
 from .storage import PRIVATE, changing, make_folder, move_aside, unwritable, write
@@ -310,14 +310,15 @@ class Repository:
             root.signed.version += 1
             root.signed.expires = _expiry("root", now)
             root.signatures.clear()
-            former = {*self.root().signed.roles["root"].keyids}
+            former = self.root().signed.roles
             files, made = _new_keys(root.signed, self.folder, shares, passphrase)
-            for signer in [*made.get("root", ()), *(each for each in signers if each.public_key.keyid in former)]:
+            for signer in [*made.get("root", ()), *with_keys(signers, former["root"].keyids)]:
                 root.sign(signer, append=True)
             pins = self.pins()
             _write_keys(self.folder, files)
-            if "targets" in roles and pins is not None:  # what the old keys have signed counts no more
-                self._propose(pins.to_bytes(), now, made["targets"])
+            if "targets" in roles and pins is not None:  # what the old keys alone have signed counts no more
+                both = [*made["targets"], *with_keys(signers, former["targets"].keyids)]
+                self._propose(pins.to_bytes(), now, both)
             self.waiting.keep_root(root)
             return [*files]
 
