@@ -1,6 +1,6 @@
-"""The report-uri endpoint: an ASGI app that takes violation reports, keeps them and says what they mean.
+"""The report-uri endpoint: an ASGI app that takes violation reports, stores them and says what they mean.
 
-Needs the extra ``collector``; nothing of it is imported before :func:`collector` is called.
+It needs the extra ``collector``, which is imported only when :func:`collector` is called.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ def collector(
     parts: Iterable[Part] = ("intake", "worker", "web"),
     **settings: Unpack[ServiceKeywords],
 ) -> Collector:
-    """An ASGI app that takes violation reports (RFC 7469 §3): serve it, or mount it in Starlette or FastAPI.
+    """An ASGI app that takes violation reports (RFC 7469 §3). Serve it, or mount it in Starlette or FastAPI.
 
-    ``POST /r/<token>/enforce`` and ``/r/<token>/report-only`` take reports. The pages begin at ``/``;
-    ``GET /api/reports`` and ``/api/groups`` give JSON. Without one of `password`, `user_header` and `open_access`
-    nobody may read; the intake is public always.
+    ``POST /r/<token>/enforce`` and ``/r/<token>/report-only`` take reports. The pages begin at ``/``, and
+    ``GET /api/reports`` and ``/api/groups`` give JSON. Nobody may read without `password`, `user_header` or
+    `open_access`. The intake is always public.
 
     Args:
         storage: the SQLite file, or another storage.
-        password: what people sign in with: the text, or its argon2 hash.
-        user_header: the header in which a reverse proxy names the user it has signed in, such as ``X-Remote-User``;
-            the proxy must remove it from what clients send, and `trusted_proxies` name it.
-        open_access: let everyone who reaches the app read the reports; for a test, or behind something that checks.
-        public_url: where people and clients reach this; pages show report-uris below it, and then answer to its name
-            alone.
+        password: the password of the pages: the text, or its argon2 hash.
+        user_header: the header in which a reverse proxy names the signed-in user, such as ``X-Remote-User``. The
+            proxy must remove this header from requests of clients, and `trusted_proxies` must contain the proxy.
+        open_access: let everyone who reaches the app read the reports: for a test, or behind another access check.
+        public_url: the address of the collector for people and clients. Pages show report-uris below it, and are then
+            served only under its host name.
         parts: what this process does: ``"intake"`` takes reports, ``"worker"`` gives verdicts, sends alerts and deletes
-            what is old, ``"web"`` shows it all.
-        settings: what it takes, keeps and knows: the attributes of :class:`ServiceSettings`, such as
-            ``tokens=["shop"]``. Serve the app with the server's own belief in forwarded headers switched off
-            (``uvicorn --no-proxy-headers``).
+            old reports, ``"web"`` serves the pages and the API.
+        settings: the attributes of :class:`ServiceSettings`, such as ``tokens=["shop"]``.
+
+    Switch off the server's own handling of forwarded headers (``uvicorn --no-proxy-headers``).
 
     Raises:
-        ValueError: for a part that there is not, and for a setting that cannot work.
-        ModuleNotFoundError: where Starlette is missing; the message names the extra.
-        StoreError: where the file cannot be used.
+        ValueError: if a part does not exist, or a setting cannot work.
+        ModuleNotFoundError: if Starlette is missing; the message names the extra.
+        StoreError: if the storage cannot be used.
     """
     try:
         from .app import PARTS, Collector  # noqa: PLC0415 - needs what the extra brings
@@ -82,18 +82,20 @@ def collector(
         raise ValueError(f"parts are {', '.join(sorted(PARTS))}, not {', '.join(sorted(chosen)) or 'none'}")
     chosen_settings = ServiceSettings(**settings)
     if user_header and not chosen_settings.proxies():
-        raise ValueError(f"who may send {user_header}? name your reverse proxy with trusted_proxies (--trusted-proxy)")
+        raise ValueError(
+            f"anybody could send {user_header}; name your reverse proxy with trusted_proxies (--trusted-proxy)"
+        )
     service = Service(storage, chosen_settings, has_worker="worker" in chosen)
     access = Access(service.storage, service.clock, password=password, user_header=user_header, open_access=open_access)
     return Collector(service, access, chosen, chosen_settings.proxies(), public_url.rstrip("/"))
 
 
 def wsgi_intake(storage: str | os.PathLike[str] | Storage, **settings: Unpack[ServiceKeywords]) -> WSGIIntake:
-    """The intake alone as a WSGI app, for Flask and its like; ``dynpin collect`` on the same file has the pages.
+    """Only the intake, as a WSGI app, for Flask and others. ``dynpin collect`` on the same file serves the pages.
 
-    It takes what is POSTed to ``/r/<token>/enforce`` and ``/r/<token>/report-only`` below the place where it is
-    mounted. The keywords are the attributes of :class:`ServiceSettings`; of the
-    extra it needs `certifi` and SQLAlchemy.
+    It takes reports by POST at ``/r/<token>/enforce`` and ``/r/<token>/report-only``, below the path where it is
+    mounted. The keywords are the attributes of :class:`ServiceSettings`. It needs `certifi` and SQLAlchemy of the
+    extra ``collector``.
     """
     chosen_settings = ServiceSettings(**settings)
     service = Service(storage, chosen_settings)

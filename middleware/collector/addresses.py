@@ -1,4 +1,4 @@
-"""Addresses of clients: read once, and cut to the network that counts as one source."""
+"""Read the addresses of clients, and cut them to the network that counts as one source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def address(text: str | None) -> Address | None:
-    """The address of a client, as the server or a proxy gives it; None where it is none.
+    """The address of a client, from the text of a server or a proxy; None if it is not an address.
 
-    A zone (``fe80::1%eth0``) is no part of it, and IPv4 in IPv6 (``::ffff:192.0.2.1``) is IPv4.
+    A zone (``fe80::1%eth0``) is removed, and IPv4 in IPv6 (``::ffff:192.0.2.1``) becomes IPv4.
     """
     try:
         parsed = ipaddress.ip_address((text or "").partition("%")[0])
@@ -25,7 +25,7 @@ def address(text: str | None) -> Address | None:
 
 
 def network(text: str | None, ipv4: int, ipv6: int) -> str:
-    """The network of a client's address, by so many bits of IPv4 and of IPv6; an empty text where it has none."""
+    """The network of a client's address, with so many bits of IPv4 or IPv6; empty if it is not an address."""
     parsed = address(text)
     if parsed is None:
         return ""

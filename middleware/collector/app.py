@@ -1,4 +1,4 @@
-"""The collector as an ASGI app: the intake under ``/r/``, and what people and programs read behind it."""
+"""The collector as an ASGI app: the intake under ``/r/``, and the pages and the API."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Collector:
         self._web = web_app(service, access, has_pages="web" in parts, public_url=public_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request: a report without a detour, everything else through Starlette's router."""
-        # At the start of the server's lifespan; where this is mounted there is none, and then with the first request.
+        """Answer one request: a report directly, everything else through Starlette's router."""
+        # The worker starts with the server's lifespan. A mounted app has no lifespan: then with the first request.
         self.service.begin()
         if scope["type"] == "http":
             path = path_within(scope)
@@ -49,5 +49,5 @@ class Collector:
         await self._web(scope, receive, send)
 
     def close(self) -> None:
-        """Store what waits and let go of the file; called at the end of the server's lifespan where there is one."""
+        """Store what waits and close the storage. If the server has a lifespan, it calls this at its end."""
         self.service.close()

@@ -1,6 +1,6 @@
-"""What is made anew in a forked child: locks, threads and connections belong to one process (gunicorn --preload).
+"""Locks, threads and connections belong to one process, so a forked child makes its own (gunicorn --preload).
 
-SQLite forbids to fork in the middle of a transaction: fork before the first report, as every server does.
+SQLite forbids a fork during a transaction. Fork before the first report, as every server does.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ __all__ = ["renew_after_fork"]
 
 
 class Renewable(Protocol):
-    """Something with a state that must not cross a fork."""
+    """An object whose state must not cross a fork."""
 
     def renew(self) -> None:
-        """Begin again, without touching what the parent had."""
+        """Start again, and leave the parent's objects alone."""
         ...
 
 
@@ -24,7 +24,7 @@ _alive: WeakSet[Renewable] = WeakSet()
 
 
 def renew_after_fork(thing: Renewable) -> None:
-    """Have ``thing.renew()`` called in each child, before it has a second thread."""
+    """Call ``thing.renew()`` in each forked child, before it has a second thread."""
     _alive.add(thing)
 
 

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them."""
+"""Numbers and times for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ago", "count", "one_line", "several", "things", "when", "without_con
 
 
 def when(seconds: float | None) -> str:
-    """A time to the minute, UTC."""
+    """A time (seconds since the epoch) as text, to the minute, UTC."""
     return "unknown" if seconds is None else rfc3339(seconds)[:16].replace("T", " ")
 
 
@@ -29,20 +29,20 @@ def several(number: int, thing: str) -> str:
 
 
 def things(number: int, thing: str) -> str:
-    """The word for a number of things, without the number: ``group``, ``groups``."""
+    """The singular or plural for a number: ``group``, ``groups``."""
     return thing if number == 1 else f"{thing}s"
 
 
 def count(number: int) -> str:
-    """A number with its thousands apart."""
+    """A number with commas between thousands."""
     return f"{number:,}"
 
 
 def one_line(text: str, longest: int = 200) -> str:
-    """What a stranger wrote, as a log or a terminal may show it: no line and no control sequence of its own."""
+    """A stranger's text that is safe in a log or a terminal: one line, without control sequences."""
     return "".join(character if character.isprintable() else "?" for character in text[:longest])
 
 
 def without_controls(text: str) -> str:
-    """Text of several lines that a stranger wrote, without what a terminal would obey."""
+    """A stranger's text of several lines, without control sequences."""
     return "".join(character if character.isprintable() or character == "\n" else "?" for character in text)

@@ -1,4 +1,4 @@
-"""What the log says while the storage cannot be used: one line a minute, and one when it is back."""
+"""The log of an outage of the storage: one line a minute, and one when the storage works again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_S = 60.0
 
 
 class Outage:
-    """Counts the reports that were answered with 503, and says so once a minute.
+    """Counts the reports that were answered with 503, and logs the number once a minute.
 
     Args:
         clock: seconds since the epoch, UTC.
@@ -31,7 +31,7 @@ class Outage:
         self._declined = 0
 
     def failed(self, error: Exception, reports: int) -> None:
-        """The storage could not be used, and so many reports are answered with 503 for that; perhaps none."""
+        """The storage could not be used, and `reports` reports get the answer 503; perhaps none."""
         with self._lock:
             self._refused += reports
             now = self._clock()
@@ -43,20 +43,20 @@ class Outage:
         _log.error("nothing is stored: %s%s", error, f"; {_answered(refused)} so far" if refused else "")
 
     def ended(self) -> None:
-        """Something was stored."""
+        """The storage works again."""
         if self._told_at is None:
             return
         with self._lock:
             refused, self._refused, self._told_at, self._fault = self._refused, 0, None, ("", 0.0)
-        _log.warning("reports are stored again; %s meanwhile", _answered(refused))
+        _log.warning("reports are stored again; %s in the meantime", _answered(refused))
 
     def fault(self) -> str:
-        """Why the last reports were not stored, for a minute; an empty text where they were, or nobody knows now."""
+        """Why reports could not be stored within the last minute; an empty text if there was no failure."""
         text, at = self._fault
         return text if _is_recent(at, self._clock()) else ""
 
     def overloaded(self, reports: int) -> None:
-        """So many reports are answered with 503 since too many wait for the disk, which works."""
+        """`reports` reports get the answer 503, since too many wait for the disk. The disk works."""
         with self._lock:
             self._declined += reports
             now = self._clock()
@@ -64,7 +64,7 @@ class Outage:
                 return
             self._overload_told_at = now
             declined, self._declined = self._declined, 0
-        _log.error("too many reports wait for the disk; %s since this was said last", _answered(declined))
+        _log.error("too many reports wait for the disk; %s since the last line of this kind", _answered(declined))
 
 
 def _is_recent(told_at: float | None, now: float) -> bool:

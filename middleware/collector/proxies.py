@@ -1,4 +1,4 @@
-"""Whom the collector believes about who asks: reverse proxies that were named, and nobody else."""
+"""The client's address of a request. Only reverse proxies that the operator named may forward it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .addresses import address
 __all__ = ["TrustedProxies"]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-# More hops than anybody has; what a client sends in the field has no bound of its own.
+# More hops than any real request has. A client may send a field of any length.
 _MAX_HOPS = 20
 
 
 class TrustedProxies:
-    """The peers whose ``X-Forwarded-For``, ``X-Forwarded-Proto`` and user header are believed.
+    """The peers whose ``X-Forwarded-For``, ``X-Forwarded-Proto`` and user header are trusted.
 
     Args:
         names: networks such as ``10.0.0.0/8``, single addresses, and ``unix`` for peers on a Unix socket.
 
     Raises:
-        ValueError: for a name that is none of these; the message names it.
+        ValueError: if a name is none of these; the message contains it.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -44,7 +44,7 @@ class TrustedProxies:
         return self._unix or bool(self._networks)
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether this peer is believed; on a Unix socket a peer has no address."""
+        """Whether this peer is trusted. A peer on a Unix socket has no address."""
         if not peer:
             return self._unix
         if not self._networks:
@@ -53,13 +53,13 @@ class TrustedProxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, peer: str | None, forwarded: Callable[[], str]) -> str | None:
-        """Who asks: the peer, or whom the last proxy that is believed has named.
+        """The client's address: the peer, or the address that the last trusted proxy added.
 
-        `forwarded` gives ``X-Forwarded-For``; it is asked where the peer is believed.
+        `forwarded` gives ``X-Forwarded-For``; it is called only if the peer is trusted.
         """
         if not self.trusts(peer):
             return peer
-        # Each proxy appends whom it has seen: what stands before the first that is not believed, anybody may have sent.
+        # Each proxy appends its peer. Read from the end: what precedes the first untrusted address may be forged.
         for hop in reversed(forwarded().rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
             named = _host(hop.strip())
             if not named:
@@ -70,7 +70,7 @@ class TrustedProxies:
         return peer
 
     def believed(self, scope: MutableMapping[str, Any], user_header: str | None) -> MutableMapping[str, Any]:
-        """An ASGI scope in which nothing stands that is not believed: its client, its scheme, and the user header."""
+        """An ASGI scope whose client, scheme and user header can be trusted."""
         client = scope.get("client")
         peer = client[0] if client else None
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -94,7 +94,7 @@ class TrustedProxies:
 
 
 def _host(hop: str) -> str:
-    """The address of a hop, which some proxies send with a port; an empty text where there is none."""
+    """The address of a hop, without the port that some proxies add; empty if it is not an address."""
     if hop.startswith("["):
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:

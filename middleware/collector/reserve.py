@@ -1,7 +1,7 @@
-"""Room for the deletion of reports on a disk that is full: a file that is given up for it.
+"""A reserve of disk space, so that reports can be deleted on a full disk.
 
-SQLite writes what it deletes into its log first, and on a full disk the log cannot grow. So a file beside the storage
-takes some room from the start, and is removed where there is no other.
+SQLite first writes each deletion into its log, and on a full disk the log cannot grow. So a file beside the storage
+takes some space from the start. It is removed if a deletion has no other space.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dynpin.errors import StoreError
 
 __all__ = ["keep_reserve", "with_reserve"]
 
-# As long as the log grows before it is moved into the file, which needs the same room; on a small disk, half of it.
+# The log grows to this size before a checkpoint, which needs as much space in the file. Half of it on a small disk.
 _BYTES, _PART = 2**25, 2
 _Result = TypeVar("_Result")
 
 
 def keep_reserve(storage: Path) -> None:
-    """Make the reserve of a storage if it has none; where there is no room for it, there is none."""
+    """Make the reserve of a storage if it has none and the disk has space for it."""
     with contextlib.suppress(OSError):
         size = min(_BYTES, shutil.disk_usage(storage.parent).free // _PART)
         if size == 0:
@@ -38,10 +38,10 @@ def keep_reserve(storage: Path) -> None:
 
 
 def with_reserve(storage: Path, work: Callable[[], _Result]) -> _Result:
-    """Do something; where the storage fails, do it once more without the reserve.
+    """Call `work`. If the storage fails, remove the reserve and call it once more.
 
     Raises:
-        StoreError: where that was of no use, or no reserve was left.
+        StoreError: if the second call fails too, or there was no reserve.
     """
     try:
         return work()

@@ -1,10 +1,10 @@
-"""Serves the collector with uvicorn: a deadline for all that a stranger could draw out, and an end that ends.
+"""Serves the collector with uvicorn. Each step of a connection has a deadline, and so has the shutdown.
 
-uvicorn has no deadline for a head or a body, none for a peer that does not read, and hears of a connection only after
-its TLS handshake. So each connection is a protocol of asyncio here, which counts it, shakes hands, and passes what
-arrives on to uvicorn's own protocol. What it knows of requests comes from the app, which finds its connection in the
-state of the ASGI scope. Of uvicorn nothing is used but the arguments that it makes its protocols with, and the methods
-``handle_exit`` and ``shutdown`` of its server; tests run with the oldest version that pyproject.toml allows.
+uvicorn has no deadline for a head, for a body, or for a peer that does not read. It sees a connection only after the
+TLS handshake. So each connection here is an asyncio protocol that counts the connection, makes the handshake, and
+passes the bytes on to uvicorn's protocol. The app tells it how far a request is: it finds its connection in the state
+of the ASGI scope. Of uvicorn this uses only the arguments of its protocols, and the methods ``handle_exit`` and
+``shutdown`` of its server. Tests also run with the oldest version that pyproject.toml allows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["ServerLimits", "serve"]
 
-# A peer that reads nothing of an answer for so long is gone; what it still may have of a graceful end.
+# How long a peer may read nothing of an answer; and how much of a graceful shutdown it may still use (seconds).
 _READ_S = 30.0
 _GRACE_S = 5
-# The intake answers a slow body by itself with 408, as it must on other servers; this much later the connection ends.
+# The intake itself answers a slow body with 408, also on other servers. The connection ends so much later (seconds).
 _AFTER_THE_APP_S = 2.0
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-# So much is read at once, and then others have their turn: a body of chunks of one byte each takes 7 us a chunk.
+# Bytes of one read, after which other connections get their turn: a chunk of one byte takes 7 µs.
 _READ_BYTES = 16_384
 _HEAD_BYTES = 65_536
 _CONNECTION = "dynpin.connection"
@@ -43,15 +43,16 @@ _CONNECTION = "dynpin.connection"
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What one process does for its connections.
+    """The limits of the connections of one process.
 
     Attributes:
-        connections: how many there may be at once, those in a TLS handshake too; more are closed at once.
-        connections_per_source: and of one source, as the intake tells them apart; trusted proxies are free.
-        head_seconds: how long the head of a request may take, and a TLS handshake.
-        body_seconds: how long its body may take.
-        request_bytes: how long a request may be as it is sent, with what frames its body.
-        end_seconds: how long a graceful end may take before the process ends all the same.
+        connections: how many may be open at once, also during the TLS handshake; further ones are closed.
+        connections_per_source: how many one source may have, as the intake defines a source; trusted proxies have no
+            limit.
+        head_seconds: how long the head of a request may take, and how long a TLS handshake.
+        body_seconds: how long the body may take.
+        request_bytes: bytes of a request on the wire, with the framing of its body.
+        end_seconds: how long a graceful shutdown may take before the process ends anyway.
     """
 
     connections: int = 800
@@ -63,7 +64,7 @@ class ServerLimits:
 
 
 class _Connections:
-    """The connections that there are, in all and of each source."""
+    """The open connections, in total and of each source."""
 
     def __init__(
         self, limits: ServerLimits, source_of: Callable[[str | None], str | None], tls: ssl.SSLContext | None
@@ -75,7 +76,7 @@ class _Connections:
         self._of: Counter[str] = Counter()
 
     def enter(self, connection: _Connection, peer: str | None) -> bool:
-        """Count a connection; False where it is too many."""
+        """Count a connection. False if there are too many."""
         source = self._source_of(peer)
         if len(self._sources) >= self.limits.connections:
             return False
@@ -87,7 +88,7 @@ class _Connections:
         return True
 
     def leave(self, connection: _Connection) -> None:
-        """A connection has ended; one that was too many never began."""
+        """A connection has ended. One that was refused is ignored."""
         source = self._sources.pop(connection, None)
         if source is not None:
             self._of[source] -= 1
@@ -95,7 +96,7 @@ class _Connections:
                 del self._of[source]
 
     def end(self) -> None:
-        """End those that wait for somebody who draws it out; a request that has arrived gets its answer."""
+        """End the connections that wait for a slow peer. A request that has arrived gets its answer."""
         for connection in list(self._sources):
             connection.end()
 
@@ -119,10 +120,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._awaits_body = False
         self._is_first = True
 
-    # -- what asyncio calls -------------------------------------------------------------------------------------------
+    # -- called by asyncio --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, and begin; over TLS, shake hands before."""
+        """Count the connection, and start; with TLS, make the handshake first."""
         self._transport = cast("asyncio.Transport", transport)
         peer: object = transport.get_extra_info("peername")
         address = cast("tuple[str, int]", peer)[0] if isinstance(peer, tuple) else None
@@ -131,11 +132,11 @@ class _Connection(asyncio.BufferedProtocol):
         elif self._connections.tls is None:
             self._begin()
         else:
-            self._transport.pause_reading()  # what is read from here on is TLS
+            self._transport.pause_reading()  # from here on the bytes are TLS
             self._handshake = self._loop.create_task(self._shake_hands(self._connections.tls))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of what there was of it."""
+        """Clean up after the connection."""
         self._stop_waiting()
         if self._unread is not None:
             self._unread.cancel()
@@ -145,37 +146,37 @@ class _Connection(asyncio.BufferedProtocol):
             self._http.connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes are put."""
+        """The buffer for the next bytes."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Pass on what has arrived."""
+        """Pass on the bytes that have arrived."""
         data = bytes(self._buffer[:nbytes])
         if self._is_open:
             self._received(data)
         else:
-            self._early += data  # it came with the end of the handshake, of which only asyncio knows so far
+            self._early += data  # it came with the end of the handshake, which start_tls has not returned yet
 
     def eof_received(self) -> None:
-        """The peer sends nothing more; asyncio closes the connection, as uvicorn has it."""
+        """The peer sends nothing more. asyncio closes the connection, as with uvicorn."""
         if self._is_open:
             self._http.eof_received()
 
     def pause_writing(self) -> None:
-        """The peer reads less than is sent."""
+        """The peer reads too slowly."""
         if self._is_open:
             self._http.pause_writing()
         self._unread = self._loop.call_later(_READ_S, self._transport.abort)
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """The peer has read enough."""
         if self._is_open:
             self._http.resume_writing()
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
 
-    # -- what the app tells -------------------------------------------------------------------------------------------
+    # -- called by the app --------------------------------------------------------------------------------------------
 
     def request_begins(self) -> None:
         """The head of a request is complete."""
@@ -183,23 +184,23 @@ class _Connection(asyncio.BufferedProtocol):
         self._stop_waiting()
 
     def body_awaited(self) -> None:
-        """The app wants to read; its body has a deadline from the first time on."""
+        """The app reads the body. The deadline of the body begins with the first read."""
         if not self._awaits_body:
             self._awaits_body = True
             self._wait(self._limits.body_seconds + _AFTER_THE_APP_S)
 
     def body_ended(self) -> None:
-        """The app has all of the body."""
+        """The app has read the whole body."""
         self._awaits_body = False
         self._stop_waiting()
 
     def answer_ended(self) -> None:
-        """The answer is complete; what arrives from now on is the next request, or a body that nobody read."""
+        """The answer is complete. What arrives next is a new request, or a body that the app did not read."""
         self._answers = self._awaits_body = False
         self._stop_waiting()
 
     def end(self) -> None:
-        """End now, if the peer is waited for."""
+        """End now, if the connection waits for the peer."""
         if self._handshake is not None:
             self._handshake.cancel()
         if self._awaits_body or self._unread is not None or not self._is_open:
@@ -218,7 +219,7 @@ class _Connection(asyncio.BufferedProtocol):
             upgraded = None
         self._handshake = None
         if upgraded is None:
-            # asyncio tells nobody else that such a connection ended.
+            # asyncio calls no other method when such a connection ends.
             self._transport.abort()
             self._connections.leave(self)
             return
@@ -260,7 +261,7 @@ class _Connection(asyncio.BufferedProtocol):
 
 
 def _telling(app: ASGIApp) -> ASGIApp:
-    """The app, which tells each connection how far its request is."""
+    """Wrap the app, so that it tells each connection how far its request is."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -281,7 +282,7 @@ def _telling(app: ASGIApp) -> ASGIApp:
             nonlocal has_begun
             has_begun = True
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                end()  # before: with the end of an answer uvicorn begins with the next request
+                end()  # first, since uvicorn starts the next request when the answer ends
             await send(message)
 
         def end() -> None:
@@ -294,7 +295,7 @@ def _telling(app: ASGIApp) -> ASGIApp:
         try:
             await app(scope, received, sent)
         except asyncio.CancelledError:
-            # The server ends, and this has waited for too long. uvicorn would log a traceback.
+            # The server shuts down, and this took too long. uvicorn would log a traceback.
             if not has_begun:
                 headers = [(b"retry-after", b"10"), (b"content-length", b"0")]
                 await send({"type": "http.response.start", "status": 503, "headers": headers})
@@ -306,14 +307,14 @@ def _telling(app: ASGIApp) -> ASGIApp:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, whose end does not wait for a disk that hangs."""
+    """uvicorn's server, with a shutdown that does not wait for a disk that hangs."""
 
     def __init__(self, config: uvicorn.Config, connections: _Connections) -> None:
         super().__init__(config)
         self._connections = connections
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin a graceful end, and have it end in time: every report that was acknowledged is on the disk."""
+        """Begin a graceful shutdown with a deadline. Every acknowledged report is on the disk already."""
         if not self.should_exit:
             last = threading.Timer(self._connections.limits.end_seconds, _end)
             last.daemon = True
@@ -321,13 +322,16 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the connections, those first that would draw it out."""
+        """End the connections; first those that wait for a slow peer."""
         self._connections.end()
         await super().shutdown(sockets)
 
 
 def _end() -> None:
-    print("the graceful end took too long; reports that were acknowledged are stored", file=sys.stderr)
+    print(
+        "the graceful shutdown took too long, so the process ends now; all acknowledged reports are stored",
+        file=sys.stderr,
+    )
     sys.stderr.flush()
     os._exit(1)
 
@@ -341,13 +345,13 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
 ) -> None:
-    """Serve until a signal says to end; then end within ten seconds, whatever is open.
+    """Serve until a signal, then shut down within `limits.end_seconds`.
 
     Args:
         app: the collector.
-        listener: a socket that listens.
-        limits: the bounds of the connections.
-        source_of: gives the source of a peer, by which connections are counted; None for one that is not.
+        listener: a listening socket.
+        limits: the limits of the connections.
+        source_of: gives the source of a peer, for the limit of a source; None if the peer has no limit.
         certificate: the certificate chain, PEM, for https.
         key: its private key, PEM.
     """
@@ -364,19 +368,19 @@ def serve(
         _telling(app),
         http=cast("type[asyncio.Protocol]", connection),
         ws="none",
-        # With uvloop 0.23 what arrives at once is read before start_tls, or never.
+        # uvloop 0.23: bytes that arrive at once are read before start_tls, or never.
         loop="asyncio",
-        # What is believed of forwarded headers is the app's to say.
+        # The app decides which forwarded headers to trust.
         proxy_headers=False,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        # Warnings are of what strangers send, one line each.
+        # uvicorn would log one warning for each invalid request of a stranger.
         log_level="error",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config, connections)
-    # Who closes the terminal ends it as gracefully as uvicorn does for the other signals; nohup has it ignored.
+    # A closed terminal ends the server gracefully, as the other signals do. With nohup the signal is ignored.
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, server.handle_exit)
     server.run(sockets=[listener])

@@ -1,4 +1,4 @@
-"""What all parts share: the storage, the tokens, the intake with its group commit, and the worker."""
+"""The shared parts of a collector: the storage, the tokens, the intake with its group commit, and the worker."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["Service"]
 
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 2.0
-# Less than a server gives it: what waits in the intake has four seconds of these, and the worker's thread two.
+# Seconds to close, less than a server allows. The intake has four of them, and the worker's thread two.
 _CLOSING_S = 8.0
 
 
 class Service:
-    """The parts of one collector in one process, put together.
+    """The parts of one collector in one process.
 
     Args:
-        storage: where reports are kept: the SQLite file, or another storage.
-        settings: what it takes, keeps and knows.
-        has_worker: give verdicts, send alerts and delete what is old in this process too.
+        storage: the path of the SQLite file, or another storage.
+        settings: the settings.
+        has_worker: also give verdicts, send alerts and delete old reports in this process.
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class Service:
         )
 
     def renew(self) -> None:
-        """Begin with a lock that nobody holds."""
+        """Start with a free lock."""
         self._writing = threading.Lock()
-        # Of the reports of this hour those that this process stored, by token, and when it looked at all others'.
+        # This hour's reports that this process stored, by token; and when it last looked at those of other processes.
         self._stored: tuple[int, Counter[str]] = (-1, Counter())
         self._looked_at = float("-inf")
 
     def begin(self) -> None:
-        """Let the worker work; to say so again costs and changes nothing."""
-        # Not when this is made: a server may fork after that, and the threads of a parent are none of its children's.
+        """Start the worker. Further calls do nothing."""
+        # Not in __init__: a server may fork after that, and a child has no threads of its parent.
         if self._has_worker:
             self.worker.start()
 
     def tokens(self) -> list[Token]:
-        """Every token, of this process or stored; the revoked ones too."""
+        """Every token, from the settings or the storage, even if it was revoked."""
         own = self._own_tokens
         return [*own.values(), *(token for token in self.storage.tokens() if token.token not in own)]
 
@@ -100,7 +100,7 @@ class Service:
         return self._settings.inventories.get(token, self._settings.keys)
 
     def flush(self) -> None:
-        """Write down what was counted and not yet stored."""
+        """Store the counts that were not stored yet."""
         if self._write(()):
             self._look_at_others()
 
@@ -109,13 +109,13 @@ class Service:
         return truncated(address, self._source_bits)
 
     def close(self) -> None:
-        """Store what waits, and let go of the storage; ends within seconds, whatever the disk does."""
-        # On a thread: who waits for a disk that hangs, or for a lock of who does, cannot be called off.
+        """Store what waits, and close the storage. This ends within seconds, even if the disk hangs."""
+        # On a thread, since a wait for a disk that hangs, or for a lock that such a thread holds, cannot be stopped.
         closing = threading.Thread(target=self._close, name="dynpin-collector-close", daemon=True)
         closing.start()
         closing.join(_CLOSING_S)
         if closing.is_alive():
-            _log.error("the report storage %s does not answer, and is left as it is", self.storage.name)
+            _log.error("the report storage %s does not answer, and was not closed", self.storage.name)
 
     def _close(self) -> None:
         self._commit.close()
@@ -123,7 +123,7 @@ class Service:
         try:
             self.flush()
         except StoreError as error:
-            # Every report was answered, with 503 where it was not stored; what is lost are counts of answers.
+            # No report is lost: each one that was not stored got the answer 503. Only counts of answers are lost.
             _log.error("the last counts could not be stored: %s", error)
         self.storage.close()
 
@@ -131,10 +131,10 @@ class Service:
         return {token.token: token for token in self.tokens() if token.revoked_at is None}
 
     def _write(self, arrivals: Sequence[Arrival]) -> bool:
-        """Store reports, with all that was counted; whether there was anything."""
+        """Store reports together with the counts. True if there was anything to store."""
         if arrivals:
-            self.begin()  # before: whatever it raises, these reports are not stored
-        # One at a time: what another thread has taken from the ledger is written when this returns.
+            self.begin()  # first: if this raises, these reports are not stored
+        # One thread at a time: when this returns, the counts that another thread took are written too.
         with self._writing:
             counts = self.ledger.take()
             if not arrivals and not counts:
@@ -146,7 +146,7 @@ class Service:
                 if isinstance(error, StoreError):
                     self.outage.failed(error, len(arrivals))
                 raise
-            if arrivals:  # for counts there may be room where there is none for a report
+            if arrivals:  # a full disk may have space for counts, and none for a report
                 self.outage.ended()
             hour = int(self.clock() // HOUR)
             for counted, number in counts.items():
@@ -157,21 +157,21 @@ class Service:
         return True
 
     def _own(self, hour: int) -> Counter[str]:
-        """What this process stored in this hour, by token."""
+        """How many reports this process stored in this hour, by token."""
         if self._stored[0] != hour:
             self._stored = hour, Counter()
         return self._stored[1]
 
     def _look_at_others(self) -> None:
-        """Learn what all other processes accepted in this hour: a token has one budget for all together.
+        """Read how many reports other processes accepted in this hour, since a token has one budget for all of them.
 
-        No sender waits for this: it is done after a batch, when its reports are answered.
+        No sender waits for this: it runs after the reports of a batch are answered.
         """
         now = self.clock()
         if 0 <= now - self._looked_at < _LOOK_EVERY_S:
             return
-        # Meanwhile nothing is written, or it would count as what others did.
-        with self._writing, contextlib.suppress(StoreError):  # they are seen next time
+        # No write at the same time: it would count as a report of another process.
+        with self._writing, contextlib.suppress(StoreError):  # the next look will see them
             self._looked_at, hour = now, int(now // HOUR)
             accepted, own = self.storage.accepted(hour), self._own(hour)
             self.intake.meter.learn(hour, {token: number - own[token] for token, number in accepted.items()})

@@ -1,4 +1,4 @@
-"""What a collector is told, as ASGI app, as WSGI app and on the command line."""
+"""The settings of a collector: the same for the ASGI app, the WSGI app and the command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ServiceKeywords", "ServiceSettings"]
 
 
 class ServiceKeywords(TypedDict, total=False):
-    """The fields of :class:`ServiceSettings`, as keywords of those functions that make a collector."""
+    """The fields of :class:`ServiceSettings`, as keywords of the functions that make a collector."""
 
     tokens: Sequence[str | Token]
     limits: Limits
@@ -34,23 +34,23 @@ class ServiceKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """What a collector is told of what it takes, keeps and knows.
+    """The settings of a collector.
 
     Attributes:
-        tokens: what may stand in a report-uri as long as this process runs, beside the tokens in the storage.
-        limits: how much is taken.
-        keys: the operator's own keys, pin to name: triage then tells them from others'.
-        inventories: the keys of one policy each, by its token, in place of `keys`.
-        roots: the operator's own root certificates, PEM: triage then tells their CA from an unknown one.
-        retention: what is kept; looked after once an hour.
-        alerts: whom to tell of new groups and sudden rises.
-        source_address: how much of a client's address is kept, and counts as one source: ``whole``, ``/24`` or
+        tokens: tokens for report-uris, in addition to those in the storage; they hold while this process runs.
+        limits: the limits of the intake.
+        keys: the operator's own keys, pin to name, so that triage recognises them.
+        inventories: the keys of single policies, by token; a policy with an inventory does not use `keys`.
+        roots: the operator's own root certificates, PEM, so that triage recognises their CA.
+        retention: how much is kept; reports beyond it are deleted once an hour.
+        alerts: the alerts on new groups and sudden rises.
+        source_address: how much of a client's address is stored, and counts as one source: ``whole``, ``/24`` or
             ``/24,/48``.
-        trusted_proxies: the peers whose forwarded headers are believed: networks, addresses, and ``unix``.
+        trusted_proxies: the peers whose forwarded headers are trusted: networks, addresses, and ``unix``.
         clock: seconds since the epoch, UTC.
 
     Raises:
-        ValueError: for a token that cannot stand in a report-uri, a part of an address or a proxy that is none.
+        ValueError: if a token cannot be a part of a report-uri, or `source_address` or a proxy cannot be read.
     """
 
     tokens: Sequence[str | Token] = ()
@@ -65,25 +65,25 @@ class ServiceSettings:
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        """Refuse at once what could not work."""
+        """Raise at once if a setting cannot work."""
         self.own_tokens()
         self.source_bits()
         self.proxies()
 
     def own_tokens(self) -> dict[str, Token]:
-        """The tokens by what stands in the URL."""
+        """The tokens, by their text in the URL."""
         own = [token if isinstance(token, Token) else Token(token) for token in self.tokens]
         for token in own:
             if not is_token(token.token):
                 raise ValueError(
-                    f"the token {token.token!r} cannot stand in a report-uri: 1 to 128 letters, digits and . _ ~ -"
+                    f"the token {token.token!r} cannot be in a report-uri; use 1 to 128 letters, digits and . _ ~ -"
                 )
         return {token.token: replace(token, created_at=token.created_at or self.clock()) for token in own}
 
     def source_bits(self) -> SourceAddress:
-        """How many bits of an address are kept."""
+        """How many bits of an address are stored."""
         return SourceAddress.parse(self.source_address)
 
     def proxies(self) -> TrustedProxies:
-        """Whom to believe about who asks."""
+        """The trusted proxies."""
         return TrustedProxies(self.trusted_proxies)

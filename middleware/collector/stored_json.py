@@ -1,4 +1,4 @@
-"""JSON as the storage has it: of a stranger, perhaps of another version, perhaps damaged. Reading it never fails."""
+"""JSON from the storage. A stranger or another version wrote it, or it is damaged; reading it never raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ascii_json", "kept", "kept_report"]
 
 
 def kept(text: str | None) -> object:
-    """JSON that was stored; null for a number that JSON cannot write again, as older versions let in, or for a ruin."""
+    """The value of stored JSON; None if it is damaged, or has a number that JSON cannot write (infinity)."""
     try:
         return cast("object", json.loads(text or "null", parse_constant=lambda _: None, parse_float=_finite))
     except (ValueError, RecursionError):
@@ -21,7 +21,7 @@ def kept(text: str | None) -> object:
 
 
 def kept_report(body: str | None) -> Report | None:
-    """The report of a body that was stored; None where it cannot be read any more."""
+    """The report of a stored body; None if it cannot be read."""
     try:
         return read_report(kept(body))
     except InvalidReport:
@@ -29,7 +29,7 @@ def kept_report(body: str | None) -> Report | None:
 
 
 def ascii_json(body: str) -> str:
-    """A body that was stored, as it came; written anew where that is not taken today, or a terminal would obey it."""
+    """A stored body as it was sent. It is written again in ASCII if it is not valid, or has control sequences."""
     try:
         load_json(body)
     except InvalidReport:

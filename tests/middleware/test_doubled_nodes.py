@@ -59,7 +59,7 @@ def test_both_hold_until_each_has_a_name_of_its_own(many: Many, caplog: pytest.L
     said = dynpin("nodes", "list", "--inventory", str(b.inventory))
     assert (said.exit_code, "dynpin nodes forget a" in said.output) == (1, True)
     changes = [entry.subject for entry in many.collector.storage.audit()]
-    assert changes.count(f"{HOST}: two nodes under the name a") == 1
+    assert changes.count(f"{HOST}: two nodes use the name a") == 1
 
     for node in (a, twin):  # neither moves up, nor does one of them forget what the other one sends
         node.describe(max_age=MAX_AGES["up"])

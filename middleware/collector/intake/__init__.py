@@ -1,4 +1,4 @@
-"""The intake: a request in, an answer out. Stateless but for its budgets, and bounded."""
+"""The intake takes requests and gives answers. It is bounded, and has no state except its budgets."""
 
 from .asgi import ASGIIntake
 from .commit import GroupCommit, Overloaded

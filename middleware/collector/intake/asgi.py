@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ASGIIntake"]
 
-# The rest of the body may be long, or never come: the connection is of no more use.
+# Close the connection: the rest of the body may be long, or never come.
 _BODY_UNREAD = (408, 413)
 
 
 class ASGIIntake:
-    """An ASGI app that takes violation reports at ``/r/<token>/<mode>``, without a router on the way."""
+    """An ASGI app that takes violation reports at ``/r/<token>/<mode>``, without a router."""
 
     def __init__(self, intake: Intake, proxies: TrustedProxies) -> None:
         self._intake = intake
@@ -32,7 +32,7 @@ class ASGIIntake:
         self._reading: asyncio.Task[None] | None = None
 
     async def answer(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
-        """Answer one request, once its report is on the disk; `path` begins with ``/r/``."""
+        """Answer one request when its report is on the disk; `path` begins with ``/r/``."""
         if not self._intake.knows_tokens():
             await self._read_tokens()
         peer, header = scope.get("client"), partial(_header, scope["headers"])
@@ -46,20 +46,20 @@ class ASGIIntake:
         await send({"type": "http.response.body", "body": answer.content})
 
     async def _read_tokens(self) -> None:
-        """Have the tokens read on a thread, once for all requests that wait for them on this event loop."""
+        """Read the tokens on a thread, once for all requests of this event loop that wait for them."""
         reading = self._reading
         if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
             reading = self._reading = asyncio.create_task(asyncio.to_thread(self._intake.read_tokens))
-        # A sender that hangs up cancels nothing that others wait for.
+        # A sender that disconnects must not cancel a read that others wait for.
         await asyncio.shield(reading)
 
     async def _until(self, stored: Future[None]) -> None:
-        """Wait until a batch is on the disk, together with the other requests of the batch on this event loop."""
+        """Wait until a batch is on the disk, together with the batch's other requests of this event loop."""
         loop = asyncio.get_running_loop()
         waiting = self._waiting
         if waiting is None or waiting.stored is not stored or waiting.loop is not loop:
             waiting = self._waiting = _Waiting(stored, loop)
-        # Each waits by itself: a sender that hangs up cancels nothing that it shares with others.
+        # Each request has its own future, so that a sender that disconnects cancels nothing for others.
         waiter = loop.create_future()
         waiting.requests.append(waiter)
         await waiter
@@ -85,7 +85,7 @@ class ASGIIntake:
 
 
 class _Waiting:
-    """The requests of one event loop that wait for one batch: however many, the loop is woken once."""
+    """The requests of one event loop that wait for one batch. The loop wakes once for all of them."""
 
     def __init__(self, stored: Future[None], loop: asyncio.AbstractEventLoop) -> None:
         self.stored = stored
@@ -105,7 +105,7 @@ class _Waiting:
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    """The body, or None as soon as it is longer than the limit; ConnectionError where the sender hung up."""
+    """The body; None as soon as it is longer than the limit. Raises ConnectionError if the sender disconnects."""
     parts: list[bytes] = []
     length = 0
     while True:
@@ -122,7 +122,7 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
-    """The first header of this name; ASGI gives names in small letters."""
+    """The first header of this name. ASGI gives names in lower case."""
     wanted = name.encode("latin-1")
     for key, value in headers:
         if key == wanted:
@@ -131,5 +131,5 @@ def _header(headers: Iterable[tuple[bytes, bytes]], name: str) -> str:
 
 
 def _fields(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> str:
-    """All headers of this name, as one."""
+    """All headers of this name, joined."""
     return ",".join(value.decode("latin-1") for name, value in headers if name == wanted)

@@ -1,4 +1,4 @@
-"""Group commit: reports that arrive while the disk is busy are stored together, and each waits for its own."""
+"""Group commit: reports that arrive while the disk is busy are stored together, in the next batch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _Batch:
 
 
 class GroupCommit:
-    """One thread that writes what all others hand in, a batch at a time.
+    """One thread that writes the reports of all other threads, a batch at a time.
 
     Args:
         write: stores the reports of a batch durably, or raises.
         pending: how many reports may wait.
-        afterwards: what is done once those who wait for a batch have their answer, and before the next one.
+        afterwards: called after a batch, when its requests have their answers, and before the next batch.
     """
 
     def __init__(self, write: Write, pending: int, afterwards: Callable[[], None] = lambda: None) -> None:
@@ -47,17 +47,17 @@ class GroupCommit:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin with nothing waiting."""
+        """Start with an empty queue."""
         self._closing = False
         self._batch = _Batch()
         self._ready = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def submit(self, arrivals: Sequence[Arrival]) -> Future[None]:
-        """Hand reports in; the future is done when they are on the disk, and shared by all of one batch.
+        """Queue reports. The future is done when they are on the disk; all reports of one batch share it.
 
         Raises:
-            Overloaded: when too many wait already.
+            Overloaded: if too many reports wait already.
         """
         with self._ready:
             if self._closing or len(self._batch.arrivals) + len(arrivals) > self._pending:
@@ -66,12 +66,12 @@ class GroupCommit:
                 self._thread = threading.Thread(target=self._run, name="dynpin-collector-commit", daemon=True)
                 self._thread.start()
             if not self._batch.arrivals:
-                self._ready.notify()  # the thread waits for the first alone
+                self._ready.notify()  # the thread waits only for the first report of a batch
             self._batch.arrivals.extend(arrivals)
             return self._batch.stored
 
     def close(self) -> None:
-        """Store what waits, and end the thread; a disk that hangs is waited for some seconds."""
+        """Store what waits, and end the thread. If the disk hangs, this waits only some seconds."""
         with self._ready:
             self._closing = True
             self._ready.notify()
@@ -90,12 +90,12 @@ class GroupCommit:
                 self._write(batch.arrivals)
             except StoreError as error:
                 batch.stored.set_exception(error)
-            except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            except BaseException as error:  # noqa: BLE001 - the waiting requests must get every error
                 _log.exception("a batch could not be stored")
                 batch.stored.set_exception(StoreError(f"the reports could not be stored: {error!r}"))
             else:
                 batch.stored.set_result(None)
                 try:
                     self._afterwards()
-                except Exception:  # noqa: BLE001 - the thread goes on: every report after this one needs it
+                except Exception:  # noqa: BLE001 - the thread must go on, since all later reports need it
                     _log.exception("after a batch was stored")

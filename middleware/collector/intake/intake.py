@@ -1,8 +1,8 @@
-"""The intake: what the report-uri answers, the same for ASGI and WSGI.
+"""The intake: the answers of a report-uri, the same for ASGI and WSGI.
 
-A request is admitted by its head alone, so that what is dropped costs next to nothing; then its body is read and
-checked; then its reports are stored together with those of others; then it is answered. Nothing a sender writes
-leads to a 500.
+The head of a request decides whether it is admitted, so that a dropped request costs very little. Then the body is
+read and checked, its reports are stored together with those of others, and the request is answered. Nothing that a
+sender writes leads to a 500.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .reading import Understood, decoded, understood
 __all__ = ["Admission", "Answer", "Intake", "Taken", "is_token"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-# Senders name JSON in many ways: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
-# a page's fetch() without preflight text/plain.
+# Media types that senders use: Chromium application/json; charset=utf-8, the Reporting API application/reports+json,
+# fetch() in a page without a preflight text/plain.
 _JSON_LIKE = re.compile(r"(?:[a-z]+/(?:[a-z0-9.+-]*json|[a-z0-9.-]+-report)|text/plain|application/octet-stream)?")
 _TOKENS_FRESH_FOR = 1.0
 
@@ -39,14 +39,14 @@ def _no_header(_: str) -> str:
 
 
 class Answer:
-    """What the sender is told: a JSON object, or nothing. One answer serves many senders, and nobody changes it."""
+    """The answer to the sender: a JSON object, or an empty body. It is shared by many requests, so never change it."""
 
     __slots__ = ("content", "headers", "raw_headers", "status")
 
     def __init__(self, status: int, body: Mapping[str, object] | None = None, *headers: tuple[str, str]) -> None:
         self.status = status
         self.content = b"" if body is None else json.dumps(body).encode()
-        # Any page may send a report (CORS). An answer without a body is kept by no cache (RFC 9111 §3).
+        # Any page may send a report (CORS). No cache stores an answer without a body (RFC 9111 §3).
         self.headers = [*headers, ("access-control-allow-origin", "*")]
         if body is not None:
             self.headers += [("content-type", "application/json"), ("cache-control", "no-store")]
@@ -56,7 +56,7 @@ class Answer:
 
 
 def is_token(text: str) -> bool:
-    """Whether a text can stand in a report-uri as it is."""
+    """Whether a text can be a token in a report-uri, without escapes."""
     return _TOKEN.fullmatch(text) is not None
 
 
@@ -71,7 +71,7 @@ class Admission(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What became of a body: the answer, and the reports that must be on the disk before it is given."""
+    """The result of a body: the answer, and the reports that must be on the disk before it is sent."""
 
     answer: Answer
     arrivals: tuple[Arrival, ...] = ()
@@ -85,7 +85,7 @@ def _refusal(status: int, code: str, message: str, *headers: tuple[str, str]) ->
 
 @lru_cache(maxsize=8)
 def _too_many(wait: int) -> Answer:
-    # No body and no word more than needed: this is what a flood is answered with.
+    # As short as possible, since this answers a flood.
     return Answer(429, None, ("retry-after", str(wait)))
 
 
@@ -105,12 +105,12 @@ class Intake:
 
     Args:
         commit: stores the reports.
-        ledger: counts what was answered.
-        tokens: gives the tokens that may be used; asked at most once a second.
-        outage: told of what is answered with 503; a batch that failed tells of its own reports.
-        limits: what is too much.
+        ledger: counts the answers.
+        tokens: gives the valid tokens; called at most once a second.
+        outage: is told of each answer 503, except for the reports of a failed batch, which tells it by itself.
+        limits: the limits.
         clock: seconds since the epoch, UTC.
-        source_address: how much of a client's address is kept.
+        source_address: how much of a client's address is stored.
     """
 
     def __init__(
@@ -132,17 +132,17 @@ class Intake:
         self._source_address = source_address
         self._tokens = tokens
         self._outage = outage
-        # Where the storage could not be asked for the tokens: why.
+        # Why the tokens could not be read from the storage.
         self._policies: dict[str, tuple[Token, Mode]] | StoreError = {}
         self._tokens_read_at = float("-inf")
 
     def admit(
         self, method: str, path: str, client: str | None = None, header: Callable[[str], str] = _no_header
     ) -> Answer | Admission:
-        """Decide by the head of a request, as both kinds of server give it, whether its body is worth reading.
+        """Decide by the head of a request whether to read its body.
 
-        `path` begins with ``/r/``. `header` gives a header by its name in small letters, or ``""``; it is asked once a
-        request is within the limits.
+        `path` begins with ``/r/``. `header` gives a header by its name in lower case, or ``""``. It is called only if
+        the request is within the limits.
         """
         if not self.knows_tokens():
             self.read_tokens()
@@ -154,17 +154,17 @@ class Intake:
         policy = policies.get(path)
         if policy is None:
             self._count(now, "", "rejected", "unknown-token")
-            return _refusal(404, "unknown-token", "no policy has this report-uri; see the set-up page for those it has")
+            return _refusal(404, "unknown-token", "no policy has this report-uri; the set-up page shows the valid ones")
         token, mode = policy
         if method == "OPTIONS":
             return _PREFLIGHT
         if method != "POST":
             self._count(now, token.token, "rejected", "method")
-            return _refusal(405, "method", "reports are sent by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
+            return _refusal(405, "method", "send reports by POST (RFC 7469 §3)", ("allow", "POST, OPTIONS"))
         source = truncated(client, self._source_address)
         exceeded = self.meter.exceeded(token.token, source, now)
         if exceeded is not None:
-            # A flood ends here: not one of its headers was looked at, and nothing of its bodies is read.
+            # A flood ends here: no header was looked at, and no body is read.
             self._count(now, token.token, "rejected", exceeded)
             return _too_many(max(1, int(HOUR - now % HOUR)))
         unfit = self._unfit(header)
@@ -174,13 +174,13 @@ class Intake:
         return Admission(token, mode, source, header("user-agent")[:300], now)
 
     def knows_tokens(self) -> bool:
-        """Whether the tokens were read within the last second; where not, the next request has them read."""
+        """Whether the tokens were read within the last second. If not, the next request reads them."""
         return 0 <= self.clock() - self._tokens_read_at < _TOKENS_FRESH_FOR
 
     def read_tokens(self) -> None:
-        """Ask the storage for the tokens. It may take seconds to answer, so an event loop calls this on a thread."""
+        """Read the tokens from the storage. This may take seconds, so an event loop calls it on a thread."""
         try:
-            # Every path that a report may be sent to: a request is then one look-up.
+            # All valid paths of reports, so that a request needs one look-up.
             self._policies = {
                 f"/r/{token.token}/{mode}{end}": (token, mode)
                 for token in self._tokens().values()
@@ -190,7 +190,7 @@ class Intake:
             }
         except StoreError as error:
             self._policies = error
-        # From the end on, and after a failure too: no queue of requests asks a storage that does not answer.
+        # Count the second from the end, also after a failure, so that requests do not queue for a dead storage.
         self._tokens_read_at = self.clock()
 
     def too_large(self, admission: Admission) -> Answer:
@@ -205,12 +205,12 @@ class Intake:
         return _refusal(408, "too-slow", message)
 
     def gone(self, admission: Admission) -> Answer:
-        """What is counted where the sender hung up before the end of the body; nobody reads the answer."""
+        """Count a request whose sender disconnected before the end of the body. Nobody reads the answer."""
         self._count(admission.now, admission.token.token, "rejected", "hung-up")
         return _refusal(400, "hung-up", "the connection ended within the body")
 
     def take(self, admission: Admission, body: bytes) -> Taken:
-        """Read a body, and hand its reports to the disk."""
+        """Read a body, and queue its reports for the disk."""
         try:
             text = decoded(body)
             loaded = load_json(text)
@@ -224,16 +224,18 @@ class Intake:
                 only = understood(entries[0], admission.mode)
             except InvalidReport as error:
                 return self._rejected(admission, error)
-            # The body is kept as it came, unless it was wrapped in an envelope.
+            # The body is stored as it was sent, unless it was in an envelope.
             return self._take_one(admission, only, text if entries[0] is loaded else json.dumps(entries[0]))
         return self._take_several(admission, entries)
 
     def overloaded(self, admission: Admission, reports: int, error: BaseException | None = None) -> Answer:
-        """The answer where nothing could be stored: the sender may come again."""
+        """The answer 503 if nothing could be stored. The sender may try again."""
         token = admission.token.token
         self._count(admission.now, token, "rejected", "not-stored", reports)
         if error is not None:
-            self._count(admission.now, token, "accepted", "", -reports)  # as which they were counted when handed in
+            self._count(
+                admission.now, token, "accepted", "", -reports
+            )  # they were counted as accepted when they were queued
         message = "too many reports wait for the disk" if error is None else "the report could not be stored"
         return _refusal(503, "not-stored", message, ("retry-after", "60"))
 
@@ -309,17 +311,17 @@ class Intake:
         self._ledger.count(_counted(int(now // HOUR), token, outcome, reason), number)
 
 
-# What is a sound request and not for us; everything else that is not stored was rejected.
+# Reasons for a valid request that is not for us (filtered). All other reasons mean rejected.
 _FILTERED = frozenset({"other-report-type", "other-host"})
 
 
-# A flood is one kind of answer over and over: to make it anew each time was a tenth of what its requests cost.
+# A flood gets the same answer each time. Making it anew took a tenth of the time of a request.
 _counted = lru_cache(maxsize=256)(Counted)
 
 
 @lru_cache(maxsize=4096)
 def _of_policy(cause: Cause, token: str) -> Cause:
-    """The cause with a key of its own for each policy, whose keys and inventory judge it."""
+    """The cause with the token in its key, since each policy has its own keys and inventory for the verdict."""
     return cause._replace(key=hashlib.sha256(f"{token}\0{cause.key}".encode()).hexdigest()[:32])
 
 

@@ -1,4 +1,4 @@
-"""How much the intake takes: sizes, and reports per hour of a token, of a source and in all."""
+"""The limits of the intake: sizes, and reports per hour for a token, for a source and in total."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..storage import HOUR, Counted
 
 __all__ = ["SOURCE_ADDRESS", "Ledger", "Limits", "Meter", "SourceAddress", "truncated"]
 
-# How many sources are told apart in one hour; the rest share one budget, so that a flood of addresses fills no memory.
+# How many sources are counted in one hour. All others share one budget, so that many addresses cannot fill the memory.
 _MAX_SOURCES = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of the intake. What is beyond them is dropped and counted, never queued.
+    """The limits of the intake. Reports beyond them are dropped and counted, never queued.
 
     Attributes:
         per_token: reports in an hour for one token.
         per_source: reports in an hour from one source: a network, or an address (see :class:`.SourceAddress`).
-        in_all: reports in an hour.
-        body: bytes of one request.
+        in_all: reports in an hour in total.
+        body: bytes of the body of one request.
         body_seconds: how long the body of a request may take to arrive.
         batch: reports in one envelope of the Reporting API.
         pending: reports that wait for the disk.
@@ -43,7 +43,7 @@ class Limits:
 
 
 class Meter:
-    """Counts what was let through in the current hour: by this process, and for a token by all others too."""
+    """Counts the reports of the current hour: of this process, and for a token those of other processes too."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -51,11 +51,11 @@ class Meter:
         self._all = 0
         self._tokens: Counter[str] = Counter()
         self._sources: Counter[str] = Counter()
-        self._others: Mapping[str, int] = {}  # what other processes accepted, by token
+        self._others: Mapping[str, int] = {}  # reports that other processes accepted, by token
         self._lock = threading.Lock()
 
     def exceeded(self, token: str, source: str, now: float) -> str | None:
-        """Charge one report; the name of the limit that forbids it, or None."""
+        """Count one report. The name of the limit that it exceeds, or None."""
         with self._lock:
             hour = int(now // HOUR)
             self._begin(hour)
@@ -73,7 +73,7 @@ class Meter:
             return None
 
     def learn(self, hour: int, others: Mapping[str, int]) -> None:
-        """Learn what other processes accepted in an hour, by token."""
+        """Set how many reports other processes accepted in an hour, by token."""
         with self._lock:
             if hour == self._hour:
                 self._others = others
@@ -88,38 +88,38 @@ class Meter:
 
 
 class Ledger:
-    """What the intake answered and has not written down yet."""
+    """The counts of answers that are not stored yet."""
 
     def __init__(self) -> None:
         self._counts: Counter[Counted] = Counter()
         self._lock = threading.Lock()
 
     def count(self, counted: Counted, number: int = 1) -> None:
-        """Add to one kind of answer."""
+        """Count an answer."""
         with self._lock:
             self._counts[counted] += number
 
     def take(self) -> Mapping[Counted, int]:
-        """All counts since the last time, which are the caller's to store now."""
+        """All counts since the last call. The caller must store them."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         return counts
 
     def give_back(self, counts: Mapping[Counted, int]) -> None:
-        """Counts that could not be stored."""
+        """Add counts again that could not be stored."""
         with self._lock:
             self._counts.update(counts)
 
 
 class SourceAddress(NamedTuple):
-    """How much of a client's address is kept, and counts as one source: so many bits of IPv4, and of IPv6."""
+    """How many bits of a client's address are stored, and count as one source: for IPv4, and for IPv6."""
 
     ipv4: int = 24
     ipv6: int = 48
 
     @classmethod
     def parse(cls, text: str) -> SourceAddress:
-        """Read ``whole``, ``/24`` (of IPv4, and 48 bits of IPv6) or ``/24,/48``.
+        """Read ``whole``, ``/24`` (for IPv4, with 48 bits for IPv6) or ``/24,/48``.
 
         Raises:
             ValueError: for anything else.
@@ -129,7 +129,7 @@ class SourceAddress(NamedTuple):
         found = re.fullmatch(r"/(\d{1,2})(?:, */(\d{1,3}))?", text)
         bits = cls(int(found[1]), int(found[2] or cls().ipv6)) if found else None
         if bits is None or bits.ipv4 > 32 or bits.ipv6 > 128:
-            raise ValueError(f"{text!r} is no part of an address; write whole, /24, or /24,/48 for IPv4 and IPv6")
+            raise ValueError(f"{text!r} is not a part of an address; write whole, /24, or /24,/48 for IPv4 and IPv6")
         return bits
 
 
@@ -138,5 +138,5 @@ SOURCE_ADDRESS = SourceAddress()
 
 @lru_cache(maxsize=4096)
 def truncated(address: str | None, bits: SourceAddress = SOURCE_ADDRESS) -> str:
-    """The source that a client address belongs to: by default its /24 or /48, which is no person's address."""
+    """The source of a client's address: by default its /24 or /48 network, which does not identify a person."""
     return network(address, *bits)

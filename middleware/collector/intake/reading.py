@@ -1,4 +1,4 @@
-"""Reads what was sent."""
+"""Reads the bodies of reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_NAME = 300
 
 
 class Understood(NamedTuple):
-    """What a report says: its cause, what is odd about it, and its dates."""
+    """The content of a report: its cause, flags for what is strange, and its dates."""
 
     cause: Cause
     flags: tuple[str, ...]
@@ -25,13 +25,13 @@ class Understood(NamedTuple):
 
 
 def understood(entry: object, mode: Mode) -> Understood:
-    """One report of what the JSON of a body held.
+    """Read one report from the JSON value of a body.
 
     Raises:
-        InvalidReport: where it is none.
+        InvalidReport: if it is not a report.
     """
     report = read_report(entry)
-    # What no database can hold, the storage replaces; what is too long to show ends here.
+    # Cut texts that are too long to show. The storage replaces characters that a database cannot store.
     host, noted = report.hostname[:_MAX_NAME], (report.noted_hostname or "")[:_MAX_NAME]
     pins = map(certificate_pin, report.validated_chain)
     cause = Cause(
@@ -55,7 +55,7 @@ def decoded(body: bytes) -> str:
     if not body:
         raise InvalidReport("empty", "the body is empty")
     try:
-        # RFC 8259 §8.1: UTF-8; a byte order mark is ignored, and so are senders of UTF-16, from the time before it.
+        # RFC 8259 §8.1: UTF-8. A byte order mark is ignored. UTF-16 and UTF-32, which older JSON allowed, are read too.
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError as error:
         raise InvalidReport("not-json", f"the body is not text: {error}") from None

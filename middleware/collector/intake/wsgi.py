@@ -1,4 +1,4 @@
-"""The same intake as a WSGI app: for Flask and whatever else has no event loop."""
+"""The intake as a WSGI app, for Flask and other servers without an event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["WSGIIntake"]
 
 
 class WSGIIntake:
-    """A WSGI app that takes violation reports; the pages are served by ``dynpin collect`` on the same file."""
+    """A WSGI app that takes violation reports. ``dynpin collect`` on the same file serves the pages."""
 
     def __init__(self, intake: Intake, close: Callable[[], None], proxies: TrustedProxies) -> None:
         self._intake = intake
@@ -26,14 +26,14 @@ class WSGIIntake:
         self._close = close
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request, once its report is on the disk."""
+        """Answer one request when its report is on the disk."""
         answer = self._take(environ)
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         start_response(status, answer.headers)
         return [answer.content]
 
     def close(self) -> None:
-        """Store what waits, and let go of the file."""
+        """Store what waits, and close the file."""
         self._close()
 
     def _take(self, environ: WSGIEnvironment) -> Answer:
@@ -60,7 +60,7 @@ def _head(environ: WSGIEnvironment, proxies: TrustedProxies) -> tuple[str, str, 
 
     def header(name: str) -> str:
         variable = name.upper().replace("-", "_")
-        # PEP 3333: these two stand without HTTP_.
+        # PEP 3333: these two have no HTTP_ prefix.
         return text(variable if variable in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{variable}")
 
     client = proxies.client(text("REMOTE_ADDR") or None, lambda: header("x-forwarded-for"))
@@ -68,10 +68,10 @@ def _head(environ: WSGIEnvironment, proxies: TrustedProxies) -> tuple[str, str, 
 
 
 def _read(environ: WSGIEnvironment, limit: int) -> bytes | None:
-    """The body, or None where it is longer than the limit."""
+    """The body; None if it is longer than the limit."""
     read: Callable[[int], bytes] = environ["wsgi.input"].read
     length = environ.get("CONTENT_LENGTH") or ""
-    # PEP 3333: without a length the end of the input is not to be seen, unless the server says that it ends it.
+    # PEP 3333: without a length, the end of the input is unknown, unless the server says that it ends the input.
     if not length.isdigit():
         body = read(limit + 1) if environ.get("wsgi.input_terminated") else b""
     else:

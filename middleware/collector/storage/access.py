@@ -1,4 +1,4 @@
-"""Who may read besides people with the password, and who did what."""
+"""Tokens of programs that use the API, and the record of who did what."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 __all__ = ["TOKEN_PREFIX", "APIToken", "AuditEntry", "new_api_token"]
 
-# It lets people, scanners of repositories and the collector itself tell what it is.
+# People, secret scanners and the collector itself recognise a token by it.
 TOKEN_PREFIX = "dynpin_"  # noqa: S105 - every token begins so
 
 _SITE = re.compile(r"site:[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -19,16 +19,16 @@ _SITE = re.compile(r"site:[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 @dataclass(frozen=True, slots=True)
 class APIToken:
-    """A token with which a program reads or decides; the storage knows its hash alone.
+    """A token that lets a program read or decide. The storage has only its hash.
 
     Attributes:
-        name: what it is for; no two have one name.
+        name: what it is for; each name is unique.
         digest: the SHA-256 of the token, hexadecimal.
-        scopes: what it may do: ``read`` everything, ``triage`` (change the state of groups), ``site:HOST`` (read what
-            is about this host and its subdomains).
+        scopes: what it may do: ``read`` (read everything), ``triage`` (change the state of groups), ``site:HOST``
+            (read about this host and its subdomains).
         created_at: seconds since the epoch, UTC.
-        expires_at: when it ends.
-        used_at: when it was used last, to the minute; None where it never was.
+        expires_at: when it expires.
+        used_at: when it was last used, to the minute; None if it was never used.
         revoked_at: when it was revoked, or None.
     """
 
@@ -41,21 +41,21 @@ class APIToken:
     revoked_at: float | None = None
 
     def ended(self, now: float) -> str:
-        """Why it may be used no more; empty where it may."""
+        """Why the token is no longer valid; an empty text if it is valid."""
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if now >= self.expires_at else ""
 
 
 class AuditEntry(NamedTuple):
-    """Something that a person or a program did, or tried.
+    """An action of a person or a program, or an attempt.
 
     Attributes:
         at: seconds since the epoch, UTC.
-        who: the name they gave; nobody has checked it where there is one password for all.
-        source: where from.
+        who: the name they gave; nobody has checked it if all people share one password.
+        source: the address they came from.
         action: a stable name: ``muted``, ``resolved``, ``open``, ``sign-in``, ``sign-in-failed``, ``clear-text-token``.
-        subject: the group, or what else it was done to.
+        subject: the group, or whatever else the action was about.
     """
 
     at: float
@@ -66,10 +66,10 @@ class AuditEntry(NamedTuple):
 
 
 def new_api_token(name: str, scopes: Iterable[str], now: float, days: float) -> tuple[str, APIToken]:
-    """A token for a program: its text, which nothing keeps, and what the storage keeps of it.
+    """Make a token for a program. The first value is its text, which is never stored; the second is what is stored.
 
     Raises:
-        ValueError: for what is not a scope, or for none.
+        ValueError: if a text is not a scope, or there is none.
     """
     wanted = tuple(dict.fromkeys(scopes))
     for scope in wanted or ("",):

@@ -1,7 +1,8 @@
-"""Filters: what a person wants to see, as it stands in the URL.
+"""Filters: what a person wants to see, as the URL has it.
 
-``host=a.example&mode!=report-only&since=7d``: a name and ``=`` or ``!=``; several of one name widen, different
-names narrow, negated ones always narrow. A host may begin with ``*.`` for all its subdomains.
+``host=a.example&mode!=report-only&since=7d``: a name, ``=`` or ``!=``, and a value. Several values of one name are
+joined by OR, different names by AND. ``!=`` excludes each of its values. A host may begin with ``*.`` for all its
+subdomains.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 
 __all__ = ["FIELDS", "MAX_VALUES", "BadFilter", "Filter", "Term", "seconds"]
 
-# What can be filtered by, and what the pages call it.
+# The names of filters, and their labels on the pages.
 FIELDS = {
     "host": "Host",
     "noted_host": "Noted host",
@@ -34,12 +35,12 @@ MAX_VALUES = 10
 
 
 class BadFilter(ValueError):
-    """A filter that cannot be read; the message says which part."""
+    """A filter cannot be read; the message says which part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One condition: a field, a value, and whether it is turned round."""
+    """One condition: a field, a value, and whether it is negated."""
 
     field: str
     value: str
@@ -53,7 +54,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is wanted. Times stay as they were written, so that a shared ``since=7d`` means the reader's week."""
+    """A filter. Times stay as they were written, so that a shared ``since=7d`` means the reader's week."""
 
     terms: tuple[Term, ...] = ()
     since: str = ""
@@ -61,10 +62,10 @@ class Filter:
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]], now: float) -> Filter:
-        """Read the pairs of a query string; names that are no filter are left to others.
+        """Read the pairs of a query string. Names that are not filters are ignored.
 
         Raises:
-            BadFilter: for a time that is none, or too many values of one name.
+            BadFilter: if a time cannot be read, or one name has too many values.
         """
         terms: dict[Term, None] = {}
         values: Counter[str] = Counter()
@@ -86,21 +87,21 @@ class Filter:
         return bool(self.terms or self.since or self.until)
 
     def query(self, *more: tuple[str, str]) -> str:
-        """The filter as a query string, with more pairs after it."""
+        """The filter as a query string, followed by more pairs."""
         pairs = [term.pair for term in self.terms]
         pairs += [(name, value) for name, value in (("since", self.since), ("until", self.until)) if value]
         return urlencode([*pairs, *more], safe="!*")
 
     def with_term(self, term: Term) -> Filter:
-        """The same with one more condition."""
+        """A copy with one more condition."""
         return Filter((*(own for own in self.terms if own != term), term), self.since, self.until)
 
     def at(self, *, since: str = "", until: str = "") -> Filter:
-        """The same conditions at another time."""
+        """A copy with other times."""
         return Filter(self.terms, since, until)
 
     def without(self, term: Term) -> Filter:
-        """The same without this condition."""
+        """A copy without this condition."""
         return Filter(tuple(own for own in self.terms if own != term), self.since, self.until)
 
 
@@ -108,7 +109,7 @@ def seconds(text: str, now: float) -> float:
     """A time as people write it (``7d``, ``24h``, ``2026-05-01``, RFC 3339) as seconds since the epoch, UTC.
 
     Raises:
-        BadFilter: where it is not a time.
+        BadFilter: if it is not a time.
     """
     ago = _AGO.fullmatch(text)
     if ago is not None:

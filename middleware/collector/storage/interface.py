@@ -1,4 +1,4 @@
-"""The interface of a storage, by who uses it: the intake, the pages, the worker, the administration."""
+"""The interface of a storage, in parts: for the intake, the pages, the worker, and the administration."""
 
 from __future__ import annotations
 
@@ -30,44 +30,44 @@ __all__ = ["Admin", "Jobs", "Reader", "Sink", "Storage"]
 
 
 class Sink(Protocol):
-    """What takes what the intake accepted."""
+    """Stores the reports that the intake accepted."""
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
-        """Store reports and counts; what is there when this returns survives a loss of power.
+        """Store reports and counts. They survive a loss of power once this returns.
 
         Args:
             arrivals: the reports.
-            outcomes: what the intake answered, and how often.
+            outcomes: the intake's answers, and how often it gave each.
 
         Returns:
-            Whether a group of these reports waits for its verdict.
+            True if a group of these reports waits for its verdict.
         """
         ...
 
     def probe(self, patience: float) -> None:
-        """Write something durably; others are waited for no longer than so many seconds.
+        """Write something durably; wait for a lock for `patience` seconds at most.
 
         Raises:
-            StoreError: where reports could not be stored now; the message says why.
+            StoreError: if reports could not be stored now; the message says why.
         """
         ...
 
     def accepted(self, hour: int) -> dict[str, int]:
-        """Reports that were accepted in an hour (hours since the epoch) by all nodes together, by token."""
+        """How many reports all nodes together accepted in an hour (hours since the epoch), by token."""
         ...
 
 
 class Reader(Protocol):
-    """What answers what people and programs ask about reports."""
+    """Answers questions about reports."""
 
     def reports(self, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[StoredReport]:
-        """The reports that a filter wants, newest first."""
+        """The reports that match a filter, newest first."""
         ...
 
     def groups(
         self, wanted: Filter, *, cursor: str | None = None, limit: int = 50, newest: bool = False
     ) -> Page[Group]:
-        """The groups that a filter wants, the last seen first, or those first seen last."""
+        """The groups that match a filter, by `last_seen`, newest first; with `newest` by `first_seen`."""
         ...
 
     def group(self, key: str) -> Group | None:
@@ -75,193 +75,193 @@ class Reader(Protocol):
         ...
 
     def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
-        """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
+        """Hour, mode and number of reports; the hours (since the epoch) run from `since` to `until`, without it."""
         ...
 
     def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
-        """Value, groups and reports of each, by a column of the groups: most reports first, then last seen first."""
+        """Value, groups and reports, for each value of a column of the groups; most reports first, then last seen."""
         ...
 
     def agents(self, group: Group) -> list[tuple[str, int]]:
-        """User agents of a group and how many reports each sent, most first."""
+        """The user agents of a group and how many reports each sent, most first."""
         ...
 
     def channels(self) -> list[ChannelNote]:
-        """What became of each channel of alerts, by its name."""
+        """The state of each channel of alerts, in the order of their names."""
         ...
 
     def outcomes(self, since: int) -> list[tuple[str, str, int]]:
-        """Outcome, reason and number of what the intake answered since an hour, most first."""
+        """The intake's answers since an hour: outcome, reason and how often, most first."""
         ...
 
 
 class Jobs(Protocol):
-    """What gives the worker what it works on."""
+    """Gives the worker its work."""
 
     def untriaged(self, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:
-        """Groups without a verdict or with one of other keys, each with the body of a report and when that came."""
+        """Groups without a verdict, or judged with other keys; each with a report's body and when that report came."""
         ...
 
     def authorities(self, pins: Sequence[str]) -> dict[str, str]:
-        """The names of CAs whose keys have these pins, as earlier reports showed them."""
+        """The names of the CAs whose keys have these pins, from earlier reports."""
         ...
 
     def set_verdicts(self, judged: Iterable[tuple[Group, Triaged]]) -> None:
-        """Store what triage found."""
+        """Store the verdicts that triage found."""
         ...
 
     def claim(self, work: str, holder: str) -> bool:
-        """Take or prolong the lease of a kind of work, for `LEASE_S` seconds; False where another has it."""
+        """Take or extend the lease of a kind of work for `LEASE_S` seconds. False if another worker has it."""
         ...
 
     def release(self, holder: str) -> None:
-        """Give back all leases of a holder."""
+        """End all leases of a holder."""
         ...
 
     def unannounced(self, limit: int) -> list[Group]:
-        """Judged, open groups that no alert has told of."""
+        """Open groups with a verdict that no alert has announced."""
         ...
 
     def rising(self, hour: int, factor: float, at_least: int) -> list[Rise]:
-        """Open groups that sent so many more reports in this hour than on average in the day before."""
+        """Groups with at least `factor` times as many reports in this hour as in an average hour of the day before."""
         ...
 
     def announce(self, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
-        """Remember that each of these channels is to be told of these groups."""
+        """Store that each of these channels must still be told of these groups."""
         ...
 
     def untold(self, channel: str, limit: int) -> list[Untold]:
-        """Groups of which a channel is to be told, and that nobody has muted or resolved since."""
+        """Groups that a channel must still be told of; without those that somebody has muted or resolved since."""
         ...
 
     def note_channel(self, note: ChannelNote, told: Iterable[Group] = ()) -> None:
-        """Keep what became of a channel, and that it was told of these groups."""
+        """Store the state of a channel, and that it was told of these groups."""
         ...
 
     def keep_channels(self, names: Sequence[str]) -> None:
-        """Forget the channels that are none of these."""
+        """Delete all channels but these."""
         ...
 
     def fact(self, name: str) -> float | None:
-        """A number kept under a name."""
+        """The number that is stored under a name, or None."""
         ...
 
     def set_fact(self, name: str, value: float) -> None:
-        """Keep a number under a name."""
+        """Store a number under a name."""
         ...
 
     def prune(self, retention: Retention) -> Pruned:
-        """Delete what is not to be kept."""
+        """Delete what the retention does not keep."""
         ...
 
 
 class Admin(Protocol):
-    """What keeps what people and programs decide, and who may."""
+    """Stores what people and programs decide, and who may decide."""
 
     def set_state(self, key: str, state: State, by: AuditEntry | None = None) -> bool:
-        """Open, mute or resolve a group, and keep who did it; False where there is none."""
+        """Open, mute or resolve a group, and store who did it. False if there is no such group."""
         ...
 
     def record(self, entry: AuditEntry) -> None:
-        """Keep what somebody did."""
+        """Store what somebody did."""
         ...
 
     def audit(self, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:
-        """What was done, the last first; to one subject, or to all."""
+        """What was done, newest first; to one subject, or to all."""
         ...
 
     def site_state(self, host: str) -> SiteState | None:
-        """What the nodes of a site share; None where they share nothing yet."""
+        """The state that the nodes of a site share; None if they share nothing yet."""
         ...
 
     def set_site_state(self, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
-        """Change what the nodes of a site share, where nobody else has done so meanwhile.
+        """Change the state that the nodes of a site share, if nobody else has changed it in the meantime.
 
         Args:
             host: the site.
             state: JSON text.
-            expected: the version that the writer has seen; 0 for none.
+            expected: the version that the writer has read; 0 if there was none.
             by: the name of the token that changes it.
 
         Returns:
-            What is kept now; None where another version than the expected one is there, and nothing was changed.
+            The new state; None if the stored version is not the expected one. Nothing was changed then.
         """
         ...
 
     def tokens(self) -> list[Token]:
-        """Every token, the revoked ones too."""
+        """Every token, even if it was revoked."""
         ...
 
     def add_token(self, token: Token) -> None:
-        """Keep a token; one that exists is replaced."""
+        """Store a token, and replace one that exists."""
         ...
 
     def name_tokens(self, tokens: Iterable[str], at: float) -> None:
-        """Remember that a collector started with these tokens in its settings."""
+        """Store that a collector started with these tokens in its settings."""
         ...
 
     def named_tokens(self) -> dict[str, float]:
-        """Tokens of the settings of collectors, and when one started with them last."""
+        """The tokens in the settings of collectors, and when a collector last started with them."""
         ...
 
     def revoke_token(self, token: str) -> bool:
-        """Let a token be used no more; False where there is none that could be."""
+        """Revoke a token. False if there is no such token, or it was revoked before."""
         ...
 
     def add_api_token(self, token: APIToken) -> bool:
-        """Keep a token of the API; False where one of this name may still be used."""
+        """Store a token of the API. False if a token of this name is still valid."""
         ...
 
     def api_token(self, digest: str) -> APIToken | None:
-        """The token of the API with this hash, ended or not."""
+        """The token of the API with this hash, even if it has ended."""
         ...
 
     def api_tokens(self) -> list[APIToken]:
-        """Every token of the API, ended or not, oldest first."""
+        """Every token of the API, oldest first, even if it has ended."""
         ...
 
     def use_api_token(self, digest: str, at: float) -> None:
-        """Remember when a token of the API was used last."""
+        """Store when a token of the API was last used."""
         ...
 
     def revoke_api_token(self, name: str) -> bool:
-        """Let a token of the API be used no more; False where there is none that could be."""
+        """Revoke a token of the API. False if there is no such token, or it was revoked before."""
         ...
 
     def add_session(self, identity: str, name: str, expires_at: float) -> None:
-        """Keep a session, and forget those that ended."""
+        """Store a session, and delete the sessions that have ended."""
         ...
 
     def session(self, identity: str) -> str | None:
-        """The name of a session that is there and has not ended."""
+        """The name of a session; None if there is none, or it has ended."""
         ...
 
     def end_session(self, identity: str) -> None:
-        """Forget a session."""
+        """Delete a session."""
         ...
 
     def secret(self) -> str:
-        """A random text that belongs to this storage."""
+        """A random text of this storage."""
         ...
 
 
 class Storage(Sink, Reader, Jobs, Admin, Protocol):
-    """Where the collector keeps what it takes.
+    """The database of the collector.
 
-    Every method may be called from any thread, and raises :class:`~dynpin.errors.StoreError` where the storage cannot
-    be used: the message names it, the cause and what to do.
+    Every method may be called from any thread. It raises :class:`~dynpin.errors.StoreError` if the storage cannot be
+    used; the message names the storage, the cause and what to do.
     """
 
     @property
     def name(self) -> str:
-        """What people call it: the path of the file, or the server's address without the password."""
+        """The name for people: the path of the file, or the server's address without the password."""
         ...
 
     @property
     def path(self) -> Path | None:
-        """The file, where the storage is one on this machine."""
+        """The path of the file, or None if the storage is a server."""
         ...
 
     def close(self) -> None:
-        """Let go of the file or the server; the storage may be used again."""
+        """Close every connection; the storage opens new ones when it is used again."""
         ...

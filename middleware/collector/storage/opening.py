@@ -1,4 +1,4 @@
-"""Which storage an address means: a server of PostgreSQL by ``postgresql://``, and a file of SQLite otherwise."""
+"""Open the storage at an address: PostgreSQL if it begins with ``postgresql://``, else a file of SQLite."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["address_of", "migrate_storage", "open_storage", "shown"]
 
 _SCHEMES = ("postgresql://", "postgres://")
-# An address of a server in another form, or with a slip of the pen. Taken for a file, its password would be a name.
+# An address of a server in another form, or with a typo. As the path of a file, its password would be a file name.
 _NO_FILE = re.compile(r"\s*postgres(ql)?\s*:|(.*\s)?(host|hostaddr|port|dbname|user|password|service)\s*=", re.I | re.S)
 
 
 def address_of(text: str | os.PathLike[str]) -> str | Path:
-    """The address of a server as it stands, or the path of a file.
+    """The address of a server, unchanged, or the path of a file.
 
     Raises:
-        ValueError: for the address of something else.
+        ValueError: if it is the address of something else.
     """
     if isinstance(text, str) and text.startswith(_SCHEMES):
         return text
@@ -31,12 +31,12 @@ def address_of(text: str | os.PathLike[str]) -> str | Path:
         raise ValueError("the address of the report storage cannot be read; write postgresql://USER@HOST/DATABASE")
     if isinstance(text, str) and "://" in text:
         scheme = text.partition("://")[0]
-        raise ValueError(f"there is no storage {scheme[:40]}://: name a file, or postgresql://USER@HOST/DATABASE")
+        raise ValueError(f"dynpin has no storage for {scheme[:40]}://; name a file, or postgresql://USER@HOST/DATABASE")
     return Path(text)
 
 
 def shown(text: str | os.PathLike[str]) -> str:
-    """The address as people may see it: without the password."""
+    """The address for people, without the password."""
     address = address_of(text)
     if isinstance(address, Path):
         return str(address)
@@ -49,14 +49,14 @@ def open_storage(text: str | os.PathLike[str], *, clock: Callable[[], float] = t
     """Open a storage.
 
     Args:
-        text: the path of an SQLite file, which is made where there is none; or ``postgresql://USER@HOST/DATABASE``,
-            as libpq takes it, with several hosts where there are (``postgresql://a,b/dynpin``).
+        text: the path of an SQLite file, which is made if there is none; or ``postgresql://USER@HOST/DATABASE``, as
+            libpq reads it, also with several hosts (``postgresql://a,b/dynpin``).
         clock: seconds since the epoch, UTC; filters such as ``since=7d`` count from it.
 
     Raises:
-        StoreError: where it cannot be used; the message names it, the cause and what to do.
-        ModuleNotFoundError: where an extra is missing; the message names it.
-        ValueError: for the address of something else.
+        StoreError: if it cannot be used; the message names it, the cause and what to do.
+        ModuleNotFoundError: if an extra is missing; the message names it.
+        ValueError: if it is the address of something else.
     """
     address = address_of(text)
     try:
@@ -68,12 +68,12 @@ def open_storage(text: str | os.PathLike[str], *, clock: Callable[[], float] = t
 
 
 def migrate_storage(text: str | os.PathLike[str]) -> None:
-    """Bring a storage to this program's schema; what uses it meanwhile waits.
+    """Change a storage to this program's schema; everything else that uses it waits.
 
     Raises:
-        StoreError: where that cannot be done, or the storage is of a newer program.
-        ModuleNotFoundError: where an extra is missing; the message names it.
-        ValueError: for the address of something else.
+        StoreError: if that fails, or the storage was written by a newer dynpin.
+        ModuleNotFoundError: if an extra is missing; the message names it.
+        ValueError: if it is the address of something else.
     """
     address = address_of(text)
     try:

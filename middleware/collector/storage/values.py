@@ -1,4 +1,4 @@
-"""What the collector keeps, as values."""
+"""The values that the collector stores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATES: tuple[State, ...] = ("open", "muted", "resolved")
 Outcome = Literal["accepted", "filtered", "rejected"]
 Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600
-# How long a worker may do a kind of work before it says that it still lives.
+# How long a lease lasts (seconds). A worker extends it while it works.
 LEASE_S = 60.0
 Entry = TypeVar("Entry")
 
@@ -52,7 +52,7 @@ class Counted(NamedTuple):
 
 
 class Cause(NamedTuple):
-    """What all reports of one group have in common, and the key that tells it (:func:`dynpin.report.grouping_key`)."""
+    """What all reports of one group have in common, and its key (:func:`dynpin.report.grouping_key`)."""
 
     key: str
     mode: Mode
@@ -64,7 +64,7 @@ class Cause(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A report that the intake accepted, as it is to be stored; `body` is what came."""
+    """A report that the intake accepted, ready to be stored; `body` is the text that was sent."""
 
     cause: Cause
     flags: tuple[str, ...]
@@ -82,9 +82,9 @@ class Token:
     """The part of a report-uri that names one policy.
 
     Attributes:
-        token: what stands in the URL.
-        name: what people call it.
-        hosts: the hosts whose reports it takes, with their subdomains; empty for any.
+        token: the text in the URL.
+        name: its name for people.
+        hosts: the hosts whose reports it takes, with their subdomains; empty for all hosts.
         created_at: seconds since the epoch, UTC.
         revoked_at: when it was revoked, or None.
     """
@@ -96,16 +96,16 @@ class Token:
     revoked_at: float | None = None
 
     def takes(self, host: str) -> bool:
-        """Whether a report about this host is for this token."""
+        """Whether this token takes reports about this host."""
         return not self.hosts or any(host == own or host.endswith(f".{own}") for own in self.hosts)
 
 
 @dataclass(frozen=True, slots=True)
 class Triaged:
-    """What triage found out about a group: the verdict, and the diagnosis as the JSON that the pages show.
+    """What triage found out about a group: the verdict, and the diagnosis as JSON for the pages.
 
-    `pins` has each pin of the chains, its place, and the name of the CA whose key it is, where it is one.
-    `judged_with` tells the keys and roots of this verdict from others.
+    `pins` has each pin of the chains, its place, and the name of the CA if it is the key of a CA.
+    `judged_with` identifies the keys and roots that triage used.
     """
 
     verdict: str
@@ -141,7 +141,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """One report as it is kept; `body` is None where it is not of the sample of its group."""
+    """One report as it is stored; `body` is None if it is not in the sample of its group."""
 
     id: int
     group: Group
@@ -157,7 +157,7 @@ class StoredReport:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Entry]):
-    """Some entries, newest first, and the cursor that gives the next ones; None at the end."""
+    """Some entries, newest first, and the cursor of the next page; None on the last page."""
 
     entries: list[Entry] = field(default_factory=list[Entry])
     cursor: str | None = None
@@ -165,7 +165,7 @@ class Page(Generic[Entry]):
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """A group that sends more than it did: reports in this hour, and in an average hour of the day before."""
+    """A group that sends more than before: reports in this hour, and in an average hour of the day before."""
 
     group: Group
     reports: int
@@ -175,7 +175,7 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class Untold:
-    """A group of which a channel of alerts is to be told: a new one, or one that rises (as of a :class:`Rise`)."""
+    """A group that a channel of alerts must still be told of: a new one, or one that rises (see :class:`Rise`)."""
 
     group: Group
     reports: int | None = None
@@ -184,15 +184,15 @@ class Untold:
 
 @dataclass(frozen=True, slots=True)
 class ChannelNote:
-    """What became of a channel of alerts.
+    """The state of a channel of alerts.
 
     Attributes:
-        name: what it is called, without its secrets.
-        sent_at: when it took a message last; seconds since the epoch, UTC.
+        name: its name, without secrets.
+        sent_at: when it last took a message; seconds since the epoch, UTC.
         sent: the subject of that message.
-        digest_at: the end of the time of its last digest.
-        failing_since: since when it takes nothing; None where it does.
-        waiting: how many groups it is still to be told of.
+        digest_at: the end of the period of its last digest.
+        failing_since: since when it takes no message; None if it works.
+        waiting: how many groups it must still be told of.
     """
 
     name: str
@@ -205,11 +205,11 @@ class ChannelNote:
 
 @dataclass(frozen=True, slots=True)
 class SiteState:
-    """What the nodes of one site share; the storage does not read it.
+    """The state that the nodes of one site share; the storage does not interpret it.
 
     Attributes:
         host: the site.
-        version: 1 for the first, and one more with each change.
+        version: 1 for the first; each change adds one.
         state: JSON text.
         changed_at: seconds since the epoch, UTC.
         changed_by: the name of the token that changed it.
@@ -224,7 +224,7 @@ class SiteState:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept: nothing older than `days`, and at most `bytes` in all."""
+    """How much is kept: nothing older than `days`, and at most `bytes` in total."""
 
     days: float = 90
     bytes: int = 2**30
@@ -232,7 +232,7 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """How much pruning took away."""
+    """How many rows were deleted."""
 
     reports: int
     groups: int

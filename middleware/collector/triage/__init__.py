@@ -1,4 +1,4 @@
-"""Triage: what a violation report means. Values in, a diagnosis out; no storage and no network."""
+"""Triage: find out what a violation report means. Values in, a diagnosis out; no storage, no network."""
 
 from .certificates import Decoded, decode, names_cover
 from .diagnosis import Certificate, Diagnosis, KnownPin, RootKind, Time

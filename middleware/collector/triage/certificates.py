@@ -1,4 +1,4 @@
-"""The certificates of a report, decoded for people; all of them are hostile until their signatures say otherwise."""
+"""The certificates of a report, decoded for people. Anybody may have made them: only a signature proves anything."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _MAX_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One certificate as it is shown. What cannot be read is None or empty, and `fault` says so.
+    """One certificate for the pages. What cannot be read is None or empty, and `fault` says why.
 
     Attributes:
-        pem: the text as it came.
-        pin: its pin, or None where none can be formed.
+        pem: the text as it was sent.
+        pin: its pin, or None if its key cannot be read.
         fingerprint: the SHA-256 of the DER, hexadecimal.
-        subject: the common name, or what stands for it.
-        issuer: the same of the issuer.
-        names: the DNS names it is for, some of them.
+        subject: the common name, or another name of the subject.
+        issuer: the same for the issuer.
+        names: DNS names of the certificate, up to a limit.
         not_before: seconds since the epoch, UTC.
         not_after: seconds since the epoch, UTC.
         key: kind and size of the key.
         is_ca: whether basicConstraints says CA.
-        is_self_issued: whether subject and issuer are one.
-        has_public_marks: whether it has what public CAs put in: policies, and where to ask for revocation.
-        fault: why it could not be read, or the empty string.
+        is_self_issued: whether subject and issuer are the same.
+        has_public_marks: whether it has what public CAs put in: policies, and addresses for revocation checks.
+        fault: why it could not be read; an empty text if it could.
     """
 
     pem: str
@@ -60,18 +60,18 @@ class Decoded:
 
 
 def decode(pem: str) -> Decoded:
-    """Read one certificate; never raises for what is in it."""
+    """Read one certificate. This never raises for its content."""
     pin = certificate_pin(pem)
     try:
         certificate = _load(pem)
         return _described(pem, pin, certificate)
-    except Exception as error:  # noqa: BLE001 - hostile bytes: whatever the parser raises is their fault
+    except Exception as error:  # noqa: BLE001 - a stranger's bytes: the parser may raise anything
         return Decoded(pem, pin, fault=f"does not decode: {str(error).partition('. See')[0][:120]}")
 
 
 def _load(pem: str) -> x509.Certificate:
     with warnings.catch_warnings():
-        # Old roots have a serial number of zero; that is for their issuer to mend.
+        # Old roots have the serial number zero, and cryptography warns of it. Only their issuer can fix that.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         return x509.load_pem_x509_certificate(pem.encode("ascii", "replace"))
 
@@ -137,6 +137,6 @@ def _key(certificate: x509.Certificate) -> str:
 
 
 def names_cover(names: Sequence[str], host: str) -> bool:
-    """Whether one of the names is the host's: as it is, or with a wildcard for the leftmost label (RFC 6125 §6.4.3)."""
+    """Whether one of the names matches the host: exactly, or with a wildcard as leftmost label (RFC 6125 §6.4.3)."""
     parent = host.partition(".")[2]
     return any(name.lower().removesuffix(".") in (host, f"*.{parent}") for name in names)

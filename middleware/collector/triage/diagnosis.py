@@ -1,4 +1,4 @@
-"""The diagnosis of a report: its one shape, in which it is stored, sent as JSON, described to programs and drawn."""
+"""The diagnosis of a report: one model for the storage, the JSON, the OpenAPI document and the pages."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ class _Shown(BaseModel):
 
 
 class Certificate(_Shown):
-    """One certificate of a chain; what of it cannot be read is null or empty, and `fault` says why."""
+    """One certificate of a chain. What cannot be read is null or empty, and `fault` says why."""
 
     subject: str
     issuer: str
     serial: str = Field(description="Hexadecimal.")
-    names: list[str] = Field(description="The DNS names that it is for, at most 20.")
+    names: list[str] = Field(description="Its DNS names, at most 20.")
     not_before: Time | None
     not_after: Time | None
-    key: str = Field(description="Kind and size of its key.")
+    key: str = Field(description="The kind and size of its key.")
     pin: str | None
     matches: bool = Field(description="Whether its key is a known pin.")
     own_key: str | None = Field(description="The name of its key in the operator's inventory.")
     is_ca: bool
     self_issued: bool
-    signed_by_next: bool | None = Field(description="Null where it is the last, or where that cannot be found out.")
+    signed_by_next: bool | None = Field(description="Null for the last certificate, or if it cannot be checked.")
     fingerprint: str = Field(description="SHA-256 of the DER, hexadecimal.")
     fault: str
 
 
 class KnownPin(_Shown):
-    """A known pin, and whose key it is where that is known."""
+    """A known pin, and the name of its key if it is known."""
 
     pin: str
     key: str | None
 
 
 class Diagnosis(_Shown):
-    """The verdict on a report, and everything that a person may want to see of why.
+    """The verdict on a report, and the reasons for it.
 
-    Title, severity, summary and advice are those of the verdict (:data:`.VERDICTS`), whatever was stored.
+    Title, severity, summary and advice come from the verdict (:data:`.VERDICTS`), never from the storage.
     """
 
     verdict: VerdictName
     reasons: list[str]
-    notes: list[str] = Field(default=[], description="What is odd, and did not decide.")
+    notes: list[str] = Field(default=[], description="Strange facts that did not decide the verdict.")
     failing: int | None = Field(default=None, ge=0, description="The certificate of `validated` to look at first.")
     root: RootKind = Field(default="unknown", description="Where the validated chain ends.")
     report_only_inferred: bool = False
     known_pins: list[KnownPin] = []
-    served: list[Certificate] = Field(default=[], description="As the server sent them, the leaf first.")
+    served: list[Certificate] = Field(default=[], description="The certificates that the server sent, the leaf first.")
     validated: list[Certificate] = Field(default=[], description="The path that the client built, the leaf first.")
 
-    # mypy takes no decorator over a property: https://github.com/python/mypy/issues/14461
+    # mypy allows no decorator on a property: https://github.com/python/mypy/issues/14461
     @computed_field  # type: ignore[prop-decorator]
     @property
     def title(self) -> str:
-        """What the verdict is called."""
+        """The title of the verdict."""
         return VERDICTS[self.verdict].title
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """The severity of the verdict."""
         return VERDICTS[self.verdict].severity
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def summary(self) -> str:
-        """What the verdict means."""
+        """The meaning of the verdict."""
         return VERDICTS[self.verdict].summary
 
     @computed_field  # type: ignore[prop-decorator]
@@ -88,13 +88,13 @@ class Diagnosis(_Shown):
 
     @property
     def issuer(self) -> str:
-        """Who issued the leaf, for filters."""
+        """The issuer of the leaf, for filters."""
         chain = self.validated or self.served
         return chain[0].issuer if chain else ""
 
     @property
     def pins(self) -> tuple[tuple[str, str, str | None], ...]:
-        """Each pin of the chains with its place, and the name of the CA whose key it is, where it is one's."""
+        """Each pin of the chains, its place, and the name of the CA if it is the key of a CA."""
         return tuple(
             (one.pin, place, one.subject if one.is_ca else None)
             for place, chain in (("served", self.served), ("validated", self.validated))
@@ -104,7 +104,7 @@ class Diagnosis(_Shown):
 
     @classmethod
     def read(cls, stored: str | None) -> Diagnosis | None:
-        """A diagnosis as it is stored; None where there is none, or one that was damaged."""
+        """Read a stored diagnosis; None if there is none, or it is damaged."""
         try:
             return cls.model_validate_json(stored or "null")
         except ValidationError:

@@ -1,4 +1,4 @@
-"""One report in, one diagnosis out: what the process that judges does, as values that JSON can carry."""
+"""The work of the judging process: one report in, one diagnosis out, as values for JSON."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Judge", "Question", "Settings", "unjudged"]
 
 
 class Settings(NamedTuple):
-    """What is known of the operator's own: the same for all reports.
+    """The operator's keys and roots, the same for all reports.
 
     Attributes:
         keys: the keys of all policies, pin to name.
-        inventories: the keys of one policy each, by token; they stand in place of `keys`.
+        inventories: the keys of single policies, by token; a policy with an inventory does not use `keys`.
         roots: root certificates, PEM.
-        as_of: the day of the stores of public CAs, seconds since the epoch, UTC.
+        as_of: the date of the stores of public CAs, seconds since the epoch, UTC.
     """
 
     keys: Mapping[str, str]
@@ -34,9 +34,9 @@ class Settings(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A report to judge, and what is known around it; see :class:`Case`.
+    """A report to judge, and its circumstances; see :class:`Case`.
 
-    `seen` has the names of CAs by their pins, for the pins that the report knows.
+    `seen` has the names of CAs by pin, for the known pins of the report.
     """
 
     body: str
@@ -61,7 +61,7 @@ class Judge:
 
     def judge(self, question: Question) -> Diagnosis:
         """The diagnosis of one report."""
-        # A body that was damaged in the file says no more than its group does.
+        # If the stored body is damaged, use what the group has.
         report = kept_report(question.body) or Report(
             question.host, question.port, question.noted_host or None, None, None, None, (), (), (), ("unreadable",)
         )

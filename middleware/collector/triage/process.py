@@ -1,6 +1,6 @@
-"""The process that judges: questions come in, one line of JSON each, and diagnoses go out.
+"""The judging process: it reads questions and writes diagnoses, one line of JSON each.
 
-It has no file, no network and no storage. Whoever started it ends it when a report takes too long.
+It uses no file, no network and no storage. If a report takes too long, the parent process ends it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .judging import Judge, Question, Settings
 
 __all__ = ["main"]
 
-# Whoever waits for a page or sends a report comes first.
+# Requests for pages and reports come first.
 _NICE = 19
 
 
 def main() -> None:
-    """Answer until the input ends."""
-    # Ctrl-C goes to every process of a terminal; this one ends when its input does.
+    """Answer questions until the input ends."""
+    # Ctrl-C goes to every process of a terminal. This one ends when its input ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(_NICE)

@@ -1,4 +1,4 @@
-"""The CAs to recognise: the public ones, and the operator's own."""
+"""The known CAs: the public ones, and the operator's own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Roots"]
 
 
 class Roots:
-    """CAs to recognise: the public ones, and the operator's own.
+    """The known CAs: the public ones, and the operator's own.
 
     Args:
         own: the operator's root certificates, PEM, one after the other.
-        public: the public ones; None for those of `certifi`.
-        as_of: the day of these stores, in seconds since the epoch, UTC; None for now.
+        public: the public root certificates, PEM; None for those of `certifi`.
+        as_of: the date of these stores, in seconds since the epoch, UTC; None for now.
     """
 
     def __init__(self, own: bytes = b"", public: bytes | None = None, as_of: float | None = None) -> None:
@@ -29,10 +29,10 @@ class Roots:
         self._public = _public_roots() if public is None else _by_subject(public)
 
     def kind(self, chain: Sequence[Decoded], before: RootKind | None, signatures: Signatures) -> RootKind:
-        """``"own"``, ``"public"``, ``"retired"`` (public once) or ``"unknown"``, of a validated chain.
+        """The kind of a validated chain: ``"own"``, ``"public"``, ``"retired"`` (public in the past) or ``"unknown"``.
 
-        `before` is what was found when the chain was judged earlier, if it was: what was unknown while it was valid
-        does not become a public CA's by expiring, nor does a public root become a stranger by leaving the stores.
+        `before` is the kind that an earlier judgement found, if there was one. An unknown chain does not become public
+        when it expires, and a public root does not become unknown when it leaves the stores.
         """
         last = chain[-1]
         if _ends_in(last, self._own, signatures):
@@ -41,8 +41,8 @@ class Roots:
             return "public"
         if before in ("public", "unknown"):
             return "retired" if before == "public" else "unknown"
-        # A root that browsers trusted then may be gone today; what a public CA signed still has its marks.
-        # A chain of today must end in a root of today: anybody can put such marks into a certificate of his own.
+        # An old chain may end in a root that browsers no longer trust. The marks of a public CA are enough for it.
+        # A valid chain must end in a current root, since anybody can copy such marks.
         expired = any(one.not_after is not None and one.not_after < self._as_of for one in chain)
         if expired and chain[0].has_public_marks and all(one.has_public_marks for one in chain[1:-1]):
             return "retired"

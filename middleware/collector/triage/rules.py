@@ -1,4 +1,4 @@
-"""The rules of triage: what a violation report means. Nothing here asks a network or a database."""
+"""The rules of triage: what a violation report means. They use no network and no database."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DAY = 86_400
 # A certificate younger than this when the report was made was probably just deployed.
 _FRESH_DAYS = 30
 _AHEAD = 3600
-# Roots that say of themselves that they inspect: their names are public, and forgeable like every name.
+# Words in the names of roots of inspecting products. These names are public, and anybody can forge them.
 _INSPECTORS = (
     "avast", "avg ", "bitdefender", "blue coat", "charles proxy", "cisco umbrella", "do_not_trust_fiddler", "eset ssl",
     "fortigate", "fortinet", "kaspersky", "mitmproxy", "netskope", "palo alto", "portswigger", "sophos", "superfish",
@@ -34,17 +34,17 @@ _INSPECTORS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One report, and what is known around it.
+    """One report, and its circumstances.
 
     Args:
         report: the report.
-        received_at: when it came, seconds since the epoch, UTC.
-        mode: ``"enforce"`` or ``"report-only"``, as its report-uri says.
-        roots: the CAs to recognise.
-        keys: the operator's own keys, pin to name; empty where no inventory was given.
-        seen: CAs of earlier reports, pin to name, for the pins that this one knows.
-        root_before: where the validated chain ended when the report was judged earlier; None where it never was.
-        signatures: verifies as many as one report may ask for.
+        received_at: when it arrived, seconds since the epoch, UTC.
+        mode: ``"enforce"`` or ``"report-only"``, from its report-uri.
+        roots: the known CAs.
+        keys: the operator's own keys, pin to name; empty if there is no inventory.
+        seen: CAs of earlier reports, pin to name, for the known pins of this report.
+        root_before: the kind of root that an earlier judgement found; None if there was none.
+        signatures: verifies signatures, up to a limit for one report.
     """
 
     report: Report
@@ -73,32 +73,32 @@ class Case:
 
     @cached_property
     def served_links(self) -> tuple[bool | None, ...]:
-        """The same of the served chain."""
+        """The same for the served chain."""
         return _links(self.served, self.signatures)
 
     @cached_property
     def served_path(self) -> tuple[Decoded, ...]:
-        """The served leaf and what signed it, and so on up, in whatever order it was sent; nothing sent beside."""
+        """The served leaf, its issuer, and so on up, in any order of sending; without other served certificates."""
         path = list(self.served[:1])
-        for one in path:  # which grows meanwhile
+        for one in path:  # the loop appends to it
             path += [above for above in self.served if above not in path and self.signatures.is_issued_by(one, above)]
         return tuple(path)
 
     @cached_property
     def root_kind(self) -> RootKind:
-        """Where the validated chain ends; see :meth:`Roots.kind`."""
+        """The kind of root of the validated chain; see :meth:`Roots.kind`."""
         if not self.validated:
             return "unknown"
         return self.roots.kind(self.validated, self.root_before, self.signatures)
 
     @property
     def is_report_only_by_times(self) -> bool:
-        """Chromium keeps no report-only policy, so that its expiry is the moment of the report."""
+        """Whether the entry expires at the time of the report. Chromium does so, as it stores no report-only policy."""
         observed, expires = self.report.date_time, self.report.effective_expiration_date
         return observed is not None and expires is not None and abs(observed - expires) < 1
 
     def matched(self, chain: Sequence[Decoded]) -> Pin | None:
-        """The known pin that a chain holds, by the one rule of Pin Validation (RFC 7469 §2.6)."""
+        """The known pin that a chain contains, by the rule of Pin Validation (RFC 7469 §2.6)."""
         known = KnownPinnedHost(
             host=self.report.hostname,
             pins=self.report.known_pins,
@@ -114,7 +114,7 @@ Found = tuple[VerdictName, list[str]] | None
 
 
 def diagnose(case: Case) -> Diagnosis:
-    """The verdict of the first rule that applies; what is merely odd stands in the notes."""
+    """The verdict of the first rule that applies. Strange facts that decide nothing are in the notes."""
     name, reasons = next(found for rule in _RULES if (found := rule(case)) is not None)
     return Diagnosis(
         verdict=name,
@@ -165,22 +165,22 @@ def _contradiction(case: Case) -> Found:
             reasons.append(f"The entry of {noted} does not assert includeSubDomains, so it cannot apply (§2.3.3).")
     held = case.matched(case.validated)
     if held is not None:
-        reasons.append(f"The validated chain holds the known pin {held}: there is no violation (§2.6).")
+        reasons.append(f"The validated chain contains the known pin {held}, so there is no violation (§2.6).")
     for index, signed in enumerate(case.links):
         if signed is False:
             below, above = case.validated[index], case.validated[index + 1]
-            reasons.append(f"“{below.subject}” is not signed by “{above.subject}”, which stands above it.")
+            reasons.append(f"“{below.subject}” is not signed by “{above.subject}”, the certificate above it.")
     if case.served and case.validated and not _same(case.served[0], case.validated[0]):
         reasons.append("The served and the validated chain begin with different certificates.")
     leaf = case.validated[0] if case.validated else None
     if leaf is not None and leaf.names and not names_cover(leaf.names, report.hostname):
-        reasons.append(f"The certificate is for {', '.join(leaf.names[:4])}, and not for {report.hostname}.")
+        reasons.append(f"The certificate is for {', '.join(leaf.names[:4])}, not for {report.hostname}.")
     return ("inconsistent", reasons) if reasons else None
 
 
 def _too_little(case: Case) -> Found:
     if not case.report.known_pins:
-        return "undecided", ["The report names no known pin."]
+        return "undecided", ["The report has no known pins."]
     readable = [one for one in (*case.served, *case.validated) if one.pin is not None]
     if not readable:
         return "undecided", ["No certificate of the report can be read."]
@@ -192,7 +192,7 @@ def _too_little(case: Case) -> Found:
 
 
 def _other_path(case: Case) -> Found:
-    # Of a path that the client could have built alone: whoever intercepts may send the site's true certificates along.
+    # Only the served path counts: an interceptor may also send the site's true certificates.
     held = case.matched(case.served_path)
     if held is None:
         return None
@@ -211,10 +211,12 @@ def _wrong_clock(case: Case) -> Found:
     if observed is None:
         return None
     if observed > case.received_at + _AHEAD:
-        return "clock-skew", [f"The client says {rfc3339(observed)}; it was {rfc3339(case.received_at)} here."]
+        return "clock-skew", [
+            f"The client's clock said {rfc3339(observed)}, but the report arrived at {rfc3339(case.received_at)}."
+        ]
     if leaf.not_before is not None and leaf.not_after is not None and not leaf.not_before <= observed <= leaf.not_after:
         return "clock-skew", [
-            f"At {rfc3339(observed)}, by the client's clock, its certificate was not valid "
+            f"The certificate was not valid at {rfc3339(observed)}, the time of the client's clock "
             f"({rfc3339(leaf.not_before)} to {rfc3339(leaf.not_after)})."
         ]
     return None
@@ -236,7 +238,7 @@ def _known_key(case: Case) -> Found:
     leaf = case.validated[0]
     name = None if leaf.pin is None else case.keys.get(leaf.pin)
     if name is not None:
-        return "stale-policy", [f"The leaf has your key {name}, and the client's entry does not know it."]
+        return "stale-policy", [f"The leaf has your key {name}, but the client's entry does not contain it."]
     return None
 
 
@@ -244,7 +246,7 @@ def _expired_entry(case: Case) -> Found:
     observed, expires = case.report.date_time, case.report.effective_expiration_date
     if observed is not None and expires is not None and expires < observed - 1:
         return "stale-policy", [
-            f"The entry had run out on {rfc3339(expires)}, before the report of {rfc3339(observed)}."
+            f"The entry had expired on {rfc3339(expires)}, before the report of {rfc3339(observed)}."
         ]
     return None
 
@@ -279,7 +281,7 @@ def _fresh_certificate(case: Case) -> Found:
         return None
     return "renewal-new-key", [
         f"“{leaf.subject}” was issued {_days(days)} before the report.",
-        "Its key is none of the known pins.",
+        "Its key is not pinned.",
     ]
 
 
@@ -288,7 +290,7 @@ def _wrong_pins(case: Case) -> Found:
         f"No certificate of the chain has a pinned key: {len(case.validated)} in the path, {len(case.served)} served."
     ]
     if len(case.report.known_pins) == 1:
-        reasons.append("The policy has one pin alone, and so no Backup Pin (§4.3).")
+        reasons.append("The policy has only one pin, so it has no Backup Pin (§4.3).")
     return "wrong-pin-set", reasons
 
 
@@ -297,7 +299,7 @@ _RULES: tuple[Callable[[Case], Found], ...] = (
     _too_little,
     _other_path,
     _known_key,
-    # What may be an attack comes before what merely explains: a wrong clock must not hide one.
+    # Possible attacks come before harmless causes, so that a wrong clock cannot hide an attack.
     _foreign_root,
     _not_our_key,
     _wrong_clock,
@@ -318,10 +320,10 @@ def _failing(case: Case, verdict: VerdictName) -> int | None:
 
 
 _RECOVERY: dict[RecoveryState, str] = {
-    "asked": "looks for the signed list now",
-    "failed": "could not ask for the signed list, since its store could not be written",
-    "not-installed": "cannot read a signed list, since python-tuf is not installed there",
-    "off": "looks at no signed list, since its program says so",
+    "asked": "is fetching the signed list now",
+    "failed": "could not ask for the signed list, since it could not write to its store",
+    "not-installed": "cannot read a signed list, since it does not have python-tuf",
+    "off": "does not use signed lists, since its program has switched them off",
 }
 
 
@@ -337,10 +339,10 @@ def _notes(case: Case) -> list[str]:
         notes.append(f"The report came {_days((case.received_at - report.date_time) / _DAY)} after it was made.")
     if report.recovery is not None:
         last, done = report.recovery.list_version, _RECOVERY[report.recovery.state]
-        taken = f"Version {last} of the list was the last that it took" if last else "It has taken no list so far"
+        taken = f"The last list that it accepted was version {last}" if last else "It has accepted no list so far"
         notes.append(f"The client had noted a root of recovery, and {done}. {taken}.")
     if case.root_kind == "retired":
-        notes.append("The root is in no store of today; its certificates have the marks of a public CA.")
+        notes.append("The root is in no current store, but the certificates have the marks of a public CA.")
     for one in (*case.served, *case.validated):
         if one.fault:
             notes.append(f"Certificate {one.pem[:60].strip()!r}…: {one.fault}.")

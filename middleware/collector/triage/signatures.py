@@ -1,4 +1,4 @@
-"""Which certificate signed which: with keys that a CA may use, each signature once, and of a report only so many."""
+"""Verify which certificate signed which: only keys that a CA may use, each signature once, and few for one report."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .certificates import Decoded
 
 __all__ = ["Signatures"]
 
-# What the CA/Browser Forum's Baseline Requirements (§6.1.5) let a CA have, and Ed25519, which private CAs use.
+# The keys that the CA/Browser Forum's Baseline Requirements (§6.1.5) allow, and Ed25519, which private CAs use.
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _RSA_BITS = range(2048, 8193)
-# OpenSSL bounds the exponent of long keys alone; a short key whose exponent is as long verifies as slowly as it signs.
+# OpenSSL limits only the exponent of long keys. A short key with a long exponent makes verification very slow.
 _MAX_EXPONENT_BITS = 64
 
 
 class Signatures:
-    """Verifies signatures of certificates that anybody may have made.
+    """Verifies the signatures of certificates that anybody may have made.
 
     Args:
-        limit: how many are verified for one report; an honest one needs about five.
-        remembered: how many results are kept, by certificate and key.
+        limit: how many signatures are verified for one report; an honest report needs about five.
+        remembered: how many results are cached, by certificate and key.
     """
 
     def __init__(self, limit: int = 60, remembered: int = 10_000) -> None:
@@ -33,11 +33,11 @@ class Signatures:
         self._known: OrderedDict[tuple[str, bytes], bool | None] = OrderedDict()
 
     def begin(self) -> None:
-        """The next report: it may have as many again."""
+        """Begin with the next report, which gets the whole limit."""
         self.verified = 0
 
     def is_issued_by(self, certificate: Decoded, issuer: Decoded) -> bool | None:
-        """Whether the issuer's key signed the certificate; None where that was not, or cannot be, found out."""
+        """Whether the issuer's key signed the certificate; None if this was not, or cannot be, verified."""
         below, above = certificate.certificate, issuer.certificate
         if below is None or above is None:
             return None
@@ -45,7 +45,7 @@ class Signatures:
             return False
         if issuer.pin is None:
             return None
-        # The fingerprint is of the signature too.
+        # The fingerprint covers the signature too.
         asked = (certificate.fingerprint, issuer.pin.digest)
         if asked in self._known:
             self._known.move_to_end(asked)
@@ -88,5 +88,5 @@ def _verified(certificate: Decoded, issuer: Decoded) -> bool | None:
     except UnsupportedAlgorithm:
         return None
     except (ValueError, TypeError):
-        return False  # the key is of another kind than the signature
+        return False  # the key and the signature are of different kinds
     return True

@@ -1,4 +1,4 @@
-"""The verdicts of triage, in words: what each means, how bad it is, and what to do."""
+"""The verdicts of triage: the meaning, the severity and the advice of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VerdictName = Literal[
 ]
 Severity = Literal["attack", "fault", "false-alarm", "unclear"]
 
-# What a severity is called on the pages, worst first.
+# The names of the severities on the pages, worst first.
 SEVERITIES: dict[str, str] = {
     "attack": "Possible attack",
     "fault": "Fault in the policy",
@@ -33,7 +33,7 @@ SEVERITIES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One kind of cause."""
+    """One kind of verdict."""
 
     name: VerdictName
     title: str
@@ -47,86 +47,86 @@ _ALL = (
         "unknown-ca",
         "Interception by an unknown CA",
         "attack",
-        "The client accepted a chain that ends in a CA which is neither public nor yours, and which holds none of the "
-        "pinned keys. Somebody between the client and the site shows a certificate of their own.",
-        "Find out which network the client was in. If the CA is yours, name it with --roots (roots= in Python), and "
-        "this becomes a fault of the policy. Do not change the pins: they did their work.",
+        "The client trusts a chain without a pinned key. The chain ends in a CA that is neither public nor yours. "
+        "Somebody between the client and the site shows a certificate of their own.",
+        "Find out which network the client was in. Do not change the pins: they did their work. If the CA is yours, "
+        "name it with --roots (roots= in Python); then the group gets another verdict.",
     ),
     Verdict(
         "foreign-key",
         "A trusted CA signed a key that is not yours",
         "attack",
-        "The chain is sound, and the key in its first certificate is in nobody's inventory. A CA was tricked or "
-        "forced, or someone in the house ordered a certificate without saying so.",
-        "Ask who ordered the certificate with this serial number. If nobody did: report it to the CA, which must "
-        "revoke it, and look for it in the Certificate Transparency logs.",
+        "The chain is valid, but the key of its first certificate is not in your inventory. A CA was tricked or "
+        "forced, or somebody in your company ordered a certificate and told nobody.",
+        "Ask who ordered the certificate with this serial number. If nobody did, report it to the CA, which must "
+        "revoke it, and search for it in the Certificate Transparency logs.",
     ),
     Verdict(
         "private-root",
         "A private root on the client",
         "fault",
-        "The chain ends in a root that names itself as an inspecting proxy or virus scanner, installed on the client.",
-        "Nothing is wrong with the site. Browsers skip pinning for such roots; exempt these clients, or accept that "
-        "they are refused.",
+        "The chain ends in a root on the client. Its name is that of an inspecting proxy or a virus scanner.",
+        "Nothing is wrong with the site. Browsers ignore pins for such roots. Exempt these clients, or accept that "
+        "they refuse the site.",
     ),
     Verdict(
         "path-variance",
         "Path variance",
         "false-alarm",
-        "The pinned key is in a certificate that the server sent, and not in the path that the client built: it found "
-        "another way to a root it trusts. The keys of the site are the right ones.",
-        "Pin the leaf key and a backup, or a certificate that is in every path; never a root that clients may bypass.",
+        "The pinned key is in a certificate that the server sent, but not in the path that the client built. The "
+        "client found another path to a root that it trusts. The site has the right keys.",
+        "Pin the leaf key and a backup key, or a certificate that is in every path; never a root that paths may skip.",
     ),
     Verdict(
         "renewal-new-key",
         "Renewal with a new key",
         "fault",
-        "The certificate was issued just before, for a key that the policy does not name: renewed with a new key.",
-        "If you renewed: go back to the old key, or deploy a Backup Pin's key, and have renewals reuse the key. "
-        "If you did not, treat it as an attack: a CA signed somebody else's key.",
+        "The certificate was issued shortly before the report, for a key that is not pinned: a renewal with a new key.",
+        "If you renewed the certificate, go back to the old key or to the key of a Backup Pin, and let renewals reuse "
+        "the key. If you did not, this is an attack: a CA signed somebody else's key.",
     ),
     Verdict(
         "wrong-pin-set",
         "The wrong pins are deployed",
         "fault",
-        "The chain is sound and not new, and none of its keys is among the pins: the header names keys that the site "
+        "The chain is valid and not new, but none of its keys is pinned. The header has pins of keys that the site "
         "does not show.",
-        "Build the header from the certificate that is deployed (dynpin pin fullchain.pem), and keep one Backup Pin "
-        "outside the chain.",
+        "Make the header from the deployed certificate (dynpin pin fullchain.pem), and keep one Backup Pin outside "
+        "the chain.",
     ),
     Verdict(
         "retired-intermediate",
         "The pinned intermediate is gone",
         "fault",
-        "A pinned key belongs to a CA certificate that was seen before, and the CA now signs with another one.",
-        "CAs change intermediates without asking. Pin the leaf key and a backup key of your own instead.",
+        "A pinned key belongs to a CA certificate of earlier reports, but the CA now signs with another certificate.",
+        "CAs change their intermediates at any time. Pin the leaf key and a backup key of your own instead.",
     ),
     Verdict(
         "stale-policy",
         "The client holds an old policy",
         "fault",
-        "The key is yours, or the entry had run out already; what the client remembers is an older set of pins.",
-        "Wait max-age after the last response with the old header before its keys are dropped (RFC 7469 §2.3.3).",
+        "The client has an older set of pins: either the key is yours, or the client's entry had already expired.",
+        "Before you stop using a key, wait for max-age after the last response that pinned it (RFC 7469 §2.3.3).",
     ),
     Verdict(
         "clock-skew",
         "The clock of the client is wrong",
         "false-alarm",
-        "The time in the report lies in the future, or outside the life of the certificate.",
-        "Set the clock of the client: pins expire by it (RFC 7469 §2.3.3), and certificates too.",
+        "The time in the report is in the future, or the certificate was not valid then.",
+        "Set the clock of the client: pins (RFC 7469 §2.3.3) and certificates expire by it.",
     ),
     Verdict(
         "inconsistent",
         "Forged or inconsistent",
         "unclear",
-        "The report contradicts itself; no client that follows RFC 7469 sends this.",
-        "Mute the group if more of them come; anybody who knows the report-uri can write to it.",
+        "The report contradicts itself. A client that follows RFC 7469 does not send such a report.",
+        "Mute the group if more reports come. Anybody who knows the report-uri can send reports.",
     ),
     Verdict(
         "undecided",
         "Too little to tell",
         "unclear",
-        "There are no pins to compare, or no certificate that can be read.",
+        "The report has no known pins, or no certificate that can be read.",
         "Look at the raw report, and at the program that sent it.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Who may read the reports: people with a password or a name from a reverse proxy, and programs with tokens."""
+"""Who may read the reports: people with a password or with a name from a reverse proxy, and programs with tokens."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _log = logging.getLogger("dynpin.collector")
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who may read: a name for the page, and the token that their forms carry (CSRF).
+    """Somebody who may read: the name for the page, and the token of their forms against CSRF.
 
-    `sites` are the hosts that they may read about, with their subdomains, where they may not read everything.
+    If they may not read everything, `sites` are the hosts that they may read about, with their subdomains.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Viewer:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """The hosts of its scopes."""
+        """The hosts of the scopes."""
         return tuple(scope.removeprefix("site:") for scope in sorted(self.scopes) if scope.startswith("site:"))
 
     def has_site(self, host: str) -> bool:
@@ -58,9 +58,9 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why somebody may not: a status, a stable name, and a message.
+    """Why access is refused: the status, a stable name, and a message.
 
-    `wait` is in seconds: they may try again after it.
+    `wait` is the time after which they may try again, in seconds.
     """
 
     status: int
@@ -70,13 +70,13 @@ class Refused:
 
 
 class Access:
-    """Decides who reads.
+    """Decides who may read.
 
     Args:
-        storage: where sessions, tokens and what was done are kept.
+        storage: stores sessions, tokens and the record of actions.
         clock: seconds since the epoch, UTC.
         password: the password, or its argon2 hash.
-        user_header: the header in which a reverse proxy names the user that it has signed in.
+        user_header: the header in which a reverse proxy names the signed-in user.
         open_access: let everyone read.
     """
 
@@ -97,7 +97,7 @@ class Access:
         self._hash = None
         if password is not None:
             self._hash = password if password.startswith("$argon2") else self._hasher.hash(password)
-        # Part of what a session is looked up by: with another password it is not found.
+        # A part of each session's key in the storage, so that a new password ends all sessions.
         self._session_key = (password or "").encode()
         self._right: str | None = None
         self._pauses = Pauses(clock)
@@ -107,28 +107,28 @@ class Access:
 
     @property
     def has_password(self) -> bool:
-        """Whether there is a password to sign in with."""
+        """Whether people can sign in with a password."""
         return self._hash is not None
 
     @property
     def is_closed(self) -> bool:
-        """Whether no person can ever read."""
+        """Whether nobody can read, since no way to sign in is set."""
         return not (self.open_access or self.user_header or self.has_password)
 
     def renew(self) -> None:
-        """Begin without a thread."""
-        # Passwords have one thread of their own, so that guesses make nobody wait but who signs in.
+        """Start without a thread."""
+        # Passwords are checked in one thread of their own, so that guesses delay only people who sign in.
         self._checker = ThreadPoolExecutor(1, "dynpin-collector-passwords")
 
     async def viewer(self, request: Request) -> Viewer | Refused | None:
-        """Who asks; why they may not; or None for somebody who says nothing about it.
+        """Who sends the request, or why it is refused; None if it has no credentials.
 
         Raises:
-            StoreError: where the storage cannot be asked.
+            StoreError: if the storage cannot be read.
         """
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         if self.open_access and scheme.lower() == "bearer" and credentials.strip().startswith(TOKEN_PREFIX):
-            # Everyone reads, and nodes change what their site shares by a token all the same.
+            # Everyone may read. A node still needs its token to change the state of its site.
             found = await run_in_threadpool(self._bearer, credentials.strip(), request)
             return found if isinstance(found, Refused) else replace(found, scopes=found.scopes | _EVERYTHING)
         viewer = await run_in_threadpool(self._named, request)
@@ -160,12 +160,12 @@ class Access:
     def _bearer(self, text: str, request: Request) -> Viewer | Refused:
         token = self._storage.api_token(_digest(text))
         if token is not None and not _is_private(request):
-            # Whoever listens has it now; that it was sent is worth knowing.
+            # Anybody on the way may have read the token now, so the operator must know.
             self.record(request, f"token {token.name}", "clear-text-token")
-            return Refused(403, "clear-text", "a token is not taken over http: it would be read on the way. Use https")
+            return Refused(403, "clear-text", "a token is refused over http, since others could read it. Use https")
         why = "not known" if token is None else token.ended(self._clock())
         if token is None or why:
-            return Refused(401, "token", f"this token is {why}; dynpin collect api-tokens list shows those there are")
+            return Refused(401, "token", f"this token is {why}; dynpin collect api-tokens list shows the tokens")
         self._note_use(token)
         return Viewer(f"token {token.name}", self._csrf(f"token:{text}"), scopes=frozenset(token.scopes))
 
@@ -175,24 +175,24 @@ class Access:
             try:
                 self._storage.use_api_token(token.digest, now)
             except StoreError as error:
-                _log.warning("the last use of token %s is not kept: %s", one_line(token.name), error)
+                _log.warning("the last use of token %s could not be stored: %s", one_line(token.name), error)
 
     # -- the password -------------------------------------------------------------------------------------------------
 
     async def refused(self, password: str, account: str, request: Request) -> Refused | None:
-        """Why this is not taken for the password, or None where it is the right one."""
+        """Why the password is refused; None if it is right."""
         if self._hash is None or not password:
             return Refused(401, "sign-in", "sign in, or send the password")
         source = source_of(_address(request))
         paused = self._paused(source, account)
-        # A program signs in with each request: what argon2 has found right once is not worked out again.
+        # A program sends the password with each request. Compute argon2 once for the right password, not each time.
         if paused is not None or self._is_known(password):
             return paused
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checker, self._try, self._hash, password, account, source)
 
     def _try(self, right: str, password: str, account: str, source: str) -> Refused | None:
-        """Work it out, in the one thread that counts wrong guesses; what it found out meanwhile holds."""
+        """Check the password in the one thread that counts wrong guesses. The pause is read again here."""
         paused = self._paused(source, account)
         if paused is not None or self._is_known(password):
             return paused
@@ -201,7 +201,7 @@ class Access:
         except (VerificationError, InvalidHashError):
             self._pauses.wrong(source, account)
             self._keep(AuditEntry(self._clock(), account, source, "sign-in-failed"))
-            return Refused(401, "sign-in", "that was not the password")
+            return Refused(401, "sign-in", "the password is wrong")
         self._right = _digest(password)
         return None
 
@@ -211,7 +211,7 @@ class Access:
             return None
         minutes = -(-wait // 60)
         text = (
-            "after too many wrong passwords there is a pause, for the right one too: "
+            "too many wrong passwords; even the right one is refused for now: "
             f"try again in {minutes} minute{'' if minutes == 1 else 's'}"
         )
         return Refused(429, "paused", text, wait)
@@ -222,7 +222,7 @@ class Access:
     # -- sessions -----------------------------------------------------------------------------------------------------
 
     async def sign_in(self, password: str, name: str, request: Request) -> str | Refused:
-        """The session of a right password: what stands in the cookie; the storage has no way back to it."""
+        """Start a session if the password is right: the text for the cookie. The storage has only its hash."""
         refused = await self.refused(password, name, request)
         if refused is not None:
             return refused
@@ -234,14 +234,14 @@ class Access:
         return session
 
     def sign_out(self, request: Request) -> None:
-        """End the session that the request has."""
+        """End the session of the request."""
         self._storage.end_session(self._identity(request.cookies.get(COOKIE, "")))
 
     def _identity(self, session: str) -> str:
         return hmac.new(self._session_key, session.encode(), hashlib.sha256).hexdigest()
 
     def is_own_form(self, viewer: Viewer, csrf: str) -> bool:
-        """Whether a form came from our page and not from another site's (CSRF)."""
+        """Whether a form came from our page, and not from another site (CSRF)."""
         return hmac.compare_digest(viewer.csrf.encode(), csrf.encode())
 
     def _csrf(self, who: str) -> str:
@@ -249,21 +249,23 @@ class Access:
             self._secret = self._storage.secret()
         return hmac.new(self._secret.encode(), who.encode(), hashlib.sha256).hexdigest()
 
-    # -- what was done ------------------------------------------------------------------------------------------------
+    # -- the record of actions ----------------------------------------------------------------------------------------
 
     def entry(self, request: Request, who: str, action: str, subject: str = "") -> AuditEntry:
-        """What somebody does now, as it is kept."""
+        """The entry for an action that happens now."""
         return AuditEntry(self._clock(), who, source_of(_address(request)), action, subject)
 
     def record(self, request: Request, who: str, action: str, subject: str = "") -> None:
-        """Keep that somebody did this; where that cannot be written, what they did holds all the same."""
+        """Store an action. If that fails, the action itself still holds, and the log has it."""
         self._keep(self.entry(request, who, action, subject))
 
     def _keep(self, entry: AuditEntry) -> None:
         try:
             self._storage.record(entry)
         except StoreError as error:
-            _log.warning("%s of %s from %s is not kept: %s", entry.action, one_line(entry.who), entry.source, error)
+            _log.warning(
+                "%s of %s from %s could not be stored: %s", entry.action, one_line(entry.who), entry.source, error
+            )
 
 
 def _digest(text: str) -> str:
@@ -284,7 +286,7 @@ def _address(request: Request) -> str | None:
 
 
 def _is_private(request: Request) -> bool:
-    """Whether nobody on the way can read the request: it came by https, or from this machine."""
+    """Whether the request came by https, or from this machine, so that nobody on the way can read it."""
     if request.url.scheme == "https":
         return True
     peer = _address(request)

@@ -1,4 +1,4 @@
-"""What programs are answered: each shape is declared once, and OpenAPI shows it as it stands here."""
+"""The answers to programs. Each shape is declared here once, and the OpenAPI document is made from it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class ASCIIJSONResponse(JSONResponse):
-    """JSON in ASCII: Starlette's own has control sequences of strangers in it as they came, and terminals obey them."""
+    """JSON in ASCII. Starlette's JSON leaves control sequences of strangers unescaped, and terminals obey them."""
 
     def render(self, content: object) -> bytes:
         """The body."""
@@ -42,7 +42,7 @@ class ASCIIJSONResponse(JSONResponse):
 
 
 class Answer(BaseModel):
-    """What is answered as JSON; where a stored value has its name, it is read from there."""
+    """An answer as JSON. Its fields are read from the attributes of a stored value."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"additionalProperties": False})
 
@@ -52,7 +52,7 @@ def _choice(values: Mapping[str, object] | tuple[str, ...]) -> WithJsonSchema:
 
 
 def _known(values: Mapping[Any, object]) -> BeforeValidator:
-    """What another version, or a damaged file, has for a value is none."""
+    """Turn unknown values, of another version or a damaged file, into None."""
     return BeforeValidator(lambda value: value if value in values else None)
 
 
@@ -64,7 +64,7 @@ _Port = Annotated[int, Field(ge=1, le=65535)] | None
 
 
 class Error(Answer):
-    """Why there is no answer: a stable name, and a sentence."""
+    """The error: a stable name, and a sentence."""
 
     error: str
     message: str
@@ -110,26 +110,28 @@ class Report(Answer):
         Any,
         BeforeValidator(kept),
         WithJsonSchema({"type": ["object", "null"]}),
-    ] = Field(validation_alias="body", description="The body as it came; null where it is not kept.")
+    ] = Field(validation_alias="body", description="The body as it was sent; null if it is not kept.")
 
 
 class Groups(Answer):
     """Groups, the last seen first."""
 
     entries: list[Group]
-    hosts: tuple[str, ...] = Field(description="What the asker reads about, with subdomains; empty for all hosts.")
-    cursor: str | None = Field(description="What gives the next; null at the end.")
+    hosts: tuple[str, ...] = Field(
+        description="The hosts that this token may read about, with subdomains; empty for all hosts."
+    )
+    cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
 class Reports(Answer):
     """Reports, newest first."""
 
     entries: list[Report]
-    cursor: str | None = Field(description="What gives the next; null at the end.")
+    cursor: str | None = Field(description="The cursor of the next page; null on the last page.")
 
 
 class AuditEntry(Answer):
-    """What somebody did, or tried."""
+    """An action of a person or a program, or an attempt."""
 
     at: Moment
     who: str
@@ -139,20 +141,20 @@ class AuditEntry(Answer):
 
 
 class Audit(Answer):
-    """What people and programs did, the last first."""
+    """What people and programs did, newest first."""
 
     entries: list[AuditEntry]
 
 
 class AlertChannel(Answer):
-    """A channel of alerts, and what became of it."""
+    """A channel of alerts, and its state."""
 
     name: str
-    sent_at: Moment | None = Field(description="When it took a message last.")
+    sent_at: Moment | None = Field(description="When it last took a message.")
     sent: str = Field(description="The subject of that message.")
     digest_at: Moment | None
-    failing_since: Moment | None = Field(description="Since when it takes nothing; null where it does.")
-    waiting: int = Field(ge=0, description="How many groups it is still to be told of.")
+    failing_since: Moment | None = Field(description="Since when it takes no message; null if it works.")
+    waiting: int = Field(ge=0, description="How many groups it must still be told of.")
 
 
 class AlertChannels(Answer):
@@ -162,18 +164,18 @@ class AlertChannels(Answer):
 
 
 class Decision(BaseModel):
-    """What is to become of a group."""
+    """The new state of a group."""
 
     model_config = ConfigDict(extra="forbid")
 
     state: State
 
 
-# -- the intake: it reads leniently, so that these describe, and read nothing ------------------------------------------
+# -- the intake: these models only describe it, since it accepts more than they allow ----------------------------------
 
 
 class Sent(BaseModel):
-    """A violation report (RFC 7469 §3). Odd members are flagged, unknown ones are kept."""
+    """A violation report (RFC 7469 §3). The collector flags strange members, and keeps unknown ones."""
 
     model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
 
@@ -189,26 +191,26 @@ class Sent(BaseModel):
 
 
 class Envelope(BaseModel):
-    """What the Reporting API sends: a type, and the report as its body. Other types are declined."""
+    """A report of the Reporting API: a type, and the violation report as its body. Other types are declined."""
 
     type: str
     body: Sent
 
 
 class DeclinedReport(Answer):
-    """Which report of an envelope was not taken, and why."""
+    """Which report of an envelope was declined, and why."""
 
     report: int = Field(ge=0)
     error: str
 
 
 class Declined(Answer):
-    """How many were taken, and which were not."""
+    """How many reports were taken, and which were declined."""
 
     accepted: int = Field(ge=0)
     declined: list[DeclinedReport]
 
 
 def failure(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> ASCIIJSONResponse:
-    """The answer to a program that gets none."""
+    """An error as JSON."""
     return ASCIIJSONResponse(Error(error=code, message=message), status, headers)

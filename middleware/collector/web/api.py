@@ -1,4 +1,4 @@
-"""What programs read: reports and groups as JSON, filtered as on the pages; exports and metrics."""
+"""The API: reports and groups as JSON, with the filters of the pages; exports and metrics."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _OneGroup(Query):
 
 
 class _Export(Query):
-    what: Exported = Field(description="What is exported.")
-    form: Format = Field(description="In which form.")
+    what: Exported = Field(description="What to export.")
+    form: Format = Field(description="The format.")
 
 
 def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] = ()) -> list[CheckedRoute]:
-    """The routes for programs; the OpenAPI document tells of `others` too."""
+    """The routes for programs. `others` are further routes for the OpenAPI document."""
     storage = service.storage
 
     def reports(request: Request) -> Response:
@@ -56,7 +56,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         try:
             asked = _Export.model_validate(request.path_params)
         except ValidationError:
-            message = f"there is no such export; there are reports and groups as {', '.join(FORMATS)}"
+            message = f"there is no such export; reports and groups can be exported as {', '.join(FORMATS)}"
             return failure(404, "not-found", message)
         wanted = _wanted(request, service)
         rows: Iterator[Group] | Iterator[Report]
@@ -68,7 +68,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             rows = map(Report.model_validate, reports)
         headers = {"content-disposition": f'attachment; filename="dynpin-{asked.what}.{asked.form}"'}
         pieces = written((row.model_dump(mode="json") for row in rows), asked.form)
-        # What cannot be read is found out before the answer begins.
+        # Read the first entry now, so that an error comes before the answer has begun.
         begun = [next(pieces, "")]
         return StreamingResponse(chain(begun, pieces), media_type=FORMATS[asked.form], headers=headers)
 
@@ -80,7 +80,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         return ASCIIJSONResponse(AlertChannels.model_validate({"entries": storage.channels()}))
 
     async def state(request: Request) -> Response:
-        # No other site's form can send this type without asking first (CORS), and it is not let.
+        # A form of another site cannot send this type without a CORS preflight, which is refused.
         is_json = request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         try:
             body = await bounded_body(request, _MAX_BODY) if is_json else None
@@ -91,7 +91,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
         key = request.path_params["key"]
         viewer: Viewer = request.state.viewer
         if viewer.sites and "read" not in viewer.scopes:
-            # What it may not read it may not decide about; that there is such a group it is not told either.
+            # A token may decide only about groups that it may read. For others the answer is 404.
             group = await run_in_threadpool(storage.group, key)
             if group is None or not viewer.has_site(group.host):
                 return failure(404, "not-found", "there is no such group")
@@ -129,7 +129,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             state,
             method="POST",
             operation=Operation(
-                summary="Decide about a group: resolve it, mute it, or open it again.",
+                summary="Resolve, mute or reopen a group.",
                 answer=Group,
                 path=_OneGroup,
                 body=Decision,
@@ -142,7 +142,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             audit,
             query=Limited,
             operation=Operation(
-                summary="What people and programs did, or tried; the last first.",
+                summary="What people and programs did, or tried; newest first.",
                 answer=Audit,
                 failures=Operation.failing(400),
             ),
@@ -151,7 +151,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             "/api/alerts",
             alerts,
             operation=Operation(
-                summary="The channels of alerts: what each took last, and how many groups wait for it.",
+                summary="The channels of alerts: the last message of each, and how many groups wait for it.",
                 answer=AlertChannels,
                 failures=Operation.failing(400),
             ),
@@ -166,7 +166,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             export,
             query=Filters,
             operation=Operation(
-                summary="Everything that a filter wants, streamed.",
+                summary="Everything that matches a filter, streamed.",
                 answer=list[Report] | list[Group],
                 texts=tuple(text.partition(";")[0] for form, text in FORMATS.items() if form != "json"),
                 path=_Export,
@@ -177,7 +177,7 @@ def api_routes(service: Service, access: Access, others: Iterable[CheckedRoute] 
             "/metrics",
             metrics,
             operation=Operation(
-                summary="What Prometheus reads.", texts=("text/plain",), failures=Operation.failing(400)
+                summary="Metrics for Prometheus.", texts=("text/plain",), failures=Operation.failing(400)
             ),
         ),
     ]
@@ -192,7 +192,7 @@ def _wanted(request: Request, service: Service) -> Filter:
 
 
 def _sites(viewer: Viewer) -> tuple[str, ...]:
-    """The hosts that somebody reads about alone; none where it is everything."""
+    """The hosts that somebody may read about; empty if they may read everything."""
     return () if "read" in viewer.scopes else viewer.sites
 
 

@@ -1,4 +1,4 @@
-"""What people and programs read, as one ASGI app."""
+"""The pages and the API, as one ASGI app."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["web_app"]
 
 
 def web_app(service: Service, access: Access, *, has_pages: bool = True, public_url: str = "") -> ASGIApp:
-    """The app of everything but the intake; the service is closed at the end of the server's lifespan.
+    """The app of everything except the intake. It closes the service at the end of the server's lifespan.
 
-    Without `has_pages` there is its health, and nothing to read.
+    Without `has_pages` it serves only the health checks.
     """
 
     @contextlib.asynccontextmanager
@@ -45,7 +45,7 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
 
     def no_page(request: Request, error: Exception) -> Response:
         if is_for_programs(request.scope):
-            return failure(404, "not-found", "there is nothing here; /api/openapi.json names what there is")
+            return failure(404, "not-found", "there is nothing here; /api/openapi.json has all addresses")
         return pages.not_found(request)
 
     def no_storage(request: Request, error: Exception) -> Response:
@@ -54,7 +54,7 @@ def web_app(service: Service, access: Access, *, has_pages: bool = True, public_
         return pages.no_storage(request, error)
 
     def gone(request: Request, error: Exception) -> Response:
-        return Response(status_code=400)  # which nobody reads
+        return Response(status_code=400)  # the client has gone
 
     behind = Starlette(
         routes=[*health, *api_routes(service, access, health), *routes] if has_pages else health,

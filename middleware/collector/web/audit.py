@@ -1,4 +1,4 @@
-"""What people and programs did, in words."""
+"""Names of actions, for the pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ACTIONS = {
     "open": "reopened a group",
     "sign-in": "signed in",
     "sign-in-failed": "wrong password",
-    "site-state": "changed what a site's nodes share",
+    "site-state": "changed the shared state of a site",
     "clear-text-token": "token refused: sent over http",
     **OF_CHANNELS,
 }

@@ -1,4 +1,4 @@
-"""The two chains of a report, served beside validated, level by level from the root down to the leaf."""
+"""The two chains of a report side by side, served and validated, from the root down to the leaf."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["Card", "Level", "chain_levels"]
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One certificate as it is drawn.
+    """One certificate of the picture.
 
     Attributes:
-        certificate: what is known of it.
+        certificate: the certificate's data.
         role: leaf, intermediate or root.
-        is_failing: the one to look at first.
-        is_shared: the same certificate stands at the same level in the other chain.
-        in_other: its key stands somewhere in the other chain.
-        link: how it is joined to the one above: "signed", "broken", "unknown", or "" at the top.
+        is_failing: the reader should look at it first.
+        is_shared: the other chain has the same certificate at the same level.
+        in_other: the other chain has its key at some level.
+        link: the signature by the certificate above: "signed", "broken", "unknown", or "" at the top.
     """
 
     certificate: Certificate
@@ -40,7 +40,7 @@ class Level:
 
 
 def chain_levels(diagnosis: Diagnosis) -> list[Level]:
-    """The rows, the leaf last, so that the root stands above what it signed."""
+    """The rows, from the root to the leaf, so that each certificate is below its issuer."""
     served, validated = diagnosis.served, diagnosis.validated
     levels = [
         Level(

@@ -1,4 +1,4 @@
-"""Charts as plain SVG: the numbers in, rectangles out; the template draws them."""
+"""Charts as plain SVG: from numbers to rectangles, which the template draws."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAP = 0.18
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One rectangle: the reports of one mode in one span of time."""
+    """One rectangle: the reports of one mode in one period."""
 
     mode: str
     x: float
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One span of time as a row of the table behind the picture."""
+    """One period, as a row of the table below the picture."""
 
     label: str
     counts: tuple[int, ...]
@@ -51,7 +51,7 @@ class Chart:
 
 
 def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans: int = 48) -> Chart:
-    """The chart of the hours from `first` up to and without `last`, in at most so many spans of whole hours."""
+    """The chart of the hours from `first` to `last`, without `last`, in at most `spans` periods of whole hours."""
     hours = max(1, last - first)
     step = next((size for size in (1, 2, 3, 4, 6, 12, 24) if hours / size <= spans), -(-hours // spans))
     number = -(-hours // step)
@@ -68,7 +68,7 @@ def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans
         for mode in MODES:
             height = HEIGHT * counts[(index, mode)] / top
             if height:
-                # A single report beside thousands is still to be seen.
+                # Keep a single report visible beside thousands.
                 height = max(height, 2.0)
                 floor -= height
                 bars.append(

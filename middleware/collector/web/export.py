@@ -1,4 +1,4 @@
-"""Exports: exactly what a filter wants, as CSV, JSON or NDJSON, streamed."""
+"""Exports: everything that matches a filter, as CSV, JSON or NDJSON, streamed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FORMATS: dict[Format, str] = {
 }
 Entry = TypeVar("Entry")
 _CHUNK = 500
-# The wide forms are signs to some input methods.
+# Some programs read the full-width forms as the same signs.
 _FORMULA = re.compile(r"(^\s*|;\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def everything(select: Callable[[str | None, int], Page[Entry]]) -> Iterator[Entry]:
-    """All entries, page by page: no export holds more than one page."""
+    """All entries, page by page, so that an export holds one page in memory."""
     cursor: str | None = None
     while True:
         page = select(cursor, _CHUNK)
@@ -71,12 +71,12 @@ def _cell(value: object) -> str:
 
 
 def neutralised(cell: str) -> str:
-    """The cell, so that no spreadsheet takes it for a formula and no terminal for a command: OWASP's rule, and more.
+    """A cell that no spreadsheet reads as a formula and no terminal as a command (OWASP, CSV injection).
 
-    An apostrophe stands before what begins a formula: at the start, and after a semicolon or a tab, at which a
-    spreadsheet of another locale would begin a new cell.
+    An apostrophe is put before a sign that begins a formula: at the start, and after a semicolon or a tab, since
+    spreadsheets of some locales begin a new cell there.
     """
-    # A tab is split at, and a line ends a cell for programs that do not know of quotes.
+    # Some programs ignore quotes: for them a tab or a line break ends a cell.
     shown = "".join(
         character if character.isprintable() else " " if character in "\t\r\n" else "?" for character in cell
     )

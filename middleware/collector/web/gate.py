@@ -1,4 +1,4 @@
-"""The gate of everything but the intake: who may come in, and the headers that each answer wears."""
+"""The gate in front of everything except the intake: it checks access, and adds the security headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .answers import failure
 
 __all__ = ["NO_STORAGE", "Gate", "is_for_programs", "path_within"]
 
-# For those of whom nobody knows who they are: the path of the file is no business of theirs.
+# For people who have not signed in. It must not show the path of the file.
 NO_STORAGE = "the report storage cannot be used now; the collector's log says why"
 _NO_STORAGE = Refused(503, "not-stored", NO_STORAGE, wait=60)
 _NOT_SIGNED_IN = Refused(401, "sign-in", "sign in, or send the password")
@@ -31,12 +31,12 @@ _TITLES = {421: "This collector has another name", 429: "Please wait", 503: "The
 
 _HEALTH = ("/healthz", "/readyz")
 _PUBLIC = ("/healthz", "/readyz", "/sign-in", "/static/style.css")
-# Read by programs: they are told to send a password, people are led to the form.
+# Paths for programs: they get a 401 with a message. People are redirected to the form.
 _FOR_PROGRAMS = ("/api/", "/metrics", "/export/", "/healthz", "/readyz")
-# What a token for one site may read: these leave out what is about others.
+# Paths that a token for one site may read: they show only reports about that site.
 _OF_SITES = ("/api/groups", "/api/reports", "/export/")
 _HEADERS = {
-    # No script at all, nothing from elsewhere, no frame.
+    # No scripts, nothing from other origins, no frames.
     "content-security-policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
@@ -49,13 +49,13 @@ _HEADERS = {
 
 
 class Gate:
-    """Lets those in who may read, and puts the security headers on every answer.
+    """Lets in who may read, and adds the security headers to every answer.
 
     Args:
-        app: what is behind it.
+        app: the app behind the gate.
         access: decides who may read.
-        say: makes a page of a request, a status, a title and a text.
-        public_url: where the collector is, and the only name that its pages have then.
+        say: makes a page from a request, a status, a title and a text.
+        public_url: the address of the collector. If it is set, the pages have no other host name.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Gate:
 
         path = path_within(scope)
         request = Request(scope, receive)
-        # Health is asked for by address. Of the rest a page of another name may be meant to lead somebody on.
+        # Health checks use the IP address. Any other name may be an attack (DNS rebinding).
         if path not in _HEALTH and self._names is not None and _host(request) not in self._names:
             answer = self._answer(request, Refused(421, "other-host", f"this collector is at {self.public_url}"))
             await answer(scope, receive, send_guarded)
@@ -107,7 +107,7 @@ class Gate:
         await self.app(scope, receive, send_guarded)
 
     def _turned_away(self, request: Request) -> Response:
-        """The answer to somebody of whom nothing is known."""
+        """The answer to somebody who has not signed in."""
         if self.access.is_closed:
             return self._answer(request, _CLOSED)
         if is_for_programs(request.scope):
@@ -132,9 +132,9 @@ class Gate:
 
 
 def _lacking(request: Request, path: str, viewer: Viewer) -> Refused | None:
-    """What a token's scopes do not hold."""
+    """The refusal, if the token lacks a scope."""
     if path.startswith("/api/sites/"):
-        return None  # whose site it is, the resource knows
+        return None  # the resource itself checks the site
     if request.method not in ("GET", "HEAD"):
         needed = "triage"
     elif path.startswith(_OF_SITES) and viewer.sites:
@@ -156,12 +156,12 @@ def _host(request: Request) -> str | None:
 
 
 def path_within(scope: Scope) -> str:
-    """The path below the place where the app is mounted."""
+    """The path, without the prefix where the app is mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def is_for_programs(scope: Scope) -> bool:
-    """Whether a program asks, which wants JSON where a person wants a page."""
+    """Whether a program sends the request, and needs JSON instead of a page."""
     return path_within(scope).startswith(_FOR_PROGRAMS)

@@ -1,4 +1,4 @@
-"""Health: whether the process lives, and whether a report would be stored now."""
+"""Health checks: the process is alive; a report would be stored now."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .routes import CheckedRoute, Operation
 
 __all__ = ["Readiness", "health_routes"]
 
-# A probe is shared by all who ask within a second, waits for others' locks so long, and for a disk so long.
+# All requests within a second share a probe. The longest waits for a lock, and for the disk (seconds).
 _SHARED_S = 1.0
 _PATIENCE_S = 2.0
 _DISK_S = 5.0
 
 
 class Readiness:
-    """Whether a report would be stored now, as a write to the storage tells, at most once a second.
+    """Tells whether a report would be stored now, by a write to the storage, at most once a second.
 
     Args:
         probe: writes something durably within so many seconds, or raises StoreError.
-        refused: why the last reports were not stored; an empty text where they were. On a full disk there may be room
-            for what a probe writes, and none for a report.
-        monotonic: seconds that never go back.
+        refused: why the last reports were not stored; an empty text if they were stored. A full disk may have space
+            for the probe's row, and none for a report.
+        monotonic: a clock in seconds that never goes back.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Readiness:
         self._asked_at = 0.0
 
     async def fault(self) -> str:
-        """What is wrong; an empty text where nothing is."""
+        """Why reports cannot be stored; an empty text if they can."""
         loop = asyncio.get_running_loop()
         asked = self._asked
         if asked is None or loop is not self._loop or (asked.done() and not self._is_fresh()):
             asked = self._asked = loop.create_task(self._ask())
             self._loop, self._asked_at = loop, self._monotonic()
         try:
-            # Whoever hangs up ends no probe that others wait for.
+            # A client that disconnects must not cancel a probe that others wait for.
             return await asyncio.wait_for(asyncio.shield(asked), _DISK_S)
         except TimeoutError:
             return f"the disk of the report storage has not answered for {_DISK_S:.0f} seconds"
@@ -71,7 +71,7 @@ class Readiness:
 
 
 def health_routes(readiness: Readiness) -> list[CheckedRoute]:
-    """The two routes; who asks is not known, so that they say no more than they must."""
+    """The two routes. Anybody may ask, so they say as little as possible."""
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -88,7 +88,7 @@ def health_routes(readiness: Readiness) -> list[CheckedRoute]:
             healthz,
             query=AnyQuery,
             operation=Operation(
-                summary="Whether the process lives; no disk is touched.",
+                summary="Whether the process is alive; this reads no disk.",
                 texts=("text/plain",),
                 failures={},
                 is_public=True,
@@ -101,7 +101,7 @@ def health_routes(readiness: Readiness) -> list[CheckedRoute]:
             operation=Operation(
                 summary="Whether a report would be stored now.",
                 texts=("text/plain",),
-                failures={503: "It would not; the pages and the log say why."},
+                failures={503: "It would not be stored; the pages and the log say why."},
                 silent=(503,),
                 is_public=True,
             ),

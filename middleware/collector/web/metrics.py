@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["exposition"]
 
 
 def exposition(service: Service) -> str:
-    """The text format, version 0.0.4: what the intake answered since the file was made, and the groups there are."""
+    """The text format, version 0.0.4: the intake's answers since the storage was made, and the number of groups."""
     lines = [
-        "# HELP dynpin_collector_reports_total What the intake answered, by outcome and reason.",
+        "# HELP dynpin_collector_reports_total Answers of the intake, by outcome and reason.",
         "# TYPE dynpin_collector_reports_total counter",
     ]
     lines += [

@@ -1,4 +1,4 @@
-"""The OpenAPI document of what programs send and read, made of the routes and of the models that they name."""
+"""The OpenAPI document of the intake and the API, made from the routes and their models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Described = tuple[str, str, type[Query], Operation]
 
 
 class _ReportURI(Query):
-    token: str = Field(pattern="^[A-Za-z0-9._~-]{1,128}$", description="Names the policy.")
-    mode: Mode = Field(description="Enforced, or report-only.")
+    token: str = Field(pattern="^[A-Za-z0-9._~-]{1,128}$", description="The token, which names the policy.")
+    mode: Mode = Field(description="The mode: enforced or report-only.")
 
 
 _INTAKE = "/r/{token}/{mode}"
 _NO_REPORT_URI = "No such report-uri, or its token was revoked."
 _Entry = Sent | Envelope
-# The intake is none of Starlette's routes: it is answered without a detour.
+# The intake has no Starlette route, since it is faster without one.
 _OF_INTAKE: list[Described] = [
     (
         _INTAKE,
@@ -41,14 +41,14 @@ _OF_INTAKE: list[Described] = [
             path=_ReportURI,
             body=_Entry | Annotated[list[_Entry], Field(min_length=1)],
             media_types=("application/json", "application/reports+json"),
-            successes={200: "Sound, and some or all of it not for us.", 204: "Every report is on the disk."},
+            successes={200: "Valid, but some or all reports were declined.", 204: "Every report is on the disk."},
             failures={
-                400: "No report.",
+                400: "Not a report.",
                 404: _NO_REPORT_URI,
                 408: "The body took too long to arrive.",
                 413: "Too large.",
-                415: "Nothing like JSON, or compressed.",
-                429: "Enough for this hour.",
+                415: "Not JSON, or compressed.",
+                429: "The limit of this hour is reached.",
                 503: "The disk is full, read-only or too slow, or the file is gone.",
             },
             silent=(429,),
@@ -60,7 +60,7 @@ _OF_INTAKE: list[Described] = [
         "options",
         Query,
         Operation(
-            summary="Let scripts on any page report (CORS).",
+            summary="Allow scripts of any page to send reports (CORS).",
             path=_ReportURI,
             successes={204: "They may."},
             failures={404: _NO_REPORT_URI},
@@ -71,7 +71,7 @@ _OF_INTAKE: list[Described] = [
 
 
 class _Untitled(GenerateJsonSchema):
-    """Names and descriptions say it already."""
+    """A schema without titles, which would only repeat the names."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
         """Never."""
@@ -79,7 +79,7 @@ class _Untitled(GenerateJsonSchema):
 
 
 def openapi_document(base: str, routes: Iterable[CheckedRoute]) -> Schema:
-    """The document, OpenAPI 3.1, for a collector that is mounted at this path and has these routes."""
+    """The document (OpenAPI 3.1) of a collector that is mounted at the path `base` and has these routes."""
     operations = [*_OF_INTAKE]
     for route in routes:
         if route.operation is not None:
@@ -105,7 +105,7 @@ def openapi_document(base: str, routes: Iterable[CheckedRoute]) -> Schema:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Of scope read or site:HOST to read, of scope triage to decide about groups.",
+                    "description": "Scope read or site:HOST: may read. Scope triage: may decide about groups.",
                 },
                 "session": {"type": "apiKey", "in": "cookie", "name": "dynpin_session"},
             },
@@ -118,7 +118,7 @@ _Key = tuple[int, Literal["answer", "body"]]
 
 
 def _schemas(operations: list[Described]) -> tuple[dict[_Key, Schema], Schema]:
-    """The schema of each answer and body, and the components that they refer to."""
+    """The schema of each answer and body, and their shared components."""
     wanted: list[tuple[_Key, JsonSchemaMode, TypeAdapter[Any]]] = [((0, "answer"), "serialization", TypeAdapter(Error))]
     for *_, operation in operations:
         if operation.answer is not None:

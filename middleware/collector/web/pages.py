@@ -1,4 +1,4 @@
-"""The pages: what people read and decide, without a script and with nothing from elsewhere."""
+"""The pages, where people read and decide. They have no script, and load nothing from other origins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PERIODS = {"24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days
 _STATES: dict[str, State] = {"mute": "muted", "resolve": "resolved", "reopen": "open"}
 _MAX_FORM = 16_384
 _ATTACKED_HOSTS = 8
-# What stands for the address of a collector that does not know its own.
+# The example address, if the collector does not know its own.
 _PLACE = "https://reports.example"
 
 
@@ -62,9 +62,9 @@ class Pages:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def overview(self, request: Request) -> Response:
-        """Rates by mode, new groups, top hosts, verdicts, and what the intake answered."""
+        """Rates by mode, new groups, top hosts, verdicts, and the intake's answers."""
         wanted = self._filter(request)
-        self.service.flush()  # what was dropped a moment ago counts too
+        self.service.flush()  # count the latest answers of the intake too
         now = self.service.clock()
         wanted = wanted if wanted.since else Filter(wanted.terms, "7d", wanted.until)
         first = int(seconds(wanted.since, now) // HOUR)
@@ -91,19 +91,19 @@ class Pages:
         )
 
     def groups(self, request: Request) -> Response:
-        """The groups that a filter wants."""
+        """The groups that match a filter."""
         wanted = self._filter(request)
         page = self.service.storage.groups(wanted, cursor=request.query_params.get("cursor"), limit=30)
         return self._page(request, "groups.html", wanted=wanted, page=page)
 
     def reports(self, request: Request) -> Response:
-        """The reports that a filter wants."""
+        """The reports that match a filter."""
         wanted = self._filter(request)
         page = self.service.storage.reports(wanted, cursor=request.query_params.get("cursor"), limit=50)
         return self._page(request, "reports.html", wanted=wanted, page=page)
 
     def group(self, request: Request) -> Response:
-        """One group: the chain, the verdict, when and from where."""
+        """One group: its verdict, chains, pins, timeline and senders."""
         group = self._group(request)
         if group is None:
             return self.not_found(request)
@@ -127,7 +127,7 @@ class Pages:
         )
 
     def chain(self, request: Request) -> Response:
-        """The certificates of a group as PEM: what was served, or what was validated."""
+        """The certificates of a group as PEM: the served chain, or the validated one."""
         group = self._group(request)
         sample = self._sample(group)
         which = request.path_params["which"]
@@ -142,7 +142,7 @@ class Pages:
         )
 
     def raw(self, request: Request) -> Response:
-        """A report as it came."""
+        """A report as it was sent."""
         sample = self._sample(self._group(request))
         if sample is None:
             return self.not_found(request)
@@ -151,7 +151,7 @@ class Pages:
         )
 
     def set_up(self, request: Request) -> Response:
-        """The header line to copy, for each token."""
+        """The header lines to copy, for each token."""
         return self._page(request, "setup.html", policies=self._report_uris(request), has_place=bool(self.public_url))
 
     # -- deciding -----------------------------------------------------------------------------------------------
@@ -162,8 +162,8 @@ class Pages:
         viewer: Viewer = request.state.viewer
         state = _STATES.get(form.get("do", ""))
         if not self.access.is_own_form(viewer, form.get("csrf", "")) or state is None:
-            text = "It came from another page, or it is too old. Nothing was changed."
-            return self.say(request, 403, "This form is not ours", text)
+            text = "The form came from another site, or it is too old. Nothing was changed."
+            return self.say(request, 403, "This form is not valid", text)
         key = request.path_params["key"]
         by = self.access.entry(request, viewer.name, state, key)
         if not await run_in_threadpool(self.service.storage.set_state, key, state, by):
@@ -171,7 +171,7 @@ class Pages:
         return RedirectResponse(f"{_base(request)}/groups/{key}", status_code=303)
 
     async def narrow(self, request: Request) -> Response:
-        """The filter form: one more condition, then back to the page that it stands on."""
+        """The filter form: add one condition, then go back to the page of the form."""
         asked: Narrowing = request.state.asked
         wanted, value = self._filter(request), asked.value.strip()[:300]
         if value:
@@ -181,13 +181,13 @@ class Pages:
         return RedirectResponse(f"{_base(request)}/{asked.page}?{wanted.query()}", status_code=303)
 
     async def sign_in(self, request: Request) -> Response:
-        """The form, and what it sends."""
+        """Show the form, and take what it sends."""
         if request.method != "POST":
             return self._page(request, "signin.html", refused="")
         form = await _form(request)
         session = await self.access.sign_in(form.get("password", ""), form.get("name", "").strip()[:100], request)
         if isinstance(session, Refused):
-            # 401 is of HTTP's own ways to sign in, which a form is not.
+            # Not 401, which is for the sign-in methods of HTTP itself (RFC 9110 §15.5.2).
             status = 403 if session.status == 401 else session.status
             page = self._page(request, "signin.html", status=status, refused=session.message)
             if session.wait:
@@ -215,7 +215,7 @@ class Pages:
         answer.delete_cookie(COOKIE, path=f"{_base(request)}/")
         return answer
 
-    # -- what they share ----------------------------------------------------------------------------------------
+    # -- shared by the pages ------------------------------------------------------------------------------------
 
     def _page(self, request: Request, template: str, *, status: int = 200, **context: object) -> Response:
         html = self._templates.get_template(template).render(
@@ -234,16 +234,16 @@ class Pages:
         return HTMLResponse(html, status_code=status)
 
     def say(self, request: Request, status: int, title: str, text: str) -> Response:
-        """A page of one sentence."""
+        """A page with one sentence."""
         return self._page(request, "message.html", status=status, title=title, text=text)
 
     def not_found(self, request: Request) -> Response:
-        """The page for an address that has none."""
+        """The page for an unknown address."""
         text = "The group may have been pruned, or the address is mistyped."
         return self.say(request, 404, "There is nothing here", text)
 
     def no_storage(self, request: Request, error: Exception) -> Response:
-        """The page for a storage that cannot be used; what is asked of it here is nothing."""
+        """The page for a storage that cannot be used. It reads nothing from the storage."""
         text = str(error) if request.state.viewer else NO_STORAGE
         text = f"{text[:1].upper()}{text[1:]}"
         answer = self.say(request, 503, "The report storage cannot be used now", f"{text.removesuffix('.')}.")
@@ -254,9 +254,9 @@ class Pages:
         return Filter.parse(request.query_params.multi_items(), self.service.clock())
 
     def _attacks(self, wanted: Filter) -> list[Group]:
-        """The newest possible attack on each host: however much is sent about one, it pushes no other off the page."""
+        """The newest possible attack on each host, so that a flood about one host hides no other."""
         if any(term.field in ("verdict", "state") for term in wanted.terms):
-            return []  # somebody looks for something else
+            return []  # the filter asks for other verdicts
         storage = self.service.storage
         attacking = _attacking(wanted).with_term(Term("state", "open"))
         hosts = storage.tally(attacking, "host", _ATTACKED_HOSTS)
@@ -278,12 +278,12 @@ class Pages:
         return next((stored.body for stored in recent if stored.body is not None), None)
 
     def _report_uris(self, request: Request) -> list[dict[str, object]]:
-        # Never what the Host header says, which is the client's to write.
+        # Never the Host header, which the client can forge.
         origin = self.public_url or f"{_PLACE}{_base(request)}"
         policies: list[dict[str, object]] = []
         for token in self.service.tokens():
             if token.revoked_at is None:
-                # Fewer than two keys are no policy: then the page has gaps to fill in.
+                # A policy needs two keys. With fewer, the page has placeholders.
                 own = tuple(self.service.keys_of(token.token))
                 pins = own if len(own) >= 2 else ()
                 uris = {mode: f"{origin}/r/{token.token}/{mode}" for mode in MODES}
@@ -291,7 +291,7 @@ class Pages:
                     enforce = PublicKeyPins(pins, 30 * 86_400, report_uri=uris["enforce"])
                     trial = PublicKeyPins(pins, report_uri=uris["report-only"], report_only=True)
                 except InvalidHeader:
-                    continue  # no header can hold this token
+                    continue  # this token cannot be in a header
                 policies.append(
                     {"token": token, "uris": uris, "enforce": enforce, "trial": trial, "has_keys": bool(pins)}
                 )
@@ -327,7 +327,7 @@ def page_routes(service: Service, access: Access, public_url: str) -> tuple[list
 
 
 def _attacking(wanted: Filter) -> Filter:
-    """The same, of the verdicts that may mean an attack."""
+    """The filter, with only the verdicts that may mean an attack."""
     verdicts = (Term("verdict", name) for name, verdict in VERDICTS.items() if verdict.severity == "attack")
     return Filter((*wanted.terms, *verdicts), wanted.since, wanted.until)
 
@@ -342,6 +342,6 @@ def _attachment(name: str) -> dict[str, str]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a small form; a larger one is none of ours."""
+    """The fields of a form; empty if it is larger than our forms."""
     body = await bounded_body(request, _MAX_FORM) or b""
     return dict(parse_qsl(body.decode("utf-8", "replace")))

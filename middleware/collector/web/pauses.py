@@ -1,4 +1,4 @@
-"""Pauses after wrong passwords: by source and account, so that one script does not shut out a network."""
+"""Pauses after wrong passwords: by source and account, so that one script does not lock out a whole network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..addresses import network
 __all__ = ["PAUSE_S", "Pauses", "source_of"]
 
 PAUSE_S = 900
-# Wrong passwords of one source for one account, and of one source for all that it names.
+# How many wrong passwords a source has for one account, and for all accounts together.
 _OF_ACCOUNT, _OF_SOURCE = 10, 50
 _MAX_REMEMBERED = 10_000
 _Key = TypeVar("_Key", str, tuple[str, str])
@@ -29,12 +29,12 @@ class Pauses:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        # Apart: a source that names many accounts must not push its own count out.
+        # Two tables, so that a source that names many accounts cannot push out its own count.
         self._accounts: OrderedDict[tuple[str, str], tuple[float, int]] = OrderedDict()
         self._sources: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
     def left(self, source: str, account: str) -> int:
-        """Seconds that this source must wait before it tries this account; 0 where it need not."""
+        """The seconds that this source must wait before it tries this account again; 0 if it need not wait."""
         now = self._clock()
         with self._lock:
             since, wrong = self._accounts.get((source, account), (now, 0))
@@ -61,5 +61,5 @@ def _count(counts: OrderedDict[_Key, tuple[float, int]], key: _Key, now: float) 
 
 
 def source_of(address: str | None) -> str:
-    """Who is one source: an address, or a /64, which is what one subscriber of IPv6 has at least."""
+    """The source of an address: the IPv4 address, or the /64 network, which one subscriber of IPv6 has at least."""
     return network(address, 32, 64)

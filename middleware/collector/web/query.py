@@ -1,4 +1,4 @@
-"""What a query string may ask for: each name and value is declared once, for pages, API and OpenAPI alike."""
+"""The names and values of query strings, declared once for the pages, the API and OpenAPI."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _time(text: str) -> str:
 
 
 def _pin(text: str) -> str:
-    Pin.from_base64(text.replace(" ", "+"))  # which a + becomes where nobody has quoted it
+    Pin.from_base64(text.replace(" ", "+"))  # an unquoted + becomes a space
     return text
 
 
@@ -60,7 +60,7 @@ _Time = Annotated[
 ]
 _Cursor = Annotated[str, Field(pattern=r"^([0-9]{1,12}\.[0-9]{1,12}_[0-9]{1,18})?$")]
 
-# The fields that have few values. A group that no worker has looked at has the verdict none.
+# The fields with few values. A group without a verdict has the value none.
 _FEW: dict[str, Any] = {"mode": Mode, "verdict": Literal[VerdictName, "none"], "state": State}
 CHOICES: dict[str, tuple[str, ...]] = {name: get_args(few) for name, few in _FEW.items()}
 _VALUES: dict[str, Any] = dict.fromkeys(FIELDS, _Text) | _FEW | {"pin": _Pin, "group": GroupKey}
@@ -80,27 +80,27 @@ _MEANT = {
 
 
 class Query(BaseModel):
-    """The names that a query string may have: none, unless a subclass has some."""
+    """A query string without any name. Subclasses add names."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class AnyQuery(Query):
-    """Whatever it says: balancers add what they like to the address of a health check."""
+    """Any query string, since balancers add names of their own to a health check."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Limited(Query):
-    """How much is wanted."""
+    """A query string with a limit."""
 
     limit: int = Field(default=50, ge=1, le=MAX_LIMIT, description="Entries at most.")
 
 
 class Paged(Query):
-    """Where to go on."""
+    """A query string with a cursor."""
 
-    cursor: _Cursor = Field(default="", description="Where to go on: the cursor of the page before.")
+    cursor: _Cursor = Field(default="", description="The cursor of the page before.")
 
 
 class _Times(Query):
@@ -109,7 +109,7 @@ class _Times(Query):
 
 
 def _with_fields(name: str, *bases: type[Query]) -> type[Query]:
-    """The names of all filters, each with `=` and `!=`, beside those of the bases."""
+    """A model with the names of all filters, each with `=` and `!=`, and the names of its bases."""
     members: dict[str, Any] = {
         f"{field}{sign}": (
             GenericAlias(list, (_VALUES[field],)),
@@ -126,7 +126,7 @@ def _with_fields(name: str, *bases: type[Query]) -> type[Query]:
 
 
 class Narrowing(Query):
-    """What the form has beside the filters that hold already."""
+    """The fields of the filter form, in addition to the current filters."""
 
     page: Literal["", "groups", "reports"] = ""
     field: str = ""
@@ -141,15 +141,15 @@ NarrowedFilters = _with_fields("NarrowedFilters", Narrowing)
 
 
 def read_query(model: type[Query], pairs: Pairs, *, may_be_empty: bool = False) -> Query:
-    """A query string by its model.
+    """Read a query string by its model.
 
     Args:
         model: the names that it may have.
         pairs: its names and values.
-        may_be_empty: whether an empty value is none, as forms send it.
+        may_be_empty: ignore an empty value, which forms send.
 
     Raises:
-        BadFilter: for a name or a value that is not known; the message has the list.
+        BadFilter: for an unknown name or value; the message lists the known ones.
     """
     told: dict[str, list[str]] = {}
     for name, value in pairs:
@@ -171,7 +171,7 @@ def _names(model: type[Query]) -> list[str]:
 
 
 def _message(model: type[Query], error: ValidationError) -> str:
-    """What is wrong, and what there is."""
+    """The fault, and the known names or values."""
     first = error.errors(include_url=False)[0]
     name, value = str(first["loc"][0]), str(first["input"])[:40]
     if first["type"] == "extra_forbidden":
@@ -180,8 +180,8 @@ def _message(model: type[Query], error: ValidationError) -> str:
             *(name for name in FIELDS if name in known),
             *(name for name in known if name.rstrip("!") not in FIELDS),
         ]
-        there_are = f"there are {', '.join(names)}" if names else "there is none here"
-        negated = ", and host! and the like exclude" if "host!" in model.model_fields else ""
+        there_are = f"the names are {', '.join(names)}" if names else "there are none here"
+        negated = "; a ! after a name excludes, such as host!=a.example" if "host!" in model.model_fields else ""
         return f"{name[:40]!r} is not a filter; {there_are}{negated}"
     if first["type"] == "too_long":
         return f"more than {MAX_VALUES} values of {name}"

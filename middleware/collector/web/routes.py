@@ -1,4 +1,4 @@
-"""Routes whose query strings are checked before anything else, and what OpenAPI tells of those for programs."""
+"""Routes that check the query string first, with their description for OpenAPI."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .query import Query, read_query
 __all__ = ["FAILURES", "CheckedRoute", "Operation", "bounded_body"]
 
 FAILURES = {
-    400: "What was sent cannot be read: a filter, a limit, a cursor or a body.",
-    401: "Who asks has not signed in.",
-    403: "Nobody may read yet, the token has not the scope, or it came over http.",
+    400: "A filter, a limit, a cursor or the body cannot be read.",
+    401: "The request has no valid credentials.",
+    403: "The token lacks the scope, it was sent over http, or nobody may read yet.",
     404: "There is no such thing here.",
-    429: "After too many wrong passwords; Retry-After says for how long.",
+    429: "Too many wrong passwords; Retry-After has the seconds to wait.",
     503: "The storage cannot be used; the message names the file and the cause.",
 }
 _ALWAYS = (401, 403, 429, 503)
@@ -29,19 +29,19 @@ _ALWAYS = (401, 403, 429, 503)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a program may ask for at a path, and what it is answered. Each shape is a type that pydantic describes.
+    """An operation of the API: its parameters, its body and its answers. Each shape is a pydantic type.
 
     Attributes:
         summary: what it does.
-        answer: the JSON of the answer with status 200; None where there is none.
+        answer: the JSON of the answer with status 200; None if there is none.
         texts: media types of other answers with status 200.
         path: the parameters in the path.
-        body: the JSON that is sent; None where nothing is.
-        media_types: what a body may be sent as.
-        successes: what other statuses of success mean; 200 has `answer` and `texts`.
-        failures: what statuses of failure mean. Their bodies are of :class:`.answers.Error`.
-        silent: the failures that have no body, or text.
-        is_public: whether anybody may ask.
+        body: the JSON of the request's body; None if there is no body.
+        media_types: the media types that the body may have.
+        successes: other statuses of success, and their meaning; 200 has `answer` and `texts`.
+        failures: statuses of failure, and their meaning. Their bodies are of :class:`.answers.Error`.
+        silent: the failures without a body, or with a plain text.
+        is_public: whether it needs no credentials.
     """
 
     summary: str
@@ -57,19 +57,19 @@ class Operation:
 
     @staticmethod
     def failing(*more: int) -> dict[int, str]:
-        """The failures of everything that needs a right and the storage, and more of them."""
+        """The failures of each operation that needs credentials and the storage, and the given ones."""
         return {status: FAILURES[status] for status in sorted({*_ALWAYS, *more})}
 
 
 class CheckedRoute(Route):
-    """A route for one method that takes the names of its query string, and no other.
+    """A route for one method. It accepts no other names in its query string.
 
     Args:
-        path: where it is.
-        endpoint: answers; ``request.state.asked`` is the query as its model.
-        query: the names that it has.
-        operation: what OpenAPI tells of it; None for a page.
-        method: of HTTP.
+        path: the path.
+        endpoint: the handler; ``request.state.asked`` has the query as its model.
+        query: the model of its query string.
+        operation: the description for OpenAPI; None for a page.
+        method: the HTTP method.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class CheckedRoute(Route):
         self._may_be_empty = may_be_empty
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, if the query string can be read; :class:`.BadFilter` otherwise."""
+        """Answer; raise :class:`.BadFilter` if the query string cannot be read."""
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         scope["state"]["asked"] = read_query(self.query, pairs, may_be_empty=self._may_be_empty)
         await super().handle(scope, receive, send)
 
 
 async def bounded_body(request: Request, most: int) -> bytes | None:
-    """The body of a request; None where it has more than `most` bytes, of which no more is read."""
+    """The body of a request; None if it has more than `most` bytes. The rest is not read then."""
     body = bytearray()
     async for part in request.stream():
         body += part

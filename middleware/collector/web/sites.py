@@ -1,4 +1,4 @@
-"""What the nodes of a site share: kept here for them, changed by compare and set (RFC 9110 §13.1.1)."""
+"""The shared state of a site's nodes: read with GET, changed with PUT and If-Match (RFC 9110 §13.1.1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Site(Query):
 
 
 class SharedBySite(Answer):
-    """What the nodes of a site share, and who changed it last; version 0 where they share nothing yet."""
+    """The state that the nodes of a site share, and who last changed it; version 0 if they share nothing yet."""
 
     host: str
     version: int
@@ -41,7 +41,7 @@ class SharedBySite(Answer):
 
 
 class _SiteRoute(CheckedRoute):
-    """One of the two methods of the resource; every other one is told both."""
+    """One method of the resource. The answer to an unknown method names all methods."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse the method."""
@@ -52,7 +52,7 @@ class _SiteRoute(CheckedRoute):
 
 
 def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
-    """The one resource of each site."""
+    """The routes of the shared state."""
 
     async def read(request: Request) -> Response:
         host = _host(request)
@@ -71,7 +71,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         viewer: Viewer = request.state.viewer
         expected = request.headers.get("if-match", "")
         if not expected:
-            message = "say which state was seen: If-Match with the ETag of the answer to GET"
+            message = "If-Match is missing; send the ETag that GET gave"
             return failure(428, "no-condition", message)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return _bad("send the state as application/json")
@@ -80,7 +80,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
             document = None if body is None else SiteDocument.from_json(body)
         except ValueError as error:
             return _bad(f"this is not a state of a site: {error}")
-        # As it is kept it has the members too that were left out.
+        # Store it with all members, also those that the request left out.
         text = None if document is None else document.to_json()
         if document is None or text is None or len(text.encode()) > LONGEST_STATE:
             return failure(413, "too-long", f"the state of a site has at most {LONGEST_STATE} bytes")
@@ -100,16 +100,16 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
         return _found(service, host, kept)
 
     path = "/api/sites/{host}/state"
-    conditions = {412: "It was changed meanwhile.", 413: "Too large.", 428: "No If-Match."}
+    conditions = {412: "Another node has changed the state in the meantime.", 413: "Too large.", 428: "No If-Match."}
     return [
         _SiteRoute(
             path,
             read,
             operation=Operation(
-                summary="What the nodes of a site share, with its ETag. Needs scope site:HOST or read.",
+                summary="The state that the nodes of a site share, with its ETag. Needs scope site:HOST or read.",
                 answer=SharedBySite,
                 path=_Site,
-                successes={200: "It.", 304: "If-None-Match names what is kept."},
+                successes={200: "It.", 304: "If-None-Match has the ETag of the current state."},
                 failures=Operation.failing(400, 404),
             ),
         ),
@@ -118,7 +118,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
             write,
             method="PUT",
             operation=Operation(
-                summary="Change it, where If-Match has the ETag of what is kept. Needs a token of scope site:HOST.",
+                summary="Change the state, if If-Match has its current ETag. Needs a token of scope site:HOST.",
                 answer=SharedBySite,
                 path=_Site,
                 body=SiteDocument,
@@ -129,7 +129,7 @@ def site_routes(service: Service, access: Access) -> list[CheckedRoute]:
 
 
 def _host(request: Request) -> str | Response:
-    """The site that is asked for, where the viewer may see it: with scope read, or its own site; to change, its own."""
+    """The site of the request, or a refusal. Scope read may read every site; site:HOST may read and change its site."""
     viewer: Viewer = request.state.viewer
     host: str = request.path_params["host"]
     if not re.fullmatch(_HOST, host):
@@ -142,17 +142,17 @@ def _host(request: Request) -> str | Response:
 
 
 def _etag(kept: SiteState | None) -> str:
-    # The text counts too: another database may come to the same version.
+    # The ETag covers the text too, since another database may reach the same version.
     return _NONE if kept is None else f'"{kept.version}-{hashlib.sha256(kept.state.encode()).hexdigest()[:16]}"'
 
 
 def _etags(field: str) -> set[str]:
-    """What a condition names; a proxy that compresses makes an ETag a weak one."""
+    """The ETags of a condition. A proxy that compresses turns an ETag into a weak one."""
     return {each.strip().removeprefix("W/") for each in field.split(",")}
 
 
 def _fields(service: Service, kept: SiteState | None) -> dict[str, str]:
-    # The nodes of a site go by one clock, which is this one.
+    # The nodes of a site share one clock: the collector's.
     return {"etag": _etag(kept), "dynpin-time": f"{service.clock():.3f}"}
 
 
@@ -170,7 +170,7 @@ def _found(service: Service, host: str, kept: SiteState | None) -> Response:
 
 
 def _other(service: Service, kept: SiteState | None) -> Response:
-    message = "the state was changed meanwhile: read it again, and decide anew"
+    message = "the state was changed in the meantime; read it again, then decide again"
     return failure(412, "changed", message, _fields(service, kept))
 
 
@@ -179,7 +179,7 @@ def _bad(message: str) -> Response:
 
 
 def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
-    """What has changed but for the times at which a node or the ramp was looked at."""
+    """What has changed, except for the times of the last look at a node or the ramp."""
     was = SiteDocument() if before is None else SiteDocument.from_json(before.state)
     found = ["history"] if was.history != after.history else []
     ramps = [
@@ -192,5 +192,5 @@ def _changes(before: SiteState | None, after: SiteDocument) -> list[str]:
         if one is None or other is None or (one.header, one.chains) != (other.header, other.chains):
             found.append(f"node {name}")
         if other is not None and other.doubled and not (one is not None and one.doubled):
-            found.append(f"two nodes under the name {name}")
+            found.append(f"two nodes use the name {name}")
     return found

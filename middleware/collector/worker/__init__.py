@@ -1,4 +1,4 @@
-"""The worker: what is done with reports after they were acknowledged."""
+"""The worker: verdicts, alerts, digests and retention, after reports were acknowledged."""
 
 from .alerts import Alerts, plain
 from .channels import ACTIONS, Channel, Send, apprise

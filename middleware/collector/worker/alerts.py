@@ -1,8 +1,8 @@
-"""Alerts: a message on a new group and on a sudden rise, never too many; and a digest of a day or a week.
+"""Alerts: messages on new groups and sudden rises, with a limit; and a digest of a day or a week.
 
-Each channel has its own list of what it is to be told, in the storage. A message is sent first, and then the storage
-learns that it was: an alert of an attack that comes twice does less harm than one that never comes. Twice it comes
-where a worker is killed in between.
+The storage has a list for each channel of what it must still be told. A message is sent first, and then the storage
+is told. If a worker is killed in between, the message is sent twice: this does less harm than an alert of an attack
+that never comes.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Digest = Literal["daily", "weekly"]
 _DAY = 86_400
 _PERIODS: dict[Digest, int] = {"daily": _DAY, "weekly": 7 * _DAY}
 _LISTED = 10
-# How long a look waits for what it has sent. What takes longer is written down with a later look.
+# How long one call waits for its messages (seconds). The result of a slower message is stored by a later call.
 _WAIT_S = 2.0
-# All of a name that reads as itself in the markup of chat and mail: no mention, no link text, no emphasis, no HTML.
+# The characters of a name that are safe in the markup of chats and mail: no mention, no link, no emphasis, no HTML.
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _RANKS = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
 class Alerts:
-    """Tells somebody of new groups and sudden rises.
+    """Sends messages on new groups and sudden rises.
 
-    What comes together is one message. A group is told of once, and again when it rises or comes back after it was
-    resolved, at most once a day.
+    Events at the same time share a message. A group is announced once. It is announced again, at most once a day,
+    when it rises, or comes back after it was resolved.
 
     Args:
-        send: takes a subject and a text; or several channels, such as :func:`apprise` makes.
-        every: seconds between two messages to a channel at least; what happens in between waits for the next.
-        rise: how many times as many reports in an hour as on average in the day before are a sudden rise.
-        rise_at_least: and at least so many.
+        send: a function that takes a subject and a text; or several channels, see :func:`apprise`.
+        every: the shortest time between two messages to a channel, in seconds; later events wait for the next message.
+        rise: an hour with so many times the reports of an average hour of the day before is a sudden rise.
+        rise_at_least: the fewest reports of a sudden rise.
         digest: ``"daily"`` or ``"weekly"`` for a summary, or None.
-        url: where the collector's pages are, for links.
-        patience: seconds that a channel may take; one that takes longer is shown as failing until it answers.
+        url: the address of the collector's pages, for links.
+        patience: how long a channel may take, in seconds; a slower one is shown as failing until it answers.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Alerts:
         self.url = url.rstrip("/")
 
     def tell(self, storage: Storage, now: float) -> bool:
-        """Send what is to be told at this time; whether something has arrived."""
+        """Send the messages that are due at `now`. True if a channel took one."""
         if not self._is_begun:
             storage.keep_channels(list(self._lines))
             self._is_begun = True
@@ -81,7 +81,7 @@ class Alerts:
         notes, begun = self._notes(storage), 0
         for name, line in self._lines.items():
             if self.digest is not None and notes[name].digest_at is None:
-                notes[name] = replace(notes[name], digest_at=now)  # the first one tells of the time from now on
+                notes[name] = replace(notes[name], digest_at=now)  # the first digest covers the time from now on
                 storage.note_channel(notes[name])
             line.look(storage, notes[name], now)
             if line.is_free(now) and not _is_within(self.every, notes[name].sent_at, now):
@@ -96,7 +96,7 @@ class Alerts:
         return has_arrived
 
     def _hand_over(self, storage: Storage, now: float) -> None:
-        """What is new, into the list of each channel."""
+        """Put new groups and rises into the list of each channel."""
         new = storage.unannounced(500)
         rises = [
             rise
@@ -108,7 +108,7 @@ class Alerts:
             storage.announce(list(self._lines), untold, now)
 
     def _end_finished(self, storage: Storage, now: float, awaited: int) -> bool:
-        """Write down what became of messages, of so many within seconds, and of the others that are through."""
+        """Store the results of messages: wait some seconds for `awaited` of them, then take all that have ended."""
         until, has_arrived = time.monotonic() + self._wait, False
         while True:
             try:
@@ -119,7 +119,7 @@ class Alerts:
             try:
                 has_arrived = line.end(storage, self._notes(storage)[line.name], now) or has_arrived
             except BaseException:
-                self._finished.put(line)  # it was sent: that is written down with the next look, and not sent again
+                self._finished.put(line)  # it was sent: the next call stores that, and does not send it again
                 raise
 
     def _notes(self, storage: Storage) -> dict[str, ChannelNote]:
@@ -131,7 +131,7 @@ class Alerts:
             return None
         untold.sort(key=lambda each: _RANKS.get(each.group.severity or "", _RANKS["unclear"]))
         lines = [
-            f"{'Resolved, and here again: ' if each.group.state == 'resolved' else ''}"
+            f"{'Resolved, and back again: ' if each.group.state == 'resolved' else ''}"
             f"{several(each.reports, 'report')} this hour, {each.before or 0:.0f} before: {self._line(each.group)}"
             for each in untold
             if each.reports is not None
@@ -182,5 +182,5 @@ def _title(verdict: str) -> str:
 
 
 def plain(host: str) -> str:
-    """A name from a report, which is hostile text, as it may stand in anybody's markup; and not without end."""
+    """A name from a report, which is a stranger's text, made safe for any markup, and cut if it is too long."""
     return _NOT_PLAIN.sub("?", host[:80])

@@ -1,4 +1,4 @@
-"""The channels of alerts: each is told by itself, and one that fails or hangs delays no other."""
+"""The channels of alerts. Each one works alone: a channel that fails or hangs delays no other."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..storage import AuditEntry, ChannelNote, Group, Storage
 
 __all__ = ["ACTIONS", "Channel", "Line", "Message", "Send", "apprise"]
 
-# Sends one message, given its subject and its text.
+# Sends one message, from its subject and its text.
 Send = Callable[[str, str], None]
 
-# What the audit has of a channel, once each time that changes.
+# The audit's entries for a channel, one for each change.
 FAILED, WORKS = "alert-failed", "alert-works"
 ACTIONS = {FAILED: "took no alert", WORKS: "takes alerts again"}
 _SUBJECT = "alerts"
@@ -30,14 +30,14 @@ _MINUTE = 60
 
 
 class Channel(NamedTuple):
-    """One way to tell somebody: what it is called where it fails, without its secrets, and how a message is sent."""
+    """One channel: its name for people, without secrets, and the function that sends a message."""
 
     name: str
     send: Send
 
 
 class Message(NamedTuple):
-    """What a channel is told: of which groups, or a digest of the time until then."""
+    """A message: about these groups, or a digest of the time until `digest_at`."""
 
     subject: str
     text: str
@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 class _Attempt:
-    """One message on its way."""
+    """A message that is being sent."""
 
     def __init__(self, message: Message, at: float) -> None:
         self.message = message
@@ -56,15 +56,15 @@ class _Attempt:
 
 
 class Line:
-    """One channel, and what is on its way to it.
+    """One channel, and the message that is being sent to it.
 
-    A message is sent on a thread, and then the storage learns that it was. What could not be written down is written
-    down later, and not sent again.
+    A message is sent on a thread, and then the storage is told. If this fails, the storage is told later, and the
+    message is not sent again.
 
     Args:
-        channel: whom to tell.
-        patience: seconds after which a channel that has not answered counts as failing. Until it answers it is told
-            nothing more; where it took the message after all, that counts.
+        channel: the channel.
+        patience: seconds after which a channel without an answer counts as failing. It gets no further message until
+            it answers. If it took the message in the end, that counts.
     """
 
     def __init__(self, channel: Channel, patience: float) -> None:
@@ -76,25 +76,25 @@ class Line:
         self._logged_at: float | None = None
 
     def is_free(self, now: float) -> bool:
-        """Whether it may be told something: nothing is on its way, and it has not failed within a minute."""
+        """Whether it may get a message: none is being sent, and none has failed within a minute."""
         return self._attempt is None and not _is_within(_MINUTE, self._failed_at, now)
 
     def begin(self, message: Message, now: float, finished: queue.Queue[Line]) -> None:
-        """Send a message; this line is put into the queue when it has arrived, or failed."""
+        """Send a message on a thread. When it was taken, or has failed, this line is put into the queue."""
         attempt = self._attempt = _Attempt(message, now)
 
         def run() -> None:
             try:
                 self._send(message.subject, message.text)
-            except Exception as error:  # noqa: BLE001 - a channel may be anybody's code, and the others are to be told
+            except Exception as error:  # noqa: BLE001 - a channel may be any code, and must not stop the others
                 attempt.error = str(error) or repr(error)
             finished.put(self)
 
-        # A daemon: a channel that hangs holds up no end of the process.
+        # A daemon thread, so that a channel that hangs does not delay the end of the process.
         threading.Thread(target=run, name="dynpin-collector-alert", daemon=True).start()
 
     def end(self, storage: Storage, note: ChannelNote, now: float) -> bool:
-        """Write down what became of the message; whether it arrived."""
+        """Store the result of the message. True if the channel took it."""
         attempt = self._attempt
         if attempt is None:
             return False
@@ -113,7 +113,7 @@ class Line:
         return True
 
     def look(self, storage: Storage, note: ChannelNote, now: float) -> None:
-        """Say so where what is on its way has taken too long."""
+        """If the message takes too long, log it and store that the channel fails."""
         if self._attempt is not None and time.monotonic() - self._attempt.began >= self._patience:
             self._fail("it has not answered in time", storage, note, now)
 
@@ -129,7 +129,7 @@ class Line:
         try:
             storage.record(AuditEntry(now, self.name, "", action, _SUBJECT))
         except StoreError as error:
-            _log.warning("that %s %s is not kept: %s", self.name, ACTIONS[action], error)
+            _log.warning("that %s %s could not be stored: %s", self.name, ACTIONS[action], error)
 
 
 def _is_within(seconds: float, before: float | None, now: float) -> bool:
@@ -137,32 +137,32 @@ def _is_within(seconds: float, before: float | None, now: float) -> bool:
 
 
 class _Apprise(Protocol):
-    """What is used of Apprise, whose own types are not complete."""
+    """The methods of Apprise that are used here, since its own types are incomplete."""
 
     def add(self, services: str) -> bool: ...
     def notify(self, body: str, title: str, *, body_format: str) -> object: ...
 
 
 def apprise(urls: Iterable[str]) -> list[Channel]:
-    """Send by Apprise: mail, webhooks, Slack, Matrix, ntfy and many more, each by a URL of its own form.
+    """Channels of Apprise: mail, webhooks, Slack, Matrix, ntfy and many more, one for each URL.
 
     Raises:
-        ModuleNotFoundError: where Apprise is missing; the message names the extra.
-        ValueError: for a URL that Apprise cannot use.
+        ModuleNotFoundError: if Apprise is missing; the message names the extra.
+        ValueError: if Apprise cannot use a URL.
     """
     return [_channel(number, url) for number, url in enumerate(urls, start=1)]
 
 
 def _channel(number: int, url: str) -> Channel:
-    # One object each: of several in one, Apprise does not tell which failed. All of a URL but its scheme may be secret.
+    # One object for each URL: with several, Apprise does not say which failed. A URL may hold secrets after its scheme.
     scheme, own = f"{url.partition('://')[0]}://…", _apprise()
     if not own.add(url):
         raise ValueError(f"Apprise knows no channel like {scheme}; see its list of services")
 
     def send(subject: str, text: str) -> None:
-        # As text: otherwise a channel that shows HTML or Markdown would be given it as such.
+        # As plain text: otherwise Apprise would send it as HTML or Markdown to a channel that shows these.
         if not own.notify(text, subject, body_format="text"):
-            raise RuntimeError("Apprise could not deliver it; its own log, apprise, says more")
+            raise RuntimeError("Apprise could not deliver it; the log of Apprise (logger apprise) says more")
 
     return Channel(f"alert channel {number} ({scheme})", send)
 

@@ -1,4 +1,4 @@
-"""Asks the process that judges; ends it where a report takes too long, and starts it anew."""
+"""Asks the judging process. If a report takes too long, ends the process and starts a new one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..triage import Diagnosis, Question, Settings, unjudged
 
 __all__ = ["JudgeProcess", "JudgeUnavailable"]
 
-# An honest report takes some milliseconds; sixty signatures of the slowest keys that are tried, a fifth of a second.
+# Seconds for one report. An honest report takes milliseconds; 60 signatures of the slowest keys take 0.2 s.
 BUDGET_S = 5.0
 _START_S = 60.0
 _NICE = 10
@@ -24,14 +24,14 @@ _MODULE = "dynpin.middleware.collector.triage.process"
 
 
 class JudgeUnavailable(DynpinError):
-    """The process that judges cannot be started; nothing is wrong with the report."""
+    """The judging process cannot be started. Nothing is wrong with the report."""
 
 
 class JudgeProcess:
-    """A process of its own in which reports are judged, so that what a stranger wrote holds up nothing else.
+    """Judges reports in a separate process, so that a stranger's report delays nothing else.
 
     Args:
-        settings: gives what the process is told at its start.
+        settings: gives the settings of the process, at its start.
         budget: seconds that one report may take.
     """
 
@@ -42,21 +42,21 @@ class JudgeProcess:
         self.renew()
 
     def renew(self) -> None:
-        """Begin without a process; a parent's is left alone."""
+        """Start without a process; a parent's process is left alone."""
         self._changing = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._closing = False
 
     @property
     def pid(self) -> int | None:
-        """The number of the process, where there is one."""
+        """The id of the process, or None."""
         return None if self._process is None else self._process.pid
 
     def ask(self, question: Question) -> Diagnosis:
-        """The diagnosis of a report; that it could not be judged, where it takes longer than the budget.
+        """The diagnosis of a report. It says "could not be judged" if the report takes longer than the budget.
 
         Raises:
-            JudgeUnavailable: where there is no process to ask.
+            JudgeUnavailable: if there is no process.
         """
         process = self._running()
         line, in_time = _answer(process, json.dumps(question).encode() + b"\n", self.budget)
@@ -67,11 +67,13 @@ class JudgeProcess:
         if line:
             return Diagnosis.model_validate_json(line)
         if not in_time:
-            return unjudged(f"To judge it takes longer than {self.budget:g} seconds, and an honest report does not.")
-        return unjudged("What judges reports broke down over it.")
+            return unjudged(
+                f"The report took more than {self.budget:g} seconds to judge, and an honest report does not."
+            )
+        return unjudged("The judging process failed on this report.")
 
     def close(self) -> None:
-        """End the process, whatever it does; whoever waits for its answer is told so."""
+        """End the process at once. A caller that waits for its answer gets an error."""
         with self._changing:
             self._closing = True
         self._end()
@@ -101,13 +103,13 @@ class JudgeProcess:
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                with contextlib.suppress(BrokenPipeError):  # by what was written and not read
+                with contextlib.suppress(BrokenPipeError):  # the process has not read everything
                     stream.close()
 
 
 def _start() -> subprocess.Popen[bytes]:
     try:
-        # Not multiprocessing: it would run the program's main module a second time, and with it what that serves.
+        # Not multiprocessing: it would import the program's main module again, which may start a server.
         process = subprocess.Popen(  # noqa: S603 - of this interpreter and this module
             [sys.executable, "-m", _MODULE],
             stdin=subprocess.PIPE,
@@ -117,14 +119,14 @@ def _start() -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise JudgeUnavailable(f"{sys.executable} cannot be started to judge reports: {error}") from error
-    with contextlib.suppress(OSError, AttributeError):  # it ended at once; Windows has no such thing
-        # Whoever sends or reads goes first where processors are few.
+    with contextlib.suppress(OSError, AttributeError):  # it ended at once, or this is Windows
+        # Requests come first if there are few processors.
         os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
     return process
 
 
 def _answer(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> tuple[bytes, bool]:
-    """The line that answers a line, empty where none came; and whether the time was enough."""
+    """The answer to a line, empty if none came; and whether it came in time."""
     if process.stdin is None or process.stdout is None:
         raise TypeError("the process has no pipes")
     late = threading.Event()
@@ -140,7 +142,7 @@ def _answer(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> tu
         process.stdin.write(line)
         process.stdin.flush()
         answer = process.stdout.readline()
-    except (OSError, ValueError):  # the pipe is broken, or was closed meanwhile
+    except (OSError, ValueError):  # the pipe is broken, or was closed in the meantime
         answer = b""
     finally:
         timer.cancel()

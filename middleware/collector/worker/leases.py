@@ -1,4 +1,4 @@
-"""Leases: of many workers one does a kind of work at a time, and another goes on where it died."""
+"""Leases: only one worker does a kind of work at a time. If it dies, another one continues."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Leases"]
 
 
 class Leases:
-    """The kinds of work that this worker may do.
+    """The leases of this worker.
 
     Args:
-        storage: where all workers look.
+        storage: the storage that all workers share.
         clock: seconds since the epoch, UTC.
     """
 
@@ -25,14 +25,14 @@ class Leases:
         self._claimed: dict[str, float] = {}
 
     def holds(self, work: str) -> bool:
-        """Whether this worker may do this now; claims or prolongs the lease where that is needed.
+        """Whether this worker may do this work now. Takes or extends the lease if needed.
 
         Raises:
-            StoreError: where the storage cannot be asked, or has no room for the answer.
+            StoreError: if the storage cannot be used.
         """
         now = self._clock()
         claimed_at = self._claimed.get(work)
-        # To prolong it is a write to the disk; twenty seconds at least remain for what is begun now.
+        # Extending is a write to the disk, so do it late. At least twenty seconds remain for the next piece of work.
         if claimed_at is not None and 0 <= now - claimed_at < LEASE_S / 3:
             return True
         self._claimed.pop(work, None)
@@ -42,7 +42,7 @@ class Leases:
         return True
 
     def give_back(self) -> None:
-        """Let others go on at once."""
+        """End the leases, so that other workers can continue at once."""
         if self._claimed:
             self._claimed.clear()
             self._storage.release(self._holder)

@@ -1,4 +1,4 @@
-"""The worker: verdicts, alerts, digests and retention, on a thread of their own, whether or not a report comes."""
+"""The worker: verdicts, alerts, digests and retention, on its own thread, also when no report comes."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = ["Worker"]
 _log = logging.getLogger("dynpin.collector")
 _LOOK_EVERY_S = 2.0
 _TOLD_EVERY_S = 60.0
-# So many groups are judged before their verdicts are stored together, and so often before other work has its turn.
+# How many groups are judged before their verdicts are stored together, and how often before other work gets its turn.
 _TOGETHER, _BATCHES = 20, 10
-# Raised where the rules of triage change: what was judged by others is judged anew.
+# Raise this when the rules of triage change. Then all groups are judged again.
 _RULES = b"4"
 
 
 class Worker:
-    """Gives verdicts to groups, tells of what is new, and deletes what is old.
+    """Gives verdicts to groups, sends alerts, and deletes old reports.
 
     Args:
-        storage: where the reports are.
-        flush: writes down what was counted and not yet stored.
+        storage: the storage of the reports.
+        flush: stores the counts that are not stored yet.
         keys: the operator's own keys, pin to name.
-        inventories: those of one policy each, by token, in place of `keys`.
+        inventories: the keys of single policies, by token; a policy with an inventory does not use `keys`.
         roots: the operator's own root certificates, PEM.
-        retention: what is kept; looked after once an hour.
-        alerts: whom to tell of new groups and sudden rises.
+        retention: how much is kept; applied once an hour.
+        alerts: the alerts on new groups and sudden rises.
         clock: seconds since the epoch, UTC.
     """
 
@@ -71,7 +71,7 @@ class Worker:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin without a thread."""
+        """Start without a thread."""
         self._working = threading.Lock()
         self._called = threading.Event()
         self._starting = threading.Lock()
@@ -81,7 +81,7 @@ class Worker:
         self.judge.renew()
 
     def start(self) -> None:
-        """Work from now on, on a thread; to say so again changes nothing."""
+        """Start to work, on a thread. Further calls do nothing."""
         if self._thread is not None:
             return
         with self._starting:
@@ -90,22 +90,22 @@ class Worker:
                 self._thread.start()
 
     def call(self) -> None:
-        """Look around now: a group waits for its verdict."""
+        """Wake the thread, since a group waits for its verdict."""
         self._called.set()
 
     def close(self) -> None:
-        """End the thread; a report that is being judged is judged by another worker."""
+        """End the thread. Another worker judges the report that is being judged now."""
         self._closing = True
         self._called.set()
         self.judge.close()
         if self._thread is not None:
-            # A channel of alerts may hang. What it is told is told again by another worker: nothing is lost.
+            # A channel of alerts may hang. Another worker sends its message again, so nothing is lost.
             self._thread.join(_LOOK_EVERY_S)
-        with contextlib.suppress(StoreError):  # they run out by themselves
+        with contextlib.suppress(StoreError):  # leases expire anyway
             self._leases.give_back()
 
     def work(self) -> bool:
-        """Do what is due, once; whether groups still wait for their verdict."""
+        """Do all work that is due, once. True if groups still wait for their verdict."""
         with self._working:
             waits = self._do("verdicts", self._judge_waiting)
             if self._alerts is not None:
@@ -118,7 +118,9 @@ class Worker:
             is_called = self._called.wait(_LOOK_EVERY_S)
             self._called.clear()
             if not is_called:
-                self._try("counts", self._write_counts)  # each batch takes them along; without reports, nothing did
+                self._try(
+                    "counts", self._write_counts
+                )  # a batch of reports stores them too, but there may be no reports
             while not self._closing and self.work():
                 pass
 
@@ -129,13 +131,13 @@ class Worker:
         return not self._closing and self._try(work, held)
 
     def _try(self, work: str, task: Callable[[], bool]) -> bool:
-        """Do it; where it fails, say so once a minute and go on with the rest."""
+        """Do one kind of work. If it fails, log this once a minute, and go on."""
         try:
             return task()
         except DynpinError as error:
             if self._may_tell(work) and not self._closing:
                 _log.error("%s wait: %s", work, error)
-        except Exception:  # noqa: BLE001 - one report or row that brings out a fault must not end all work
+        except Exception:  # noqa: BLE001 - one report or row that triggers a bug must not end all work
             if self._may_tell(work):
                 _log.exception("%s wait", work)
         return False
@@ -158,7 +160,7 @@ class Worker:
             waiting = self._storage.untriaged(_TOGETHER, self._judged_with)
             judged: list[tuple[Group, Triaged]] = []
             for group, body, received_at in waiting:
-                # What these say of CAs is stored with their verdicts, and may explain the next of them.
+                # The names of CAs are stored with these verdicts, and may help to judge the next groups.
                 shown_now = {pin: name for _, one in judged for pin, _, name in one.pins if name is not None}
                 judged.append((group, self._judged(group, body, received_at, shown_now)))
             if judged:

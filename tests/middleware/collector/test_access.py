@@ -71,7 +71,7 @@ def test_a_pause_says_so_with_429_and_for_how_long(site: Start) -> None:
     page = sign_in(running.client)
     assert page.status_code == 429
     assert page.headers["retry-after"] == "800"
-    assert "too many wrong passwords" in page.text
+    assert "Too many wrong passwords" in page.text
     assert "14 minutes" in page.text
     answer = running.client.get("/api/groups", auth=("ada", "correct horse"))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "800")

@@ -44,7 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Ch
         assert "Sign in" in browser.text()
         browser.fill("#password", "wrong")
         browser.click("main button")
-        assert "That was not the password" in browser.text()
+        assert "The password is wrong" in browser.text()
         browser.fill("#password", PASSWORD)
         browser.click("main button")
         assert browser.run("location.pathname") == "/"
@@ -91,7 +91,7 @@ def test_from_the_overview_to_a_decision(browser: Chromium, site: Site) -> None:
     assert "muted" in browser.text()
     browser.visit(f"{site.url}/groups?state=muted")
     assert browser.run("document.querySelectorAll('.card.group').length") == 1
-    browser.click(".chip a[title='Turn round']")
+    browser.click(".chip a[title='Change to is not']")
     assert browser.run("location.search") == "?state!=muted"
     assert browser.run("document.querySelectorAll('.card.group').length") == 4
 

@@ -39,7 +39,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     [
         (
             "hots=x",
-            "'hots' is not a filter; there are host, noted_host, mode, verdict, state, pin, issuer, token, group",
+            "'hots' is not a filter; the names are host, noted_host, mode, verdict, state, pin, issuer, token, group",
         ),
         ("hots!=x", "'hots!' is not a filter"),
         ("since!=7d", "'since!' is not a filter"),

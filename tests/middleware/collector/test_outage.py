@@ -110,7 +110,7 @@ def test_a_backup_beside_the_log_of_the_file_before(site: Start, tmp_path: Path)
     for n in range(200):
         assert running.post(report(hostname=f"host-{n}.test")).status_code == 204
     backup.replace(running.file)
-    assert "the log of the file before" in refused(running)
+    assert "the log of the old file" in refused(running)
     with closing(sqlite3.connect(f"{running.file.as_uri()}?immutable=1", uri=True)) as copy:
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     for suffix in ("-wal", "-shm"):
@@ -256,7 +256,7 @@ def test_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
         "nothing is stored: the disk is full; 2 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 122 reports were answered with 503 so far",
         "nothing is stored: the disk is full; 242 reports were answered with 503 so far",
-        "reports are stored again; 360 reports were answered with 503 meanwhile",
+        "reports are stored again; 360 reports were answered with 503 in the meantime",
     ]
 
 
@@ -267,7 +267,7 @@ def test_a_count_that_waits_is_no_report(caplog: pytest.LogCaptureFixture) -> No
     outage.ended()
     assert [record.getMessage() for record in caplog.records] == [
         "nothing is stored: the disk is full",
-        "reports are stored again; 1 report was answered with 503 meanwhile",
+        "reports are stored again; 1 report was answered with 503 in the meantime",
     ]
 
 
@@ -289,7 +289,7 @@ def test_reports_are_counted_where_the_tokens_cannot_be_read(site: Start, caplog
     assert [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"] == [
         "nothing is stored: the file is gone; 1 report was answered with 503 so far",
         "nothing is stored: the file is gone; 4 reports were answered with 503 so far",
-        "reports are stored again; 4 reports were answered with 503 meanwhile",
+        "reports are stored again; 4 reports were answered with 503 in the meantime",
     ]
 
 
@@ -301,8 +301,8 @@ def test_too_many_that_wait_are_counted_once_a_minute(site: Start, caplog: pytes
         assert running.client.post("/r/demo/enforce", json=several).status_code == 503
         assert running.post(report()).status_code == 204
     assert [record.getMessage() for record in caplog.records if record.name == "dynpin.collector"] == [
-        "too many reports wait for the disk; 2 reports were answered with 503 since this was said last",
-        "too many reports wait for the disk; 6 reports were answered with 503 since this was said last",
+        "too many reports wait for the disk; 2 reports were answered with 503 since the last line of this kind",
+        "too many reports wait for the disk; 6 reports were answered with 503 since the last line of this kind",
     ]
 
 

@@ -78,7 +78,7 @@ def test_sign_in_with_a_password(site: Start) -> None:
     assert running.client.get("/api/groups").status_code == 401
     wrong = running.client.post("/sign-in", data={"password": "wrong"})
     assert wrong.status_code == 403
-    assert "not the password" in wrong.text
+    assert "password is wrong" in wrong.text
     right = running.client.post("/sign-in", data={"password": "correct horse"})
     cookie = right.headers["set-cookie"].lower()
     assert right.status_code == 303

@@ -77,7 +77,7 @@ def test_a_change_is_in_the_audit_and_the_mere_time_of_a_look_is_not(closed: Sit
     etag = ask("PUT", two, if_match=etag).headers["etag"]
     ask("PUT", seen | {"history": {"version": 1, "host": HOST, "events": []}, "nodes": {}}, if_match=etag)
     changes = [(entry.action, entry.subject) for entry in reversed(closed.storage.audit())]
-    said = ["node a", "two nodes under the name a", "history, node a"]
+    said = ["node a", "two nodes use the name a", "history, node a"]
     assert changes == [("site-state", f"{HOST}: {each}") for each in said]
 
 

@@ -1,4 +1,4 @@
-"""The engine for PostgreSQL: any number of machines, and a standby that has what was acknowledged."""
+"""The engine for PostgreSQL: for several machines, and with a standby that has every acknowledged report."""
 
 from .address import described
 from .engine import PostgreSQLEngine, migrate

@@ -1,6 +1,6 @@
-"""How a batch of reports is written to PostgreSQL: a statement for each table, however many reports it has.
+"""Write a batch of reports to PostgreSQL: one statement for each table, for any number of reports.
 
-Rows that several nodes write are locked in one order, that of their keys, so that nobody waits in a circle.
+Several nodes write the same rows. All lock them in the order of their keys, so that there is no deadlock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Row = tuple[Any, ...]
 
 
 _BATCH = "INSERT INTO batches VALUES (%s, %s) ON CONFLICT DO NOTHING"
-# Lists as long as each other stand for the rows: one statement, kept prepared.
+# The rows are passed as one list for each column, all of the same length: one statement, which stays prepared.
 _GROUPS = """
 INSERT INTO groups AS known (key, host, noted_host, port, mode, token, source, known_pins, validated_pins, reports,
                              first_seen, last_seen)
@@ -66,7 +66,7 @@ ON CONFLICT (group_id, user_agent) DO UPDATE SET reports = agents.reports + excl
 
 
 class _Touched(NamedTuple):
-    """A group that got reports: how many it had since its sample of bodies began, and what its totals go by."""
+    """A group that got reports: how many came since its sample of bodies began, and the key of its totals."""
 
     id: int
     sampled: int
@@ -75,9 +75,9 @@ class _Touched(NamedTuple):
 
 
 def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], batch: bytes, now: float) -> bool:
-    """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
+    """Write reports and counts in the connection's transaction. True if a group waits for its verdict."""
     with db.cursor() as cursor:
-        # Another that brings the same batch waits here for this one's end, and then finds it stored.
+        # A second attempt with the same batch waits here until the first has ended, and then finds the batch stored.
         if not cursor.execute(_BATCH, (batch, now)).rowcount:
             return False
         touched = _touch_groups(cursor, arrivals)
@@ -102,14 +102,14 @@ def _rows(counts: Mapping[Any, int]) -> list[Row]:
 
 
 def _run(cursor: psycopg.Cursor[Any], sql: LiteralString, rows: Sequence[Row]) -> None:
-    """Run a statement once for all rows, a list for each column, in the order of their keys."""
-    # Python orders texts by their bytes, whatever the database does: as upsert() does for what the worker writes.
+    """Run a statement once for all rows, with a list for each column, in the order of their keys."""
+    # The order must be the same as in upsert(), which the worker uses. Both sort in Python, not in the database.
     if rows:
         cursor.execute(sql, [list(column) for column in zip(*sorted(rows), strict=True)])
 
 
 def _touch_groups(cursor: psycopg.Cursor[Any], arrivals: Sequence[Arrival]) -> dict[str, _Touched]:
-    """The groups of these reports by their keys; their counts are brought up to date."""
+    """Update the counts of the groups of these reports; the groups by their keys."""
     together: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         together.setdefault(arrival.cause.key, []).append(arrival)

@@ -25,30 +25,30 @@ from .waiting import bounded_wait, raw
 
 __all__ = ["PostgreSQLEngine", "migrate"]
 
-# Connections of one process: a page takes one for a moment, and the intake one for all reports.
+# Connections of one process. A page takes one for a moment; the intake needs one for all reports.
 _KEPT, _AT_MOST, _POOL_S = 4, 16, 5
-# How long the server may take to answer at all, to store a batch, and to measure its tables.
+# How long the server may take to answer, to store a batch, and to measure its tables (seconds).
 _PING_S, _BATCH_S, _MEASURING_S = 2.0, 8.0, 600.0
-# How long a commit may wait for the standby. PostgreSQL itself would wait for ever.
+# How long a commit may wait for the standby (seconds). PostgreSQL itself would wait for ever.
 _COMMIT_S = 5.0
-# "cancelled wait for synchronous replication": what was committed here is perhaps not on the standby.
+# SQLSTATE of "canceling wait for synchronous replication": the commit is perhaps not on the standby.
 _WARNING = "01000"
-# Any number that other programs in the same database do not take (pg_advisory_xact_lock): "dynpin" in ASCII.
+# The key of pg_advisory_xact_lock. Other programs in the same database must not use it: "dynpin" in ASCII.
 _MIGRATING = int.from_bytes(b"dynpin", "big")
-# What is about one report on the disk beside its row: the entries of its indexes and their pages.
+# Bytes that one report takes on the disk in addition to its row: the index entries and their pages.
 _INDEXED_BYTES = 150
 _TABLES = ("reports", "samples", "groups", "diagnoses", "pins")
 
 
 class PostgreSQLEngine:
-    """A database of PostgreSQL that any number of processes on any number of machines share.
+    """A database of PostgreSQL, shared by any number of processes on any number of machines.
 
     Args:
-        address: the DSN, with several hosts where there are: whichever takes writes is used.
+        address: the DSN. If it has several hosts, the engine uses the one that accepts writes.
 
     Raises:
-        StoreError: where it cannot be reached, has no tables, or is of another version; the message says what to do.
-        ValueError: where the address cannot be read.
+        StoreError: if it cannot be reached, has no tables, or has another version; the message says what to do.
+        ValueError: if the address cannot be read.
     """
 
     def __init__(self, address: str) -> None:
@@ -72,11 +72,11 @@ class PostgreSQLEngine:
         """None: a server is not a file."""
 
     def renew(self) -> None:
-        """Begin without connections; those of a parent process are left to it."""
+        """Start without connections; those of a parent process stay open."""
         before = self.__dict__.get("_engine")
         self._engine = _engine(self._address.conninfo)
         if before is not None:
-            # Not closed, which would end the parent's sessions too.
+            # Do not close them: that would end the parent's sessions too.
             cast("SQLAlchemyEngine", before).dispose(close=False)
 
     @contextmanager
@@ -87,14 +87,14 @@ class PostgreSQLEngine:
 
     @contextmanager
     def writing(self, patience: float = PATIENCE_S) -> Generator[Connection]:
-        """A transaction; it is on the disk when it ends, and on the standby where there is a synchronous one."""
+        """A transaction. When it ends it is on the disk, and on the standby if there is a synchronous one."""
         with storage_errors(self._address), self._engine.connect() as db:
             try:
                 with bounded_wait(db, patience):
                     yield db
                 _commit(db, self.name)
             except BaseException:
-                # Whatever state it is in, or the server, which may be a standby by now: the next one begins anew.
+                # The connection may be in any state, and the server may be a standby by now: open a new one next time.
                 db.invalidate()
                 raise
 
@@ -105,7 +105,7 @@ class PostgreSQLEngine:
             yield db
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], now: float) -> bool:
-        """Store a batch; where the connection was lost, once more on another: what is there already counts once."""
+        """Store a batch. If the connection was lost, try once more on another; a batch that was stored counts once."""
         number = os.urandom(16)
         try:
             return self._add(arrivals, outcomes, number, now)
@@ -119,8 +119,8 @@ class PostgreSQLEngine:
             return add(raw(db), arrivals, outcomes, batch, now)
 
     def bytes_used(self) -> int:
-        """About what the rows take, with the entries of their indexes."""
-        # Not the size of the files: what was deleted stays in them, and is filled by the next reports.
+        """About how many bytes the rows and their index entries take."""
+        # Not the size of the files: deleted rows leave room in them, which the next reports fill.
         rows = " UNION ALL ".join(f"SELECT sum(pg_column_size({name}.*) + 28) AS size FROM {name}" for name in _TABLES)  # noqa: S608
         with self.reading(_MEASURING_S) as db:
             db.execute(text(f"SET LOCAL statement_timeout = '{_MEASURING_S:.0f}s'"))
@@ -128,13 +128,13 @@ class PostgreSQLEngine:
             return own + _INDEXED_BYTES * int(db.scalar(text("SELECT count(*) FROM reports")) or 0)
 
     def probe(self, now: float, patience: float) -> None:
-        """Write one row durably, and wait for others so many seconds at most."""
+        """Write one row durably; wait for a lock for `patience` seconds at most."""
         with self.writing(patience + 1) as db:
             db.execute(text(f"SET LOCAL lock_timeout = {int(patience * 1000)}"))
             write_proof(db, now)
 
     def lease_clock(self, db: Connection, now: float) -> float:
-        """The server's: machines may differ."""
+        """The server's clock, since the clocks of machines may differ."""
         return float(db.scalar(select(func.extract("epoch", func.clock_timestamp()))) or now)
 
     def close(self) -> None:
@@ -151,17 +151,17 @@ def _check(found: str | None, name: str) -> None:
 
 
 def migrate(address: str) -> None:
-    """Bring a database to this program's schema; of several that do so at once the others wait.
+    """Change a database to this program's schema. If several processes do so at once, one works and the others wait.
 
     Raises:
-        StoreError: where it cannot be reached or changed, or is of a newer dynpin.
-        ValueError: where the address cannot be read.
+        StoreError: if it cannot be reached or changed, or was written by a newer dynpin.
+        ValueError: if the address cannot be read.
     """
     read = Address.read(address)
     name, engine = read.name, _engine(read.conninfo)
     try:
         with storage_errors(read), engine.connect() as db:
-            # An index of many rows takes as long as it takes.
+            # No limit: an index of many rows may take long.
             db.execute(text("SET LOCAL statement_timeout = 0"))
             db.execute(text("SET LOCAL lock_timeout = 0"))
             db.execute(select(func.pg_advisory_xact_lock(_MIGRATING)))
@@ -178,8 +178,8 @@ def migrate(address: str) -> None:
 
 
 def _engine(conninfo: str) -> SQLAlchemyEngine:
-    # SQLAlchemy's pool alone: it has no threads of its own, which no child of a fork would have, and tries a server
-    # that was away with the next request, without a pause that grows.
+    # SQLAlchemy's pool has no threads, which a forked child would lack. It tries a server that was away with the
+    # next request, without a growing pause.
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(conninfo),
@@ -188,13 +188,13 @@ def _engine(conninfo: str) -> SQLAlchemyEngine:
         max_overflow=_AT_MOST - _KEPT,
         pool_timeout=_POOL_S,
     )
-    # In place of pool_pre_ping, which waits for a server that hangs without end.
+    # Instead of pool_pre_ping, which waits without a limit for a server that hangs.
     event.listen(engine, "checkout", _check_out)
     return engine
 
 
 def _check_out(connection: psycopg.Connection, *_: object) -> None:
-    """Before a connection of the pool is used: where the server does not answer on it, another is made."""
+    """Test a connection of the pool before it is used. If the server does not answer on it, the pool makes another."""
     try:
         with bounded_wait(connection, _PING_S):
             connection.execute("SELECT 1")
@@ -203,24 +203,24 @@ def _check_out(connection: psycopg.Connection, *_: object) -> None:
 
 
 def _commit(db: Connection, name: str) -> None:
-    """Commit, durably on the synchronous standby too, or raise."""
+    """Commit durably, also on the synchronous standby, or raise."""
     connection, warned = raw(db), list[str]()
 
     def notice(told: Diagnostic) -> None:
         if told.sqlstate == _WARNING:
             warned.append(told.message_primary or "")
 
-    # statement_timeout ends before the commit waits for the standby (PostgreSQL 15: finish_xact_command), which may
-    # be for ever. A wait that is cancelled *succeeds*, with a warning.
+    # statement_timeout does not cover the wait for the standby (PostgreSQL 15: finish_xact_command), which has no
+    # limit. If that wait is cancelled, the commit *succeeds*, with a warning.
     connection.add_notice_handler(notice)
     try:
         with bounded_wait(db, _COMMIT_S):
-            # Not by SQLAlchemy, which commits nothing that went past it.
+            # Not SQLAlchemy's commit: it does nothing if the statements did not go through SQLAlchemy.
             connection.commit()
     finally:
         connection.remove_notice_handler(notice)
     if warned:
         raise StoreError(
-            f"the report storage {name} has written to one server alone: its standby does not answer ({warned[0]}); "
+            f"the report storage {name} has written to one server only: its standby does not answer ({warned[0]}); "
             "start the standby, or let the server go on without it: synchronous_standby_names"
         )

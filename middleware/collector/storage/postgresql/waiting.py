@@ -1,4 +1,4 @@
-"""A bound for every wait for the server, on this side: one that hangs keeps its connections and answers nothing."""
+"""A bound, on the client's side, for every wait for the server. A server that hangs keeps connections open."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sqlalchemy import Connection
 
 __all__ = ["bounded_wait", "raw"]
 
-# How long a server may take to hear that something is cancelled.
+# How long a server may take to accept a cancellation (seconds).
 _CANCEL_S = 1.0
 
 
 def raw(db: Connection) -> psycopg.Connection:
-    """The connection as psycopg has it."""
+    """The connection of psycopg."""
     return cast("psycopg.Connection", db.connection.driver_connection)
 
 
 @contextmanager
 def bounded_wait(db: Connection | psycopg.Connection, seconds: float) -> Generator[None]:
-    """After so many seconds cancel what the connection waits for; where nobody hears that, end the connection."""
+    """Cancel the statement after so many seconds. If the cancellation cannot be sent, end the connection."""
     connection = raw(db) if isinstance(db, Connection) else db
     watch = threading.Timer(seconds, _cancel, [connection])
     watch.daemon = True
@@ -34,16 +34,16 @@ def bounded_wait(db: Connection | psycopg.Connection, seconds: float) -> Generat
         yield
     finally:
         watch.cancel()
-        # Whatever it does is over before the connection is anybody else's.
+        # The timer's thread must have ended before somebody else gets the connection.
         watch.join()
 
 
 def _cancel(connection: psycopg.Connection) -> None:
-    # Before libpq 17 cancelling blocks without a limit, whatever timeout is named.
+    # Before libpq 17, cancelling blocks without a limit and ignores the timeout.
     if psycopg.capabilities.has_cancel_safe():
         with suppress(psycopg.Error):
             connection.cancel_safe(timeout=_CANCEL_S)
             return
-    # The server's kernel still acknowledges, so that neither keepalives nor tcp_user_timeout end the connection.
+    # Neither keepalives nor tcp_user_timeout end the connection, since the server's kernel still acknowledges.
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as own:
         own.shutdown(socket.SHUT_RDWR)

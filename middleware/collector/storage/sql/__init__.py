@@ -1,4 +1,4 @@
-"""Schema, questions, changes and migrations in SQLAlchemy Core, once for both engines."""
+"""Schema, queries, changes and migrations in SQLAlchemy Core, for both engines."""
 
 from . import schema
 from .engine import PATIENCE_S, Engine, Unit

@@ -1,4 +1,4 @@
-"""Sessions, and the tokens with which programs read."""
+"""Sessions of people, and the tokens of programs."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _sessions = schema.sessions.c
 
 
 def add_session(unit: Unit, identity: str, name: str, expires_at: float) -> None:
-    """Keep a session, and forget those that ended."""
+    """Store a session, and delete the sessions that have ended."""
     unit.db.execute(delete(schema.sessions).where(_sessions.expires_at < unit.now))
     unit.db.execute(schema.sessions.insert().values(id=identity, name=name, expires_at=expires_at))
 
 
 def session(unit: Unit, identity: str) -> str | None:
-    """The name of a session that is there and has not ended."""
+    """The name of a session; None if there is none, or it has ended."""
     alive = (_sessions.id == identity) & (_sessions.expires_at >= unit.now)
     return unit.db.scalar(select(_sessions.name).where(alive))
 
 
 def end_session(unit: Unit, identity: str) -> None:
-    """Forget a session."""
+    """Delete a session."""
     unit.db.execute(delete(schema.sessions).where(_sessions.id == identity))
 
 
 def add_api_token(unit: Unit, token: APIToken) -> bool:
-    """Keep a token of the API; False where one of this name may still be used."""
+    """Store a token of the API. False if a token of this name is still valid."""
     values = {
         "name": token.name,
         "digest": token.digest,
@@ -56,7 +56,7 @@ def add_api_token(unit: Unit, token: APIToken) -> bool:
         "used_at": token.used_at,
         "revoked_at": token.revoked_at,
     }
-    # In this order, so that of two that add one name at once the second sees what the first has written.
+    # Insert first, then read: if two processes add one name at once, the second sees the row of the first.
     if upsert(unit.db, schema.api_tokens, [values]):
         return True
     row = unit.db.execute(select(schema.api_tokens).where(_tokens.name == token.name).with_for_update()).one()
@@ -67,24 +67,24 @@ def add_api_token(unit: Unit, token: APIToken) -> bool:
 
 
 def api_token(unit: Unit, digest: str) -> APIToken | None:
-    """The token of the API with this hash, ended or not."""
+    """The token of the API with this hash, even if it has ended."""
     row = unit.db.execute(select(schema.api_tokens).where(_tokens.digest == digest)).one_or_none()
     return None if row is None else _api_token(row)
 
 
 def api_tokens(unit: Unit) -> list[APIToken]:
-    """Every token of the API, ended or not, oldest first."""
+    """Every token of the API, oldest first, even if it has ended."""
     rows = unit.db.execute(select(schema.api_tokens).order_by(_tokens.created_at, _tokens.name))
     return list(map(_api_token, rows))
 
 
 def use_api_token(unit: Unit, digest: str, at: float) -> None:
-    """Remember when a token of the API was used last."""
+    """Store when a token of the API was last used."""
     unit.db.execute(update(schema.api_tokens).where(_tokens.digest == digest).values(used_at=at))
 
 
 def revoke_api_token(unit: Unit, name: str) -> bool:
-    """Let a token of the API be used no more; False where there is none that could be."""
+    """Revoke a token of the API. False if there is no such token, or it was revoked before."""
     usable = (_tokens.name == name) & _tokens.revoked_at.is_(None)
     return unit.db.execute(update(schema.api_tokens).where(usable).values(revoked_at=unit.now)).rowcount > 0
 
@@ -102,6 +102,6 @@ def _api_token(row: Row[Any]) -> APIToken:
 
 
 def secret(unit: Unit) -> str:
-    """A random text that belongs to this storage, made when it is first asked for."""
+    """A random text of this storage, made at the first call."""
     upsert(unit.db, schema.settings, [{"name": "secret", "value": secrets.token_hex(32)}])
     return str(unit.db.scalar(select(schema.settings.c.value).where(schema.settings.c.name == "secret")))

@@ -1,4 +1,4 @@
-"""What alerts tell of: groups that are new or rise, and for each channel those that it is still to be told of."""
+"""Alerts: groups that are new or rise, and the groups that each channel must still be told of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .rows import GROUP_COLUMNS, group_of
 __all__ = ["announce", "channels", "keep_channels", "note_channel", "rising", "unannounced", "untold"]
 
 _groups, _rates, _untold, _channels = schema.groups.c, schema.rates.c, schema.untold.c, schema.channels.c
-# What was resolved is told again where it comes back, and what was muted is not.
+# A resolved group that comes back is told again; a muted group is not.
 _STANDS = or_(_groups.state == "open", and_(_untold.reports.is_not(None), _groups.state != "muted"))
 _NOTED = [each.name for each in fields(ChannelNote) if each.name != "waiting"]
 
@@ -29,9 +29,10 @@ def unannounced(unit: Unit, limit: int) -> list[Group]:
 
 
 def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
-    """Groups, but for the muted, that sent so many more reports in an hour than on average in the day before.
+    """Groups with at least `factor` times as many reports in an hour as in an average hour of the day before.
 
-    What was resolved and silent for that day counts from its first report on.
+    Muted groups are left out. `at_least` is the fewest reports, but a resolved group that sent nothing in that day
+    rises with its first report.
     """
     earlier = schema.rates.alias("earlier")
     of_day = and_(earlier.c.group_id == _rates.group_id, earlier.c.hour >= hour - 24, earlier.c.hour < hour)
@@ -52,9 +53,9 @@ def rising(unit: Unit, hour: int, factor: float, at_least: int) -> list[Rise]:
 
 
 def announce(unit: Unit, channels: Sequence[str], untold: Sequence[Untold], at: float) -> None:
-    """Remember that each of these channels is to be told of these groups."""
+    """Store that each of these channels must still be told of these groups."""
     told = _groups.id.in_([each.group.id for each in untold])
-    # Locked in the order in which a batch locks them, so that nobody waits in a circle; some may be pruned by now.
+    # Locked in the same order as in a batch, so that there is no deadlock. Some groups may be pruned by now.
     found = set(unit.db.scalars(select(_groups.id).where(told).order_by(_groups.key).with_for_update()))
     unit.db.execute(update(schema.groups).where(_groups.id.in_(found)).values(alerted_at=at))
     rows = [
@@ -67,7 +68,7 @@ def announce(unit: Unit, channels: Sequence[str], untold: Sequence[Untold], at: 
 
 
 def untold(unit: Unit, channel: str, limit: int) -> list[Untold]:
-    """Groups of which a channel is to be told, and that nobody has muted or resolved since."""
+    """Groups that a channel must still be told of; without those that somebody has muted or resolved since."""
     rows = unit.db.execute(
         select(*GROUP_COLUMNS, _untold.reports.label("risen"), _untold.before)
         .select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
@@ -79,7 +80,7 @@ def untold(unit: Unit, channel: str, limit: int) -> list[Untold]:
 
 
 def channels(unit: Unit) -> list[ChannelNote]:
-    """What became of each channel of alerts, by its name."""
+    """The state of each channel of alerts, in the order of their names."""
     of_groups = select(func.count()).select_from(schema.untold.join(schema.groups, _groups.id == _untold.group_id))
     waiting = of_groups.where(_untold.channel == _channels.name, _STANDS).correlate(schema.channels)
     columns: list[ColumnElement[Any]] = [*(_channels[name] for name in _NOTED), waiting.scalar_subquery()]
@@ -87,7 +88,7 @@ def channels(unit: Unit) -> list[ChannelNote]:
 
 
 def note_channel(unit: Unit, note: ChannelNote, told: Iterable[Group] = ()) -> None:
-    """Keep what became of a channel, and that it was told of these groups."""
+    """Store the state of a channel, and that it was told of these groups."""
     row = {name: getattr(note, name) for name in _NOTED}
     upsert(unit.db, schema.channels, [row], replace=[name for name in _NOTED if name != "name"])
     of_these = _untold.group_id.in_([group.id for group in told])
@@ -95,7 +96,7 @@ def note_channel(unit: Unit, note: ChannelNote, told: Iterable[Group] = ()) -> N
 
 
 def keep_channels(unit: Unit, names: Sequence[str]) -> None:
-    """Forget the channels that are none of these."""
+    """Delete all channels but these."""
     unit.db.execute(delete(schema.channels).where(_channels.name.not_in(names)))
     unit.db.execute(delete(schema.untold).where(_untold.channel.not_in(names)))
     upsert(unit.db, schema.channels, [{"name": name, "sent": ""} for name in names])

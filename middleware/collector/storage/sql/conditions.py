@@ -17,9 +17,9 @@ Condition = Callable[[FromClause, str], ColumnElement[bool]]
 
 
 def group_condition(wanted: Filter, now: float, table: FromClause = schema.groups) -> ColumnElement[bool]:
-    """The condition on a row of the groups, or of another table that has the columns which the filter names.
+    """The condition on a row of the groups, or of another table that has the filter's columns.
 
-    Times hold against when a group was last and first seen.
+    Times are compared with when a group was last and first seen.
     """
     conditions: list[ColumnElement[bool]] = []
     for field in _CONDITIONS:
@@ -36,12 +36,12 @@ def group_condition(wanted: Filter, now: float, table: FromClause = schema.group
 
 
 def term_condition(field: str, value: str, table: FromClause = schema.groups) -> ColumnElement[bool]:
-    """What one value of a filter asks of a group."""
+    """The condition of one value of a filter."""
     return _CONDITIONS[field](table, storable(value))
 
 
 def _ends_with(column: ColumnElement[str], suffix: str) -> ColumnElement[bool]:
-    # A start before the first character gives the whole text on both, which is shorter then and another.
+    # If the suffix is longer than the text, both databases give the whole text, which is not the suffix.
     return func.substr(column, func.length(column) - len(suffix) + 1) == suffix
 
 
@@ -62,24 +62,24 @@ def _column(column: str) -> Condition:
 
 
 def _issuer(table: FromClause, value: str) -> ColumnElement[bool]:
-    # Never NULL, which would be neither this nor not this.
+    # Never NULL, which would match neither the condition nor its negation.
     return and_(table.c.issuer.is_not(None), table.c.issuer == value)
 
 
 def _verdict(table: FromClause, value: str) -> ColumnElement[bool]:
-    # The totals have an empty text where a group has no verdict.
+    # The totals have an empty text if a group has no verdict.
     if value == "none":
         return func.coalesce(table.c.verdict, "") == ""
     return and_(table.c.verdict.is_not(None), table.c.verdict == value)
 
 
 def _pin(table: FromClause, value: str) -> ColumnElement[bool]:
-    # IN over the index of pins is one look-up; a search in the groups' own JSON would read them all.
+    # IN uses the index of pins; a search in the JSON of the groups would read every group.
     return table.c.id.in_(select(schema.pins.c.group_id).where(schema.pins.c.pin == value.replace(" ", "+")))
 
 
 def _key(table: FromClause, value: str) -> ColumnElement[bool]:
-    # By its number, which every index has: to count all groups but this one reads an index, and no row.
+    # By id, which every index has: to count all groups but this one, an index is enough.
     named = schema.groups.alias("named")
     return table.c.id.in_(select(named.c.id).where(named.c.key == value))
 
@@ -94,6 +94,6 @@ _CONDITIONS: dict[str, Condition] = {
     "issuer": _issuer,
     "token": _column("token"),
     "group": _key,
-    # What a token may read about, never a filter of people.
+    # The scope of a token, never a filter of people.
     "site": _site,
 }

@@ -1,4 +1,4 @@
-"""How many reports: by hour, by what groups have in common, by user agent, by what the intake answered."""
+"""Numbers of reports: by hour, by a column of the groups, by user agent, by the intake's answer."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Hours = list[tuple[int, str, int]]
 
 
 def activity(unit: Unit, wanted: Filter, since: int, until: int) -> Hours:
-    """Hour, mode and number of reports, for the hours from `since` up to and without `until`."""
+    """Hour, mode and number of reports; the hours (since the epoch) run from `since` to `until`, without it."""
     common = Filter(tuple(term for term in wanted.terms if term.field in COMMON))
     others = [term for term in wanted.terms if term.field not in COMMON]
     if any(not term.negated for term in others):
         return _summed(_of_groups(unit, group_condition(Filter(wanted.terms), unit.now), since, until))
     counts = _of_totals(unit, group_condition(common, unit.now, schema.totals), since, until)
     if others:
-        # All but a few: what is excluded is found by an index, what is left may be every group there is.
+        # Sum all groups and subtract the excluded ones: an index finds those, and the others may be very many.
         found = union(*(select(_groups.id).where(term_condition(term.field, term.value)) for term in others))
         excluded = and_(group_condition(common, unit.now), _groups.id.in_(found))
         counts += [(hour, mode, -number) for hour, mode, number in _of_groups(unit, excluded, since, until)]
@@ -48,7 +48,7 @@ def _of_totals(unit: Unit, condition: ColumnElement[bool], since: int, until: in
 
 
 def _of_groups(unit: Unit, condition: ColumnElement[bool], since: int, until: int) -> Hours:
-    # The groups first, then the hours of each, never all groups of each hour.
+    # Read the groups first, then the hours of each; the other order would read all groups of each hour.
     return _hours(
         unit.db.execute(
             select(_rates.hour, _groups.mode, func.sum(_rates.reports))
@@ -60,7 +60,7 @@ def _of_groups(unit: Unit, condition: ColumnElement[bool], since: int, until: in
 
 
 def _hours(rows: Iterable[Any]) -> Hours:
-    # PostgreSQL's sums are decimals.
+    # PostgreSQL's sums are of type Decimal.
     return [(hour, mode, int(number)) for hour, mode, number in rows]
 
 
@@ -72,8 +72,8 @@ def _summed(counts: Hours) -> Hours:
 
 
 def tally(unit: Unit, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:
-    """Value, number of groups and number of reports, by a column of the groups: most reports, then last seen, first."""
-    # By an expression, and not the column: SQLite would read every row in the order of an index, to save a sort.
+    """Value, groups and reports, for each value of a column of the groups; most reports first, then last seen."""
+    # An expression, not the column: else SQLite reads every row in the order of an index, to save a sort.
     value = func.coalesce(_groups[column], "").label("value")
     reports = func.sum(_groups.reports)
     rows = unit.db.execute(
@@ -87,14 +87,14 @@ def tally(unit: Unit, wanted: Filter, column: Column, limit: int = 10) -> list[t
 
 
 def agents(unit: Unit, group: Group) -> list[tuple[str, int]]:
-    """User agents of a group and how many reports each sent, most first."""
+    """The user agents of a group and how many reports each sent, most first."""
     column = schema.agents.c
     asked = select(column.user_agent, column.reports).where(column.group_id == group.id)
     return [(agent, reports) for agent, reports in unit.db.execute(asked.order_by(column.reports.desc()))]
 
 
 def outcomes(unit: Unit, since: int) -> list[tuple[str, str, int]]:
-    """Outcome, reason and number of what the intake answered since an hour, most first."""
+    """The intake's answers since an hour: outcome, reason and how often, most first."""
     number = func.sum(_outcomes.count)
     kinds = (_outcomes.outcome, _outcomes.reason)
     asked = select(*kinds, number).where(_outcomes.hour >= since).group_by(*kinds).order_by(number.desc(), *kinds)
@@ -102,7 +102,7 @@ def outcomes(unit: Unit, since: int) -> list[tuple[str, str, int]]:
 
 
 def accepted(unit: Unit, hour: int) -> dict[str, int]:
-    """Reports that were accepted in an hour (hours since the epoch) by all nodes together, by token."""
+    """How many reports all nodes together accepted in an hour (hours since the epoch), by token."""
     asked = select(_outcomes.token, func.sum(_outcomes.count)).where(
         _outcomes.hour == hour, _outcomes.outcome == "accepted"
     )

@@ -1,4 +1,4 @@
-"""What people and programs decide: the states of groups and sites, the tokens of report-uris, and who did what."""
+"""Decisions of people and programs: states of groups and sites, tokens of report-uris, and the record of actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "tokens",
 ]
 
-# Failed sign-ins are a stranger's to write, so that they have a bound of their own and push nothing else out.
+# Strangers can write failed sign-ins. They have their own limit, so that they never push out other entries.
 _MAX_FAILURES = 10_000
 _FAILED = "sign-in-failed"
 _audit = schema.audit.c
@@ -36,7 +36,7 @@ _tokens = schema.tokens.c
 
 
 def set_state(unit: Unit, key: str, state: State, by: AuditEntry | None = None) -> bool:
-    """Open, mute or resolve a group, and keep who did it; False where there is none."""
+    """Open, mute or resolve a group, and store who did it. False if there is no such group."""
     with moving(unit.db, schema.groups.c.key == key) as found:
         unit.db.execute(update(schema.groups).where(schema.groups.c.key == key).values(state=state, state_at=unit.now))
     if found and by is not None:
@@ -45,7 +45,7 @@ def set_state(unit: Unit, key: str, state: State, by: AuditEntry | None = None) 
 
 
 def record(unit: Unit, entry: AuditEntry) -> None:
-    """Keep what somebody did."""
+    """Store what somebody did."""
     unit.db.execute(schema.audit.insert().values(entry._asdict()))
     if entry.action == _FAILED:
         failures = select(_audit.id).where(_audit.action == _FAILED).order_by(_audit.id.desc())
@@ -54,7 +54,7 @@ def record(unit: Unit, entry: AuditEntry) -> None:
 
 
 def audit(unit: Unit, subject: str | None = None, limit: int = 100) -> list[AuditEntry]:
-    """What was done, the last first; to one subject, or to all."""
+    """What was done, newest first; to one subject, or to all."""
     asked = select(_audit.at, _audit.who, _audit.source, _audit.action, _audit.subject)
     if subject is not None:
         asked = asked.where(_audit.subject == subject)
@@ -62,14 +62,14 @@ def audit(unit: Unit, subject: str | None = None, limit: int = 100) -> list[Audi
 
 
 def site_state(unit: Unit, host: str) -> SiteState | None:
-    """What the nodes of a site share; None where they share nothing yet."""
+    """The state that the nodes of a site share; None if they share nothing yet."""
     columns = (_sites.host, _sites.version, _sites.state, _sites.changed_at, _sites.changed_by)
     row = unit.db.execute(select(*columns).where(_sites.host == host)).one_or_none()
     return None if row is None else SiteState(*row)
 
 
 def set_site_state(unit: Unit, host: str, state: str, *, expected: int, by: str) -> SiteState | None:
-    """Change what the nodes of a site share; None where another version than the expected one is there."""
+    """Change the state that the nodes of a site share; None if the stored version is not the expected one."""
     after = SiteState(host, expected + 1, state, unit.now, by)
     values = {name: getattr(after, name) for name in SiteState.__slots__}
     if expected == 0:
@@ -81,13 +81,13 @@ def set_site_state(unit: Unit, host: str, state: str, *, expected: int, by: str)
 
 
 def tokens(unit: Unit) -> list[Token]:
-    """Every token, the revoked ones too, oldest first."""
+    """Every token, oldest first, even if it was revoked."""
     rows = unit.db.execute(select(schema.tokens).order_by(_tokens.created_at, _tokens.token))
     return [Token(row.token, row.name, texts(row.hosts), row.created_at, row.revoked_at) for row in rows]
 
 
 def add_token(unit: Unit, token: Token) -> None:
-    """Keep a token; one that exists is replaced."""
+    """Store a token, and replace one that exists."""
     values = {
         "token": token.token,
         "name": token.name,
@@ -99,19 +99,19 @@ def add_token(unit: Unit, token: Token) -> None:
 
 
 def revoke_token(unit: Unit, token: str) -> bool:
-    """Let a token be used no more; False where there is none that could be."""
+    """Revoke a token. False if there is no such token, or it was revoked before."""
     usable = (_tokens.token == token) & _tokens.revoked_at.is_(None)
     return unit.db.execute(update(schema.tokens).where(usable).values(revoked_at=unit.now)).rowcount > 0
 
 
 def name_tokens(unit: Unit, tokens: Iterable[str], at: float) -> None:
-    """Remember that a collector started with these tokens in its settings."""
+    """Store that a collector started with these tokens in its settings."""
     upsert(
         unit.db, schema.named_tokens, [{"token": token, "named_at": at} for token in set(tokens)], replace=["named_at"]
     )
 
 
 def named_tokens(unit: Unit) -> dict[str, float]:
-    """Tokens of the settings of collectors, and when one started with them last."""
+    """The tokens in the settings of collectors, and when a collector last started with them."""
     rows = unit.db.execute(select(schema.named_tokens).order_by(schema.named_tokens.c.token))
     return {row.token: row.named_at for row in rows}

@@ -1,4 +1,4 @@
-"""What a database does by itself, and a unit of work on it: all else is the same for both."""
+"""The interface of a database engine, and a unit of work on it. Everything else is the same for both engines."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from ..values import Arrival, Counted
 
 __all__ = ["PATIENCE_S", "Engine", "Unit", "reads", "upsert", "writes"]
 
-# How long a unit of work may take: longer than a statement may, by the server's own clock.
+# How long a unit of work may take (seconds): longer than the server's limit for one statement.
 PATIENCE_S = 25.0
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """A database: SQLite's file, or a server of PostgreSQL. Every method may be called from any thread.
+    """A database: a file of SQLite, or a server of PostgreSQL. Every method may be called from any thread.
 
     Each raises :class:`~dynpin.errors.StoreError`, which names the file or the server, the cause and what to do.
     """
 
     @property
     def name(self) -> str:
-        """What errors and people call it: the path, or the address without the password."""
+        """The name in errors: the path, or the address without the password."""
         ...
 
     @property
     def path(self) -> Path | None:
-        """The file, where it is one on this machine."""
+        """The path of the file, or None for a server."""
         ...
 
     def reading(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
-        """A connection that nobody else has meanwhile; what it changes is not kept.
+        """A connection that nobody else uses at the same time. Its changes are not kept.
 
-        A server that has not answered it all within so many seconds is given up.
+        If a server has not answered everything within `patience` seconds, this raises.
         """
         ...
 
     def writing(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
-        """A transaction; when it ends without an exception, what it wrote survives a loss of power.
+        """A transaction. If it ends without an exception, its changes survive a loss of power.
 
-        A server that has not answered it all within so many seconds is given up.
+        If a server has not answered everything within `patience` seconds, this raises.
         """
         ...
 
     def clearing(self) -> AbstractContextManager[Connection]:
-        """A transaction that deletes, and so needs little room."""
+        """A transaction for deletions, which needs little space on the disk."""
         ...
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int], now: float) -> bool:
@@ -60,15 +60,15 @@ class Engine(Protocol):
         ...
 
     def bytes_used(self) -> int:
-        """How much there is, without the room that deleted rows have left."""
+        """How many bytes the rows take, without the free space that deleted rows have left."""
         ...
 
     def probe(self, now: float, patience: float) -> None:
-        """Write one row durably, and wait for others so many seconds at most."""
+        """Write one row durably; wait for a lock for `patience` seconds at most."""
         ...
 
     def lease_clock(self, db: Connection, now: float) -> float:
-        """Seconds since the epoch by the clock that all who claim leases share."""
+        """Seconds since the epoch, by the clock that all workers share."""
         ...
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Engine(Protocol):
 
 
 class Unit(NamedTuple):
-    """A connection, in a transaction where something is written, and the time when it began."""
+    """A connection and the time when the unit of work began. The connection is in a transaction if the unit writes."""
 
     db: Connection
     now: float
@@ -85,7 +85,7 @@ class Unit(NamedTuple):
 
 
 class HasUnits(Protocol):
-    """What gives units of work: the storage."""
+    """The storage, as the source of units of work."""
 
     def reading(self) -> AbstractContextManager[Unit]:
         """A unit that reads."""
@@ -97,7 +97,7 @@ class HasUnits(Protocol):
 
 
 def reads(question: Callable[Concatenate[Unit, P], T]) -> Callable[Concatenate[HasUnits, P], T]:
-    """A function on a unit as a method of the storage, which gives it one to read from."""
+    """Turn a function on a unit into a method of the storage that reads."""
 
     @wraps(question)
     def method(self: HasUnits, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -108,7 +108,7 @@ def reads(question: Callable[Concatenate[Unit, P], T]) -> Callable[Concatenate[H
 
 
 def writes(change: Callable[Concatenate[Unit, P], T]) -> Callable[Concatenate[HasUnits, P], T]:
-    """A function on a unit as a method of the storage, which gives it a transaction."""
+    """Turn a function on a unit into a method of the storage that writes, in a transaction."""
 
     @wraps(change)
     def method(self: HasUnits, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -121,9 +121,9 @@ def writes(change: Callable[Concatenate[Unit, P], T]) -> Callable[Concatenate[Ha
 def upsert(
     db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, add: str = "", replace: Iterable[str] = ()
 ) -> int:
-    """Insert rows; where one of the same primary key is there, add to a column of it or replace some, or leave it.
+    """Insert rows. If the primary key exists, add to its column `add`, replace its columns `replace`, or leave it.
 
-    All of one statement go by the order of their keys, so that no two transactions wait for each other in a circle.
+    The rows are written in the order of their keys, so that transactions cannot deadlock.
 
     Returns:
         How many rows were written.
@@ -131,7 +131,7 @@ def upsert(
     if not rows:
         return 0
     keys = [column.name for column in table.primary_key]
-    # Both dialects have the same clause, under a class of their own.
+    # Both dialects have the same clause, each in its own class.
     insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
     statement: Any = insert(table)
     changes = {name: statement.excluded[name] for name in replace}
@@ -142,5 +142,5 @@ def upsert(
     else:
         statement = statement.on_conflict_do_nothing(index_elements=keys)
     ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
-    # SQLAlchemy keeps the count of an INSERT only where it is asked to.
+    # SQLAlchemy counts the rows of an INSERT only with this option.
     return db.execute(statement, ordered, execution_options={"preserve_rowcount": True}).rowcount

@@ -1,4 +1,4 @@
-"""A join that SQLite carries out in the order in which it is written."""
+"""A join that SQLite does not reorder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class _InOrder(Join):
 
 
 def first(table: Table, then: Table, on: ColumnElement[bool]) -> Join:
-    """A join that reads one table first, and for each row of it the other.
+    """A join that reads `table` first, and then, for each of its rows, the rows of `then`.
 
-    Without counts of its rows SQLite would now and then read all rows of the wrong one. PostgreSQL has its counts.
+    SQLite has no statistics here, and would sometimes read all rows of the wrong table. PostgreSQL has statistics.
     """
     return _InOrder(table, then, on)
 

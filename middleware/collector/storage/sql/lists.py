@@ -1,4 +1,4 @@
-"""The lists of reports and groups, page by page; each question has an index."""
+"""The lists of reports and groups, page by page; each query has an index."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .rows import GROUP_COLUMNS, REPORT_COLUMNS, group_of, report_of
 __all__ = ["group", "groups", "reports"]
 
 _groups, _reports = schema.groups.c, schema.reports.c
-# Up to so many groups the newest reports of each are merged; beyond, so many match that a scan by time soon has enough.
+# If no more groups match, merge the newest reports of each. If more match, a scan by time soon finds enough reports.
 _MERGED_GROUPS = 200
-# When the last entry of a page came, as Python writes it, and its number.
+# The time of the last entry of a page, as Python's repr has it, and its id.
 _CURSOR = re.compile(r"[0-9]{1,12}\.[0-9]{1,12}_[0-9]{1,18}")
 
 
 def reports(unit: Unit, wanted: Filter, *, cursor: str | None = None, limit: int = 50) -> Page[StoredReport]:
-    """The reports that a filter wants, newest first."""
+    """The reports that match a filter, newest first."""
     when = _report_times(wanted, unit.now, cursor)
     if wanted.terms:
         of_groups = group_condition(Filter(wanted.terms), unit.now)
@@ -79,7 +79,7 @@ def _report_page(rows: Any, limit: int) -> Page[StoredReport]:  # noqa: ANN401
 def groups(
     unit: Unit, wanted: Filter, *, cursor: str | None = None, limit: int = 50, newest: bool = False
 ) -> Page[Group]:
-    """The groups that a filter wants: the last seen first, or those first seen last."""
+    """The groups that match a filter, by `last_seen`, newest first; with `newest` by `first_seen`."""
     column = _groups.first_seen if newest else _groups.last_seen
     condition = group_condition(wanted, unit.now)
     if cursor:
@@ -95,7 +95,7 @@ def groups(
 
 def _position(cursor: str) -> tuple[float, int]:
     if not _CURSOR.fullmatch(cursor):
-        raise BadFilter("the cursor is not one that this collector gave")
+        raise BadFilter("the cursor is not from this collector; begin again without one")
     moment, _, identity = cursor.partition("_")
     return float(moment), int(identity)
 

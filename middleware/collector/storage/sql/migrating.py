@@ -1,4 +1,4 @@
-"""The version of a schema, and the migrations that lead to this program's (Alembic)."""
+"""The version of a schema, and the migrations to this program's schema (Alembic)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .schema import REVISION, metadata
 __all__ = ["check_revision", "create", "revision", "upgrade"]
 
 _FOLDER = Path(__file__).parent / "migrations"
-# As Alembic keeps it.
+# The same table that Alembic makes.
 _VERSION = Table(
     "alembic_version",
     MetaData(),
@@ -23,15 +23,15 @@ _VERSION = Table(
 
 
 def revision(db: Connection) -> str | None:
-    """The version of the schema that is there; None where there is none."""
+    """The version of the database's schema; None if it has none."""
     return db.scalar(select(_VERSION.c.version_num)) if inspect(db).has_table("alembic_version") else None
 
 
 def check_revision(found: str, name: str) -> None:
-    """Raise where the schema is of another version than this program's, and say what to do.
+    """Raise if the schema is not of this program's version.
 
     Raises:
-        StoreError: for an older or a newer one.
+        StoreError: if it is older or newer; the message says what to do.
     """
     if found > REVISION:
         raise StoreError(
@@ -40,26 +40,26 @@ def check_revision(found: str, name: str) -> None:
         )
     if found < REVISION:
         raise StoreError(
-            f"the report storage {name} is of an older dynpin (schema {found}, this one needs {REVISION}); make a "
-            "backup, then run  dynpin collect migrate  once, with the same --storage"
+            f"the report storage {name} was written by an older dynpin (schema {found}, this one needs {REVISION}); "
+            "make a backup, then run  dynpin collect migrate  once, with the same --storage"
         )
 
 
 def create(db: Connection) -> None:
-    """Make all tables in an empty database, in the transaction that the connection is in, as the migrations would."""
+    """Make all tables in an empty database, in the connection's transaction, with the result of the migrations."""
     metadata.create_all(db, checkfirst=False)
     _VERSION.create(db, checkfirst=False)
     db.execute(_VERSION.insert().values(version_num=REVISION))
 
 
 def upgrade(db: Connection) -> None:
-    """Run the migrations that are missing, in the transaction that the connection is in."""
-    # It is needed once, and its import takes as long as all the rest.
+    """Run the missing migrations, in the connection's transaction."""
+    # Imported here, since it is rarely needed and its import takes as long as all the rest.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    # configparser would take a % as the beginning of a name.
+    # configparser reads a % as the beginning of a variable.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = db
     command.upgrade(config, "head")

@@ -1,7 +1,8 @@
-"""Copy everything from one storage into another, in pieces: SQLite's file into PostgreSQL, or back.
+"""Copy everything from one storage into another, in pieces: from SQLite into PostgreSQL, or back.
 
-While it copies, nobody changes the source: its writers wait, and the intake answers 503. How far it has come is written
-into the target together with each piece, so that a copy which was killed goes on there and doubles nothing.
+During the copy nobody can change the source: its writers wait, and the intake answers 503. Each piece is written
+together with a mark of how far the copy has come. A copy that was killed continues from the mark, and copies no row
+twice.
 """
 
 from __future__ import annotations
@@ -26,44 +27,44 @@ __all__ = ["Progress", "move"]
 Row = Mapping[str, Any]
 Progress = Callable[[str, int, int], None]
 
-# What holds for processes that run now, and not for what they have stored.
+# These tables are about processes that run now, not about what is stored.
 _LEFT_OUT = (schema.leases, schema.batches)
-# What a storage has of itself before the first report.
+# These tables have rows before the first report.
 _OWN = (schema.channels, schema.facts, schema.named_tokens, schema.settings)
-# A table after those that it refers to.
+# Each table comes after the tables that it refers to.
 _COPIED = [table for table in schema.metadata.sorted_tables if table not in (*_LEFT_OUT, *_OWN)]
-# Sums that change where rows do, and their number does not.
+# These sums change if a row changes, even if the number of rows stays the same.
 _SUMS = (schema.groups.c.reports, schema.rates.c.reports, schema.outcomes.c.count, schema.site_states.c.version)
-# Rows of a piece: a body has up to 256 KiB, a diagnosis some.
+# Rows of a piece. A body has up to 256 KiB, and a diagnosis several KiB.
 _PIECE = 2_000
 _PIECES = {schema.samples: 100, schema.diagnoses: 200}
-# How long the source may be held; a person waits for it, and sees how far it is.
+# How long the source may be locked (seconds); a person watches the progress.
 _PATIENCE_S = 86_400.0
-# The setting of the target that says how far a copy has come, until it is complete.
+# The setting of the target that says how far the copy has come; removed at the end.
 _MARK = "move"
 
 
 def move(
     source: SQLStorage, target: SQLStorage, progress: Progress = lambda table, done, total: None
 ) -> dict[str, int]:
-    """Copy all reports, groups, decisions, tokens and settings. The source stays as it is.
+    """Copy all reports, groups, decisions, tokens and settings. The source is not changed.
 
     Args:
-        source: what is read; nobody else can write to it meanwhile.
-        target: an empty storage, or one that holds a part of this very copy.
-        progress: called with the name of a table, the rows that are copied, and how many there are in all.
+        source: the storage to copy; nobody else can write to it during the copy.
+        target: an empty storage, or one that holds a part of this same copy.
+        progress: called with the name of a table, the number of rows copied so far, and the number of all rows.
 
     Returns:
-        How many rows each table has, the same in both.
+        How many rows each table has, in both storages.
 
     Raises:
-        StoreError: where the target has something else in it, or one of the two cannot be used.
+        StoreError: if the target contains other rows, or one of the two cannot be used.
     """
     if source.name == target.name:
         raise StoreError(f"{source.name} cannot be copied into itself; name another storage for the copy")
     secret = source.secret()
     with source.engine.writing(_PATIENCE_S) as db:
-        if db.dialect.name == "postgresql":  # SQLite has one writer at a time, and this is it
+        if db.dialect.name == "postgresql":  # SQLite allows one writer at a time anyway
             names = ", ".join(table.name for table in (*_COPIED, *_OWN))
             db.execute(text(f"LOCK TABLE {names} IN SHARE MODE"))
         counts = {table.name: _count(db, table) for table in _COPIED}
@@ -84,7 +85,7 @@ def move(
 
 
 def _fingerprint(db: Connection, secret: str, counts: Mapping[str, int]) -> str:
-    """Tells this source as it is now from others, and from itself after somebody has written to it."""
+    """A text that differs for another source, and for this source after somebody has written to it."""
     sums = [int(db.scalar(select(func.coalesce(func.sum(column), 0))) or 0) for column in _SUMS]
     return hashlib.sha256(json.dumps([secret, counts, sums]).encode()).hexdigest()
 
@@ -98,7 +99,7 @@ def _rows(db: Connection, wanted: Any) -> list[Row]:  # noqa: ANN401 - as SQLAlc
 
 
 def _pieces(db: Connection, table: Table, after: Sequence[Any]) -> Iterator[list[Row]]:
-    """The rows behind a key, in the order of keys, so many at a time."""
+    """The rows after a key, in the order of keys, in pieces."""
     keys = list(table.primary_key)
     while True:
         wanted = select(table).order_by(*keys).limit(_PIECES.get(table, _PIECE))
@@ -110,9 +111,9 @@ def _pieces(db: Connection, table: Table, after: Sequence[Any]) -> Iterator[list
 
 
 class _Copy:
-    """A target, and the mark in it that says how far the copy has come.
+    """A target, and its mark that says how far the copy has come.
 
-    The mark is compared and set with each piece: where two copy into one target, one of them ends.
+    Each piece compares the mark and sets it. If two processes copy into one target, one of them fails.
     """
 
     def __init__(self, engine: Engine, source: str, fingerprint: str) -> None:
@@ -129,27 +130,27 @@ class _Copy:
         mark = json.loads(found)
         if mark["source"] != fingerprint:
             raise StoreError(
-                f"{engine.name} holds a part of another copy, or {source} was written to since this copy began; stop "
-                "every collector, and begin again with an empty storage in place of it"
+                f"{engine.name} holds a part of another copy, or somebody wrote to {source} since this copy began; "
+                "stop every collector, and begin again with an empty storage"
             )
         self._table, self._after = mark["table"], mark["after"]
 
     def is_past(self, table: Table) -> bool:
-        """Whether all of this table has been copied."""
+        """Whether the whole table has been copied."""
         names = [one.name for one in _COPIED]
         return bool(self._table) and names.index(table.name) < names.index(self._table)
 
     def after(self, table: Table) -> list[Any]:
-        """The key of the last row of this table that has been copied; empty for none."""
+        """The key of the last row of this table that was copied; empty if there is none."""
         return self._after if table.name == self._table else []
 
     def count(self, table: Table) -> int:
-        """How many rows of this table are there."""
+        """How many rows of this table the target has."""
         with self._engine.reading() as db:
             return _count(db, table)
 
     def add(self, table: Table, rows: list[Row]) -> None:
-        """Write some rows, and that the copy has come so far."""
+        """Write some rows, and move the mark."""
         after = [rows[-1][key.name] for key in table.primary_key]
         mark = self._text(table.name, after)
         with self._writing() as db:
@@ -158,7 +159,7 @@ class _Copy:
         self._mark = mark
 
     def finish(self, counts: Mapping[str, int], own: Mapping[Table, list[Row]]) -> None:
-        """Compare the counts of all tables, write what the storage has of itself, and take the mark away."""
+        """Compare the counts of all tables, copy the storage's own settings, and remove the mark."""
         with self._writing() as db:
             self._compare_and_set(db, self._mark)
             found = {table.name: _count(db, table) for table in _COPIED}
@@ -166,7 +167,7 @@ class _Copy:
                 name = next(name for name, number in counts.items() if number != found[name])
                 raise StoreError(
                     f"{self._engine.name} has {found[name]} rows in its table {name} and {self._source} has "
-                    f"{counts[name]}: somebody else wrote to the copy; begin again with an empty storage"
+                    f"{counts[name]}: somebody else wrote to the target; begin again with an empty storage"
                 )
             for table, rows in own.items():
                 copied = [row for row in rows if row.get("name") != _MARK]
@@ -188,7 +189,7 @@ class _Copy:
     def _refuse_others(self, db: Connection) -> None:
         for table in _COPIED:
             if db.execute(select(table).limit(1)).first() is not None:
-                raise StoreError(f"{self._engine.name} has {table.name} of its own; name an empty storage for the copy")
+                raise StoreError(f"{self._engine.name} already has {table.name}; name an empty storage for the copy")
 
     @contextmanager
     def _writing(self) -> Generator[Connection]:
@@ -199,13 +200,13 @@ class _Copy:
             if not isinstance(error.__cause__, IntegrityError):
                 raise
             raise StoreError(
-                f"{self._engine.name} has got rows from somebody else while {self._source} was copied into it; stop "
-                "every collector that uses it, and begin again with an empty storage"
+                f"somebody else wrote to {self._engine.name} while {self._source} was copied into it; stop every "
+                "collector that uses it, and begin again with an empty storage"
             ) from error
 
 
 def _number_on(db: Connection) -> None:
-    """Let PostgreSQL number the next rows behind those that were copied with their numbers; SQLite does by itself."""
+    """Set PostgreSQL's sequences behind the ids that were copied. SQLite needs no such step."""
     for table in _COPIED:
         for column in table.c:
             if column.identity is not None:

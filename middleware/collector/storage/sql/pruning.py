@@ -1,4 +1,4 @@
-"""How long reports are kept, and how what is older leaves without holding up the intake."""
+"""Retention: delete old reports without holding up the intake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .totals import leave
 
 __all__ = ["prune"]
 
-# So many rows are deleted at once: the intake never waits for longer than that takes.
+# So many rows are deleted at once. The intake waits for one such step at most.
 _CHUNK = 2_000
 _FEWEST = 10
 _DAY = 86_400
@@ -54,7 +54,7 @@ def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
 
 
 def _too_many(engine: Engine, limit: int) -> int:
-    """How many reports are to go, about, since there are more bytes than the limit."""
+    """About how many reports to delete, so that the bytes are below the limit."""
     used = engine.bytes_used()
     if used <= limit:
         return 0
@@ -64,7 +64,7 @@ def _too_many(engine: Engine, limit: int) -> int:
 
 
 def _delete(engine: Engine, table: Table, which: ColumnElement[bool], first: ColumnElement[float] | None = None) -> int:
-    """Delete the rows that a condition names, those first that are the least in a column; how many they were."""
+    """Delete the rows that match a condition, in the order of the column `first`; how many rows were deleted."""
     keys, total, chunk = list(table.primary_key), 0, _CHUNK
     some = select(*keys).where(which)
     if first is not None:
@@ -74,7 +74,7 @@ def _delete(engine: Engine, table: Table, which: ColumnElement[bool], first: Col
             with engine.clearing() as db:
                 number = db.execute(delete(table).where(tuple_(*keys).in_(some.limit(chunk)))).rowcount
         except StoreError:
-            # On a full disk a deletion must fit into the log that is there: fewer rows do.
+            # On a full disk the log cannot grow: try fewer rows.
             if chunk <= _FEWEST:
                 raise
             chunk //= 8
@@ -88,8 +88,8 @@ def _delete_groups(engine: Engine, condition: ColumnElement[bool]) -> int:
     total, chunk = 0, _CHUNK // 4
     while True:
         with engine.clearing() as db:
-            # Those that a batch writes to just now are left for the next time. The others are locked, and then asked
-            # again: PostgreSQL has chosen them as they were when it began, and a report may have come since.
+            # Groups that a batch is writing now are left for the next time. The others are locked and then checked
+            # again: PostgreSQL chose them from an older snapshot, and a report may have come since.
             some = select(_groups.id).where(condition).limit(chunk).with_for_update(skip_locked=True)
             chosen = db.scalars(some).all()
             gone = leave(db, and_(_groups.id.in_(chosen), condition))
@@ -100,7 +100,7 @@ def _delete_groups(engine: Engine, condition: ColumnElement[bool]) -> int:
 
 
 def _sample_anew(engine: Engine) -> None:
-    """Where no body of a group is left, keep the next ones as if they were its first."""
+    """If a group has no body left, keep the next bodies as if they were its first."""
     unsampled = ~exists().where(_samples.group_id == _groups.id).correlate(schema.groups)
     which = and_(unsampled, _groups.sampled_after < _groups.reports)
     some = select(_groups.id).where(which).limit(_CHUNK).with_for_update(skip_locked=True)
@@ -112,7 +112,7 @@ def _sample_anew(engine: Engine) -> None:
 
 
 def _sum_up_outcomes(engine: Engine, before: int) -> None:
-    """Of what was answered before an hour keep the sums, in the hour 0: a counter of Prometheus never goes down."""
+    """Add the outcomes before an hour to the hour 0. A Prometheus counter must never go down."""
     outcomes, names = schema.outcomes, ("token", "outcome", "reason")
     keys = list(outcomes.primary_key)
     some = select(*keys).where(outcomes.c.hour > 0, outcomes.c.hour < before).limit(_CHUNK)

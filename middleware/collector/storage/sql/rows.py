@@ -1,4 +1,4 @@
-"""Rows as the values of the interface."""
+"""From rows of the database to the values of the interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["GROUP_COLUMNS", "REPORT_COLUMNS", "group_of", "report_of", "texts"]
 
 _groups, _reports = schema.groups.c, schema.reports.c
 
-# In the order of a Group.
+# In the order of the fields of Group.
 GROUP_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _groups.id,
     _groups.key,
@@ -39,7 +39,7 @@ GROUP_COLUMNS: tuple[ColumnElement[Any], ...] = (
     .label("diagnosis"),
     _groups.state,
 )
-# In the order of a StoredReport, but for its group, whose columns come last.
+# In the order of the fields of StoredReport, except for its group, whose columns come last.
 REPORT_COLUMNS: tuple[ColumnElement[Any], ...] = (
     _reports.id.label("report_id"),
     _reports.received_at,
@@ -60,20 +60,20 @@ _OF_REPORT = len(REPORT_COLUMNS) - len(GROUP_COLUMNS)
 
 
 def group_of(row: Sequence[Any]) -> Group:
-    """A group, from its columns; whatever follows them is left alone."""
+    """A group from its columns; further columns are ignored."""
     values = list(row[: len(GROUP_COLUMNS)])
     values[7:9] = texts(values[7]), texts(values[8])
     return Group(*values)
 
 
 def report_of(row: Sequence[Any]) -> StoredReport:
-    """A report, from its columns."""
+    """A report from its columns."""
     identity, received, observed, expires, token, source, agent, flags, body = row[:_OF_REPORT]
     group = group_of(row[_OF_REPORT:])
     return StoredReport(identity, group, received, observed, expires, token, source, agent, tuple(flags.split()), body)
 
 
 def texts(column: str) -> tuple[str, ...]:
-    """The texts of a list that is kept as JSON; none where it is damaged."""
+    """The texts of a list that is stored as JSON; empty if it is damaged."""
     found = kept(column)
     return tuple(map(str, cast("list[object]", found))) if isinstance(found, list) else ()

@@ -1,16 +1,22 @@
 """The tables, once for SQLite and PostgreSQL: times are seconds since the epoch, UTC; lists are JSON texts.
 
-groups      one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict; diagnoses has
-            the long text apart, since every batch writes the rows of its groups anew
-reports     one row for each report; samples has the bodies that are kept, apart, so that a scan of the rows stays small
-rates       reports of a group in each hour; totals the same of all groups that have mode, verdict, state and token in
-            common, which move with their groups: no page ever counts the reports
-agents      user agents of a group;  pins: which groups a pin occurs in, and where;  authorities: names of CAs by pin
-outcomes    what the intake answered in each hour: accepted, filtered, rejected
-batches     of PostgreSQL, the batches of the last day: one that is sent again, since nobody saw its commit, counts once
-audit       who decided what, and who failed to sign in;  leases: which worker does which work, and until when
-channels    of alerts, and what became of them;  untold: of which groups each of them is still to be told
-site_states what the nodes of a site share
+groups      one row for each cause (:func:`dynpin.report.grouping_key`), with its counts and its verdict
+diagnoses   the long text of a verdict, apart from groups, since every batch rewrites the rows of its groups
+reports     one row for each report
+samples     the bodies that are kept, apart from reports, so that a scan of reports reads little
+rates       reports of a group in each hour
+totals      reports in each hour of all groups with the same mode, verdict, state and token, so that no page counts
+            reports; if a group changes one of these, its reports move to another row
+agents      user agents of a group
+pins        the groups that contain a pin, and where it occurs
+authorities names of CAs by pin
+outcomes    the intake's answers in each hour: accepted, filtered, rejected
+batches     PostgreSQL only: the batches of the last day. A batch that is sent again after a lost commit counts once
+audit       who decided what, and who failed to sign in
+leases      which worker does which work, and until when
+channels    the channels of alerts, and their state
+untold      the groups that each channel must still be told of
+site_states the state that the nodes of a site share
 """
 
 from __future__ import annotations
@@ -62,16 +68,16 @@ __all__ = [
     "untold",
 ]
 
-# The newest of the migrations, which leads to these tables.
+# The newest migration, which makes these tables.
 REVISION = "0001"
 
 metadata = MetaData()
-# SQLite numbers the rows itself where the type is INTEGER.
+# SQLite numbers the rows itself if the type is INTEGER.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _table(name: str, *columns: Column[Any], rowid: bool = False) -> Table:
-    # SQLite then keeps the rows in the order of the primary key, without a number of their own.
+    # SQLite then stores the rows in the order of the primary key, without a rowid.
     return Table(name, metadata, *columns, sqlite_with_rowid=rowid)
 
 
@@ -108,19 +114,19 @@ groups = _table(
     Column("port", Integer),
     _text("mode"),
     _text("token"),
-    # Of the first report: what waits for a verdict takes turns by it.
+    # The source of the first report. Sources take turns when groups wait for a verdict.
     _text("source"),
     _text("known_pins"),
     _text("validated_pins"),
     _time("first_seen"),
     _time("last_seen"),
     _number("reports"),
-    # How many reports there were when the last of the bodies was deleted: a sample is taken anew from there.
+    # How many reports the group had when its last body was deleted. The new sample counts from there.
     _number("sampled_after", server_default=text("0")),
     Column("issuer", StorableText),
     Column("verdict", StorableText),
     Column("severity", StorableText),
-    # A verdict holds for the keys and roots that it was found with; with others it is found again.
+    # Identifies the keys and roots of the verdict. With other keys or roots the group is judged again.
     _text("judged_with", server_default=text("''")),
     _text("state", server_default=text("'open'")),
     _time("state_at", nullable=True),
@@ -129,15 +135,15 @@ groups = _table(
 )
 Index("groups_by_first_seen", groups.c.first_seen)
 Index("groups_by_judged_with", groups.c.judged_with)
-# Every batch changes when its groups were last seen. Where no index has that, PostgreSQL writes none anew (HOT), and it
-# sorts all groups within milliseconds. SQLite writes those alone that change.
+# Every batch changes `last_seen` of its groups. PostgreSQL has no index on it: then it updates no index (HOT), and it
+# sorts all groups within milliseconds. SQLite updates only the indexes that change.
 for _dialect, _more in (("sqlite", ("last_seen",)), ("postgresql", ())):
     for _name in ("host", "noted_host"):
         Index(f"groups_by_{_name}", *(groups.c[name] for name in (_name, *_more))).ddl_if(dialect=_dialect)
 for _name in ("verdict", "issuer"):
     Index(f"groups_by_{_name}", groups.c[_name], groups.c.last_seen).ddl_if(dialect="sqlite")
 Index("groups_by_last_seen", groups.c.last_seen).ddl_if(dialect="sqlite")
-# All that a tally asks of a group, so that SQLite counts them without their rows.
+# All columns of a tally, so that SQLite reads only the index.
 _SHORT = ("last_seen", "first_seen", "host", "noted_host", "mode", "verdict", "state", "token", "issuer", "reports")
 Index("groups_in_short", *(groups.c[name] for name in _SHORT)).ddl_if(dialect="sqlite")
 for _name, _condition in (
@@ -146,7 +152,7 @@ for _name, _condition in (
 ):
     Index(_name, groups.c.id, sqlite_where=_condition, postgresql_where=_condition)
 
-# A diagnosis is some kilobytes of JSON: twenty times the rest of its group.
+# A diagnosis has several kilobytes of JSON: twenty times the rest of its group.
 diagnoses = _table("diagnoses", _of_group(primary_key=True), _text("diagnosis"), rowid=True)
 pins = _table("pins", _text("pin", primary_key=True), _of_group(primary_key=True), _text("place", primary_key=True))
 Index("pins_by_group", pins.c.group_id)
@@ -202,7 +208,7 @@ tokens = _table(
     _time("created_at"),
     _time("revoked_at", nullable=True),
 )
-# Tokens that stand in the settings of a collector, and when one started with them last: they hold as long as it runs.
+# The tokens in the settings of a collector, and when a collector last started with them. They hold while it runs.
 named_tokens = _table("named_tokens", _text("token", primary_key=True), _time("named_at"))
 sessions = _table("sessions", _text("id", primary_key=True), _text("name"), _time("expires_at"))
 api_tokens = _table(
@@ -228,7 +234,7 @@ channels = _table(
     _time("digest_at", nullable=True),
     _time("failing_since", nullable=True),
 )
-# Of a group that rises: how many reports in an hour, and before. Of a new one neither.
+# For a group that rises: its reports in an hour, and before. NULL for a new group.
 untold = _table(
     "untold",
     _text("channel", primary_key=True),
@@ -246,11 +252,11 @@ site_states = _table(
     _time("changed_at"),
     _text("changed_by"),
 )
-# Numbers and texts of the storage's own, by their names.
+# Numbers and texts of the storage itself, by their names.
 facts = _table("facts", _text("name", primary_key=True), _time("value"))
 settings = _table("settings", _text("name", primary_key=True), _text("value"))
 
-# Times as people read them, for Datasette, psql and their like.
+# A view with times as text, for Datasette and psql.
 _READABLE = """
 CREATE VIEW readable_reports AS
     SELECT reports.id, {time}(reports.received_at{epoch}) AS received, {time}(reports.observed_at{epoch}) AS observed,
@@ -261,7 +267,7 @@ CREATE VIEW readable_reports AS
 for _dialect, _function, _epoch in (("sqlite", "datetime", ", 'unixepoch'"), ("postgresql", "to_timestamp", "")):
     _view: DDL = DDL(_READABLE.format(time=_function, epoch=_epoch))  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _view.execute_if(dialect=_dialect))
-# Room beside each group for its next version (HOT); and bodies as they are, since it takes longer to compress them.
+# Free space beside each group for its next version (HOT). Bodies are not compressed, since that takes longer.
 for _sql in ("ALTER TABLE groups SET (fillfactor = 70)", "ALTER TABLE samples ALTER body SET STORAGE EXTERNAL"):
     _change: DDL = DDL(_sql)  # type: ignore[no-untyped-call] # SQLAlchemy's
     event.listen(metadata, "after_create", _change.execute_if(dialect="postgresql"))

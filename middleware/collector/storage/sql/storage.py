@@ -30,23 +30,23 @@ class SQLStorage:
 
     @property
     def name(self) -> str:
-        """What people call it: the path of the file, or the server's address without the password."""
+        """The name for people: the path of the file, or the server's address without the password."""
         return self.engine.name
 
     @property
     def path(self) -> Path | None:
-        """The file, where the storage is one on this machine."""
+        """The path of the file, or None if the storage is a server."""
         return self.engine.path
 
     @contextmanager
     def reading(self) -> Generator[Unit]:
-        """A connection that nobody else has meanwhile."""
+        """A connection that nobody else uses at the same time."""
         with self.engine.reading() as db:
             yield Unit(db, self.clock(), self.engine)
 
     @contextmanager
     def writing(self) -> Generator[Unit]:
-        """A transaction; what it wrote survives a loss of power when it has ended."""
+        """A transaction. Its changes survive a loss of power when it has ended."""
         with self.engine.writing() as db:
             yield Unit(db, self.clock(), self.engine)
 
@@ -58,11 +58,11 @@ class SQLStorage:
         return self.engine.add(storable_arrivals(arrivals), counts, self.clock())
 
     def probe(self, patience: float) -> None:
-        """Write something durably; others are waited for no longer than so many seconds."""
+        """Write something durably; wait for a lock for `patience` seconds at most."""
         self.engine.probe(self.clock(), patience)
 
     def prune(self, retention: Retention) -> Pruned:
-        """Delete what is not to be kept, in small transactions."""
+        """Delete what the retention does not keep, in small transactions."""
         return prune(self.engine, retention, self.clock())
 
     def close(self) -> None:

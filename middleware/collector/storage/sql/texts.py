@@ -1,4 +1,4 @@
-"""Texts of strangers as every database can hold them."""
+"""Make texts of strangers storable in every database."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ..values import Arrival, Cause
 
 __all__ = ["StorableText", "storable", "storable_arrivals"]
 
-# PostgreSQL refuses a NUL and SQLite a lone surrogate, each with all that would be written together with it.
+# PostgreSQL refuses a NUL, and SQLite a lone surrogate. The whole statement fails then.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(text: str) -> str:
-    """The text with U+FFFD for what a database cannot hold."""
+    """The text, with U+FFFD instead of each character that a database cannot store."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 class StorableText(TypeDecorator[str]):
-    """A text that is made storable on its way in, and ordered by its bytes, whatever the order of the database is."""
+    """A text that is made storable when it is written, and that is ordered by its bytes on every database."""
 
     impl = Text
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Use the bytes' order on PostgreSQL too; SQLite has no other."""
+        """Order by bytes on PostgreSQL too; SQLite always does."""
         return Text(collation="C") if dialect.name == "postgresql" else Text()
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
@@ -38,7 +38,7 @@ class StorableText(TypeDecorator[str]):
 
 
 def storable_arrivals(arrivals: Sequence[Arrival]) -> list[Arrival]:
-    """The reports, with texts that every database can hold."""
+    """The reports, with texts that every database can store."""
     return [one if _is_storable(one) else _cleaned(one) for one in arrivals]
 
 

@@ -1,4 +1,4 @@
-"""The reports of each hour by what their groups have in common: they move with the groups, and no page counts them."""
+"""The totals: reports of each hour, by mode, verdict, state and token of their groups, so that no page counts them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .engine import upsert
 __all__ = ["COMMON", "leave", "moving"]
 
 _groups, _rates = schema.groups.c, schema.rates.c
-# What tells the totals of one hour apart: all that they know of their reports' groups.
+# The columns that a row of totals has of its groups.
 COMMON = ("mode", "verdict", "state", "token")
 _PLACE = (_groups.id, _groups.mode, func.coalesce(_groups.verdict, ""), _groups.state, _groups.token)
 Place = tuple[Any, ...]
@@ -23,9 +23,9 @@ Place = tuple[Any, ...]
 
 @contextmanager
 def moving(db: Connection, which: ColumnElement[bool]) -> Generator[Sequence[int]]:
-    """While the groups that a condition names are changed: their reports move to where they then belong.
+    """Change the groups that match a condition: when the block ends, their reports move to the right totals.
 
-    Gives the numbers of the groups. Nobody else changes them, or adds reports to them, until the transaction ends.
+    Gives the ids of the groups. They are locked until the transaction ends: nobody else changes them or adds reports.
     """
     before = _places(db, which)
     yield list(before)
@@ -34,14 +34,14 @@ def moving(db: Connection, which: ColumnElement[bool]) -> Generator[Sequence[int
 
 
 def leave(db: Connection, which: ColumnElement[bool]) -> Sequence[int]:
-    """Take the reports of groups out, which the caller deletes next; the numbers of these groups."""
+    """Subtract the reports of groups that the caller deletes next; the ids of these groups."""
     before = _places(db, which)
     _move(db, {group: (place, None) for group, place in before.items()})
     return list(before)
 
 
 def _places(db: Connection, which: ColumnElement[bool]) -> dict[int, Place]:
-    # Locked in the order in which a batch locks them, so that nobody waits in a circle. SQLite has one writer anyway.
+    # Locked in the same order as in a batch, so that there is no deadlock. SQLite has one writer anyway.
     rows = db.execute(select(*_PLACE).where(which).order_by(_groups.key).with_for_update())
     return {group: tuple(place) for group, *place in rows}
 

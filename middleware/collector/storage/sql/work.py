@@ -1,4 +1,4 @@
-"""What the worker asks: leases, groups to judge and their verdicts."""
+"""The worker's queries: leases, groups to judge and their verdicts."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _rates, _leases, _facts = schema.rates.c, schema.leases.c, schema.facts.c
 
 
 def untriaged(unit: Unit, limit: int, judged_with: str = "") -> list[tuple[Group, str, float]]:
-    """Groups without a verdict, then those whose verdict was found with other keys; each with its newest body.
+    """Groups without a verdict, then groups that were judged with other keys; each with its newest body.
 
-    The sources that sent them take turns, each with its oldest group first: a flood of one makes nobody else wait.
+    The sources take turns, and each begins with its oldest group. So a flood from one source delays no other.
     """
     for condition in (
         _groups.verdict.is_(None),
-        # Two ranges, which an index finds; != would read every group.
+        # Two ranges, so that an index is used; != would read every group.
         or_(_groups.judged_with < judged_with, _groups.judged_with > judged_with),
     ):
         turn = func.row_number().over(partition_by=_groups.source, order_by=_groups.id)
@@ -61,14 +61,14 @@ def _with_bodies(unit: Unit, groups: Sequence[int]) -> list[tuple[Group, str, fl
 
 
 def authorities(unit: Unit, pins: Sequence[str]) -> dict[str, str]:
-    """The names of CAs whose keys have these pins, as earlier reports showed them."""
+    """The names of the CAs whose keys have these pins, from earlier reports."""
     column = schema.authorities.c
     rows = unit.db.execute(select(column.pin, column.name).where(column.pin.in_(pins)))
     return {row.pin: row.name for row in rows}
 
 
 def set_verdicts(unit: Unit, judged: Iterable[tuple[Group, Triaged]]) -> None:
-    """Store what triage found; of a group that was pruned meanwhile nothing is."""
+    """Store the verdicts that triage found. A group that was pruned in the meantime is ignored."""
     found = {group.id: triaged for group, triaged in judged}
     with moving(unit.db, _groups.id.in_(found)) as ids:
         for group in ids:
@@ -90,31 +90,31 @@ def set_verdicts(unit: Unit, judged: Iterable[tuple[Group, Triaged]]) -> None:
 
 
 def claim(unit: Unit, work: str, holder: str) -> bool:
-    """Take or prolong the lease of a kind of work, for `LEASE_S` seconds; False where another has it."""
+    """Take or extend the lease of a kind of work for `LEASE_S` seconds. False if another worker has it."""
     now = unit.engine.lease_clock(unit.db, unit.now)
     lease = {"work": work, "holder": holder, "expires_at": now + LEASE_S}
     if upsert(unit.db, schema.leases, [lease]):
         return True
-    # Beyond the longest that a lease lasts it is of a clock that stood ahead, and holds nobody up.
+    # A lease that ends later than LEASE_S from now was written by a clock that was ahead. It counts as free.
     free = or_(_leases.holder == holder, _leases.expires_at <= now, _leases.expires_at > now + LEASE_S)
     return unit.db.execute(update(schema.leases).where(_leases.work == work, free).values(lease)).rowcount > 0
 
 
 def release(unit: Unit, holder: str) -> None:
-    """Give back all leases of a holder."""
+    """End all leases of a holder."""
     unit.db.execute(delete(schema.leases).where(_leases.holder == holder))
 
 
 def fact(unit: Unit, name: str) -> float | None:
-    """A number kept under a name."""
+    """The number that is stored under a name, or None."""
     return unit.db.scalar(select(_facts.value).where(_facts.name == name))
 
 
 def set_fact(unit: Unit, name: str, value: float) -> None:
-    """Keep a number under a name."""
+    """Store a number under a name."""
     upsert(unit.db, schema.facts, [{"name": name, "value": value}], replace=["value"])
 
 
 def write_proof(db: Connection, now: float) -> None:
-    """Write something that nobody reads: that it was written is what a probe wants to know."""
+    """Write a row that nobody reads, to prove that a write succeeds."""
     upsert(db, schema.facts, [{"name": "written_at", "value": now}], replace=["value"])

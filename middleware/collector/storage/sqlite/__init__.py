@@ -1,4 +1,4 @@
-"""The engine for SQLite: one file, embedded, nothing to set up."""
+"""The engine for SQLite: one file, with no server to set up."""
 
 from .engine import SQLiteEngine
 from .file import migrate, raw

@@ -1,7 +1,7 @@
-"""How a batch of reports is written to the SQLite storage: a statement for each table, however many reports it has.
+"""Write a batch of reports to the SQLite file: one statement for each table, for any number of reports.
 
-With each statement the thread that writes lets go of Python's lock, and waits for the one that reads reports to get it
-back; so a table gets all its rows at once, and the counts are added up before.
+At each statement the writing thread releases Python's global lock, and must wait to get it back. So each table gets
+all its rows at once, and the counts are summed before.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
 
-# A statement has so many rows, and those that are left over are NULL: few statements, which are kept prepared.
+# A statement has one of these numbers of rows, and rows that are not needed are NULL: few statements stay prepared.
 _ROWS_AT_ONCE = (1, 4, 16, 32, 64, 128, 256)
 
 
 def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, int]) -> bool:
-    """Write reports and counts, in the transaction that the connection is in; whether a group waits for its verdict."""
+    """Write reports and counts in the connection's transaction. True if a group waits for its verdict."""
     touched = _touch_groups(db, arrivals)
     ids = {key: group.id for key, group in touched.items()}
     _add_reports(db, touched, arrivals)
@@ -43,7 +43,7 @@ def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[C
 
 
 def _run(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[object, ...]]) -> list[tuple[Any, ...]]:
-    """Run a statement once for all rows, which stand at its ``{rows}``; what it returns."""
+    """Run a statement once for all rows, which replace its ``{rows}``; the rows that it returns."""
     found: list[tuple[Any, ...]] = []
     for start in range(0, len(rows), _ROWS_AT_ONCE[-1]):
         part = rows[start : start + _ROWS_AT_ONCE[-1]]
@@ -61,7 +61,7 @@ def _with_rows(sql: str, columns: int, number: int) -> str:
 
 
 class _Touched(NamedTuple):
-    """A group that got reports: how many it had since its sample of bodies began, and what its totals go by."""
+    """A group that got reports: how many came since its sample of bodies began, and the key of its totals."""
 
     id: int
     sampled: int
@@ -76,7 +76,7 @@ class _Touched(NamedTuple):
 
 
 def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[str, _Touched]:
-    """The groups of these reports by their keys; their counts are brought up to date."""
+    """Update the counts of the groups of these reports; the groups by their keys."""
     together: dict[str, list[Arrival]] = {}
     for arrival in arrivals:
         together.setdefault(arrival.cause.key, []).append(arrival)
@@ -91,7 +91,7 @@ def _touch_groups(db: sqlite3.Connection, arrivals: Sequence[Arrival]) -> dict[s
         "RETURNING key, id, reports - sampled_after, mode, coalesce(verdict, ''), state, token",
         counts,
     )
-    # What it had before these came: RETURNING knows the groups alone.
+    # RETURNING has the new counts; the sample needs the counts before this batch.
     touched = {key: _Touched(group, now - len(together[key]), *common) for key, group, now, *common in known}
     for key, *count in counts:
         if key not in touched:
@@ -125,7 +125,7 @@ def _add_group(db: sqlite3.Connection, first: Arrival, count: Sequence[object]) 
 
 
 def _add_reports(db: sqlite3.Connection, touched: Mapping[str, _Touched], arrivals: Sequence[Arrival]) -> None:
-    # The write lock is held, so that nobody else takes these ids.
+    # Nobody else can take these ids, since this transaction holds the write lock.
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM reports").fetchone()
     places = Counter({key: group.sampled for key, group in touched.items()})
     reports: list[tuple[object, ...]] = []

@@ -1,7 +1,7 @@
-"""The connections to the file: one writes, and each reader has one to itself while it reads.
+"""The connections to the file: one writes, and each reader has its own while it reads.
 
-After each commit, and before each read, the path is compared with the files that are open. What was written to a file
-that is not at the path any more was not stored.
+After each commit and before each read, the path is compared with the open files. A write to a file that is no longer
+at the path raises an error: it was not stored.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Identity = tuple[int, ...]
 
 
 class _Open:
-    """A connection, and the files that it has open."""
+    """A connection and its open files."""
 
     def __init__(self, engine: SQLAlchemyEngine, path: Path, last: Identity | None) -> None:
         before = _identity(path)
         if last is not None and before[:2] != last[:2] and (before[2:4] == last[2:4] or before[4:] == last[4:]):
-            # A copy that was put there, beside the log of the file before: SQLite would write that log into the copy.
+            # A copy has replaced the file, but the old file's log is still there: SQLite would apply it to the copy.
             raise _log_of_another(path)
         self.connection = engine.connect()
         try:
-            # The log and its index are there once something was read.
+            # The log and its index exist after the first read.
             self.connection.execute(text("SELECT count(*) FROM sqlite_schema")).all()
             self.connection.rollback()
             self.files = _identity(path)
@@ -50,12 +50,12 @@ class _Open:
             raise _replaced(path)
 
     def check(self, path: Path) -> None:
-        """Raise where the path leads to other files by now."""
+        """Raise if the path now leads to other files."""
         if not self.is_at(path):
             raise _replaced(path)
 
     def is_at(self, path: Path) -> bool:
-        """Whether the path still leads to the files that are open."""
+        """Whether the path still leads to the open files."""
         return _identity(path) == self.files
 
     def close(self) -> None:
@@ -66,32 +66,32 @@ class Connections:
     """The connections of one process to one file.
 
     Args:
-        path: the file, which :func:`.open_database` has made.
+        path: the file, made by :func:`.open_database`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = sql_engine(path)
-        self._last: Identity | None = None  # the files that were opened last
+        self._last: Identity | None = None  # the files of the last connection
         self.renew()
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """Begin without connections; those of a parent process are left alone."""
+        """Start without connections; those of a parent process stay open."""
         self._lock = threading.Lock()
         self._writer: _Open | None = None
         self._idle: list[_Open] = []
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
-        """A transaction on the one connection that writes; at the end it is on the disk, in the file at the path.
+        """A transaction on the one connection that writes. At its end it is on the disk, in the file at the path.
 
         Raises:
-            StoreError: where it is not.
+            StoreError: if it is not.
         """
         with self._lock, storage_errors(self.path):
             if self._writer is not None and not self._writer.is_at(self.path):
-                self._drop()  # perhaps the file that is there now will do
+                self._drop()  # the file that is there now may be usable
             if self._writer is None:
                 self._writer = self._open(self._engine)
             try:
@@ -99,14 +99,14 @@ class Connections:
                     yield self._writer.connection
                 self._writer.check(self.path)
             except BaseException:
-                # Whatever state they are in, the next ones begin anew. With one left, a lost log would stay lost.
+                # The connections may be in any state. Close all of them: only then does SQLite make a lost log again.
                 self._drop()
                 raise
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
-        """A connection for reading, which nobody else has meanwhile."""
-        # Not one for each thread: a server's threads come and go, and each would leave its connection open behind it.
+        """A connection for reading that nobody else uses at the same time."""
+        # Not one for each thread: the threads of a server end, and would leave their connections open.
         idle = self._idle
         with storage_errors(self.path):
             one = self._reader(idle)
@@ -123,10 +123,10 @@ class Connections:
 
     @contextmanager
     def writing_within(self, patience: float) -> Generator[Connection]:
-        """A transaction on a connection of its own, which waits so many seconds for others at most.
+        """A transaction on its own connection, which waits for a lock for `patience` seconds at most.
 
         Raises:
-            StoreError: where it is not on the disk, in the file at the path.
+            StoreError: if it is not on the disk, in the file at the path.
         """
         with storage_errors(self.path):
             one = self._open(sql_engine(self.path, patience))
@@ -158,7 +158,7 @@ class Connections:
             one.close()
 
     def _drop(self) -> None:
-        # Those that are being read from are closed by whoever has them.
+        # A connection that is in use is closed by its reader.
         idle, self._idle = self._idle, []
         for one in idle:
             one.close()
@@ -168,7 +168,7 @@ class Connections:
 
 
 def _identity(path: Path) -> Identity:
-    """Which files the path leads to: device and inode of the file, of its -wal and its -shm; 0 where there is none."""
+    """The files at the path: device and inode of the file, its -wal and its -shm; 0 if there is none."""
     found: Identity = ()
     for suffix in ("", "-wal", "-shm"):
         try:
@@ -183,12 +183,12 @@ def _identity(path: Path) -> Identity:
 def _replaced(path: Path) -> StoreError:
     return StoreError(
         f"the report storage {path} was removed or replaced while it was in use, so nothing is stored; put the file "
-        "back with its -wal, or start the collector again for a new one"
+        "back with its -wal, or start the collector again to make a new one"
     )
 
 
 def _log_of_another(path: Path) -> StoreError:
     return StoreError(
-        f"the report storage {path} was replaced, and beside it is the log of the file before, so nothing is stored; "
+        f"the report storage {path} was replaced, but the log of the old file is still there, so nothing is stored; "
         f"stop the collector, remove {path.name}-wal and {path.name}-shm, and start it again"
     )

@@ -1,4 +1,4 @@
-"""SQLite as an engine of the storage: one file, embedded, nothing to set up."""
+"""SQLite as an engine of the storage: one file, with no server to set up."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class SQLiteEngine:
     """One SQLite file that threads and processes share safely.
 
     Args:
-        path: the file; made with mode 0600.
+        path: the file; it is made with mode 0600.
 
     Raises:
-        StoreError: where the file cannot be used; the message says what to do.
+        StoreError: if the file cannot be used; the message says what to do.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,18 +46,18 @@ class SQLiteEngine:
         return str(self.path)
 
     def reading(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
-        """A connection for reading, which nobody else has meanwhile."""
+        """A connection for reading that nobody else uses at the same time."""
         return self._connections.reading()
 
     def writing(self, patience: float = PATIENCE_S) -> AbstractContextManager[Connection]:
-        """A transaction on the one connection that writes; it is on the disk when it ends."""
+        """A transaction on the one connection that writes. It is on the disk when it ends."""
         return self._connections.writing()
 
     @contextmanager
     def clearing(self) -> Generator[Connection]:
         """A transaction that deletes."""
-        # What is in the file already needs no place in the log: then a deletion makes nothing grow, and works on a
-        # full disk too. Where others read just now, it is moved with the next one.
+        # Empty the log first. Then a deletion makes no file grow, and works on a full disk too. If there are readers
+        # now, the next deletion empties the log.
         with contextlib.suppress(StoreError), self.reading() as db:
             raw(db).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         with self.writing() as db:
@@ -69,20 +69,20 @@ class SQLiteEngine:
             return add(raw(db), arrivals, outcomes)
 
     def bytes_used(self) -> int:
-        """The pages that hold something."""
-        # Pages that deleted rows left are filled by the next reports.
+        """The bytes of the pages in use."""
+        # Not the free pages, which the next reports fill.
         names = ("page_count", "freelist_count", "page_size")
         with self.reading() as db:
             pages, free, size = (raw(db).execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         return int((pages - free) * size)
 
     def probe(self, now: float, patience: float) -> None:
-        """Write one row durably, and wait for others so many seconds at most."""
+        """Write one row durably; wait for a lock for `patience` seconds at most."""
         with self._connections.writing_within(patience) as db:
             write_proof(db, now)
 
     def lease_clock(self, db: Connection, now: float) -> float:
-        """The clock of the machine, which all who share the file are on."""
+        """The clock of this machine: all processes that share the file run on it."""
         return now
 
     def close(self) -> None:

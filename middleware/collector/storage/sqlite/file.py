@@ -1,6 +1,6 @@
 """The file of the collector: how it is made and opened, and what its errors mean.
 
-Readable with Datasette as it is: times are seconds since the epoch, and the view ``readable_reports`` has them as text.
+Datasette can read the file: times are seconds since the epoch, and the view ``readable_reports`` has them as text.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ __all__ = ["connect", "migrate", "open_database", "raw", "sql_engine", "storage_
 
 # "dynr" in ASCII: tells a collector's file from any other SQLite file (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E72
-# How long a writer waits for those of other processes: shorter than a graceful end may take.
+# How long a writer waits for writers of other processes: shorter than a graceful shutdown may take.
 _BUSY_TIMEOUT_S = 5.0
 
 
 def open_database(path: Path) -> None:
-    """Make the file (mode 0600) where there is none; safe when several processes start at once.
+    """Make the file (mode 0600) if there is none. Several processes may do so at once.
 
     Raises:
-        StoreError: where the file cannot be opened, is not a collector's, is damaged, or is of another dynpin.
+        StoreError: if the file cannot be opened, is not a collector's, is damaged, or has another schema.
     """
     with storage_errors(path):
         if not path.parent.is_dir():
-            # A slip of the pen must not make a new storage somewhere, and leave the reports of before unseen.
+            # A typo must not make a new storage somewhere else, without the old reports.
             raise StoreError(
-                f"there is no folder {path.parent} to keep the report storage {path.name} in; make it, or name "
-                "another file"
+                f"there is no folder {path.parent} for the report storage {path.name}; make it, or name another file"
             )
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -55,10 +54,10 @@ def open_database(path: Path) -> None:
 
 
 def migrate(path: Path) -> None:
-    """Bring a file to this program's schema; other processes wait meanwhile.
+    """Change a file to this program's schema; other processes wait.
 
     Raises:
-        StoreError: where it cannot be used, is not a collector's, or is of a newer dynpin.
+        StoreError: if it cannot be used, is not a collector's, or was written by a newer dynpin.
     """
     if not path.exists():
         raise StoreError(f"there is no file {path}; name the collector's with --storage")
@@ -78,7 +77,7 @@ def _make_tables(db: Connection, path: Path) -> None:
 
 
 def _refuse_others(db: Connection, path: Path) -> str | None:
-    """The version of the schema; raises where the file is another program's."""
+    """The version of the schema; raises if the file belongs to another program."""
     (application,) = raw(db).execute("PRAGMA application_id").fetchone()
     (tables,) = raw(db).execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != _APPLICATION_ID and tables:
@@ -87,8 +86,8 @@ def _refuse_others(db: Connection, path: Path) -> str | None:
 
 
 def sql_engine(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> SQLAlchemyEngine:
-    """What makes connections to the file; whoever has one keeps it, or closes it."""
-    # Without its pool, which would keep connections to a file that is not at the path any more.
+    """SQLAlchemy's engine for the file. The caller closes each connection."""
+    # No pool: it would keep connections to a file that is no longer at the path.
     return create_engine("sqlite://", creator=lambda: connect(path, timeout), poolclass=NullPool)
 
 
@@ -98,17 +97,17 @@ def raw(db: Connection) -> sqlite3.Connection:
 
 
 def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
-    """One more connection to a file that :func:`open_database` has made; where the file is gone, none is made."""
-    # By default SQLite makes an empty file in place of one that is gone.
+    """Connect to a file that :func:`open_database` has made. If the file is gone, this raises and makes none."""
+    # mode=rw: by default SQLite makes an empty file if there is none.
     uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(
         uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        # WAL with FULL: NORMAL forgets acknowledged reports when the power fails.
+        # FULL: with WAL and NORMAL, acknowledged reports are lost when the power fails.
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        # A checkpoint writes what the log has a second time and syncs twice: after 32 MB, not after 4.
+        # A checkpoint writes the log's pages again and syncs twice. Do so every 32 MB instead of every 4 MB.
         connection.execute("PRAGMA wal_autocheckpoint=8000")
     except sqlite3.Error:
         connection.close()
@@ -117,7 +116,7 @@ def connect(path: Path, timeout: float = _BUSY_TIMEOUT_S) -> sqlite3.Connection:
 
 
 def _refuse_read_only(connection: sqlite3.Connection) -> None:
-    """Raise where nothing can ever be written; a disk that is full may be emptied."""
+    """Raise if nothing can ever be written. A full disk is no such case, since it may be emptied."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM facts WHERE name = 'written_at'")
@@ -132,7 +131,7 @@ def _refuse_read_only(connection: sqlite3.Connection) -> None:
 @contextmanager
 def transaction(db: Connection) -> Generator[None]:
     """Hold the write lock of the file from the first read to the commit; roll back on any error."""
-    # By SQLite's own connection: SQLAlchemy has no word for IMMEDIATE, and commits nothing that it did not begin.
+    # SQLite's own connection: SQLAlchemy has no BEGIN IMMEDIATE, and commits only transactions that it began.
     own = raw(db)
     own.execute("BEGIN IMMEDIATE")
     try:
@@ -148,7 +147,7 @@ def transaction(db: Connection) -> Generator[None]:
 
 @contextmanager
 def storage_errors(path: Path) -> Generator[None]:
-    """Turn what SQLite and the file system raise into a StoreError that names the file and the cause."""
+    """Turn errors of SQLite and the file system into a StoreError that names the file and the cause."""
     try:
         yield
     except StoreError:
@@ -161,19 +160,19 @@ def storage_errors(path: Path) -> Generator[None]:
 
 
 def _cause(path: Path, error: BaseException) -> str:
-    """What is wrong, and what to do."""
+    """The cause, and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     number = getattr(error, "errno", None)
     if not path.exists():
-        return "the file is gone; put it back, or start the collector again for a new one"
+        return "the file is gone; put it back, or start the collector again to make a new one"
     if code == sqlite3.SQLITE_FULL or number in (errno.ENOSPC, errno.EDQUOT):
         smaller = "dynpin collect prune --megabytes N"
-        return f"the disk is full ({error}); free some space on it. After that  {smaller}  keeps less"
+        return f"the disk is full ({error}); free some space on it, then keep fewer reports:  {smaller}"
     if code == sqlite3.SQLITE_READONLY or number == errno.EROFS or not all(map(_is_writable, (path, path.parent))):
         return f"the file, its folder or its disk is read-only ({error}); make all three writable"
     if code == sqlite3.SQLITE_BUSY:
-        return f"another process has held its lock for too long ({error})"
-    return f"{error}; check the file, its folder's permissions and the free space"
+        return f"another process has held the lock for too long ({error})"
+    return f"{error}; check the file, the permissions of its folder and the free space"
 
 
 def _is_writable(path: Path) -> bool:

@@ -65,7 +65,7 @@ def test_of_many_that_migrate_together_one_does(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"), [("0000", "of an older dynpin .* dynpin collect migrate"), ("9999", "by a newer dynpin")]
+    ("found", "told"), [("0000", "by an older dynpin .* dynpin collect migrate"), ("9999", "by a newer dynpin")]
 )
 def test_a_schema_of_another_version_is_told(storage: SQLStorage, address: str, found: str, told: str) -> None:
     change(storage, f"UPDATE alembic_version SET version_num = '{found}'")
@@ -114,7 +114,7 @@ def test_a_database_that_is_read_only_is_told_as_such(cluster: Cluster, storage:
     with cluster.admin() as admin:
         name = sql.Identifier(address.rpartition("/")[2])
         admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
-        with pytest.raises(StoreError, match="the server takes no writes"):
+        with pytest.raises(StoreError, match="the server accepts no writes"):
             storage.add([arrival()], {})
         admin.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
     storage.add([arrival()], {})

@@ -72,7 +72,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} to keep")):
+    with pytest.raises(StoreError, match=re.escape(f"no folder {tmp_path / 'slip'} for")):
         open_storage(tmp_path / "slip" / "r.sqlite")
     assert list(tmp_path.iterdir()) == []
 

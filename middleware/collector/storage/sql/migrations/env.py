@@ -1,4 +1,4 @@
-"""How Alembic runs the migrations: on the connection of the caller, who commits."""
+"""Alembic's entry point. It runs the migrations on the caller's connection, and the caller commits."""
 
 from __future__ import annotations
 

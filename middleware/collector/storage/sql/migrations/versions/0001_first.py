@@ -15,9 +15,9 @@ revision = "0001"
 down_revision = None
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# Ordered by its bytes, whatever the order of the database is.
+# Ordered by its bytes, also if the database has another order.
 _Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-# Times as people read them, for Datasette, psql and their like.
+# A view with times as text, for Datasette and psql.
 _VIEW = """
 CREATE VIEW readable_reports AS
     SELECT reports.id, {time}(reports.received_at{epoch}) AS received, {time}(reports.observed_at{epoch}) AS observed,
