@@ -12,18 +12,18 @@ __all__ = ["LONGEST_FILE", "read_file"]
 LONGEST_FILE = 16 << 20
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, longest: int = LONGEST_FILE) -> bytes:
     """The content of a file; of a pipe that nobody writes to, nothing.
 
     Raises:
-        OSError: if it cannot be read, or holds more than :data:`LONGEST_FILE`.
+        OSError: if it cannot be read, or holds more bytes than `longest`.
     """
     # Opening a FIFO would wait for a writer. Once it is open, reading it ends at once where there is none.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
         if hasattr(os, "O_NONBLOCK"):
             os.set_blocking(handle, True)
-        data = file.read(LONGEST_FILE + 1)
-    if len(data) > LONGEST_FILE:
-        raise OSError(errno.EFBIG, f"it is larger than {LONGEST_FILE >> 20} MiB", str(path))
+        data = file.read(longest + 1)
+    if len(data) > longest:
+        raise OSError(errno.EFBIG, f"it is larger than {longest >> 20} MiB", str(path))
     return data
