@@ -16,7 +16,7 @@ within = $(if $(filter tests/%,$(ARGS)),,$(1))
 # What `make lowest` installs and runs.
 EXTRAS = aiohttp,alerts,collector,httpx,httpx2,lab,postgresql,requests,simulate,urllib3,websockets
 LOWEST = $(filter-out tests/test_docs%.py tests/test_house.py tests/test_postgres.py,$(wildcard tests/test_*.py)) tests/clientstore/test_libraries.py tests/middleware/test_asgi.py \
-	tests/middleware/test_wsgi.py tests/middleware/collector/storage/test_conformance.py tests/cli/test_help.py
+	tests/middleware/test_wsgi.py tests/middleware/collector/storage/conformance tests/cli/test_help.py
 
 BIN = $(VENV)/bin
 STAMPS = $(VENV)/stamps

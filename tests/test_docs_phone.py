@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.middleware.collector.chromium import CHROMIUM, chromium
+from tests.chromium import chromium, needs_chromium
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDER_THAN_ITS_BOX = """
@@ -32,7 +32,7 @@ FOUND = """
 ALIKE = 5
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    needs_chromium,
     pytest.mark.skipif(
         importlib.util.find_spec("furo") is None, reason="furo is not installed: pip install --group docs"
     ),

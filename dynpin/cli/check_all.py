@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from dynpin.cli.check import checked_as_json, has_finding
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.lint import Threshold
 from dynpin.cli.options import moment
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.progress import counting_bar
 from dynpin.deploy.many import Outcome, check_all, inventories_below
 from dynpin.deploy.reach import LookOptions
 
@@ -45,10 +43,10 @@ def check_folder(
 
 def _with_bar(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
     """The outcomes, with a bar on stderr for those who wait at a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TextColumn("sites"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield from progress.track(outcomes, total=count)
+    with counting_bar(count, "sites") as advance:
+        for outcome in outcomes:
+            advance()
+            yield outcome
 
 
 def _is_bad(outcome: Outcome, fail_on: Threshold) -> bool:

@@ -18,10 +18,10 @@ from dynpin.cli.collect_settings import FLAGS, Settings, Sourced, described
 from dynpin.cli.collect_status import status
 from dynpin.cli.collect_tokens import app as tokens_app
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.tables import table_console
 from dynpin.errors import PolicyError, StoreError
 
 if TYPE_CHECKING:

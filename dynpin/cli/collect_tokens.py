@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dynpin.cli.collect_verbs import ConfigFile, StorageOption, open_storage, settings_of
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.tables import table_console
 from dynpin.errors import InvalidHost
 from dynpin.hosts import canonical_host
 from dynpin.report import rfc3339

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from dynpin.cli.consoles import text_console
 from dynpin.cli.errors import finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json
@@ -44,7 +45,7 @@ def demo(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"ok": ok, "steps": [chapter.to_dict(number) for number, chapter in enumerate(chapters, start=1)]})
     else:
-        console = Console(width=_WIDTH, highlight=False)
+        console = text_console(_WIDTH)
         for number, chapter in enumerate(chapters, start=1):
             console.print(_told(number, chapter))
         console.print(Rule(style="dim"))

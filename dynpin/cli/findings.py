@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
+from dynpin.cli.consoles import text_console
 from dynpin.cli.printing import printable
 from dynpin.deploy.lint import Finding, HeaderField, Severity
 
@@ -26,7 +26,7 @@ def show_findings(
         results: the findings, each with its field.
         others: how many findings are told elsewhere, and count.
     """
-    console = Console(highlight=False)
+    console = text_console()
     for each in fields:
         mine = [found for other, found in results if other is each]
         if each.value is not None or mine:

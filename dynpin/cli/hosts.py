@@ -11,12 +11,12 @@ import typer
 from rich.table import Table
 
 from dynpin.cli import hosts_recovery, pin_files
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.options import JsonOption
 from dynpin.cli.pin_files import ExpiresOption, OnExpiryOption, ends
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.tables import table_console
 from dynpin.clientstore.store import PinStore, Refusal, forget_command
 from dynpin.clientstore.store import check as check_file
 from dynpin.clientstore.store import repair as repair_file

@@ -149,7 +149,7 @@ def _row(key: Key, role: str) -> dict[str, str | None]:
 def _show(rows: list[dict[str, str | None]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - beside what is shown
 
-    from dynpin.cli.tables import table_console  # noqa: PLC0415
+    from dynpin.cli.consoles import table_console  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
     for name in ("role", "type", "pin", "file"):

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from dynpin.cli import lab_ca, lab_score, lab_site, proxy
+from dynpin.cli.consoles import text_console
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, say
+from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def list_(as_json: JsonOption = False) -> None:
     table.add_column()
     for scenario in known.values():
         table.add_row(str(scenario.number), scenario.name, scenario.title)
-    console = _console()
+    console = text_console(_WIDTH)
     console.print(table)
     console.print("\nPlay one:  dynpin lab run NAME", style="dim")
 
@@ -109,7 +109,7 @@ def run(
         from dynpin.cli.lab_timeline import show  # noqa: PLC0415 - beside what is shown
 
         for playing in playings:
-            show(_console(), scenario, playing)
+            show(text_console(_WIDTH), scenario, playing)
     if picture is not None and form is not None:
         _draw(picture, form, scenario, playings[0], width, dark=dark)
     _finish(playings)
@@ -156,7 +156,7 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
     else:
         from dynpin.cli.lab_timeline import show_table  # noqa: PLC0415 - beside what is shown
 
-        show_table(_console(), list(known.values()), playings)
+        show_table(text_console(_WIDTH), list(known.values()), playings)
     if html is not None and explorer is not None:
         from dynpin.lab.explorer import write_explorer  # noqa: PLC0415 - both need jinja2
         from dynpin.lab.handout import write_handout  # noqa: PLC0415
@@ -172,20 +172,10 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
 def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | None) -> list[Playing]:
     from dynpin.lab.playing import play_all  # noqa: PLC0415 - it needs the servers and clients of the extra
 
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not Console(stderr=True).is_terminal,
-    )
     total = sum(agents is None or agent in agents for scenario in chosen for agent in scenario.agents)
     try:
-        with bar:
-            task = bar.add_task("scenarios with agents", total=total)
-            return play_all(chosen, agents, processes=processes, progress=lambda: bar.advance(task))
+        with counting_bar(total, "scenarios with agents") as advance:
+            return play_all(chosen, agents, processes=processes, progress=advance)
     except BrokenExecutor:
         fail("the system ended a process of the lab, for want of memory as a rule: give --processes 1")
 
@@ -244,10 +234,6 @@ def _form(picture: Path) -> Format:
     if picture.suffix.lower() not in forms:
         fail(f"{picture}: pictures are .svg, .pdf or .png")
     return forms[picture.suffix.lower()]
-
-
-def _console() -> Console:
-    return Console(width=_WIDTH, highlight=False)
 
 
 def _as_json(scenario: Scenario) -> dict[str, object]:

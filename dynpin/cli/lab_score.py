@@ -14,11 +14,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding, lacking
 from dynpin.cli.options import JsonOption
 from dynpin.cli.printing import print_json, printable, say
-from dynpin.cli.progress import progress_bar
-from dynpin.cli.tables import table_console
+from dynpin.cli.progress import counting_bar
 from dynpin.cli.written import check_place, save
 
 if TYPE_CHECKING:
@@ -92,15 +92,8 @@ def score(
         if html.suffix.lower() not in (".html", ".htm"):
             fail(f"{html}: the result is a page: give it a name that ends in .html")
         check_place(html)
-    with progress_bar() as show, _ended_alike():
-        done = 0
-
-        def one_more() -> None:
-            nonlocal done
-            done += 1
-            show("rules", done, len(chosen))
-
-        result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=one_more)
+    with counting_bar(len(chosen), "rules") as advance, _ended_alike():
+        result = play(agent or "", description, chosen, timeout=timeout, processes=processes, progress=advance)
     counts = result.counts
     if as_json:
         print_json(result.to_dict())

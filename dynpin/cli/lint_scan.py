@@ -14,10 +14,10 @@ from typing import IO
 
 from rich.table import Table
 
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail
 from dynpin.cli.printing import print_json, say
 from dynpin.cli.progress import progress_bar
-from dynpin.cli.tables import table_console
 from dynpin.deploy.lint import CLASSES, MAX_LINE, Figure, Scan, catalogue
 
 __all__ = ["scan_file"]

@@ -197,7 +197,7 @@ def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) ->
 def _show(name: str, place: Path | None, ends: list[Expiry], root: Root) -> None:
     from rich.table import Table  # noqa: PLC0415 - beside what is shown
 
-    from dynpin.cli.tables import table_console  # noqa: PLC0415
+    from dynpin.cli.consoles import table_console  # noqa: PLC0415
 
     say(f"recovery-root {name}")
     if place is not None:

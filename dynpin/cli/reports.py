@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from dynpin.cli.consoles import table_console
 from dynpin.cli.errors import fail, finding
 from dynpin.cli.get import StoreOption
 from dynpin.cli.options import CaOption, JsonOption
 from dynpin.cli.printing import print_json, say
-from dynpin.cli.tables import table_console
 from dynpin.clientstore import Delivery, PinStore, QueuedReport, ReportQueue
 from dynpin.durations import duration
 from dynpin.report import rfc3339

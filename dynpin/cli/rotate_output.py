@@ -70,9 +70,9 @@ def show_missing(missing: Sequence[Missing]) -> None:
 
 def show_picture(history: History, now: float, steps: Sequence[Step], max_max_age: int | None) -> None:
     """Draw the timeline in the terminal."""
-    from rich.console import Console  # noqa: PLC0415 - beside what is shown
+    from dynpin.cli.consoles import text_console  # noqa: PLC0415 - beside what is shown
 
-    console = Console(highlight=False)
+    console = text_console()
     console.print()
     drawn = timeline(history, now, steps, max_max_age=max_max_age)
     console.print(terminal(drawn, min(console.width, 100)), no_wrap=True, end="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dynpin.cli.errors import fail, lacking
 from dynpin.cli.options import JsonOption
+from dynpin.cli.progress import Advance, counting_bar
 from dynpin.cli.simulate_output import Form, print_advice, print_outcomes
 from dynpin.cli.written import check_place, save
 from dynpin.errors import InvalidStudy
@@ -220,20 +219,10 @@ def _form(plot: Path) -> Literal["svg", "png"]:
 
 
 @contextmanager
-def _progress(what: str, total: int) -> Generator[Callable[[int], None], None, None]:
-    """A bar on stderr, where that is a terminal; it is told how much more is done."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
+def _progress(total: int, what: str) -> Generator[Advance, None, None]:
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda done: bar.advance(task, done)
+        with counting_bar(total, what) as advance:
+            yield advance
     except BrokenExecutor:
         fail("the system ended a process of the simulator, for want of memory as a rule: give --processes 1")
 
@@ -241,12 +230,12 @@ def _progress(what: str, total: int) -> Generator[Callable[[int], None], None, N
 def _outcomes(study: Study, processes: int | None) -> tuple[Outcome, ...]:
     from dynpin.lab.simulation.run import simulate as play  # noqa: PLC0415 - it needs numpy
 
-    with _progress(f"{study.clients:,} clients", study.clients) as progress:
+    with _progress(study.clients, "clients") as progress:
         return play(study, processes=processes, progress=progress)
 
 
 def _advised(study: Study, processes: int | None) -> Advice:
     from dynpin.lab.simulation.advice import advise  # noqa: PLC0415 - it needs numpy
 
-    with _progress("a loss, an attack, a theft", 3) as progress:
+    with _progress(3, "studies: a loss, an attack, a theft") as progress:
         return advise(study, processes=processes, progress=progress)

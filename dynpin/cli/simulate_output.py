@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dynpin.cli.consoles import text_console
 from dynpin.cli.printing import print_json
 from dynpin.deploy.tables import csv_table
 from dynpin.durations import duration
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dynpin.lab.simulation import Advice, Outcome, Recovery, Study
     from dynpin.lab.simulation.advice import Choice
 
@@ -53,12 +55,12 @@ def print_advice(study: Study, advice: Advice, form: Form) -> None:
 
 
 def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
-    console = Console(width=_WIDTH, highlight=False)
+    console = text_console(_WIDTH)
     console.print(f"{study.clients:,} clients ({study.population.name}), {study.days:g} days, seed {study.seed}")
     table = _table("policy", "locked out\nat most", "\nclient-days", "fooled\nat most", "\nclient-days", "turned\naway")
     for outcome in outcomes:
         table.add_row(
-            Text(study.label(outcome.policy)),
+            study.label(outcome.policy),
             _share(float(outcome.locked_out.max()), outcome.interval_at_most("locked_out")),
             _days(outcome.locked_out_days, outcome.half_width("locked_out")),
             _share(float(outcome.fooled.max()), outcome.interval_at_most("fooled")),
@@ -85,7 +87,7 @@ def _show_recovery(console: Console, recovery: Recovery, study: Study, outcomes:
         healed = outcome.with_recovery
         if healed is not None:
             table.add_row(
-                Text(study.label(outcome.policy)),
+                study.label(outcome.policy),
                 *(_days(each.locked_out_days, each.half_width("locked_out")) for each in (outcome, healed)),
                 *(_days(each.waited_days, each.half_width("waited")) for each in (outcome, healed)),
             )
@@ -105,17 +107,17 @@ def _show_cap(console: Console, study: Study) -> None:
         if study.held(policy) < policy.max_age and policy.pinned != "none":
             cap = duration(study.client_cap)
             told = f"{policy.name}: clients hold max-age to {cap} (client_cap), so these are the numbers of {cap}."
-            console.print(Text(told, style="yellow"), end="\n\n")
+            console.print(told, style="yellow", end="\n\n")
 
 
 def _show_advice(study: Study, advice: Advice) -> None:
-    console = Console(width=_WIDTH, highlight=False)
+    console = text_console(_WIDTH)
     best = advice.best
     backups = f"{best.backups} backup{'' if best.backups == 1 else 's'}"
     said = f"max-age {duration(best.max_age)}, {backups}" if advice.pays else "no pins"
     console.print(Text.assemble((said, "bold"), f"   for the {study.population.name} population"))
     for reason in advice.reasons:
-        console.print(Padding(Text(reason), (1, 0, 0, 2)))  # it names policies, as the file does
+        console.print(Padding(reason, (1, 0, 0, 2)))
     table = _table("max-age", "locked out", "fooled", "cost", "locked out,\nwith list", "cost,\nwith list")
     table.padding = (0, 1, 0, 0)
     for choice in (*(each for each in advice.choices if each.backups == best.backups), advice.unpinned):

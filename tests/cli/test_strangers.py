@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socketserver
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +13,16 @@ from pathlib import Path
 
 import pytest
 import trustme
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
 from rich.table import Table
+from rich.text import Text
 
 from dynpin import Pin
+from dynpin.cli.consoles import table_console, text_console
 from dynpin.cli.printing import printable, say
-from dynpin.cli.tables import table_console
+from dynpin.cli.progress import progress_bar
 from dynpin.clientstore import PinStore
 
 from .processes import dynpin
@@ -45,10 +51,13 @@ def test_each_character_that_a_terminal_obeys_is_a_mark(text: str, capsys: pytes
     assert MARK in shown
     say(text)
     assert capsys.readouterr().out.replace("\n", "").isprintable()
-    table = Table("host")
-    table.add_row(text)
-    table_console().print(table)
-    assert capsys.readouterr().out.replace("\n", "").isprintable()
+    table = Table("host", "name", title=text)
+    table.add_row(text, Text(text))
+    laid_out: list[RenderableType] = [text, Text(text), table, Padding(text, 1), Rule(text), Rule(Text(text))]
+    for console in (table_console(), text_console(40)):
+        for each in laid_out:
+            console.print(each)
+            assert capsys.readouterr().out.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize("text", ["", "straße.test §2.6 … ✓", "日本", "[bold]:warning:"])
@@ -56,8 +65,20 @@ def test_all_else_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) 
     assert printable(text) == text
     say(f"{text}\n  {text}", err=True)
     assert capsys.readouterr() == ("", f"{text}\n  {text}\n")
-    table_console().print(Table(text, box=None, pad_edge=False))
-    assert capsys.readouterr().out.rstrip() == text
+    for console in (table_console(), text_console(40)):
+        console.print(Table(text, box=None, pad_edge=False))
+        assert capsys.readouterr().out.rstrip() == text
+        console.print(text, style="bold")
+        assert capsys.readouterr().out.rstrip() == text
+
+
+def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "200")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bar() as show:
+        show("[red]pins[/red] :warning: \x1b[2J", 1, 2)
+    assert f"[red]pins[/red] :warning: {MARK}[2J" in capsys.readouterr().err
 
 
 @contextmanager

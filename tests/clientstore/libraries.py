@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import urllib.error
@@ -20,8 +21,8 @@ import pytest
 import requests
 import urllib3.exceptions
 
-from dynpin import PinValidationError
-from dynpin.clientstore import PinStore
+from dynpin import Pin, PinValidationError
+from dynpin.clientstore import PinStore, pin_violation
 from dynpin.clientstore.aiohttp import pinned_session
 from dynpin.clientstore.http_client import PinnedHTTPSConnection, PinnedHTTPSHandler
 from dynpin.clientstore.httpx import PinnedAsyncClient, PinnedClient
@@ -30,7 +31,9 @@ from dynpin.clientstore.httpx2 import PinnedClient as PinnedClient2
 from dynpin.clientstore.requests import PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
-__all__ = ["LIBRARIES", "Library", "Loopback", "through_a_proxy"]
+from .world import HOST, World
+
+__all__ = ["LIBRARIES", "Library", "Loopback", "every_library", "pins_of", "refused", "through_a_proxy", "visit"]
 
 # When TLS inside a tunnel is refused, aiohttp leaves the transport below to the event loop, which may end first.
 through_a_proxy = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -329,3 +332,30 @@ LIBRARIES = [
     Library("http.client", _http_client, PinValidationError, redirects=False, plain_http=False, tls_proxies=False),
     Library("urllib.request", _urllib_request, urllib.error.URLError, pools=False, tls_proxies=False),
 ]
+
+every_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
+
+
+def visit(world: World, library: Library, *urls: str, **options: object) -> list[int]:
+    return library.visit(world.store, world.plain_context(), urls, **options)  # type: ignore[arg-type]
+
+
+def refused(world: World, library: Library, url: str, **options: object) -> PinValidationError:
+    """The violation of a visit to the attacker, who must not have read a byte."""
+    with pytest.raises(library.error) as caught:
+        visit(world, library, url, **options)
+    assert type(caught.value) is library.error
+    violation = pin_violation(caught.value)
+    assert violation is not None
+    caught.value.__traceback__ = None
+    del caught
+    gc.collect()  # what the library left open is closed, so that the attacker's count is final
+    world.attacker.wait_idle()
+    assert world.attacker.connections > 0
+    assert world.attacker.application_bytes == 0
+    return violation
+
+
+def pins_of(store: PinStore, host: str = HOST) -> tuple[Pin, ...]:
+    known = store.known_host(host)
+    return () if known is None else known.pins

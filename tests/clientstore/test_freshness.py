@@ -6,7 +6,9 @@ import signal
 
 import pytest
 
-from .sharing import VICTIMS, in_memory, kill_a_writer, write_and_tell
+from .killed_writers import VICTIMS, kill_a_writer
+from .sharing import in_memory
+from .written_and_read import write_and_tell
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer"),

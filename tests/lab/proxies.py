@@ -21,8 +21,8 @@ import h2.connection
 import h2.events
 
 from dynpin import Pin
+from tests.chromium import Chromium, chromium
 from tests.environments import ROOT
-from tests.middleware.collector.chromium import Chromium, chromium
 
 __all__ = ["Answer", "HTTP1Client", "HTTP2Client", "RunningProxy", "browser", "command", "curl", "tunnel"]
 

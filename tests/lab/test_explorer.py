@@ -13,11 +13,10 @@ import pytest
 from dynpin.lab.explorer import write_explorer
 from dynpin.lab.playing import Playing, play_all
 from dynpin.lab.scenarios import scenarios
-from tests.lab.test_lab_command import AXE
-from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
+from tests.chromium import Chromium, chromium, needs_axe, needs_chromium
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    needs_chromium,
     pytest.mark.xdist_group("chromium"),
 ]
 
@@ -195,13 +194,9 @@ def test_nothing_scrolls_sideways(at: Chromium, width: int) -> None:
         assert at.run("document.documentElement.scrollWidth") <= width, story
 
 
-@pytest.mark.skipif(
-    not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
-)
+@needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
 def test_axe_finds_no_fault(at: Chromium, scheme: str, width: int) -> None:
     at.look(width=width, scheme=scheme)
     follow(at, "story=private-root&agent=dynpin&beside=chromium&step=5")
-    at.run(AXE.read_text() + "; 0")
-    found = json.loads(at.run("axe.run().then(r => JSON.stringify(r.violations))"))
-    assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
+    assert at.faults() == []

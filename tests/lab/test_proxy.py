@@ -26,16 +26,15 @@ from websockets.sync.server import ServerConnection, serve
 
 from dynpin import PublicKeyPins
 from dynpin.lab.network import TLSServer
+from tests.chromium import needs_chromium
 from tests.clientstore.inbox import Inbox
 from tests.clientstore.world import HOST
 from tests.environments import ROOT
-from tests.middleware.collector.chromium import CHROMIUM
 
 from .pinned_place import PAGE, Place
 from .proxies import RunningProxy, browser, command, curl, tunnel
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: apt-get install curl")
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 
 
 @pytest.fixture

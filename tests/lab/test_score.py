@@ -20,8 +20,7 @@ from dynpin.lab.score.process import Children
 from dynpin.lab.score.rules import Rules
 from dynpin.lab.score.run import play
 from dynpin.lab.score.testbed import Keys
-from tests.lab.test_lab_command import AXE
-from tests.middleware.collector.chromium import CHROMIUM, chromium
+from tests.chromium import chromium, needs_axe, needs_chromium
 
 RULES = {rule.id: rule for rule in rules()}
 
@@ -359,8 +358,8 @@ def test_the_page_escapes_what_an_agent_says() -> None:
     assert "&lt;script&gt;" in page
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: npm install --prefix tests/middleware/collector")
+@needs_chromium
+@needs_axe
 @pytest.mark.xdist_group("chromium")
 def test_axe_finds_no_fault_in_the_page(tmp_path: Path) -> None:
     """On a desktop and a phone, light and dark; nothing scrolls sideways."""
@@ -375,8 +374,5 @@ def test_axe_finds_no_fault_in_the_page(tmp_path: Path) -> None:
             browser.visit("about:blank")
             browser.visit(file.as_uri())
             browser.run("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-            browser.run(AXE.read_text() + "; 0")
-            faults = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))
-            told = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in faults]
-            assert told == [], (width, scheme)
+            assert browser.faults() == [], (width, scheme)
             assert browser.run("document.documentElement.scrollWidth") <= width

@@ -48,11 +48,13 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
 
 
 def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
-    name = r"[/] [red]$5 to $\nosuch$"
-    (tmp_path / "study.toml").write_text(f"clients = 10\n[[policy]]\nmax_age = '1 day'\nname = '{name}'\n")
-    done = run(tmp_path / "study.toml", "--plot", tmp_path / "study.svg")
-    assert done.exit_code == 0, done.output
-    assert name in done.stdout
+    name = r"[/] [red]$5 to $\nosuch$ :warning:"
+    policy = f"[[policy]]\nmax_age = '90 days'\nname = '{name}'\n"
+    (tmp_path / "study.toml").write_text(f"clients = 10\nclient_cap = '1 day'\n{policy}")
+    for more in (["--plot", tmp_path / "study.svg"], ["--advise"]):
+        done = run(tmp_path / "study.toml", *more)
+        assert done.exit_code == 0, done.output
+        assert name in done.stdout
 
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ from tests.lab.clients_in_turn import RecorderLedger
 from tests.lab.test_simulation import BOUND, CLIENTS, MAX_AGE, WHEN, Floats, averaged, study
 from tests.recovery.conftest import HOST, Bank, authority, bank
 from tests.recovery.conftest import MAX_AGE as SITE_MAX_AGE
-from tests.recovery.test_threats import lock_out
 
 __all__ = ["authority", "bank"]
 
@@ -124,7 +123,7 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
     """Seconds from the refusal to the signature. The client's clock stands still but for what it is told."""
     begun = now = time.time()
     with PinStore(tmp_path / "frozen", clock=lambda: now) as bank.store:
-        lock_out(bank)
+        bank.lock_out()
         assert bank.refused()
         bank.settle()
         looks: list[float] = []

@@ -23,6 +23,9 @@ from tests.recovery.publisher import Publisher
 
 HOST = "bank.test"
 MAX_AGE = 30 * 86_400
+# Of a thief: a root, and pins of keys that nobody has.
+THIEF = b"t" * 32
+PINS = tuple(Pin(bytes([number]) * 32) for number in (7, 8))
 
 
 @dataclass
@@ -98,6 +101,27 @@ class Bank:
         assert look.outcome is not None
         return look.outcome
 
+    def lock_out(self) -> None:
+        """The client notes the bank, whose keys are lost then."""
+        self.operator.sign({HOST: self.pins})
+        self.visit(self.header())
+        self.lose_keys()
+
+    def heals(self, host: str = HOST, store: PinStore | None = None) -> bool:
+        """Whether an attempt that is refused has a look made, after which the next one passes."""
+        refused = self.refused(host, store)
+        self.settle()
+        return refused and not self.refused(host, store)
+
+    def stays_refused(self, why: str) -> None:
+        """The client refuses, its look comes to nothing, and the pins are what they were."""
+        before = self.store.entry(HOST)
+        assert self.refused()
+        self.settle()
+        assert why in self.outcome()
+        assert self.store.entry(HOST) == before
+        assert self.refused()
+
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
@@ -117,4 +141,4 @@ def bank(authority: trustme.CA, tmp_path: Path) -> Iterator[Bank]:
         yield Bank(authority, lost, backup, new, site, operator, publisher, store, offset, tmp_path)
 
 
-__all__ = ["HOST", "MAX_AGE", "Bank", "bank"]
+__all__ = ["HOST", "MAX_AGE", "PINS", "THIEF", "Bank", "bank"]

@@ -29,16 +29,13 @@ from dynpin.report import parse_report
 from tests.recovery.conftest import HOST, Bank
 from tests.recovery.operator import PASSPHRASE
 from tests.recovery.publisher import Publisher
-from tests.recovery.test_threats import lock_out, stays_refused
 
 
 def heals(bank: Bank) -> None:
     """The owner signs the new key, and the next look takes it."""
     bank.operator.sign({HOST: bank.new_pins})
     bank.later()
-    assert bank.refused()
-    bank.settle()
-    assert not bank.refused(), bank.outcome()
+    assert bank.heals(), bank.outcome()
 
 
 def names_kept(bank: Bank) -> set[str]:
@@ -64,7 +61,7 @@ def test_a_body_that_drips_inside_of_one_read_is_given_up(
     bank: Bank, monkeypatch: pytest.MonkeyPatch, begin: bytes, again: bytes
 ) -> None:
     monkeypatch.setattr("dynpin.clientstore.store.lists._FIRST_LOOK", 1.0)
-    lock_out(bank)
+    bank.lock_out()
 
     def drip(handler: BaseHTTPRequestHandler) -> bool:
         handler.protocol_version = "HTTP/1.1"
@@ -80,7 +77,7 @@ def test_a_body_that_drips_inside_of_one_read_is_given_up(
         return True
 
     bank.publisher.misbehave = drip
-    stays_refused(bank, "took longer than 1 seconds")
+    bank.stays_refused("took longer than 1 seconds")
 
 
 # -- keys are the attacker's -------------------------------------------------------------------------------------------
@@ -98,7 +95,7 @@ def _forge_timestamp(bank: Bank, version: int) -> None:
 
 @pytest.mark.parametrize("version", [2**62, 2**64], ids=["the highest", "more than SQLite counts"])
 def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(bank: Bank, version: int) -> None:
-    lock_out(bank)
+    bank.lock_out()
     _forge_timestamp(bank, version)
     assert bank.refused()
     bank.settle()
@@ -113,7 +110,7 @@ def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(ban
 
 
 def test_a_list_with_a_version_beyond_all_counting_is_refused_and_the_next_look_comes(bank: Bank) -> None:
-    lock_out(bank)
+    bank.lock_out()
     repository = bank.operator.repository
     real = repository.public / "1.targets.json"
     kept = real.read_bytes()
@@ -123,24 +120,24 @@ def test_a_list_with_a_version_beyond_all_counting_is_refused_and_the_next_look_
     name = f"{2**64}.targets.json"
     (repository.public / name).write_bytes(targets.to_bytes())
     bank.operator.publish()
-    stays_refused(bank, "is the last one")
+    bank.stays_refused("is the last one")
 
 
 def test_a_chain_of_roots_without_an_end_fills_no_disk(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynpin.clientstore.recovery.verifying._MOST_KEPT", 10_000)
-    lock_out(bank)
+    bank.lock_out()
     assert bank.refused()
     bank.settle()
     before = names_kept(bank)
     for _ in range(5):
         bank.operator.rotate("timestamp")
     bank.later()
-    stays_refused(bank, "its roots have more than")
+    bank.stays_refused("its roots have more than")
     assert names_kept(bank) == before
 
 
 def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
-    lock_out(bank)
+    bank.lock_out()
     heals(bank)
     assert "targets.json" in names_kept(bank)
     assert PIN_LIST not in names_kept(bank)
@@ -153,7 +150,7 @@ def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
 
 @pytest.mark.parametrize("spoilt", ["1.root.json", "timestamp.json", "snapshot.json", "targets.json"])
 def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) -> None:
-    lock_out(bank)
+    bank.lock_out()
     assert bank.refused()
     bank.settle()
     bank.store.database.write(
@@ -162,7 +159,7 @@ def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) 
     bank.publisher.misbehave = _without_timestamp
     bank.later()
     if spoilt != "1.root.json":
-        stays_refused(bank, "503")
+        bank.stays_refused("503")
     bank.publisher.misbehave = None
     heals(bank)
 
@@ -170,19 +167,19 @@ def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) 
 def test_whatever_goes_wrong_is_the_outcome_and_the_next_look_comes(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock_out(bank)
+    bank.lock_out()
     with monkeypatch.context() as patch:
 
         def broken(*_: object) -> None:
             raise ZeroDivisionError("a fault of a library")
 
         patch.setattr("dynpin.clientstore.recovery.verify", broken)
-        stays_refused(bank, "ZeroDivisionError: a fault of a library")
+        bank.stays_refused("ZeroDivisionError: a fault of a library")
     heals(bank)
 
 
 def test_a_look_is_forgotten_with_its_host(bank: Bank) -> None:
-    lock_out(bank)
+    bank.lock_out()
     assert bank.refused()
     bank.settle()
     assert names_kept(bank)
@@ -259,7 +256,7 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
         ]
         return json.loads(body)["recovery"], note
 
-    lock_out(bank)
+    bank.lock_out()
     assert said("off") == ({"state": "off", "list-version": 0}, ANY)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
@@ -284,7 +281,7 @@ def _told(bank: Bank, context: ssl.SSLContext) -> str:
 
 
 def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock_out(bank)
+    bank.lock_out()
     on, plain = bank.context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     plain.load_verify_locations(cadata=bank.authority.cert_pem.bytes().decode("ascii"))
     off = enforce(plain, bank.store, reporter="off", recovery="off")
@@ -299,7 +296,7 @@ def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, mon
 
 
 def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:
-    lock_out(bank)
+    bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})
     before = bank.store.entry(HOST)
     program = f"""
@@ -322,9 +319,7 @@ look_at(store.database, store.looks()[0], store.clock)
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == -signal.SIGKILL
     assert bank.store.entry(HOST) == before
     assert names_kept(bank) == set(), "what TUF trusts is kept with the pins, or not at all"
-    assert bank.refused()
-    bank.settle()
-    assert not bank.refused()
+    assert bank.heals()
 
 
 def test_lists_that_have_come_to_nothing_wait_behind_one_that_may_heal(bank: Bank) -> None:

@@ -48,9 +48,7 @@ def test_a_refusal_has_it_looked_at_at_once_and_heals(bank: Bank, listed: List) 
     bank.lose_keys()
     bank.later()
     listed.publish(*(item(HOST, pin, bank.clock()) for pin in bank.new_pins))
-    assert bank.refused()
-    bank.settle()
-    assert not bank.refused()
+    assert bank.heals()
     (look,) = bank.store.looks()
     assert look.next_look_at is not None
     assert look.next_look_at - bank.clock() > 0.8 * DAY, "what was asked for is done"

@@ -19,7 +19,6 @@ from dynpin.clientstore.store.lists import ask, claim, next_look_at, record, reg
 from dynpin.clientstore.store.table import selecting
 from dynpin.recovery import FIRST_ROOT, Recovery
 from tests.recovery.conftest import HOST, Bank
-from tests.recovery.test_threats import lock_out
 
 DAY = 86_400.0
 
@@ -229,7 +228,7 @@ def test_a_dead_address_costs_a_look_its_share_once(bank: Bank, monkeypatch: pyt
         "addresses_of",
         lambda host, port, seconds: [(0, 0, 0, "", (dead[0], port)), (0, 0, 0, "", ("127.0.0.1", port))],
     )
-    lock_out(bank)
+    bank.lock_out()
     bank.operator.sign({HOST: bank.new_pins})
     assert bank.refused()
     bank.settle()

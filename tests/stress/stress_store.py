@@ -13,7 +13,9 @@ import pytest
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import check
 
-from ..clientstore.sharing import ROOT, VICTIMS, kill_a_writer, write_and_tell
+from ..clientstore.killed_writers import VICTIMS, kill_a_writer
+from ..clientstore.sharing import ROOT
+from ..clientstore.written_and_read import write_and_tell
 
 # In Python 3.13 a connection that an exception has orphaned warns when it is freed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:.*unclosed database")

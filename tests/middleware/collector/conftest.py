@@ -132,3 +132,10 @@ def report(**members: object) -> dict[str, object]:
     sound: dict[str, object] = dict(vector("m-unknown-key")["body"])
     del sound["failure-mode"]
     return sound | {name.replace("_", "-"): value for name, value in members.items()}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A collector that many tests write to."""
+    with running_site(file=tmp_path_factory.mktemp("running") / "reports.sqlite") as running:
+        yield running

@@ -10,8 +10,8 @@ import httpx
 
 from dynpin.middleware.collector import Limits, Token, collector
 from dynpin.report import rfc3339
+from tests.chromium import chromium
 from tests.middleware.collector import test_triage as cases
-from tests.middleware.collector.chromium import chromium
 from tests.middleware.collector.conftest import NOW, Clock, serving, vector
 
 PICTURES = Path(__file__).parents[3] / "docs" / "_static"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.middleware.collector.chromium import CHROMIUM, Chromium, chromium
+from tests.chromium import Chromium, chromium, needs_axe, needs_chromium
 from tests.middleware.collector.conftest import Site, report, running_site
 from tests.middleware.collector.test_pages import HASH, HOSTILE, PASSWORD, fill
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium"),
+    needs_chromium,
     pytest.mark.xdist_group("chromium"),
 ]
-AXE = Path(__file__).with_name("node_modules") / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +146,7 @@ def test_where_the_storage_is_gone_there_is_a_page_that_says_so(browser: Chromiu
         browser.look()
 
 
-@pytest.mark.skipif(
-    not AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
-)
+@needs_axe
 @pytest.mark.parametrize(
     ("page", "scheme", "width"),
     [
@@ -162,6 +158,4 @@ def test_where_the_storage_is_gone_there_is_a_page_that_says_so(browser: Chromiu
 def test_axe_finds_no_fault(browser: Chromium, site: Site, page: str, scheme: str, width: int) -> None:
     browser.look(width=width, scheme=scheme)
     browser.visit(site.url + addresses(site)[page])
-    browser.run(AXE.read_text() + "; 0")
-    found = json.loads(browser.run("axe.run().then(r => JSON.stringify(r.violations))"))
-    assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found] == []
+    assert browser.faults() == []

@@ -1,20 +1,16 @@
-"""The storages that there are: no other test knows how many."""
+"""What tests of the storages share: a report to write, a question to ask, and the time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from dynpin.middleware.collector.intake import understood
-from dynpin.middleware.collector.storage import Arrival, migrate_storage, open_storage
+from dynpin.middleware.collector.storage import Arrival
 from dynpin.middleware.collector.storage.sql import SQLStorage
 from tests.middleware.collector.conftest import NOW, Clock, report
-from tests.postgres import Cluster
 
 
 def arrival(host: str = "a.test", at: float = NOW, **options: Any) -> Arrival:
@@ -40,30 +36,3 @@ def change(storage: SQLStorage, sql: str) -> None:
 def clock() -> Clock:
     """Time that moves when the test says so."""
     return Clock()
-
-
-Make = Callable[[], SQLStorage]
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def make(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Make]:
-    """Opens one storage, as often as it is called."""
-    with ExitStack() as stack:
-        if request.param == "sqlite":
-            address: str | Path = tmp_path / "reports.sqlite"
-        else:
-            cluster: Cluster = request.getfixturevalue("cluster")
-            address = stack.enter_context(cluster.database(cluster.template("collector", migrate_storage)))
-
-        def opened() -> SQLStorage:
-            storage = open_storage(address, clock=clock)
-            stack.callback(storage.close)
-            return storage
-
-        yield opened
-
-
-@pytest.fixture
-def storage(make: Make) -> SQLStorage:
-    """An empty storage."""
-    return make()

@@ -191,7 +191,7 @@ def test_a_source_that_has_changed_since_is_refused(filled: SQLStorage, target: 
     with pytest.raises(_EndedError):
         move(filled, target, end)
     filled.add([arrival("a.test")], {})
-    with pytest.raises(StoreError, match="somebody wrote to .* since this copy began"):
+    with pytest.raises(StoreError, match=r"somebody wrote to .* since this copy began"):
         move(filled, target)
 
 

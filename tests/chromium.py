@@ -13,7 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_AXE = Path(__file__).parent / "middleware" / "collector" / "node_modules" / "axe-core" / "axe.min.js"
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+needs_axe = pytest.mark.skipif(
+    not _AXE.exists(), reason="axe-core is not installed: npm install --prefix tests/middleware/collector"
+)
+
 # What a browser asks for by itself, once for each site and whenever it comes to it: no page has to do with it.
 _ICON = "/favicon.ico"
 # A browser that hangs is to fail a test, and not to hold the suite for ever.
@@ -55,6 +64,12 @@ class Chromium:
                 result: dict[str, Any] = answer["result"]
                 return result
             self._events.append(answer)
+
+    def faults(self) -> list[Any]:
+        """What axe finds wrong with the page: of each fault its name, how bad it is, and the first places."""
+        self.run(_AXE.read_text() + "; 0")
+        found = json.loads(self.run("axe.run().then(r => JSON.stringify(r.violations))"))
+        return [(one["id"], one["impact"], [node["html"] for node in one["nodes"]][:3]) for one in found]
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:

@@ -1,0 +1,112 @@
+"""What the client's own machine may do: a wrong clock, a backup of the store, a killed process, two at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+
+from dynpin.clientstore import PinStore
+from dynpin.clientstore.recovery import HTTPFetcher, verify
+from dynpin.clientstore.store.lists import ask, looks, record, trusted_files
+from tests.recovery.conftest import HOST, Bank
+
+
+@pytest.mark.parametrize("years", [1, -1])
+def test_a_clock_that_is_wrong_by_a_year(bank: Bank, years: int) -> None:
+    bank.operator.sign({HOST: bank.pins})
+    bank.offset[0] = years * 365 * 86_400
+    bank.visit(bank.header())
+    bank.lose_keys()
+    bank.operator.sign({HOST: bank.new_pins})
+    assert bank.refused()
+    bank.settle()
+    if years > 0:
+        assert "or your clock is wrong" in bank.outcome()
+        assert bank.refused()
+    else:  # a clock that is behind cannot see that something has expired, and what is signed counts
+        assert not bank.refused()
+
+
+def test_a_store_from_a_backup_takes_the_present_list_and_no_expired_one(bank: Bank) -> None:
+    bank.lock_out()
+    bank.store.rest()
+    shutil.copy(bank.folder / "pins", bank.folder / "copy")
+    bank.operator.sign({HOST: bank.new_pins})
+    with PinStore(bank.folder / "copy", clock=bank.clock) as copy:
+        assert bank.heals(store=copy)
+    shutil.copy(bank.folder / "pins", bank.folder / "late")
+    bank.later(8 * 86_400)
+    with PinStore(bank.folder / "late", clock=bank.clock) as late:
+        assert bank.refused(store=late)
+        bank.settle()
+        assert "has expired" in str(late.looks()[0].outcome)
+        assert bank.refused(store=late)
+
+
+def test_what_a_killed_process_has_asked_for_is_done_by_the_next(bank: Bank) -> None:
+    bank.lock_out()
+    held = bank.publisher.stop
+
+    def hang(handler: BaseHTTPRequestHandler) -> bool:
+        return held.wait(600)
+
+    bank.publisher.misbehave = hang
+    program = f"""
+import socket, ssl, sys
+from dynpin.clientstore import PinStore, enforce
+store = PinStore({str(bank.folder / "pins")!r})
+context = enforce(ssl.create_default_context(cafile={str(bank.folder / "ca.pem")!r}), store)
+try:
+    context.wrap_socket(socket.create_connection(("127.0.0.1", {bank.site.port})), server_hostname={HOST!r})
+except ssl.SSLCertVerificationError:
+    print("refused", flush=True)
+sys.stdin.read()
+"""
+    (bank.folder / "ca.pem").write_bytes(bank.authority.cert_pem.bytes())
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"refused\n"
+        while not bank.publisher.requests:  # it is in the middle of it
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    bank.publisher.misbehave = None
+    bank.operator.sign({HOST: bank.new_pins})
+    bank.later(61)  # the lease of the killed one is over
+    with bank.context().wrap_socket(_connected(bank), server_hostname="shop.test"):
+        pass  # any handshake of the next process goes on with it
+    bank.settle()
+    assert not bank.refused()
+
+
+def _connected(bank: Bank) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", bank.site.port), timeout=60)
+
+
+def test_two_who_apply_at_once_leave_the_newer_list(bank: Bank) -> None:
+    bank.lock_out()
+    recovery = bank.operator.repository.recovery(bank.publisher.uri)
+    bank.store.database.write(lambda connection: ask(connection, recovery, bank.clock()))
+    (look,) = looks(bank.store.database.select)
+    files = trusted_files(bank.store.database.select, recovery.root)
+    first = verify(recovery, files, HTTPFetcher(5.0), bank.clock())
+    bank.operator.sign({HOST: bank.new_pins})
+    second = verify(recovery, files, HTTPFetcher(5.0), bank.clock())
+    now = bank.clock()
+    for seen, changed in ((second, (HOST,)), (first, ())):
+        applied = bank.store.database.write(
+            partial(record, look=look, seen=seen, problem=seen.problem, before=files, now=now)
+        )
+        assert applied == changed
+    assert not bank.refused()
+    assert f"version 2 of the list gave {HOST} other pins" in bank.outcome()
