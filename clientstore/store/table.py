@@ -54,6 +54,7 @@ class HostRow(NamedTuple):
 
 COLUMNS = ", ".join(HostRow._fields)
 MARKS = ",".join("?" * len(HostRow._fields))
+_HOST = HostRow._fields.index("host")
 # What KnownPinnedHost.is_released denies; its parameter is the time.
 ALIVE = (
     "(expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse') AND (length(pins) > 0 OR length(certificates) > 0)"
@@ -137,7 +138,7 @@ def rows_by_host(select: Select) -> Iterator[Row]:
     last = ""
     while rows := select(_NEXT, (last,)):
         for row in rows:
-            host = HostRow._make(row).host
+            host = row[_HOST]
             if not isinstance(host, str) or host <= last:
                 raise sqlite3.DatabaseError(f"{str(host)[:300]!r} is not in its place among the hosts")
             last = host

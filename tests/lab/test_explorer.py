@@ -157,7 +157,7 @@ def test_days_never_go_backwards_where_two_agents_differ(
     apart = [replace(event, at=86_400.0 * number) for number, event in enumerate(whole.events)]
     file = tmp_path / "explorer.html"
     sides = [
-        Playing("hotspot", agent, replace(whole, events=tuple(apart[number::2])))
+        Playing("hotspot", agent, replace(whole, events=apart[number::2]))
         for number, agent in enumerate(("chromium", "dynpin"))
     ]
     file.write_text(write_explorer([scenarios()["hotspot"]], sides), encoding="utf-8")
