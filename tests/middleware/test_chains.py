@@ -168,7 +168,7 @@ def test_an_issuer_that_is_no_ca() -> None:
     ).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     [fault] = chain_faults(read_chain(pem(_issue(issuer=("www", key)), above), "the chain"), now=NOW)
     assert (fault.code, fault.refused) == ("certificate-unusable", True)
-    assert "CN=www) is not a CA's" in fault.message
+    assert "CN=www) issued another one, but is not a CA certificate" in fault.message
 
 
 def test_a_chain_that_no_root_completes_in_the_place_of_one_that_ends_somewhere(pki: Pki, tmp_path: Path) -> None:

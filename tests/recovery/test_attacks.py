@@ -260,13 +260,13 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
     assert said("off") == ({"state": "off", "list-version": 0}, ANY)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
-    assert note.endswith("looks for the signed list now. It has taken no list so far.")
+    assert note.endswith("is fetching the signed list now. It has accepted no list so far.")
     bank.settle()
     heals(bank)
     bank.site.show(bank.lost)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 2}
-    assert "Version 2 of the list was the last that it took" in note
+    assert "The last list that it accepted was version 2" in note
     monkeypatch.setattr("dynpin.clientstore.enforcement.decision.find_spec", lambda name: None)
     assert said("on")[0] == {"state": "not-installed", "list-version": 2}
 

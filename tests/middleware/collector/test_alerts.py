@@ -125,7 +125,7 @@ def test_what_was_resolved_and_comes_again_is_told(
     office.receive(report(), times=times)
     assert office.tell() is told
     if told:
-        assert post[-1][1].startswith("Resolved, and here again: 1 report this hour, 0 before: www.example.com")
+        assert post[-1][1].startswith("Resolved, and back again: 1 report this hour, 0 before: www.example.com")
         office.clock.forward(700)
         assert not office.tell()
 

@@ -164,7 +164,7 @@ def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
     assert not Alerts([Channel("alert channel 1 (slack://…)", refuse)]).tell(storage, 1_800_000_000)
     told = run("status", *file, code=1)
     assert "reports can be stored" in told
-    assert "alert channel 1 (slack://…) has taken none since 2027-01-15T08:00:00Z" in told
+    assert "alert channel 1 (slack://…) has taken no message since 2027-01-15T08:00:00Z" in told
     assert "secret" not in told
     storage.close()
 
@@ -184,9 +184,9 @@ def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--tls-certificate", "cert.pem"), "cert.pem alone (name its key with --tls-key)"),
+        (("--tls-certificate", "cert.pem"), "only cert.pem (name its key with --tls-key)"),
         (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "cert.pem and other.pem"),
-        (("--tls-key", "key.pem"), "no use without --tls-certificate"),
+        (("--tls-key", "key.pem"), "key.pem needs --tls-certificate"),
         (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7 port 8080: "),
     ],
 )

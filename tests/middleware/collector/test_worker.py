@@ -222,7 +222,7 @@ def test_a_report_that_takes_too_long_is_given_up_and_the_next_is_judged(build: 
     service.worker.work()
     said = {each.host: each for each in groups(service)}
     assert said["b.test"].verdict == "undecided"
-    assert [host for host, each in said.items() if "longer than 0.01 seconds" in str(each.diagnosis)] == ["b.test"]
+    assert [host for host, each in said.items() if "more than 0.01 seconds" in str(each.diagnosis)] == ["b.test"]
     assert judge.starts == 2
 
 
