@@ -47,7 +47,7 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
         if node.doubled is not None:
             one, twin = node.doubled
             yield (
-                f"two nodes call themselves {name}: {one} and {twin}. Neither moves up. Give each a name of its own "
+                f"two nodes have the name {name}: {one} and {twin}. Neither moves up. Give each its own name "
                 f"([site] node, or DYNPIN_NODE); then:  dynpin nodes forget {name}"
             )
         if now - node.seen_at > SILENT_AFTER:
