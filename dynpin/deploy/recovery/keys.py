@@ -20,7 +20,17 @@ from dynpin.errors import RecoveryError
 
 from ..keys import read_private_key
 
-__all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "open_to_others", "pem_of", "read_signers"]
+__all__ = [
+    "OFFLINE",
+    "ONLINE",
+    "ROLES",
+    "key_file",
+    "new_signers",
+    "open_to_others",
+    "pem_of",
+    "read_signers",
+    "with_keys",
+]
 
 # What a role signs: root the other roles' keys; targets the list of pins; snapshot which list is the present one;
 # timestamp, with a short life, that this is still so.
@@ -33,6 +43,12 @@ def new_signers(count: int) -> list[tuple[Ed25519PrivateKey, CryptoSigner]]:
     """New keys, each with what signs by it."""
     keys = [Ed25519PrivateKey.generate() for _ in range(count)]
     return [(key, CryptoSigner(key)) for key in keys]
+
+
+def with_keys(signers: Iterable[CryptoSigner], keyids: Iterable[str]) -> list[CryptoSigner]:
+    """Those of the signers that have one of these keys."""
+    wanted = {*keyids}
+    return [each for each in signers if each.public_key.keyid in wanted]
 
 
 def key_file(folder: Path, role: str, number: int, version: int) -> Path:
