@@ -11,7 +11,15 @@ from pathlib import Path
 
 from dynpin.errors import StoreError
 
-__all__ = ["DamagedRow", "check_command", "forget_command", "nothing_to_save", "put_back", "store_error"]
+__all__ = [
+    "DamagedRow",
+    "carry_over",
+    "check_command",
+    "forget_command",
+    "nothing_to_save",
+    "put_back",
+    "store_error",
+]
 
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -50,6 +58,14 @@ def nothing_to_save(path: Path) -> str:
     return (
         f"There is nothing in it to save. Name another file; or, to put a backup in its place, {put_back(path)}; or "
         "move it away to start with no pins: each host is then trusted on first use again"
+    )
+
+
+def carry_over() -> str:
+    """How the hosts of a store that another version of dynpin wrote get into a new one, in words."""
+    return (
+        "Nothing is wrong with the file. With that dynpin, write its hosts to a file by  dynpin hosts export  and "
+        "with this one, read them into another store by  dynpin hosts import"
     )
 
 
@@ -113,6 +129,8 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
         )
     if kind in ("BUSY", "LOCKED"):
         return "Nothing is wrong with it: another process was writing for longer than a second. Try again."
+    if kind == "ERROR":  # "no such column": what is damaged is SQLITE_CORRUPT
+        return f"It was written by another dynpin, whose tables are not those of this one. {carry_over()}"
     if kind == "NOTADB" and path is not None and not _has_log(path):
         return nothing_to_save(path)
     return (

@@ -16,7 +16,7 @@ from pathlib import Path
 from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 
-from .advice import DamagedRow, nothing_to_save
+from .advice import DamagedRow, nothing_to_save, store_error
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
@@ -78,8 +78,8 @@ def repair(path: Path, now: float) -> Repair:
     Stop the programs that use the store first: those that still have it open refuse every connection afterwards.
 
     Raises:
-        StoreError: if nothing can be read; or if the file is not damaged but belongs to a newer dynpin or another
-            program. The file is then unchanged.
+        StoreError: if nothing can be read; the file is left as it is.
+        OtherFile: if it is not damaged, but of another version of dynpin or of another program.
     """
     path = path.resolve()
     try:
@@ -140,7 +140,7 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
         # Without this, SQLite does not read a file that is shorter than its first page says.
         with contextlib.suppress(sqlite3.DatabaseError):
             damaged.execute("PRAGMA writable_schema=ON")
-        entries = {entry.host: entry for entry in _reachable(damaged)}
+        entries = {entry.host: entry for entry in _reachable(damaged, path)}
         kept.execute("PRAGMA synchronous=FULL")
         kept.execute("BEGIN")
         put(kept, entries.values())
@@ -150,13 +150,17 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
     return len(entries)
 
 
-def _reachable(damaged: sqlite3.Connection) -> Iterator[KnownPinnedHost]:
-    # Read forwards from the first host to the damage, then backwards from the last host to it.
+def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedHost]:
+    # From the first host to the damage, and from the last one back to it.
     for direction in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.DatabaseError):
+        try:
             for row in damaged.execute(f"SELECT {COLUMNS} FROM hosts ORDER BY host {direction}"):  # noqa: S608
                 if _fault(row) is None:
                     yield entry_of(row)
+        except sqlite3.DatabaseError as error:
+            # A table that is not there may be lost to damage. One with other columns is of another version.
+            if str(error).startswith("no such column"):
+                raise OtherFile(str(store_error(path, error))) from None
 
 
 def _copy(damaged: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:

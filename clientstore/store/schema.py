@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynpin.errors import StoreError
 
-from .advice import check_command, nothing_to_save, put_back
+from .advice import carry_over, check_command, nothing_to_save, put_back
 from .files import log_of, making
 
 __all__ = ["SCHEMA", "OtherFile", "check_head", "create"]
@@ -93,7 +93,10 @@ CREATE INDEX reports_by_attempt ON reports (next_attempt_at);
 
 
 class OtherFile(StoreError):
-    """The file belongs to another program or a newer dynpin. There is nothing to repair, and it was not changed."""
+    """The file is of another program or of another version of dynpin. There is nothing to repair in it.
+
+    It was not changed.
+    """
 
 
 def create(path: Path) -> None:
@@ -137,7 +140,7 @@ def check_head(path: Path) -> None:
     Creates nothing beside the file: that is the use of SQLite's ``immutable``.
 
     Raises:
-        OtherFile: if it is not a pin store, or belongs to a newer dynpin.
+        OtherFile: if it is not a pin store, or that of another version of dynpin.
         StoreError: if it was cut off.
         sqlite3.Error: if it is not a database.
     """
@@ -151,18 +154,20 @@ def check_head(path: Path) -> None:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
     size = path.stat().st_size
-    if size == 0:  # SQLite takes it for a new database
-        raise StoreError(f"the pin store {path} is empty: it was cut off, or never was one. {nothing_to_save(path)}")
-    if application == _APPLICATION_ID and size % page_size:  # SQLite reads zeros for the missing part
+    if size == 0:  # which SQLite takes for a new database
+        raise StoreError(f"the pin store {path} is empty: it was cut off, or is none. {nothing_to_save(path)}")
+    if application != _APPLICATION_ID:
+        raise OtherFile(f"{path} is an SQLite database of another program, not a pin store; name another file")
+    if version != _VERSION:
+        found = f"(schema {version}, this one knows {_VERSION})"
+        if version > _VERSION:
+            raise OtherFile(
+                f"the pin store {path} was written by a newer dynpin {found}; upgrade dynpin, or use another store file"
+            )
+        raise OtherFile(f"the pin store {path} was written by an older dynpin {found}. {carry_over()}")
+    if size % page_size:  # SQLite reads zeros for what is missing
         raise StoreError(
             f"the pin store {path} was cut off, and pins with it. To save what is left:  "
             f"{check_command(path, '--repair')}  or, to put a backup in its place, {put_back(path)}; or move the "
             "file away to start with no pins"
-        )
-    if application != _APPLICATION_ID:
-        raise OtherFile(f"{path} is an SQLite database of another program, not a pin store; name another file")
-    if version > _VERSION:
-        raise OtherFile(
-            f"the pin store {path} was written by a newer dynpin (schema {version}, this one knows {_VERSION}); "
-            "upgrade dynpin, or use another store file"
         )

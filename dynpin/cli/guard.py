@@ -36,7 +36,7 @@ from dynpin.deploy.install import reload as run_reload
 from dynpin.deploy.rotation import History, Published
 from dynpin.errors import DynpinError, InvalidHeader
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_inventory
+from dynpin.middleware.policy import Built, Inventory, covers, path_of, read_file, read_inventory
 from dynpin.report import rfc3339
 
 __all__ = ["guard"]
@@ -252,7 +252,7 @@ def _install(new: Candidate, folder: Path | None, command: str | None) -> _Done:
     if folder is None or new.key is None:
         return _Done()
     try:
-        is_new = install_pair(new.data, new.key.read_bytes(), folder, reloads=command is not None)
+        is_new = install_pair(new.data, read_file(new.key), folder, reloads=command is not None)
     except (InstallError, OSError) as error:
         return _Done(failure=reason_of(error))
     said = f"installed in {folder}" if is_new else f"{folder} has this certificate and key already"

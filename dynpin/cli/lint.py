@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FailOnOption", "Threshold", "as_dict", "fails", "holdings_named", "lint"]
 
+# In bytes. A HAR file holds every response that a browser has seen.
+_LONGEST_FILE = 1 << 30
+
 Threshold = Literal["info", "warning", "error", "critical"]
 FailOnOption = Annotated[
     Threshold, typer.Option("--fail-on", help="The least severity that makes the exit code 1.", show_default=True)
@@ -95,7 +98,7 @@ def lint(
     if as_csv:
         fail("--csv prints the figures of a scan: give its file with --scan")
     try:
-        known = Circumstances() if context is None else Circumstances.from_json(context.read_bytes())
+        known = Circumstances() if context is None else Circumstances.from_json(_data(context))
     except OSError as error:
         fail(f"{context}: {error.strerror or error}")
     except ValueError as error:
@@ -202,7 +205,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
             fail("give the value of a header, - for header lines on stdin, or a HAR file")
     elif header.endswith(".har"):
         try:
-            return fields_of_har(Path(header).read_bytes(), known)
+            return fields_of_har(_data(Path(header)), known)
         except OSError as error:
             fail(f"{header}: {error.strerror or error}")
         except ValueError as error:
@@ -221,3 +224,9 @@ def fails(findings: Sequence[Finding], threshold: Threshold) -> bool:
 def as_dict(each: HeaderField, found: Finding) -> dict[str, object]:
     """A finding as JSON, with its field."""
     return {**found.to_dict(), "field": each.name, "source": each.source}
+
+
+def _data(file: Path) -> bytes:
+    from dynpin.middleware.policy import read_file  # noqa: PLC0415 - most headers are linted without any file
+
+    return read_file(file, _LONGEST_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import sys
@@ -30,6 +31,8 @@ _TITLES = {
 }
 _Lines = IO[bytes] | gzip.GzipFile
 _SHOWN_UNREADABLE = 5
+# How many times MAX_LINE of one line are passed over.
+_MOST_PARTS = 1024
 _LINES_A_STEP = 1000
 # The first bytes of a gzip file.
 _GZIP = b"\x1f\x8b"
@@ -103,10 +106,18 @@ def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
 
 
 def _lines(stream: _Lines) -> Iterator[bytes]:
-    """The lines. Of a line longer than the limit only one byte more is kept; the rest is skipped."""
+    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over.
+
+    Raises:
+        OSError: for a line that does not end, as of a device.
+    """
     while line := stream.readline(MAX_LINE + 1):
         yield line
+        parts = 0
         while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            parts += 1
+            if parts > _MOST_PARTS:
+                raise OSError(errno.EFBIG, "a line does not end after a gigabyte; a scan has a JSON object a line")
             line = stream.readline(MAX_LINE + 1)
 
 

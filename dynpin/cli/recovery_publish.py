@@ -33,6 +33,7 @@ from dynpin.deploy.recovery import (
     differing,
     expiries,
     open_to_others,
+    strays,
 )
 from dynpin.report import rfc3339
 
@@ -184,8 +185,10 @@ def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) ->
     except Refused as error:
         yield str(error)
         return
-    yield from (f"{place} is not whole: {fault}. {publishing}" for fault in SignedFiles(place).faults())
-    lacking = differing(repository, place)
+    planted, lacking = strays(repository, place), differing(repository, place)
+    yield from planted
+    if not planted:  # what they lead to is nothing that publishing ends
+        yield from (f"{place} is not whole: {fault}. {publishing}" for fault in SignedFiles(place).faults())
     if lacking:
         yield f"{place} is behind this folder, by {', '.join(lacking[-3:])}. {publishing}"
     yield from (f"a web server cannot read {each}: chmod a+rx {each}" for each in closed_folders(place))

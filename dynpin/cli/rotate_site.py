@@ -205,15 +205,15 @@ def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | No
 
 
 def key_of(text: str) -> Key:
-    """A pin, or the key in a file; or end the command."""
-    from dynpin.middleware.policy import Key, public_key  # noqa: PLC0415 - for plan and emergency
+    """A pin, or the key in a file, or the end of the command."""
+    from dynpin.middleware.policy import Key, public_key, read_file  # noqa: PLC0415 - for plan and emergency
 
     try:
         return Key(text, Pin.from_base64(text))
     except ValueError:
         pass
     try:
-        data = Path(text).read_bytes()
+        data = read_file(Path(text))
         return Key(text, Pin.from_bytes(data), Path(text), public_key(data))
     except (OSError, ValueError) as error:
         if isinstance(error, DynpinError):

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dynpin.durations import duration
 from dynpin.errors import PolicyError
 from dynpin.middleware.policy import Inventory
-from dynpin.middleware.policy.shared import NodeState, SharedState, SiteDocument
+from dynpin.middleware.policy.shared import HEARD_EVERY, NodeState, SharedState, SiteDocument
 
 __all__ = ["SILENT_AFTER", "agreement", "disagreeing", "node_lines"]
 
-# In seconds. A running node reports every ten minutes.
-SILENT_AFTER = 1800
+# In seconds.
+SILENT_AFTER = 3 * HEARD_EVERY
 
 
 def agreement(inventory: Inventory) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -47,7 +47,7 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
         if node.doubled is not None:
             one, twin = node.doubled
             yield (
-                f"two nodes call themselves {name}: {one} and {twin}. Neither moves up. Give each a name of its own "
+                f"two nodes have the name {name}: {one} and {twin}. Neither moves up. Give each its own name "
                 f"([site] node, or DYNPIN_NODE); then:  dynpin nodes forget {name}"
             )
         if now - node.seen_at > SILENT_AFTER:

@@ -11,7 +11,16 @@ from cryptography import x509
 
 from dynpin.errors import PolicyError
 from dynpin.header import PublicKeyPins
-from dynpin.middleware.policy import Built, Chain, Inventory, chain_faults, covers, read_chain, without_root
+from dynpin.middleware.policy import (
+    Built,
+    Chain,
+    Inventory,
+    chain_faults,
+    covers,
+    read_chain,
+    read_file,
+    without_root,
+)
 from dynpin.pins import Pin
 
 from .guard import Reason, Verdict, guard
@@ -44,7 +53,7 @@ class Candidate:
             PolicyError: if there is no certificate in the file, or its key cannot be pinned.
             OSError: if the file cannot be read.
         """
-        data = path.read_bytes()
+        data = read_file(path)
         chain = read_chain(data, str(path))
         if not chain.certificates:
             raise PolicyError(
@@ -165,7 +174,7 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
     Raises:
         OSError: if a file cannot be read.
     """
-    if b"ENCRYPTED" in key.read_bytes():
+    if b"ENCRYPTED" in read_file(key):
         return Reason(
             "private-key-encrypted",
             f"{key} is encrypted: a server cannot read it without a person, and dynpin cannot check that it belongs to "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dynpin.errors import UnpinnableKey
 from dynpin.header import PublicKeyPins
+from dynpin.middleware.policy import read_file
 from dynpin.pins import Pin, certificates, chain_pins
 from dynpin.report import rfc3339
 
@@ -172,7 +173,7 @@ def chain_of_file(path: Path) -> tuple[Pin, ...]:
         OSError: if the file cannot be read.
     """
     try:
-        ders = certificates(path.read_bytes())
+        ders = certificates(read_file(path))
         if not ders:
             raise UnpinnableKey(  # noqa: TRY301 - one place for all
                 "it has a key and no certificate: give the chain that is to be deployed, leaf first"

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from dynpin.hosts import canonical_host, is_ip_literal
+from dynpin.middleware.policy import read_file
 from dynpin.pins import Pin
 
 __all__ = [
@@ -204,7 +205,7 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyT
         ValueError: if the file has no such key, or if the passphrase is wrong.
         OSError: if it cannot be read.
     """
-    data = file.read_bytes()
+    data = read_file(file)
     is_encrypted = b"ENCRYPTED" in data
     try:
         return load_pem_private_key(data, passphrase() if is_encrypted else None)

@@ -59,13 +59,24 @@ class Visit(Protocol):
 
 @dataclass(frozen=True)
 class Library:
-    """One library: how it visits, which class its user catches for a refusal, and what it can do."""
+    """One library: how it visits, which class its user catches for a refusal, and what it can do.
+
+    Attributes:
+        plain_http: whether it requests http:// URLs too.
+        pools: whether it keeps a connection for the next request.
+        tls_proxies: whether it speaks TLS with a proxy.
+        proxy_class: the class of a proxy that has an SSLContext of its own, for a library that wants that.
+        http2: how it visits by HTTP/2.
+    """
 
     name: str
     visit: Visit
     error: type[Exception]
     redirects: bool = True
+    plain_http: bool = True
+    pools: bool = True
     tls_proxies: bool = True
+    proxy_class: Callable[..., object] | None = None
     http2: Visit | None = None
 
     def __str__(self) -> str:
@@ -286,26 +297,40 @@ def _urllib_request(
 
 
 LIBRARIES = [
-    Library("httpx", _httpx(PinnedClient), httpx.ConnectError, http2=_httpx(PinnedClient, http2=True)),
+    Library(
+        "httpx",
+        _httpx(PinnedClient),
+        httpx.ConnectError,
+        proxy_class=httpx.Proxy,
+        http2=_httpx(PinnedClient, http2=True),
+    ),
     Library(
         "httpx-async",
         _httpx_async(PinnedAsyncClient),
         httpx.ConnectError,
+        proxy_class=httpx.Proxy,
         http2=_httpx_async(PinnedAsyncClient, http2=True),
     ),
-    Library("httpx2", _httpx(PinnedClient2), httpx2.ConnectError, http2=_httpx(PinnedClient2, http2=True)),
+    Library(
+        "httpx2",
+        _httpx(PinnedClient2),
+        httpx2.ConnectError,
+        proxy_class=httpx2.Proxy,
+        http2=_httpx(PinnedClient2, http2=True),
+    ),
     Library(
         "httpx2-async",
         _httpx_async(PinnedAsyncClient2),
         httpx2.ConnectError,
+        proxy_class=httpx2.Proxy,
         http2=_httpx_async(PinnedAsyncClient2, http2=True),
     ),
     Library("requests", _requests, requests.exceptions.SSLError),
     Library("urllib3", _urllib3, urllib3.exceptions.MaxRetryError),
     Library("aiohttp", _aiohttp(None), aiohttp.ClientConnectorCertificateError),
     Library("aiohttp-uvloop", _aiohttp(_uvloop), aiohttp.ClientConnectorCertificateError),
-    Library("http.client", _http_client, PinValidationError, redirects=False, tls_proxies=False),
-    Library("urllib.request", _urllib_request, urllib.error.URLError, tls_proxies=False),
+    Library("http.client", _http_client, PinValidationError, redirects=False, plain_http=False, tls_proxies=False),
+    Library("urllib.request", _urllib_request, urllib.error.URLError, pools=False, tls_proxies=False),
 ]
 
 every_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -31,8 +32,8 @@ def filled(tmp_path: Path) -> Path:
 
 
 def _said(file: Path) -> str:
-    with pytest.raises(StoreError) as caught, PinStore(file):
-        pass
+    with pytest.raises(StoreError) as caught, PinStore(file) as store:
+        store.hosts()
     return str(caught.value)
 
 
@@ -141,17 +142,36 @@ def test_commands_are_whole_wherever_they_are_typed(tmp_path: Path, monkeypatch:
     assert forget_command("a;b.test", Path("my pins")) == f"dynpin hosts forget 'a;b.test' --store '{tmp_path}/my pins'"
 
 
-@pytest.mark.parametrize("kind", ["newer", "another program's"])
-def test_a_sound_file_is_not_repaired(filled: Path, tmp_path: Path, kind: str) -> None:
-    file = filled if kind == "newer" else tmp_path / "other.sqlite"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA user_version=99" if kind == "newer" else "CREATE TABLE theirs (a)")
-    before = file.read_bytes()
-    with pytest.raises(StoreError, match="newer dynpin" if kind == "newer" else "another program"):
-        repair(file, NOW)
-    assert file.read_bytes() == before
-    assert check(file, NOW) != []
-    assert not [name for name in tmp_path.iterdir() if "damaged" in name.name]
+OTHERS = {
+    "newer": ("PRAGMA user_version=99", "by a newer dynpin .*upgrade dynpin"),
+    "older": ("PRAGMA user_version=0", "by an older dynpin .*dynpin hosts export"),
+    "negative": ("PRAGMA user_version=-1", "by an older dynpin .*dynpin hosts export"),
+    "of the same number, with other columns": ("ALTER TABLE hosts DROP COLUMN offered_at", "by another dynpin"),
+    "another program's": ("PRAGMA application_id=0", "of another program"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), OTHERS.values(), ids=list(OTHERS))
+def test_what_is_of_another_version_is_no_damage_and_not_repaired(filled: Path, change: str, said: str) -> None:
+    with closing(sqlite3.connect(filled)) as connection:
+        connection.execute(change)
+    before = filled.read_bytes()
+    for told in (_said(filled), *check(filled, NOW)):
+        assert re.search(said, told)
+        assert "--repair" not in told
+    with pytest.raises(StoreError, match=said):
+        repair(filled, NOW)
+    assert filled.read_bytes() == before
+    assert not list(filled.parent.glob("*damaged*"))
+
+
+def test_what_is_of_another_version_and_cut_off_is_not_repaired_either(filled: Path) -> None:
+    with closing(sqlite3.connect(filled)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    os.truncate(filled, filled.stat().st_size - 100)
+    assert "--repair" not in _said(filled)
+    with pytest.raises(StoreError, match="by a newer dynpin"):
+        repair(filled, NOW)
 
 
 def test_a_store_with_a_relative_path_does_not_move(

@@ -17,11 +17,10 @@ from .world import HOST, World, leaf_pin
 
 
 def address_of(proxy: Proxy, library: Library, world: World) -> object:
-    """The address of a TLS proxy in the library's form: httpx has a separate context for it."""
-    if library.name.startswith("httpx"):
-        proxy_class = importlib.import_module(library.name.partition("-")[0]).Proxy
-        return proxy_class(proxy.url, ssl_context=world.plain_context())
-    return proxy.url
+    """A proxy of TLS as the library is told of it: those of httpx have a context of their own."""
+    if library.proxy_class is None:
+        return proxy.url
+    return library.proxy_class(proxy.url, ssl_context=world.plain_context())
 
 
 @through_a_proxy

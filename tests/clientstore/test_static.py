@@ -17,7 +17,7 @@ from dynpin import KnownPinnedHost, Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.store.formats import read_toml
 from dynpin.clientstore.store.static import static_entry
-from dynpin.clientstore.store.table import entry_of, row_of
+from dynpin.clientstore.store.table import HostRow, entry_of, row_of
 from dynpin.hosts import OnExpiry
 
 from ..scenarios import Clock
@@ -101,6 +101,11 @@ def test_a_row_is_the_same_in_every_python(monkeypatch: pytest.MonkeyPatch) -> N
     row = row_of(entry)
     monkeypatch.setattr("builtins.repr", ascii)
     assert entry_of(row) == entry
+
+
+def test_the_fields_of_a_row_are_the_columns_of_the_table(store: PinStore) -> None:
+    columns = [name for _, name, *_ in store.database.select("PRAGMA table_info(hosts)")]
+    assert list(HostRow._fields) == columns
 
 
 def test_expired_static_pins_release_the_host_and_a_header_takes_their_place(store: PinStore, clock: Clock) -> None:

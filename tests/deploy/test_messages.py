@@ -29,6 +29,12 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
     "a day before the network": ("check nowhere.invalid --now today", ["today is not a time: write 2026-12-24"]),
+    "a day before all days": (
+        "check nowhere.invalid --now 0001-01-01T00:00:00+10:00",
+        ["0001-01-01T00:00:00+10:00 is out of range", "from 1970 to 8999"],
+    ),
+    "a day after which nothing expires": ("check nowhere.invalid --now 9999-12-31", ["9999-12-31 is out of range"]),
+    "a day in the year 10000": ("check nowhere.invalid --now 9999-12-31T23:59:59-12:00", ["is out of range"]),
     "an absent passphrase": ("keys new a.example --passphrase-file {folder}/absent", ["absent: No such file"]),
     "no passphrase": ("keys new a.example", ["no terminal to ask for the passphrase", "--passphrase-file"]),
     "keys into a file": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,26 @@ def test_two_agents_stand_side_by_side_and_the_first_difference_is_marked(at: Ch
     assert "pins noted" in dynpin
     assert "pins noted" not in chromium_model
     assert at.run("document.querySelectorAll('#list .mark').length") == 1
+
+
+def test_days_never_go_backwards_where_two_agents_differ(
+    browser: Chromium, playings: list[Playing], tmp_path: Path
+) -> None:
+    """Of one agent every other event is left out, of the other one the rest: no row has both."""
+    whole = next(each.timeline for each in playings if (each.scenario, each.agent) == ("hotspot", "dynpin"))
+    assert whole is not None
+    apart = [replace(event, at=86_400.0 * number) for number, event in enumerate(whole.events)]
+    file = tmp_path / "explorer.html"
+    sides = [
+        Playing("hotspot", agent, replace(whole, events=apart[number::2]))
+        for number, agent in enumerate(("chromium", "dynpin"))
+    ]
+    file.write_text(write_explorer([scenarios()["hotspot"]], sides), encoding="utf-8")
+    browser.visit(f"{file.as_uri()}#story=hotspot&agent=chromium&beside=dynpin")
+    shown = browser.run("[...document.querySelectorAll('#list li')].map(line => line.innerText)")
+    days = [int(day) for line in shown for day in re.findall(r"day (\d+)", line)[:1]]
+    assert len(days) >= len(apart) - 1
+    assert days == sorted(days)
 
 
 def test_hostile_text_is_text_and_nothing_leaves_the_page(at: Chromium) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -143,15 +144,67 @@ def test_another_root_is_published_there(office: Office, tmp_path: Path) -> None
 def test_files_from_a_stranger_are_reported_and_do_not_count(office: Office) -> None:
     (office.www / "9.root.json").write_bytes((office.www / "1.root.json").read_bytes())
     (office.www / "7.targets.json").write_text("{")
+    (office.www / "8.snapshot.json").mkdir()
+    planted = sorted(office.www.glob("[789].*.json"))
+    told = office.do("status")
+    assert told.exit_code == 1
+    for file in planted:
+        assert f"{file} was not published from {office.folder / 'recovery'}" in told.output
+    # Publishing once more would change nothing.
+    assert (told.output.count("remove it"), "recovery publish" in told.output) == (3, False)
     (office.www / "timestamp.json").write_text("[]")
-    done = office.publish()
-    assert (done.exit_code, "remove it" in done.output) == (1, True), done.output
-    for name in ("9.root.json", "7.targets.json"):
+    assert f"Do: dynpin recovery publish {office.www}" in office.do("status").output
+    for file in planted:
+        done = office.publish()
+        assert (done.exit_code, "remove it" in done.output) == (1, True), done.output
         assert office.do("status").exit_code == 1
-        (office.www / name).unlink()
+        if file.is_dir():
+            file.rmdir()
+        else:
+            file.unlink()
     assert office.publish().exit_code == 0
     assert office.do("status").exit_code == 0
     assert office.seen() == A
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:300]),
+    "another content": lambda file: file.write_bytes(file.read_bytes().replace(b":true", b":false")),
+    "a list of nothing": lambda file: file.write_bytes(b"[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_first_root_that_is_damaged_is_named_with_a_way_back(office: Office, damage: str) -> None:
+    file = office.folder / "recovery" / "public" / "1.root.json"
+    DAMAGES[damage](file)
+    done = [office.do("status"), office.publish(), office.refresh(), office.sign(B), office.do("rotate-keys")]
+    for each in [*done, office.do("catch-up", str(office.www)), office.do("init")]:
+        assert (each.exit_code, "another list" in each.output) == (2, False), each.output
+    for each in done:
+        assert str(file) in each.output
+        assert f"openssl dgst -sha256 -binary {office.www / file.name} | base64" in each.output
+    shutil.copy(office.www / file.name, file)
+    assert office.do("status").exit_code == 0
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "missing"])
+def test_a_first_root_that_is_damaged_where_it_is_served_is_put_back(office: Office, damage: str) -> None:
+    served, own = (folder / "1.root.json" for folder in (office.www, office.folder / "recovery" / "public"))
+    DAMAGES[damage](served)
+    for each in (office.do("status"), office.publish(), office.do("catch-up", str(office.www))):
+        assert (each.exit_code, f"Do: cp {own} {served}" in each.output) == (1, True), each.output
+    shutil.copy(own, served)
+    assert office.do("status").exit_code == 0
+
+
+def test_the_same_root_in_other_bytes_is_not_called_another_list(office: Office) -> None:
+    served = office.www / "1.root.json"
+    served.write_bytes(served.read_bytes() + b"\n")
+    done = office.do("status")
+    assert (done.exit_code, "the same root in other bytes" in done.output) == (1, True), done.output
 
 
 def test_keys_of_snapshot_and_timestamp_that_were_stolen_are_replaced(office: Office) -> None:

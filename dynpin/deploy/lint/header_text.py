@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dynpin.errors import InvalidHeader
-from dynpin.header import Directive, Malformed, PublicKeyPins, read_recovery, scan
+from dynpin.header import DIRECTIVE_NAMES, Directive, Malformed, PublicKeyPins, read_recovery, scan
 from dynpin.pins import Pin
 
 from .faults import Finding, finding, shown
@@ -33,10 +33,11 @@ _CONFIG_AFTER = re.compile(r"[\"']?\s+(?:always|early|env=\w+|expr=.*)\s*;?\s*$|
 # A typographic quote, as text or as UTF-8 bytes decoded as latin-1.
 _CURLY = re.compile("[\u2018-\u201f\u00ab\u00bb]|\u00e2\u0080[\u0098-\u009f]")
 _BARE_VALUE = re.compile(r"=\s*[\"']?(?P<value>[^\"';\s]*)")
-_SWALLOWED = re.compile(r";\s*(?:max-age|pin-|includesubdomains|report-uri)", re.IGNORECASE)
-_SECOND_FIELD = re.compile(r",\s*(?:max-age|pin-|includesubdomains|report-uri)", re.IGNORECASE)
+# A pin of any algorithm begins one.
+_BEGINS_A_DIRECTIVE = "|".join(["pin-", *DIRECTIVE_NAMES])
+_SWALLOWED = re.compile(rf";\s*(?:{_BEGINS_A_DIRECTIVE})", re.IGNORECASE)
+_SECOND_FIELD = re.compile(rf",\s*(?:{_BEGINS_A_DIRECTIVE})", re.IGNORECASE)
 _RELATIVE = re.compile(r"[A-Za-z0-9\-._~/?#@!$&'()*+,;=%]+")
-_KNOWN_NAMES = ("pin-sha256", "max-age", "includeSubDomains", "report-uri")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,11 +304,11 @@ class _Directives:
             self.reading.add("report-uri-not-a-uri", span, value=shown(uri))
 
     def _unknown(self, directive: Directive, span: Span) -> None:
-        near = difflib.get_close_matches(directive.name, [name.lower() for name in _KNOWN_NAMES], n=1, cutoff=0.7)
+        near = difflib.get_close_matches(directive.name, [name.lower() for name in DIRECTIVE_NAMES], n=1, cutoff=0.7)
         if directive.name.startswith("pin") or near == ["pin-sha256"] or "sha256" in directive.name:
             self.reading.other_pins.append((directive, span))
             return
-        meant = next((name for name in _KNOWN_NAMES if [name.lower()] == near), None)
+        meant = next((name for name in DIRECTIVE_NAMES if [name.lower()] == near), None)
         hint = f"; {meant} looks meant" if meant else ""
         if meant:
             self.hints[meant] = f" ({shown(directive.name)} looks meant)"

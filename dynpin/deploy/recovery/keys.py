@@ -20,7 +20,17 @@ from dynpin.errors import RecoveryError
 
 from ..keys import read_private_key
 
-__all__ = ["OFFLINE", "ONLINE", "ROLES", "key_file", "new_signers", "open_to_others", "pem_of", "read_signers"]
+__all__ = [
+    "OFFLINE",
+    "ONLINE",
+    "ROLES",
+    "key_file",
+    "new_signers",
+    "open_to_others",
+    "pem_of",
+    "read_signers",
+    "with_keys",
+]
 
 # The roles. root signs the keys of the other roles; targets signs the list of pins; snapshot says which list is
 # current; timestamp, with a short life, says that this is still true.
@@ -33,6 +43,12 @@ def new_signers(count: int) -> list[tuple[Ed25519PrivateKey, CryptoSigner]]:
     """New keys, each with its signer."""
     keys = [Ed25519PrivateKey.generate() for _ in range(count)]
     return [(key, CryptoSigner(key)) for key in keys]
+
+
+def with_keys(signers: Iterable[CryptoSigner], keyids: Iterable[str]) -> list[CryptoSigner]:
+    """Those of the signers that have one of these keys."""
+    wanted = {*keyids}
+    return [each for each in signers if each.public_key.keyid in wanted]
 
 
 def key_file(folder: Path, role: str, number: int, version: int) -> Path:

@@ -32,7 +32,7 @@ from dynpin.recovery import Recovery
 
 from ..keys import new_files
 from .expiry import LIFETIMES, expires_soon
-from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of
+from .keys import OFFLINE, ROLES, key_file, new_signers, pem_of, with_keys
 from .listing import differences, key_differences
 from .signed_files import NAMES, Refused, SignedFiles
 from .storage import PRIVATE, changing, make_folder, move_aside, unwritable, write
@@ -123,7 +123,7 @@ class Repository:
         waiting: the files that wait for signatures.
 
     Raises:
-        RecoveryError: if there is none.
+        RecoveryError: if there is none, or its first root is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -134,8 +134,20 @@ class Repository:
         self._place = folder / "published-to"
         self.files = SignedFiles(self.public)
         self.waiting = Waiting(folder / "pending", self.files)
-        if not self.files.file("root", 1).is_file():
-            raise RecoveryError(f"there is no {self.files.file('root', 1)}: `dynpin recovery init` makes a repository")
+        self._check_first_root()
+
+    def _check_first_root(self) -> None:
+        file = self.files.file("root", 1)
+        if not file.exists() and not any(self.public.glob("*.json")):
+            raise RecoveryError(f"there is no {file}: `dynpin recovery init` makes a repository")
+        fault = self.files.first_root_fault()
+        if fault is not None:
+            copy = "FILE" if self.published_to is None else self.published_to / file.name
+            raise RecoveryError(
+                f"{fault}. Clients know your list by this very file: a new one is of no use to them. Put a copy of it "
+                "back, from a backup or from the folder that is served. The right one gives the root that your "
+                f"headers name:  openssl dgst -sha256 -binary {copy} | base64"
+            )
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -298,14 +310,15 @@ class Repository:
             root.signed.version += 1
             root.signed.expires = _expiry("root", now)
             root.signatures.clear()
-            former = {*self.root().signed.roles["root"].keyids}
+            former = self.root().signed.roles
             files, made = _new_keys(root.signed, self.folder, shares, passphrase)
-            for signer in [*made.get("root", ()), *(each for each in signers if each.public_key.keyid in former)]:
+            for signer in [*made.get("root", ()), *with_keys(signers, former["root"].keyids)]:
                 root.sign(signer, append=True)
             pins = self.pins()
             _write_keys(self.folder, files)
-            if "targets" in roles and pins is not None:  # signatures of the old keys no longer count
-                self._propose(pins.to_bytes(), now, made["targets"])
+            if "targets" in roles and pins is not None:  # what the old keys alone have signed counts no more
+                both = [*made["targets"], *with_keys(signers, former["targets"].keyids)]
+                self._propose(pins.to_bytes(), now, both)
             self.waiting.keep_root(root)
             return [*files]
 

@@ -97,6 +97,18 @@ class SignedFiles:
         """A root, by default the newest. Raises RecoveryError if it cannot be read."""
         return read(self.file("root", version or self.newest("root")), Root)
 
+    def first_root_fault(self) -> str | None:
+        """Why version 1 of the root is none that clients can begin with, in words; None if it is."""
+        file = self.file("root", 1)
+        if not file.exists():
+            return f"{file} is missing"
+        try:
+            root = self.root(1)
+            is_own = root.signed.get_root_verification_result(None, root.signed_bytes, root.signatures).verified
+        except (RecoveryError, ValueError):
+            return f"{file} is damaged: it is no root"
+        return None if is_own and root.signed.version == 1 else f"{file} is damaged: its own keys have not signed it"
+
     def targets(self, version: int = 0) -> Metadata[Targets]:
         """The signed description of the list, by default the newest. Raises RecoveryError if it cannot be read."""
         return read(self.file("targets", version or self.newest("targets")), Targets)

@@ -149,8 +149,9 @@ def _nothing_left(kind: Emergency, history: History, policies: Sequence[Held], n
             Step(
                 "pin-again",
                 now,
-                "Make the server send the new header: if dynpin.toml names a file in remember, remove that file and "
-                "restart the server.",
+                "Have the server send the new header: if dynpin.toml names a file in remember, remove that file; if it "
+                "has [site] state, take that line out on every node until what `dynpin nodes list` calls held is over. "
+                "Restart the server.",
                 "Until then it sends none, since the key is not one that it has sent before. Clients that have taken "
                 "the list hold the same pins, and new ones should.",
             ),

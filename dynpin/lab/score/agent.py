@@ -21,6 +21,7 @@ from dynpin.lab.agents.namespace import in_namespace, missing
 from dynpin.lab.residents import Answer, Task
 from dynpin.lab.score.process import Child, Children
 from dynpin.lab.score.rules import DATA
+from dynpin.middleware.policy import read_file
 
 __all__ = ["Agent", "Description", "built_in", "described"]
 
@@ -131,7 +132,7 @@ def described(agent: str) -> Description:
 
 def _read(path: Path) -> Description:
     try:
-        description = Description.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        description = Description.model_validate(tomllib.loads(read_file(path).decode("utf-8")))
         description.check()
     except ValidationError as error:
         first = error.errors()[0]

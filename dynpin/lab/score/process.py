@@ -1,4 +1,4 @@
-"""An agent's process, limited in time and output. It is ended together with all processes that it started."""
+"""An agent's process, bounded in time and in what it says, and ended with all that is in its process group."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from dynpin.lab.simulation.population import PRESETS, Population, read_populatio
 from dynpin.lab.simulation.reading import DAY, Table
 from dynpin.lab.simulation.recovery import Recovery, read_recovery
 from dynpin.lab.simulation.risks import Risks, read_risks
+from dynpin.middleware.policy import read_file
 from dynpin.noting import DEFAULT_MAX_MAX_AGE
 
 __all__ = ["EXAMPLE", "Study", "read_study", "study_of"]
@@ -143,7 +144,7 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advic
         OSError: if the file cannot be read.
     """
     try:
-        values = tomllib.loads(path.read_text("utf-8-sig")) | dict(instead or {})
+        values = tomllib.loads(read_file(path).decode("utf-8-sig")) | dict(instead or {})
         return study_of(values, path.parent, advice=advice)
     except tomllib.TOMLDecodeError as error:
         raise InvalidStudy(f"{path} is not TOML: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 from dynpin.errors import InvalidStudy
 from dynpin.lab.simulation.reading import DAY
 from dynpin.lab.simulation.visits import Floats, Integers, Visits, ranges
+from dynpin.middleware.policy import read_file
 
 __all__ = ["Traces", "read_traces"]
 
 # A page is many requests, but one visit. This also limits the memory for a client.
 _ONE_VISIT = 60
+# In bytes.
+_LONGEST_FILE = 1 << 28
 _SHORTEST, _LONGEST = 3_600, 3_660 * DAY
 
 
@@ -101,7 +105,11 @@ def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple
 
 def _rows(path: Path) -> dict[str, list[int]]:
     seen: dict[str, list[int]] = {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    try:
+        text = read_file(path, _LONGEST_FILE).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidStudy(f"{path} is not UTF-8: save it as such") from None
+    with io.StringIO(text, newline="") as file:
         rows = csv.DictReader(file)
         try:
             if not {"client", "second"} <= set(rows.fieldnames or ()):
@@ -115,8 +123,6 @@ def _rows(path: Path) -> dict[str, list[int]]:
                 seen.setdefault(row["client"], []).append(second)
         except csv.Error as error:
             raise InvalidStudy(f"{path}:{rows.line_num + 1}: this is not CSV: {error}") from None
-        except UnicodeDecodeError:
-            raise InvalidStudy(f"{path} is not UTF-8: save it as such") from None
     return seen
 
 
