@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import ssl
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +13,7 @@ import trustme
 
 from dynpin import PublicKeyPins, Report
 from dynpin.clientstore import PinStore, pin_violation
+from dynpin.lab.loopback import LoopbackServer
 
 from .inbox import Inbox
 from .libraries import LIBRARIES, Library, every_library, pins_of, refused, visit
@@ -171,15 +171,11 @@ class _PlainHandler(BaseHTTPRequestHandler):
 @pytest.fixture
 def plain_site(world: World) -> Iterator[str]:
     handler = type("Handler", (_PlainHandler,), {"fields": ("Public-Key-Pins", str(world.header))})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with LoopbackServer(handler) as server:
         yield f"http://{HOST}:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "http.client"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.plain_http], ids=str)
 def test_plain_http_notes_nothing(world: World, library: Library, plain_site: str) -> None:
     assert visit(world, library, plain_site) == [200]
     assert len(world.store) == 0
@@ -200,9 +196,7 @@ def test_client_certificates_go_along(world: World, library: Library, honest: tr
 @every_library
 def test_truststore_contexts_on_linux(world: World, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     assert library.visit(world.store, context, [world.site.url(HOST)]) == [200]
     assert pins_of(world.store) == world.header.pins
@@ -229,7 +223,7 @@ def test_a_connection_that_is_kept_alive_notes_each_response(world: World, libra
     known = world.store.known_host(HOST)
     assert known is not None
     assert known.include_subdomains
-    assert world.site.connections == (2 if library.name == "urllib.request" else 1)
+    assert world.site.connections == (1 if library.pools else 2)
 
 
 def _pin_another_key(world: World, clock: list[float]) -> None:
@@ -241,7 +235,7 @@ def _let_the_pins_expire(world: World, clock: list[float]) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock[0] + 60)
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "urllib.request"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.pools], ids=str)
 @pytest.mark.parametrize("happen", [_pin_another_key, _let_the_pins_expire])
 def test_a_pooled_connection_outlives_a_change_of_pins_and_a_new_one_does_not(
     world: World, library: Library, clock: list[float], happen: Callable[[World, list[float]], None]

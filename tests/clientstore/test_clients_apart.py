@@ -1,4 +1,4 @@
-"""What single libraries could do past the pins: options that verify nothing, other names, the end of a process."""
+"""Options of single libraries that could avoid the pins: no verification, other names, the end of a process."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from dynpin.clientstore.httpx2 import PinnedTransport as PinnedTransport2
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
-from .apart import assert_unheard, every_httpx, roots_file, run
+from .apart import assert_unheard, every_httpx, run
 from .inbox import Inbox
 from .opened import files_left_open, open_files
 from .world import HOST, World, leaf_pin
 
-# -- verify=False and what is like it ---------------------------------------------------------------------------------
+# -- verify=False and similar options ---------------------------------------------------------------------------------
 
 
 def _by_httpx(world: World, url: str) -> object:
@@ -146,7 +146,7 @@ def test_without_verification_pinned_hosts_are_refused_and_nothing_is_noted(worl
 
 @pytest.fixture
 def other_name(world: World, honest: trustme.CA) -> World:
-    """The site shows a certificate for another name, which the client asks TLS for."""
+    """The site shows a certificate for another name, and the client lets TLS verify that name."""
     certificate = honest.issue_cert("other.test")
     world.site.headers = [
         ("Public-Key-Pins", str(PublicKeyPins((leaf_pin(certificate), leaf_pin(world.backup)), max_age=60)))
@@ -160,7 +160,7 @@ def other_name(world: World, honest: trustme.CA) -> World:
 def test_httpx_sni_hostname_of_another_name_is_refused(
     other_name: World, library: Any, client_class: Any, async_class: Any, name: str
 ) -> None:
-    # The connection would be the pool's for the URL's host, and carry the requests that come after.
+    # The pool would use the connection for the URL's host, and send later requests over it.
     other_name.pin_site()
     url, extensions = other_name.site.url(HOST), {"sni_hostname": name}
 
@@ -180,7 +180,7 @@ def test_httpx_sni_hostname_of_another_name_is_refused(
 
 
 @every_httpx
-def test_httpx_sni_hostname_of_the_same_host_is_taken(
+def test_httpx_sni_hostname_of_the_same_host_is_accepted(
     world: World, library: Any, client_class: Any, async_class: Any
 ) -> None:
     with client_class(world.store, verify=world.plain_context()) as client:
@@ -265,7 +265,7 @@ with loopback_names():
 
 
 def test_a_process_that_ends_at_once_still_delivers_its_report(world: World) -> None:
-    arguments = [str(world.folder / "pins"), str(roots_file(world)), world.attacker.url(HOST)]
+    arguments = [str(world.folder / "pins"), str(world.roots_file()), world.attacker.url(HOST)]
     with Inbox() as inbox:
         world.store.pin(HOST, world.header.pins, report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")
         process = subprocess.Popen(
@@ -312,7 +312,7 @@ class _Lines:
         return next(self._lines, b"")
 
 
-def test_what_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
+def test_a_connection_that_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
     noting = note_response(world.store, HOST, None, [str(world.header)])
     assert (noting.outcome, noting.reason) == ("ignored", f"the TLS connection for {HOST} was not enforced")
     assert note_response(world.store, "not a name", None, [str(world.header)]).outcome == "ignored"

@@ -1,4 +1,4 @@
-"""gevent and eventlet: where pins cannot be enforced `enforce` says so, and what it says to do works."""
+"""gevent and eventlet: `enforce` refuses if pins cannot be enforced, and its advice works."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ def python() -> Path:
 
 def _visits(world: World, python: Path, when: str, what: str) -> dict[str, str]:
     world.pin_site()
-    roots = world.folder / "roots.pem"
-    roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    roots = world.roots_file()
     ports = str(world.site.port), str(world.attacker.port)
     told: dict[str, str] = told_by(
         python, "tests.clientstore.green_visits", when, what, str(world.store.path), roots, *ports
@@ -48,6 +47,6 @@ def test_sockets_in_the_place_of_ssls_are_refused_with_advice(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["gevent, ssl left", "eventlet, sockets left"])
-def test_what_is_advised_is_enforced(world: World, python: Path, when: str, what: str) -> None:
+def test_the_advice_works(world: World, python: Path, when: str, what: str) -> None:
     told = _visits(world, python, when, what)
     assert told == {str(world.site.port): "HTTP/1.1 200 OK", str(world.attacker.port): "PinValidationError"}

@@ -1,4 +1,4 @@
-"""Options of a library that could lead past the pins, or be passed over: each works, or is refused in words."""
+"""Options of a library that could avoid the pins or be ignored: each works, or is refused with a message."""
 
 from __future__ import annotations
 
@@ -33,12 +33,6 @@ from .world import HOST, World
 
 def _root(authority: Any) -> bytes:
     return ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
-
-
-def _roots(world: World, name: str = "roots.pem") -> str:
-    file = world.folder / name
-    file.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    return str(file)
 
 
 # -- the options of enforce -------------------------------------------------------------------------------------------
@@ -79,7 +73,7 @@ def test_urllib3_the_audit_tells_of_names_too(world: World, rogue: Any, option: 
 
 @pytest.mark.parametrize("library", ["requests", "aiohttp"])
 def test_public_roots_hold_for_every_context_of_a_client(world: World, library: str) -> None:
-    # An iterator gives them once; a second context without any would take every root for a private one.
+    # An iterator can be read only once; a second context without any root would take every root for a private one.
     world.pin_site()
     both = iter([_root(world.honest), _root(world.rogue)])
     bypass: dict[str, Any] = {"private_roots": "bypass", "public_roots": both}
@@ -92,8 +86,8 @@ def test_public_roots_hold_for_every_context_of_a_client(world: World, library: 
 
     def by_requests() -> None:
         with PinnedSession(world.store, **bypass) as session:
-            session.get(site, verify=_roots(world))
-            session.get(attacker, verify=_roots(world, "again.pem"))
+            session.get(site, verify=str(world.roots_file()))
+            session.get(attacker, verify=str(world.roots_file("again.pem")))
 
     with pytest.raises((requests.exceptions.SSLError, aiohttp.ClientConnectorCertificateError)) as caught:
         by_requests() if library == "requests" else asyncio.run(by_aiohttp())
@@ -137,7 +131,11 @@ def test_urllib3_the_tls_versions_are_those_that_were_asked_for(world: World, pr
             ({"ssl_maximum_version": ssl.TLSVersion.TLSv1_2}, "TLSv1.2"),
             ({"ssl_minimum_version": ssl.TLSVersion.TLSv1_3}, "TLSv1.3"),
         ):
-            options: dict[str, Any] = {"ca_certs": _roots(world), "proxy_url": proxy.url if proxied else None, **asked}
+            options: dict[str, Any] = {
+                "ca_certs": str(world.roots_file()),
+                "proxy_url": proxy.url if proxied else None,
+                **asked,
+            }
             with pinned_pool_manager(world.store, **options) as manager:
                 response: Any = manager.request("GET", world.site.url(HOST), preload_content=False)
                 assert response.connection.sock.version() == version
@@ -149,7 +147,7 @@ def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> No
     world.certificate.configure_cert(old)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     world.site.use(old)
-    options: dict[str, Any] = {"ca_certs": _roots(world), "ssl_minimum_version": ssl.TLSVersion.TLSv1_3}
+    options: dict[str, Any] = {"ca_certs": str(world.roots_file()), "ssl_minimum_version": ssl.TLSVersion.TLSv1_3}
     with (
         pinned_pool_manager(world.store, retries=False, **options) as manager,
         pytest.raises(urllib3.exceptions.SSLError),
@@ -158,14 +156,14 @@ def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("name", ["ssl_version", "ssl_minimum_version", "ssl_maximum_version"])
-def test_urllib3_versions_beside_a_context_of_ones_own_are_refused(world: World, name: str) -> None:
+def test_urllib3_versions_beside_the_users_own_context_are_refused(world: World, name: str) -> None:
     option: dict[str, Any] = {name: ssl.TLSVersion.TLSv1_2}
     with pytest.raises(TypeError, match=rf"{name}= has no effect on a context of your own: .*context\.maximum_version"):
         pinned_pool_manager(world.store, ssl_context=world.plain_context(), **option)
 
 
 class _OwnConnection(HTTPSConnection):
-    """Stands for a SOCKS proxy's: it connects in its own way."""
+    """Like a SOCKS proxy's connection: it connects in its own way."""
 
     made: ClassVar[list[str]]
 
@@ -202,7 +200,7 @@ def test_urllib3_a_manager_keeps_its_own_way_to_connect(world: World) -> None:
 def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str) -> None:
     world.pin_site()
     with PinnedSession(world.store, context=world.plain_context()) as session:
-        with pytest.raises(UnenforceableContext, match=r"a HTTPAdapter for .* past the pins: .* max_retries="):
+        with pytest.raises(UnenforceableContext, match=r"without checking the pins: .* max_retries="):
             session.mount(prefix, HTTPAdapter(max_retries=3))
         session.mount(prefix, PinnedAdapter(world.store, context=world.plain_context(), max_retries=1))
         session.mount("http://", HTTPAdapter(max_retries=3))
@@ -211,7 +209,7 @@ def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str
     assert pin_violation(caught.value) is not None
 
 
-def test_requests_a_context_from_a_class_of_ones_own_is_refused(world: World) -> None:
+def test_requests_a_context_from_the_users_own_class_is_refused(world: World) -> None:
     class Adapter(PinnedAdapter):
         def init_poolmanager(self, *args: Any, **options: Any) -> None:
             super().init_poolmanager(*args, ssl_context=world.plain_context(), **options)
@@ -278,9 +276,9 @@ def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -
 # -- niquests ---------------------------------------------------------------------------------------------------------
 
 
-def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
+def test_niquests_uses_the_configured_tls_versions(world: World, niquests_python: Path) -> None:
     synchronous, asynchronous, beside = told_by(
-        niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)
+        niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), str(world.roots_file())
     )
     assert synchronous == asynchronous == ["TLSv1_2", "ECDHE-ECDSA-CHACHA20-POLY1305"]
     assert beside.startswith("tls_configuration= has no effect on a context of your own")

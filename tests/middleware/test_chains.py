@@ -30,14 +30,6 @@ from .pki import HOST, LEAF, Pki, pem
 NOW = 1_800_000_000.0
 
 
-@pytest.fixture(scope="module")
-def pki() -> Pki:
-    root = Authority("Root")
-    intermediate = root.intermediate("Intermediate")
-    leaf = intermediate.issue(HOST, KeyPair("leaf", "bank"))
-    return Pki(root, intermediate, leaf, KeyPair("spare", "bank"), Authority("Other root"))
-
-
 CHAINS: dict[str, tuple[Callable[[Pki], bytes], list[tuple[str, bool]]]] = {
     "leaf and intermediate": (lambda pki: pem(*pki.whole[:2]), []),
     "the root along": (lambda pki: pem(*pki.whole), []),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dynpin import Pin, PolicyError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.enforcement import verified_chain
-from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.lab.certificates import KeyPair
 from dynpin.middleware import Policy
 from dynpin.middleware.policy import (
     Key,
@@ -29,15 +29,6 @@ from dynpin.middleware.policy import (
 )
 
 from .pki import HOST, LEAF, Pki, pem
-
-
-@pytest.fixture(scope="module")
-def pki() -> Pki:
-    root = Authority("Root")
-    intermediate = root.intermediate("Intermediate")
-    leaf = intermediate.issue(HOST, KeyPair("leaf", "bank"))
-    return Pki(root, intermediate, leaf, KeyPair("spare", "bank"), Authority("Other root"))
-
 
 # -- which keys stand in it -------------------------------------------------------------------------------------------
 

@@ -1,16 +1,19 @@
-"""What an agent is asked for, and what it answers."""
+"""The tasks of an agent, and its answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Answer", "Task"]
+from dynpin.pins import Pin
+
+__all__ = ["Answer", "Task", "do"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One thing to do. The members are those of a resident agent's line of JSON."""
+    """One task. Its members are those of a resident agent's line of JSON."""
 
     do: Literal["visit", "forget", "preload", "age"]
     url: str = ""
@@ -25,7 +28,27 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent says became of a task: ``done`` for one that is not a visit."""
+    """An agent's result of a task; ``done`` for a task that is not a visit."""
 
     outcome: Literal["served", "refused", "failed", "done", "unsupported"]
     detail: str = ""
+
+
+def do(
+    task: Task,
+    *,
+    visit: Callable[[], Answer],
+    forget: Callable[[str], object],
+    preload: Callable[[str, list[Pin]], object],
+) -> Answer:
+    """Do a task by what the client can do; ``age`` is unsupported, since such a client takes the time from its task."""
+    match task.do:
+        case "visit":
+            return visit()
+        case "forget":
+            forget(task.host)
+        case "preload":
+            preload(task.host, [Pin.from_base64(pin) for pin in task.pins])
+        case _:
+            return Answer("unsupported", f"no {task.do}")
+    return Answer("done")

@@ -1,12 +1,11 @@
-"""A score as one HTML page: nothing runs in it, and nothing comes from elsewhere."""
+"""A score as one HTML page without scripts, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from dynpin import __version__
+from dynpin.lab.pages import page_templates
 from dynpin.lab.picture.paper import DARK, LIGHT
 from dynpin.lab.score.result import Score
 
@@ -14,12 +13,9 @@ __all__ = ["score_page"]
 
 
 def score_page(score: Score) -> str:
-    """The page about a run; whatever an agent said is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    """The page about a run. All text from an agent is escaped."""
+    return (
+        page_templates(Path(__file__).parent)
+        .get_template("score.html")
+        .render(score=score, light=LIGHT, dark=DARK, version=__version__)
     )
-    return environment.get_template("score.html").render(score=score, light=LIGHT, dark=DARK, version=__version__)

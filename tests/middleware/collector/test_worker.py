@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -16,10 +15,9 @@ from typing import Any
 import pytest
 
 from dynpin.middleware.collector import Alerts, Retention, ServiceSettings
-from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, Group
-from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
+from tests.middleware.collector.conftest import NOW, Clock, Start, posted, report, vector
 
 DAY = 86_400
 Build = Callable[..., Service]
@@ -45,11 +43,7 @@ def build(tmp_path: Path, clock: Clock) -> Iterator[Build]:
 
 
 def receive(service: Service, body: object) -> None:
-    admission = service.intake.admit("POST", "/r/demo/enforce")
-    assert not isinstance(admission, Answer)
-    stored = service.intake.take(admission, json.dumps(body).encode()).stored
-    assert stored is not None
-    stored.result()
+    assert posted(service, body) == 204
 
 
 def groups(service: Service) -> list[Group]:
@@ -169,7 +163,7 @@ sys.stdin.readline()
 
 
 def test_processes_tell_once(tmp_path: Path, build: Build) -> None:
-    # They are judged before, so that whoever sends alerts first has all to tell.
+    # They are judged before, so that the first alert has all groups.
     service = build()
     for name in ("a.test", "b.test", "c.test"):
         receive(service, report(hostname=name))
