@@ -1,4 +1,4 @@
-"""`dynpin hosts`: the Known Pinned Hosts of a pin store, with the habits of ssh-keygen and known_hosts."""
+"""`dynpin hosts`: the Known Pinned Hosts of a pin store. Some options are those of ssh-keygen."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def _covers(pins: PinStore, host: str) -> bool:
     """Whether a host has its own entry that has not expired and covers its subdomains."""
     try:
         entry = pins.entry(canonical_host(host))
-    except StoreError:  # a damaged row, which the new entry replaces
+    except StoreError:  # the row is damaged, and the new entry replaces it
         return False
     return entry is not None and entry.include_subdomains and not entry.is_expired(pins.clock())
 

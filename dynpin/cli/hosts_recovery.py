@@ -1,4 +1,4 @@
-"""`dynpin hosts recover` and `follow`: signed lists, by hand."""
+"""`dynpin hosts recover` and `follow`: look at signed lists by hand."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = ["ListState", "details", "follow", "recover"]
 def recover(
     host: Annotated[
         str | None,
-        typer.Argument(metavar="[HOST]", help="The host that is locked out; else every list of the store."),
+        typer.Argument(metavar="[HOST]", help="The host that is locked out; without it, every list of the store."),
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Read the published files from this folder, a stick for one; a list of ssl-pinning from this file.",
+            help="Read the published files from this folder (a USB stick, say); a list of ssl-pinning from this file.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +87,7 @@ def _roots(pins: PinStore, host: str | None) -> Iterator[Recovery]:
 
 
 def follow(
-    uri: Annotated[str, typer.Argument(help="The folder where the list is published; of ssl-pinning, the file.")],
+    uri: Annotated[str, typer.Argument(help="The folder where the list is published; for ssl-pinning, the file.")],
     root: Annotated[
         Path | None,
         typer.Argument(
@@ -99,15 +99,13 @@ def follow(
         typer.Option(
             "--key",
             metavar="FILE",
-            help="For a list of ssl-pinning, in place of ROOT: the RSA public key that signs it, PEM, DER or base64.",
+            help="For a list of ssl-pinning, instead of ROOT: the RSA public key that verifies it: PEM, DER or base64.",
             show_default=False,
         ),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from", help="Read it from this folder, or file, this time; daily from URI.", show_default=False
-        ),
+        typer.Option("--from", help="Read it from this folder or file now; later daily from URI.", show_default=False),
     ] = None,
     ca: CaOption = None,
     store: StoreOption = None,

@@ -24,13 +24,13 @@ from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import default_path
 from dynpin.clientstore.store.formats import (
+    lost_in_wget2,
     read_chromium,
     read_csv,
     read_json,
     read_jsonl,
     read_toml,
     read_wget2,
-    untold,
     write_csv,
     write_json,
     write_jsonl,
@@ -292,7 +292,7 @@ def _telling(entries: Iterable[KnownPinnedHost]) -> Iterator[KnownPinnedHost]:
         if entry.source == "static" and not is_told:
             is_told = True
             say("Static pins become noted ones in this file: an import keeps them for 60 days at most.", err=True)
-        lost = untold(entry)
+        lost = lost_in_wget2(entry)
         if lost is not None:
             say(lost, err=True)
         yield entry

@@ -23,7 +23,7 @@ ListOption = Annotated[
     typer.Option(
         "--list",
         metavar="PLACE",
-        help="Where to look at the signed list of pins: a published folder, or uri for the recovery-uri.",
+        help="Where to read the signed list of pins: a published folder, or uri for the recovery-uri.",
         show_default=False,
     ),
 ]
