@@ -47,6 +47,12 @@ def test_an_error_is_the_builtin_that_it_resembles(error: DynpinError, builtin: 
         assert vars(twin) == vars(error)
 
 
+def test_the_lines_of_a_violation_are_legible_inside_of_another_error() -> None:
+    """urllib3 and requests show the repr of the error or of its arguments, brackets and all."""
+    assert repr(PinValidationError("one line").args) == "(1, one line)"
+    assert repr(PinValidationError("a line\n  the command").args) == "(1, a line\n  the command\n)"
+
+
 def test_every_public_error_stands_in_the_table() -> None:
     public = {getattr(dynpin, name) for name in dynpin.__all__}
     errors = {value for value in public if isinstance(value, type) and issubclass(value, DynpinError)}
