@@ -114,6 +114,24 @@ def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_n
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_chain_that_has_passed_is_looked_up_again_when_the_store_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch, pinned: bool
+) -> None:
+    asked: list[str] = []
+    look_up = world.store.look_up
+    monkeypatch.setattr(world.store, "look_up", lambda name: asked.append(name) or look_up(name))
+    if pinned:
+        world.pin_site()
+    context = world.context()
+    for expected in ([HOST], [HOST]):  # the second time the state of the store is enough
+        with open_tls(world, world.site, context):
+            assert asked == expected
+    world.store.pin("elsewhere.test", world.header.pins)
+    with open_tls(world, world.site, context):
+        assert asked == [HOST, HOST]
+
+
 def test_a_leaf_that_passed_lends_nothing_to_another_of_its_issuer(world: World) -> None:
     world.store.pin(HOST, [leaf_pin(world.certificate)])
     context = world.context()

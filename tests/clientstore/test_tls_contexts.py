@@ -242,6 +242,40 @@ def test_a_context_that_cannot_be_enforced_is_refused(
         enforce(made(), world.store)
 
 
+class _UnseenObject(ssl.SSLObject):
+    """It hands out objects whose handshake goes past the guard."""
+
+    @classmethod
+    def _create(cls, *args: object, **options: object) -> ssl.SSLObject:
+        made = super()._create(*args, **options)  # type: ignore[misc]
+        made.do_handshake = made._sslobj.do_handshake
+        return made  # type: ignore[no-any-return]
+
+
+class _UnseenSocket(ssl.SSLSocket):
+    """The same for sockets."""
+
+    @classmethod
+    def _create(cls, *args: object, **options: object) -> ssl.SSLSocket:
+        made = super()._create(*args, **options)  # type: ignore[misc]
+        made.do_handshake = made._sslobj.do_handshake
+        return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "replaced", [{"sslobject_class": _UnseenObject}, {"sslsocket_class": _UnseenSocket}], ids=["object", "socket"]
+)
+def test_each_pair_of_classes_is_seen_to_check_by_a_handshake_of_its_own(
+    world: World, replaced: dict[str, type]
+) -> None:
+    enforce(world.plain_context(), world.store)  # that ssl's own have been seen says nothing of others
+    context = world.plain_context()
+    for name, made in replaced.items():
+        setattr(context, name, made)
+    with pytest.raises(UnenforceableContext, match="its handshake is not seen"):
+        enforce(context, world.store)
+
+
 def test_enforcing_twice_is_enforcing_once_and_two_stores_both_count(world: World) -> None:
     context = world.context()
     once = context.sslsocket_class
