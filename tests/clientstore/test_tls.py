@@ -17,6 +17,7 @@ import trustme
 from dynpin import Pin, PinValidationError
 from dynpin.clientstore import PinStore, enforce, peer_of
 from dynpin.clientstore.enforcement import request_site
+from dynpin.pins import chain_pins
 from dynpin.report import Report
 
 from ..scenarios import Clock
@@ -37,7 +38,8 @@ def world(honest: trustme.CA, rogue: trustme.CA, tmp_path: Path) -> Iterator[Wor
 def test_an_unknown_host_connects_and_shows_its_validated_chain(world: World) -> None:
     with open_tls(world, world.site, world.context()) as tls:
         peer = peer_of(tls)
-    assert peer is not None
+        assert peer is not None
+        assert chain_pins(peer.served()) == (leaf_pin(world.certificate),)
     assert (peer.host, peer.pins[0]) == (HOST, leaf_pin(world.certificate))
     assert peer.pins[-1] == Pin.from_certificate(world.honest.cert_pem.bytes())
 
@@ -120,7 +122,12 @@ def test_a_chain_that_has_passed_is_looked_up_again_when_the_store_has_changed(
 ) -> None:
     asked: list[str] = []
     look_up = world.store.look_up
-    monkeypatch.setattr(world.store, "look_up", lambda name: asked.append(name) or look_up(name))
+
+    def counted(name: str) -> object:
+        asked.append(name)
+        return look_up(name)
+
+    monkeypatch.setattr(world.store, "look_up", counted)
     if pinned:
         world.pin_site()
     context = world.context()
