@@ -8,7 +8,7 @@ VENV ?= .venv
 # More for pytest on one run: make test ARGS="-k header"
 ARGS ?=
 # How many processes run the tests: more than there are cores keep these busy while tests wait for programs.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # A folder, unless ARGS names files of its own.
 within = $(if $(filter tests/%,$(ARGS)),,$(1))

@@ -1,7 +1,7 @@
 """dynpin: HTTP Public Key Pinning (RFC 7469) for closed environments.
 
-The protocol stands here, without sockets, files or a clock; :mod:`dynpin.middleware` emits the header,
-:mod:`dynpin.clientstore` remembers and enforces it.
+This package has the protocol, without sockets, files or a clock. :mod:`dynpin.middleware` sends the header, and
+:mod:`dynpin.clientstore` stores and enforces it.
 """
 
 from importlib import import_module
@@ -51,8 +51,8 @@ __all__ = [
     "__version__",
 ]
 
-# The module of each public name that is no error. It is imported when the name is first asked for (PEP 562): whatever
-# imports `dynpin.x` runs this file first, and `dynpin --version` would wait for ssl.
+# The module of each public name except errors. It is imported at the first use of the name (PEP 562): every import of
+# `dynpin.x` runs this file first, and `dynpin --version` must not wait for ssl.
 _MODULES = {
     "KnownPinnedHost": "hosts",
     "Noting": "noting",

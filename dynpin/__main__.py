@@ -1,4 +1,4 @@
-"""`python -m dynpin`: the command, where its script is not on the PATH."""
+"""`python -m dynpin`: the command, if its script is not on the PATH."""
 
 from dynpin.cli import main
 

@@ -1,4 +1,4 @@
-"""Lengths of time: in words, and read from them."""
+"""Lengths of time: write them as text, and read them from text."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _TEXT = re.compile(rf"(?P<count>[0-9]{{1,9}})\s*(?P<unit>{'|'.join(_UNITS)})s?")
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words, in the largest unit that it fills: ``"3 days"``, ``"90 minutes"``, ``"1 year"``.
+    """A length of time (seconds) as text, in the largest unit that fits: ``"3 days"``, ``"90 minutes"``, ``"1 year"``.
 
-    What is left over is dropped where there are three of the unit or more. A fraction of a second is dropped too.
+    The rest is dropped if there are three of the unit or more. A fraction of a second is dropped too.
     """
     whole = max(0, int(seconds))
     for unit, size in _UNITS.items():
@@ -27,7 +27,7 @@ def parse_duration(text: str) -> int:
     """The seconds of a text such as ``"30 days"``, ``"12 hours"`` or ``"90 minutes"``; a year has 365 days.
 
     Raises:
-        ValueError: if it is no such text.
+        ValueError: if it is not such a text.
     """
     match = _TEXT.fullmatch(text.strip().lower())
     if match is None:

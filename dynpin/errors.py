@@ -1,7 +1,7 @@
-"""Every exception of the package.
+"""All exceptions of the package.
 
-Each message names the thing, the host, the cause and the next step. Each is the built-in error that it resembles
-too, so that code which knows nothing of dynpin treats it as what it is.
+Each message names the thing, the host, the cause and the next step. Each exception is also a subclass of a similar
+built-in error, so that code without knowledge of dynpin handles it correctly.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ __all__ = [
     "UnpinnableKey",
 ]
 
-# X509_V_ERR_APPLICATION_VERIFICATION of OpenSSL: the chain is sound, the application refuses it.
+# X509_V_ERR_APPLICATION_VERIFICATION of OpenSSL: the chain is valid, but the application refuses it.
 _APPLICATION_VERIFICATION = 50
 
 
 class DynpinError(Exception):
-    """The base of every error that dynpin raises."""
+    """The base class of all errors of dynpin."""
 
 
 class UnpinnableKey(DynpinError, ValueError):
-    """No pin can be formed from this input (RFC 7469 §2.4): the message says why and what to give instead."""
+    """No pin can be made from this input (RFC 7469 §2.4); the message says why, and what to give instead."""
 
 
 class InvalidHost(DynpinError, ValueError):
-    """A host name that cannot be made canonical (RFC 6797 §10)."""
+    """A host name has no canonical form (RFC 6797 §10)."""
 
 
 class InvalidHeader(DynpinError, ValueError):
@@ -49,8 +49,8 @@ class InvalidHeader(DynpinError, ValueError):
 
     Attributes:
         code: a stable name of the fault, such as ``"max-age-missing"``.
-        message: the fault in words.
-        position: the index into the value where it was found, counted in characters from 0.
+        message: the fault, as text.
+        position: the index of the fault in the value, in characters from 0.
     """
 
     def __init__(self, code: str, message: str, position: int = 0) -> None:
@@ -64,11 +64,11 @@ class InvalidHeader(DynpinError, ValueError):
 
 
 class InvalidPinFile(DynpinError, ValueError):
-    """A file of pins that cannot be read: the message names the line or the entry, and nothing of it was taken."""
+    """A file of pins cannot be read; the message names the line or the entry. Nothing of the file was used."""
 
 
 class InvalidReport(DynpinError, ValueError):
-    """A body that is not a violation report (RFC 7469 §3): ``.code`` is stable, ``.message`` says what is missing."""
+    """A body is not a violation report (RFC 7469 §3); ``.code`` is stable, and ``.message`` says what is missing."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -80,40 +80,39 @@ class InvalidReport(DynpinError, ValueError):
 
 
 class InvalidStudy(DynpinError, ValueError):
-    """A study for the simulator that cannot be read or played; the message names the table, the value and the fix."""
+    """A study for the simulator cannot be read or run; the message names the table, the value and the fix."""
 
 
 class PolicyError(DynpinError, ValueError):
-    """A pinning policy that would harm the site's own users, refused before it is served."""
+    """A pinning policy would harm the site's own users; it is refused before it is sent."""
 
 
 class RecoveryError(DynpinError, ValueError):
-    """A signed list, or what signs it, that cannot be used: the message says what is wrong and what to do."""
+    """A signed list or its keys cannot be used; the message says why, and what to do."""
 
 
 class StoreError(DynpinError, OSError):
-    """The pin store cannot be opened, read or written; the message tells how to recover. Nothing fails open."""
+    """The pin store or the report storage cannot be used; the message says why, and what to do. Nothing fails open."""
 
 
 class UnenforceableContext(DynpinError, TypeError):
-    """An object on which pins cannot be enforced: not a client ``ssl.SSLContext``, or one that verifies elsewhere."""
+    """Pins cannot be enforced on this object: no client ``ssl.SSLContext``, or another library verifies for it."""
 
 
 class _Lines(str):
-    """Text whose ``repr`` is the text itself, each line on its own, so that it stays legible inside of other errors."""
+    """A text whose ``repr`` is the text itself, so that its lines stay readable inside other errors."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        # The command at the end is copied by the line: no bracket must follow it.
+        # People copy the command in the last line, so no bracket must follow it.
         return f"{self}\n" if "\n" in self else str(self)
 
 
 class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
     """The host shows none of its pinned keys, and nothing was sent to it (RFC 7469 §2.6).
 
-    It is an :class:`ssl.SSLCertVerificationError`, so that every HTTP library treats it as the certificate
-    failure that it is.
+    It is an :class:`ssl.SSLCertVerificationError`, so that every HTTP library handles it as a certificate error.
 
     Attributes:
         validation: the :class:`~dynpin.Validation` that failed: host, chain, the entry that applied and why.
@@ -121,19 +120,19 @@ class PinValidationError(DynpinError, ssl.SSLCertVerificationError):
     """
 
     def __init__(self, message: str, *, validation: Validation | None = None, report: Report | None = None) -> None:
-        # With one argument str() of an SSLError is a tuple; with two it is the second. urllib3, requests and aiohttp
-        # show a person the repr of the error or of its arguments.
+        # With one argument, str() of an SSLError is a tuple; with two it is the second one. urllib3, requests and
+        # aiohttp show the repr of the error or of its arguments.
         super().__init__(1, _Lines(message))
         self.validation = validation
         self.report = report
-        # What libraries read from an SSLCertVerificationError to tell people what went wrong.
+        # Libraries show these attributes of an SSLCertVerificationError to people.
         self.library = "SSL"
         self.reason = "CERTIFICATE_VERIFY_FAILED"
         self.verify_code = _APPLICATION_VERIFICATION
         self.verify_message = message
 
     def __reduce__(self) -> tuple[object, ...]:
-        # OSError pickles its args, which are not those of __init__; the error crosses process pools all the same.
+        # OSError pickles its args, which are not those of __init__. This keeps the error usable in process pools.
         return (_rebuild, (self.args[1], self.validation, self.report))
 
 

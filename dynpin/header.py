@@ -1,4 +1,4 @@
-"""The Public-Key-Pins header: parsed strictly, written canonically (RFC 7469 §2.1)."""
+"""The Public-Key-Pins header: strict parsing, canonical writing (RFC 7469 §2.1)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _QUOTED = _UNCLOSED + '"'
 # RFC 7469 §2.1
 #   Public-Key-Directives = directive *( OWS ";" OWS directive )
 #   directive             = directive-name [ "=" directive-value ]
-# No white space around "=": rule 4 forbids repairs. An empty directive is accepted (a departure on purpose).
+# No white space around "=": rule 4 forbids repairs. An empty directive is accepted, against the RFC, on purpose.
 _DIRECTIVE = re.compile(rf"(?P<name>{_TOKEN})(?:=(?P<value>(?P<token>{_TOKEN})|(?P<quoted>{_QUOTED})))?")
 _AS_FAR_AS_QUOTED = re.compile(_UNCLOSED)
 _OWS = re.compile(r"[\t ]*")
@@ -52,7 +52,7 @@ _QUOTABLE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 
 
 class Directive(NamedTuple):
-    """One directive as it stands in a value: ``value[position:end]``, its name in lower case."""
+    """One directive of a value: ``value[position:end]``, with its name in lower case."""
 
     name: str
     value: str | None
@@ -63,7 +63,7 @@ class Directive(NamedTuple):
 
 
 class Malformed(NamedTuple):
-    """A stretch ``value[start:end]`` between semicolons that breaks the grammar at `position`."""
+    """A part ``value[start:end]`` between semicolons that breaks the grammar at `position`."""
 
     message: str
     position: int
@@ -78,19 +78,19 @@ class PublicKeyPins:
     ``str(header)`` is the canonical text, and ``parse(str(h), report_only=h.report_only) == h``.
 
     Attributes:
-        pins: the pins in the order given, duplicates dropped.
-        max_age: seconds, at most 2**31; None in report-only, where it means nothing (§2.1.2).
+        pins: the pins in their order, without duplicates.
+        max_age: seconds, at most 2**31; None in report-only, which ignores it (§2.1.2).
         include_subdomains: whether includeSubDomains is asserted (§2.1.3).
-        report_uri: where violations are reported, or None (§2.1.4).
+        report_uri: the URI for violation reports, or None (§2.1.4).
         report_only: whether this is the Report-Only field (§2.3.2).
-        other_pins: pins of unknown algorithms as (algorithm, text), kept and written back, never matched (§2.1.1).
-        recovery: what ``recovery-root`` and ``recovery-uri`` name, or None. They are extension directives of dynpin
-            (§2.1 rule 5); where one is missing or malformed both are ignored, and the pins hold all the same.
-        recovery_error: why both were ignored, or None; no part of the value. The codes are ``recovery-alone``,
-            ``recovery-root-invalid`` and ``recovery-uri-invalid``.
+        other_pins: pins of unknown algorithms as (algorithm, text). They are written back, and never match (§2.1.1).
+        recovery: the values of ``recovery-root`` and ``recovery-uri``, or None. They are extension directives of
+            dynpin (§2.1 rule 5). If one is missing or malformed, both are ignored, and the pins still hold.
+        recovery_error: why both were ignored, or None. It is not a part of the value. The codes are
+            ``recovery-alone``, ``recovery-root-invalid`` and ``recovery-uri-invalid``.
 
     Raises:
-        InvalidHeader: if the values could not stand in a header; the codes are those of :meth:`parse`.
+        InvalidHeader: if the values cannot be written as a header; the codes are those of :meth:`parse`.
     """
 
     pins: tuple[Pin, ...]
@@ -106,7 +106,7 @@ class PublicKeyPins:
         pins = tuple(dict.fromkeys(self.pins))
         others = tuple(dict.fromkeys((algorithm.lower(), text) for algorithm, text in self.other_pins))
         if len(pins) + len(others) > MAX_PINS:
-            raise InvalidHeader("too-many-pins", f"{len(pins) + len(others)} pins, where {MAX_PINS} are the limit")
+            raise InvalidHeader("too-many-pins", f"{len(pins) + len(others)} pins, but the limit is {MAX_PINS}")
         for algorithm, text in others:
             if not re.fullmatch(_TOKEN, algorithm) or algorithm == "sha256" or not _QUOTABLE.fullmatch(text):
                 raise InvalidHeader("pin-invalid", f"pin-{algorithm} with {text!r} cannot be written in a header")
@@ -124,7 +124,7 @@ class PublicKeyPins:
             object.__setattr__(self, name, value)
         length = len(";".join(self._texts()))
         if length > MAX_LENGTH:
-            raise InvalidHeader("too-long", f"{length} characters, where {MAX_LENGTH} are the limit", MAX_LENGTH)
+            raise InvalidHeader("too-long", f"{length} characters, but the limit is {MAX_LENGTH}", MAX_LENGTH)
 
     @property
     def name(self) -> str:
@@ -133,20 +133,20 @@ class PublicKeyPins:
 
     @property
     def names_only_unknown_algorithms(self) -> bool:
-        """Whether there are pin directives, but none of an algorithm that is known (RFC 7469 §2.1.1)."""
+        """Whether all pin directives are of unknown algorithms, and there is at least one (RFC 7469 §2.1.1)."""
         return not self.pins and bool(self.other_pins)
 
     @classmethod
     def parse(cls, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """Read one header field value, strictly: a malformed field is never repaired (RFC 7469 §2.1 rule 4).
+        """Read the value of one header field strictly: a malformed field is never repaired (RFC 7469 §2.1 rule 4).
 
         Args:
-            value: the field value as text, bytes decoded as latin-1. Of several fields only the first counts
-                (§2.3.1): give that one, never fields joined by a comma.
-            report_only: whether the field is Public-Key-Pins-Report-Only, in which max-age is not even read.
+            value: the value as text, decoded as latin-1. If a response has several fields, only the first counts
+                (§2.3.1): pass that one, never fields joined by a comma.
+            report_only: whether the field is Public-Key-Pins-Report-Only, in which max-age is ignored.
 
         Raises:
-            InvalidHeader: with the code of the first rule broken, in this order: ``empty``, ``too-long``,
+            InvalidHeader: with the code of the first broken rule, in this order: ``empty``, ``too-long``,
                 ``syntax`` anywhere in the value, then the directives from left to right (``directive-repeated``,
                 ``max-age-invalid``, ``pin-invalid``, ``pin-unquoted``, ``value-unexpected``,
                 ``report-uri-invalid``, ``too-many-pins``), and last ``max-age-missing``.
@@ -154,12 +154,12 @@ class PublicKeyPins:
         if not value.strip("\t ;"):
             raise InvalidHeader("empty", "the header field has no directive")
         if len(value) > MAX_LENGTH:
-            raise InvalidHeader("too-long", f"{len(value)} characters, where {MAX_LENGTH} are the limit", MAX_LENGTH)
+            raise InvalidHeader("too-long", f"{len(value)} characters, but the limit is {MAX_LENGTH}", MAX_LENGTH)
         return _interpret(list(_directives(value)), report_only)
 
     def __str__(self) -> str:
         text = "; ".join(self._texts())
-        # What was parsed without white space between its directives may have no room for it.
+        # Leave out the white space if the value would be too long with it.
         return text if len(text) <= MAX_LENGTH else ";".join(self._texts())
 
     def _texts(self) -> list[str]:
@@ -175,15 +175,15 @@ class PublicKeyPins:
         if self.recovery is not None:
             parts.append(f"recovery-root={_quote(self.recovery.root_text)}")
             parts.append(f"recovery-uri={_quote(self.recovery.uri)}")
-        # §2.1: a field has one directive at least. In report-only max-age means nothing, so it may stand for nothing.
+        # §2.1: a field has at least one directive. Report-only ignores max-age, so it can be that directive.
         return parts or ["max-age=0"]
 
 
 def scan(value: str) -> Iterator[Directive | Malformed]:
-    """What stands in a value, from left to right.
+    """The directives and the malformed parts of a value, from left to right.
 
-    A client stops at the first :class:`Malformed` (RFC 7469 §2.1 rule 4). The linter reads on behind the next
-    ";" to name every fault at once; a directive that such a stretch begins with has been given before it.
+    A client stops at the first :class:`Malformed` (RFC 7469 §2.1 rule 4). The linter goes on after the next ";", to
+    name all faults at once. If a malformed part begins with a directive, the directive comes first.
     """
     at = _skip(value, 0)
     while at < len(value):
@@ -202,9 +202,9 @@ def scan(value: str) -> Iterator[Directive | Malformed]:
                 )
                 at = _skip(value, found.end())
             if at < len(value) and value[at] != ";":
-                message, position = f"{value[at]!r} where a ';' or the end should be", at
+                message, position = f"{value[at]!r} instead of a ';' or the end", at
                 if found is None:
-                    message = f"{value[at]!r} where a directive should begin"
+                    message = f"{value[at]!r} instead of a directive"
                 elif found["value"] is None and value[found.end()] == "=":
                     message, position = _no_value(value, found.end() + 1)
                 end = value.find(";", position)
@@ -215,18 +215,18 @@ def scan(value: str) -> Iterator[Directive | Malformed]:
 
 
 def _no_value(value: str, at: int) -> tuple[str, int]:
-    """Why no directive-value can be read at `at`, right behind the "=": in words, and where."""
+    """Why no directive-value can be read at `at`, just after the "=": the text, and the position."""
     quoted = _AS_FAR_AS_QUOTED.match(value, at)
     if quoted is None:
         found = repr(value[at]) if at < len(value) else "the end"
-        return f"{found} where the value of a directive should begin", at
+        return f"{found} instead of the value of a directive", at
     if value[quoted.end() :] in ("", "\\"):
         return "a quoted-string that never ends", at
-    return f"{value[quoted.end()]!r} may not stand in a quoted-string", quoted.end()
+    return f"{value[quoted.end()]!r} is not allowed in a quoted-string", quoted.end()
 
 
 def _directives(value: str) -> Iterator[Directive]:
-    """The directives of a value, in order; InvalidHeader("syntax") at the first character that fits nowhere."""
+    """The directives of a value, in order; raises InvalidHeader("syntax") at the first fault of the grammar."""
     for found in scan(value):
         if isinstance(found, Malformed):
             raise InvalidHeader("syntax", found.message, found.position)
@@ -250,12 +250,12 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
         if directive.name.startswith("pin-") and directive.name != "pin-":
             _read_pin(directive, pins, others)
             continue
-        # RFC 7469 §2.1 rule 2: a directive, known or not, stands once.
+        # RFC 7469 §2.1 rule 2: a directive must not be repeated, even if it is unknown.
         if directive.name in seen:
-            raise InvalidHeader("directive-repeated", f"{directive.name} stands twice", directive.position)
+            raise InvalidHeader("directive-repeated", f"{directive.name} is there twice", directive.position)
         seen.add(directive.name)
         match directive.name:
-            # §2.1.2: in report-only max-age is meaningless and ignored, whatever its value is.
+            # §2.1.2: report-only ignores max-age and its value.
             case "max-age" if not report_only:
                 max_age = _read_max_age(directive)
             case "includesubdomains":
@@ -271,7 +271,7 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
             case _:
                 pass  # rule 5: directives that are not recognised are ignored
     found, error = read_recovery(recovery)
-    # A max-age that is missing comes last, so the construction says it.
+    # A missing max-age is checked last, in __post_init__.
     return PublicKeyPins(
         *(tuple(pins), max_age, include_subdomains, report_uri, report_only, tuple(others)),
         recovery=found,
@@ -280,20 +280,19 @@ def _interpret(directives: list[Directive], report_only: bool) -> PublicKeyPins:
 
 
 def read_recovery(directives: Mapping[str, Directive]) -> tuple[Recovery | None, InvalidHeader | None]:
-    """What ``recovery-root`` and ``recovery-uri`` name, or why both are ignored; neither where there is none of them.
+    """The values of ``recovery-root`` and ``recovery-uri``, or why both are ignored; (None, None) if there is none.
 
-    RFC 7469 §2.1 rule 5 lets every other client ignore them, so a malformed one is ignored too: it never spoils the
-    pins.
+    Other clients ignore them (RFC 7469 §2.1 rule 5), so a malformed one is ignored too: the pins still hold.
 
     Args:
-        directives: those of the two that stand in a header, by name.
+        directives: these two directives of a header, by name.
     """
     if not directives:
         return None, None
     if len(directives) == 1:
         (alone,) = directives.values()
         (other,) = {"recovery-root", "recovery-uri"} - directives.keys()
-        return None, InvalidHeader("recovery-alone", f"{alone.name} stands without {other}", alone.position)
+        return None, InvalidHeader("recovery-alone", f"{alone.name} is there without {other}", alone.position)
     for directive in directives.values():
         if not directive.quoted:
             return None, InvalidHeader(
@@ -313,7 +312,7 @@ def _read_pin(directive: Directive, pins: dict[Pin, None], others: dict[tuple[st
         raise InvalidHeader("pin-invalid", f"{directive.name} has no value", directive.position)
     if not directive.quoted:
         raise InvalidHeader(
-            "pin-unquoted", f'the value of {directive.name} must stand in "quotes"', directive.value_position
+            "pin-unquoted", f'the value of {directive.name} must be in "quotes"', directive.value_position
         )
     algorithm = directive.name.removeprefix("pin-")
     if algorithm == "sha256":
@@ -333,7 +332,7 @@ def _read_max_age(directive: Directive) -> int:
         shown = "no value" if digits is None else repr(digits[:40])
         raise InvalidHeader("max-age-invalid", f"max-age has {shown}, not seconds", directive.value_position)
     significant = digits.lstrip("0") or "0"
-    # int() refuses numbers of thousands of digits; ten digits are past the limit already.
+    # int() refuses numbers with thousands of digits; ten digits are already above the limit.
     return MAX_MAX_AGE if len(significant) > 10 else min(int(significant), MAX_MAX_AGE)
 
 

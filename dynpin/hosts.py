@@ -17,17 +17,17 @@ from dynpin.recovery import NotedRecovery
 
 __all__ = ["KnownPinnedHost", "OnExpiry", "applicable", "canonical_host", "is_ip_literal", "superdomains"]
 
-# RFC 3986 §3.2.2: reg-name without percent-encoding. Underscores and doubled hyphens are in use in closed
-# networks, so ASCII labels are taken as they are and never checked against the rules of IDNA.
+# RFC 3986 §3.2.2: reg-name without percent-encoding. Closed networks use underscores and doubled hyphens, so ASCII
+# labels are not checked against the rules of IDNA.
 _LABEL = re.compile(r"[a-z0-9_~!$&'()*+,;=-]{1,63}")
-# A name that is canonical as it stands, as nearly all are. A letter in its last label makes it no address.
+# A name that is canonical already, as nearly all are. It has a letter in its last label, so it is not an address.
 _CANONICAL = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*(?=[0-9_-]*[a-z])[a-z0-9_-]{1,63}")
 # RFC 3986 §3.2.2: IPv4address and IPv6address; a zone (RFC 4007 §11.2), in which ipaddress takes any character.
 _LIKE_AN_ADDRESS = re.compile(r"[0-9A-Fa-f.:]+(?:%[0-9A-Za-z._~-]{1,64})?")
 # IPvFuture, the other form of an IP-literal: "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
 _IP_FUTURE = re.compile(r"\[[Vv][0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]{1,100}\]")
-# UTS 46 drops characters, so a name may be longer than 253 before it is mapped; but older releases of idna take
-# quadratic time for long input, and the host of a report is anybody's text.
+# UTS 46 drops characters, so a name may be longer than 253 before it is mapped. But older releases of idna take
+# quadratic time for long input, and anybody can write the host of a report.
 _MAX_UNMAPPED = 1024
 
 OnExpiry = Literal["release", "refuse"]
@@ -41,17 +41,17 @@ class KnownPinnedHost:
         host: the canonical name that was noted.
         pins: the pins, in the order in which the header gave them.
         include_subdomains: whether the policy covers every subdomain.
-        report_uri: where violations are reported, or None.
+        report_uri: the URI for violation reports, or None.
         noted_at: the Effective Pin Date, seconds since the epoch, UTC.
         expires_at: the Effective Expiration Date, seconds since the epoch, UTC; None never expires (static pins).
         source: ``"header"`` for pins noted from a response, ``"static"`` for preloaded ones (§2.7).
-        certificates: SHA-256 digests of exact certificates; one of them in the chain is as good as a pin. Static
-            entries alone have any, and each renewal breaks them.
-        on_expiry: what becomes of a static entry once it has expired: ``"release"``, as with every header, or
-            ``"refuse"``, which locks the host until somebody renews the pins.
-        origin: the file that the entry came from, for a person to read; None if it came from no file.
-        recovery: what is known of its recovery, or None. An entry without pins keeps nothing but this: it is no Known
-            Pinned Host any more, and its root lives on (:mod:`dynpin.recovery`).
+        certificates: SHA-256 digests of exact certificates, which match like pins. Only static entries have them, and
+            each renewal breaks them.
+        on_expiry: what happens when a static entry has expired: ``"release"`` as for every header, or ``"refuse"``,
+            which locks the host until somebody renews the pins.
+        origin: the file of the entry, for people; None if it came from no file.
+        recovery: the recovery data of the host, or None. An entry without pins keeps only this: it is no longer a
+            Known Pinned Host, but its root still holds (:mod:`dynpin.recovery`).
     """
 
     host: str
@@ -71,12 +71,12 @@ class KnownPinnedHost:
         return self.expires_at is not None and self.expires_at < now
 
     def is_released(self, now: float) -> bool:
-        """Whether it says nothing any more: it has no pins left, or it has expired (§2.3.3)."""
+        """Whether the entry no longer pins: it has no pins left, or it has expired (§2.3.3)."""
         return not (self.pins or self.certificates) or (self.is_expired(now) and self.on_expiry == "release")
 
     @property
     def root_ends_at(self) -> float | None:
-        """When the root of its recovery is forgotten, seconds since the epoch, UTC; None never."""
+        """When the root of its recovery is forgotten, seconds since the epoch, UTC; None if never."""
         if self.recovery is None or self.recovery.until is None:
             return self.expires_at
         return self.recovery.until
@@ -85,7 +85,7 @@ class KnownPinnedHost:
 def is_ip_literal(host: str) -> bool:
     """Whether the name is an IPv4address or IP-literal (RFC 3986 §3.2.2), which is never pinned (RFC 7469 §2.3.3).
 
-    Digits in any other shape are a name: no octal, hexadecimal or short form is taken for an address.
+    Octal, hexadecimal and short forms of an address count as names.
     """
     name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not _LIKE_AN_ADDRESS.fullmatch(name):
@@ -99,12 +99,12 @@ def is_ip_literal(host: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def canonical_host(host: str) -> str:
-    """The name as Known Pinned Hosts are compared: lower case, A-labels, no trailing dot (RFC 6797 §10).
+    """The canonical form of a name, for comparison: lower case, A-labels, no trailing dot (RFC 6797 §10).
 
-    ASCII labels are lower-cased and otherwise taken as they are; `idna` (UTS 46) is for the others alone.
+    ASCII labels are only lower-cased; other labels are mapped by `idna` (UTS 46).
 
     Raises:
-        InvalidHost: for a name that has no canonical form: empty, too long, or with characters no host has.
+        InvalidHost: if the name has no canonical form: it is empty, too long, or has invalid characters.
     """
     if _CANONICAL.fullmatch(host):
         return host
@@ -129,12 +129,12 @@ def _to_ascii(host: str) -> str:
 
 
 def superdomains(host: str) -> tuple[str, ...]:
-    """Every proper superdomain of a canonical host, nearest first: label by label, nothing cleverer.
+    """All superdomains of a canonical host, nearest first, label by label.
 
     >>> superdomains("a.b.example.com")
     ('b.example.com', 'example.com', 'com')
     """
-    # RFC 6797 §8.2: an address has no superdomain, though the name "7" might be a Known Pinned Host.
+    # RFC 6797 §8.2: an address has no superdomain, even if there is a Known Pinned Host "7".
     if is_ip_literal(host):
         return ()
     labels = host.split(".")
@@ -144,11 +144,11 @@ def superdomains(host: str) -> tuple[str, ...]:
 def applicable(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownPinnedHost | None:
     """The entry that applies to a canonical host at `now`, or None.
 
-    RFC 6797 §8.2: the congruent match first; else the nearest superdomain that asserted includeSubDomains.
-    RFC 7469 §2.3.3: expired entries are ignored, so an expired nearer one hides nothing.
+    RFC 6797 §8.2: the congruent match, or else the nearest superdomain with includeSubDomains.
+    RFC 7469 §2.3.3: expired entries are ignored, so a nearer expired entry hides no other.
     """
     alive = {entry.host: entry for entry in entries if not entry.is_released(now)}
-    if not alive:  # most hosts of the world
+    if not alive:  # most hosts
         return None
     own = alive.get(host)
     if own is not None:

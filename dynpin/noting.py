@@ -1,4 +1,4 @@
-"""What one response does to a Known Pinned Host (RFC 7469 §2.3, §2.5)."""
+"""The effect of a response on a Known Pinned Host (RFC 7469 §2.3, §2.5)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Outcome = Literal["noted", "updated", "removed", "ignored"]
 
 @dataclass(frozen=True, slots=True)
 class Noting:
-    """What a response did to a Known Pinned Host, and why.
+    """The effect of a response on a Known Pinned Host, and the reason.
 
     Attributes:
         outcome: ``"noted"``, ``"updated"``, ``"removed"`` or ``"ignored"``.
-        reason: the decision in words.
-        section: the section of RFC 7469 that decides.
-        known_host: the entry as it is to be kept, for ``"noted"`` and ``"updated"``; else None.
-        remains: of a host that was removed, an entry without pins: until they would have expired it tells which root
-            stands, or that there was none (:mod:`dynpin.recovery`); else None.
+        reason: the decision, as text.
+        section: the section of RFC 7469 with the rule.
+        known_host: the entry to store, for ``"noted"`` and ``"updated"``; else None.
+        remains: for a removed host, an entry without pins, to store until the pins would have expired. It has the root
+            of recovery, or says that there was none (:mod:`dynpin.recovery`). Else None.
     """
 
     outcome: Outcome
@@ -52,7 +52,7 @@ def note(
     max_max_age: int = DEFAULT_MAX_MAX_AGE,
     former: KnownPinnedHost | None = None,
 ) -> Noting:
-    """Decide what one response means for a host; nothing is stored here.
+    """Decide the effect of one response on a host. This stores nothing.
 
     Args:
         host: the canonical host that responded.
@@ -61,9 +61,9 @@ def note(
             None if there was none.
         chain: the pins of the validated chain, leaf first; empty if TLS was not free of errors (§2.5).
         now: seconds since the epoch, UTC.
-        certificates: the certificates of that chain, DER; a static entry may name exact ones.
+        certificates: the certificates of that chain, DER, since a static entry may contain exact certificates.
         max_max_age: the cap on max-age, in seconds (§2.3.3, §4.1).
-        former: the host's own entry, alive or not: the root of its recovery may outlive its pins.
+        former: the host's own entry, even if it has expired, since its root of recovery may outlive its pins.
     """
     # §2.3.3: never an IP address.
     if is_ip_literal(host):
@@ -82,17 +82,17 @@ def note(
     validation = validate(host, known, chain, certificates=certificates, now=now)
     if not validation.ok:
         return Noting("ignored", f"the connection failed Pin Validation: {validation.reason}", "2.5")
-    # RFC 7469 §2.3.3: a superdomain's metadata is never modified, so only the host's own entry counts from here on.
+    # RFC 7469 §2.3.3: the metadata of a superdomain is never modified, so from here only the host's own entry counts.
     own = known if known is not None and known.host == host else None
 
     if own is not None and own.source == "static":
         return Noting("ignored", f"{host} has static pins, which stand until they expire or are forgotten", "2.7")
-    # §2.1.1: pins of unknown algorithms are ignored; when none is left, a known host ceases to be known.
+    # §2.1.1: pins of unknown algorithms are ignored. If no pin is left, the host is no longer known.
     if header.names_only_unknown_algorithms:
         return _removed(own, now, f"{host} pins keys by no algorithm that is known", "2.1.1")
-    # §2.3.1: max-age=0 removes. §2.5 would have a header without pins be no Valid Pinning Header; the connection
-    # has passed Pin Validation, so it is a holder of a pinned key who asks, and the more careful reading is to
-    # let go (a departure on purpose; Firefox and wget2 do the same).
+    # §2.3.1: max-age=0 removes the host, also if the header has no pins, which §2.5 does not allow. The connection
+    # passed Pin Validation, so the server has a pinned key, and to forget is the safer choice. This differs from
+    # the RFC on purpose, as in Firefox and wget2.
     if header.max_age == 0:
         return _removed(own, now, f"{host} asks to be unpinned with max-age=0", "2.3.1")
     if not header.pins:
@@ -104,7 +104,7 @@ def note(
     if shown.issuperset(header.pins):
         return Noting("ignored", f"{host} names no Backup Pin: every pin is in its chain", "2.5")
 
-    # §2.5: the metadata becomes exactly that of this header, nothing of the old entry is kept but a living root.
+    # §2.5: the metadata becomes exactly that of this header. Of the old entry only a valid root is kept.
     max_age = min(header.max_age, max_max_age)
     entry = KnownPinnedHost(
         host=host,
@@ -129,7 +129,7 @@ def _recovery(
     now: float,
     expires_at: float,
 ) -> NotedRecovery | None:
-    """The recovery of the new entry. Where the host has no entry of its own, that of its superdomain counts."""
+    """The recovery of the new entry. If the host has no entry of its own, that of its superdomain counts."""
     noted, ends_at = _living(known, now) if known is not None and known.host == host else _living(former, now)
     if noted is None and known is not None:
         above, ends_at = _living(known, now)
@@ -138,7 +138,7 @@ def _recovery(
 
 
 def _living(entry: KnownPinnedHost | None, now: float) -> tuple[NotedRecovery | None, float | None]:
-    """What is known of the recovery of an entry, and until when; None for a host that is not known any more."""
+    """The recovery of an entry, and when it ends; None if the host is no longer known."""
     if entry is None:
         return None, None
     noted, ends_at = entry.recovery or NotedRecovery(), entry.root_ends_at
@@ -152,7 +152,7 @@ def _living(entry: KnownPinnedHost | None, now: float) -> tuple[NotedRecovery | 
 def _removed(own: KnownPinnedHost | None, now: float, reason: str, section: str) -> Noting:
     if own is None:
         return Noting("ignored", f"{reason}, and it has no entry of its own", section)
-    # A thief of the web server would send this to be rid of the root, and to have a first visit again.
+    # Keep the root: an attacker on the web server would send this to remove it, and to get a first visit again.
     noted, ends_at = _living(own, now)
     kept = replace((noted or NotedRecovery()).without_offer(), until=ends_at)
     remains = replace(own, pins=(), include_subdomains=False, report_uri=None, expires_at=now, recovery=kept)

@@ -1,12 +1,12 @@
-"""The signed list of pins: which keys hold for which hosts from now on (DESIGN, "Recovery").
+"""The signed list of pins: the new keys of hosts, for recovery.
 
-It is one file of JSON, the target ``pins.json`` of a repository of The Update Framework, which vouches for its bytes.
+It is a JSON file, the target ``pins.json`` of a repository of The Update Framework (TUF), which signs it.
 
 .. code-block:: json
 
     {"hosts": {"www.example.com": {"include_subdomains": false, "pins": ["d6qz…=", "E9CZ…="]}}, "max_age": 2592000}
 
-A host without pins is released: clients forget what they have noted of it.
+A host without pins is released: clients forget its pins.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = ["LONGEST_LIST", "PIN_LIST", "ListedHost", "PinList"]
 PIN_LIST = "pins.json"
 # In bytes: some 50,000 hosts with three pins each.
 LONGEST_LIST = 8_000_000
-# Who follows the list forgets it after so long without it, unless it says otherwise. In seconds.
+# How long a client keeps the list after it last saw it, in seconds, unless the list has another max_age.
 _MAX_AGE = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class ListedHost:
-    """What the list says of one host.
+    """One host of the list.
 
     Attributes:
-        pins: the keys that hold from now on; none to release the host.
+        pins: the keys that hold from now on; empty to release the host.
         include_subdomains: whether they cover every subdomain.
-        ends_at: when a list that was read in another format ends them, in seconds since the epoch; None if
-            `max_age` of the list does. It is not written.
+        ends_at: when they end, in seconds since the epoch, for a list that was read in another format; None if
+            `max_age` of the list ends them. It is not written.
     """
 
     pins: tuple[Pin, ...]
@@ -50,12 +50,12 @@ class ListedHost:
 
 @dataclass(frozen=True, slots=True)
 class PinList:
-    """What holds for which hosts.
+    """A list of pins.
 
     Attributes:
-        hosts: by canonical name.
-        max_age: for how long who follows the list keeps it without hearing of it again, in seconds. Hosts that were
-            noted from a header keep the time that the header has set.
+        hosts: the hosts, by canonical name.
+        max_age: how long a client keeps the list after it last saw it, in seconds. A host that was noted from a header
+            keeps the time of the header.
     """
 
     hosts: Mapping[str, ListedHost]
@@ -65,7 +65,7 @@ class PinList:
         object.__setattr__(self, "hosts", MappingProxyType(dict(sorted(self.hosts.items()))))
 
     def to_bytes(self) -> bytes:
-        """The file: the same bytes for the same list."""
+        """The content of the file; the same bytes for the same list."""
         hosts = {
             name: {"include_subdomains": listed.include_subdomains, "pins": [str(pin) for pin in listed.pins]}
             for name, listed in self.hosts.items()
@@ -74,13 +74,13 @@ class PinList:
 
     @classmethod
     def parse(cls, data: bytes) -> PinList:
-        """Read the file, strictly: a list that is wrong in one place is taken in none. Other members are ignored.
+        """Read the file strictly: one fault refuses the whole list. Unknown members are ignored.
 
         Raises:
-            InvalidPinFile: naming the host and what is wrong.
+            InvalidPinFile: the message names the host and the fault.
         """
         if len(data) > LONGEST_LIST:
-            raise InvalidPinFile(f"the list has {len(data)} bytes, where {LONGEST_LIST} are the limit")
+            raise InvalidPinFile(f"the list has {len(data)} bytes, but the limit is {LONGEST_LIST}")
         try:
             loaded = json.loads(data.decode("utf-8"), parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
@@ -88,7 +88,7 @@ class PinList:
         members = _object(loaded, "the list")
         max_age = members.get("max_age", _MAX_AGE)
         if not isinstance(max_age, int) or isinstance(max_age, bool) or not 0 < max_age <= 2**31:
-            raise InvalidPinFile("max_age of the list is not a number of seconds from 1")
+            raise InvalidPinFile("max_age of the list is not a whole number of seconds, at least 1")
         hosts = _object(members.get("hosts"), "hosts of the list")
         return cls({_host(name): _listed(name, member) for name, member in hosts.items()}, max_age)
 
@@ -107,17 +107,17 @@ def _host(name: str) -> str:
     try:
         canonical = canonical_host(name)
     except InvalidHost as error:
-        raise InvalidPinFile(f"the list names a host that is none: {error}") from None
+        raise InvalidPinFile(f"the list has a host that is not valid: {error}") from None
     if canonical != name or is_ip_literal(name):
-        raise InvalidPinFile(f"the list names {name[:300]!r}, which is not the canonical name of a host")
+        raise InvalidPinFile(f"the list has {name[:300]!r}, which is not a canonical host name")
     return name
 
 
 def _listed(name: str, member: object) -> ListedHost:
-    fields = _object(member, f"what the list says of {name[:300]!r}")
+    fields = _object(member, f"the list's entry of {name[:300]!r}")
     covers, texts = fields.get("include_subdomains", False), fields.get("pins")
     if not isinstance(covers, bool):
-        raise InvalidPinFile(f"include_subdomains of {name} is neither true nor false")
+        raise InvalidPinFile(f"include_subdomains of {name} is not true or false")
     if not isinstance(texts, list):
         raise InvalidPinFile(f"pins of {name} is not a list")
     pins: dict[Pin, None] = {}
@@ -127,5 +127,5 @@ def _listed(name: str, member: object) -> ListedHost:
         except ValueError as error:
             raise InvalidPinFile(f"pins of {name}: {error}") from None
     if len(pins) > MAX_PINS:
-        raise InvalidPinFile(f"{name} has {len(pins)} pins, where {MAX_PINS} are the limit")
+        raise InvalidPinFile(f"{name} has {len(pins)} pins, but the limit is {MAX_PINS}")
     return ListedHost(tuple(pins), covers)

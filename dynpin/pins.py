@@ -14,13 +14,13 @@ from pathlib import Path
 from dynpin.errors import UnpinnableKey
 from dynpin.spki import certificate_spki, check_spki, csr_spki, elements
 
-# `cryptography` is imported where a bare key is read. Certificates and CSRs need none of it, and a client sees nothing
-# else; it takes as long to import as the rest of the protocol.
+# `cryptography` is imported only to read a bare key, since its import takes as long as the rest of the protocol.
+# Certificates and CSRs do not need it, and clients read only certificates.
 
 __all__ = ["Pin", "certificates", "chain_pins"]
 
-# RFC 7468 §2: the lines that a PEM block stands between. Editors on Windows begin a file with a byte order mark, and
-# files are put one behind the other; OpenSSL passes over it too.
+# RFC 7468 §2: the first and last line of a PEM block. A byte order mark may come first, since editors on Windows write
+# one, also in the middle of joined files. OpenSSL ignores it too.
 _PEM_BOUNDARY = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
@@ -51,12 +51,12 @@ class Pin:
 
     @classmethod
     def from_base64(cls, text: str) -> Pin:
-        """The pin that this text writes: padded standard base64 of 32 bytes, nothing around it.
+        """The pin of a text: padded standard base64 of 32 bytes, with nothing around it.
 
-        Unused bits that are not zero are accepted, as every decoder in the field does; ``str`` writes them zero.
+        Unused bits that are not zero are accepted, as all known decoders do; ``str`` writes them as zero.
 
         Raises:
-            ValueError: for anything else; the message says what is wrong with the text.
+            ValueError: if it is another text; the message says what is wrong.
         """
         try:
             digest = binascii.a2b_base64(text, strict_mode=True)
@@ -68,7 +68,7 @@ class Pin:
 
     @classmethod
     def from_spki(cls, der: bytes) -> Pin:
-        """The pin of a DER SubjectPublicKeyInfo, hashed as it stands.
+        """The pin of a DER SubjectPublicKeyInfo, hashed without re-encoding.
 
         Raises:
             UnpinnableKey: if the bytes are another structure, or the key is incomplete (RFC 7469 §2.4).
@@ -103,7 +103,7 @@ class Pin:
         """
         der = _der(data, "public key")
         if _tags(der) == [0x02, 0x02]:
-            # PKCS #1 holds no SubjectPublicKeyInfo; for rsaEncryption there is exactly one (RFC 3279 §2.3.1).
+            # PKCS #1 has no SubjectPublicKeyInfo; for rsaEncryption there is exactly one form (RFC 3279 §2.3.1).
             from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
                 Encoding,
                 PublicFormat,
@@ -121,8 +121,8 @@ class Pin:
     def from_private_key(cls, data: bytes | str) -> Pin:
         """The pin of the public half of a private key, PEM or DER, unencrypted.
 
-        A private key does not always tell how its public half is written in the certificate. Where more than one
-        form is in use (RSA-PSS, compressed points, explicit curves), this refuses rather than guess another pin.
+        A private key does not always say how its public half is encoded in the certificate. If more than one form is in
+        use (RSA-PSS, compressed points, explicit curves), this raises, since a guess could be a wrong pin.
 
         Raises:
             UnpinnableKey: if there is no private key in `data`, it is encrypted, or the pin is not certain.
@@ -131,7 +131,7 @@ class Pin:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Pin:
-        """The pin of whatever the PEM or DER in `data` holds; see :meth:`from_file`.
+        """The pin of the certificate, CSR or key in `data`, PEM or DER; see :meth:`from_file`.
 
         Raises:
             UnpinnableKey: if nothing in it can be pinned.
@@ -143,9 +143,9 @@ class Pin:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Pin:
-        """The pin of whatever the PEM or DER file holds: certificate, CSR, public or private key.
+        """The pin of a PEM or DER file: a certificate, a CSR, a public or a private key.
 
-        A bundle gives its first certificate, wherever it stands in the file.
+        A bundle gives its first certificate, even if a key comes before it.
 
         Raises:
             UnpinnableKey: if nothing in the file can be pinned; the message names the file.
@@ -160,7 +160,7 @@ class Pin:
 def chain_pins(chain: Iterable[bytes]) -> tuple[Pin, ...]:
     """The pins of a validated chain of DER certificates, in its order, leaf first.
 
-    RFC 7469 §2.6: a certificate whose key cannot be taken in isolation cannot be pinned, so it is passed over.
+    RFC 7469 §2.6: a certificate whose key is incomplete in isolation cannot be pinned, so it is skipped.
     """
     pins: list[Pin] = []
     for der in chain:
@@ -172,7 +172,7 @@ def chain_pins(chain: Iterable[bytes]) -> tuple[Pin, ...]:
 
 
 def certificates(data: bytes) -> tuple[bytes, ...]:
-    """The DER of every certificate of a PEM bundle, in its order, or of the one in a DER file; empty for bare keys.
+    """The certificates, DER, of a PEM bundle, in its order, or of a DER file; empty for bare keys.
 
     Raises:
         UnpinnableKey: if a PEM block is damaged, or `data` is neither PEM nor DER.
@@ -188,7 +188,7 @@ _LABELS: dict[str, tuple[bytes, ...]] = {
     "public key": (b"PUBLIC KEY", b"RSA PUBLIC KEY"),
     "private key": (b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY", b"DSA PRIVATE KEY"),
 }
-# In the order in which a file that holds several is read: what is deployed stands before what is kept.
+# If a file holds several kinds, this order decides: a deployed certificate before a key.
 _MAKERS: dict[str, Callable[[bytes], Pin]] = {
     "certificate": Pin.from_certificate,
     "certificate signing request": Pin.from_csr,
@@ -197,7 +197,7 @@ _MAKERS: dict[str, Callable[[bytes], Pin]] = {
 }
 
 
-# What to do with files that hold a key in a form of another trade.
+# The advice for key files in formats of other programs.
 _FOREIGN = {
     "PKCS7": "take the certificates out of it first (openssl pkcs7 -in FILE -print_certs)",
     "CMS": "take the certificates out of it first (openssl pkcs7 -in FILE -print_certs)",
@@ -209,15 +209,15 @@ _FOREIGN = {
 
 
 def _is_pem(data: bytes) -> bool:
-    # A certificate may carry PEM text in a field of its own: what begins as a SEQUENCE of more than 127 bytes is DER,
-    # and is never searched for another certificate.
+    # A DER certificate may contain PEM text in a field. Data that begins as a SEQUENCE of more than 127 bytes is DER,
+    # and is never searched for PEM.
     return b"-----BEGIN " in data and not (data[:1] == b"\x30" and data[1:2] >= b"\x80")
 
 
 def _pem_blocks(data: bytes) -> list[tuple[bytes, bytes]]:
     """The PEM blocks in order, as (label, DER).
 
-    A damaged block raises: passing over it would make another certificate the first of the file.
+    A damaged block raises: without it, another certificate would be the first one of the file.
     """
     blocks: list[tuple[bytes, bytes]] = []
     begin: re.Match[bytes] | None = None
@@ -261,7 +261,7 @@ def _from_pem(data: bytes) -> Pin:
 
 
 def _der(data: bytes | str, kind: str) -> bytes:
-    """The DER of the first PEM block of this kind, or `data` itself where it is no PEM."""
+    """The DER of the first PEM block of this kind, or `data` itself if it is not PEM."""
     raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
     if not _is_pem(raw):
         return raw
@@ -283,11 +283,11 @@ def _nothing_found(blocks: list[tuple[bytes, bytes]], what: str) -> UnpinnableKe
 
 
 def _foreign(form: str) -> UnpinnableKey:
-    return UnpinnableKey(f"no pin can be formed from {form}; {_FOREIGN[form]}")
+    return UnpinnableKey(f"no pin can be made from {form}; {_FOREIGN[form]}")
 
 
 def _tags(der: bytes) -> list[int]:
-    """The tags of what the outermost structure holds: enough to tell the kinds of key files apart."""
+    """The tags inside the outermost structure, which are enough to recognise the kind of key file."""
     outer = next(elements(der), None)
     return [] if outer is None or outer.tag != 0x30 else [found.tag for found in elements(der, outer)]
 
@@ -335,14 +335,14 @@ def _private_key_spki(der: bytes) -> bytes:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UnpinnableKey(f"the pin of this private key is not certain ({error}); {_ASK_FOR_PUBLIC}") from None
     public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    # Both halves name the algorithm in the same bytes; where they do not, cryptography wrote another kind of key.
+    # Both halves must name the algorithm in the same bytes. If not, cryptography has written another kind of key.
     if parameters not in public:
         raise UnpinnableKey(
             "the pin of this private key is not certain: its parameters (RSA-PSS, an explicit curve) may be "
             f"written in more than one way; {_ASK_FOR_PUBLIC}"
         )
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        # SEC 1 §2.3.3: 04 X Y, or compressed 02 X or 03 X. A key without its public point is taken to mean the first.
+        # SEC 1 §2.3.3: 04 X Y, or compressed 02 X or 03 X. If it has no public point, assume 04.
         point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         if point not in der and point[1 : (len(point) + 1) // 2] in der:
             raise UnpinnableKey(
@@ -353,12 +353,12 @@ def _private_key_spki(der: bytes) -> bytes:
 
 
 def _private_parameters(der: bytes) -> bytes:
-    """The bytes in which the key names its algorithm, as they must stand in its public half too."""
+    """The bytes that name the algorithm of the key. The public half must have the same bytes."""
     fields = list(elements(der, next(elements(der), None)))
     match [found.tag for found in fields]:
         case [0x02, 0x30, 0x04, *_]:  # PKCS #8, RFC 5208 §5: privateKeyAlgorithm
             return der[fields[1].start : fields[1].end]
         case [0x02, 0x04, 0xA0, *_]:  # SEC 1, RFC 5915 §3: parameters [0]
             return der[fields[2].content : fields[2].end]
-        case _:  # PKCS #1 and the old DSA form have one way to be written
+        case _:  # PKCS #1 and the old DSA form have only one encoding
             return b""

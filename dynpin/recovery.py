@@ -1,15 +1,15 @@
-"""Recovery: whose signed list may change the pins of a host, and when a client takes a header's word for it.
+"""Recovery: whose signed list may change the pins of a host, and when a client accepts a root from a header.
 
-Two extension directives (RFC 7469 §2.1 rule 5: other clients ignore them) name a root of The Update Framework, by the
-SHA-256 of version 1 of its ``root.json``, and where its files are. A thief of the web server can send any header, so a
-header is believed less in this than in its pins:
+Two extension directives (RFC 7469 §2.1 rule 5: other clients ignore them) name a root of The Update Framework (TUF) by
+the SHA-256 of version 1 of its ``root.json``, and the address of its files. An attacker on the web server can send any
+header, so clients trust a header less in this than in its pins:
 
-- While a root lives no header changes it, drops it or shortens its life; a later version that the former one has signed
-  does.
-- A host that is known without a root takes one only after every visit of seven days has named the same.
-- ``max-age=0`` and a short max-age take the pins away. The root, and that the host was known, stay until the pins would
-  have expired; else they would be the way around both.
-- The place of the files is part of it: a header that names another one is believed after seven days as well.
+- A header cannot change, remove or shorten a root that holds. Only a later version of the root can, signed by the
+  earlier one.
+- A host that is known without a root gets one only when every visit of seven days has named the same root.
+- ``max-age=0`` and a short max-age remove the pins. The root, and the fact that the host was known, stay until the pins
+  would have expired. Otherwise an attacker could use them to get around both rules.
+- The address of the files is a part of the root: another address is also accepted only after seven days.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from dynpin.uris import is_http_uri
 
 __all__ = ["ADOPTION", "FIRST_ROOT", "SIGNING_KEY", "NotedRecovery", "Recovery", "adopt"]
 
-# How long a known host must name the same root before it is believed, in seconds.
+# How long a known host must name the same root before a client accepts it, in seconds.
 ADOPTION = 7 * 86_400.0
-# What a client trusts to begin with, by the name under which it keeps that: version 1 of TUF's root; or the one public
-# key, DER, of a list of ssl-pinning. The SHA-256 of either is the `root` below.
+# The first thing that a client trusts, and its file name: version 1 of TUF's root; or the public key, DER, of a list of
+# ssl-pinning. Its SHA-256 is the `root` below.
 FIRST_ROOT, SIGNING_KEY = "root_history/1.root.json", "signing-key.der"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What the directives ``recovery-root`` and ``recovery-uri`` name.
+    """The values of the directives ``recovery-root`` and ``recovery-uri``.
 
     Attributes:
         root: the SHA-256 of version 1 of the ``root.json``, 32 bytes.
         uri: the folder of the files: http or https, without query, fragment or user.
 
     Raises:
-        InvalidHeader: if it could not stand in a header; the codes are ``recovery-root-invalid`` and
+        InvalidHeader: if a header cannot have these values; the codes are ``recovery-root-invalid`` and
             ``recovery-uri-invalid``.
     """
 
@@ -57,7 +57,7 @@ class Recovery:
 
     @classmethod
     def of_texts(cls, root: str, uri: str) -> Recovery:
-        """From the texts of the two directives.
+        """Make it from the texts of the two directives.
 
         Raises:
             InvalidHeader: if one of them is malformed.
@@ -70,20 +70,20 @@ class Recovery:
 
     @property
     def root_text(self) -> str:
-        """The root as it stands in a header."""
+        """The root as the text in a header."""
         return str(Pin(self.root))
 
 
 @dataclass(frozen=True, slots=True)
 class NotedRecovery:
-    """What a client knows of the recovery of a host. Times are seconds since the epoch, UTC.
+    """The recovery data of a host at a client. Times are seconds since the epoch, UTC.
 
     Attributes:
         standing: the root that holds, or None.
-        until: when that root is forgotten, or without one that the host was known; None for as long as the pins.
-        list_version: the version of the last signed list that was applied to the host; 0 where none was. A list of
-            ssl-pinning has its date in seconds since the epoch in place of one.
-        offered: what the last headers have named instead, which is not believed yet, or None.
+        until: when the root is forgotten, or, without a root, the fact that the host was known; None if with the pins.
+        list_version: the version of the last signed list that was applied to the host; 0 if there was none. For a list
+            of ssl-pinning, its date in seconds since the epoch.
+        offered: another root that the last headers named, and that is not accepted yet; or None.
         offered_at: when it was first seen.
     """
 
@@ -94,19 +94,19 @@ class NotedRecovery:
     offered_at: float | None = None
 
     def without_offer(self) -> NotedRecovery:
-        """The same without what headers have named and is not believed."""
+        """A copy without the root that is not accepted yet."""
         return replace(self, offered=None, offered_at=None)
 
 
 def adopt(
     noted: NotedRecovery | None, ends_at: float | None, named: Recovery | None, *, expires_at: float, now: float
 ) -> NotedRecovery | None:
-    """What a client knows after a Valid Pinning Header.
+    """The recovery data after a Valid Pinning Header.
 
     Args:
-        noted: what was known, an empty one for a host that was known without a root; None for a host that was not.
-        ends_at: when that is forgotten; None never.
-        named: what the header names, or None.
+        noted: the data before: empty for a host that was known without a root; None for an unknown host.
+        ends_at: when that data is forgotten; None if never.
+        named: the root in the header, or None.
         expires_at: the Effective Expiration Date that the header sets.
         now: seconds since the epoch, UTC.
     """
@@ -114,7 +114,7 @@ def adopt(
         return None if named is None else NotedRecovery(named)
     if noted.standing is not None and (named is None or named.root != noted.standing.root):
         return replace(noted.without_offer(), until=ends_at)
-    # A header can lengthen that life and not shorten it.
+    # A header can lengthen the life of a root, but not shorten it.
     noted = replace(noted, until=ends_at if ends_at is not None and ends_at > expires_at else None)
     if named is None or named == noted.standing:
         noted = noted.without_offer()

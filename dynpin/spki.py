@@ -1,8 +1,8 @@
-"""The SubjectPublicKeyInfo, taken as it stands (RFC 7469 §2.4).
+"""Cut out the SubjectPublicKeyInfo without re-encoding it (RFC 7469 §2.4).
 
 A pin is the hash of the bytes in the certificate. Decoding the key and encoding it again gives other bytes for
-RSA-PSS keys, compressed points and explicit curve parameters, and raises for curves that a library does not
-know; so the bytes are sliced out, by the few rules of DER that lead to them.
+RSA-PSS keys, compressed points and explicit curve parameters, and raises for unknown curves. So this module reads
+just enough DER to find the bytes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _element(der: bytes, at: int, limit: int) -> Element:
 
 
 def elements(der: bytes, within: Element | None = None) -> Iterator[Element]:
-    """The elements inside a structure, in order; of the whole of `der` when none is named.
+    """The elements inside a structure, in order; without `within`, those of `der` itself.
 
     Raises:
         UnpinnableKey: if the bytes are not DER.
@@ -65,12 +65,12 @@ def elements(der: bytes, within: Element | None = None) -> Iterator[Element]:
 
 
 def _field(der: bytes, at: int, limit: int, tag: int, what: str) -> tuple[int, int]:
-    """Where the content of the field at `at` starts, and where it ends; it must have this tag.
+    """The start and the end of the content of the field at `at`, which must have this tag.
 
-    Each handshake with a certificate that was not seen before waits for a dozen of these.
+    It must be fast: each handshake with a new certificate calls it a dozen times.
     """
     if at >= limit or der[at] != tag:
-        raise UnpinnableKey(f"this is not a {what}: the structure is another")
+        raise UnpinnableKey(f"this is not a {what}: it has another structure")
     content = at + 2
     if content <= limit and der[at + 1] < 0x80 and content + der[at + 1] <= limit:
         return content, content + der[at + 1]
@@ -79,10 +79,10 @@ def _field(der: bytes, at: int, limit: int, tag: int, what: str) -> tuple[int, i
 
 
 def certificate_spki(der: bytes) -> bytes:
-    """The SubjectPublicKeyInfo of a DER certificate, byte for byte as it stands there.
+    """The SubjectPublicKeyInfo of a DER certificate, byte for byte.
 
     Raises:
-        UnpinnableKey: if the bytes are no certificate, or the key is incomplete without its issuer's.
+        UnpinnableKey: if the bytes are not a certificate, or the key is incomplete without that of its issuer.
     """
     content, end = _field(der, 0, len(der), _SEQUENCE, "certificate")
     start, limit = _field(der, content, end, _SEQUENCE, "certificate")
@@ -91,10 +91,10 @@ def certificate_spki(der: bytes) -> bytes:
 
 
 def csr_spki(der: bytes) -> bytes:
-    """The SubjectPublicKeyInfo of a DER certificate signing request (PKCS #10), as it stands there.
+    """The SubjectPublicKeyInfo of a DER certificate signing request (PKCS #10), byte for byte.
 
     Raises:
-        UnpinnableKey: if the bytes are no CSR, or the key is incomplete.
+        UnpinnableKey: if the bytes are not a CSR, or the key is incomplete.
     """
     what = "certificate signing request"
     content, end = _field(der, 0, len(der), _SEQUENCE, what)
@@ -102,7 +102,7 @@ def csr_spki(der: bytes) -> bytes:
 
 
 def _last(der: bytes, at: int, limit: int, tags: tuple[int, ...], what: str) -> bytes:
-    """The last of the fields that a structure begins with: as many as there are tags, and with these tags."""
+    """The last of the first fields of a structure. There must be one field for each tag, in this order."""
     start = at
     for tag in tags:
         start = at
@@ -111,11 +111,11 @@ def _last(der: bytes, at: int, limit: int, tags: tuple[int, ...], what: str) -> 
 
 
 def check_spki(der: bytes) -> bytes:
-    """`der` itself, when it is one complete SubjectPublicKeyInfo.
+    """Return `der`, if it is one complete SubjectPublicKeyInfo.
 
     Raises:
-        UnpinnableKey: if it is another structure, or where the key is incomplete when taken in isolation:
-            RFC 7469 §2.4 names a DSA key without domain parameters.
+        UnpinnableKey: if it is another structure, or the key is incomplete in isolation, such as a DSA key without
+            domain parameters (RFC 7469 §2.4).
     """
     what = "public key"
     content, end = _field(der, 0, len(der), _SEQUENCE, what)

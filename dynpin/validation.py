@@ -14,7 +14,7 @@ __all__ = ["Validation", "validate"]
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What Pin Validation decided about one connection, and why.
+    """The result of Pin Validation for one connection, and the reason.
 
     Attributes:
         ok: whether the connection may go on.
@@ -22,8 +22,8 @@ class Validation:
         known_host: the entry that applied, or None if the host is not a Known Pinned Host.
         chain: the pins of the validated chain, leaf first.
         matched: the pin that was found in the chain, or None.
-        reason: the decision in words.
-        section: the section of RFC 7469 that decides.
+        reason: the decision, as text.
+        section: the section of RFC 7469 with the rule.
     """
 
     ok: bool
@@ -43,18 +43,18 @@ def validate(
     certificates: Sequence[bytes] = (),
     now: float | None = None,
 ) -> Validation:
-    """Hold the pins of a *validated* chain against the entry that applies to the host (RFC 7469 §2.6).
+    """Compare the pins of a *validated* chain with the entry that applies to the host (RFC 7469 §2.6).
 
     Args:
         host: the canonical host.
         known: the entry that applies (:func:`dynpin.hosts.applicable`), or None.
-        chain: the pins of the chain that the client built and verified; what the server sent beyond it is no
-            part of it. An empty chain, for a connection whose chain was not verified, fails for a known host.
-        certificates: the certificates of that chain, DER; needed for static entries that name certificates.
-        now: seconds since the epoch, UTC; needed for static entries that refuse once they have expired.
+        chain: the pins of the chain that the client built and verified, without other certificates that the server
+            sent. Empty if the chain was not verified: this fails for a known host.
+        certificates: the certificates of that chain, DER; needed for static entries with certificates.
+        now: seconds since the epoch, UTC; needed for static entries that refuse after their expiry.
     """
     pins = tuple(chain)
-    # §2.3.3: Pin Validation does not go on with an entry that has expired.
+    # §2.3.3: Pin Validation ignores an entry that has expired.
     if known is None or (now is not None and known.is_released(now)):
         return Validation(True, host, None, pins, None, f"{host} is not a Known Pinned Host", "2.3.3")
     if now is not None and known.is_expired(now):

@@ -1,4 +1,4 @@
-"""What a web application adds: the header of its keys, on every https response."""
+"""For web applications: add the header of a policy to every https response."""
 
 from .asgi import PublicKeyPinsMiddleware
 from .policy import Policy

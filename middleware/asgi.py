@@ -15,7 +15,7 @@ __all__ = ["PublicKeyPinsMiddleware"]
 
 logger = logging.getLogger("dynpin.middleware")
 
-# The types of ASGI: what else stands in a scope or a message is up to servers and extensions, so Any.
+# The types of ASGI. Servers and extensions may add anything to a scope or a message, so Any.
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -23,27 +23,26 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FORWARDED = (b"x-forwarded-proto", b"forwarded")
-_FIX = "Have the server trust the proxy: uvicorn --proxy-headers --forwarded-allow-ips=ADDRESS, and likewise elsewhere"
+_FIX = "Make the server trust the proxy, such as uvicorn --proxy-headers --forwarded-allow-ips=ADDRESS"
 
 
 class PublicKeyPinsMiddleware:
-    """Sends the header of a policy on every https response of an ASGI app: errors, redirects, streams and HEAD too.
+    """Sends the header of a policy on every https response of an ASGI app: also on errors, redirects, streams and HEAD.
 
-    Wrapped around the app it covers every response. Under Starlette's ``add_middleware`` it works as well, but for one
-    response: the 500 for an exception that nobody handles is Starlette's own, and is sent from further outside.
+    Wrapped around the app, it covers every response. Added with Starlette's ``add_middleware``, it misses one: the 500
+    of an unhandled exception, which Starlette sends from outside of all middleware.
 
-    A field that the application has set stands, and is not doubled. Plain http, WebSocket and lifespan pass untouched.
+    If the application has set the field, its value is kept. Plain http, WebSocket and lifespan are not changed.
 
     Args:
         app: the application.
-        policy: what to send: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or give the
-            keywords of a policy right here.
-        report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
+        policy: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or use `options`.
+        report_only: a second policy, of mode ``"report-only"``, sent in addition, to try out the next set of pins.
         options: the keywords of :class:`~dynpin.middleware.Policy`.
 
-    Frameworks build their middleware when the server is up already, and servers then swallow what it raises. So a
-    :class:`~dynpin.PolicyError` is held, and ends the server's startup (``lifespan.startup.failed``); where the server
-    speaks no lifespan, every request raises it.
+    Frameworks build their middleware after the server has started, and servers then ignore exceptions. So a
+    :class:`~dynpin.PolicyError` is kept, and ends the server's startup (``lifespan.startup.failed``). If the server
+    has no lifespan, every request raises it.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class PublicKeyPinsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
-        # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
+        # RFC 7469 §2.2.1, §2.2.2: only over TLS. If the server trusts its proxy, this is the client's scheme.
         if scope["type"] != "http" or scope.get("scheme") != "https":
             if scope["type"] == "http":
                 fields = b" ".join(value for name, value in scope.get("headers", ()) if name in _FORWARDED)
@@ -74,12 +73,12 @@ class PublicKeyPinsMiddleware:
             return
         policies = self.policies
 
-        # On the path of every request, so all in one place; and no coroutine of its own, so that each message of a
-        # streamed body costs one comparison.
+        # This runs for every request, so it is one function. It is no coroutine, so that each message of a streamed
+        # body costs one comparison.
         def send_with_pins(message: Message) -> Awaitable[None]:
             if message["type"] != "http.response.start":
                 return send(message)
-            # Copies: an application may send the same objects again, over plain http or after a rotation.
+            # Copy: an application may send the same objects again, over plain http or after a rotation.
             message = dict(message)
             message["headers"] = headers = [*message.get("headers", ())]
             for policy in policies:
@@ -89,7 +88,7 @@ class PublicKeyPinsMiddleware:
                 name = field[0]
                 size = len(name)
                 for present, _ in headers:  # §2.2.1: exactly one of each
-                    # Few names have this length: the others are told apart without folding their case.
+                    # Compare the length first, which is faster than lower().
                     if len(present) == size and present.lower() == name:
                         break
                 else:
@@ -100,7 +99,7 @@ class PublicKeyPinsMiddleware:
 
 
 def _refusal(error: PolicyError) -> App:
-    """What stands in place of an application whose policy is refused."""
+    """The app that replaces an application whose policy is refused."""
 
     async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":

@@ -16,24 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["PublicKeyPinsWSGIMiddleware"]
 
-# Django's SECURE_PROXY_SSL_HEADER is seen by Django alone: wsgi.url_scheme stays http.
+# Django's SECURE_PROXY_SSL_HEADER changes only Django's view: wsgi.url_scheme stays http.
 _FIX = (
-    "Have the server set wsgi.url_scheme: gunicorn --forwarded-allow-ips=ADDRESS, waitress --trusted-proxy=ADDRESS, or "
+    "Make the server set wsgi.url_scheme: gunicorn --forwarded-allow-ips=ADDRESS, waitress --trusted-proxy=ADDRESS, or "
     "werkzeug's ProxyFix around this middleware. Django's SECURE_PROXY_SSL_HEADER alone is not enough"
 )
 
 
 class PublicKeyPinsWSGIMiddleware:
-    """Sends the header of a policy on every https response of a WSGI app: errors, redirects, streams and HEAD too.
+    """Sends the header of a policy on every https response of a WSGI app: also on errors, redirects, streams and HEAD.
 
-    A field that the application has set stands, and is not doubled. Plain http passes untouched, and so does every
-    body: what the app returns is handed on as it is.
+    If the application has set the field, its value is kept. Plain http and bodies are not changed.
 
     Args:
         app: the application; in Flask ``app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, policy)``.
-        policy: what to send: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or give the
-            keywords of a policy right here.
-        report_only: a policy of mode ``"report-only"`` to be sent beside it: the way to try out the next set of pins.
+        policy: a :class:`~dynpin.middleware.Policy`, or the path of a ``dynpin.toml``; or use `options`.
+        report_only: a second policy, of mode ``"report-only"``, sent in addition, to try out the next set of pins.
         options: the keywords of :class:`~dynpin.middleware.Policy`.
 
     Raises:
@@ -54,7 +52,7 @@ class PublicKeyPinsWSGIMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        # RFC 7469 §2.2.1, §2.2.2: over TLS alone. The scheme is as the client sees it, if the server trusts its proxy.
+        # RFC 7469 §2.2.1, §2.2.2: only over TLS. If the server trusts its proxy, this is the client's scheme.
         if environ.get("wsgi.url_scheme") != "https":
             forwarded = f"{environ.get('HTTP_X_FORWARDED_PROTO', '')} {environ.get('HTTP_FORWARDED', '')}"
             self._proxy.see(forwarded, _FIX)
@@ -63,7 +61,7 @@ class PublicKeyPinsWSGIMiddleware:
         def start_with_pins(
             status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
         ) -> Callable[[bytes], object]:
-            # A copy: an application may give the same list again, over plain http or after a rotation.
+            # Copy: an application may pass the same list again, over plain http or after a rotation.
             headers = [*headers]
             for policy in self.policies:
                 field = policy.text_field
@@ -72,12 +70,12 @@ class PublicKeyPinsWSGIMiddleware:
                 name = field[0]
                 size = len(name)
                 for present, _ in headers:  # §2.2.1: exactly one of each
-                    # Few names have this length: the others are told apart without folding their case.
+                    # Compare the length first, which is faster than lower().
                     if len(present) == size and present.lower() == name.lower():
                         break
                 else:
                     headers.append(field)
-            # PEP 3333: the third argument is optional, so a server's callable may be a plain function of two.
+            # PEP 3333: the third argument is optional, so a server's callable may take only two.
             if exc_info is None:
                 return start_response(status, headers)
             return start_response(status, headers, exc_info)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Generator
+from itertools import chain
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,6 +35,20 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_I
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+# Bytes that must be free where the folders of tests are held in memory.
+_MEMORY = 2**32
+
+
+def pytest_configure() -> None:
+    """Tests write in memory where there is room: syncing to a disk is most of what many of them would wait for."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < _MEMORY or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return
+    # The programs that tests start find it too. What a person has chosen counts, and what the process has that started
+    # this one.
+    tempfile.tempdir = os.environ.setdefault("TMPDIR", str(memory))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
     """No test reads or writes the pins of the person who runs it, in this process or in one that it starts."""
@@ -45,9 +64,18 @@ def cluster() -> Generator[Cluster]:
         yield made
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The documents first, which take longest: at the end no process is left alone with one."""
-    items.sort(key=lambda item: item.path.name != "test_docs.py")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The documents first, which take longest: each process of pytest-xdist begins with its share of them.
+
+    pytest-xdist gives each process an equal part of the list. At the end no process is left alone with a document.
+    """
+    processes: int = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    documents = [item for item in items if item.path.name == "test_docs.py"]
+    others = [item for item in items if item.path.name != "test_docs.py"]
+    part = -(-len(others) // processes)
+    items[:] = chain.from_iterable(
+        documents[number::processes] + others[number * part : (number + 1) * part] for number in range(processes)
+    )
 
 
 def pytest_collection_finish() -> None:

@@ -45,6 +45,7 @@ _PATIENCE = 120.0
 _MEMORY = 2**30
 # A loss of power is no part of most tests, and syncing is most of what a test would wait for.
 _SETTINGS = {
+    "autovacuum": "off",
     "fsync": "off",
     "full_page_writes": "off",
     "jit": "off",
@@ -249,9 +250,13 @@ class Cluster:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def _children(self) -> list[int]:
-        assert self._process is not None
-        first = self._process.pid
-        return [int(pid) for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split()]
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    @property
+    def pid(self) -> int:
+        """The server's first process."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
 
     def ways(self) -> dict[str, Any]:
         """How subprocess runs a program beside the server."""

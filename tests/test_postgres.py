@@ -118,7 +118,7 @@ def test_a_cancelled_wait_for_the_standby_succeeds_with_a_warning() -> None:
 _HOLDER = """
 from tests.postgres import running
 with running() as cluster:
-    print(cluster._process.pid, cluster.port, cluster.folder, flush=True)
+    print(cluster.pid, cluster.port, cluster.folder, flush=True)
     input()
 """
 

@@ -121,7 +121,7 @@ def test_a_sound_pair_is_no_finding() -> None:
 
 
 def test_a_directive_stands_once_here_as_everywhere() -> None:
-    with pytest.raises(InvalidHeader, match="recovery-uri stands twice"):
+    with pytest.raises(InvalidHeader, match="recovery-uri is there twice"):
         PublicKeyPins.parse(f'{TEXT}recovery-uri="https://a.example/"; recovery-uri="https://b.example/"')
 
 

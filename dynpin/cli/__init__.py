@@ -10,7 +10,7 @@ from dynpin.cli.streams import open_streams, unwritten
 
 __all__ = ["main"]
 
-# By Ctrl-C: 128 and the number of the signal, as shells count.
+# Ctrl-C: 128 plus the number of the signal, as in shells.
 _STOPPED = 130
 
 
@@ -27,16 +27,16 @@ def main() -> None:
         if lost is not None:
             print(f"dynpin: the results cannot be written: {lost.strerror}", file=sys.stderr)
             code = 2
-    except KeyboardInterrupt:  # while modules were imported, which takes the longest
+    except KeyboardInterrupt:  # during the imports, which take the longest
         print("dynpin: stopped", file=sys.stderr)
         code = _STOPPED
-    # While Python ends, its threads and what was registered with atexit, nobody would catch Ctrl-C any more.
+    # Ignore Ctrl-C while Python ends its threads and atexit functions, since nothing would catch it there.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
 
 def _run() -> int:
-    # Here, so that Ctrl-C meanwhile is caught too, and `import dynpin.cli` stays cheap.
+    # Import here, so that Ctrl-C is caught, and `import dynpin.cli` is fast.
     from dynpin.cli.app import app  # noqa: PLC0415
     from dynpin.cli.errors import run  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The command as a whole: the table of its commands, and what stands above them."""
+"""The whole command: the table of its commands, and its own options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.main import get_group
 from dynpin._version import __version__
 
 if TYPE_CHECKING:
-    # Typer 0.29 took click in; before that, these are click's own.
+    # Typer 0.29 contains click; older versions use click itself.
     from typer._click import Command, Context, Parameter
 
 __all__ = ["COMMANDS", "Row", "app", "command"]
@@ -22,14 +22,14 @@ _CLIENT, _SERVER, _STUDY = "For clients", "For servers", "For study"
 
 
 class Row(NamedTuple):
-    """A command before its module is imported: the panel and the words of `dynpin --help`."""
+    """A command, before its module is imported: its panel and its text in `dynpin --help`."""
 
     panel: str
     help: str
 
 
-# Each stands in the module of its name, as a function of that name or as a group `app`; the words are the beginning of
-# its docstring. So the table is enough for `dynpin --help`, and one module is imported: that of the command called.
+# Each command is in the module of its name, as a function of that name or as a group `app`. Its text is the beginning
+# of its docstring. So `dynpin --help` needs only the table, and a call imports only the module of its command.
 COMMANDS = {
     "get": Row(
         _CLIENT,
@@ -70,7 +70,7 @@ COMMANDS = {
         "Write the pins of KEYS for FORMAT: header lines for a server, static pins for an app or a tool, "
         "a signed file.",
     ),
-    "collect": Row(_SERVER, "Receive violation reports (RFC 7469 §3), keep them, and say what they mean."),
+    "collect": Row(_SERVER, "Receive violation reports (RFC 7469 §3), store them, and say what they mean."),
     "demo": Row(
         _STUDY, "Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out."
     ),
@@ -83,9 +83,9 @@ COMMANDS = {
 
 
 def command(name: str) -> Command:
-    """A command of the table itself; its module is imported now."""
+    """A command of the table. This imports its module."""
     module = import_module(f"dynpin.cli.{name}")
-    # A group of one, since that is how Typer makes a command of a function or of another app.
+    # A group with one command, since Typer makes a command of a function or an app only in a group.
     holder = typer.Typer(rich_markup_mode="rich", add_completion=False)
     if hasattr(module, "app"):
         holder.add_typer(module.app, name=name, rich_help_panel=COMMANDS[name].panel)
@@ -98,7 +98,7 @@ def command(name: str) -> Command:
 
 
 class _Table(TyperGroup):
-    """Lists the rows of the table, and resolves a name that is called to the command itself."""
+    """Lists the rows of the table, and imports the command that is called."""
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         name, row, rest = super().resolve_command(ctx, args)
@@ -122,7 +122,7 @@ def _hide_types_of_flags(called: Command, ctx: Context) -> None:
 
 
 def _hide_types(parameters: Iterable[Parameter]) -> None:
-    """Typer 0.29 prints <bool> behind each flag, though none takes a value."""
+    """Hide <bool>, which Typer 0.29 prints after each flag, although a flag takes no value."""
     for parameter in parameters:
         if isinstance(parameter, TyperOption) and parameter.is_flag:
             parameter.metavar = ""
@@ -155,7 +155,7 @@ def _options(
 
 
 def _row() -> None:
-    """What Typer lists in place of a command; a call is resolved to the command itself."""
+    """A placeholder that Typer lists for a command; a call imports the command itself."""
 
 
 for _name, _listed in COMMANDS.items():

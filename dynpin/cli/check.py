@@ -1,4 +1,4 @@
-"""`dynpin check URL`: what a live site does with its pins, and what is wrong with it."""
+"""`dynpin check URL`: check the pinning of a live site."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def check(
         typer.Option(
             "--list",
             metavar="PLACE",
-            help="Hold the signed list of pins against the header too, and say what expires when: a published "
+            help="Also compare the signed list of pins with the header, and show what expires when: a published "
             "folder, or uri for the recovery-uri.",
             show_default=False,
         ),
@@ -101,9 +101,9 @@ def check(
 ) -> None:
     r"""Look at a live site from every side, and say what is wrong with its pinning.
 
-    All its addresses, and the nodes that dynpin.toml names in \[site] nodes; the header on a page, on an error and on a
-    static file; the served and the validated chain; the report endpoint; the subdomains that includeSubDomains hits;
-    with an inventory, whether the header is the one that it makes. The exit code is 1 if a fault is found.
+    It checks all addresses, and the nodes that dynpin.toml names in \[site] nodes: the header on a page, an error and a
+    static file, the served and the validated chain, the report endpoint, and the subdomains that includeSubDomains
+    covers. With an inventory, the header must be that of the inventory. The exit code is 1 if there is a fault.
 
     Example: dynpin check https://www.example.com/ --inventory dynpin.toml
     """
@@ -120,10 +120,10 @@ def check(
     if folder is not None:
         if url or keys or inventory is not None or history is not None or as_sarif:
             fail(
-                "--all takes each site from its own dynpin.toml: leave out the URL, --key, --inventory, --history and "
+                "--all reads each site from its own dynpin.toml: leave out the URL, --key, --inventory, --history and "
                 "--sarif"
             )
-        from dynpin.cli.check_all import check_folder  # noqa: PLC0415 - for those who have many sites
+        from dynpin.cli.check_all import check_folder  # noqa: PLC0415 - only --all needs it
 
         check_folder(folder, options, at_once=at_once, as_json=as_json, fail_on=fail_on, now=now)
         return
@@ -169,25 +169,25 @@ def check(
 
 
 def _list_at(place: str | None) -> str | None:
-    """Where to look at the signed list, or the end of the command where that cannot be."""
+    """The place of the signed list. Ends the command if there is none."""
     if place is None:
         return None
     if place != LIST_URI and not Path(place).is_dir():
         fail(f"there is no folder {place}: name the folder that `dynpin recovery publish` wrote, or {LIST_URI}")
     try:
-        import_module("dynpin.deploy.recovery")  # python-tuf, for those who ask for it
+        import_module("dynpin.deploy.recovery")  # python-tuf, only for --list
     except ModuleNotFoundError as error:
         lacking("--list", error.name, "recovery")
     return place
 
 
 def has_finding(checked: Checked, fail_on: Threshold) -> bool:
-    """Whether the exit code is 1: for a fault as severe as that, a remark, or a header that is not there."""
+    """Whether the exit code is 1: for a fault of this severity or a higher one, a remark, or a missing header."""
     return bool(not checked.has_header or checked.remarks or fails([found for _, found in checked.results], fail_on))
 
 
 def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | None) -> History | None:
-    """The history that is named, or that the nodes of the site share."""
+    """The history from the option, or from the shared state of the nodes."""
     if file is not None:
         return read_history(file, inventory)
     site = None if holdings is None else holdings.inventory
@@ -197,10 +197,10 @@ def _recorded(file: Path | None, inventory: Path | None, holdings: Holdings | No
 
 
 def _disagreeing(holdings: Holdings | None) -> tuple[str, ...]:
-    """Where the nodes do not agree, by the state that they share; the line of each node is told."""
+    """How the nodes disagree, from their shared state. Also prints the line of each node."""
     if holdings is None or holdings.inventory.state is None:
         return ()
-    from dynpin.deploy.agreement import agreement  # noqa: PLC0415 - for those who share a state
+    from dynpin.deploy.agreement import agreement  # noqa: PLC0415 - only a shared state needs it
 
     lines, wrong = agreement(holdings.inventory)
     for line in lines:
@@ -209,18 +209,18 @@ def _disagreeing(holdings: Holdings | None) -> tuple[str, ...]:
 
 
 def _hint(checked: Checked, holdings: Holdings | None) -> tuple[str, ...]:
-    """What helps nodes that differ because each keeps files of its own."""
+    """Advice for nodes that differ since each has its own files."""
     differ = any(found.fault == "header-differs-between-nodes" for _, found in checked.results)
     if holdings is None or holdings.inventory.state is not None or not differ:
         return ()
     return (
-        f"each node of {checked.site.host} keeps its position on the ramp and what it sent in files of its own: name a "
+        f"each node of {checked.site.host} keeps its ramp and its last header in its own files: name a "
         f'collector in {holdings.name}, [site] state = "https://…", and they agree',
     )
 
 
 def _target(url: str | None, holdings: Holdings | None) -> HttpsURL:
-    """What to look at. A host that the inventory does not name is not checked against its keys."""
+    """The site to check. If the inventory does not name the host, its keys are not used for the check."""
     if url is None:
         host = None if holdings is None else holdings.host
         if host is None:
@@ -252,7 +252,7 @@ def _pin_of(path: Path) -> Pin:
 
 
 def checked_as_json(checked: Checked) -> dict[str, object]:
-    """What was found, as JSON."""
+    """The result of a check, as JSON."""
     return {
         "host": checked.site.host,
         "port": checked.site.port,
@@ -305,9 +305,9 @@ def _show(checked: Checked) -> None:
         ends = ", ".join(f"{each.role} until {rfc3339(each.expires_at)}" for each in checked.signed_list.expiries)
         say(f"signed list {checked.signed_list.version} at {checked.signed_list.place}: {ends or 'none is believed'}")
     elif any(each.header is not None and each.header.recovery is not None for each in checked.fields):
-        say(f"the signed list that the header names was not looked at: --list {LIST_URI} says when it expires")
+        say(f"the signed list of the header was not checked: --list {LIST_URI} shows when it expires")
     say("")
-    # Each field once: the first of the nodes that send it speaks for them.
+    # Each field once, for the first node that sends it.
     first = {_said(each): each for each in reversed(checked.fields)}
     shown = [each for each in checked.fields if first[_said(each)] is each]
     from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
@@ -316,5 +316,5 @@ def _show(checked: Checked) -> None:
 
 
 def _said(each: HeaderField) -> tuple[str, str]:
-    """What tells fields apart: what they say, or where nothing is sent, the place."""
+    """The key of a field: its kind and value; if it is empty, its place."""
     return each.name, each.source if each.value is None else each.value

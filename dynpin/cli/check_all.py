@@ -20,7 +20,7 @@ __all__ = ["check_folder"]
 def check_folder(
     folder: Path, options: LookOptions, *, at_once: int, as_json: bool, fail_on: Threshold, now: str | None
 ) -> None:
-    """Check every site below a folder; exit code 1 if one has a finding, 2 where there is none to check."""
+    """Check every site below a folder; exit code 1 if one has a finding, 2 if there is no site."""
     at = moment(now)
     paths, unread = inventories_below(folder)
     if not paths and not unread:
@@ -42,7 +42,7 @@ def check_folder(
 
 
 def _with_bar(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
-    """The outcomes, with a bar on stderr for those who wait at a terminal."""
+    """The outcomes, with a bar on stderr if that is a terminal."""
     with counting_bar(count, "sites") as advance:
         for outcome in outcomes:
             advance()

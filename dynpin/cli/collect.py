@@ -1,4 +1,4 @@
-"""`dynpin collect`: serve the report-uri endpoint, and keep its tokens and its storage."""
+"""`dynpin collect`: serve the report-uri endpoint, and manage its tokens and its storage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Receive violation reports (RFC 7469 §3), keep them, and say what they mean.")
+app = typer.Typer(help="Receive violation reports (RFC 7469 §3), store them, and say what they mean.")
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
 app.command("move")(move)
@@ -75,13 +75,13 @@ def collect(
     tls_certificate: Annotated[Path | None, _flag("tls_certificate")] = None,
     tls_key: Annotated[Path | None, _flag("tls_key")] = None,
 ) -> None:
-    """Receive violation reports (RFC 7469 §3), keep them, and say what they mean.
+    """Receive violation reports (RFC 7469 §3), store them, and say what they mean.
 
     Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages start at /. If no setting says who may read, a
     password is made and printed. Each setting can also be in collector.toml, or in the environment as DYNPIN_COLLECTOR_
-    and its name; a flag wins over the environment, the environment over the file.
+    and its name. A flag wins over the environment, and the environment wins over the file.
     """
-    # Typer gives something empty for a flag that may be repeated and was not typed.
+    # Typer gives an empty value for a repeatable flag that was not used.
     typed = {name: context.params[name] for name in Settings.model_fields}
     flags = {name: value for name, value in typed.items() if value is not None and value not in ([], ())}
     context.obj = (flags, config)
@@ -106,7 +106,7 @@ def _serve(settings: Settings) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, settings.port))
-            # Of two that start at once both may bind (SO_REUSEADDR), and one may listen. Who comes early waits.
+            # If two start at once, both may bind (SO_REUSEADDR), but only one may listen. Early connections wait.
             listener.listen(2048)
         except OSError as error:
             fail(f"cannot listen on {host} port {settings.port}: {error.strerror}; name others with --host and --port")
@@ -154,7 +154,7 @@ def _collector(settings: Settings, password: str | None) -> Collector:
 
 
 def _of_service(settings: Settings) -> ServiceKeywords:
-    """What the collector takes, keeps and knows; the files that settings name are read."""
+    """The settings of the service. This reads the files that settings name."""
     from dynpin.middleware.collector import Limits, Retention  # noqa: PLC0415
 
     shared, of_tokens = own_inventories(settings.inventories)
@@ -204,7 +204,7 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting and where it comes from. Files that settings name are read when the collector starts."""
+    """Print each setting and where it comes from. The collector reads the files that settings name when it starts."""
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
@@ -233,7 +233,7 @@ def _text(value: object) -> str:
 
 
 def _shown(found: Sourced, name: str) -> object:
-    """A setting as JSON; what nobody else may know is not told."""
+    """A setting as JSON, without secrets."""
     value: object = getattr(found.settings, name)
     if name == "password" and value:
         return "(set)"

@@ -1,4 +1,4 @@
-"""`dynpin collect api-tokens`: the tokens with which programs read reports and decide about groups."""
+"""`dynpin collect api-tokens`: the tokens of programs that read reports and decide about groups."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def add(
     config: ConfigFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token and print it. It is not stored, so it is shown only this once."""
+    """Make a token and print it. It is shown only now, since it is not stored."""
     from dynpin.middleware.collector import new_api_token  # noqa: PLC0415
 
     if not name.strip() or not name.isprintable():
@@ -55,7 +55,7 @@ def add(
     with open_storage(settings_of(context, storage, config).settings.storage) as kept:
         is_new = kept.add_api_token(token)
     if not is_new:
-        finding(f"there is a token {name} that may still be used; revoke it first, or give this one another name")
+        finding(f"the token {name} is still valid; revoke it first, or give this one another name")
     if as_json:
         print_json({"token": text, **_object(token)})
     else:
@@ -66,7 +66,7 @@ def add(
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """List all tokens, the expired and revoked ones too, with the time of their last use. Their text is not shown."""
+    """List all tokens with the time of their last use, also expired and revoked ones. Their text is not shown."""
     with open_storage(settings_of(context, storage, config).settings.storage, must_exist=True) as kept:
         found = kept.api_tokens()
     if as_json:
@@ -95,7 +95,7 @@ def revoke(
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there = kept.revoke_api_token(name)
     if not was_there:
-        finding(f"{kept.name} has no token {name} of the API that could be revoked")
+        finding(f"{kept.name} has no token {name} of the API that can be revoked")
     say(f"{name} is revoked")
 
 

@@ -1,4 +1,4 @@
-"""What is looked at before the collector starts: files of keys and roots, the pair for https, the public address."""
+"""The checks before the collector starts: files of keys and roots, the pair for https, the public address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def own_keys(files: Iterable[Path]) -> dict[Pin, str]:
 
 
 def own_inventories(named: Iterable[str]) -> tuple[dict[Pin, str], dict[str, dict[Pin, str]]]:
-    """The keys of every ``FILE``, for all policies, and of every ``TOKEN=FILE``, for that token's."""
+    """The keys of every ``FILE``, for all policies, and of every ``TOKEN=FILE``, for the policy of that token."""
     shared: dict[Pin, str] = {}
     of_tokens: dict[str, dict[Pin, str]] = {}
     for one in named:
@@ -49,15 +49,15 @@ def own_roots(file: Path | None) -> bytes:
     except OSError as error:
         fail(f"--roots {reason_of(error)}")
     except ValueError:
-        fail(f"--roots {file} has no certificate in PEM that can be read; it is to hold your root certificates")
+        fail(f"--roots {file} has no readable certificate in PEM; it must contain your root certificates")
     return text
 
 
 def tls_pair(certificate: Path | None, key: Path | None) -> None:
-    """Refuse a pair that cannot be served, before anything is promised."""
+    """Refuse a pair that cannot be served, before the collector starts."""
     if certificate is None:
         if key is not None:
-            fail(f"--tls-key {key} is of no use without --tls-certificate")
+            fail(f"--tls-key {key} needs --tls-certificate")
         return
     asked: list[None] = []
 
@@ -71,17 +71,17 @@ def tls_pair(certificate: Path | None, key: Path | None) -> None:
         holder = key or certificate
         if asked:
             fail(
-                f"the TLS key {holder} has a passphrase, and nobody is there to type it when a service starts; "
-                f"write one without, for the collector alone to read:  openssl pkey -in {holder} -out NEW"
+                f"the TLS key {holder} has a passphrase, and nobody can type it when a service starts; make a "
+                f"key without one that only the collector can read:  openssl pkey -in {holder} -out NEW"
             )
         if not isinstance(error, ssl.SSLError):
             fail(f"https cannot be served: {reason_of(error)}")
-        pair = f"{certificate} and {key}" if key is not None else f"{certificate} alone (name its key with --tls-key)"
+        pair = f"{certificate} and {key}" if key is not None else f"only {certificate} (name its key with --tls-key)"
         fail(f"https cannot be served with {pair}: not a certificate and its key in PEM ({error.reason or error})")
 
 
 def printed_base(settings: Settings, listening: str) -> str:
-    """Where clients reach the intake, as far as the settings tell."""
+    """The address of the intake for clients, as far as the settings tell."""
     if not settings.public_url:
         return listening
     _check_public_url(settings.public_url)
@@ -89,13 +89,13 @@ def printed_base(settings: Settings, listening: str) -> str:
 
 
 def listening_at(settings: Settings, port: int) -> str:
-    """Where the process itself listens."""
+    """The address where the process listens."""
     shown = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{'http' if settings.tls_certificate is None else 'https'}://{shown}:{port}"
 
 
 def _check_public_url(url: str) -> None:
-    """Refuse what is not an address of a web server."""
+    """Refuse a text that is not the address of a web server."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)

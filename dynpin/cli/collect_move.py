@@ -23,8 +23,8 @@ def move(
 ) -> None:
     """Copy all reports, decisions, tokens and settings: an SQLite file into PostgreSQL, or back.
 
-    A copy that was stopped or killed goes on where it was when the same command is typed again. Stop the collectors of
-    both first: while it copies, those of FROM store nothing.
+    Stop the collectors of both first: collectors of FROM store nothing during the copy. If the copy was stopped or
+    killed, run the same command again, and it continues.
     """
     try:
         from dynpin.middleware.collector.storage import address_of, open_storage  # noqa: PLC0415

@@ -1,7 +1,7 @@
-"""The settings of the collector: what each means, and where it comes from.
+"""The settings of the collector: their meaning and their sources.
 
-A flag wins over the environment (``DYNPIN_COLLECTOR_PORT``), the environment over ``collector.toml``. Paths in the
-file count from its folder.
+A flag wins over the environment (``DYNPIN_COLLECTOR_PORT``), and the environment wins over ``collector.toml``. Paths in
+the file are relative to its folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["DEFAULT_FILE", "FLAGS", "PREFIX", "Settings", "Sourced", "described"
 
 PREFIX = "DYNPIN_COLLECTOR_"
 DEFAULT_FILE = Path("collector.toml")
-# CONFIG names the file; TOKEN is what programs sign in with that ask a collector, such as the ramp.
+# CONFIG names the file. TOKEN is the token of programs that ask a collector, such as the ramp.
 _NO_SETTINGS = ("CONFIG", "TOKEN")
 
 
@@ -38,10 +38,10 @@ def _address(value: object) -> object:
 File = Annotated[Path, BeforeValidator(_path)]
 Storage = Annotated[str | Path, BeforeValidator(_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-# Above: what no machine has, and would come back as a traceback from the depths.
+# Upper limits that no machine reaches. Without them, a huge number would end in a traceback.
 Number = Annotated[int, Field(ge=1, le=10**9)]
 Days = Annotated[float, Field(gt=0, le=36_500)]
-# A deadline that never comes is none.
+# A deadline must not be longer than this (seconds).
 Seconds = Annotated[float, Field(gt=0, le=600)]
 Digest = Literal["daily", "weekly"]
 Part = Literal["intake", "worker", "web"]
@@ -52,12 +52,12 @@ def _about(text: str, default: object = None, *, example: object) -> Any:  # noq
 
 
 class Settings(Table):
-    """Everything that may stand in ``collector.toml``."""
+    """All settings of ``collector.toml``."""
 
     host: Annotated[str, Field(min_length=1)] = _about(
         "the address to listen on, such as 0.0.0.0", "127.0.0.1", example="10.0.0.5"
     )
-    port: Port = _about("the port to listen on; 0 takes a free one", 8080, example=8470)
+    port: Port = _about("the port to listen on; 0 means a free one", 8080, example=8470)
     storage: Storage = _about(
         "where reports are kept: an SQLite file, or postgresql://USER@HOST/DATABASE",
         Path("reports.sqlite"),
@@ -66,58 +66,58 @@ class Settings(Table):
     parts: list[Part] = _about(
         "what this process does: intake, worker, web", ["intake", "worker", "web"], example=["intake"]
     )
-    tokens: list[str] = _about("tokens of report-uris, beside those that are stored", [], example=["shop"])
+    tokens: list[str] = _about("tokens of report-uris, in addition to those in the storage", [], example=["shop"])
     password: str | None = _about(
-        "what people sign in with: the text or its argon2 hash", example="correct horse battery staple"
+        "the password for people: the text or its argon2 hash", example="correct horse battery staple"
     )
     user_header: str | None = _about(
-        "the header in which a trusted proxy names the user that it has signed in", example="X-Remote-User"
+        "the header in which a trusted proxy names the signed-in user", example="X-Remote-User"
     )
     trusted_proxies: list[str] = _about(
-        "whose X-Forwarded-For, X-Forwarded-Proto and user header are believed: networks, addresses, unix",
+        "proxies whose X-Forwarded-For, X-Forwarded-Proto and user header are trusted: networks, addresses, unix",
         [],
         example=["10.0.0.0/8", "unix"],
     )
     open_access: bool = _about("let everyone who reaches the address read the reports", default=False, example=True)
     public_url: str = _about(
-        "where people reach the pages and clients the intake, such as https://pins.example",
+        "the address of the collector for people and clients, such as https://pins.example",
         "",
         example="https://pins.example",
     )
     keys: list[File] = _about(
-        "certificates and keys of yours: triage then knows your keys", [], example=["tls/fullchain.pem"]
+        "your certificates and keys, so that triage knows them", [], example=["tls/fullchain.pem"]
     )
     inventories: list[str] = _about(
-        "your dynpin.toml, whose keys are yours; TOKEN=FILE for the policy of one token alone",
+        "your dynpin.toml, so that triage knows its keys; TOKEN=FILE for the policy of only one token",
         [],
         example=["dynpin.toml", "shop=shop.toml"],
     )
-    roots: File | None = _about("your own root certificates, PEM: triage then knows your CA", example="tls/ca.pem")
+    roots: File | None = _about("your own root certificates, PEM, so that triage knows your CA", example="tls/ca.pem")
     alerts: list[str] = _about(
-        "Apprise URLs to tell of new groups and sudden rises", [], example=["mailto://alerts@example.com"]
+        "Apprise URLs for alerts on new groups and sudden rises", [], example=["mailto://alerts@example.com"]
     )
-    digest: Digest | None = _about("a summary by the same way: daily or weekly", example="daily")
+    digest: Digest | None = _about("a summary over the same channels: daily or weekly", example="daily")
     keep_days: Days = _about("how many days reports are kept, 36500 at most", 90.0, example=30.0)
-    keep_megabytes: Number = _about("how much is kept in all", 1024, example=4096)
+    keep_megabytes: Number = _about("how much is kept in total", 1024, example=4096)
     source_address: str = _about(
-        "what is one source, and kept of an address: whole, /24 or /24,/48", "/24,/48", example="whole"
+        "how much of a client's address is stored, and counts as one source: whole, /24 or /24,/48",
+        "/24,/48",
+        example="whole",
     )
     limit_source: Number = _about("reports in an hour from one source", 1_000, example=5_000)
     limit_token: Number = _about("reports in an hour for one token", 20_000, example=50_000)
-    limit_all: Number = _about("reports in an hour in all", 100_000, example=500_000)
+    limit_all: Number = _about("reports in an hour in total", 100_000, example=500_000)
     connections: Number = _about("connections at once", 800, example=2_000)
     connections_source: Number = _about(
-        "connections at once of one source; trusted proxies are free", 400, example=1_000
+        "connections at once of one source; trusted proxies have no limit", 400, example=1_000
     )
     head_seconds: Seconds = _about("how many seconds the head of a request may take, 600 at most", 10.0, example=5.0)
     body_seconds: Seconds = _about("how many seconds the body of a request may take, 600 at most", 10.0, example=30.0)
-    tls_certificate: File | None = _about(
-        "the certificate chain, PEM, to serve https with", example="tls/fullchain.pem"
-    )
+    tls_certificate: File | None = _about("the certificate chain, PEM, for https", example="tls/fullchain.pem")
     tls_key: File | None = _about("its private key, PEM, without a passphrase", example="tls/privkey.pem")
 
 
-# A flag that may be repeated has the name of one value.
+# A repeatable flag has a name in the singular.
 FLAGS = {name: f"--{name.replace('_', '-')}" for name in Settings.model_fields} | {
     "parts": "--part",
     "tokens": "--token",
@@ -129,7 +129,7 @@ FLAGS = {name: f"--{name.replace('_', '-')}" for name in Settings.model_fields} 
 
 
 def described(name: str) -> str:
-    """What a setting means, for the help of its flag."""
+    """The description of a setting, for the help of its flag."""
     field = Settings.model_fields[name]
     text = f"{field.description}".removesuffix(".")
     default = field.default
@@ -139,22 +139,22 @@ def described(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """The settings, and where each comes from: ``default``, the file, a variable or a flag."""
+    """The settings, and the source of each: ``default``, the file, a variable or a flag."""
 
     settings: Settings
     sources: Mapping[str, str]
 
 
 def read_settings(flags: Mapping[str, object], file: Path | None, environment: Mapping[str, str]) -> Sourced:
-    """Put the settings together.
+    """Read the settings from all sources.
 
     Args:
-        flags: the values of flags that were typed, by the names of the settings.
-        file: ``--config``; else the environment names it, or it is ``collector.toml`` here, where there is one.
-        environment: the variables.
+        flags: the values of the flags that were used, by the names of the settings.
+        file: ``--config``; or else the file that the environment names, or ``collector.toml`` in this folder.
+        environment: the environment variables.
 
     Raises:
-        PolicyError: if something cannot be read or is not understood; the message names file, variable or flag.
+        PolicyError: if a file cannot be read or a value is not valid; the message names file, variable or flag.
     """
     values: dict[str, object] = {}
     sources = dict.fromkeys(Settings.model_fields, "default")
@@ -182,7 +182,7 @@ def _setting(variable: str) -> str:
     if name not in Settings.model_fields:
         close = difflib.get_close_matches(name, Settings.model_fields, n=1)
         known = ", ".join(f"{PREFIX}{one.upper()}" for one in (close or Settings.model_fields))
-        raise PolicyError(f"{variable} is not a setting; {'did you mean' if close else 'there are'} {known}")
+        raise PolicyError(f"{variable} is not a setting; {'did you mean' if close else 'the settings are'} {known}")
     return name
 
 
@@ -195,7 +195,7 @@ def _listed(text: str) -> list[str]:
 
 
 def _read(name: str, value: object, source: str) -> object:
-    """A value of the environment, which is text, or of a flag."""
+    """The value of an environment variable, which is text, or of a flag."""
     adapter: TypeAdapter[object] = TypeAdapter(_annotation(Settings.model_fields[name]))
     try:
         return adapter.validate_python(value)
@@ -206,7 +206,7 @@ def _read(name: str, value: object, source: str) -> object:
         ) from None
 
 
-def _annotation(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, with what holds for its values
+def _annotation(field: FieldInfo) -> Any:  # noqa: ANN401 - a type with its constraints
     kind: Any = field.annotation
     for one in field.metadata:
         kind = Annotated[kind, one]
@@ -214,7 +214,7 @@ def _annotation(field: FieldInfo) -> Any:  # noqa: ANN401 - a type, with what ho
 
 
 def _from_folder(name: str, value: object, folder: Path) -> object:
-    """A path of the file, as it counts from the file's folder."""
+    """A path of the file, relative to the folder of the file."""
     if isinstance(value, Path):
         return folder / value
     if name == "keys":

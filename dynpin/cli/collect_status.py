@@ -1,4 +1,4 @@
-"""`dynpin collect status`: how the collector is, as its storage tells."""
+"""`dynpin collect status`: the state of the collector, from its storage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def status(
         say(f"accepted  {sum(accepted.values()):,} reports in this hour, of {len(accepted)} tokens")
         say(f"waiting   {waiting:,} groups for their verdict")
         for name, since in failing.items():
-            say(f"alerts    {name} has taken none since {since}; the log of the worker says why")
+            say(f"alerts    {name} has taken no message since {since}; the log of the worker says why")
     if fault or failing:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""`dynpin collect tokens`: the tokens that stand in a report-uri."""
+"""`dynpin collect tokens`: the tokens of report-uris."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def add(
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     hosts = tuple(map(_host, host or ()))
-    # 71 bits. Letters and digits alone: a token that begins with a hyphen reads as an option on the command line.
+    # 71 bits. Only letters and digits, since a token that begins with a hyphen would be an option on the command line.
     token = Token("".join(secrets.choice(ascii_letters + digits) for _ in range(12)), name, hosts, time.time())
     with open_storage(settings_of(context, storage, config).settings.storage) as kept:
         kept.add_token(token)
@@ -61,7 +61,7 @@ def _host(text: str) -> str:
         fail(f"--host: {error}")
     if not _HOST.fullmatch(host):
         meant = host.removeprefix("*.")
-        hint = f": {meant} takes its subdomains too" if meant != host and _HOST.fullmatch(meant) else ""
+        hint = f": {meant} covers its subdomains too" if meant != host and _HOST.fullmatch(meant) else ""
         fail(f"--host: {text!r} is not a host name{hint}")
     return host
 
@@ -70,7 +70,7 @@ def _host(text: str) -> str:
 def list_tokens(
     context: typer.Context, storage: StorageOption = None, config: ConfigFile = None, as_json: JsonOption = False
 ) -> None:
-    """List all tokens: the revoked ones too, and those from settings."""
+    """List all tokens, also revoked ones and those from settings."""
     from dynpin.middleware.collector import Token  # noqa: PLC0415
 
     settings = settings_of(context, storage, config).settings
@@ -96,7 +96,7 @@ def _named(at: float) -> str:
     return f"in the settings of a collector that started {rfc3339(at)}" if at else "in the settings"
 
 
-# Tokens of settings may begin with a hyphen.
+# Tokens from settings may begin with a hyphen.
 @app.command("revoke", context_settings={"ignore_unknown_options": True})
 def revoke(
     context: typer.Context,
@@ -109,9 +109,9 @@ def revoke(
     with open_storage(settings.storage, must_exist=True) as kept:
         was_there, is_named = kept.revoke_token(token), token in kept.named_tokens()
     if not was_there and is_named:
-        finding(f"{token} stands in the settings of a collector: take it out there, and start the collector again")
+        finding(f"{token} is in the settings of a collector: remove it there, and start the collector again")
     if not was_there:
-        finding(f"{kept.name} has no token {token} that could be revoked")
+        finding(f"{kept.name} has no token {token} that can be revoked")
     say(f"{token} is revoked; reports to it are answered with 404")
 
 

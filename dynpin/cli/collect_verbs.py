@@ -1,4 +1,4 @@
-"""What the verbs of `dynpin collect` share: their settings, typed before or after the verb, and the storage."""
+"""Shared by the verbs of `dynpin collect`: their settings, before or after the verb, and the storage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ StorageOption = Annotated[str | None, typer.Option("--storage", help=described("
 
 
 def settings_of(context: typer.Context, storage: str | None = None, config: Path | None = None) -> Sourced:
-    """The settings of a verb: flags may stand before it and after it; wrong ones end the command."""
+    """The settings of a verb, from flags before and after it. A wrong flag ends the command."""
     flags, file = context.find_root().obj if context.obj is None else context.obj
     after = {} if storage is None else {"storage": storage}
     try:
@@ -39,7 +39,7 @@ def settings_of(context: typer.Context, storage: str | None = None, config: Path
 
 @contextmanager
 def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[Storage]:
-    """The storage while a verb works with it."""
+    """Open the storage for a verb, and close it afterwards."""
     from dynpin.middleware.collector import open_storage  # noqa: PLC0415
 
     if must_exist and isinstance(address, Path) and not address.exists():
@@ -49,8 +49,8 @@ def open_storage(address: str | Path, *, must_exist: bool = False) -> Generator[
         kept = open_storage(address)
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))
-    if is_new:  # in the wrong folder it would be a storage that no collector reads
-        say(f"dynpin: a new storage: {Path(address).absolute()}. The collector must use this file.", err=True)
+    if is_new:  # say so: in the wrong folder, no collector would read it
+        say(f"dynpin: made a new storage: {Path(address).absolute()}. The collector must use this file.", err=True)
     try:
         yield kept
     finally:

@@ -1,4 +1,4 @@
-"""Where a person reads what Rich lays out: a console on which no text is markup, and none speaks to the terminal."""
+"""Consoles for Rich, on which no text is read as markup or as a control sequence of the terminal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["table_console", "text_console"]
 
 
 class _Plain(Console):
-    """A console that makes all text printable: the name of a host or a file may be anybody's text."""
+    """A console that makes all text printable, since the name of a host or a file may be a stranger's text."""
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - as Rich has them
-        """A string, such as a cell of a table: each mark is there before the columns are measured."""
+        """A string, such as a cell of a table. It is made printable before the columns are measured."""
         return super().render_str(_printable(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Whatever has text in it; what moves the cursor of a progress bar is Rich's own."""
+        """Make text segments printable. Control segments, which move the cursor of a progress bar, come from Rich."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(_printable(segment.text), segment.style)
 
@@ -37,8 +37,8 @@ def text_console(width: int | None = None, *, stderr: bool = False) -> Console:
 
 
 def table_console() -> Console:
-    """The console for a table on stdout. A pipe has no width: what was folded there would be found by no grep."""
-    # Not Rich's is_terminal, which the environment can turn on for a pipe (FORCE_COLOR, TTY_COMPATIBLE).
+    """The console for a table on stdout. For a pipe it does not fold lines, so that grep finds every text."""
+    # Not Rich's is_terminal, which the environment can switch on for a pipe (FORCE_COLOR, TTY_COMPATIBLE).
     return text_console(None if sys.stdout.isatty() else 10_000)
 
 

@@ -1,4 +1,4 @@
-"""Exit codes, and errors as a person reads them: no traceback reaches the command line."""
+"""Exit codes, and errors as messages for people: the command line shows no traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynpin.errors import DynpinError
 __all__ = ["FINDING", "FINE", "STOPPED", "USAGE", "fail", "finding", "lacking", "reason_of", "run"]
 
 FINE, FINDING, USAGE = 0, 1, 2
-# By Ctrl-C: 128 and the number of the signal, as shells count.
+# Ctrl-C: 128 plus the number of the signal, as in shells.
 STOPPED = 130
 
 
@@ -32,24 +32,24 @@ def finding(message: str | None = None) -> NoReturn:
 
 
 def lacking(what: str, module: str | None, extra: str) -> NoReturn:
-    """End the command, since a package is missing that an extra of dynpin brings."""
-    # Never by a bare name: on the public index it may be a stranger's.
+    """End the command, since a package of an extra of dynpin is missing."""
+    # Never `pip install dynpin[…]`: on the public index this name may belong to a stranger.
     fail(f"{what} needs {module}. Install dynpin again with its extra, from your clone:  pip install '.[{extra}]'")
 
 
 def reason_of(error: Exception) -> str:
-    """An error as a person reads it: of the system's, the file and what is the matter, without a number."""
+    """An error as text for people. For an error of the system: the file and the reason, without the number."""
     if isinstance(error, OSError) and not isinstance(error, DynpinError) and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 def run(app: Callable[[], object]) -> int:
-    """Call a Typer app and turn what is left of errors, and Ctrl-C, into a message and an exit code."""
+    """Call a Typer app, and turn remaining errors and Ctrl-C into a message and an exit code."""
     try:
         app()
     except SystemExit as ended:
-        # Typer makes this of Ctrl-C, and says nothing.
+        # Typer turns Ctrl-C into this, without a message.
         if ended.code == STOPPED:
             _say("stopped")
         return ended.code if isinstance(ended.code, int) else USAGE

@@ -1,4 +1,4 @@
-"""The findings of the linter, as a person reads them in a terminal."""
+"""Print the findings of the linter for a person in a terminal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def show_findings(
     """Print the findings for a person: each header, its faults marked in it, then reason and fix.
 
     Args:
-        fields: what was looked at.
+        fields: the checked fields.
         results: the findings, each with its field.
-        others: how many findings are told elsewhere, and count.
+        others: how many findings are printed elsewhere; they count too.
     """
     console = text_console()
     for each in fields:
@@ -46,7 +46,7 @@ def show_findings(
 
 
 def _paragraph(text: str, width: int, label: str = "") -> Text:
-    """Wrapped lines under one another; a line of the text begins a line here."""
+    """Wrapped lines; each line of the text begins a new line."""
     lines: list[str] = []
     for number, line in enumerate(text.strip().split("\n")):
         indent = " " * (2 + len(label) + len(line) - len(line.lstrip()))
@@ -56,7 +56,7 @@ def _paragraph(text: str, width: int, label: str = "") -> Text:
             initial_indent=indent if number else "  ",
             subsequent_indent=indent,
             break_on_hyphens=False,
-            break_long_words=False,  # what is copied stays whole
+            break_long_words=False,  # keep commands and pins in one piece for copying
         )
     return Text("\n".join(lines))
 

@@ -1,4 +1,4 @@
-"""`dynpin nodes`: what the nodes of a site say that they send, where they share a state."""
+"""`dynpin nodes`: the headers of the nodes of a site, from their shared state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def list_command(inventory: InventoryOption = None, as_json: JsonOption = False)
             if sent.until(now) > now:
                 say(f"held until {rfc3339(sent.until(now))}: {sent.header}, of node {sent.node}")
         if not document.nodes:
-            say("no node has been heard yet: each tells within seconds of its start")
+            say("no node has announced itself yet: each does so within seconds of its start")
     for line in wrong:
         say(f"dynpin: {line}", err=True)
     if wrong:
@@ -46,10 +46,10 @@ def list_command(inventory: InventoryOption = None, as_json: JsonOption = False)
 
 @app.command(name="forget")
 def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inventory: InventoryOption = None) -> None:
-    """Record that a node is gone. Clients may still hold what it sent until max-age has passed."""
+    """Record that a node is gone. Clients may still hold its headers until max-age has passed."""
     state = _state(inventory)
     if name not in state.copy().nodes:
-        fail(f"{state} has no node {name}; dynpin nodes list shows those there are")
+        fail(f"{state} has no node {name}; dynpin nodes list shows the nodes")
     try:
         state.change(lambda document, now: document.forget(name, now))
     except DynpinError as error:

@@ -1,4 +1,4 @@
-"""The options that several commands share: each is declared here alone, so that it is spelt and explained one way."""
+"""The options that several commands share, declared once, so that name and help are the same everywhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ CapOption = Annotated[
         min=1,
     ),
 ]
-# For tests and for those who practise a rotation: hidden, since a production site has its own clock.
+# For tests and for practice of a rotation. It is hidden, since a production site has a clock.
 NowOption = Annotated[
     str | None,
     typer.Option("--now", help="Answer as of this time (RFC 3339, or a day in UTC).", show_default=False, hidden=True),
@@ -71,7 +71,7 @@ def cap_of(days: int | None) -> int | None:
 
 
 def moment(text: str | None) -> float:
-    """The time of --now, in seconds since the epoch, UTC; the clock's by default. Wrong usage ends the command."""
+    """The time of --now, in seconds since the epoch, UTC; by default the current time. Wrong usage ends the command."""
     if text is None:
         return time.time()
     try:

@@ -1,4 +1,4 @@
-"""A bar on stderr for a person who waits."""
+"""A progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dynpin.cli.printing import printable
 
 __all__ = ["Advance", "Show", "counting_bar", "progress_bar"]
 
-# What is done now, how much of it is done, and how much there is, where that is known.
+# The current step, how much of it is done, and the total if it is known.
 Show = Callable[[str, int, int | None], None]
-# Called when one more is done, or with how many more are.
+# Called when one more is done, or with the number of those that are done.
 Advance = Callable[..., None]
 
 
 @contextmanager
 def progress_bar(*, is_wanted: bool = True) -> Generator[Show, None, None]:
-    """A bar on stderr where that is a terminal, and nothing elsewhere."""
+    """A bar on stderr if that is a terminal; otherwise nothing."""
     if not (is_wanted and sys.stderr.isatty()):
         yield lambda what, done, total: None
         return
-    from rich.progress import (  # noqa: PLC0415 - for a person who waits
+    from rich.progress import (  # noqa: PLC0415 - only a terminal needs it
         BarColumn,
         Progress,
         TextColumn,
@@ -30,12 +30,12 @@ def progress_bar(*, is_wanted: bool = True) -> Generator[Show, None, None]:
         TimeRemainingColumn,
     )
 
-    from dynpin.cli.consoles import text_console  # noqa: PLC0415 - likewise
+    from dynpin.cli.consoles import text_console  # noqa: PLC0415 - only a terminal needs it
 
-    # What is done may have the name of a file in it, which is no markup.
+    # The text may contain the name of a file, which must not be read as markup.
     description = TextColumn("{task.description}", markup=False)
     columns = (description, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    # Rich would print what goes to stdout above the bar, and so on stderr.
+    # Otherwise Rich would redirect stdout to the console of the bar, which is stderr.
     with Progress(*columns, console=text_console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=printable(what), completed=done, total=total)
@@ -43,7 +43,7 @@ def progress_bar(*, is_wanted: bool = True) -> Generator[Show, None, None]:
 
 @contextmanager
 def counting_bar(total: int, what: str) -> Generator[Advance, None, None]:
-    """A bar that counts to a number that is known; `what` is counted, in the plural."""
+    """A bar that counts to a known number; `what` names the counted things, in the plural."""
     done = 0
     with progress_bar() as show:
 

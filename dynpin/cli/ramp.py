@@ -1,4 +1,4 @@
-"""`dynpin ramp`: where a site stands between report-only and the max-age that it aims at, and a hand on it."""
+"""`dynpin ramp`: show and change the position of a site between report-only and its target max-age."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ app = typer.Typer(help="Show how far max-age has grown, hold it, or move it by h
 
 @app.command(name="status")
 def status_command(inventory: InventoryOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
-    """Show what is sent, how long it has been quiet, what comes next, and what holds the ramp.
+    """Show the current max-age, how long it has been quiet, what comes next, and what holds the ramp.
 
     The exit code is 1 if reports, a silent collector or a person hold the ramp.
     """
@@ -140,7 +140,7 @@ def restart_command(inventory: InventoryOption = None, now: NowOption = None, as
 
 
 def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp, KeptRamp]:
-    """The site, its ramp, and where that stands; what the nodes of a site share is asked for again."""
+    """The site, its ramp, and the stored position. A shared state is read again from the collector."""
     path = inventory or DEFAULT_INVENTORY
     if inventory is None and not path.is_file():
         fail(f"there is no {path} in this folder: name the site's with --inventory")
@@ -150,14 +150,14 @@ def _ramp(inventory: Path | None) -> tuple[Inventory, Ramp, KeptRamp]:
         fail(str(error))
     kept = site.kept_ramp(fetched(site))
     if site.ramp is None or kept is None:
-        fail(f"{path} has no ramp: a line [ramp] in it begins one, with the steps that the documentation lists")
+        fail(f"{path} has no ramp: add a line [ramp]; the documentation lists its default steps")
     if not site.ramp.is_on:
-        fail(f"{path} has mode = {site.mode!r}: the ramp is for a policy that is enforced")
+        fail(f"{path} has mode = {site.mode!r}: a ramp needs mode = 'enforce'")
     return site, site.ramp, kept
 
 
 def _as_of_now(ramp: Ramp, position: Position, now: float) -> Position:
-    """The position with what the collector says now, not at the server's last question."""
+    """The position with a new answer of the collector, not with that of the server's last request."""
     answer = ask(ramp, min(position.began_at, now))
     failure = unheard(position, answer)
     return replace(position, open_groups=position.open_groups if failure else answer.open_groups, failure=failure)
@@ -172,7 +172,7 @@ def _hindrance(ramp: Ramp, position: Position) -> str:
 
 
 def _line(ramp: Ramp, position: Position, level: int | None) -> str:
-    """One step: passed, reached or to come."""
+    """The line of one step: passed, current or next."""
     height = -1 if level is None else level
     reached = -1 if position.max_age is None else position.max_age
     mark = "✓" if height < reached else "▶" if height == reached else " "
@@ -183,7 +183,7 @@ def _line(ramp: Ramp, position: Position, level: int | None) -> str:
 
 
 def _show(moved: tuple[Position, Position], *, as_json: bool) -> None:
-    """Print from where to where the ramp has moved."""
+    """Print how the ramp has moved."""
     before, after = moved
     if as_json:
         print_json({"before": before.max_age, "max_age": after.max_age, "held": after.is_held})

@@ -1,4 +1,4 @@
-"""The site that a command is about: its `dynpin.toml`, named by `--inventory` or found in this folder."""
+"""The site of a command: its `dynpin.toml`, named by `--inventory` or found in this folder."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["built_of", "fetched", "inventory_of"]
 def inventory_of(
     named: Path | None, *, is_named_otherwise: bool = False, beside: Path | None = None
 ) -> Inventory | None:
-    """The inventory that is named, else the one that is found; None if there is none, or no need of one.
+    """The named inventory, or the one of the folder; None if there is none, or none is needed.
 
-    What cannot be read ends the command.
+    If it cannot be read, the command ends.
 
     Args:
         named: the file of ``--inventory``, or None.
-        is_named_otherwise: whether the keys were named in another way, so that none is looked for.
-        beside: a file in whose folder one is looked for, where this folder has none.
+        is_named_otherwise: whether the keys were named in another way, so that no inventory is needed.
+        beside: a file; if this folder has no inventory, the folder of this file is used.
     """
     file = named
     if file is None and not is_named_otherwise:
         places = [DEFAULT_INVENTORY] if beside is None else [DEFAULT_INVENTORY, beside.parent / DEFAULT_INVENTORY]
         file = next((place for place in places if place.is_file()), None)
         if file is not None:
-            # Said, since the answer depends on a file that nobody named.
+            # Say so, since the user did not name the file.
             say(f"the keys are those of {file}", err=True)
     if file is None:
         return None
-    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - most commands are about what was named
+    from dynpin.middleware.policy import read_inventory  # noqa: PLC0415 - most commands do not need it
 
     try:
         return read_inventory(file)
@@ -47,12 +47,12 @@ def inventory_of(
 
 
 def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None = None) -> Built | None:
-    """What the inventory makes that :func:`inventory_of` finds; None if there is none.
+    """The result of the inventory of :func:`inventory_of`; None if there is none.
 
     Args:
         named: the file of ``--inventory``, or None.
         is_named_otherwise: whether the keys were named in another way.
-        now: what the certificates are checked against, in seconds since the epoch, UTC; the clock's time by default.
+        now: the time for the check of the certificates, in seconds since the epoch, UTC; None for now.
     """
     inventory = inventory_of(named, is_named_otherwise=is_named_otherwise)
     try:
@@ -62,13 +62,13 @@ def built_of(named: Path | None, *, is_named_otherwise: bool, now: float | None 
 
 
 def fetched(site: Inventory | None) -> SharedState | None:
-    """What the nodes of a site share, as the collector has it now; None if each has files of its own.
+    """The current shared state of the nodes, from the collector; None if each node has its own files.
 
-    Where the collector cannot be asked the command ends: what clients may hold would be a guess.
+    If the collector cannot be asked, the command ends, since the headers that clients hold would be a guess.
     """
     if site is None or site.state is None:
         return None
-    from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415 - for those who share a state
+    from dynpin.middleware.policy.shared import SharedState  # noqa: PLC0415 - only a shared state needs it
 
     state = SharedState(site.state)
     try:

@@ -1,6 +1,6 @@
-"""stdin, stdout and stderr as a shell may hand them over: closed, full, without a reader, or of another encoding.
+"""Make stdin, stdout and stderr safe: they may be closed, full, without a reader, or of another encoding.
 
-It is imported before anything else of the command, so it imports next to nothing.
+This module is imported before the rest of the command, so it imports very little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["is_cut_off", "open_streams", "unwritten"]
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
-# What a stream of another encoding gets in place of the signs whose meaning would be lost with a question mark.
+# Replacements for characters that another encoding does not have, where a question mark would lose the meaning.
 _PLAIN = str.maketrans(
     {
         "§": "section ",
@@ -38,10 +38,10 @@ _PLAIN = str.maketrans(
 
 
 class _Outlet(io.FileIO):
-    """A descriptor that is written to until that fails; what follows is dropped.
+    """A file descriptor. After the first failed write, all further output is dropped.
 
-    A command that has begun to forget, record or send something goes on and ends as it would have, also where
-    `head` has read enough. Death by SIGPIPE would leave it half done.
+    A command that changes or sends something must finish even if its reader, such as `head`, has gone. SIGPIPE would
+    end it half done.
     """
 
     failure: OSError | None = None
@@ -56,18 +56,18 @@ class _Outlet(io.FileIO):
 
 
 def open_streams() -> None:
-    """Make the three streams such that reading and printing never fail because of them."""
+    """Replace the three streams, so that reading and printing never raise because of them."""
     codecs.register_error("dynpin", _in_plain_signs)
     for descriptor, (name, mode) in enumerate(_STREAMS):
         stream = getattr(sys, name)
         if stream is None:
-            # Closed by the shell (<&- or >&-): without this the next file or socket that is opened gets its number.
+            # Closed by the shell (<&- or >&-): otherwise the next open file or socket would get this number.
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
         elif mode == "r" or not isinstance(stream, io.TextIOWrapper):
             continue
         elif stream.isatty():
-            # A terminal is neither full nor without a reader, and on Windows it is not a file.
+            # A terminal is never full and has a reader, and on Windows it is not a file.
             stream.reconfigure(errors="dynpin")
         else:
             outlet = io.BufferedWriter(_Outlet(descriptor, "w", closefd=False))
@@ -79,7 +79,7 @@ def open_streams() -> None:
 
 
 def unwritten() -> OSError | None:
-    """Flush; what kept the results from being written, if anything did. A reader that went away is not a fault."""
+    """Flush the output. The error that stopped it, or None. A reader that has gone is no error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -90,7 +90,7 @@ def unwritten() -> OSError | None:
 
 
 def is_cut_off() -> bool:
-    """Whether what is printed to stdout reaches nobody any more, as behind `head`: a long list may end there."""
+    """Whether the reader of stdout has gone, such as `head`. Then a long list may end."""
     return _failure() is not None
 
 

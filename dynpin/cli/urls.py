@@ -1,4 +1,4 @@
-"""URLs and names that a person typed, or the end of the command with what is wrong with them in plain words."""
+"""Read URLs and names that a person typed. A wrong one ends the command with a message."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["HttpsURL", "host_name", "https_url", "request_target"]
 
 
 class HttpsURL(NamedTuple):
-    """Where a request goes.
+    """The target of a request.
 
     Attributes:
-        host: the canonical name, which the connection is made to, TLS verifies and pins are kept for.
-        port: 443 where the URL names none.
-        target: path and query, as they stand in the request line.
+        host: the canonical name, for the connection, TLS and the pins.
+        port: the port; 443 if the URL has none.
+        target: path and query, for the request line.
     """
 
     host: str
@@ -37,8 +37,8 @@ def https_url(text: str) -> HttpsURL:
     if parts.scheme != "https" or not parts.hostname:
         fail(f"{_short(text)} is not an https URL with a host: pins belong to TLS connections")
     if "@" in parts.netloc:
-        # Left out in silence, https://bank.test@evil.test/ would look like the bank's.
-        fail(f"{_short(text)} has a user name before its host, which is not sent: leave it out, with the @")
+        # Do not ignore it in silence: https://bank.test@evil.test/ looks like the bank.
+        fail(f"{_short(text)} has a user name before its host, which dynpin does not send: remove it and the @")
     try:
         port = 443 if parts.port is None else parts.port
     except ValueError:
@@ -60,7 +60,7 @@ def host_name(text: str) -> str:
 
 
 def request_target(path: str) -> str:
-    """A path of a site as it stands in the request line; wrong usage ends the command."""
+    """A path of a site, for the request line; wrong usage ends the command."""
     _refuse_what_cannot_be_sent(path)
     if not path.startswith("/"):
         fail(f"{_short(path)} is not a path of a site: it begins with /")
@@ -70,13 +70,13 @@ def request_target(path: str) -> str:
 def _refuse_what_cannot_be_sent(text: str) -> None:
     for character in text:
         if character.isspace():
-            fail(f"{text[:300]!r} has a space or a line break in it; in a path, %20 stands for a space")
+            fail(f"{text[:300]!r} contains a space or a line break; in a path, write %20 for a space")
         if not character.isprintable():
-            fail(f"{text[:300]!r} has a character in it that cannot be seen, U+{ord(character):04X}")
+            fail(f"{text[:300]!r} contains an invisible character, U+{ord(character):04X}")
 
 
 def _percent_encoded(target: str) -> str:
-    """RFC 3987 §3.1: what is not ASCII as UTF-8, percent-encoded, as browsers send it."""
+    """Encode characters that are not ASCII: UTF-8, percent-encoded, as in browsers (RFC 3987 §3.1)."""
     return quote(target, safe=string.punctuation)
 
 

@@ -1,4 +1,4 @@
-"""A page or a picture: its place is checked before the work, and it is saved after the results are printed."""
+"""Write a page or a picture: the place is checked before the work, and the file is saved after the output."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ __all__ = ["check_place", "save"]
 
 
 def check_place(file: Path) -> None:
-    """End the command where this file could not be written; nothing is made there yet."""
+    """End the command if this file cannot be written. This makes no file."""
     if not file.parent.is_dir():
-        fail(f"{file.parent}: no such folder; make it first, or name one that is there")
+        fail(f"{file.parent}: no such folder; make it first, or name another one")
     if file.is_dir():
         fail(f"{file}: a folder; name a file in it")
     if not os.access(file if file.exists() else file.parent, os.W_OK):
-        fail(f"{file}: you may not write it; name a file in a folder of your own")
+        fail(f"{file}: no permission to write it; name a file in a folder of your own")
 
 
 def save(file: Path, content: str | bytes) -> None:
-    """Write the file, text as UTF-8; where that fails, the command ends and names it.
+    """Write the file, text as UTF-8. If this fails, the command ends with a message.
 
-    Arguments of the command line may hold bytes that are no text: each becomes a question mark.
+    Arguments of the command line may contain bytes that are not text; each becomes a question mark.
     """
     try:
         file.write_bytes(content.encode(errors="replace") if isinstance(content, str) else content)
     except OSError as error:
-        fail(f"{file}: {error.strerror or error}; it is not whole: run the command again with another file")
+        fail(f"{file}: {error.strerror or error}; the file is incomplete: run the command again with another file")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Self
 
 from dynpin.deploy.recovery import OFFLINE, ONLINE, ROLES, Repository, complete, create, publish, read_signers
+from dynpin.lab.loopback import LoopbackServer
 from dynpin.pin_list import PIN_LIST, ListedHost, PinList
 from dynpin.recovery import Recovery
 
@@ -47,19 +47,15 @@ class SignedList:
         self.recovery: Recovery = self._repository.recovery(f"http://{host}")
         self.requests: list[str] = []
         handler = partial(_Handler, self.requests, directory=str(self._www))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = LoopbackServer(handler)
         self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.__exit__(*exc_info)
 
     def signs(self, hosts: Mapping[str, ListedHost], now: float) -> None:
         """Sign a list with every key, and publish it; `now` is the story's time, in seconds since the epoch."""

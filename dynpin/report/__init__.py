@@ -1,4 +1,4 @@
-"""The violation report: built strictly, read leniently (RFC 7469 §3)."""
+"""The violation report: strict when it is built, lenient when it is read (RFC 7469 §3)."""
 
 from .building import (
     RECOVERY_STATES,

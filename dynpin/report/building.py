@@ -1,4 +1,4 @@
-"""A violation report, and how one is built: every member is written (RFC 7469 §3)."""
+"""A violation report, and how it is built: with every member (RFC 7469 §3)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ RECOVERY_STATES: tuple[RecoveryState, ...] = get_args(RecoveryState)
 
 @dataclass(frozen=True, slots=True)
 class ReportedRecovery:
-    """What a client that had noted a root did about the violation: a member of dynpin's own.
+    """What a client with a noted root did about the violation. Only dynpin has this member.
 
     Attributes:
-        state: ``"asked"`` where the signed list is looked at now, in the background; ``"failed"`` where the store could
-            not keep that wish; ``"not-installed"`` without python-tuf, ``"off"`` where the program looks at no list.
-        list_version: the version of the list that the client has applied to this host last; 0 where none was.
+        state: ``"asked"``: the client fetches the signed list in the background; ``"failed"``: the store could not be
+            written; ``"not-installed"``: python-tuf is missing; ``"off"``: the program uses no signed list.
+        list_version: the version of the last list that the client applied to this host; 0 if there was none.
     """
 
     state: RecoveryState
@@ -60,9 +60,9 @@ class Report:
         known_pins: the pins of the entry.
         served_chain: the certificates that the server sent, PEM, leaf first.
         validated_chain: the chain that the client built and verified, PEM, leaf first.
-        flags: what was odd about a report that was read, as stable names; empty for one that was built here.
-        extra: members that RFC 7469 does not name, kept as they came.
-        recovery: what the client did about recovery; None if it had noted no root, or did not say.
+        flags: stable names of faults that were found when the report was read; empty for a report that was built.
+        extra: members that are not in RFC 7469, unchanged.
+        recovery: what the client did about recovery; None if it had no root, or did not say.
     """
 
     hostname: str
@@ -79,7 +79,7 @@ class Report:
     recovery: ReportedRecovery | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The report as the JSON object of RFC 7469 §3; what is not known is null, never guessed."""
+        """The report as the JSON object of RFC 7469 §3. Unknown values are null."""
         told: dict[str, object] = {
             "date-time": _optional_rfc3339(self.date_time),
             "hostname": self.hostname,
@@ -110,7 +110,7 @@ def build_report(
     now: float,
     recovery: ReportedRecovery | None = None,
 ) -> Report:
-    """The report of a connection that failed Pin Validation.
+    """Build the report of a connection that failed Pin Validation.
 
     Args:
         host: the canonical host of the request.
@@ -137,7 +137,7 @@ def build_report(
 
 def certificate_pin(pem: str) -> Pin | None:
     """The pin of one certificate of a report, or None if the text is not a certificate that can be pinned."""
-    # A hostile report must not fill the memory through the cache; real certificates are short.
+    # Only short texts are cached, so that a hostile report cannot fill the memory.
     return _short_certificate_pin(pem) if len(pem) <= 4096 else _certificate_pin(pem)
 
 
@@ -152,9 +152,10 @@ _short_certificate_pin = lru_cache(maxsize=1024)(_certificate_pin)
 
 
 def grouping_key(report: Report, *, mode: str = "") -> str:
-    """32 hexadecimal digits that are the same for all reports of one cause: what Chromium compared, dates left out.
+    """32 hexadecimal digits that are the same for all reports of one cause.
 
-    Noted host, host, port, the known pins in any order, the pins of the validated chain and the mode.
+    They depend on the noted host, the host, the port, the known pins in any order, the pins of the validated chain and
+    the mode; not on dates. Chromium compared the same.
     """
     chain = [certificate_pin(pem) for pem in report.validated_chain]
     parts = [

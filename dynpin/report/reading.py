@@ -1,4 +1,4 @@
-"""How a report is read: odd values become flags, and only what makes it no report is refused (RFC 7469 §3)."""
+"""Read a report: strange values become flags, and only a body that is not a report is refused (RFC 7469 §3)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
     "unwrap",
 ]
 
-# RFC 7469 §3: known-pin = token "=" quoted-string. The text has the token be the algorithm's name, its example has
-# pin-sha256: both are read. Some senders give the bare base64.
+# RFC 7469 §3: known-pin = token "=" quoted-string. In the text the token is the name of the algorithm, in the example
+# it is pin-sha256. Both are read, and also bare base64, which some senders use.
 _KNOWN_PIN = re.compile(r"""(?P<algorithm>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)=(?P<q>["'])(?P<text>.*)(?P=q)""")
 
-# What an honest report stays far below; a hostile one is cut here and flagged.
+# Honest reports are far below these limits. A larger report is cut and flagged.
 MAX_CERTIFICATES = 20
 MAX_KNOWN_PINS = 64
 MAX_DEPTH = 16
@@ -56,12 +56,12 @@ _COMPARED = ("known-pins", "served-certificate-chain", "validated-certificate-ch
 
 
 def parse_report(body: bytes | str) -> Report:
-    """Read a report leniently: odd values are flagged and kept apart, only what makes it no report is refused.
+    """Read a report leniently: strange values are flagged, and only a body that is not a report is refused.
 
     Flags: ``bare-known-pins``, ``bad-known-pin``, ``too-many-known-pins``, ``other-known-pins``, ``no-date-time``,
     ``bad-date-time``, ``naive-date-time``, ``no-expiration``, ``bad-expiration``, ``naive-expiration``,
     ``no-port``, ``bad-port``, ``port-as-text``, ``no-noted-hostname``, ``bad-noted-hostname``, ``bad-hostname``,
-    ``no-include-subdomains``, ``bad-include-subdomains``, ``bad-certificate`` (no pin can be formed from it),
+    ``no-include-subdomains``, ``bad-include-subdomains``, ``bad-certificate`` (no pin can be made from it),
     ``too-many-certificates``, ``no-served-chain``, ``no-validated-chain``, ``no-known-pins``, ``bad-recovery``,
     ``unknown-members``.
 
@@ -73,15 +73,15 @@ def parse_report(body: bytes | str) -> Report:
 
 
 def load_json(body: bytes | str) -> object:
-    """What the JSON of a body holds.
+    """The JSON value of a body.
 
     Raises:
         InvalidReport: ``not-json`` or ``too-deep``.
     """
     try:
         loaded: object = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
-        # "\ud800", half of a surrogate pair, decodes to text that no file and no database takes (RFC 7159 §8.2). Only
-        # an escape can write one, so that text without escapes is spared the time.
+        # "\ud800", half of a surrogate pair, decodes to text that no file or database can store (RFC 7159 §8.2). Only
+        # an escape can write one, so text without escapes is not checked.
         if isinstance(body, bytes) or "\\u" in body:
             json.dumps(loaded, ensure_ascii=False).encode()
     except RecursionError:
@@ -92,23 +92,23 @@ def load_json(body: bytes | str) -> object:
 
 
 def _refuse_constant(name: str) -> object:
-    # Python's json reads NaN and Infinity, which RFC 7159 §6 does not permit and no other program reads back.
+    # Python's json reads NaN and Infinity, which RFC 7159 §6 does not allow and other programs cannot read.
     raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
-    if math.isinf(number):  # 1e999: a JSON number, and written back as Infinity, which is none
-        raise ValueError(f"{text[:20]} is not a number that can be kept")
+    if math.isinf(number):  # 1e999 is a JSON number, but Python would write it as Infinity, which is not
+        raise ValueError(f"{text[:20]} is too large a number to store")
     return number
 
 
 def unwrap(loaded: object) -> list[object]:
-    """The reports in a body, one by one: a bare report, or those of a Reporting API envelope.
+    """The reports in a body: a bare report, or those of a Reporting API envelope.
 
-    An envelope is a list of objects, or one, each with a ``type`` and a ``body``. RFC 7469 knows no envelope; senders
-    of the Reporting API put ``hpkp`` as the type. What is of another type stays in its envelope, and
-    :func:`read_report` then names it ``other-report-type``.
+    An envelope is one object or a list of objects, each with a ``type`` and a ``body``. RFC 7469 has no envelope;
+    senders of the Reporting API use the type ``hpkp``. A report of another type stays in its envelope, and
+    :func:`read_report` refuses it as ``other-report-type``.
     """
     entries = cast("list[object]", loaded) if isinstance(loaded, list) else [loaded]
     return [_content(entry) for entry in entries]
@@ -122,7 +122,7 @@ def _content(entry: object) -> object:
 
 
 def read_report(loaded: object) -> Report:
-    """Read a report from JSON that is decoded already; see :func:`parse_report` for flags and errors."""
+    """Read a report from decoded JSON; see :func:`parse_report` for flags and errors."""
     if not isinstance(loaded, dict):
         raise InvalidReport("not-an-object", "a violation report is one JSON object (RFC 7469 §3)")
     if _deeper_than(cast("object", loaded), MAX_DEPTH):
@@ -131,7 +131,7 @@ def read_report(loaded: object) -> Report:
 
 
 class _Reader:
-    """Reads the members of one report, collecting a flag for each that is odd."""
+    """Reads the members of one report, and collects a flag for each strange one."""
 
     def __init__(self, members: dict[str, object]) -> None:
         self.members = members
@@ -141,7 +141,7 @@ class _Reader:
         hostname = self.members.get("hostname")
         if not isinstance(hostname, str) or not hostname:
             if "hostname" not in self.members and not (_MEMBERS & self.members.keys()):
-                raise InvalidReport("other-report-type", "no member of a pin violation report is present")
+                raise InvalidReport("other-report-type", "it has no member of a violation report")
             raise InvalidReport("no-hostname", "the report has no hostname")
         known_pins = self._known_pins()
         served = self._chain("served-certificate-chain", "no-served-chain")

@@ -56,7 +56,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What reads the tables of a TOML file: pydantic, for those who have such a file."""
+    """Import the readers of TOML files only when they are used, since they need pydantic."""
     if name in ("Seconds", "Table", "read_tables"):
         from . import tables  # noqa: PLC0415
 
@@ -65,11 +65,11 @@ def __getattr__(name: str) -> object:
 
 
 def read_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
+    """Read a ``dynpin.toml``. Its paths are relative to its folder. The key files are not read.
 
     Raises:
-        PolicyError: if it cannot be read, or says what is not understood: the message names file, key and fix.
+        PolicyError: if it cannot be read, or a value is not valid; the message names file, key and fix.
     """
-    from .toml import read_inventory as read  # noqa: PLC0415 - pydantic, for those who have such a file
+    from .toml import read_inventory as read  # noqa: PLC0415 - only a dynpin.toml needs pydantic
 
     return read(path)

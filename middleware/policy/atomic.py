@@ -1,4 +1,4 @@
-"""Files that are replaced whole: whoever reads one meanwhile, or after a crash, finds the old text or the new one."""
+"""Replace files atomically: a reader finds the old text or the new one, also after a crash."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["sync_folder", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Put this text, as UTF-8, on the disk in place of the file. Several processes may do so at the same time.
+    """Replace the file with this text, as UTF-8, durably. Several processes may do so at the same time.
 
     Args:
-        path: the file; a symbolic link is replaced, and its target stays as it was.
-        text: what it is to hold.
+        path: the file. A symbolic link is replaced, and its target is not changed.
+        text: the new content.
         mode: its permissions.
 
     Raises:
@@ -33,12 +33,12 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-    # The text is on the disk; that the file has this name is written in its folder.
+    # The text is on the disk. Its name is in the folder, which must be synced too.
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names of the files in a folder on the disk. Windows has no such call, and nothing is done there.
+    """Write the names of the files in a folder to the disk. On Windows, which has no such call, this does nothing.
 
     Raises:
         OSError: if the disk fails, or there is no such folder.

@@ -1,4 +1,4 @@
-"""Work that goes round in the background of a server: one daemon thread, made new in each forked process."""
+"""Repeated work in the background of a server: one daemon thread, started again in each forked process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Seen = TypeVar("Seen")
 
 
 class BackgroundLoop(ABC, Generic[Member, Seen]):
-    """Looks at each of its members again and again, from one daemon thread, and remembers what it saw of each.
+    """Looks at each of its members again and again, on one daemon thread, and remembers the result for each.
 
     Args:
-        name: what to call the thread.
+        name: the name of the thread.
         interval: seconds between two looks.
 
     Attributes:
-        thread: the thread that goes round, or None.
+        thread: the thread, or None.
     """
 
     def __init__(self, name: str, interval: float) -> None:
         self.name, self.interval = name, interval
         self._members: weakref.WeakKeyDictionary[Member, Seen] = weakref.WeakKeyDictionary()
-        # Two locks: a fork waits for the thread to end, which therefore may not wait for the lock of the thread.
+        # Two locks: a fork holds the lock of the thread and waits for its end, so the thread must not need that lock.
         self._membership = threading.Lock()
         self._lifecycle = threading.Lock()
         self.thread: threading.Thread | None = None
@@ -41,7 +41,7 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
 
     @abstractmethod
     def look_at(self, member: Member, before: Seen) -> Seen:
-        """Look at one member; `before` is what the last look gave. It raises nothing that the world can cause."""
+        """Look at one member; `before` is the result of the last look. Files and networks must not make it raise."""
 
     @property
     def is_alive(self) -> bool:
@@ -49,21 +49,21 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
         return self.thread is not None and self.thread.is_alive()
 
     def include(self, member: Member, seen: Seen) -> None:
-        """Look at this one too, for as long as it lives; twice is once."""
+        """Look at this member too, as long as it exists. A second call does nothing."""
         with self._lifecycle:
             with self._membership:
                 self._members.setdefault(member, seen)
             self._start()
 
     def look(self) -> None:
-        """Go round once. The thread does nothing else."""
+        """Look at all members once. The thread does nothing else."""
         with self._membership:
             members = list(self._members.items())
         for each, before in members:
             try:
                 now = self.look_at(each, before)
             except Exception:
-                # A fault of ours, and one member's: the others are looked at all the same, and this one again.
+                # A bug with one member. Go on with the others, and try this one again next time.
                 logger.exception("%s could not look at %r", self.name, each)
                 continue
             if now != before:
@@ -80,11 +80,11 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
         while not stop.wait(self.interval):
             self.look()
 
-    # A thread does not survive fork, and what it held at that moment stays locked in the child. So it ends before a
-    # fork (gunicorn --preload), and both processes begin another.
+    # A child has no threads after a fork, but the locks that they held stay locked. So the thread ends before a fork
+    # (gunicorn --preload), and both processes start a new one.
 
     def survive_forks(self) -> None:
-        """Have this end before each fork of the process and begin again after it."""
+        """Stop the thread before each fork of the process, and start it again after the fork."""
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(
                 before=self.before_fork, after_in_parent=self.after_fork, after_in_child=self.after_fork
@@ -95,12 +95,12 @@ class BackgroundLoop(ABC, Generic[Member, Seen]):
         self._lifecycle.acquire()
         self._stop.set()
         if self.thread is not None:
-            # With a limit, for a disk or a network that hangs must not hang a server that starts its workers.
+            # With a limit: a disk or a network that hangs must not stop a server that starts its workers.
             self.thread.join(_PATIENCE)
             self.thread = None
 
     def after_fork(self) -> None:
-        """Begin again, in the parent as in the child."""
+        """Start again, in the parent and in the child."""
         if self._members:
             self._start()
         self._lifecycle.release()

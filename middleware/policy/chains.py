@@ -1,8 +1,8 @@
-"""Whether a chain is fit to be deployed, and which keys stand in it: the one place that says so (RFC 7469 §2.5, §2.6).
+"""Check whether a chain can be deployed, and which keys it contains (RFC 7469 §2.5, §2.6).
 
-Clients check pins against the *validated* chain: what the server sends, completed by a root that the client knows. So a
-key is in the chain when a served certificate holds it, when it signed one of them, or when a root that completes the
-chain holds it.
+Clients compare pins with the *validated* chain: the served certificates and a root that the client knows. So a key is
+in the chain if it is the key of a served certificate, if it signed one, or if it is the key of a root that completes
+the chain.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ FaultCode = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ChainFault:
-    """What is wrong with a chain.
+    """A fault of a chain.
 
     Attributes:
-        code: the kind.
-        message: what is wrong, with the name of the file, and what to do.
-        refused: whether clients would refuse the chain, so that it must not be deployed; else it is a warning.
+        code: the kind of fault.
+        message: the fault, the name of the file, and what to do.
+        refused: True if clients would refuse the chain, so that it must not be deployed. False for a warning.
     """
 
     code: FaultCode
@@ -68,11 +68,11 @@ class ChainFault:
 def chain_faults(
     chain: Chain, hosts: Sequence[str] = (), *, now: float, beside: Sequence[Chain] = ()
 ) -> tuple[ChainFault, ...]:
-    """What is wrong with a chain that is deployed, or is to be. Nothing is said of a bare key or pin.
+    """The faults of a chain that is, or will be, deployed. A bare key or pin has none.
 
     Args:
         chain: the chain, as the server sends it.
-        hosts: the names that the site answers, wildcards among them; empty if they are unknown.
+        hosts: the names of the site, also with wildcards; empty if they are unknown.
         now: seconds since the epoch, UTC.
         beside: the other chains of the site. Together they must cover all hosts.
     """
@@ -91,8 +91,8 @@ def chain_faults(
         found.append(
             ChainFault(
                 "self-signed-certificate",
-                f"the certificate of {chain.label} is self-signed, and that of {issued.label} is issued by a CA: "
-                "clients that trust the CA refuse it. Deploy the certificate that the CA has issued for this key",
+                f"the certificate of {chain.label} is self-signed, but a CA issued that of {issued.label}: clients "
+                "that trust the CA refuse the self-signed one. Deploy the certificate that the CA issued for this key",
                 refused=True,
             )
         )
@@ -100,12 +100,12 @@ def chain_faults(
 
 
 def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] = ()) -> str | None:
-    """Why clients may not find a root for a chain that takes the place of present ones; None if nothing says so.
+    """Why clients may not find a root for a new chain; None if there is no sign of that.
 
     Args:
         chain: the new chain.
-        present: the chains that are deployed. Where no known root completes them, the new one is to end where they do.
-        roots: as of :func:`in_chain`.
+        present: the deployed chains. If no known root completes them, the new chain must end with the same CA.
+        roots: see :func:`in_chain`.
 
     Raises:
         PolicyError: if a file of `roots` cannot be read.
@@ -125,7 +125,7 @@ def without_root(chain: Chain, present: Sequence[Chain], roots: Sequence[Path] =
 
 
 def _ends_at(last: x509.Certificate, other: x509.Certificate) -> bool:
-    """Whether two ends of chains are of one CA, as far as that can be seen."""
+    """Whether two chains end with the same CA, as far as this can be seen."""
     if is_self_signed(other):
         return last == other or is_issuer(other, last)
     return last.issuer == other.issuer
@@ -137,11 +137,11 @@ def _is_completed(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> 
 
 
 def _use_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFault]:
-    """What OpenSSL and other clients refuse whatever the name and the date."""
+    """The faults that OpenSSL and other clients refuse for any name and date."""
     path = _path(chain)
     found = [f"the certificate of {label} {why}" for why in unusable(path[0])]
     found += [
-        f"a certificate of {label} ({name_of(each.subject)}) is not a CA's, and issued another"
+        f"a certificate of {label} ({name_of(each.subject)}) issued another one, but is not a CA certificate"
         for each in path[1:]
         if not is_ca(each) and not is_self_signed(each)
     ]
@@ -157,12 +157,12 @@ def _order_faults(label: str, chain: Sequence[x509.Certificate]) -> list[ChainFa
         return [ChainFault("chain-out-of-order", f"{why}. Put the server's own certificate first", refused=True)]
     is_alone = len(chain) == 1 and is_self_signed(leaf)
     if is_ca(leaf) and not is_alone:
-        why = f"the first certificate of {label} is a CA's ({name_of(leaf.subject)}), and no server's"
+        why = f"the first certificate of {label} is a CA certificate ({name_of(leaf.subject)}), not a server's"
         return [ChainFault("ca-certificate-as-leaf", f"{why}. Put the server's own certificate first", refused=True)]
     path = _path(chain)
     if [id(each) for each in path] != [id(each) for each in chain]:
-        why = f"the certificates of {label} do not each stand before the one that issued them"
-        advice = "Take the file that the CA gave, leaf first; some clients refuse another order (RFC 8446 §4.4.2)"
+        why = f"the certificates of {label} are not in order: each must come before its issuer"
+        advice = "Use the file from the CA, leaf first; some clients refuse another order (RFC 8446 §4.4.2)"
         return [ChainFault("chain-out-of-order", f"{why}. {advice}", refused=False)]
     return []
 
@@ -171,7 +171,7 @@ def _date_faults(label: str, chain: Sequence[x509.Certificate], now: float) -> l
     found: list[ChainFault] = []
     moment = datetime.fromtimestamp(now, UTC)
     for number, each in enumerate(chain):
-        # A path around an expired intermediate may exist; around the leaf there is none.
+        # Clients may find a path without an expired intermediate. There is none without the leaf.
         name = f"the certificate of {label}" if not number else f"certificate {number} of {label}"
         if moment > each.not_valid_after_utc:
             why = f"{name} expired on {each.not_valid_after_utc:%Y-%m-%d}"
@@ -179,19 +179,19 @@ def _date_faults(label: str, chain: Sequence[x509.Certificate], now: float) -> l
             found.append(ChainFault("certificate-expired", f"{why}. {advice}", refused=not number))
         elif moment < each.not_valid_before_utc:
             why = f"{name} is not valid before {each.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-            advice = "Wait until then, or see whether the clock of this machine is right"
+            advice = "Wait until then, or check the clock of this machine"
             found.append(ChainFault("certificate-not-yet-valid", f"{why}. {advice}", refused=not number))
     return found
 
 
 def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) -> list[ChainFault]:
-    """Each host needs a chain, and each chain a host."""
+    """The hosts without a chain, and the chains without a host."""
     pinned = [host for host in hosts if not is_address(host)]
     if not pinned:
         return []
     own = chain.names or ()
     elsewhere = [name for other in beside for name in other.names or ()]
-    bare = any(other.names is None and not other.certificates for other in beside)  # a bare key tells no names
+    bare = any(other.names is None and not other.certificates for other in beside)  # a bare key has no names
     missing = [host for host in pinned if not covers(own, host)]
     if len(missing) < len(pinned) and (bare or all(covers(elsewhere, host) for host in missing)):
         return []
@@ -199,7 +199,7 @@ def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) ->
     return [
         ChainFault(
             "certificate-of-another-host",
-            f"the certificate of {chain.label} is for {names}, and not for {', '.join(missing)}, which hosts names: "
+            f"the certificate of {chain.label} is for {names}, not for {', '.join(missing)}, which hosts names: "
             "clients refuse it. Deploy a certificate for these names, or correct hosts",
             refused=True,
         )
@@ -207,7 +207,7 @@ def _name_faults(chain: Chain, hosts: Sequence[str], beside: Sequence[Chain]) ->
 
 
 def is_nameless(chain: Chain) -> bool:
-    """Whether the leaf is for no DNS name, so that clients refuse it or, for an address, pin nothing (§2.3.3)."""
+    """Whether the leaf has no DNS name. Clients then refuse it or, for an IP address, pin nothing (§2.3.3)."""
     if not chain.certificates or (leaf := load_certificate(chain.certificates[0])) is None:
         return False
     try:
@@ -215,24 +215,24 @@ def is_nameless(chain: Chain) -> bool:
     except x509.ExtensionNotFound:
         return True
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return False  # what cryptography does not read, OpenSSL may
+        return False  # OpenSSL may read what cryptography cannot
     return not found.value.get_values_for_type(x509.DNSName)
 
 
 def covers(names: Iterable[str], host: str) -> bool:
-    """Whether a certificate for these DNS names is one for the host (RFC 6125 §6.4.3: `*` stands for one label)."""
+    """Whether a certificate for these DNS names covers the host (RFC 6125 §6.4.3: `*` matches one label)."""
     wanted = _canonical(host)
     parent = wanted.partition(".")[2]
     return any(name == wanted or (name.startswith("*.") and name[2:] == parent) for name in map(_canonical, names))
 
 
 def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> str | None:
-    """Why a key is not a Backup Pin: it is in the chain that clients validate (RFC 7469 §2.5); None if it is not.
+    """Why a key cannot be a Backup Pin: where it is in a validated chain (RFC 7469 §2.5); None if it is in none.
 
     Args:
-        key: the key that is to be a Backup Pin.
+        key: the key for the Backup Pin.
         chains: the deployed chains.
-        roots: files with further roots that clients know, beside those of the system and of certifi.
+        roots: files with further roots that clients know, in addition to those of the system and of certifi.
 
     Raises:
         PolicyError: if a file of `roots` cannot be read.
@@ -252,7 +252,7 @@ def in_chain(key: Key, chains: Iterable[Chain], roots: Sequence[Path] = ()) -> s
 
 
 def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
-    """The pins that a client may find in the chain that it validates: leaf, those above it, and their roots.
+    """The pins that a client may find in the chain that it validates: leaf, issuers, and their roots.
 
     Raises:
         PolicyError: if a file of `roots` cannot be read.
@@ -274,14 +274,14 @@ def validated_path(chain: Chain, roots: Sequence[Path] = ()) -> tuple[Pin, ...]:
 
 
 def _loaded(chain: Chain) -> tuple[x509.Certificate, ...]:
-    """The certificates that can be read; none where the leaf cannot, so that no other is taken for it."""
+    """The readable certificates; none if the leaf is not readable, so that no other is used as the leaf."""
     if not chain.certificates or load_certificate(chain.certificates[0]) is None:
         return ()
     return tuple(each for der in chain.certificates if (each := load_certificate(der)) is not None)
 
 
 def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """The certificates from the leaf up, as one issued the other."""
+    """The leaf, its issuer, and so on up."""
     path = [chain[0]]
     left = list(chain[1:])
     while left:
@@ -294,7 +294,7 @@ def _path(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
 
 
 def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> list[x509.Certificate]:
-    """The known roots, and those above them, by which the served certificates can be validated."""
+    """The known roots, and their own issuers, that complete the served certificates."""
     known = _known_roots(tuple(roots))
     found: list[x509.Certificate] = []
     waiting = list(served)
@@ -302,7 +302,7 @@ def _completing(served: Sequence[x509.Certificate], roots: Sequence[Path]) -> li
         each = waiting.pop()
         name = each.issuer.public_bytes()
         for der in known:
-            if name not in der:  # quickly: most roots are not even read
+            if name not in der:  # a quick test, so that most roots are not decoded
                 continue
             root = load_certificate(der)
             if root is not None and root not in found and root != each and is_issuer(root, each):
@@ -318,9 +318,9 @@ def _known_roots(files: tuple[Path, ...]) -> tuple[bytes, ...]:
             roots = certificates(read_file(file))
         except (OSError, ValueError, UnpinnableKey) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise PolicyError(f"{file} holds no roots that can be read ({why}); roots names it") from None
+            raise PolicyError(f"{file}, which roots names, holds no roots that can be read ({why})") from None
         if not roots:
-            raise PolicyError(f"{file} holds a key, and no root certificate; roots names it")
+            raise PolicyError(f"{file}, which roots names, holds a key, not a root certificate")
         found |= dict.fromkeys(roots)
     return tuple(found)
 
@@ -328,15 +328,14 @@ def _known_roots(files: tuple[Path, ...]) -> tuple[bytes, ...]:
 @lru_cache(maxsize=2)
 def _roots_of_the_system(paths: ssl.DefaultVerifyPaths) -> tuple[bytes, ...]:
     found: dict[bytes, None] = dict.fromkeys(ssl.create_default_context().get_ca_certs(binary_form=True))
-    # OpenSSL reads a folder of roots, all that Debian has, one by one when a chain asks for them. They are named by
-    # the hash of their subject.
+    # Debian has its roots in a folder. OpenSSL reads one when a chain needs it; file names are hashes of the subject.
     files = sorted(Path(paths.capath).glob("[0-9a-f]" * 8 + ".[0-9]*")) if paths.capath else []
     if importlib.util.find_spec("certifi") is not None:
-        import certifi  # noqa: PLC0415 - where it is installed
+        import certifi  # noqa: PLC0415 - it may not be installed
 
         files.append(Path(certifi.where()))
     for file in files:
-        with contextlib.suppress(OSError, UnpinnableKey):  # none of the operator's own
+        with contextlib.suppress(OSError, UnpinnableKey):  # not a file of the operator
             found |= dict.fromkeys(certificates(read_file(file)))
     return tuple(found)
 

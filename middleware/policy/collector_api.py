@@ -1,4 +1,4 @@
-"""Asking a collector over its API: with a token, by its own roots, within bounded time and size, without a redirect."""
+"""Ask a collector over its API: with a token and own roots, bounded time and size, and no redirect."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .files import read_file
 
 __all__ = ["Answer", "CollectorAPI", "Unusable"]
 
-# Seconds for each wait, and for a whole request, however slowly the answer comes.
+# Seconds for each wait, and for a whole request, also if the answer comes slowly.
 _TIMEOUT, _LONGEST_REQUEST = 10.0, 20.0
 _LONGEST_ANSWER = 4 << 20
 
 
 class Unusable(Exception):
-    """A file, or a way, by which the collector cannot be asked; the message says which."""
+    """The collector cannot be asked, because of a file or the address; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the collector answered.
+    """An answer of the collector.
 
     Attributes:
         status: the status.
@@ -44,12 +44,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class CollectorAPI:
-    """A collector, and what is needed to ask it.
+    """A collector, and how to ask it.
 
     Attributes:
         url: its address, without a slash at its end.
-        token_file: holds a token of its API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
-        ca: the roots, PEM, that verify it on https; None: those of the system.
+        token_file: the file with a token of its API in the first line; None: use DYNPIN_COLLECTOR_TOKEN, if it is set.
+        ca: the file of roots, PEM, for https; None: the roots of the system.
     """
 
     url: str
@@ -62,18 +62,18 @@ class CollectorAPI:
         """Send one request with the token.
 
         Raises:
-            Unusable: if a file cannot be read, or the token would be read on the way.
-            OSError, http.client.HTTPException: where there was no answer.
+            Unusable: if a file cannot be read, or the token would be sent over http.
+            OSError, http.client.HTTPException: if there was no answer.
         """
         return self.send(f"{self.url}{path}", method, {**self._authorization(), **(fields or {})}, body)
 
     def send(self, url: str, method: str, fields: Mapping[str, str], body: bytes | None = None) -> Answer:
-        """Send one request as it is, without the token.
+        """Send one request without the token.
 
         Raises:
-            Unusable, OSError, http.client.HTTPException: as of :meth:`ask`.
+            Unusable, OSError, http.client.HTTPException: see :meth:`ask`.
         """
-        # http.client follows no redirect and reads no proxy from the environment: the token goes to this host alone.
+        # http.client follows no redirect and ignores proxies of the environment: the token goes only to this host.
         parts, context = urlsplit(url), self._context()
         host, port = parts.hostname or "", parts.port
         connection = (
@@ -81,7 +81,7 @@ class CollectorAPI:
             if parts.scheme == "https"
             else http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
         )
-        # A timeout is one of each wait: an answer that comes a byte at a time would never end.
+        # A timeout bounds only one wait. An answer that comes a byte at a time would never end.
         watch = threading.Timer(_LONGEST_REQUEST, _break, (connection,))
         watch.daemon = True
         watch.start()
@@ -108,27 +108,29 @@ class CollectorAPI:
         if not token:
             return {}
         if not token.isascii() or not token.isprintable():
-            raise Unusable(f"{file or 'DYNPIN_COLLECTOR_TOKEN'} has no token, but what no header can carry")
+            raise Unusable(
+                f"{file or 'DYNPIN_COLLECTOR_TOKEN'} has a text that cannot be a token: no header can carry it"
+            )
         parts = urlsplit(self.url)
         if parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-            raise Unusable(f"the token is not sent to {self.url}: over http it would be read on the way; use https")
+            raise Unusable(f"the token is not sent to {self.url}: others could read it over http; use https")
         return {"Authorization": f"Bearer {token}"}
 
     def _unverified(self, origin: str, error: ssl.SSLCertVerificationError) -> str:
-        """Why the certificate of the collector is refused, and what helps."""
+        """Why the certificate of the collector is refused, and what to do."""
         match error.verify_code:
             case 9 | 10:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
                 advice = "renew it on the collector, and check that the clock of this machine is right"
             case 62 | 64:  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-                advice = "use a name that stands in the certificate, or issue one for this name"
+                advice = "use a name of the certificate, or issue a certificate for this name"
             case _:
-                roots = "the system's roots are used" if self.ca is None else f"the roots are those of {self.ca}"
-                advice = f"{roots}; name the root that signed it, PEM, in the line ca"
+                roots = "the roots of the system are used" if self.ca is None else f"the roots are those of {self.ca}"
+                advice = f"{roots}; name its root, PEM, in the line ca"
         reason = error.verify_message.rstrip(".")
         return f"the certificate of {origin} is refused: {reason}. To fix it: {advice}"
 
     def _context(self) -> ssl.SSLContext:
-        """What verifies the collector: the roots that `ca` names, or those of the system."""
+        """The TLS context for the collector: with the roots of `ca`, or those of the system."""
         if self.ca is None:
             return ssl.create_default_context()
         roots = _text(self.ca, "the roots of the collector,")
@@ -136,7 +138,7 @@ class CollectorAPI:
             return ssl.create_default_context(cadata=roots)
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
-            raise Unusable(f"the roots of the collector, {self.ca}, are no certificates in PEM ({reason})") from None
+            raise Unusable(f"the roots of the collector, {self.ca}, are not certificates in PEM ({reason})") from None
 
 
 def _break(connection: http.client.HTTPConnection) -> None:

@@ -1,4 +1,4 @@
-"""Files as an operator may leave them: read with bounds, so that no server waits for ever at its start."""
+"""Read the operator's files with limits, so that no server waits for ever at its start."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 __all__ = ["LONGEST_FILE", "read_file"]
 
-# In bytes. Keys, chains and dynpin.toml have kilobytes, and a bundle of all public roots a quarter of one.
+# In bytes. Keys, chains and dynpin.toml have kilobytes; a bundle of all public roots has a quarter of a megabyte.
 LONGEST_FILE = 16 << 20
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file; of a pipe that nobody writes to, nothing.
+    """The content of a file; empty for a pipe without a writer.
 
     Raises:
-        OSError: if it cannot be read, or holds more than :data:`LONGEST_FILE`.
+        OSError: if it cannot be read, or is larger than :data:`LONGEST_FILE` bytes.
     """
-    # Opening a FIFO would wait for a writer. Once it is open, reading it ends at once where there is none.
+    # Do not wait for the writer of a FIFO. If there is none, reading ends at once.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
         if hasattr(os, "O_NONBLOCK"):

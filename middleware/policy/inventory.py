@@ -1,4 +1,4 @@
-"""The inventory of a site: its keys, and what clients are told about them."""
+"""The inventory of a site: its keys and its policy."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = ["Built", "Inventory"]
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What an inventory and its files make at one moment.
+    """The result of an inventory and its files.
 
     Attributes:
         inventory: the inventory.
-        header: the header, as it stands on the ramp where there is one.
+        header: the header; if there is a ramp, with the max-age of its position.
         chains: the deployed chains.
-        backups: the keys in reserve.
-        warnings: what is not right, and refuses nothing; a sentence each.
+        backups: the backup keys.
+        warnings: faults that do not stop the policy; one sentence each.
     """
 
     inventory: Inventory
@@ -61,14 +61,14 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """What a site has, and wants its clients to pin. What is not listed here is an argument of ``Policy``.
+    """A site's keys, and what its clients must pin. Attributes that are not listed here are arguments of ``Policy``.
 
     Attributes:
-        path: the ``dynpin.toml`` that says so, or None of a policy that was made in code.
+        path: the ``dynpin.toml``, or None if the policy was made in code.
         nodes: the nodes behind a balancer, as ``"10.0.0.5:443"``.
-        ramp: the way up to this policy, or None.
-        remember: the file that keeps the header that was sent last, or None.
-        state: where the collector keeps what the nodes share; None: each node has files of its own.
+        ramp: the ramp up to this policy, or None.
+        remember: the file that keeps the last header, or None.
+        state: the state that the nodes share at the collector; None if each node has its own files.
     """
 
     keys: tuple[KeySource, ...]
@@ -105,7 +105,7 @@ class Inventory:
         return tuple(read_chain(source, f"keys[{number}]") for number, source in enumerate(self.keys))
 
     def read_backups(self) -> tuple[Key, ...]:
-        """Read the keys in reserve.
+        """Read the backup keys.
 
         Raises:
             PolicyError: if a file cannot be read or holds no key.
@@ -116,12 +116,11 @@ class Inventory:
         """Read the files and make the header.
 
         Args:
-            now: the time that the certificates are checked against, in seconds since the epoch, UTC; the clock's by
-                default.
+            now: the time for the check of the certificates, in seconds since the epoch, UTC; None for now.
 
         Raises:
-            PolicyError: if it would lock users out, protect nobody, or could not be sent. The message names the
-                file.
+            PolicyError: if the header would lock users out, protect nobody, or could not be sent. The message names
+                the file.
         """
         try:
             return self._build(time.time() if now is None else now)
@@ -136,16 +135,16 @@ class Inventory:
         max_age = max_age_of(self.max_age, self.mode, options, allow_long=self.allow_long_max_age)
         chains, backups = self.read_chains(), self.read_backups()
         pins = [pin for chain in chains for pin in pins_of(chain, self.pinned, options, self.roots)]
-        # RFC 7469 §2.5: a pin in the chain and one outside it, else clients note nothing.
+        # RFC 7469 §2.5: clients note only a header with a pin in the chain and one outside it.
         if not pins:
             files = options.setting("keys", '["tls/fullchain.pem"]', "'tls/fullchain.pem'")
             raise PolicyError(
-                "no pin of the deployed chain would be in the header, which clients then ignore (RFC 7469 §2.5). Name "
+                "the header would have no pin of the deployed chain, so clients ignore it (RFC 7469 §2.5). Name "
                 f"the chain file that the server shows, such as {files}"
             )
         warnings = check_chains(chains, self.hosts, now, options)
         reserve = [backup.pin for backup in backups]
-        # To unpin, a Backup Pin is not needed; where there is one it goes along, since some clients want it.
+        # Unpinning needs no Backup Pin. If there is one, send it too, since some clients want it.
         if self.mode != "unpin":
             reserve, more = backup_pins(chains, backups, self.roots, options)
             warnings += more
@@ -159,7 +158,7 @@ class Inventory:
                 recovery=self.recovery if self.mode == "enforce" else None,
             )
         except InvalidHeader as error:
-            raise PolicyError(f"this makes no header that clients accept: {error}") from None
+            raise PolicyError(f"clients would not accept the header: {error}") from None
         if header.report_uri is not None:
             check_report_uri(header.report_uri, chains, self.hosts, options, include_subdomains=self.include_subdomains)
         return Built(self, self._on_ramp(header), chains, backups, tuple(warnings))
@@ -172,23 +171,23 @@ class Inventory:
         return header_at(header, position.max_age)
 
     def kept_ramp(self, state: SharedState | None = None) -> KeptRamp | None:
-        """Where the position on the ramp is kept; None if there is no ramp.
+        """The stored position on the ramp; None if there is no ramp.
 
         Args:
-            state: what the nodes of the site share, where somebody has it at hand.
+            state: the shared state of the nodes, if the caller has it already.
         """
         if self.ramp is None:
             return None
         if self.state is None:
-            from .ramp import RampFile  # noqa: PLC0415 - SQLite, for those who have a ramp
+            from .ramp import RampFile  # noqa: PLC0415 - only a ramp needs SQLite
 
             return RampFile(self.ramp.state, self.ramp.token)
-        from .shared import SharedRamp, SharedState  # noqa: PLC0415 - for those who share a state
+        from .shared import SharedRamp, SharedState  # noqa: PLC0415 - only a shared state needs it
 
         return SharedRamp(state or SharedState(self.state), self.ramp.token)
 
     def own_keys(self) -> dict[Pin, str]:
-        """The site's own keys, pin to name: of each deployed chain the leaf's, and the backups; the files are read.
+        """The site's own keys, pin to name: the leaf key of each deployed chain, and the backup keys. Reads the files.
 
         Raises:
             PolicyError: if a file cannot be read or holds no key.

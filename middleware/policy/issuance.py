@@ -1,4 +1,4 @@
-"""What one certificate is for, and whether another one issued it (RFC 5280)."""
+"""The uses of a certificate, and whether another one issued it (RFC 5280)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["der_of", "is_ca", "is_issuer", "is_self_signed", "is_signed_by", "lo
 
 @lru_cache(maxsize=512)
 def load_certificate(der: bytes) -> x509.Certificate | None:
-    """The certificate, or None if cryptography does not read it: OpenSSL may, so nothing is said of it."""
+    """The certificate, or None if cryptography cannot read it. This is no fault, since OpenSSL may read it."""
     try:
         return x509.load_der_x509_certificate(der)
     except ValueError:
@@ -24,12 +24,12 @@ def load_certificate(der: bytes) -> x509.Certificate | None:
 
 
 def der_of(certificate: x509.Certificate) -> bytes:
-    """The certificate as bytes."""
+    """The certificate, DER."""
     return certificate.public_bytes(Encoding.DER)
 
 
 def is_issuer(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    """Whether one certificate issued another: names and signature."""
+    """Whether `issuer` issued `certificate`, by names and signature."""
     return issuer is not certificate and _is_issued_by(certificate, issuer)
 
 
@@ -67,7 +67,7 @@ def is_signed_by(certificate: x509.Certificate, key: object) -> bool:
 
 
 def is_ca(certificate: x509.Certificate) -> bool:
-    """Whether a certificate is a CA's by its basic constraints (RFC 5280 §4.2.1.9)."""
+    """Whether a certificate is a CA certificate, by its basic constraints (RFC 5280 §4.2.1.9)."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -79,17 +79,17 @@ def name_of(name: x509.Name) -> str:
     return name.rfc4514_string() or "a certificate without a name"
 
 
-# Those that OpenSSL knows and cryptography does not (RFC 3779, RFC 3820).
+# Extensions that OpenSSL knows and cryptography does not (RFC 3779, RFC 3820).
 _KNOWN_BY_OPENSSL = {"1.3.6.1.5.5.7.1.7", "1.3.6.1.5.5.7.1.8", "1.3.6.1.5.5.7.1.14"}
 _SERVER = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
 
 
 def unusable(leaf: x509.Certificate) -> Iterator[str]:
-    """Why clients refuse a certificate as a TLS server's, whatever its names and dates; a reason each."""
+    """Why clients refuse a certificate for a TLS server with any name and date, one reason each."""
     try:
         extensions = leaf.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
-        return  # what cryptography does not read, OpenSSL may
+        return  # OpenSSL may read what cryptography cannot
     for each in extensions:
         value, name = each.value, each.oid.dotted_string
         if isinstance(value, x509.PrecertPoison):

@@ -1,4 +1,4 @@
-"""The keys of a site as its operator has them: files, PEM or DER in memory, or pins."""
+"""The keys of a site: files, PEM or DER in memory, or pins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
     "several",
 ]
 
-# A path (str or PathLike), the PEM or DER itself (bytes, or a str that holds PEM), or a pin that is known already.
+# A path (str or PathLike), PEM or DER (bytes, or a str that contains PEM), or a pin.
 KeySource = str | os.PathLike[str] | bytes | Pin
 
 _KINDS = (str, os.PathLike, bytes, Pin)
@@ -44,13 +44,13 @@ _KINDS = (str, os.PathLike, bytes, Pin)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key in reserve.
+    """A backup key.
 
     Attributes:
-        label: what to call it in a message: its file, or the argument that gave it.
+        label: its name in messages: its file, or the argument.
         pin: its pin.
         path: its file, or None.
-        public_key: the key as cryptography has it; None of a bare pin, or where cryptography does not know its kind.
+        public_key: the key object of cryptography; None for a bare pin, or if cryptography does not know its kind.
     """
 
     label: str
@@ -61,15 +61,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One deployed chain.
+    """A deployed chain.
 
     Attributes:
-        label: what to call it in a message: its file, or the argument that gave it.
-        pins: the pin of each certificate, leaf first; None for one whose key cannot be pinned (§2.6). Of a bare key
-            or pin, that one.
-        names: the DNS names that the leaf is for, wildcards among them; None if no certificate tells.
+        label: its name in messages: its file, or the argument.
+        pins: the pin of each certificate, leaf first; None for a key that cannot be pinned (§2.6). A bare key or pin
+            has one pin.
+        names: the DNS names of the leaf, also with wildcards; None if there is no certificate.
         path: its file, or None.
-        certificates: the certificates, DER, as the file has them; empty for a bare key or pin.
+        certificates: the certificates, DER, in the order of the file; empty for a bare key or pin.
     """
 
     label: str
@@ -80,7 +80,7 @@ class Chain:
 
     @classmethod
     def of(cls, certificates: Iterable[bytes], label: str, path: Path | None = None) -> Chain:
-        """The chain of these DER certificates, leaf first.
+        """Make a chain from DER certificates, leaf first.
 
         Raises:
             UnpinnableKey: if there is none, or the leaf's key cannot be pinned.
@@ -94,45 +94,45 @@ class Chain:
 
 
 def located(option: str, sources: KeySource | Iterable[KeySource]) -> tuple[KeySource, ...]:
-    """One source or several as a tuple, their paths absolute: a server may leave its working directory.
+    """One or several sources as a tuple. Paths become absolute, since a server may change its working directory.
 
     Raises:
-        PolicyError: for what is not a source; the message names the option.
+        PolicyError: if a value is not a source; the message names the option.
     """
     each = cast("tuple[KeySource, ...]", several(option, sources, _KINDS, "paths, PEM or DER as bytes, or pins"))
     return tuple(source if (path := path_of(source)) is None else path.absolute() for source in each)
 
 
 def several(option: str, values: object, kinds: tuple[type, ...], wanted: str) -> tuple[object, ...]:
-    """One value or several as a tuple.
+    """One or several values as a tuple.
 
     Raises:
-        PolicyError: for a value of another kind; the message names the option and what is `wanted`.
+        PolicyError: if a value has another type; the message names the option and what is `wanted`.
     """
     is_one = isinstance(values, kinds) or not isinstance(values, Iterable)
     found: list[object] = [values] if is_one else [*cast("Iterable[object]", values)]
     other = next((value for value in found if not isinstance(value, kinds)), None)
     if other is not None or None in found:
-        raise PolicyError(f"{option}= has a {type(other).__name__} in it: give {wanted}")
+        raise PolicyError(f"{option}= contains a value of type {type(other).__name__}: give {wanted}")
     return tuple(found)
 
 
 def path_of(source: KeySource) -> Path | None:
-    """The file behind a source, or None if it is the material itself."""
+    """The path of a source, or None if it is not a file."""
     if isinstance(source, os.PathLike) or (isinstance(source, str) and "-----BEGIN " not in source):
         return Path(source)
     return None
 
 
 def read_key(source: KeySource, label: str) -> Key:
-    """A key in reserve: of a certificate, a public or private key, or a CSR.
+    """Read a backup key: from a certificate, a public or private key, or a CSR.
 
     Args:
         source: the key.
-        label: what to call it where it is not a file.
+        label: its name in messages if it is not a file.
 
     Raises:
-        PolicyError: if the file cannot be read or holds nothing that can be pinned; the message names it.
+        PolicyError: if the file cannot be read or has no key that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
         return Key(label, source)
@@ -144,10 +144,10 @@ def read_key(source: KeySource, label: str) -> Key:
 
 
 def read_chain(source: KeySource, label: str) -> Chain:
-    """A deployed chain; `label` is what to call it where it is not a file.
+    """Read a deployed chain; `label` is its name in messages if it is not a file.
 
     Raises:
-        PolicyError: if the file cannot be read or holds nothing that can be pinned; the message names it.
+        PolicyError: if the file cannot be read or has no key that can be pinned; the message names it.
     """
     if isinstance(source, Pin):
         return Chain(label, (source,), None)
@@ -174,7 +174,7 @@ _LOADERS: tuple[Callable[[bytes], object], ...] = (
 
 
 def public_key(data: bytes) -> object:
-    """The public key of a certificate, CSR, public or unencrypted private key, PEM or DER; None if none is found."""
+    """The public key of a certificate, CSR, public or unencrypted private key (PEM or DER); None if there is none."""
     for load in _LOADERS:
         try:
             return load(data)
@@ -205,10 +205,10 @@ def _pin_or_none(der: bytes) -> Pin | None:
 
 
 class CertificateNames(NamedTuple):
-    """The names that a certificate is for (RFC 6125 §6.4: the common name counts for nothing).
+    """The names of a certificate (RFC 6125 §6.4: the common name is ignored).
 
     Attributes:
-        dns: the DNS names, wildcards among them.
+        dns: the DNS names, also with wildcards.
         addresses: the IP addresses, as text.
     """
 
@@ -217,7 +217,7 @@ class CertificateNames(NamedTuple):
 
 
 def certificate_names(der: bytes) -> CertificateNames | None:
-    """The names of a certificate, DER; None if it has none, or none that can be read."""
+    """The names of a certificate, DER; None if it has none, or they cannot be read."""
     try:
         found = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):

@@ -1,4 +1,4 @@
-"""Where one node of a site is reached: an address and a port."""
+"""The address and port of one node of a site."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NODE = re.compile(r"(?P<address>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/]+):(?P<port>[0-9]
 
 
 class Node(NamedTuple):
-    """One node: its IP address or a name of its own, and its TCP port. As text an IPv6 address stands in brackets."""
+    """One node: its IP address or name, and its TCP port. As text, an IPv6 address is in brackets."""
 
     address: str
     port: int
@@ -21,7 +21,7 @@ class Node(NamedTuple):
         """Read ``10.0.0.5:443`` or ``[2001:db8::5]:443``.
 
         Raises:
-            ValueError: if it is none; the message says how one is written.
+            ValueError: if it is not a node; the message shows an example.
         """
         match = _NODE.fullmatch(text)
         if match is None or not 0 < int(match["port"]) < 65_536:

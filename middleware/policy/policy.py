@@ -1,4 +1,4 @@
-"""Policy: the header of a site, made from its keys, and made again when they change (RFC 7469 §2.1, §4)."""
+"""Policy: the header of a site, made from its keys, and made again when the keys change (RFC 7469 §2.1, §4)."""
 
 from __future__ import annotations
 
@@ -56,48 +56,47 @@ class PolicyOptions(KeylessPolicyOptions, total=False):
 
 
 class Policy:
-    """What a site tells its clients to pin: checked here, before the first client hears of it.
+    """The pinning policy of a site. It is checked here, before a client gets the header.
 
-    Keys are given as paths (str or PathLike), as PEM or DER (bytes, or a str with PEM), or as a
-    :class:`~dynpin.Pin`; as certificates, public or private keys, or CSRs.
+    A key is a path (str or PathLike), PEM or DER (bytes, or a str with PEM), or a :class:`~dynpin.Pin`. It may be a
+    certificate, a public or private key, or a CSR.
 
     Args:
-        keys: the deployed chain, as the server shows it; several where it has several (an RSA and an EC certificate
-            side by side).
-        backups: the keys that are kept in reserve. One at least must stand in no deployed chain.
-        max_age: for how long clients refuse every other key, counted from each visit (§2.1.2): a timedelta or whole
-            seconds. Needed to enforce.
-        include_subdomains: whether the pins hold for every subdomain too (§2.1.3).
-        report_uri: where clients report violations (§2.1.4): not on the pinned host, nor covered by its pins.
-        mode: ``"enforce"``; ``"report-only"``, to try a policy out (§2.3.2); or ``"unpin"``, which has clients forget
-            their pins: max-age=0, in the form that all of them take.
-        pinned: which certificates of each deployed chain are pinned: ``"leaf"``, ``"chain"`` for all of them, or one or
-            several numbers, counted from the leaf, 0.
-        hosts: the names that the server answers; by default those of the deployed certificates. The certificates must
-            be for them, and `report_uri` must be elsewhere.
-        roots: files with the roots of your own CA, which clients trust beside those of the system: a Backup Pin may
-            stand in no chain that they complete.
+        keys: the deployed chain, as the server sends it; or several chains, such as an RSA and an EC certificate.
+        backups: the backup keys. At least one must be in no deployed chain.
+        max_age: how long clients refuse every other key after each visit (§2.1.2): a timedelta or whole seconds.
+            Required for ``"enforce"``.
+        include_subdomains: whether the pins also hold for every subdomain (§2.1.3).
+        report_uri: the address for reports of violations (§2.1.4). Its host must not be pinned by this policy.
+        mode: ``"enforce"``; ``"report-only"``, to try a policy out (§2.3.2); or ``"unpin"``, to make clients forget
+            their pins: max-age=0, in a form that all clients accept.
+        pinned: the certificates of each deployed chain to pin: ``"leaf"``, ``"chain"`` for all of them, or one or
+            several numbers, where the leaf is 0.
+        hosts: the names of the server; by default those of the deployed certificates. The certificates must cover
+            them, and `report_uri` must be on another host.
+        roots: files with the roots of your own CA, which clients trust in addition to those of the system. A Backup
+            Pin must not be in a chain that they complete.
         allow_long_max_age: permit more than 60 days (§4.1).
-        on_invalid: ``"raise"``; or ``"silence"``, to start without a header where it would raise: for the emergency in
-            which the backup is deployed and the next one not made. What clients noted holds on.
-        remember: a file in which the last header is kept that clients may have noted, so that a process that starts
-            later knows it: one that finds a deployed key which that header did not pin sends no header, and logs as
-            critical. A file for each policy; every process of the server must be able to write to it and its folder.
-        recovery: whose signed list lets clients in again that are locked out (``dynpin recovery``), or None.
+        on_invalid: ``"raise"``; or ``"silence"``: start without a header instead of raising. Use it in an emergency,
+            when the backup key is deployed and there is no next one. Clients keep the pins that they noted.
+        remember: a file that keeps the last header, for processes that start later. If such a process finds a deployed
+            key that this header did not pin, it sends no header, and logs a critical message. Use one file for each
+            policy. Every process of the server must be able to write to the file and its folder.
+        recovery: the signed list that lets locked-out clients in again (``dynpin recovery``), or None.
 
     Raises:
         PolicyError: if the header would lock users out, protect nobody, or could not be sent.
 
     Attributes:
-        header: the header that is sent now, or None if none is.
-        field: the same as an ASGI header field, or None.
-        text_field: the same as a WSGI header field, or None.
-        mode: what the header is to do; None if that could not be read.
-        made_from: the signature of the files when they were read last.
-        ramp: the way up to this policy, where an inventory has one, or None.
-        kept_ramp: where the position on that way is kept, or None.
-        node: this node among those of its site, where they share a state, or None.
-        built: what the files made when they were read last, or None.
+        header: the current header, or None if none is sent.
+        field: the header as an ASGI header field, or None.
+        text_field: the header as a WSGI header field, or None.
+        mode: the mode of the policy; None if it could not be read.
+        made_from: the signature of the files at the last read.
+        ramp: the ramp up to this policy, or None.
+        kept_ramp: the stored position on the ramp, or None.
+        node: this node of its site, or None if the nodes share no state.
+        built: the result of the files at the last read, or None.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class Policy:
         remember: str | os.PathLike[str] | None = None,
         recovery: Recovery | None = None,
     ) -> None:
-        # A text is true, whatever it says.
+        # Refuse a text: any text, even "false", would count as True.
         check_flag("include_subdomains", include_subdomains)
         check_flag("allow_long_max_age", allow_long_max_age)
         check_text("report_uri", report_uri)
@@ -142,12 +141,12 @@ class Policy:
 
     @classmethod
     def from_inventory(cls, path: str | os.PathLike[str], *, on_invalid: OnInvalid = "raise") -> Self:
-        """The policy that a ``dynpin.toml`` describes (:mod:`dynpin.middleware.policy.toml`), and follows.
+        """The policy of a ``dynpin.toml`` (:mod:`dynpin.middleware.policy.toml`). It follows changes of the file.
 
         Raises:
-            PolicyError: as of :class:`Policy`, or where the file says what is not understood.
+            PolicyError: see :class:`Policy`; also if a value in the file is not valid.
         """
-        from .toml import read_inventory  # noqa: PLC0415 - for those who have such a file
+        from .toml import read_inventory  # noqa: PLC0415 - only a dynpin.toml needs it
 
         file = Path(path).absolute()
         policy = cls.__new__(cls)
@@ -155,7 +154,7 @@ class Policy:
         return policy
 
     def _begin(self, source: Callable[[], Inventory], on_invalid: OnInvalid, file: Path | None = None) -> None:
-        """Read the inventory from its source, which itself reads this file, and make the header."""
+        """Read the inventory from its source, which may read `file`, and make the header."""
         one_of("on_invalid", on_invalid, get_args(OnInvalid))
         self._source = source
         self._paths: tuple[Path, ...] = () if file is None else (file,)
@@ -170,10 +169,10 @@ class Policy:
         self.node: SiteNode | None = None
         self.built: Built | None = None
         self._is_watched = False
-        # The last header that clients may have noted of this process, or of the one before it.
+        # The last header of this process, or of an earlier one, that clients may have noted.
         self._noted: PublicKeyPins | None = None
         self._memory: Path | None = None
-        # Why the header waits for the other nodes of the site, as it was told.
+        # Why the header waits for the other nodes of the site; this was logged.
         self._told = ""
         try:
             self._start(self._read())
@@ -195,38 +194,38 @@ class Policy:
         return f"<Policy {self.header.name}: {self.header}>" if self.header else "<Policy without a header>"
 
     def watch(self) -> None:
-        """Have the files watched and the header follow them, without a request noticing. The middleware calls this."""
+        """Watch the files, and change the header with them, in the background. The middleware calls this."""
         self._is_watched = True
         if self._paths:
             watcher.add(self)
         self._move()
 
     def _move(self) -> None:
-        """Have the ramp climbed, and the other nodes of the site agreed with, where there are such."""
+        """Start the ramp, and the agreement with the other nodes, if the site has them."""
         if not self._is_watched:
             return
         if self.ramp is not None:
-            from .ramp import driver  # noqa: PLC0415 - for those who have a ramp
+            from .ramp import driver  # noqa: PLC0415 - only a ramp needs it
 
             driver.add(self)
         if self.node is not None:
-            from .shared import announcer  # noqa: PLC0415 - for those who share a state
+            from .shared import announcer  # noqa: PLC0415 - only a shared state needs it
 
             announcer.add(self)
 
     def signature(self) -> Signature:
-        """The signature of the files as they are now."""
+        """The current signature of the files."""
         return signature(self._paths)
 
     def is_current(self) -> bool:
-        """Whether the files are still those that were read."""
+        """Whether the files are unchanged since the last read."""
         return self.signature() == self.made_from
 
     def refresh(self) -> bool:
-        """Read the files again; True if the header has changed.
+        """Read the files again. True if the header has changed.
 
-        A change that would make a bad header keeps the last good one, and is logged as an error. A deployed key that
-        the header did not pin leaves no header to send, and is logged as critical.
+        If the new header would be bad, the last good one stays, and an error is logged. If a deployed key was not
+        pinned by the header, no header is sent, and a critical message is logged.
         """
         with self._lock:
             before = self.header
@@ -236,7 +235,7 @@ class Policy:
                 kept = "the last good header stays" if before else "there is still no header"
                 logger.error("The key files have changed, and %s: %s", kept, error)  # noqa: TRY400 - no traceback
                 return False
-            self._move()  # a ramp or a shared state may stand in the file since now
+            self._move()  # the file may have a new ramp or shared state
             if self.node is not None:
                 return self._follow(self.node, built)
             if self._locks_out(built):
@@ -248,14 +247,14 @@ class Policy:
             try:
                 self._remember()
             except PolicyError as error:
-                logger.error("The header is sent, but not remembered: %s", error)  # noqa: TRY400 - no traceback
+                logger.error("The header is sent, but it could not be stored: %s", error)  # noqa: TRY400 - no traceback
             logger.info("The header is now %s: %s", built.header.name, built.header)
             return True
 
-    # -- with a state that the nodes of a site share ------------------------------------------------------------------
+    # -- several nodes with a shared state ----------------------------------------------------------------------------
 
     def _follow(self, node: SiteNode, built: Built) -> bool:
-        """Send what the other nodes of the site permit; True if the header has changed."""
+        """Send the header that the other nodes permit. True if the header has changed."""
         before = self.header
         try:
             self._settle(node.permitted(built), built)
@@ -276,34 +275,34 @@ class Policy:
             self._told = str(permitted.refusing)
             if self._told != told:
                 logger.critical(
-                    "The deployed key is one that a header does not name which node %s has sent: clients that noted it "
-                    "are locked out until their pins expire, and this node sends no header any more. Deploy a pinned "
-                    "key again, and the header comes back. Clients may hold: %s",
+                    "Node %s has sent a header that does not pin the key deployed here: clients that noted that header "
+                    "refuse this node until their pins expire. This node sends no header now. Deploy a pinned key "
+                    "again, and the header comes back. Clients may hold: %s",
                     permitted.refusing.node,
                     permitted.refusing.header,
                 )
         elif permitted.waits and permitted.waits != told:
             logger.warning("%s", permitted.waits)
 
-    # -- alone --------------------------------------------------------------------------------------------------------
+    # -- one node -----------------------------------------------------------------------------------------------------
 
     def _locks_out(self, built: Built) -> bool:
-        """Whether whoever noted the header before would refuse a chain that is deployed now and would be pinned."""
+        """Whether a client that noted the last header would refuse a deployed chain that the new header pins."""
         if self._noted is None or not built.header.max_age:
             return False
         noted = self._noted.pins
         return any(frozenset(chain.pins).isdisjoint(noted) for chain in built.chains)
 
     def _fall_silent(self) -> None:
-        # Neither header is right. With the new one clients would note a key that goes away once the pinned key is back;
-        # with the old one, a key that is not shown. Without a header they note neither, and what they noted holds.
+        # Neither header is right. From the new one clients would note a key that ends when the pinned key is back.
+        # From the old one they would note a key that is not deployed. So send none; clients keep what they noted.
         self.header = self.field = self.text_field = None
         first = "" if self._memory is None else f"remove {self._memory} and "
         logger.critical(
-            "The deployed key has changed to one that the header did not pin: clients that noted the header are locked "
-            "out until their pins expire, and no header is sent any more. Deploy a pinned key again, and the header "
-            "comes back. If no client can hold the old pins any more (`dynpin rotate status` shows until when), "
-            "%srestart the server, which then pins the new key. Clients may hold: %s",
+            "The header did not pin the key that is deployed now: clients that noted the header are locked out until "
+            "their pins expire. No header is sent now. Deploy a pinned key again, and the header comes back. When no "
+            "client can hold the old pins (`dynpin rotate status` shows the time), %srestart the server, which then "
+            "pins the new key. Clients may hold: %s",
             first,
             self._noted,
         )
@@ -313,7 +312,7 @@ class Policy:
             remember(self._memory, self._noted)
 
     def _read(self) -> Built:
-        """The header of the files as they stand at one moment."""
+        """Make the header from one consistent state of the files."""
         for _ in range(5):
             self.made_from = self.signature()
             inventory = self._source()
@@ -323,7 +322,7 @@ class Policy:
             if self._noted is None and self._memory is not None:
                 self._noted = recall(self._memory)
             if inventory.paths != self._paths:
-                # It names other files now: look at them too, before they are read.
+                # The inventory names other files now. Take their signature too before they are read.
                 self._paths = inventory.paths
                 continue
             built = inventory.build()
@@ -333,10 +332,10 @@ class Policy:
         raise PolicyError(f"{', '.join(map(str, self._paths))} change faster than they can be read")
 
     def _node_of(self, inventory: Inventory) -> SiteNode | None:
-        """The node as which this process runs; the same as before while the inventory says the same."""
+        """The node of this process; the same object while the inventory does not change it."""
         if inventory.state is None:
             return None
-        from .shared import SharedState, SiteNode  # noqa: PLC0415 - for those who share a state
+        from .shared import SharedState, SiteNode  # noqa: PLC0415 - only a shared state needs it
 
         if self.node is not None and self.node.state.source == inventory.state:
             return self.node
@@ -349,5 +348,5 @@ class Policy:
         if header.max_age:
             self._noted = header
         self.text_field = (header.name, str(header))
-        # ASGI: header names are lower case
+        # ASGI: header names are in lower case
         self.field = (header.name.lower().encode("ascii"), str(header).encode("latin-1"))

@@ -1,4 +1,4 @@
-"""What is refused of a site's inventory because it would harm (RFC 7469 §2.1, §2.5, §4)."""
+"""The checks that refuse a harmful inventory (RFC 7469 §2.1, §2.5, §4)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Pinned = Literal["leaf", "chain"] | int | Sequence[int]
 # RFC 7469 §4.1: on the order of 60 days.
 LONGEST_MAX_AGE = 60 * 86_400
 
-_MAKE_A_BACKUP = "Make a key that is deployed nowhere, and keep its private half offline:  dynpin keys new HOST"
-# The options that stand in the table [policy] of a dynpin.toml; the others stand above all tables.
+_MAKE_A_BACKUP = "Make a key that is not deployed, and keep its private half offline:  dynpin keys new HOST"
+# The options in the table [policy] of a dynpin.toml. The others come before all tables.
 _IN_POLICY_TABLE = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
 
 
 @dataclass(frozen=True, slots=True)
 class OptionNames:
-    """How options are called in messages: those of a ``dynpin.toml`` as TOML, the keywords of a call as Python."""
+    """The names of options in messages: TOML for a ``dynpin.toml``, Python for the keywords of a call."""
 
     in_toml: bool
 
@@ -55,26 +55,26 @@ class OptionNames:
         return f"[policy] {option}" if option in _IN_POLICY_TABLE else option
 
     def setting(self, option: str, toml: str, python: str | None = None) -> str:
-        """An option with a value, as it is written: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""
+        """An option with a value, as TOML or Python: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""
         return f"{self.name(option)} = {toml}" if self.in_toml else f"{option}={python or toml}"
 
 
 def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long: bool) -> int:
-    """The max-age to send, in seconds (§2.1.2).
+    """The max-age of the header, in seconds (§2.1.2).
 
     Raises:
-        PolicyError: if it is missing, no number of seconds, or too long.
+        PolicyError: if it is missing, not a number of seconds, or too long.
     """
     if mode == "unpin":
         return 0
     if max_age is None:
-        # §2.1.2: meaningless in report-only, and not sent.
+        # §2.1.2: report-only has no max-age.
         if mode == "report-only":
             return 0
         month = options.setting("max_age", '"30 days"', "timedelta(days=30)")
         raise PolicyError(
-            f"{options.name('max_age')} is missing: for how long shall clients refuse every other key? Begin with an "
-            f"hour, and go up to {month} once all is well"
+            f"{options.name('max_age')} is missing: it says how long clients refuse every other key. Begin with an "
+            f"hour, and go up to {month} when all is well"
         )
     try:
         age = timedelta(seconds=max_age) if isinstance(max_age, int) and not isinstance(max_age, bool) else max_age
@@ -82,8 +82,8 @@ def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long:
         age = timedelta(days=999_999_999)
     if not isinstance(age, timedelta) or age.microseconds or age < timedelta():
         raise PolicyError(
-            f"{options.setting('max_age', repr(max_age))} is not a number of whole seconds from 1 (RFC 7469 §2.1.2): "
-            "give "
+            f"{options.setting('max_age', repr(max_age))} is not a whole number of seconds, at least 1 (RFC 7469 "
+            "§2.1.2): give "
             + ('a text such as "30 days", or seconds' if options.in_toml else "a timedelta, or an int of seconds")
             + " (not milliseconds)"
         )
@@ -91,24 +91,24 @@ def max_age_of(max_age: object, mode: Mode, options: OptionNames, *, allow_long:
     if not seconds and mode == "enforce":
         unpin = options.setting("mode", '"unpin"', "'unpin'")
         raise PolicyError(
-            f"{options.setting('max_age', '0')} makes clients forget their pins. If that is what you want, say "
-            f"{unpin}, which sends it in the form that every client takes"
+            f"{options.setting('max_age', '0')} makes clients forget their pins. If you want that, write "
+            f"{unpin}, which sends it in a form that every client accepts"
         )
     if seconds > LONGEST_MAX_AGE and not allow_long:
         longest = LONGEST_MAX_AGE // 86_400
         raise PolicyError(
-            f"{options.name('max_age')} is {duration(seconds)}: whoever loses the keys locks users out for that long, "
-            f"and clients cap it at about {longest} days (RFC 7469 §4.1). Take {longest} days or fewer, or say "
+            f"{options.name('max_age')} is {duration(seconds)}: if you lose the keys, users are locked out for that "
+            f"long, and clients cap it at about {longest} days (RFC 7469 §4.1). Use {longest} days or fewer, or write "
             + options.setting("allow_long_max_age", "true", "True")
         )
     return seconds
 
 
 def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[Path]) -> list[Pin]:
-    """The pins of one chain that go into the header. One of them at least stands in the chain that clients validate.
+    """The pins of one chain for the header. At least one of them is in the chain that clients validate.
 
     Raises:
-        PolicyError: if none does, or a number names no certificate.
+        PolicyError: if none is, or there is no certificate with a number.
     """
     shown = options.setting("pinned", repr(pinned).replace("'", '"') if options.in_toml else repr(pinned))
     if pinned == "chain":
@@ -123,14 +123,14 @@ def pins_of(chain: Chain, pinned: Pinned, options: OptionNames, roots: Sequence[
         pin = chain.pins[number] if 0 <= number < len(chain.pins) else None
         if pin is None:
             raise PolicyError(
-                f"{shown}: {chain.label} has no certificate {number} that can be pinned; it holds {len(chain.pins)}, "
+                f"{shown}: {chain.label} has no certificate {number} that can be pinned; it has {len(chain.pins)}, "
                 "counted from 0, the leaf"
             )
         found.append(pin)
     if found and not set(found) & set(validated_path(chain, roots)):
         raise PolicyError(
-            f"{shown}: none of these certificates of {chain.label} stands above its leaf, so clients do not find them "
-            "in the chain that they validate, and ignore the header (RFC 7469 §2.5). Pin the leaf"
+            f"{shown}: none of these certificates of {chain.label} issued its leaf, so they are not in the chain that "
+            "clients validate, and clients ignore the header (RFC 7469 §2.5). Pin the leaf"
         )
     return found
 
@@ -147,12 +147,12 @@ def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float, opti
     """The warnings about the deployed chains.
 
     Raises:
-        PolicyError: if clients would refuse one of them, or could pin nothing of it: they pin names alone (§2.3.3).
+        PolicyError: if clients would refuse one of them, or could pin nothing: they only pin names (§2.3.3).
     """
     if hosts and all(map(is_address, hosts)):
         raise PolicyError(
-            f"{options.name('hosts')} names addresses alone, and clients pin names alone (RFC 7469 §2.3.3). Add the "
-            "name by which clients reach this server"
+            f"{options.name('hosts')} has only IP addresses, but clients pin only names (RFC 7469 §2.3.3). Add the "
+            "name that clients use for this server"
         )
     warnings: list[str] = []
     for chain in chains:
@@ -163,8 +163,8 @@ def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float, opti
     nameless = next((chain for chain in chains if is_nameless(chain)), None)
     if not hosts and nameless is not None:
         raise PolicyError(
-            f"the certificate of {nameless.label} is for no DNS name, so clients either refuse it or pin nothing: they "
-            "read subjectAltName, and pin names alone (RFC 7469 §2.3.3). Deploy a certificate for the server's name"
+            f"the certificate of {nameless.label} has no DNS name in subjectAltName, so clients refuse it or pin "
+            "nothing: they pin only names (RFC 7469 §2.3.3). Deploy a certificate for the server's name"
         )
     return warnings
 
@@ -172,49 +172,49 @@ def check_chains(chains: Sequence[Chain], hosts: Sequence[str], now: float, opti
 def backup_pins(
     chains: Sequence[Chain], backups: Sequence[Key], roots: Sequence[Path], options: OptionNames
 ) -> tuple[list[Pin], list[str]]:
-    """The Backup Pins, and the warnings about them (RFC 7469 §2.5, §4.3): one at least stands in no validated chain.
+    """The Backup Pins, and the warnings about them (RFC 7469 §2.5, §4.3). At least one is in no validated chain.
 
-    A backup that is the deployed key by now is a warning while there is another: so it is just after an emergency.
+    If a backup key is deployed, as just after an emergency, and there is another backup key, this is a warning.
 
     Raises:
-        PolicyError: if there is none, or one is the key of an issuer of a deployed chain.
+        PolicyError: if there is no Backup Pin, or one is the key of an issuer of a deployed chain.
     """
     leaves = {chain.pins[0] for chain in chains}
     found = [(backup, in_chain(backup, chains, roots)) for backup in backups]
     if not backups:
         raise PolicyError(
-            "there is no Backup Pin: clients ignore a header without one, and whoever loses the only key locks every "
-            f"user out (RFC 7469 §2.5, §4.3). {_MAKE_A_BACKUP}. Name its public half in {options.name('backups')}"
+            "there is no Backup Pin: clients ignore a header without one, and if you lose the only key, every user is "
+            f"locked out (RFC 7469 §2.5, §4.3). {_MAKE_A_BACKUP}. Name its public half in {options.name('backups')}"
         )
     if all(why for _, why in found):
         shown = "; ".join(why for _, why in found if why)
-        silence = "on_invalid='silence' starts the server without a header meanwhile"
+        silence = "on_invalid='silence' starts the server without a header until then"
         raise PolicyError(
-            f"no Backup Pin stands outside the deployed chain: {shown}. Clients ignore such a header (RFC 7469 §2.5). "
-            f"If the backup has just been deployed, it is time for the next one, and {silence}. {_MAKE_A_BACKUP}"
+            f"all Backup Pins are in the deployed chain: {shown}. Clients ignore such a header (RFC 7469 §2.5). If you "
+            f"have just deployed the backup key, you need the next one; {silence}. {_MAKE_A_BACKUP}"
         )
     for backup, why in found:
         if why is not None and backup.pin not in leaves:
             raise PolicyError(
-                f"{options.name('backups')}: {why}. A key of the chain is not a reserve (RFC 7469 §4.3): take it out. "
-                "To pin the keys above the leaf as well, say " + options.setting("pinned", '"chain"', "'chain'")
+                f"{options.name('backups')}: {why}. A key of the chain is not a backup key (RFC 7469 §4.3): remove it. "
+                "To pin the keys of the issuers too, write " + options.setting("pinned", '"chain"', "'chain'")
             )
     return [backup.pin for backup in backups], [
-        f"{why}, and so no reserve any more: take it out of {options.name('backups')}" for _, why in found if why
+        f"{why}, so it is no longer a backup key: remove it from {options.name('backups')}" for _, why in found if why
     ]
 
 
 def check_report_uri(
     uri: str, chains: Sequence[Chain], hosts: Sequence[str], options: OptionNames, *, include_subdomains: bool
 ) -> None:
-    """RFC 7469 §2.1.4: a host whose pins fail cannot be sent the report of it.
+    """RFC 7469 §2.1.4: if the pins of a host fail, a report to the same host fails too.
 
     Raises:
-        PolicyError: if the endpoint is on the pinned host, or that cannot be told.
+        PolicyError: if the endpoint is on the pinned host, or this cannot be found out.
     """
     try:
         target = canonical_host(urlsplit(uri).hostname or "")
-        # Wildcards too: "*" is a label like any other to canonical_host.
+        # Wildcards too: canonical_host accepts "*" as a label.
         named = [canonical_host(name) for name in hosts]
     except InvalidHost as error:
         raise PolicyError(f"{options.name('report_uri')} or {options.name('hosts')}: {error}") from None
@@ -223,75 +223,75 @@ def check_report_uri(
     told = [name for chain in chains for name in chain.names or ()]
     if not named and all(chain.names is None for chain in chains):
         raise PolicyError(
-            f"whether {uri} is on the pinned host cannot be told: no certificate in {options.name('keys')} says which "
-            "DNS names it is for. Say which hosts this server answers: "
+            f"dynpin cannot find out whether {uri} is on the pinned host: no certificate in {options.name('keys')} "
+            "has a DNS name. Name the hosts of this server: "
             + options.setting("hosts", '["www.example.com"]', "['www.example.com']")
         )
     for name in named or told:
         if _pins_cover(name, target, include_subdomains):
             source = options.name("hosts") if named else "the deployed certificate"
             raise PolicyError(
-                f"{options.name('report_uri')} {uri} is on the pinned host {name} (of {source}): when its pins fail, "
-                "reports to it fail too, and no client sends them (RFC 7469 §2.1.4). Take a host that these pins do "
+                f"{options.name('report_uri')} {uri} is on the pinned host {name} (of {source}): if its pins fail, "
+                "reports to it fail too, and no client sends them (RFC 7469 §2.1.4). Use a host that these pins do "
                 "not cover"
                 + ("; includeSubDomains covers every subdomain" if include_subdomains else "")
-                + ("" if named else f", or say with {options.name('hosts')} which of the names this server answers")
+                + ("" if named else f", or name the hosts of this server in {options.name('hosts')}")
             )
 
 
 def _pins_cover(name: str, target: str, include_subdomains: bool) -> bool:
-    """Whether a host that answers to `name`, perhaps a certificate's wildcard, may be `target` or pin it."""
+    """Whether a host with this name, which may be a wildcard, can be `target` or can pin it."""
     above = superdomains(target)
     if name.startswith("*."):
         parent = name.removeprefix("*.").lower().removesuffix(".")
-        # A wildcard stands for one label (RFC 6125 §6.4.3); the subdomains of what it stands for lie deeper.
+        # A wildcard matches one label (RFC 6125 §6.4.3). Subdomains of the matching hosts have more labels.
         return above[:1] == (parent,) or (include_subdomains and parent in above)
     name = name.lower().removesuffix(".")
     return target == name or (include_subdomains and name in above)
 
 
 def check_mode(mode: str, report_uri: str | None, options: OptionNames) -> None:
-    """Refuse a mode that is none, and report-only with nobody to report to (§2.1.4, §2.3.2).
+    """Refuse an unknown mode, and report-only without a report-uri (§2.1.4, §2.3.2).
 
     Raises:
-        PolicyError: which names the modes, or the endpoint that is missing.
+        PolicyError: the message names the modes, or the missing endpoint.
     """
     one_of(options.name("mode"), mode, get_args(Mode))
     if mode == "report-only" and report_uri is None:
         setting = options.setting("mode", '"report-only"', "'report-only'")
         raise PolicyError(
             f"{setting} without "
-            f"{options.name('report_uri')} does nothing: clients note no pins of it, and have nobody to tell of a "
-            "violation (RFC 7469 §2.1.4, §2.3.2). Name the endpoint that takes the reports"
+            f"{options.name('report_uri')} does nothing: clients note no pins, and cannot report a violation (RFC 7469 "
+            "§2.1.4, §2.3.2). Name the endpoint for the reports"
         )
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False.
+    """Refuse a value that is not True or False.
 
     Raises:
-        PolicyError: naming the option.
+        PolicyError: the message names the option.
     """
     if not isinstance(value, bool):
         raise PolicyError(f"{name}={value!r} is neither True nor False")
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is neither a text nor None.
+    """Refuse a value that is not a text or None.
 
     Raises:
-        PolicyError: naming the option.
+        PolicyError: the message names the option.
     """
     if not isinstance(value, str | None):
         raise PolicyError(f"{name}={value!r} is not a text: give a str")
 
 
 def one_of(name: str, value: str, allowed: Iterable[str]) -> None:
-    """Refuse a word that means nothing.
+    """Refuse an unknown value.
 
     Raises:
-        PolicyError: naming the words that do.
+        PolicyError: the message names the known values.
     """
     allowed = tuple(allowed)
     if value not in allowed:
-        raise PolicyError(f"{name} {value!r} is not known; there are {', '.join(map(repr, allowed))}")
+        raise PolicyError(f"{name} {value!r} is not known; use one of {', '.join(map(repr, allowed))}")

@@ -1,4 +1,4 @@
-"""The header that a server sent last, kept in a file: a process that starts later would not know of it otherwise."""
+"""The last header of a server, kept in a file for processes that start later."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["recall", "remember"]
 
 
 def recall(path: Path) -> PublicKeyPins | None:
-    """The header that clients may have noted of an earlier process, or None if there was none.
+    """The last header of an earlier process, which clients may have noted; None if there was none.
 
     Raises:
-        PolicyError: if the file cannot be read, or holds something else.
+        PolicyError: if the file cannot be read, or has other content.
     """
     try:
         text = read_file(path).decode("ascii")
@@ -35,7 +35,7 @@ def recall(path: Path) -> PublicKeyPins | None:
 
 
 def remember(path: Path, header: PublicKeyPins) -> None:
-    """Keep this header. The workers of a server may do so at the same time: the file is whole at every moment.
+    """Store this header. The workers of a server may do so at the same time, since the file is replaced atomically.
 
     Raises:
         PolicyError: if the file cannot be written.
@@ -44,7 +44,7 @@ def remember(path: Path, header: PublicKeyPins) -> None:
     try:
         if path.exists() and read_file(path).decode("ascii") == text:
             return
-        write_atomically(path, text, 0o644)  # it says what every visitor is told
+        write_atomically(path, text, 0o644)  # its content is public: the header goes to every visitor
     except (OSError, ValueError) as error:
         raise _unusable(path, "written", error) from None
 
@@ -52,6 +52,6 @@ def remember(path: Path, header: PublicKeyPins) -> None:
 def _unusable(path: Path, verb: str, error: Exception) -> PolicyError:
     why = (error.strerror if isinstance(error, OSError) else None) or error
     return PolicyError(
-        f"{path}, which keeps the header that was sent last, cannot be {verb} ({why}). The server needs to write to it "
-        "and to its folder; without the file a key that clients do not expect is not noticed at the start"
+        f"{path}, which keeps the last header, cannot be {verb} ({why}). The server must be able to write to it and to "
+        "its folder. Without the file it cannot notice at its start that clients do not expect the deployed key"
     )

@@ -1,4 +1,4 @@
-"""The steps of a ramp, and when it moves: no file, no network, no clock (RFC 7469 §4.1, §4.3)."""
+"""The steps of a ramp, and the rule when it moves: no file, no network, no clock (RFC 7469 §4.1, §4.3)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ __all__ = [
     "unheard",
 ]
 
-# Seconds between two questions to the collector, and the longest silence between two answers that counts as quiet.
+# Seconds between two questions to the collector, and the longest time between two answers that counts as quiet.
 ASK_EVERY = 300
 _LONGEST_GAP = 3 * ASK_EVERY
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-# What the collector of dynpin serves; its address is what stands before.
+# The path of a report-uri of dynpin's collector. The text before it is the collector's address.
 REPORT_URI = re.compile(r"(?P<collector>https?://.+)/r/(?P<token>[^/?#]+)/enforce")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: what is sent, and for how many seconds of quiet.
+    """One step: the max-age, and how many seconds of quiet it needs.
 
-    `max_age` is in seconds; None is report-only.
+    `max_age` is in seconds; None means report-only.
     """
 
     max_age: int | None
@@ -59,16 +59,17 @@ class Ramp:
     """The ramp of one site.
 
     Attributes:
-        steps: from the first to the last before the target, each longer than the one before.
-        target: the max-age that it ends at, in seconds.
+        steps: the steps before the target, each with a longer max-age than the one before.
+        target: the last max-age, in seconds.
         collector: the address of the collector of reports, without a slash at its end.
-        token: what names this policy in the report-uri.
-        report_uri: where clients report; asked whether it takes reports before each move.
+        token: the token of this policy in the report-uri.
+        report_uri: the address for reports. Before each move the ramp checks that it takes reports.
         state: the file that keeps the position.
-        token_file: holds a token of the collector's API in its first line; None: DYNPIN_COLLECTOR_TOKEN, or none.
-        ca: the roots, PEM, that verify a collector on https; None: those of the system.
-        hosts: the hosts of the policy, about which the token must be able to read.
-        is_on: whether the policy is enforced at all: where it is report-only or unpinned, the ramp starts again.
+        token_file: the file with a token of the collector's API in the first line; None: use DYNPIN_COLLECTOR_TOKEN, if
+            it is set.
+        ca: the file of roots, PEM, for a collector on https; None: the roots of the system.
+        hosts: the hosts of the policy. The token must be able to read about them.
+        is_on: whether the policy is enforced. If it is report-only or unpinned, the ramp starts again.
     """
 
     steps: tuple[Step, ...]
@@ -84,17 +85,17 @@ class Ramp:
 
     @property
     def levels(self) -> tuple[int | None, ...]:
-        """The max-age of each step and the target, upwards; None is report-only."""
+        """The max-age of each step and the target, upwards; None means report-only."""
         return (*(step.max_age for step in self.steps), self.target)
 
     def begin(self, now: float) -> Position:
-        """The position at the foot of the ramp."""
+        """The position at the start of the ramp."""
         return Position(began_at=int(now), max_age=self.levels[0])
 
     def stay(self, max_age: int | None) -> int:
-        """How many seconds of quiet this max-age needs before the next."""
+        """How many seconds of quiet this max-age needs before the next one."""
         passed = [step for step in self.steps if _height(step.max_age) <= _height(max_age)]
-        # The steps may have been edited since: what counts is the highest that has been reached.
+        # The steps may have been edited. Use the highest step that has been reached.
         return max(passed or self.steps[:1], key=lambda step: _height(step.max_age)).stay if self.steps else 0
 
     def above(self, max_age: int | None) -> int | None:
@@ -102,22 +103,22 @@ class Ramp:
         return next((each for each in self.levels if each is not None and each > _height(max_age)), None)
 
     def below(self, max_age: int | None) -> int | None:
-        """The max-age of the step before; at the foot, the same."""
+        """The max-age of the step before; at the start, the same."""
         lower = [each for each in self.levels if _height(each) < _height(max_age)]
         return lower[-1] if lower else max_age
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a ramp stands. Times are seconds since the epoch, UTC.
+    """The position on a ramp. Times are seconds since the epoch, UTC.
 
     Attributes:
-        began_at: when the ramp began; reports from before do not count.
-        max_age: what is sent, in seconds; None is report-only.
+        began_at: when the ramp began; earlier reports do not count.
+        max_age: the current max-age, in seconds; None means report-only.
         waited: seconds of quiet at this step, counted only while the collector answered.
-        asked_at: when the collector answered last, or None.
-        disturbed_at: when the last report that counts came in, by the collector's clock, or None.
-        open_groups: how many groups of reports wait for somebody to look at them.
+        asked_at: when the collector last answered, or None.
+        disturbed_at: when the last report that counts came, by the collector's clock, or None.
+        open_groups: how many groups of reports nobody has looked at.
         is_held: whether a person holds the ramp.
         failure: why the collector could not be asked; empty if it answered.
     """
@@ -133,13 +134,13 @@ class Position:
 
 
 class CollectorAnswer(NamedTuple):
-    """What the collector said of a policy, or why it said nothing. Times are by its clock, in seconds since the epoch.
+    """The collector's answer about a policy, or why there is none. Times are seconds since the epoch, by its clock.
 
     Attributes:
-        last_report_at: when the last report came in that counts, or None.
-        open_groups: how many groups of reports wait for somebody to look at them.
-        failure: why it said nothing; empty if it answered.
-        newest_at: when the last report of all came in, muted ones too, or None.
+        last_report_at: when the last report that counts came, or None.
+        open_groups: how many groups of reports nobody has looked at.
+        failure: why there is no answer; empty if there is one.
+        newest_at: when the last report came, also of muted groups, or None.
     """
 
     last_report_at: float | None = None
@@ -149,23 +150,22 @@ class CollectorAnswer(NamedTuple):
 
 
 def decide(position: Position, ramp: Ramp, answer: CollectorAnswer, now: float) -> Position:
-    """The position after what was seen at `now`.
+    """The new position after an answer at `now`.
 
-    It moves up after a step's whole time of quiet. A report begins that time again, and an open group holds the ramp
-    until somebody has looked at it. It never moves down by itself: a report may be the sign of an attack, and whoever
-    attacks or forges reports must not be able to weaken the policy. Time in which the collector did not answer, or
-    the server did not run, counts for nothing; nor does more than a quarter of an hour at once, whatever the clock
-    says.
+    The ramp moves up when a step's time has passed without a report. A report starts that time again. An open group
+    holds the ramp until somebody has looked at it. The ramp never moves down by itself: a report may be the sign of an
+    attack, and attackers or forged reports must not weaken the policy. Time without an answer of the collector, or
+    while the server did not run, does not count. At most a quarter of an hour counts at once, in case the clock jumps.
     """
-    # A clock that stood ahead when the ramp began must not hide what comes in until that time.
+    # If the clock was ahead when the ramp began, reports before that time must still count.
     position = replace(position, began_at=min(position.began_at, int(now)))
     failure = unheard(position, answer)
     if failure:
         return replace(position, failure=failure)
     gap = 0.0 if position.asked_at is None else min(max(0.0, now - position.asked_at), _LONGEST_GAP)
     waited, disturbed_at, came_at = position.waited + gap, position.disturbed_at, answer.last_report_at
-    # A report of a collector whose clock stood ahead lies in the future. It disturbs once, not until that time; but as
-    # long as it is the last one, it hides when others come in: they are seen by the groups that they open.
+    # If the collector's clock was ahead, a report is in the future. It disturbs once, not until that time. While it is
+    # the last report, later ones are not visible by their time, but by the groups that they open.
     is_ahead = came_at is not None and came_at > now
     if disturbed_at is not None and not is_ahead:
         disturbed_at = min(disturbed_at, now)
@@ -186,7 +186,7 @@ def decide(position: Position, ramp: Ramp, answer: CollectorAnswer, now: float) 
 
 
 def unheard(position: Position, answer: CollectorAnswer) -> str:
-    """Why what the collector said tells nothing of the time until now; empty if it does."""
+    """Why the collector's answer says nothing about the time until now; empty if it does."""
     if answer.failure:
         return answer.failure
     disturbed_at = position.disturbed_at
@@ -199,7 +199,7 @@ def unheard(position: Position, answer: CollectorAnswer) -> str:
 
 
 def header_at(header: PublicKeyPins, max_age: int | None) -> PublicKeyPins:
-    """The header of the target, as it is sent at this height."""
+    """The target's header, with the max-age of the current step."""
     if max_age is None:
         uri = header.report_uri and re.sub("/enforce$", "/report-only", header.report_uri)
         return replace(header, max_age=None, report_uri=uri, report_only=True)
@@ -207,12 +207,12 @@ def header_at(header: PublicKeyPins, max_age: int | None) -> PublicKeyPins:
 
 
 def shown(max_age: int | None) -> str:
-    """A step in words."""
+    """A step, as text."""
     return "report-only" if max_age is None else f"max-age of {duration(max_age)}"
 
 
 def reported(position: Position, ramp: Ramp) -> str:
-    """What clients have reported, in words."""
+    """The reports of clients, as text."""
     open_groups = position.open_groups
     one = open_groups == 1
     return f"{open_groups} {'group' if one else 'groups'} of reports {'is' if one else 'are'} open at {ramp.collector}"

@@ -1,4 +1,4 @@
-"""The tables of a TOML file, read into a model: what is wrong is said by file, table and key, in the words of TOML."""
+"""Read the tables of a TOML file into a model. Errors name the file, the table and the key, as TOML has them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Seconds", "Table", "read_tables", "seconds_of"]
 
 
 class Table(BaseModel):
-    """One table of a file. A key that it does not have is refused; its description says what is wanted of each key."""
+    """One table of a file. Unknown keys are refused. The description of a key says which values it takes."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
 
 
 def seconds_of(value: object) -> object:
-    """The seconds of a text such as ``"30 days"``; anything else as it is.
+    """The seconds of a text such as ``"30 days"``; other values unchanged.
 
     Raises:
         ValueError: if a text is not a length of time.
@@ -36,7 +36,7 @@ def seconds_of(value: object) -> object:
     try:
         return parse_duration(value) if isinstance(value, str) else value
     except ValueError:
-        raise ValueError from None  # the key's description says what is wanted
+        raise ValueError from None  # the message comes from the key's description
 
 
 # Seconds, or a text such as "30 days".
@@ -49,24 +49,24 @@ def read_tables(path: Path, model: type[_Model]) -> _Model:
     """Read a TOML file.
 
     Raises:
-        PolicyError: if it cannot be read, is not TOML, or says what the model does not know: one line for each key.
+        PolicyError: if it cannot be read, is not TOML, or a key or value is not valid: one line for each key.
     """
     try:
         top = tomllib.loads(read_file(path).decode("utf-8-sig"))
     except OSError as error:
         raise PolicyError(f"{path} cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a name that no file has
+    except (ValueError, RecursionError) as error:  # invalid TOML, UTF-8 or file name
         raise PolicyError(f"{path} is not a TOML file: {error}") from None
     try:
         return model.model_validate(top)
     except ValidationError as error:
-        # One line for each key: a union has an error for each of its types.
+        # One line for each key, since a union gives one error for each of its types.
         lines = dict.fromkeys(_line(model, top, each) for each in error.errors(include_url=False))
         raise PolicyError("\n".join(f"{path}: {line}" for line in lines)) from None
 
 
 def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) -> str:
-    """What is wrong with one key."""
+    """The line for one key."""
     tables: list[str] = []
     known: type[BaseModel] = model
     inside: object = top
@@ -74,10 +74,10 @@ def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) ->
     for part in error["loc"]:
         if key:
             table, value = _table_of(known, key), _member(inside, key, None)
-            if isinstance(part, int) and isinstance(value, list):  # the number of an entry
+            if isinstance(part, int) and isinstance(value, list):  # the index of an entry
                 value = cast("list[object]", value)[part]
             if table is None or not isinstance(value, dict):
-                break  # what follows stands inside of a value
+                break  # the rest is inside a value
             tables.append(key)
             known, inside = table, cast("object", value)
         key = "" if isinstance(part, int) else part
@@ -85,7 +85,7 @@ def _line(model: type[Table], top: Mapping[str, object], error: ErrorDetails) ->
     fields = {field.alias or name: field for name, field in known.model_fields.items()}
     if error["type"] == "extra_forbidden" and key not in fields:
         close = difflib.get_close_matches(key.replace("-", "_").lower(), fields, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"known are {', '.join(fields)}"
+        meant = f"did you mean {close[0]}?" if close else f"the known keys are {', '.join(fields)}"
         return f"{name} is not known here; {meant}"
     wanted = fields[key].description if key in fields else None
     if error["type"] == "missing":
@@ -110,14 +110,14 @@ def _table_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 
 def _types(annotation: object) -> list[type]:
-    """The types that an annotation is made of."""
+    """The types in an annotation."""
     arguments = cast("tuple[object, ...]", getattr(annotation, "__args__", ()))
     found = [each for argument in arguments for each in _types(argument)]
     return [annotation, *found] if isinstance(annotation, type) else found
 
 
 def _toml(value: object) -> str:
-    """A value as it stands in the file, near enough."""
+    """A value as TOML text, about as it is in the file."""
     match value:
         case bool():
             return str(value).lower()

@@ -1,23 +1,23 @@
-"""``dynpin.toml``: a site, its keys and what clients are told about them, in one file.
+"""``dynpin.toml``: a site, its keys and its policy, in one file.
 
 .. code-block:: toml
 
     hosts = ["www.example.com"]
-    keys = ["tls/fullchain.pem"]                     # the deployed chain, as the server shows it
+    keys = ["tls/fullchain.pem"]                     # the deployed chain, as the server sends it
     backups = ["offline/backup.pub", "offline/next.csr"]
-    remember = "dynpin-sent.txt"                     # what was sent last, for processes that start later
+    remember = "dynpin-sent.txt"                     # the last header, for processes that start later
 
     [policy]
     max_age = "30 days"
     report_uri = "https://reports.example.net/r/TOKEN/enforce"
 
-    [ramp]                                           # max-age grows up to that while no reports come in
+    [ramp]                                           # max-age grows up to that while no reports come
 
     [site]
-    nodes = ["10.0.0.5:443", "10.0.0.6:443"]         # what stands behind a balancer; rotate and check look at each
-    state = "https://reports.example.net"            # the collector that keeps what they share
+    nodes = ["10.0.0.5:443", "10.0.0.6:443"]         # the nodes behind a balancer; rotate and check look at each
+    state = "https://reports.example.net"            # the collector that keeps their shared state
 
-A rotation names the new chain and the new backups in one edit of this file, so that no moment has only one of them.
+A rotation changes the chain and the backups in one edit of this file, so that the new chain never comes alone.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ _DURATION = 'seconds, or a text such as "30 days", "12 hours" or "90 minutes"'
 _STEPS = 'tables such as { send = "report-only", for = "7 days" }, { send = "1 hour", for = "2 days" }, upwards'
 
 
-# What a validator raises without a text is told with the key's value and its description.
+# If a validator raises without a text, the message has the key's value and its description.
 
 
 def _listed(value: object) -> object:
-    """One value, or several: a list of them."""
+    """One value or several, as a list."""
     return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
@@ -69,7 +69,7 @@ def _source(value: object) -> KeySource:
         try:
             return Pin.from_base64(value["pin"])
         except ValueError as error:
-            raise ValueError(f"has a pin that is none: {error}") from None
+            raise ValueError(f"has a pin that is not valid: {error}") from None
     raise ValueError
 
 
@@ -83,7 +83,7 @@ def _pins(value: object) -> Pinned:
 
 
 def _send(value: object) -> int | None:
-    """What a step sends: seconds, or None for report-only."""
+    """The max-age of a step, in seconds; None for report-only."""
     if value == "report-only":
         return None
     seconds = seconds_of(value)
@@ -151,7 +151,7 @@ class _Site(Table):
     token_file: str | None = Field(None, description='a path in "quotes"')
     ca: str | None = Field(None, description='a path in "quotes"')
     node: Annotated[str, AfterValidator(_node_name)] | None = Field(
-        None, description='a name of this node alone: letters, digits, "-", "." and "_", at most 63'
+        None, description='a name that only this node has: letters, digits, "-", "." and "_", at most 63'
     )
     copy_file: str | None = Field(None, alias="copy", description='a path in "quotes"')
 
@@ -162,12 +162,10 @@ class _Recovery(Table):
 
 
 class _Tables(Table):
-    hosts: _Texts = Field(
-        min_length=1, description='the names that the site answers, such as hosts = ["www.example.com"]'
-    )
-    keys: _Sources = Field(description='the chain that the server shows, such as keys = ["tls/fullchain.pem"]')
+    hosts: _Texts = Field(min_length=1, description='the names of the site, such as hosts = ["www.example.com"]')
+    keys: _Sources = Field(description='the chain that the server sends, such as keys = ["tls/fullchain.pem"]')
     backups: _Sources = Field(
-        description='the keys in reserve, such as backups = ["offline/backup.pub"]; a bare pin stands as '
+        description='the backup keys, such as backups = ["offline/backup.pub"]; a bare pin is written as '
         '{ pin = "base64 of 32 bytes" }'
     )
     roots: _Texts = Field(
@@ -184,10 +182,10 @@ class _Tables(Table):
 
 
 def read_inventory(path: str | os.PathLike[str]) -> Inventory:
-    """Read a ``dynpin.toml``; the paths in it count from its folder. The key files are not read.
+    """Read a ``dynpin.toml``. Its paths are relative to its folder. The key files are not read.
 
     Raises:
-        PolicyError: if it cannot be read, or says what is not understood: the message names file, key and fix.
+        PolicyError: if it cannot be read, or a value is not valid; the message names file, key and fix.
     """
     file = Path(path).absolute()
     read = read_tables(file, _Tables)
@@ -215,17 +213,17 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
 
 
 def _state(file: Path, read: _Tables) -> StateSource:
-    """Where the nodes share their state; what would keep the same in a file is refused."""
-    from .shared import StateSource  # noqa: PLC0415 - for those who share a state
+    """The shared state of the nodes. Options that would keep the same state in a file are refused."""
+    from .shared import StateSource  # noqa: PLC0415 - only a shared state needs it
 
     site = read.site
     if read.remember is not None:
-        raise PolicyError("[site] state keeps what was sent last, for all nodes: take out the line remember")
+        raise PolicyError("[site] state keeps the last header of all nodes: remove the line remember")
     if read.ramp is not None and read.ramp.state is not None:
-        raise PolicyError("[site] state keeps the position on the ramp: take out the line state of [ramp]")
+        raise PolicyError("[site] state keeps the position on the ramp: remove the line state of [ramp]")
     names = [name for name in read.hosts if not name.startswith("*.")]
     if not names:
-        raise PolicyError("[site] state is kept under the first name of hosts that is not a wildcard: there is none")
+        raise PolicyError("[site] state needs a name in hosts that is not a wildcard: there is none")
     try:
         host = canonical_host(names[0])
     except InvalidHost as error:
@@ -239,7 +237,7 @@ def _state(file: Path, read: _Tables) -> StateSource:
 
 
 def _located_file(file: Path, own: str | None, ramp: _Ramp | None, name: str) -> Path | None:
-    """A file of [site], or the one of [ramp]: one token may do for both."""
+    """A file of [site], or else of [ramp], so that both can use one token."""
     found = own or (None if ramp is None else cast("str | None", getattr(ramp, name)))
     return None if found is None else file.parent / found
 
@@ -252,7 +250,7 @@ def _recovery(table: _Recovery) -> Recovery:
 
 
 def _located(file: Path, sources: Iterable[object]) -> tuple[KeySource, ...]:
-    """The keys, with paths that count from the folder of the file."""
+    """The keys, with paths relative to the folder of the file."""
     return tuple(file.parent / source if isinstance(source, Path) else cast("Pin", source) for source in sources)
 
 
@@ -261,8 +259,8 @@ def _reserve(file: Path, sources: Iterable[KeySource]) -> tuple[KeySource, ...]:
     for source in found:
         if isinstance(source, Path) and _holds_private_key(source):
             raise PolicyError(
-                f"backups names {source}, a private key: who breaks into this server has it too, and it is not a "
-                "reserve. Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
+                f"backups names {source}, a private key: somebody who breaks into this server gets it too. It is "
+                "not a backup key. Keep it offline, and name its public half (openssl pkey -in KEY -pubout) or its CSR"
             )
     return found
 
@@ -271,7 +269,7 @@ def _holds_private_key(path: Path) -> bool:
     try:
         return b"PRIVATE KEY-----" in path.read_bytes()
     except (OSError, ValueError):
-        return False  # whether it can be read at all is found out, and told, by those who need it
+        return False  # its readers report a file that cannot be read
 
 
 def _ramp(file: Path, table: _Ramp, read: _Tables) -> Ramp:
@@ -280,7 +278,7 @@ def _ramp(file: Path, table: _Ramp, read: _Tables) -> Ramp:
     known = REPORT_URI.fullmatch(policy.report_uri or "")
     if known is None:
         raise PolicyError(
-            "[ramp] moves by what clients report, so [policy] report_uri must be that of a dynpin collector, such as "
+            "[ramp] needs the reports of clients, so [policy] report_uri must be that of a dynpin collector, such as "
             '"https://reports.example.net/r/TOKEN/enforce"'
         )
     target = policy.max_age or 0

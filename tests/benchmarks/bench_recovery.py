@@ -11,10 +11,9 @@ import ssl
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from contextlib import ExitStack
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +24,7 @@ import trustme
 from dynpin import Pin, PublicKeyPins
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.recovery import HTTPFetcher, verify
+from dynpin.lab.loopback import LoopbackServer
 from dynpin.pin_list import PIN_LIST
 from dynpin.recovery import Recovery
 
@@ -186,21 +186,18 @@ class Published:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._server = LoopbackServer(Handler)
 
     @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.__exit__(*exc_info)
 
 
 class _Counted:

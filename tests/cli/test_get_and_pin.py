@@ -102,7 +102,7 @@ def test_get_notes_then_enforces_and_tells_the_way_out(
         (("get", "https://localhost:1/"), "localhost port 1 gave no answer: "),
         (("get", "https://localhost:99999/"), "https://localhost:99999/ is not a URL: its port is not a number"),
         (("get", "https://[localhost/"), "https://[localhost/ is not a URL"),
-        (("get", "https://ba nk.test/"), "has a space or a line break in it"),
+        (("get", "https://ba nk.test/"), "contains a space or a line break"),
         (("get", "https://bank..test/"), "'bank..test' is not a host name: it has a dot too many"),
         (("get", "https://bank.test@localhost/"), "has a user name before its host"),
         (("get", "https://localhost/", "--timeout", "nan"), "--timeout"),

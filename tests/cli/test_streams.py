@@ -41,7 +41,7 @@ RECORDS: dict[str, Callable[[Path], bool]] = {
     "a token with a name": lambda folder: (folder / "reports").exists(),
 }
 # What stderr has besides.
-SAID = {"a token with a name": rb"dynpin: a new storage: [^\n]+\n"}
+SAID = {"a token with a name": rb"dynpin: made a new storage: [^\n]+\n"}
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ TAKEN = {
     "https://127.0.0.1/": HttpsURL("127.0.0.1", 443, "/"),
 }
 REFUSED = {
-    "https://ba nk.test/": "'https://ba nk.test/' has a space or a line break in it",
-    "https://bank.test/a b": "%20 stands for a space",
+    "https://ba nk.test/": "'https://ba nk.test/' contains a space or a line break",
+    "https://bank.test/a b": "write %20 for a space",
     "https://bank.test/\r\nHost: evil.test": "a space or a line break",
-    "https://bank.test/\x1b[31m": "'https://bank.test/\\x1b[31m' has a character in it that cannot be seen, U+001B",
-    "https://bank.test/\u202e": "cannot be seen, U+202E",
-    "https://bank.test/\x00": "cannot be seen, U+0000",
+    "https://bank.test/\x1b[31m": "'https://bank.test/\\x1b[31m' contains an invisible character, U+001B",
+    "https://bank.test/\u202e": "invisible character, U+202E",
+    "https://bank.test/\x00": "invisible character, U+0000",
     "https://bank..test/": "'bank..test' is not a host name: it has a dot too many",
     "https://.bank.test/": "'.bank.test' is not a host name: it has a dot too many",
     "https://ba|nk.test/": "'ba|nk.test' is not a host name",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import httpx
 import httpx2
@@ -38,9 +37,3 @@ def assert_unheard(world: World, error: BaseException) -> None:
     gc.collect()
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
-
-
-def roots_file(world: World) -> Path:
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    return bundle

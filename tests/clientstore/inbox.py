@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Self
+
+from dynpin.lab.loopback import LoopbackServer
 
 
 class Inbox:
@@ -39,10 +40,9 @@ class Inbox:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self._thread.start()
-        self.port: int = self._server.server_address[1]
+        self._server = LoopbackServer(Handler)
+        self._server.__enter__()
+        self.port: int = self._server.server_port
 
     def next_report(self) -> dict[str, object]:
         """The next report that arrives."""
@@ -53,6 +53,4 @@ class Inbox:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.__exit__(*exc_info)

@@ -26,8 +26,7 @@ class _Send:
         self.step = {"kind": kind, "headers": {"Authorization": "Bearer secret", **field}, **step}
 
     def __call__(self, world: World, port: int) -> object:
-        roots = world.folder / "roots.pem"
-        roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+        roots = world.roots_file()
         python = niquests_environment() / "python"
         step = json.dumps({**self.step, "urls": [f"https://{self.host}:{port}/"]})
         (told,) = told_by(python, "tests.clientstore.niquests_visits", world.folder / "pins", roots, step)

@@ -144,8 +144,7 @@ class Ground:
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        world, roots, names = self.world, self.folder / "roots.pem", self.folder / "names"
-        roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+        roots, names = self.world.roots_file(), self.folder / "names"
         names.mkdir()
         # Shadowed by the bootstrap, which has to run it all the same.
         (names / "sitecustomize.py").write_text(

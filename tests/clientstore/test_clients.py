@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import ssl
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +13,7 @@ import trustme
 
 from dynpin import PublicKeyPins, Report
 from dynpin.clientstore import PinStore, pin_violation
+from dynpin.lab.loopback import LoopbackServer
 
 from .inbox import Inbox
 from .libraries import LIBRARIES, Library, every_library, pins_of, refused, visit
@@ -171,12 +171,8 @@ class _PlainHandler(BaseHTTPRequestHandler):
 @pytest.fixture
 def plain_site(world: World) -> Iterator[str]:
     handler = type("Handler", (_PlainHandler,), {"fields": ("Public-Key-Pins", str(world.header))})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+    with LoopbackServer(handler) as server:
         yield f"http://{HOST}:{server.server_port}/"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "http.client"], ids=str)
@@ -200,9 +196,7 @@ def test_client_certificates_go_along(world: World, library: Library, honest: tr
 @every_library
 def test_truststore_contexts_on_linux(world: World, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     assert library.visit(world.store, context, [world.site.url(HOST)]) == [200]
     assert pins_of(world.store) == world.header.pins

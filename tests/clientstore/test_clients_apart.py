@@ -28,7 +28,7 @@ from dynpin.clientstore.httpx2 import PinnedTransport as PinnedTransport2
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import pinned_pool_manager
 
-from .apart import assert_unheard, every_httpx, roots_file, run
+from .apart import assert_unheard, every_httpx, run
 from .inbox import Inbox
 from .opened import files_left_open, open_files
 from .world import HOST, World, leaf_pin
@@ -265,7 +265,7 @@ with loopback_names():
 
 
 def test_a_process_that_ends_at_once_still_delivers_its_report(world: World) -> None:
-    arguments = [str(world.folder / "pins"), str(roots_file(world)), world.attacker.url(HOST)]
+    arguments = [str(world.folder / "pins"), str(world.roots_file()), world.attacker.url(HOST)]
     with Inbox() as inbox:
         world.store.pin(HOST, world.header.pins, report_uri=f"http://127.0.0.1:{inbox.port}/hpkp")
         process = subprocess.Popen(

@@ -23,9 +23,7 @@ both = pytest.mark.parametrize("kind", ["sync", "async"])
 
 @pytest.fixture
 def roots(world: World) -> Path:
-    path = world.folder / "roots.pem"
-    path.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    return path
+    return world.roots_file()
 
 
 @pytest.fixture

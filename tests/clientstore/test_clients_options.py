@@ -20,7 +20,7 @@ from dynpin.clientstore.aiohttp import PinnedConnector, noting_response_class, p
 from dynpin.clientstore.requests import PinnedAdapter, PinnedSession
 from dynpin.clientstore.urllib3 import note_responses, pinned_pool_manager
 
-from .apart import assert_unheard, every_httpx, roots_file, run
+from .apart import assert_unheard, every_httpx, run
 from .sites import Proxy, Site
 from .world import HOST, World, leaf_pin
 
@@ -80,7 +80,7 @@ def test_httpx_the_tls_of_a_proxy_of_the_environment_is_held_against_its_own_pin
     async_class: Any,
     variable: str,
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(roots_file(world)))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     monkeypatch.delenv("no_proxy", raising=False)
 
     def visit() -> object:
@@ -121,7 +121,7 @@ def test_httpx_streamed_responses_are_noted(world: World, library: Any, client_c
 
 @pytest.mark.parametrize("way", ["verify", "environment", "folder"])
 def test_requests_custom_bundles(world: World, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    bundle = roots_file(world)
+    bundle = world.roots_file()
     if way == "folder":
         bundle = world.folder / "roots"
         bundle.mkdir()
@@ -151,7 +151,7 @@ def test_requests_client_certificates_and_verify_do_not_leak_into_the_next_reque
     client = honest.issue_cert("client@bank.test")
     pem = world.folder / "client.pem"
     client.private_key_and_cert_chain_pem.write_to_path(str(pem))
-    bundle = str(roots_file(world))
+    bundle = str(world.roots_file())
     with Site(world.certificate, client_ca=honest.cert_pem.bytes()) as site, PinnedSession(world.store) as session:
         assert session.get(site.url(HOST), verify=bundle, cert=str(pem)).status_code == 200
         with pytest.raises(requests.exceptions.ConnectionError):
@@ -203,7 +203,7 @@ def test_urllib3_without_retries_raises_the_ssl_error(world: World) -> None:
 
 
 def test_urllib3_trusts_the_roots_that_it_is_given_and_no_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(roots_file(world)))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     with pinned_pool_manager(world.store) as manager:
         assert manager.request("GET", world.attacker.url(HOST)).status == 200
     honest = world.folder / "honest.pem"
@@ -226,19 +226,19 @@ def test_urllib3_a_manager_of_ones_own_with_another_context_sends_nothing(world:
 
 
 def _urllib3_by_proxy(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    options: dict[str, Any] = {"proxy_url": proxy, "ca_certs": str(roots_file(world)), "retries": False}
+    options: dict[str, Any] = {"proxy_url": proxy, "ca_certs": str(world.roots_file()), "retries": False}
     with pinned_pool_manager(world.store, **options) as manager:
         return manager.request("GET", world.site.url(HOST)).status
 
 
 def _requests_by_proxies(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
     with PinnedSession(world.store) as session:
-        return session.get(world.site.url(HOST), proxies={"https": proxy}, verify=str(roots_file(world))).status_code
+        return session.get(world.site.url(HOST), proxies={"https": proxy}, verify=str(world.roots_file())).status_code
 
 
 def _requests_by_environment(world: World, proxy: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setenv("https_proxy", proxy)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(roots_file(world)))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(world.roots_file()))
     with PinnedSession(world.store) as session:
         return session.get(world.site.url(HOST)).status_code
 
@@ -266,7 +266,7 @@ def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
 
 
 def test_requests_trusts_for_a_proxy_what_each_request_trusts(world: World, honest: trustme.CA) -> None:
-    bundle, elsewhere = str(roots_file(world)), world.folder / "elsewhere.pem"
+    bundle, elsewhere = str(world.roots_file()), world.folder / "elsewhere.pem"
     elsewhere.write_bytes(trustme.CA().cert_pem.bytes())
     with Proxy(honest.issue_cert("proxy.test")) as proxy, PinnedSession(world.store) as session:
         options: dict[str, Any] = {"proxies": {"https": proxy.url}}

@@ -209,9 +209,7 @@ def test_a_redirect_leads_to_the_next_check_with_its_own_port(world: World) -> N
 
 def test_a_redirect_from_ws_to_wss_is_enforced_too(world: World, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # websockets would make a context of its own for that.
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     target = [f"wss://{HOST}:{port}/"]
 
     def answer(request: Request) -> Response:

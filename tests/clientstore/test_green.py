@@ -18,8 +18,7 @@ def python() -> Path:
 
 def _visits(world: World, python: Path, when: str, what: str) -> dict[str, str]:
     world.pin_site()
-    roots = world.folder / "roots.pem"
-    roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    roots = world.roots_file()
     ports = str(world.site.port), str(world.attacker.port)
     told: dict[str, str] = told_by(
         python, "tests.clientstore.green_visits", when, what, str(world.store.path), roots, *ports

@@ -232,8 +232,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_niquests_with_http3_switched_off(world: World, niquests_python: Path) -> None:
-    roots = world.folder / "roots.pem"
-    roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    roots = world.roots_file()
     arguments = [str(world.store.path), str(roots), world.site.url(HOST), world.attacker.url(HOST)]
     done = subprocess.run(
         [niquests_python, "-c", NIQUESTS, *arguments],

@@ -35,12 +35,6 @@ def _root(authority: Any) -> bytes:
     return ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())
 
 
-def _roots(world: World, name: str = "roots.pem") -> str:
-    file = world.folder / name
-    file.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    return str(file)
-
-
 # -- the options of enforce -------------------------------------------------------------------------------------------
 
 
@@ -92,8 +86,8 @@ def test_public_roots_hold_for_every_context_of_a_client(world: World, library: 
 
     def by_requests() -> None:
         with PinnedSession(world.store, **bypass) as session:
-            session.get(site, verify=_roots(world))
-            session.get(attacker, verify=_roots(world, "again.pem"))
+            session.get(site, verify=str(world.roots_file()))
+            session.get(attacker, verify=str(world.roots_file("again.pem")))
 
     with pytest.raises((requests.exceptions.SSLError, aiohttp.ClientConnectorCertificateError)) as caught:
         by_requests() if library == "requests" else asyncio.run(by_aiohttp())
@@ -137,7 +131,11 @@ def test_urllib3_the_tls_versions_are_those_that_were_asked_for(world: World, pr
             ({"ssl_maximum_version": ssl.TLSVersion.TLSv1_2}, "TLSv1.2"),
             ({"ssl_minimum_version": ssl.TLSVersion.TLSv1_3}, "TLSv1.3"),
         ):
-            options: dict[str, Any] = {"ca_certs": _roots(world), "proxy_url": proxy.url if proxied else None, **asked}
+            options: dict[str, Any] = {
+                "ca_certs": str(world.roots_file()),
+                "proxy_url": proxy.url if proxied else None,
+                **asked,
+            }
             with pinned_pool_manager(world.store, **options) as manager:
                 response: Any = manager.request("GET", world.site.url(HOST), preload_content=False)
                 assert response.connection.sock.version() == version
@@ -149,7 +147,7 @@ def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> No
     world.certificate.configure_cert(old)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     world.site.use(old)
-    options: dict[str, Any] = {"ca_certs": _roots(world), "ssl_minimum_version": ssl.TLSVersion.TLSv1_3}
+    options: dict[str, Any] = {"ca_certs": str(world.roots_file()), "ssl_minimum_version": ssl.TLSVersion.TLSv1_3}
     with (
         pinned_pool_manager(world.store, retries=False, **options) as manager,
         pytest.raises(urllib3.exceptions.SSLError),
@@ -280,7 +278,7 @@ def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -
 
 def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
     synchronous, asynchronous, beside = told_by(
-        niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), _roots(world)
+        niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), str(world.roots_file())
     )
     assert synchronous == asynchronous == ["TLSv1_2", "ECDHE-ECDSA-CHACHA20-POLY1305"]
     assert beside.startswith("tls_configuration= has no effect on a context of your own")

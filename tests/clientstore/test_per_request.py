@@ -60,8 +60,7 @@ class Ground:
 @pytest.fixture
 def ground(world: World, honest: trustme.CA) -> Iterator[Ground]:
     world.pin_site()
-    roots, client = world.folder / "roots.pem", world.folder / "client.pem"
-    roots.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    roots, client = world.roots_file(), world.folder / "client.pem"
     honest.issue_cert("client@bank.test").private_key_and_cert_chain_pem.write_to_path(str(client))
     with (
         Site(honest.issue_cert(OTHER)) as other,

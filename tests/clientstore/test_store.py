@@ -9,7 +9,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -263,20 +262,6 @@ def test_many_threads_share_a_store(store: PinStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
     assert len(store) == 8 * 5
-
-
-def test_many_openings_of_a_new_file_make_it_once(file: Path) -> None:
-    start = threading.Barrier(8)
-
-    def open_one(number: int) -> None:
-        start.wait()
-        with PinStore(file) as store:
-            store.pin(f"h{number}.test", [LEAF])
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(open_one, range(8)))
-    with PinStore(file) as store:
-        assert len(store) == 8
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -91,7 +91,7 @@ def test_requests_replays(world: World, double: Double, when: str, own: bool) ->
     finally:
         session.close()
     # When the double is gone the same session is enforced, whatever it has made meanwhile.
-    ways: dict[str, Any] = {} if own else {"verify": _roots(world)}
+    ways: dict[str, Any] = {} if own else {"verify": str(world.roots_file())}
     assert session.get(world.site.url(HOST), **ways).status_code == 200
     with pytest.raises(requests.exceptions.SSLError) as caught:
         session.get(world.attacker.url(HOST), **ways)
@@ -100,12 +100,6 @@ def test_requests_replays(world: World, double: Double, when: str, own: bool) ->
     session.close()
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
-
-
-def _roots(world: World) -> str:
-    path = world.folder / "roots.pem"
-    path.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    return str(path)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -159,7 +153,7 @@ def _vcr(world: World) -> AbstractContextManager[object]:
 def test_a_real_connection_beside_a_double_is_enforced(world: World, double: Double, when: str, own: bool) -> None:
     world.pin_site()
     context = world.plain_context() if own else None
-    ways: dict[str, Any] = {"timeout": 60} if own else {"timeout": 60, "verify": _roots(world)}
+    ways: dict[str, Any] = {"timeout": 60} if own else {"timeout": 60, "verify": str(world.roots_file())}
     session = PinnedSession(world.store, context=context)
     with double(world):
         if when == "inside":
@@ -210,7 +204,7 @@ def test_a_double_that_would_connect_by_itself_is_refused(
     with Site(world.rogue.issue_cert("localhost")) as attacker:
         urls = [f"https://localhost:{at}/" for at in (port, attacker.port)]
         visits, pins = "tests.clientstore.doubled_visits", world.folder / "pins"
-        told = told_by(sys.executable, visits, pins, _roots(world), double.__name__, when, own, *urls)
+        told = told_by(sys.executable, visits, pins, str(world.roots_file()), double.__name__, when, own, *urls)
         attacker.wait_idle()
         assert attacker.application_bytes == 0
     assert len(told) == len(urls)

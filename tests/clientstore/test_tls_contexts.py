@@ -168,9 +168,7 @@ def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_cha
 
 def test_truststore_is_enforced_where_openssl_verifies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     context = enforce(truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT), world.store)
     world.pin_site()
     with open_tls(world, world.site, context) as tls:

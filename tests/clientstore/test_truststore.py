@@ -24,8 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the
 
 @pytest.fixture
 def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
+    bundle = world.roots_file()
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     return bundle
 

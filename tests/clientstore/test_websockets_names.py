@@ -197,9 +197,7 @@ def test_in_the_audit_mode_nothing_is_refused_and_nothing_noted(world: World, at
 @pytest.fixture
 def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every context trust both authorities, and no proxy in the environment."""
-    bundle = world.folder / "roots.pem"
-    bundle.write_bytes(world.honest.cert_pem.bytes() + world.rogue.cert_pem.bytes())
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

@@ -49,6 +49,12 @@ class World:
     def pin_site(self, host: str = HOST) -> None:
         self.store.pin(host, self.header.pins)
 
+    def roots_file(self, name: str = "roots.pem") -> Path:
+        """Both authorities, as a program is told of its roots."""
+        file = self.folder / name
+        file.write_bytes(self.honest.cert_pem.bytes() + self.rogue.cert_pem.bytes())
+        return file
+
     def plain_context(self) -> ssl.SSLContext:
         """A context that trusts both authorities, as a client does whose trust store is large."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

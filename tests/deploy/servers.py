@@ -13,10 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import trustme
+
+from dynpin.lab.loopback import LoopbackServer
 
 HOST = "localhost"
 # Generous, since a busy machine is not a fault of the server's.
@@ -211,15 +213,5 @@ def tls_server(site: Site, address: str = "127.0.0.1", port: int = 0) -> Iterato
     """A plain https server of the standard library; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(site.both)
-    with ThreadingHTTPServer((address, port), _Quiet) as server:
-        server.daemon_threads = True
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        # A client that refuses the key breaks the handshake off, which is no error of the server's.
-        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
-            thread.join()
+    with LoopbackServer(_Quiet, address=address, port=port, context=context) as server:
+        yield server.server_port

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dynpin import Pin, PublicKeyPins
+from dynpin.lab.loopback import LoopbackServer
 from tests.deploy.commands import dynpin
 from tests.deploy.servers import Site, make_site
 
@@ -61,21 +61,13 @@ def serving(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
             return
 
-    with ThreadingHTTPServer((address, port), Handler) as server:
-        server.daemon_threads = True
-        if site is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(site.both)
-            context.sni_callback = choose
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # refused handshakes
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
-            thread.join()
+    context = None
+    if site is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(site.both)
+        context.sni_callback = choose
+    with LoopbackServer(Handler, address=address, port=port, context=context) as server:
+        yield server.server_port
 
 
 def everywhere(header: PublicKeyPins | str, **more: str) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -21,6 +20,7 @@ from dynpin.lab.picture.layout import LEAST_WIDTH, WIDTH, lay_out
 from dynpin.lab.picture.letters import BOLD, REGULAR
 from dynpin.lab.picture.paper import DARK, KEYS, LIGHT, key_color
 from dynpin.lab.picture.scene import Scene, Text, clipped, width, wrapped
+from dynpin.lab.playing import Playing
 from dynpin.lab.scenarios import play, scenarios
 from dynpin.lab.timeline import Actor, Event, Held, Key, Role, Timeline
 
@@ -29,9 +29,10 @@ from .picture_stories import DAY, HOTSPOT, pin, story, visit
 SCENARIOS = list(scenarios())
 
 
-@cache
-def played(name: str) -> Timeline:
-    return play(scenarios()[name], "dynpin")
+def timeline_of(name: str, played: dict[tuple[str, str], Playing]) -> Timeline:
+    timeline = played[name, "dynpin"].timeline
+    assert timeline is not None
+    return timeline
 
 
 def overlaps(scene: Scene) -> list[tuple[str, str]]:
@@ -68,8 +69,8 @@ def test_wrapping_loses_no_letter_and_keeps_to_its_room(text: str, room: float) 
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_no_two_texts_of_a_scenario_meet(name: str) -> None:
-    scene = lay_out(played(name), scenarios()[name].title)
+def test_no_two_texts_of_a_scenario_meet(name: str, played: dict[tuple[str, str], Playing]) -> None:
+    scene = lay_out(timeline_of(name, played), scenarios()[name].title)
     assert overlaps(scene) == []
     assert outside(scene) == []
 
@@ -153,10 +154,10 @@ def test_a_png_is_as_wide_as_a_page() -> None:
     assert draw(HOTSPOT, "The hotspot", "png", dark=True) != data
 
 
-def test_the_same_story_gives_the_same_picture() -> None:
+def test_the_same_story_gives_the_same_picture(played: dict[tuple[str, str], Playing]) -> None:
     """Keys are others at each playing, so no pin may stand in a picture, and none may decide where a thing stands."""
     name = SCENARIOS[0]
-    first, second = played(name), play(scenarios()[name], "dynpin")
+    first, second = timeline_of(name, played), play(scenarios()[name], "dynpin")
     assert {key.pin for key in first.keys}.isdisjoint(key.pin for key in second.keys)
     assert draw(first, "It", "svg") == draw(second, "It", "svg")
 
@@ -200,7 +201,7 @@ def test_colours_have_the_contrast_that_text_needs(paper: dict[str, str]) -> Non
         assert contrast(color, paper["ground"]) >= 3, color
 
 
-def test_no_colour_comes_twice_among_keys() -> None:
+def test_no_colour_comes_twice_among_keys(played: dict[tuple[str, str], Playing]) -> None:
     keys = [Key(f"key {number}", pin(f"k{number}"), "bank.test") for number in range(KEYS)]
     many = story(replace(visit(0, noting="noted", until=30), pinned=tuple(key.pin for key in keys)))
     many.keys = keys
@@ -208,7 +209,7 @@ def test_no_colour_comes_twice_among_keys() -> None:
     assert len({sign.letter for sign in signs}) == len({sign.color for sign in signs}) == KEYS
     # No story comes near that.
     for name in ("super-cookie", "report-loops"):
-        colors = [sign.color for sign, _ in Cast(played(name)).signs.values()]
+        colors = [sign.color for sign, _ in Cast(timeline_of(name, played)).signs.values()]
         assert len(set(colors)) == len(colors)
 
 

@@ -15,7 +15,7 @@ from dynpin.lab.picture.layout import lay_out
 from dynpin.lab.picture.legend import SIGNS
 from dynpin.lab.picture.scene import Line, Rect
 from dynpin.lab.picture.times import moments
-from dynpin.lab.scenarios import play, scenarios
+from dynpin.lab.playing import Playing
 from dynpin.lab.timeline import Actor, Event, Held, Key, Timeline, day
 from dynpin.pins import Pin
 
@@ -125,9 +125,10 @@ def test_a_band_is_what_the_store_told(case: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "agent"), [("clock-pushed", "chromium"), ("store-flooding", "firefox")])
-def test_what_is_drawn_as_held_is_what_refuses(name: str, agent: str) -> None:
+def test_what_is_drawn_as_held_is_what_refuses(name: str, agent: str, played: dict[tuple[str, str], Playing]) -> None:
     """Whoever refuses holds pins that were not shown, and who is served or fooled holds none, or one that was."""
-    timeline = play(scenarios()[name], agent)
+    timeline = played[name, agent].timeline
+    assert timeline is not None
     held: dict[str, tuple[Held, ...]] = {}
     for event in timeline.events:
         before = {each.host: each for each in held.get(event.actor, ())}

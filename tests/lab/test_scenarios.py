@@ -11,7 +11,8 @@ import pytest
 from dynpin.lab.agents import AGENTS, Machine, UserAgent
 from dynpin.lab.agents.library import DynpinAgent
 from dynpin.lab.claims import CLAIMS
-from dynpin.lab.scenarios import Scenario, play, scenarios
+from dynpin.lab.playing import Playing
+from dynpin.lab.scenarios import Scenario, scenarios
 from dynpin.lab.stage import set_stage
 
 PLAYS = [(scenario, agent) for scenario in scenarios().values() for agent in scenario.agents]
@@ -19,13 +20,17 @@ each_scenario = pytest.mark.parametrize("scenario", scenarios().values(), ids=la
 
 
 @pytest.mark.parametrize(("scenario", "agent"), PLAYS, ids=lambda value: getattr(value, "name", value))
-def test_what_the_scenario_asserts_holds(scenario: Scenario, agent: str) -> None:
-    missing = AGENTS[agent].missing()
-    if missing:
-        pytest.skip(missing)
-    timeline = play(scenario, agent)
+def test_what_the_scenario_asserts_holds(
+    scenario: Scenario, agent: str, played: dict[tuple[str, str], Playing]
+) -> None:
+    playing = played[scenario.name, agent]
+    assert playing.missing == (AGENTS[agent].missing() or "")
+    if playing.timeline is None:
+        pytest.skip(playing.missing)
+    timeline = playing.timeline
     assert [remark.text for remark in timeline.remarks if not remark.holds] == []
     assert timeline.ok
+    assert playing.ok
     assert timeline.decisive in timeline.visits
     assert [event.at for event in timeline.events] == sorted(event.at for event in timeline.events)
 

@@ -19,6 +19,8 @@ from werkzeug.serving import make_server
 
 from dynpin import Pin
 
+from .pki import Pki, two_levels
+
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
@@ -149,3 +151,9 @@ def connect(trust: ssl.SSLContext) -> Generator[Connect]:
             return stack.enter_context(httpx.Client(base_url=url, verify=trust, trust_env=False, timeout=120))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def pki() -> Pki:
+    """A CA and what it has issued, which many tests read."""
+    return two_levels()

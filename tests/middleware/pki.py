@@ -32,3 +32,10 @@ class Pki(NamedTuple):
 
 
 LEAF = KeyPair("server", "bank")
+
+
+def two_levels() -> Pki:
+    root = Authority("Root")
+    intermediate = root.intermediate("Intermediate")
+    leaf = intermediate.issue(HOST, KeyPair("leaf", "bank"))
+    return Pki(root, intermediate, leaf, KeyPair("spare", "bank"), Authority("Other root"))

@@ -181,7 +181,7 @@ def test_a_proxy_that_is_not_trusted_is_told_once(
     for fields in ({}, {"X-Forwarded-Proto": "http"}, {"Forwarded": "proto=https"}, {"Forwarded": "proto=https"}):
         assert ENFORCE not in client.get("/", headers=fields).headers
     [said] = [record.getMessage() for record in caplog.records if record.name == "dynpin.middleware"]
-    assert "for plain http" in said
+    assert "sees plain http" in said
     assert "uvicorn --proxy-headers" in said
 
 
@@ -338,7 +338,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no keys": ({"max_age": 60}, "there is no policy"),
     "a misspelt keyword": ({"keys": "a.pem", "maxage": 60}, "unexpected keyword argument 'maxage'"),
     "a bad policy": ({"keys": "absent.pem", "max_age": 60}, "absent.pem cannot be read"),
-    "keys of no kind": ({"keys": 5, "max_age": 60}, "keys= has a int in it"),
+    "keys of no kind": ({"keys": 5, "max_age": 60}, "keys= contains a value of type int"),
 }
 
 
@@ -362,7 +362,7 @@ def test_two_policies_are_one_of_each_kind(site: Site) -> None:
     for given, words in (
         ({"policy": policy, "report_only": policy}, "report_only= takes a policy of mode='report-only'"),
         ({"policy": trial, "report_only": trial}, "two policies are report-only"),
-        ({"policy": policy, "keys": site.chain}, r"there is a policy, and keywords of another \(keys\)"),
+        ({"policy": policy, "keys": site.chain}, r"there is a policy and also keywords \(keys\)"),
     ):
         with pytest.raises(PolicyError, match=words):
             run(PublicKeyPinsMiddleware(sending(), **given), {"type": "http"})

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dynpin import Pin, PolicyError
 from dynpin.clientstore import PinStore, enforce
 from dynpin.clientstore.enforcement import verified_chain
-from dynpin.lab.certificates import Authority, KeyPair
+from dynpin.lab.certificates import KeyPair
 from dynpin.middleware import Policy
 from dynpin.middleware.policy import (
     Key,
@@ -29,15 +29,6 @@ from dynpin.middleware.policy import (
 )
 
 from .pki import HOST, LEAF, Pki, pem
-
-
-@pytest.fixture(scope="module")
-def pki() -> Pki:
-    root = Authority("Root")
-    intermediate = root.intermediate("Intermediate")
-    leaf = intermediate.issue(HOST, KeyPair("leaf", "bank"))
-    return Pki(root, intermediate, leaf, KeyPair("spare", "bank"), Authority("Other root"))
-
 
 # -- which keys stand in it -------------------------------------------------------------------------------------------
 
@@ -64,7 +55,7 @@ def test_a_key_that_issued_or_is_in_the_chain_is_no_backup(pki: Pki, tmp_path: P
 
 
 def test_roots_that_cannot_be_read_are_said(pki: Pki, tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"absent\.pem holds no roots that can be read"):
+    with pytest.raises(PolicyError, match=r"absent\.pem, which roots names, holds no roots that can be read"):
         in_chain(Key("x", pki.spare.pin), [read_chain(pki.leaf.pem, "c")], [tmp_path / "absent.pem"])
 
 
@@ -72,15 +63,15 @@ POLICIES: dict[str, tuple[Callable[[Pki], dict[str, Any]], str]] = {
     "the root as backup": (lambda pki: {"backups": pki.root.pem}, "is the key that issued certificate 1 of keys"),
     "the root beside a backup": (
         lambda pki: {"backups": [pki.root.pem, pki.spare.public_pem]},
-        "A key of the chain is not a reserve",
+        "A key of the chain is not a backup key",
     ),
     "a bundle in reverse": (lambda pki: {"keys": pem(*reversed(pki.whole))}, "is in reverse order"),
-    "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA's"),
+    "a CA's certificate": (lambda pki: {"keys": pki.intermediate.pem}, "is a CA certificate"),
     "expired": (lambda pki: {"keys": pki.root.issue(HOST, LEAF, expired=True).pem}, "expired on"),
-    "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, and not for shop.test"),
+    "another host's": (lambda pki: {"hosts": "shop.test"}, "is for bank.test, not for shop.test"),
     "a stranger pinned": (
         lambda pki: {"keys": pem(pki.whole[0], pki.other.certificate), "pinned": 1},
-        "stands above its leaf",
+        "issued its leaf",
     ),
     "keys and backups swapped": (
         lambda pki: {"keys": pki.root.pem, "backups": pki.leaf.pem, "hosts": HOST},
@@ -102,7 +93,7 @@ def test_a_backup_that_was_just_deployed_is_a_warning_while_there_is_another(
 ) -> None:
     policy = Policy(pki.leaf.pem, [pki.leaf.key.public_pem, pki.spare.public_pem], max_age=60)
     assert policy.header is not None
-    assert "no reserve any more" in caplog.text
+    assert "no longer a backup key" in caplog.text
 
 
 # -- the rule ---------------------------------------------------------------------------------------------------------

@@ -163,5 +163,5 @@ def test_a_damaged_number_is_said(tmp_path: Path) -> None:
     (tmp_path / "dynpin-site.id").write_text("no number")
     with pytest.raises(PolicyError, match=r"dynpin-site\.id.* 32 hexadecimal digits"):
         speaker_of(tmp_path / "dynpin-site.json")
-    with pytest.raises(PolicyError, match="needs to write to its folder"):
+    with pytest.raises(PolicyError, match="must be able to write to its folder"):
         speaker_of(tmp_path / "nowhere" / "dynpin-site.json")

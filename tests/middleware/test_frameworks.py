@@ -8,14 +8,14 @@ import importlib.util
 import itertools
 import ssl
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from dynpin import Pin, PublicKeyPins
+from dynpin.lab.loopback import LoopbackServer
 from tests.deploy.servers import HOST, Site, make_site, reserved_port, running
 from tests.deploy.test_rotation import NEW
 
@@ -78,15 +78,8 @@ def proxy(site: Site, upstream: int) -> Iterator[int]:
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(site.both)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forward) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield int(server.server_address[1])
-        finally:
-            server.shutdown()
-            thread.join()
+    with LoopbackServer(Forward, context=context) as server:
+        yield server.server_port
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=" on ".join)

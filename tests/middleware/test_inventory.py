@@ -136,7 +136,10 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
     "a node as a number": (lambda site: f"{SOUND}[site]\nnodes = [7]\n", ["[site] nodes = [7] is not understood"]),
     "a misspelt key": (replacing("backups", "backup"), ["backup is not known here; did you mean backups?"]),
     "a hyphen": (replacing("max_age", "max-age"), ["[policy] max-age is not known here; did you mean max_age?"]),
-    "an unknown key": (replacing("max_age", "colour"), ["[policy] colour is not known here; known are mode, max_age"]),
+    "an unknown key": (
+        replacing("max_age", "colour"),
+        ["[policy] colour is not known here; the known keys are mode, max_age"],
+    ),
     "a misspelt table": (replacing("[policy]", "[polcy]"), ["polcy is not known here; did you mean policy?"]),
     "policy is not a table": (replacing("[policy]\nmax_age", "policy"), ["policy = 3600", "a table, [policy]"]),
     "a duration in words": (replacing("3600", '"a month"'), ['[policy] max_age = "a month"', '"30 days"']),
@@ -161,16 +164,16 @@ REFUSED: dict[str, tuple[Callable[[Site], str], list[str]]] = {
         replacing("backup.pub", "key.pem"),
         ["backups names", "key.pem, a private key", "openssl pkey -in KEY -pubout"],
     ),
-    "a pin that is none": (replacing('"tls/backup.pub"', '{ pin = "abc" }'), ["backups has a pin that is none"]),
+    "a pin that is none": (replacing('"tls/backup.pub"', '{ pin = "abc" }'), ["backups has a pin that is not valid"]),
     "a key of no kind": (replacing('"tls/backup.pub"', "{ file = 1 }"), ["backups = [{ file = 1 }]", "{ pin ="]),
     "PEM in the file": (
         replacing('"tls/backup.pub"', "'''-----BEGIN PUBLIC KEY-----'''"),
         ['backups = ["-----BEGIN', "is not understood"],
     ),
-    "the chain as its own backup": (replacing("backup.pub", "fullchain.pem"), ["no Backup Pin stands outside"]),
+    "the chain as its own backup": (replacing("backup.pub", "fullchain.pem"), ["all Backup Pins are in"]),
     "a ramp without reports": (
         lambda site: f"{SOUND}[ramp]\n",
-        ["[ramp] moves by what clients report", "https://reports.example.net/r/TOKEN/enforce"],
+        ["[ramp] needs the reports of clients", "https://reports.example.net/r/TOKEN/enforce"],
     ),
     "a ramp with reports to another": (
         lambda site: f'{SOUND}report_uri = "https://reports.example.net/hpkp"\n[ramp]\n',
@@ -324,7 +327,7 @@ def test_the_middleware_takes_the_file(inventory: Path, site: Site, connect: Con
     ("options", "words"),
     [
         ({"policy": "absent.toml"}, r"absent\.toml cannot be read"),
-        ({"policy": "dynpin.toml", "max_age": 60}, r"there is a policy, and keywords of another \(max_age\)"),
+        ({"policy": "dynpin.toml", "max_age": 60}, r"there is a policy and also keywords \(max_age\)"),
         ({"policy": "dynpin.toml", "report_only": "dynpin.toml"}, "this one has mode='enforce'"),
     ],
 )

@@ -129,7 +129,7 @@ def test_which_certificates_are_pinned(pinned: Any, numbers: list[int], site: Si
 
 
 def test_a_pin_of_the_chain_is_no_backup(site: Site, long_chain: list[Pin]) -> None:
-    with pytest.raises(PolicyError, match="A key of the chain is not a reserve"):
+    with pytest.raises(PolicyError, match="A key of the chain is not a backup key"):
         Policy(keys=site.chain, backups=[long_chain[1], site.backup], max_age=60)
     with pytest.raises(PolicyError, match="is the key of certificate 1 of"):
         Policy(keys=site.chain, backups=[long_chain[1]], max_age=60)
@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "no backup": (lambda site: {"backups": []}, ["there is no Backup Pin", "backups=", "dynpin keys new", "§4.3"]),
     "the deployed key as backup": (
         lambda site: {"backups": [site.chain]},
-        ["no Backup Pin stands outside", "fullchain.pem is the key of certificate 0 of", "on_invalid='silence'"],
+        ["all Backup Pins are in", "fullchain.pem is the key of certificate 0 of", "on_invalid='silence'"],
     ),
     "backup missing in report-only": (
         lambda site: {"backups": [], "mode": "report-only", "report_uri": REPORTS},
@@ -200,12 +200,12 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
         ["backup.pub is the key of certificate 0 of"],
     ),
     "max_age missing": (lambda site: {"max_age": None}, ["max_age= is missing", "timedelta(days=30)"]),
-    "max_age negative": (lambda site: {"max_age": -1}, ["max_age=-1", "whole seconds"]),
+    "max_age negative": (lambda site: {"max_age": -1}, ["max_age=-1", "whole number of seconds"]),
     "max_age below a second": (
         lambda site: {"max_age": timedelta(milliseconds=1500)},
-        ["max_age=datetime.timedelta(seconds=1, microseconds=500000)", "whole seconds"],
+        ["max_age=datetime.timedelta(seconds=1, microseconds=500000)", "whole number of seconds"],
     ),
-    "max_age as float": (lambda site: {"max_age": 3600.0}, ["max_age=3600.0", "whole seconds"]),
+    "max_age as float": (lambda site: {"max_age": 3600.0}, ["max_age=3600.0", "whole number of seconds"]),
     "max_age as text": (lambda site: {"max_age": "3600"}, ["max_age='3600'", "timedelta"]),
     "max_age as bool": (lambda site: {"max_age": True}, ["max_age=True"]),
     "max_age 0": (lambda site: {"max_age": 0}, ["max_age=0", "mode='unpin'"]),
@@ -224,39 +224,42 @@ REFUSED: dict[str, tuple[Callable[[Site], dict[str, Any]], list[str]]] = {
     "hosts of no form": (lambda site: {"report_uri": REPORTS, "hosts": "a b"}, ["bank.test", "not for a b"]),
     "report host unknown": (
         lambda site: {"keys": site.pins[0], "report_uri": REPORTS},
-        ["cannot be told", "hosts=["],
+        ["cannot find out", "hosts=["],
     ),
     "report host unknown to a key file": (
         lambda site: {"keys": site.key, "report_uri": REPORTS},
-        ["cannot be told", "hosts=["],
+        ["cannot find out", "hosts=["],
     ),
     "too many pins": (
         lambda site: {"backups": [Pin(bytes([number] * 32)) for number in range(64)]},
-        ["65 pins, where 64 are the limit"],
+        ["65 pins, but the limit is 64"],
     ),
     "a pipe that nobody writes to": (lambda site: {"keys": _pipe(site)}, ["pipe: neither PEM nor DER"]),
     "a file without an end": (lambda site: {"backups": "/dev/zero"}, ["/dev/zero cannot be read (it is larger than"]),
-    "a pipe for roots": (lambda site: {"roots": _pipe(site)}, ["pipe holds no roots", "roots names it"]),
-    "a pipe to remember in": (lambda site: {"remember": _pipe(site)}, ["pipe, which keeps the header", "be read"]),
-    "roots without a certificate": (lambda site: {"roots": site.backup}, ["backup.pub holds a key, and no root"]),
+    "a pipe for roots": (lambda site: {"roots": _pipe(site)}, ["pipe, which roots names, holds no roots"]),
+    "a pipe to remember in": (lambda site: {"remember": _pipe(site)}, ["pipe, which keeps the last header", "be read"]),
+    "roots without a certificate": (
+        lambda site: {"roots": site.backup},
+        ["backup.pub, which roots names, holds a key"],
+    ),
     "roots absent": (
         lambda site: {"roots": _absent(site)},
-        ["absent.pem holds no roots", "(No such file"],
+        ["absent.pem, which roots names, holds no roots", "(No such file"],
     ),
-    "keys of no kind": (lambda site: {"keys": None}, ["keys= has a NoneType in it"]),
-    "backups of no kind": (lambda site: {"backups": [[site.backup]]}, ["backups= has a list in it"]),
-    "hosts of no kind": (lambda site: {"hosts": ["bank.test", 3]}, ["hosts= has a int in it"]),
-    "roots of no kind": (lambda site: {"roots": [None]}, ["roots= has a NoneType in it"]),
+    "keys of no kind": (lambda site: {"keys": None}, ["keys= contains a value of type NoneType"]),
+    "backups of no kind": (lambda site: {"backups": [[site.backup]]}, ["backups= contains a value of type list"]),
+    "hosts of no kind": (lambda site: {"hosts": ["bank.test", 3]}, ["hosts= contains a value of type int"]),
+    "roots of no kind": (lambda site: {"roots": [None]}, ["roots= contains a value of type NoneType"]),
     "a report-uri of no kind": (lambda site: {"report_uri": 5}, ["report_uri=5 is not a text"]),
     "a flag as a text": (lambda site: {"include_subdomains": "false"}, ["include_subdomains='false' is neither"]),
     "leave as a text": (lambda site: {"allow_long_max_age": "no"}, ["allow_long_max_age='no' is neither"]),
     "pinned as bool": (lambda site: {"pinned": True}, ["pinned=True is not understood"]),
     "pinned as nothing": (lambda site: {"pinned": None}, ["pinned=None is not understood"]),
     "pinned as a list of texts": (lambda site: {"pinned": ["leaf"]}, ["pinned=['leaf'] is not understood"]),
-    "an address alone": (lambda site: {"hosts": ["127.0.0.1", "::1"]}, ["hosts= names addresses alone", "§2.3.3"]),
+    "an address alone": (lambda site: {"hosts": ["127.0.0.1", "::1"]}, ["hosts= has only IP addresses", "§2.3.3"]),
     "the certificate of an address": (
         lambda site: {"keys": chain_pem(site.issue("127.0.0.1"))},
-        ["keys[0] is for no DNS name", "§2.3.3"],
+        ["keys[0] has no DNS name", "§2.3.3"],
     ),
 }
 
@@ -345,7 +348,7 @@ def test_silence_starts_without_a_header_and_takes_it_up_when_all_is_well(
     assert (policy.header, policy.field, policy.text_field) == (None, None, None)
     [record] = caplog.records
     assert (record.name, record.levelno) == ("dynpin.middleware", logging.ERROR)
-    assert "without a Public-Key-Pins header: no Backup Pin stands outside" in record.getMessage()
+    assert "without a Public-Key-Pins header: all Backup Pins are in" in record.getMessage()
     site.backup.write_bytes(spare)
     assert policy.refresh()
     assert str(policy.header) == site.expected()

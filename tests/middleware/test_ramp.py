@@ -216,8 +216,8 @@ def test_what_cannot_ask_does_not_move(ground: Ground, caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     ("options", "ramp", "token", "words"),
     [
-        ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report: is its token known"),
-        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; a token of scope read"),
+        ({}, "", "unknown", "/r/unknown/enforce answers 404 to a report; check that the collector knows its token"),
+        ({"open_access": False, "password": "right"}, "", "demo", "/api/groups answers 401; put a token of scope read"),
         ({}, 'token_file = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'ca = "absent"', "demo", "absent cannot be read (No such file or directory)"),
         ({}, 'collector = "http://127.0.0.1:1/"', "demo", "http://127.0.0.1:1 cannot be asked"),
@@ -255,7 +255,7 @@ def test_it_reads_with_a_token(in_file: bool, ground: Ground, monkeypatch: pytes
     ("scope", "said"),
     [
         ("site:{host}", ""),
-        ("site:other.test", "the token reads about other.test alone"),
+        ("site:other.test", "the token may read only about other.test"),
         ("site:www.{host}", "a token of scope site:{host} or read"),
     ],
 )
@@ -350,14 +350,14 @@ def test_a_folder_that_cannot_be_written_is_told_and_moves_nothing(
     assert server.sent() == "report-only"
     [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert "The ramp stays where it is" in told
-    assert "needs to write to it and to its folder" in told
+    assert "must be able to write to it and to its folder" in told
 
 
 def test_a_report_only_policy_beside_the_foot_of_the_ramp_is_not_dropped_in_silence(
     ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     trial = Policy(**ground.site.options | {"mode": "report-only", "max_age": None, "report_uri": "https://r.test/"})
-    said = "until it moves up the header of report_only= is not sent"
+    said = "until it moves up, the header of report_only= is not sent"
     server = ground.server()
     PublicKeyPinsWSGIMiddleware(lambda environ, start_response: [], server.policy, report_only=trial)
     assert said in caplog.text

@@ -126,13 +126,17 @@ def test_a_person_holds_it() -> None:
         ("http://10.0.0.7:8080", {"token": "abc"}, "the token is not sent to http://10.0.0.7:8080: over http"),
         ("https://127.0.0.1:1", {}, "the token file {folder}/token cannot be read (No such file or directory)"),
         ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line"),
-        ("https://127.0.0.1:1", {"token": "a\x07b"}, "{folder}/token has no token, but what no header can carry"),
+        (
+            "https://127.0.0.1:1",
+            {"token": "a\x07b"},
+            "{folder}/token has a text that cannot be a token: no header can carry it",
+        ),
         (
             "https://127.0.0.1:1",
             {"token": "abc"},
             "the roots of the collector, {folder}/ca cannot be read (No such file",
         ),
-        ("https://127.0.0.1:1", {"token": "abc", "ca": "no PEM"}, "{folder}/ca, are no certificates in PEM"),
+        ("https://127.0.0.1:1", {"token": "abc", "ca": "no PEM"}, "{folder}/ca, are not certificates in PEM"),
     ],
 )
 def test_what_keeps_it_from_asking_is_said(collector: str, files: dict[str, str], said: str, tmp_path: Path) -> None:
@@ -199,7 +203,7 @@ def test_a_hand_on_the_ramp(ground: Ground) -> None:
 def test_without_a_ramp_the_command_says_how_to_begin_one(verb: str, ground: Ground) -> None:
     ground.describe()
     ground.inventory.write_text(ground.inventory.read_text().partition("[ramp]")[0])
-    assert "has no ramp: a line [ramp] in it begins one" in ramp(ground, verb, code=2)
+    assert "has no ramp: add a line [ramp]" in ramp(ground, verb, code=2)
     ground.describe(mode="unpin")
     assert "mode = 'unpin'" in ramp(ground, verb, code=2)
 

@@ -89,7 +89,7 @@ def test_what_is_remembered_follows_the_header(site: Site) -> None:
 
 def test_a_memory_that_cannot_be_used_is_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     (site.folder / "sent").write_text("remember the milk")
-    with pytest.raises(PolicyError, match="sent, which keeps the header that was sent last, cannot be read"):
+    with pytest.raises(PolicyError, match="sent, which keeps the last header, cannot be read"):
         Policy(**site.options, remember=site.folder / "sent")
     with pytest.raises(PolicyError, match=r"cannot be written \(No such file or directory\)"):
         Policy(**site.options, remember=site.folder / "missing" / "sent")
@@ -101,7 +101,7 @@ def test_a_memory_that_cannot_be_used_is_told(site: Site, caplog: pytest.LogCapt
     rotate(site)
     assert policy.refresh()
     assert str(policy.header) == site.expected()
-    assert "The header is sent, but not remembered" in caplog.text
+    assert "The header is sent, but it could not be stored" in caplog.text
 
 
 def test_of_two_chains_each_must_be_pinned(site: Site, caplog: pytest.LogCaptureFixture) -> None:

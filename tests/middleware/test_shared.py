@@ -138,8 +138,11 @@ def test_a_node_starts_and_serves_by_its_copy_and_moves_nothing_up(
     assert again.policy.header == sent is not None
     caplog.clear()
     again.look()
-    assert "goes on by its copy, and moves nothing up: the state of bank.test at http://127.0.0.1:" in caplog.text
-    assert "Look whether the collector runs" in caplog.text
+    assert (
+        "uses its copy of the shared state, and its ramp does not move up: the state of bank.test at http://127.0.0.1:"
+        in caplog.text
+    )
+    assert "Check that the collector runs" in caplog.text
     many.nodes[1].describe(max_age="2 hours")  # up: not without the others
     b.look()
     assert b.policy.header == sent
@@ -155,7 +158,7 @@ def test_an_error_is_told_once_a_minute(many: Many, caplog: pytest.LogCaptureFix
     caplog.clear()
     for _ in range(12):
         a.look()
-    assert sum("goes on by its copy" in record.message for record in caplog.records) == 2
+    assert sum("uses its copy of the shared state" in record.message for record in caplog.records) == 2
 
 
 def test_a_node_that_never_saw_the_others_sends_nothing_while_the_collector_is_away(many: Many) -> None:
@@ -183,7 +186,7 @@ def test_a_header_waits_until_no_node_shows_a_key_that_it_lacks(many: Many, capl
         node.look()
         node.look()
         assert (old in (node.pins or ())) == waits
-    assert "node b, c shows a key that the new header does not name" in caplog.text
+    assert "node b, c has a key that the new header does not pin" in caplog.text
     many.look()
     assert [node.pins for node in nodes] == [{new, Pin.from_file(a.files.backup)}] * 3
     # What was sent before may be held for a while, and everybody can see until when.
@@ -243,7 +246,7 @@ def test_a_collector_with_an_older_database_is_given_what_was_lost(
         copy = node.inventory.with_name("dynpin-site.json")
         copy.write_text(copy.read_text().replace(url, many.collector.url))
     many.look()
-    assert "has lost changes that this node has seen; its copy is put back" in caplog.text
+    assert "has lost changes that this node has seen; this node puts its copy back" in caplog.text
     assert many.state.nodes.keys() == before.nodes.keys()
     assert many.state.revision > before.revision
 
@@ -251,8 +254,8 @@ def test_a_collector_with_an_older_database_is_given_what_was_lost(
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        ('remember = "sent.txt"\n', "take out the line remember"),
-        ('[ramp]\nstate = "ramp.sqlite"\n', "take out the line state of [ramp]"),
+        ('remember = "sent.txt"\n', "remove the line remember"),
+        ('[ramp]\nstate = "ramp.sqlite"\n', "remove the line state of [ramp]"),
         ('[site]\nnode = "a b"\n', "[site] node"),
         ('[site]\nstate = "ftp://a"\n', "[site] state"),
     ],
@@ -278,7 +281,7 @@ def test_what_cannot_be_is_said(lines: str, said: str, many: Many) -> None:
     ("damage", "said"),
     [
         ("no JSON", "cannot be read"),
-        ('{"host": "other.test", "collector": "https://b"}', "is the copy of what other.test"),
+        ('{"host": "other.test", "collector": "https://b"}', "is the copy of the state of other.test"),
     ],
 )
 def test_a_copy_that_is_none_is_said(damage: str, said: str, many: Many) -> None:

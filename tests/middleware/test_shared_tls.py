@@ -1,4 +1,4 @@
-"""`[site] state = "https://…"`: a node verifies the collector, and what it cannot verify moves nothing up."""
+"""`[site] state = "https://…"`: a node verifies the collector, and its ramp does not move if it cannot."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.middleware.conftest import chain_pem
 from tests.middleware.test_shared import RAMP, Many, Node
 
 PAST: dict[str, Any] = {"not_before": datetime(2020, 1, 1, tzinfo=UTC), "not_after": datetime(2020, 2, 1, tzinfo=UTC)}
-SYSTEM = "the system's roots are used; name the root that signed it, PEM, in the line ca"
-OTHER = "other.pem; name the root that signed it, PEM, in the line ca"
+SYSTEM = "the roots of the system are used; name its root, PEM, in the line ca"
+OTHER = "other.pem; name its root, PEM, in the line ca"
 REFUSED = [
-    ("other.test", {}, "ca.pem", "use a name that stands in the certificate"),
+    ("other.test", {}, "ca.pem", "use a name of the certificate"),
     ("127.0.0.1", PAST, "ca.pem", "renew it on the collector, and check that the clock of this machine is right"),
     ("127.0.0.1", {}, "other.pem", OTHER),
     ("127.0.0.1", {}, "", SYSTEM),
@@ -78,7 +78,7 @@ def test_a_certificate_that_does_not_verify_says_what_to_do(
     node = over_tls(many, name, roots, **issue).start()
     node.look()
     assert node.policy.header is None
-    assert "moves nothing up: the state of bank.test at https://127.0.0.1:" in caplog.text
+    assert "its ramp does not move up: the state of bank.test at https://127.0.0.1:" in caplog.text
     _, (wrong,) = agreement(read_inventory(node.inventory))  # as dynpin check says it
     listed = CliRunner().invoke(nodes_command, ["list", "--inventory", str(node.inventory)])
     assert listed.exit_code == 2

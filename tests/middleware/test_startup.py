@@ -51,7 +51,7 @@ def test_uvicorn_does_not_start(app: str, site: Site) -> None:
     done = subprocess.run(command, cwd=site.folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 3, done.stderr
     # The reason stands where the operator looks: what, which file, and what next.
-    assert "no Backup Pin stands outside the deployed chain" in done.stderr
+    assert "all Backup Pins are in the deployed chain" in done.stderr
     assert "fullchain.pem is the key of certificate 0 of" in done.stderr
     assert "Application startup failed. Exiting." in done.stderr
     assert "Uvicorn running on" not in done.stderr

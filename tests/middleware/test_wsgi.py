@@ -122,7 +122,7 @@ def test_a_proxy_that_is_not_trusted_is_told_once(
     for fields in ({}, {"X-Forwarded-Proto": "http"}, {"X-Forwarded-Proto": "https"}, {"Forwarded": "proto=https"}):
         assert ENFORCE not in client.get("/", headers=fields).headers
     [said] = [record.getMessage() for record in caplog.records if record.name == "dynpin.middleware"]
-    assert "for plain http" in said
+    assert "sees plain http" in said
     assert "ProxyFix" in said
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Self
 
+from dynpin.lab.loopback import LoopbackServer
+
 
 class Publisher:
-    """Serves a folder. `misbehave` may answer a request by itself, and then returns True."""
+    """Serves a folder, over TLS with a context. `misbehave` may answer a request by itself, and then returns True."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: ssl.SSLContext | None = None) -> None:
         self.folder = folder
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.misbehave: Callable[[BaseHTTPRequestHandler], bool] | None = None
@@ -37,23 +40,21 @@ class Publisher:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._server = LoopbackServer(Handler, context=context)
+        self._scheme = "http" if context is None else "https"
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        name = "127.0.0.1" if self._scheme == "http" else "localhost"
+        return f"{self._scheme}://{name}:{self._server.server_port}"
 
     def paths(self) -> list[str]:
         return [path for path, _ in self.requests]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.__exit__(*exc_info)

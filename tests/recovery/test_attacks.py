@@ -204,29 +204,20 @@ def test_a_look_of_a_host_that_has_expired_is_forgotten_with_the_next_one(bank: 
 # -- https -------------------------------------------------------------------------------------------------------------
 
 
-def _with_tls(publisher: Publisher, authority: trustme.CA) -> str:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    server = publisher._server
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    return f"https://localhost:{server.server_port}"
-
-
 @pytest.mark.parametrize("is_known", [True, False])
 def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(bank: Bank, is_known: bool) -> None:
-    uri = _with_tls(bank.publisher, bank.authority if is_known else trustme.CA())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (bank.authority if is_known else trustme.CA()).issue_cert("localhost").configure_cert(context)
     bank.operator.sign({HOST: bank.new_pins})
-    bank.visit(bank.header(uri=uri))
-    bank.store.pin("localhost", bank.pins)  # other keys than those of the list's server
-    bank.lose_keys()
-    assert bank.refused()
-    bank.settle()
-    if is_known:
-        assert not bank.refused()
-    else:
-        assert "certificate verify failed" in bank.outcome()
-        assert bank.refused()
-    assert len(bank.store.looks()) == 1
+    with Publisher(bank.operator.www, context) as publisher:
+        bank.visit(bank.header(uri=publisher.uri))
+        bank.store.pin("localhost", bank.pins)  # other keys than those of the list's server
+        bank.lose_keys()
+        if is_known:
+            assert bank.heals()
+        else:
+            bank.stays_refused("certificate verify failed")
+        assert len(bank.store.looks()) == 1
 
 
 # -- what a person is told ---------------------------------------------------------------------------------------------
@@ -260,13 +251,13 @@ def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pyt
     assert said("off") == ({"state": "off", "list-version": 0}, ANY)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 0}
-    assert note.endswith("looks for the signed list now. It has taken no list so far.")
+    assert note.endswith("is fetching the signed list now. It has accepted no list so far.")
     bank.settle()
     heals(bank)
     bank.site.show(bank.lost)
     state, note = said("on")
     assert state == {"state": "asked", "list-version": 2}
-    assert "Version 2 of the list was the last that it took" in note
+    assert "The last list that it accepted was version 2" in note
     monkeypatch.setattr("dynpin.clientstore.enforcement.decision.find_spec", lambda name: None)
     assert said("on")[0] == {"state": "not-installed", "list-version": 2}
 

@@ -68,7 +68,7 @@ def test_a_list_that_would_lock_out_is_a_finding(listed: Listed) -> None:
         assert check(listed.site, port, code=0)["list"] is None
         url, site = f"https://{HOST}:{port}/", listed.site
         told = dynpin("check", url, "--ca", str(site.roots), "--address", "127.0.0.1", "--no-probe")
-    assert (told.exit_code, "--list uri says when it expires" in told.output) == (0, True), told.output
+    assert (told.exit_code, "--list uri shows when it expires" in told.output) == (0, True), told.output
     assert not listed.publisher.requests
 
 

@@ -168,10 +168,12 @@ class SignedFiles:
 
         Whether something has expired is told by :func:`~dynpin.deploy.recovery.expiries`.
         """
+        found: list[str] = []
         try:
-            return tuple(dict.fromkeys(self._faults()))
+            found.extend(self._faults())
         except (RecoveryError, ValueError) as error:
-            return (str(error),)
+            found.append(str(error))
+        return tuple(dict.fromkeys(found))
 
     def _faults(self) -> Iterator[str]:
         yield from self.root_faults()
@@ -180,24 +182,24 @@ class SignedFiles:
             yield f"there is no {self.file('timestamp')}"
             return
         if not is_signed(root, "timestamp", timestamp):
-            yield f"{self.file('timestamp')} is not signed by the key that {self.file('root', root.version)} names"
+            yield f"{self.file('timestamp')} is signed by too few of the keys that the root names"
         version = timestamp.signed.snapshot_meta.version
         snapshot = self.snapshot(version)
-        if not is_signed(root, "snapshot", snapshot):
-            yield f"{self.file('snapshot', version)} is not signed by the key that the root names"
-        if snapshot.signed.version != version:
-            yield f"{self.file('snapshot', version)} is version {snapshot.signed.version}"
-        if self.newest("snapshot") > version:
-            yield f"{self.file('timestamp')} names version {version} of the snapshot, and there is a newer one"
+        yield from self._faults_of(root, "snapshot", version, snapshot)
         version = snapshot.signed.meta["targets.json"].version
         targets = self.targets(version)
-        if not is_signed(root, "targets", targets):
-            yield f"{self.file('targets', version)} is signed by too few of the keys that the root names"
-        if targets.signed.version != version:
-            yield f"{self.file('targets', version)} is version {targets.signed.version}"
-        if self.newest("targets") > version:
-            yield f"the snapshot names version {version} of the list, and there is version {self.newest('targets')}"
+        yield from self._faults_of(root, "targets", version, targets)
         self.pin_list(targets.signed)
+
+    def _faults_of(self, root: Root, role: str, version: int, found: Versioned) -> Iterator[str]:
+        """What is wrong with the version of a role that clients are led to."""
+        file, newest = self.file(role, version), self.newest(role)
+        if not is_signed(root, role, found):
+            yield f"{file} is signed by too few of the keys that the root names"
+        if found.signed.version != version:
+            yield f"{file} is version {found.signed.version}"
+        if newest > version:
+            yield f"clients are led to {file}, although there is version {newest}"
 
     def root_faults(self) -> Iterator[str]:
         """Where the roots are no chain from version 1 on, each signed by enough keys of the former and of its own."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynpin import __version__
 from dynpin.lab.agents import AGENTS
+from dynpin.lab.pages import page_templates
 from dynpin.lab.picture.cast import Cast
 from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.holdings import with_expiries
@@ -39,9 +39,7 @@ def write_explorer(scenarios: Sequence[Scenario], playings: Sequence[Playing], h
         playings: what came of them (:func:`dynpin.lab.playing.play_all`).
         handout: the URL of the handout, for readers whose browser runs no scripts; empty for none.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    environment = page_templates(_FOLDER)
     colors = [key_color(number) for number in range(KEYS)]
     style = environment.get_template("explorer.css").render(light=LIGHT, dark=DARK, colors=colors)
     script = (_FOLDER / "explorer.js").read_text("utf-8")

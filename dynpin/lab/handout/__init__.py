@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dynpin import __version__
 from dynpin.lab.agents import AGENTS
+from dynpin.lab.pages import page_templates
 from dynpin.lab.picture import draw_inline
 from dynpin.lab.picture.glyphs import FORMS
 from dynpin.lab.picture.paper import DARK, LIGHT
@@ -86,13 +86,7 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing], ex
         playings: what came of them (:func:`dynpin.lab.playing.play_all`).
         explorer: the URL of the explorer of the same playings, for links to each story there; empty for none.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(Path(__file__).parent)
     environment.filters["code"] = _code
     agents = [name for name in AGENTS if any(playing.agent == name for playing in playings)]
     return environment.get_template("handout.html").render(

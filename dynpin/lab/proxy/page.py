@@ -6,11 +6,13 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from dynpin.clientstore.enforcement import Explanation
+from dynpin.lab.pages import page_templates
 
 __all__ = ["MISDIRECTED", "REFUSED", "Refusal"]
 
@@ -94,11 +96,4 @@ class Refusal:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dynpin.lab.proxy", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("refusal.html")
+    return page_templates(Path(__file__).parent).get_template("refusal.html")

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from dynpin.clientstore import PinOptions, PinStore, ReportQueue, pin_violation
 from dynpin.lab.network import loopback_names
-from dynpin.lab.residents.task import Answer, Task
-from dynpin.pins import Pin
+from dynpin.lab.residents.task import Answer, Task, do
 
 __all__ = ["GETS", "Get", "Library"]
 
@@ -33,17 +32,7 @@ class Library:
     def __call__(self, task: Task) -> Answer:
         """Do a task, on the store that it names."""
         with closing(PinStore(task.store, clock=lambda: task.now)) as store, loopback_names():
-            match task.do:
-                case "visit":
-                    return self._visit(task, store)
-                case "forget":
-                    store.forget(task.host)
-                    return Answer("done")
-                case "preload":
-                    store.pin(task.host, [Pin.from_base64(pin) for pin in task.pins])
-                    return Answer("done")
-                case _:
-                    return Answer("unsupported", f"no {task.do}")
+            return do(task, visit=lambda: self._visit(task, store), forget=store.forget, preload=store.pin)
 
     def _visit(self, task: Task, store: PinStore) -> Answer:
         context = ssl.create_default_context(cafile=task.ca)

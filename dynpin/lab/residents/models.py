@@ -7,8 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dynpin.lab.agents import AGENTS, Machine, UserAgent
-from dynpin.lab.residents.task import Answer, Task
-from dynpin.pins import Pin
+from dynpin.lab.residents.task import Answer, Task, do
 
 __all__ = ["Model"]
 
@@ -38,26 +37,14 @@ class Model:
             roots = _roots(task.ca)
             machine = Machine(folder=folder, public_roots=roots, clock=lambda: self._now, network=self._network)
             self._store, self._agent = task.store, AGENTS[self._name].install(machine)
-        return self._do(self._agent, task)
+        agent = self._agent
+        return do(task, visit=lambda: self._visit(agent, task), forget=agent.forget, preload=agent.preload)
 
     def close(self) -> None:
         """End the agent; its files remain."""
         if self._agent is not None:
             self._agent.close()
             self._agent = None
-
-    def _do(self, agent: UserAgent, task: Task) -> Answer:
-        match task.do:
-            case "visit":
-                return self._visit(agent, task)
-            case "forget":
-                agent.forget(task.host)
-                return Answer("done")
-            case "preload":
-                agent.preload(task.host, [Pin.from_base64(pin) for pin in task.pins])
-                return Answer("done")
-            case _:
-                return Answer("unsupported", f"no {task.do}")
 
     def _visit(self, agent: UserAgent, task: Task) -> Answer:
         place = urlsplit(task.url)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Answer", "Task"]
+from dynpin.pins import Pin
+
+__all__ = ["Answer", "Task", "do"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,3 +32,23 @@ class Answer:
 
     outcome: Literal["served", "refused", "failed", "done", "unsupported"]
     detail: str = ""
+
+
+def do(
+    task: Task,
+    *,
+    visit: Callable[[], Answer],
+    forget: Callable[[str], object],
+    preload: Callable[[str, list[Pin]], object],
+) -> Answer:
+    """Do a task by what the client can do; ``age`` is unsupported, since such a client takes the time from its task."""
+    match task.do:
+        case "visit":
+            return visit()
+        case "forget":
+            forget(task.host)
+        case "preload":
+            preload(task.host, [Pin.from_base64(pin) for pin in task.pins])
+        case _:
+            return Answer("unsupported", f"no {task.do}")
+    return Answer("done")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from dynpin import __version__
+from dynpin.lab.pages import page_templates
 from dynpin.lab.picture.paper import DARK, LIGHT
 from dynpin.lab.score.result import Score
 
@@ -15,11 +14,8 @@ __all__ = ["score_page"]
 
 def score_page(score: Score) -> str:
     """The page about a run; whatever an agent said is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        page_templates(Path(__file__).parent)
+        .get_template("score.html")
+        .render(score=score, light=LIGHT, dark=DARK, version=__version__)
     )
-    return environment.get_template("score.html").render(score=score, light=LIGHT, dark=DARK, version=__version__)

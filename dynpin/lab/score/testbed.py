@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-import threading
 from dataclasses import replace
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Self
 
 from dynpin.lab.certificates import Authority, Certificate, KeyPair
+from dynpin.lab.loopback import LoopbackServer
 from dynpin.lab.network import TLSServer
 from dynpin.lab.score.rules import Serve, Visit
 
@@ -181,15 +181,12 @@ class PlainServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._server = LoopbackServer(Handler)
+        self.port: int = self._server.server_port
 
-    def __enter__(self) -> PlainServer:
-        self._thread.start()
+    def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.__exit__(*exc_info)

@@ -20,6 +20,7 @@ from .values import (
     Rise,
     SiteState,
     State,
+    Step,
     StoredReport,
     Token,
     Triaged,
@@ -74,8 +75,11 @@ class Reader(Protocol):
         """One group by its key."""
         ...
 
-    def activity(self, wanted: Filter, since: int, until: int) -> list[tuple[int, str, int]]:
-        """Hour, mode and number of reports; the hours (since the epoch) run from `since` to `until`, without it."""
+    def activity(self, wanted: Filter, since: int, until: int, step: Step = 1) -> list[tuple[int, str, int]]:
+        """Hour, mode and number of reports; the hours (since the epoch) run from `since` to `until`, without it.
+
+        With a step of 24 the same for days (UTC), each with its first hour; `since` and `until` must be midnights.
+        """
         ...
 
     def tally(self, wanted: Filter, column: Column, limit: int = 10) -> list[tuple[str, int, int]]:

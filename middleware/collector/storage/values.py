@@ -10,6 +10,7 @@ __all__ = [
     "LEASE_S",
     "MODES",
     "STATES",
+    "STEPS",
     "Arrival",
     "Cause",
     "ChannelNote",
@@ -24,6 +25,7 @@ __all__ = [
     "Rise",
     "SiteState",
     "State",
+    "Step",
     "StoredReport",
     "Token",
     "Triaged",
@@ -37,6 +39,9 @@ STATES: tuple[State, ...] = ("open", "muted", "resolved")
 Outcome = Literal["accepted", "filtered", "rejected"]
 Column = Literal["host", "verdict", "issuer", "state"]
 HOUR = 3600
+# The periods, in hours, of which there are totals: an hour, and a day (UTC).
+Step = Literal[1, 24]
+STEPS: tuple[Step, ...] = (1, 24)
 # How long a lease lasts (seconds). A worker extends it while it works.
 LEASE_S = 60.0
 Entry = TypeVar("Entry")

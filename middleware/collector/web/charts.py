@@ -9,12 +9,30 @@ from datetime import UTC, datetime
 
 from dynpin.report import FIRST_SECOND, LAST_SECOND
 
-from ..storage import HOUR, MODES
+from ..storage import HOUR, MODES, Step
 
-__all__ = ["WIDTH", "Bar", "Chart", "chart"]
+__all__ = ["WIDTH", "Axis", "Bar", "Chart", "axis", "chart"]
 
 WIDTH, HEIGHT = 1000.0, 200.0
 _GAP = 0.18
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The time of a chart: the hours (since the epoch) from `first` to `last`, without `last`, `hours` for each bar.
+
+    `step` is 24 if the chart shows whole days (UTC), else 1.
+    """
+
+    first: int
+    last: int
+    hours: int
+    step: Step = 1
+
+    @property
+    def bars(self) -> int:
+        """How many bars there are."""
+        return -(-(self.last - self.first) // self.hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +68,24 @@ class Chart:
     modes: tuple[str, ...] = MODES
 
 
-def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans: int = 48) -> Chart:
-    """The chart of the hours from `first` to `last`, without `last`, in at most `spans` periods of whole hours."""
-    hours = max(1, last - first)
-    step = next((size for size in (1, 2, 3, 4, 6, 12, 24) if hours / size <= spans), -(-hours // spans))
-    number = -(-hours // step)
+def axis(first: int, last: int, bars: int = 48) -> Axis:
+    """The hours from `first` to `last`, without `last`, in at most so many bars of some hours or of whole days."""
+    last = max(last, first + 1)
+    for hours in (1, 2, 3, 4, 6):
+        if (last - first) / hours <= bars:
+            return Axis(first, last, hours)
+    # The first and the last day are shown as a whole.
+    midnight, end = first // 24, -(-last // 24)
+    return Axis(midnight * 24, end * 24, 24 * -(-(end - midnight) // bars), 24)
+
+
+def chart(activity: Iterable[tuple[int, str, int]], axis: Axis) -> Chart:
+    """The chart of reports by hour or day, and by mode."""
+    first, number = axis.first, axis.bars
     counts: Counter[tuple[int, str]] = Counter()
     for hour, mode, reports in activity:
-        if first <= hour < last:
-            counts[((hour - first) // step, mode)] += reports
+        if first <= hour < axis.last:
+            counts[((hour - first) // axis.hours, mode)] += reports
     sums = [sum(counts[(index, mode)] for mode in MODES) for index in range(number)]
     top = _round_up(max(sums, default=0))
     width = WIDTH / number
@@ -75,10 +102,12 @@ def chart(activity: Iterable[tuple[int, str, int]], first: int, last: int, spans
                     Bar(mode, round((index + _GAP / 2) * width, 2), round(floor, 2), round(width * (1 - _GAP), 2),
                         round(height, 2))
                 )  # fmt: skip
+    form = "%Y-%m-%d" if axis.step == 24 else "%Y-%m-%d %H:%M"
     rows = tuple(
-        Span(_label(first + index * step, "%Y-%m-%d %H:%M"), tuple(counts[(index, mode)] for mode in MODES))
+        Span(_label(first + index * axis.hours, form), tuple(counts[(index, mode)] for mode in MODES))
         for index in range(number)
     )
+    hours = axis.last - first
     short = "%H:%M" if hours <= 24 else "%d %b %H:%M" if hours <= 24 * 8 else "%d %b"
     ticks = tuple(_label(first + hours * part // 4, short) for part in range(5))
     return Chart(tuple(bars), rows, ticks, top, sum(sums))

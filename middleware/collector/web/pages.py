@@ -23,7 +23,7 @@ from ..triage import SEVERITIES, VERDICTS, Diagnosis, KnownPin
 from .access import COOKIE, SESSION_S, Access, Refused, Viewer
 from .audit import ACTIONS
 from .chains import chain_levels
-from .charts import chart
+from .charts import axis, chart
 from .gate import NO_STORAGE
 from .query import CHOICES, Filters, NarrowedFilters, Narrowing, PagedFilters, Query, read_query
 from .routes import CheckedRoute, bounded_body
@@ -71,20 +71,22 @@ class Pages:
         last = int((seconds(wanted.until, now) if wanted.until else now) // HOUR) + 1
         storage = self.service.storage
         verdicts = storage.tally(wanted, "verdict", 20)
+        newest = storage.groups(wanted, limit=6, newest=True).entries
+        time = axis(first, last)
         return self._page(
             request,
             "overview.html",
             wanted=wanted,
-            chart=chart(storage.activity(wanted, first, last), first, last),
+            chart=chart(storage.activity(wanted, time.first, time.last, time.step), time),
             hosts=storage.tally(wanted, "host", 8),
             verdicts=verdicts,
             lead=self._attacks(wanted),
             attacking=_attacking(wanted),
             attacks=sum(n for name, n, _ in verdicts if name in VERDICTS and VERDICTS[name].severity == "attack"),
             open_groups=sum(n for state, n, _ in storage.tally(wanted, "state") if state == "open"),
-            newest=storage.groups(wanted, limit=6, newest=True).entries,
-            outcomes=storage.outcomes(first),
-            is_empty=not storage.groups(Filter(), limit=1).entries,
+            newest=newest,
+            outcomes=storage.outcomes(time.first),
+            is_empty=not (newest or storage.groups(Filter(), limit=1, newest=True).entries),
             example=self._report_uris(request)[:1],
             outage=self.service.outage.fault(),
             failing=[note for note in storage.channels() if note.failing_since is not None],
@@ -111,7 +113,7 @@ class Pages:
         only = Filter((Term("group", group.key),))
         last = int(self.service.clock() // HOUR) + 1
         first = max(int(group.first_seen // HOUR) - 2, last - 90 * 24)
-        first = min(first, last - 24)
+        time = axis(min(first, last - 24), last, 60)
         diagnosis = Diagnosis.read(group.diagnosis)
         return self._page(
             request,
@@ -120,7 +122,7 @@ class Pages:
             diagnosis=diagnosis,
             known_pins=diagnosis.known_pins if diagnosis else [KnownPin(pin=pin, key=None) for pin in group.known_pins],
             levels=chain_levels(diagnosis) if diagnosis else None,
-            chart=chart(storage.activity(only, first, last), first, last, 60),
+            chart=chart(storage.activity(only, time.first, time.last, time.step), time),
             agents=storage.agents(group)[:8],
             recent=storage.reports(only, limit=10).entries,
             history=storage.audit(group.key, 20),

@@ -1,7 +1,7 @@
-"""The ramp: a policy that begins in report-only and lets max-age grow while no client reports a violation.
+"""The ramp: a policy begins with report-only, and max-age grows while no client reports a violation.
 
-:mod:`~dynpin.middleware.policy.steps` is the rule, values in and values out; the position on the ramp is kept in a
-file that the processes of a server share, and a thread asks the collector of reports. No request waits for either.
+:mod:`~dynpin.middleware.policy.steps` has the rule, values in and values out. A file, shared by the processes of a
+server, keeps the position. A thread asks the collector of reports. No request waits for either.
 """
 
 from ..steps import Position, Ramp, Step, reported, shown, unheard

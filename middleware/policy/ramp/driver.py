@@ -1,4 +1,4 @@
-"""Moving a ramp: a thread that asks the collector and writes the position down, from which the header is made."""
+"""Move a ramp: a thread asks the collector and stores the position, and the header is made from the position."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ logger = logging.getLogger("dynpin.middleware")
 
 
 class Ramped(Protocol):
-    """What has a ramp, or None."""
+    """An object that may have a ramp."""
 
     @property
     def ramp(self) -> Ramp | None:
-        """The ramp as its inventory describes it now."""
+        """The ramp of the current inventory, or None."""
         ...
 
     @property
     def kept_ramp(self) -> KeptRamp | None:
-        """Where its position is kept."""
+        """The stored position, or None."""
         ...
 
 
 class Driver(BackgroundLoop[Ramped, str]):
-    """Moves ramps up while no reports come in, and says aloud why one does not move.
+    """Moves ramps up while no reports come, and logs why a ramp does not move.
 
-    Whichever process of a server comes first asks the collector; the others find the answer in the file.
+    The first process of a server asks the collector, and the others find the answer in the file.
 
     Args:
         interval: seconds between two looks at the file.
@@ -48,11 +48,11 @@ class Driver(BackgroundLoop[Ramped, str]):
         self.clock = clock
 
     def add(self, ramped: Ramped) -> None:
-        """Move this ramp for as long as what has it lives; twice is once."""
+        """Move this ramp as long as its object exists. A second call does nothing."""
         self.include(ramped, "")
 
     def look_at(self, member: Ramped, before: str) -> str:
-        """Ask the collector where it is time, and move; what there is to say is logged when it is new."""
+        """Ask the collector if it is time, and move. Log each new message once."""
         if member.ramp is None or member.kept_ramp is None:
             return ""
         told = self._drive(member.ramp, member.kept_ramp)
@@ -66,37 +66,37 @@ class Driver(BackgroundLoop[Ramped, str]):
             if not ramp.is_on:
                 if position is not None and position.max_age != ramp.levels[0]:
                     kept.change(ramp.begin(now), lambda _, at: ramp.begin(at), now)
-                    logger.warning("The policy is not enforced: its ramp starts again when it is")
+                    logger.warning("The policy is not enforced. Its ramp starts again when it is enforced")
                 return ""
             if position is None or _is_time(position, now):
                 before, position = kept.change(ramp.begin(now), self._deciding(ramp, position, now), now)
                 if position.max_age != before.max_age:
-                    logger.warning("The ramp moves up after a time without reports: %s", shown(position.max_age))
+                    logger.warning("The ramp moves up, since no reports have come: %s", shown(position.max_age))
         except PolicyError as error:
             return f"The ramp stays where it is: {error}"
         if position.failure:
             return f"The ramp stays at {shown(position.max_age)}: {position.failure}"
         if position.open_groups:
             return (
-                f"Clients report violations: {reported(position, ramp)}, and the ramp stays at "
-                f"{shown(position.max_age)}. Look at them there: mark what is fixed as resolved, and what is no "
-                "fault of the site as muted. Until then dynpin ramp back makes max-age shorter"
+                f"Clients report violations: {reported(position, ramp)}. The ramp stays at {shown(position.max_age)}. "
+                "Look at the groups there: resolve those that are fixed, and mute those that are no fault of the site. "
+                "Until then, dynpin ramp back makes max-age shorter"
             )
         return ""
 
     def _deciding(self, ramp: Ramp, position: Position | None, now: float) -> Callable[[Position, float], Position]:
-        """What to do with the position, all that the network says being known."""
+        """The decision about the position. The collector is asked here, before the position is locked."""
         before = position or ramp.begin(now)
         answer = ask(ramp, min(before.began_at, now))
         if decide(before, ramp, answer, now).max_age != before.max_age:
             refusal = intake_refusal(ramp)
             answer = CollectorAnswer(failure=refusal) if refusal else answer
-        # Another process, or another node, may have asked meanwhile.
+        # Another process, or another node, may have asked in the meantime.
         return lambda current, at: decide(current, ramp, answer, at) if _is_time(current, at) else current
 
 
 def _is_time(position: Position, now: float) -> bool:
-    """Whether the collector is to be asked."""
+    """Whether it is time to ask the collector."""
     return position.asked_at is None or not 0 <= now - position.asked_at < ASK_EVERY
 
 

@@ -1,4 +1,4 @@
-"""Asking the collector whether clients have reported violations of a policy."""
+"""Ask the collector whether clients have reported violations of a policy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["ask", "intake_refusal"]
 
 
 def ask(ramp: Ramp, since: float) -> CollectorAnswer:
-    """What the collector has of this policy since a time; muted groups are left out, since somebody chose so."""
+    """The collector's reports about this policy since a time, without muted groups."""
     api = CollectorAPI(ramp.collector, ramp.token_file, ramp.ca)
     try:
         found: list[list[float]] = []
-        # Groups come the last seen first, so that one tells the time; the open ones are asked for apart, since they may
-        # stand behind any number of others.
+        # Groups come in the order of their last report, so that one group has the time. Open groups need a request of
+        # their own, since any number of other groups may come before them.
         for more in ({"state": "open", "limit": "100"}, {"state!": "muted", "limit": "1"}, {"limit": "1"}):
             query = urlencode({"token": ramp.token, "since": rfc3339(since), **more})
             answer = api.ask(f"/api/groups?{query}")
@@ -43,14 +43,14 @@ def ask(ramp: Ramp, since: float) -> CollectorAnswer:
         return CollectorAnswer(failure=f"{ramp.collector} cannot be asked: {getattr(error, 'strerror', None) or error}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return CollectorAnswer(
-            failure=f"{ramp.collector}/api/groups gives no groups: is it the address of a dynpin collector?"
+            failure=f"{ramp.collector}/api/groups gives no groups; check that this is the address of a dynpin collector"
         )
 
 
 def intake_refusal(ramp: Ramp) -> str:
-    """Why the report-uri does not take reports, or an empty text: where none can arrive, quiet means nothing."""
+    """Why the report-uri does not take reports; empty if it does. If it takes none, quiet means nothing."""
     try:
-        # What is not a report: whoever knows the token declines it, and whoever does not says 404.
+        # Send a body that is not a report. A collector that knows the token declines it, and another one answers 404.
         fields = {"Content-Type": "application/json"}
         api = CollectorAPI(ramp.collector, ca=ramp.ca)
         status = api.send(ramp.report_uri, "POST", fields, b"{}").status
@@ -60,16 +60,16 @@ def intake_refusal(ramp: Ramp) -> str:
         return f"report_uri {ramp.report_uri} cannot be reached: {getattr(error, 'strerror', None) or error}"
     if status in (200, 204, 400):
         return ""
-    return f"report_uri {ramp.report_uri} answers {status} to a report: is its token known to the collector?"
+    return f"report_uri {ramp.report_uri} answers {status} to a report; check that the collector knows its token"
 
 
 def _unseen(ramp: Ramp, sites: list[str]) -> str:
-    """Why an answer about these sites and their subdomains alone does not do: what is not seen would count as quiet."""
+    """Why an answer about only these sites is not enough; empty if it is. Hidden reports would count as quiet."""
     for host in map(canonical_host, ramp.hosts):
         if sites and not any(host == site or host.endswith(f".{site}") for site in sites):
             return (
-                f"the token reads about {', '.join(sites)} alone at {ramp.collector}, and the ramp is for {host}; "
-                f"a token of scope site:{host} or read (dynpin collect api-tokens add) does"
+                f"the token may read only about {', '.join(sites)} at {ramp.collector}, but the ramp is for {host}; "
+                f"make a token of scope site:{host} or read (dynpin collect api-tokens add)"
             )
     return ""
 
@@ -78,5 +78,5 @@ def _hint(status: int) -> str:
     if status not in (401, 403):
         return ""
     return (
-        "; a token of scope read (dynpin collect api-tokens add) stands in [ramp] token_file or DYNPIN_COLLECTOR_TOKEN"
+        "; put a token of scope read (dynpin collect api-tokens add) into [ramp] token_file or DYNPIN_COLLECTOR_TOKEN"
     )

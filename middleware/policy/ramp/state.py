@@ -1,4 +1,4 @@
-"""The file that keeps the position on a ramp: SQLite, so that the processes of a server agree and none forgets."""
+"""The file that keeps the position on a ramp: SQLite, so that all processes of a server agree."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ __all__ = ["KeptRamp", "RampFile"]
 
 
 class KeptRamp(Protocol):
-    """Where the position on a ramp is kept, and what was sent since when."""
+    """The stored position on a ramp, and the history of max-age."""
 
     def now(self, clock: Callable[[], float]) -> float:
-        """The time by which this ramp goes, in seconds since the epoch, UTC."""
+        """The ramp's time, in seconds since the epoch, UTC."""
         ...
 
     def read(self) -> Position | None:
-        """The position, or None if the ramp has not begun; no network is asked.
+        """The position, or None if the ramp has not begun. This uses no network.
 
         Raises:
-            PolicyError: if it cannot be read, or is of something else, as the ramp of another policy.
+            PolicyError: if it cannot be read, or is the ramp of another policy.
         """
         ...
 
     def sent(self) -> tuple[tuple[float, int | None], ...]:
-        """Since when which max-age was sent, oldest first; None is report-only.
+        """The history of max-age, oldest first: when it began, and the max-age (seconds); None means report-only.
 
         Raises:
-            PolicyError: as of :meth:`read`.
+            PolicyError: see :meth:`read`.
         """
         ...
 
     def change(
         self, begin: Position, decide: Callable[[Position, float], Position], now: float
     ) -> tuple[Position, Position]:
-        """Decide from the position as it is, while nobody else can; the position before and after.
+        """Change the position, while nobody else can; the position before and after.
 
         Args:
-            begin: the position where none is kept yet.
-            decide: gets the position and the time by which this ramp goes, and gives the new position.
-            now: when that is, by the clock of this machine; written down where what is sent changes.
+            begin: the position if none is stored yet.
+            decide: gets the position and the ramp's time, and gives the new position.
+            now: the time of this machine; it is stored if max-age changes.
 
         Raises:
-            PolicyError: as of :meth:`read`, and where the position cannot be written.
+            PolicyError: see :meth:`read`; also if the position cannot be written.
         """
         ...
 
@@ -58,7 +58,7 @@ class KeptRamp(Protocol):
         """Start again at this position; the position before and after.
 
         Raises:
-            PolicyError: as of :meth:`change`.
+            PolicyError: see :meth:`change`.
         """
         ...
 
@@ -77,14 +77,14 @@ _FIELDS = ("began_at", "max_age", "waited", "asked_at", "disturbed_at", "open_gr
 
 
 class RampFile:
-    """The position on the ramp, and what was sent since when.
+    """The position on the ramp, and the history of max-age, in a file.
 
-    Every process of the server reads and writes it; a connection lives no longer than one of these calls, so that
-    none crosses a fork.
+    Every process of the server reads and writes it. Each call opens and closes its own connection, so that none
+    crosses a fork.
 
     Args:
         path: the file.
-        token: that of the report-uri by whose reports this ramp moves; a file is of one alone.
+        token: the token of the report-uri of this ramp. A file has the ramp of one token.
     """
 
     def __init__(self, path: Path, token: str) -> None:
@@ -98,7 +98,7 @@ class RampFile:
         """The position, or None if the ramp has not begun.
 
         Raises:
-            PolicyError: if the file is damaged, or of something else, as the ramp of another policy.
+            PolicyError: if the file is damaged, or has the ramp of another policy.
         """
         if not self.path.exists():
             return None
@@ -106,10 +106,10 @@ class RampFile:
             return _position(db) if self._version(db) else None
 
     def sent(self) -> tuple[tuple[float, int | None], ...]:
-        """Since when which max-age was sent, oldest first; None is report-only.
+        """The history of max-age, oldest first: when it began, and the max-age (seconds); None means report-only.
 
         Raises:
-            PolicyError: as of :meth:`read`.
+            PolicyError: see :meth:`read`.
         """
         if not self.path.exists():
             return ()
@@ -119,7 +119,7 @@ class RampFile:
     def change(
         self, begin: Position, decide: Callable[[Position, float], Position], now: float
     ) -> tuple[Position, Position]:
-        """Decide from the position as it is, while no other process can; the position before and after."""
+        """Change the position, while no other process can; the position before and after."""
         with self._connection("mode=rwc") as db:
             db.execute("BEGIN IMMEDIATE")
             if not self._version(db):
@@ -128,7 +128,7 @@ class RampFile:
             kept = _position(db)
             before = kept or begin
             after = decide(before, now)
-            # Whatever the clock did: what is sent from now on was sent after all else.
+            # The clock may have gone back, but the history must stay in order.
             (at,) = db.execute("SELECT max(?, coalesce(max(at), 0)) FROM sent", (int(now),)).fetchone()
             marks = ", ".join("?" * len(_FIELDS))
             values = asdict(after)
@@ -148,10 +148,10 @@ class RampFile:
         return self.change(begin, lambda before, at: begin, now)
 
     def _version(self, db: sqlite3.Connection) -> int:
-        """The version of the tables, 0 where there are none; refused where they are not this ramp's."""
+        """The version of the tables; 0 if there are none. Raises if they belong to another ramp."""
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > _VERSION:
-            raise PolicyError(f"{self.path} was written by a newer version of dynpin: update this one")
+            raise PolicyError(f"{self.path} was written by a newer version of dynpin: upgrade this one")
         if version:
             (other,) = db.execute("SELECT max(token) FROM position").fetchone()
             if other not in (None, self.token):
@@ -160,7 +160,7 @@ class RampFile:
 
     @contextlib.contextmanager
     def _connection(self, mode: str) -> Generator[sqlite3.Connection]:
-        if self.path.exists() and not self.path.is_file():  # SQLite would wait for ever for a pipe
+        if self.path.exists() and not self.path.is_file():  # SQLite would wait for a pipe for ever
             raise PolicyError(f"{self.path} keeps no position on a ramp: it is not a file. Name another: [ramp] state")
         try:
             db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=10)
@@ -170,8 +170,8 @@ class RampFile:
                 db.close()
         except sqlite3.Error as error:
             raise PolicyError(
-                f"{self.path}, which keeps the position on the ramp, cannot be used ({error}). The server needs to "
-                "write to it and to its folder; without the file the ramp starts again"
+                f"{self.path}, which keeps the position on the ramp, cannot be used ({error}). The server must be able "
+                "to write to it and to its folder. Without the file, the ramp starts again"
             ) from None
 
 

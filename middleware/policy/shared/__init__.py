@@ -1,7 +1,7 @@
-"""What the nodes of one site share: the position on the ramp, what each of them sends, the history of a rotation.
+"""The state that the nodes of a site share: the position on the ramp, the header of each node, a rotation's history.
 
-The document and its rules are values (:class:`SiteDocument`). It is kept by the collector, over its API, with a local
-copy by which a node starts and serves while the collector is away (:class:`SharedState`).
+:class:`SiteDocument` has the document and its rules, as values. The collector keeps it, and :class:`SharedState` reads
+and changes it over the API. A node has a local copy, so that it can start and serve without the collector.
 """
 
 from .announcing import Announcer, agree_now, announcer

@@ -1,4 +1,4 @@
-"""The thread by which a node agrees with the others: it tells what this node sends, and sees what they do."""
+"""The thread that makes a node agree with the others: it tells them this node's header, and reads theirs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["Announcer", "agree_now", "announcer"]
 logger = logging.getLogger("dynpin.middleware")
 
 _TOLD_EVERY = 60.0
-# How often one look starts again where the files change meanwhile.
+# How often one look starts again if the files change at the same time.
 _LOOKS = 3
 
 
 class Shared(Protocol):
-    """What is sent by one node of several."""
+    """The policy of one node of a site."""
 
     @property
     def node(self) -> SiteNode | None:
-        """The node; None if the site shares nothing."""
+        """The node; None if the site shares no state."""
         ...
 
     @property
     def built(self) -> Made | None:
-        """What the files made last; None if they make nothing."""
+        """The result of the files at the last read; None if it failed."""
         ...
 
     def is_current(self) -> bool:
-        """Whether the files are still those that were read."""
+        """Whether the files are unchanged since the last read."""
         ...
 
     def refresh(self) -> bool:
-        """Read the files, the copy of the shared state among them; True if that changed the header."""
+        """Read the files, also the copy of the shared state. True if this changed the header."""
         ...
 
 
 class _Seen(NamedTuple):
-    """The last look: when the next one is due, what was announced, and what was told when (monotonic seconds)."""
+    """The last look: when the next one is due, what was announced, and what was logged when (monotonic seconds)."""
 
     due_at: float = 0.0
     built: Made | None = None
@@ -53,12 +53,12 @@ class _Seen(NamedTuple):
 
 
 class Announcer(BackgroundLoop[Shared, _Seen]):
-    """Asks the collector every few seconds, and at once where the files of this node have changed.
+    """Asks the collector every few seconds, and at once if the files of this node have changed.
 
     Args:
-        every: seconds between two questions.
+        every: seconds between two requests.
         interval: seconds between two looks at the files' header.
-        clock: seconds that only go up.
+        clock: seconds that never go back.
     """
 
     def __init__(self, every: float = 10.0, interval: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,23 +66,23 @@ class Announcer(BackgroundLoop[Shared, _Seen]):
         self.every, self.clock = every, clock
 
     def add(self, member: Shared) -> None:
-        """Keep this one in agreement for as long as it lives; twice is once."""
+        """Keep this policy in agreement as long as it exists. A second call does nothing."""
         self.include(member, _Seen())
 
     def look_at(self, member: Shared, before: _Seen) -> _Seen:
-        """Ask where it is time; what stands in the way is logged once a minute."""
+        """Ask the collector if it is time. Log a failure once a minute."""
         now = self.clock()
         if member.node is None or (now < before.due_at and member.built == before.built):
             return before
         if not member.is_current():
-            return before  # they are read first: what is told must be what is sent
+            return before  # the files must be read first: a node must announce the header that it sends
         told: str | None
         try:
             told = self._agree(member, member.node)
         except PolicyError as error:
-            told = f"This node goes on by its copy, and moves nothing up: {error}"
+            told = f"This node uses its copy of the shared state, and its ramp does not move up: {error}"
         if told is None:
-            return before  # its files, or another process of this node, were faster: once more, with what is new
+            return before  # its files have changed, or another process of this node was faster: start again
         told_at = before.told_at
         if told and (told != before.told or now - told_at >= _TOLD_EVERY):
             logger.error("%s", told)
@@ -99,13 +99,13 @@ class Announcer(BackgroundLoop[Shared, _Seen]):
         return f"The header waits: {waits}" if waits else waits
 
     def _follow(self, member: Shared) -> None:
-        """Have the member send what the copy says since now."""
+        """Let the member send the header that the new copy permits."""
         if not member.is_current():
             member.refresh()
 
 
 def agree_now(member: Shared) -> None:
-    """Tell the others once what this node sends, and send what they permit; for a command that ends afterwards."""
+    """Announce this node's header once, and send what the others permit. For a command that ends afterwards."""
     once, seen = Announcer(), _Seen()
     for _ in range(_LOOKS):
         after = once.look_at(member, seen)

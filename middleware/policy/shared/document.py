@@ -1,7 +1,7 @@
-"""What the nodes of one site share, as a value: no file, no network, no clock.
+"""The shared state of a site's nodes, as a value: no file, no network, no clock.
 
-The rules stand here. A node announces a header before it sends it, and sends no header whose clients would refuse
-another node (RFC 7469 §2.6). What is deployed is announced as it is.
+The rules: a node announces a header before it sends it. It sends no header whose clients would refuse another node
+(RFC 7469 §2.6). It announces the deployed chains without a check.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = [
     "is_noted",
 ]
 
-# In bytes of JSON. A site with 64 nodes and a rotation a month for years has a quarter of it.
+# In bytes of JSON. A site with 64 nodes and a rotation a month for years needs a quarter of it.
 LONGEST_STATE = 256 * 1024
-# The processes of a node send the header before for some seconds after the next one was announced.
+# The processes of a node still send the old header for some seconds after the new one was announced.
 _FOLLOWS_WITHIN = 60.0
-# What has ended stays for a day: a clock that is ahead must not make anything be forgotten early.
+# Keep what has ended for one more day, since a clock may be ahead.
 _MARGIN = 86_400.0
 _SEEN_EVERY = 600.0
 _MOST_STEPS = 400
@@ -50,10 +50,10 @@ def _header(text: str) -> str:
 
 
 def parse_field(text: str) -> PublicKeyPins:
-    """A header as it stands in a document, with its name.
+    """Read a header of a document: its name and its value.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not a header.
     """
     name, _, value = text.partition(": ")
     if name not in (ENFORCE_NAME, REPORT_ONLY_NAME):
@@ -84,7 +84,7 @@ class _Shape(BaseModel):
 
 
 class RampState(_Shape):
-    """Where the ramp of one report-uri stands, and since when which max-age was sent (None: report-only)."""
+    """The position on the ramp of one report-uri, and the history of max-age (None: report-only)."""
 
     token: Annotated[str, StringConstraints(max_length=128)]
     position: Position
@@ -92,7 +92,7 @@ class RampState(_Shape):
 
 
 class Speaker(_Shape):
-    """Who speaks for a node: the name of the machine, and a random number that no other node has."""
+    """The sender of a node's announcements: the name of the machine, and a random number that no other node has."""
 
     machine: Name
     identity: _Identity
@@ -102,17 +102,16 @@ class Speaker(_Shape):
 
 
 class NodeState(_Shape):
-    """One node, as it told last.
+    """One node, from its last announcement.
 
     Attributes:
-        header: the header that it sends; None: none.
-        since: since when.
-        chains: the pins of the chains that it has deployed; of two nodes under one name, those of both.
-        seen_at: when it was heard.
-        speaker: who spoke for it.
-        former: the numbers of those who spoke for it before; a node that was installed again has another number.
-        doubled: the two who speak for it by turns, where that was seen: two nodes under one name. It stays until
-            somebody says that the node is gone.
+        header: the header that it sends, or None.
+        since: since when it sends it.
+        chains: the pins of its deployed chains; if two nodes have this name, those of both.
+        seen_at: the time of the last announcement.
+        speaker: the sender of the last announcement.
+        former: the numbers of earlier senders; a node that was installed again has another number.
+        doubled: the two senders, if two nodes use this name. It stays until somebody says that the node is gone.
     """
 
     header: _Header | None
@@ -130,7 +129,7 @@ class NodeState(_Shape):
 
 
 class Sent(_Shape):
-    """A header that a node sent, from `first_at` until `last_at`; None: it is sent now."""
+    """A header that a node sent, from `first_at` until `last_at`. If `last_at` is None, it is sent now."""
 
     node: Name
     header: _Header
@@ -143,12 +142,12 @@ class Sent(_Shape):
         return parse_field(self.header)
 
     def until(self, now: float) -> float:
-        """When the last client forgets it; while it is sent, as if that stopped now."""
+        """When the last client forgets it. If it is still sent: when it would be if this stopped now."""
         return (now if self.last_at is None else self.last_at) + (self.policy.max_age or 0)
 
 
 class HistoryState(_Shape):
-    """The history of a rotation, as ``dynpin rotate`` writes it."""
+    """The history of a rotation, written by ``dynpin rotate``."""
 
     version: Literal[1]
     host: Annotated[str, StringConstraints(max_length=253)]
@@ -157,13 +156,13 @@ class HistoryState(_Shape):
 
 @dataclass(frozen=True, slots=True)
 class Objections:
-    """Why the header that a node wants to send must wait, or is none.
+    """Why a node must wait with its new header, or send none.
 
     Attributes:
-        refusing: a header that clients may hold and that does not accept a chain of this node; None if there is
-            none. Where there is one the node sends no header.
-        waits_for: nodes whose chains the wanted header does not accept; the header before is sent meanwhile.
-        doubled: the two nodes that bear this name; neither sends anything that is not gentler than before.
+        refusing: a header that clients may hold and that does not accept a chain of this node, or None. If there is
+            one, the node sends no header.
+        waits_for: nodes whose chains the new header does not accept. Until they change, the old header is sent.
+        doubled: the two nodes with this name. Neither sends a header that is not gentler than the old one.
     """
 
     refusing: Sent | None = None
@@ -172,14 +171,14 @@ class Objections:
 
 
 class SiteDocument(_Shape):
-    """What the nodes of one site share. Times are seconds since the epoch, UTC, by the collector's clock.
+    """The state that the nodes of one site share. Times are seconds since the epoch, UTC, by the collector's clock.
 
     Attributes:
-        revision: counts the changes; a collector that shows a lower one than before has lost some.
-        ramp: the position on the ramp, where there is one.
-        nodes: what each node sends and shows, by its name.
-        past: headers that were sent and that clients may still hold.
-        history: the history of the rotation, where one is kept.
+        revision: counts the changes. If a collector shows a lower number than before, it has lost changes.
+        ramp: the position on the ramp, or None.
+        nodes: the header and the chains of each node, by its name.
+        past: earlier headers that clients may still hold.
+        history: the history of the rotation, or None.
     """
 
     revision: Annotated[int, Field(ge=0, le=2**53)] = 0
@@ -193,7 +192,7 @@ class SiteDocument(_Shape):
         """Read a document.
 
         Raises:
-            ValueError: if it is none; the message says where it is wrong, and quotes nothing.
+            ValueError: if it is not a document; the message says where the fault is, and quotes nothing.
         """
         if len(text) > LONGEST_STATE:
             raise ValueError(f"it is longer than {LONGEST_STATE} bytes")
@@ -205,17 +204,17 @@ class SiteDocument(_Shape):
             raise ValueError(f"{place[:80]}: {first['msg']}") from None
 
     def to_json(self) -> str:
-        """The document as text."""
+        """The document, as JSON."""
         return self.model_dump_json()
 
     def with_changes(self, **changes: object) -> SiteDocument:
-        """The document with other members."""
+        """A copy with other members."""
         return self.model_copy(update=changes)
 
-    # -- what clients may hold ----------------------------------------------------------------------------------------
+    # -- headers that clients may hold --------------------------------------------------------------------------------
 
     def sent(self, now: float | None = None) -> Iterator[Sent]:
-        """Every header that clients may have noted, former ones first; with `now`, those that they may still hold."""
+        """All headers that clients may have noted, earlier ones first; with `now`, those that they may still hold."""
         yield from (each for each in self.past if now is None or each.until(now) > now)
         for name, node in sorted(self.nodes.items(), key=lambda item: item[1].since):
             if node.header is not None and is_noted(parse_field(node.header)):
@@ -231,7 +230,7 @@ class SiteDocument(_Shape):
         return None
 
     def unaccepted(self, header: PublicKeyPins, node: str) -> tuple[str, ...]:
-        """The other nodes that show a chain which clients of this header would refuse."""
+        """The other nodes with a chain that clients of this header would refuse."""
         if not is_noted(header):
             return ()
         pins = {str(pin) for pin in header.pins}
@@ -241,14 +240,14 @@ class SiteDocument(_Shape):
             if name != node and any(pins.isdisjoint(chain) for chain in other.chains)
         )
 
-    # -- what nodes say -----------------------------------------------------------------------------------------------
+    # -- announcements of nodes ---------------------------------------------------------------------------------------
 
     def objections(
         self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float
     ) -> Objections:
-        """What stands against a header; the arguments are those of :meth:`announce`."""
+        """The objections to a header; for the arguments see :meth:`announce`."""
         me = self.nodes.get(node)
-        # max-age=0 locks nobody out, and is how those are let go who hold what refuses this node (RFC 7469 §2.3.1).
+        # max-age=0 locks nobody out. It frees clients whose pins refuse this node (RFC 7469 §2.3.1).
         unpins = wanted is not None and not wanted.max_age and not wanted.report_only
         refusing = None if unpins else self.refusing(chains, now)
         waits_for = () if wanted is None or refusing is not None else self.unaccepted(wanted, node)
@@ -257,19 +256,19 @@ class SiteDocument(_Shape):
     def announce(
         self, node: str, wanted: PublicKeyPins | None, chains: Sequence[Sequence[str]], now: float, speaker: Speaker
     ) -> SiteDocument:
-        """The document with what a node may send from now on, as all others will see it.
+        """The document with a node's announcement: the header that it may send from now on.
 
         Args:
-            node: its name.
-            wanted: the header that its files make; None: none.
-            chains: the pins of each chain that it has deployed, leaf first.
+            node: the name of the node.
+            wanted: the header of its files, or None.
+            chains: the pins of each deployed chain, leaf first.
             now: seconds since the epoch, UTC, by the collector's clock.
-            speaker: who says so. Who comes back after another one spoke is a second node under this name.
+            speaker: the sender. If a sender comes back after another one, two nodes use this name.
         """
         me = self.nodes.get(node)
         shown = tuple(tuple(chain) for chain in chains)
         if me is not None and (me.doubled or speaker.identity in me.former):
-            # What was announced stays; the others wait for the chains of both.
+            # Keep the announced header. The other nodes must accept the chains of both.
             doubled = me.doubled or (me.speaker, speaker)
             both = tuple(dict.fromkeys((*me.chains, *shown)))[:_MOST_CHAINS]
             if me.doubled == doubled and me.chains == both and 0 <= now - me.seen_at < _SEEN_EVERY:
@@ -292,12 +291,12 @@ class SiteDocument(_Shape):
         return self.with_changes(nodes=self.nodes | {node: after}, past=self._past(node, now, is_sent_on=header))
 
     def forget(self, node: str, now: float) -> SiteDocument:
-        """The document without a node that is gone: it sends nothing from now on, and what it sent may be held."""
+        """The document without a node that is gone. Clients may still hold the headers that it sent."""
         nodes = {name: each for name, each in self.nodes.items() if name != node}
         return self.with_changes(nodes=nodes, past=self._past(node, now, is_sent_on=None))
 
     def _past(self, node: str, now: float, is_sent_on: str | None) -> tuple[Sent, ...]:
-        """What was sent, with what this node sent until now; a header stands there once, whichever nodes sent it."""
+        """The earlier headers, and this node's header until now. A header that several nodes sent is there once."""
         past = {each.header: each for each in self.past if each.until(now) + _MARGIN > now}
         me = self.nodes.get(node)
         if me is not None and me.header not in (None, is_sent_on) and is_noted(parse_field(me.header)):
@@ -309,9 +308,9 @@ class SiteDocument(_Shape):
     # -- the ramp -----------------------------------------------------------------------------------------------------
 
     def with_position(self, token: str, before: Position | None, after: Position, now: float) -> SiteDocument:
-        """The document with the ramp at another position; what is sent, and since when, is written down."""
+        """The document with the ramp at another position. A change of max-age goes into the history."""
         sent = self.ramp.sent if self.ramp is not None else ()
-        # Whatever the clock did: what is sent from now on was sent after all else.
+        # The clock may have gone back, but the history must stay in order.
         at = max([now, *(at for at, _ in sent[-1:])])
         if before is None or before.max_age != after.max_age:
             sent = (*sent, (at, after.max_age))
@@ -319,14 +318,14 @@ class SiteDocument(_Shape):
 
 
 def is_noted(header: PublicKeyPins) -> bool:
-    """Whether a client that meets this header holds it afterwards (RFC 7469 §2.3.2, §2.3.3)."""
+    """Whether a client that gets this header stores its pins (RFC 7469 §2.3.2, §2.3.3)."""
     return not header.report_only and bool(header.max_age)
 
 
 def is_gentler(header: PublicKeyPins, than: PublicKeyPins) -> bool:
-    """Whether clients of a header accept all that clients of another one do, and forget as soon or sooner.
+    """Whether clients of a header accept everything that clients of another one do, and do not remember it longer.
 
-    Such a header may be sent before it is announced.
+    A node may send such a header before it is announced.
     """
     if not is_noted(header):
         return True

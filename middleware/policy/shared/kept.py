@@ -1,4 +1,4 @@
-"""Where a site's state is kept: with the collector, by compare and set; a local copy serves while it is away."""
+"""A site's shared state: the collector keeps it, changed by compare and set; a local copy is used if it is away."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = ["SharedState", "StateSource"]
 logger = logging.getLogger("dynpin.middleware")
 
 _ATTEMPTS = 10
-# In seconds, at most: of many nodes that change it at the same time one comes first.
+# The longest pause before another try, in seconds, if several nodes change the state at the same time.
 _PAUSE = 0.3
 _TIME = "dynpin-time"
 
 
 @dataclass(frozen=True, slots=True)
 class StateSource:
-    """Where the state of one site is kept.
+    """How to reach the shared state of one site.
 
     Attributes:
         api: the collector.
-        host: the site, by the first of its names.
-        node: what this node is called; every node of a site has a name of its own.
+        host: the first name of the site.
+        node: the name of this node; each node of a site has another name.
         copy: the file of the local copy.
     """
 
@@ -49,12 +49,12 @@ class StateSource:
 
     @property
     def path(self) -> str:
-        """Where the collector has it."""
+        """The path at the collector."""
         return f"/api/sites/{self.host}/state"
 
 
 class _Kept(NamedTuple):
-    """A document, and the ETag by which the collector knows it."""
+    """A document, and its ETag."""
 
     etag: str
     document: SiteDocument
@@ -64,31 +64,31 @@ _NOTHING = _Kept("", SiteDocument())
 
 
 class SharedState:
-    """The state of one site, as a node or a command sees it.
+    """The shared state of one site, for a node or a command.
 
-    Reading the copy costs no network; :meth:`fetch` and :meth:`change` ask the collector, and belong on a thread that
-    nobody waits for.
+    Reading the copy uses no network. :meth:`fetch` and :meth:`change` ask the collector: call them on a thread that no
+    request waits for.
 
     Args:
-        source: where it is kept.
+        source: how to reach it.
         clock: seconds since the epoch, UTC.
     """
 
     def __init__(self, source: StateSource, clock: Callable[[], float] = time.time) -> None:
         self.source, self.clock = source, clock
-        # By how many seconds the collector's clock is ahead of this one, as it said last.
+        # How many seconds the collector's clock was ahead of this one at its last answer.
         self._ahead = 0.0
 
     def __str__(self) -> str:
         return f"the state of {self.source.host} at {self.source.api.url}"
 
     def now(self) -> float:
-        """The time by the collector's clock, as far as it is known: the nodes of a site have one time."""
+        """The time of the collector's clock, as far as it is known, so that all nodes have one time."""
         return self.clock() + self._ahead
 
     @cached_property
     def speaker(self) -> Speaker:
-        """As whom this node speaks; the file with its number is made where there is none.
+        """The sender of this node's announcements. The file with its number is made if there is none.
 
         Raises:
             PolicyError: if that file can be neither read nor written.
@@ -96,7 +96,7 @@ class SharedState:
         return speaker_of(self.source.copy)
 
     def copy(self) -> SiteDocument:
-        """What was seen last, by any process of this node; an empty document where nothing was.
+        """The last document that a process of this node has read; an empty document if there is none.
 
         Raises:
             PolicyError: if the copy cannot be read.
@@ -104,7 +104,7 @@ class SharedState:
         return self._read_copy().document
 
     def fetch(self) -> SiteDocument:
-        """What is kept now. The copy is brought up to it.
+        """The current document from the collector. Updates the copy.
 
         Raises:
             PolicyError: if the collector cannot be asked, or the copy cannot be written.
@@ -112,14 +112,14 @@ class SharedState:
         return self._fetch().document
 
     def change(self, edit: Callable[[SiteDocument, float], SiteDocument]) -> SiteDocument:
-        """Change what is kept, where nobody else has done so meanwhile; else begin again with what they wrote.
+        """Change the document. If another node changed it in the meantime, start again with the new one.
 
         Args:
-            edit: gets the document and the time by the collector's clock, and gives the new one. It may be called
+            edit: gets the document and the time of the collector's clock, and gives the new document. It may be called
                 several times.
 
         Raises:
-            PolicyError: if the collector cannot be asked or refuses it; nothing was changed, as far as it is known.
+            PolicyError: if the collector cannot be asked or refuses the change. As far as known, nothing has changed.
         """
         for _ in range(_ATTEMPTS):
             before = self._fetch()
@@ -131,7 +131,7 @@ class SharedState:
                 self._write_copy(kept)
                 return kept.document
             time.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
-        raise PolicyError(f"{self} is changed by others all the time: try again in a minute")
+        raise PolicyError(f"{self} is changed by other nodes all the time: try again in a minute")
 
     # -- the collector ------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class SharedState:
             document = SiteDocument() if state is None else SiteDocument.from_json(json.dumps(state))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PolicyError(
-                f"{self} cannot be read ({error}): is it the address of a dynpin collector of this version?"
+                f"{self} cannot be read ({error}): check that it is the address of a dynpin collector of this version"
             ) from None
         kept = _Kept(answer.fields.get("etag", ""), document)
         if document.revision < copy.document.revision:
@@ -156,14 +156,14 @@ class SharedState:
         return kept
 
     def _restored(self, found: _Kept, copy: SiteDocument) -> _Kept:
-        """What this node saw last, put back: the collector has lost changes (is its database new, or an older one?)."""
-        logger.warning("%s has lost changes that this node has seen; its copy is put back", self)
+        """Put this node's last document back, since the collector has lost changes (a new or an older database)."""
+        logger.warning("%s has lost changes that this node has seen; this node puts its copy back", self)
         kept = self._put(found.etag, copy.with_changes(revision=copy.revision + 1))
-        # Where another node was first, it has done the same.
+        # If another node was first, it has done the same.
         return kept or self._fetch()
 
     def _put(self, etag: str, document: SiteDocument) -> _Kept | None:
-        """Keep a document in place of the one with this ETag; None if there is another by now."""
+        """Replace the document that has this ETag; None if there is a newer one."""
         fields = {"If-Match": etag, "Content-Type": "application/json"}
         answer = self._ask("PUT", fields, document.to_json().encode())
         if answer.status == http.HTTPStatus.PRECONDITION_FAILED:
@@ -176,32 +176,32 @@ class SharedState:
         try:
             answer = self.source.api.ask(self.source.path, method, fields, body)
         except Unusable as error:
-            raise PolicyError(f"{self} cannot be asked for: {error}") from None
+            raise PolicyError(f"{self} cannot be read: {error}") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or error or type(error).__name__
             raise PolicyError(
-                f"{self} cannot be asked for: {reason}. Look whether the collector runs and can be reached from here"
+                f"{self} cannot be read: {reason}. Check that the collector runs and can be reached from here"
             ) from None
         try:
             self._ahead = float(answer.fields[_TIME]) - self.clock()
         except (KeyError, ValueError):
             if answer.status in (http.HTTPStatus.OK, http.HTTPStatus.NOT_MODIFIED):
-                raise PolicyError(f"{self} is not kept there: is it the address of a dynpin collector?") from None
+                raise PolicyError(f"{self} is not there: check that it is the address of a dynpin collector") from None
         return answer
 
     def _refused(self, answer: Answer) -> PolicyError:
         match answer.status:
             case 401 | 403:
                 advice = (
-                    f"; a token of scope site:{self.source.host} (dynpin collect api-tokens add) stands in [site] "
+                    f"; put a token of scope site:{self.source.host} (dynpin collect api-tokens add) into [site] "
                     "token_file or DYNPIN_COLLECTOR_TOKEN"
                 )
             case 404:
-                advice = "; is it the address of a dynpin collector of this version?"
+                advice = "; check that it is the address of a dynpin collector of this version"
             case 503:
                 advice = "; its storage cannot be used, and its log says why"
             case status if 300 <= status < 400:
-                advice = "; a redirect is not followed, so give the address that it leads to"
+                advice = "; dynpin follows no redirect, so give the new address"
             case _:
                 advice = ""
         return PolicyError(f"{self.source.api.url}{self.source.path} answers {answer.status}{_said(answer)}{advice}")
@@ -213,7 +213,7 @@ class SharedState:
             found = cast("dict[str, object]", json.loads(read_file(self.source.copy)))
             if found["host"] != self.source.host or found["collector"] != self.source.api.url:
                 raise PolicyError(
-                    f"{self.source.copy} is the copy of what {found['host']} shares at {found['collector']}. Name "
+                    f"{self.source.copy} is the copy of the state of {found['host']} at {found['collector']}. Name "
                     "another file, [site] copy, or remove this one"
                 )
             return _Kept(str(found["etag"]), SiteDocument.from_json(json.dumps(found["state"])))
@@ -223,12 +223,12 @@ class SharedState:
             why = getattr(error, "strerror", None) or error
             raise PolicyError(
                 f"{self.source.copy}, the copy of {self}, cannot be read ({why}). If the collector has the state, "
-                "remove the file: the node then starts without a header, and has it back once the collector answers"
+                "remove the file: the node then starts without a header, and sends it again when the collector answers"
             ) from None
 
     def _write_copy(self, kept: _Kept) -> None:
         before = self._read_copy()
-        # Another process of this node may have seen a later one meanwhile.
+        # Another process of this node may have stored a later one in the meantime.
         if kept == before or kept.document == _NOTHING.document or kept.document.revision < before.document.revision:
             return
         text = json.dumps(
@@ -244,12 +244,12 @@ class SharedState:
         except OSError as error:
             raise PolicyError(
                 f"{self.source.copy}, the copy of {self}, cannot be written ({error.strerror or error}). The server "
-                "needs to write to it and to its folder; without it the node would start without a header"
+                "must be able to write to it and to its folder. Without it, the node would start without a header"
             ) from None
 
 
 def _said(answer: Answer) -> str:
-    """The collector's own message."""
+    """The message of the collector."""
     try:
         message = cast("dict[str, object]", json.loads(answer.body))["message"]
     except (ValueError, KeyError, TypeError, RecursionError):

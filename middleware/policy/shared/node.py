@@ -1,4 +1,4 @@
-"""One node among those of its site: what it may send now, and what it tells the others."""
+"""One node of a site: the header that it may send now, and its announcements."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Made", "Permitted", "SiteNode"]
 
 
 class Made(Protocol):
-    """What the files of a node make."""
+    """The result of a node's files."""
 
     @property
     def header(self) -> PublicKeyPins:
-        """The header, as it stands on the ramp where there is one."""
+        """The header; if there is a ramp, with the max-age of its position."""
         ...
 
     @property
@@ -31,12 +31,12 @@ class Made(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Permitted:
-    """What a node may send by what it knows of the others.
+    """The header that a node may send, from what it knows of the other nodes.
 
     Attributes:
-        header: the header, or None for none.
-        waits: why that is not the one that the files make; empty if it is.
-        refusing: a header that clients may hold and that does not accept a deployed chain; then none is sent.
+        header: the header, or None.
+        waits: why it is not the header of the files; empty if it is.
+        refusing: a header that clients may hold and that does not accept a deployed chain; then no header is sent.
     """
 
     header: PublicKeyPins | None
@@ -45,10 +45,10 @@ class Permitted:
 
 
 class SiteNode:
-    """A node of a site, as which this process runs.
+    """The node of this process.
 
     Args:
-        state: what the nodes share.
+        state: the shared state.
     """
 
     def __init__(self, state: SharedState) -> None:
@@ -56,10 +56,10 @@ class SiteNode:
         self.name = state.source.node
 
     def permitted(self, built: Made) -> Permitted:
-        """What may be sent of what the files make; the copy is read, and no network is asked.
+        """The header that may be sent now. This reads the copy, and uses no network.
 
-        A header is sent once it was announced. Before that, what was announced last is sent, or what can lock nobody
-        out: a header whose clients accept all that they accept now, and forget as soon.
+        A header is sent after it was announced. Until then the node sends the last announced header, or a gentler one,
+        which locks nobody out (:func:`.is_gentler`).
 
         Raises:
             PolicyError: if the copy cannot be read.
@@ -74,19 +74,19 @@ class SiteNode:
             return Permitted(built.header)
         waits = self._waits(against) or f"{self.state} does not have it yet"
         if last is not None and all(set(map(str, last.pins)).intersection(chain) for chain in chains):
-            return Permitted(last, f"The header waits, and the one before is sent: {waits}")
+            return Permitted(last, f"The new header waits, and the old one is sent: {waits}")
         return Permitted(None, f"No header is sent: {waits}")
 
     def agree(self, built: Made, is_current: Callable[[], bool]) -> str | None:
-        """Tell the others what this node sends and shows, and see what they do; why the header waits, or an empty text.
+        """Announce this node's header and chains, and read those of the others. Why the header waits, or an empty text.
 
         Args:
-            built: what the files made.
-            is_current: whether they still do: another process of this node may have sent a later header meanwhile.
-                Where they do not, nothing is told, and the answer is None.
+            built: the result of the files.
+            is_current: whether the files are unchanged. Another process of this node may have sent a later header. If
+                they have changed, nothing is announced, and the result is None.
 
         Raises:
-            PolicyError: if the collector cannot be asked; nothing else moves then.
+            PolicyError: if the collector cannot be asked. Nothing has changed then.
         """
         found: list[str] = []
 
@@ -106,13 +106,13 @@ class SiteNode:
         if against.doubled is not None:
             one, other = against.doubled
             return (
-                f"two nodes call themselves {self.name}: {one} and {other}. Give each a name of its own ([site] node, "
+                f"two nodes have the name {self.name}: {one} and {other}. Give each its own name ([site] node, "
                 f"or DYNPIN_NODE); then:  dynpin nodes forget {self.name}"
             )
         if against.waits_for:
             names = ", ".join(against.waits_for)
             return (
-                f"node {names} shows a key that the new header does not name, and clients of that header would refuse "
+                f"node {names} has a key that the new header does not pin, so clients of that header would refuse "
                 "it. Deploy the new chain there; if the node is gone:  dynpin nodes forget NAME"
             )
         return ""

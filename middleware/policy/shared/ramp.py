@@ -1,4 +1,4 @@
-"""The position on a ramp, where the nodes of a site share it."""
+"""The position on a ramp that the nodes of a site share."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ __all__ = ["SharedRamp"]
 
 
 class SharedRamp:
-    """The position on the ramp of one report-uri, in a shared state: read from the copy, moved by compare and set.
+    """The position on the ramp of one report-uri, in a shared state: read from the copy, changed by compare and set.
 
     Args:
         state: the shared state.
-        token: that of the report-uri by whose reports this ramp moves.
+        token: the token of the report-uri of this ramp.
     """
 
     def __init__(self, state: SharedState, token: str) -> None:
         self.state, self.token = state, token
 
     def now(self, clock: Callable[[], float]) -> float:
-        """The time by the collector's clock: of two nodes with two times the ramp would take both for quiet."""
+        """The time of the collector's clock: with two different clocks, the ramp would count quiet time twice."""
         return self.state.now()
 
     def read(self) -> Position | None:
-        """The position as it was seen last, or None if the ramp has not begun."""
+        """The last known position, or None if the ramp has not begun."""
         kept = self._own(self.state.copy())
         return None if kept is None else kept.position
 
     def sent(self) -> tuple[tuple[float, int | None], ...]:
-        """Since when which max-age was sent, oldest first; None is report-only."""
+        """The history of max-age, oldest first: when it began, and the max-age (seconds); None means report-only."""
         kept = self._own(self.state.copy())
         return () if kept is None else kept.sent
 
     def change(
         self, begin: Position, decide: Callable[[Position, float], Position], now: float
     ) -> tuple[Position, Position]:
-        """Decide from the position as it is, where no other node does so meanwhile; the position before and after."""
+        """Change the position, if no other node does so at the same time; the position before and after."""
         found: list[tuple[Position, Position]] = []
 
         def edit(document: SiteDocument, at: float) -> SiteDocument:
@@ -58,7 +58,7 @@ class SharedRamp:
         return found[-1]
 
     def restart(self, begin: Position, now: float) -> tuple[Position, Position]:
-        """Start again, also where it was the ramp of another report-uri; the position before and after."""
+        """Start again, even if the ramp was that of another report-uri; the position before and after."""
         before: list[Position] = []
 
         def edit(document: SiteDocument, at: float) -> SiteDocument:
@@ -73,7 +73,7 @@ class SharedRamp:
         kept = document.ramp
         if kept is not None and kept.token != self.token:
             raise PolicyError(
-                f"{self.state} has the ramp of another report-uri: every node names the same in [policy] report_uri. "
-                "If it has changed on purpose:  dynpin ramp restart"
+                f"{self.state} has the ramp of another report-uri: all nodes must have the same [policy] report_uri. "
+                "If you changed it on purpose:  dynpin ramp restart"
             )
         return kept

@@ -1,4 +1,4 @@
-"""Who speaks for a node: a random number in a file beside the copy, so that two under one name are told apart."""
+"""The sender of a node's announcements: a random number in a file, so that two nodes with one name are noticed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
 def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
-    """The processes that share this copy on this machine, since it started.
+    """The sender for all processes that share this copy on this machine, since the machine started.
 
-    The number in the file is mixed with that of the machine's start, and with which file on which disk it is: a folder
-    or an image that was copied brings the number along, to another machine or to another container on the same one.
+    A copied folder or image has the same number on another machine or in another container. So the number is hashed
+    with the machine's boot id, and with the disk and the inode of the file.
 
     Args:
-        copy: the file of the local copy; the number stands beside it, in the same name with ``.id``.
-        boot: where the system tells the number of its start.
+        copy: the file of the local copy. The file of the number has the same name with ``.id``.
+        boot: the file of the system's boot id.
 
     Raises:
         PolicyError: if the number can be neither read nor written.
@@ -47,11 +47,11 @@ def speaker_of(copy: Path, boot: Path = _BOOT) -> Speaker:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise PolicyError(
-            f"{file}, by which the other nodes know this one, cannot be used ({why}). The server needs to write to its "
-            "folder; a file that is damaged may be removed"
+            f"{file}, which identifies this node to the others, cannot be used ({why}). The server must be able to "
+            "write to its folder. If the file is damaged, remove it"
         ) from None
     started = ""
-    with contextlib.suppress(OSError):  # Linux alone tells; elsewhere a copied file is not noticed
+    with contextlib.suppress(OSError):  # only Linux has it; on other systems a copied file is not noticed
         started = boot.read_text()
     machine = re.sub("[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:63]
     identity = hashlib.sha256(f"{secret} {started} {place.st_dev} {place.st_ino}".encode()).hexdigest()[:16]
@@ -66,7 +66,7 @@ def _read(file: Path) -> str:
 
 
 def _create(file: Path) -> None:
-    """Make the file, whole from the first moment; where another process is faster, its number stays."""
+    """Make the file atomically. If another process was faster, its number stays."""
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as new:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ import httpx
 import pytest
 import uvicorn
 
+from dynpin.lab.loopback import LoopbackServer
 from dynpin.middleware.collector import Storage, collector
 from dynpin.middleware.collector.app import Collector
+from dynpin.middleware.collector.intake import Answer
+from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import alerts
 
 NOW = 1_800_000_000.0
@@ -139,3 +144,43 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A collector that many tests write to."""
     with running_site(file=tmp_path_factory.mktemp("running") / "reports.sqlite") as running:
         yield running
+
+
+def posted(service: Service, body: object, *, token: str = "demo", source: str | None = "192.0.2.1") -> int:
+    """Give the intake of a service a report, as JSON or as bytes: the status of the answer, once it is stored."""
+    admission = service.intake.admit("POST", f"/r/{token}/enforce", source)
+    if isinstance(admission, Answer):
+        return admission.status
+    taken = service.intake.take(admission, body if isinstance(body, bytes) else json.dumps(body).encode())
+    if taken.stored is not None:
+        taken.stored.result()
+    return taken.answer.status
+
+
+class Inbox(queue.Queue[dict[str, str]]):
+    """What a chat server was told, in the order of its arrival; `address` is the server's."""
+
+    address: str
+
+    def next(self) -> dict[str, str]:
+        return self.get(timeout=120)
+
+
+@pytest.fixture
+def hook() -> Iterator[Inbox]:
+    """A chat server that keeps what it is told."""
+    inbox = Inbox()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+            inbox.put(told)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+            pass
+
+    with LoopbackServer(Handler) as server:
+        inbox.address = f"127.0.0.1:{server.server_port}"
+        yield inbox

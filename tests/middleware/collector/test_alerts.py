@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socketserver
 import sqlite3
 import threading
@@ -11,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from email import message_from_bytes
 from email.policy import default as default_policy
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +17,10 @@ import pytest
 
 from dynpin.errors import StoreError
 from dynpin.middleware.collector import Alerts, ServiceSettings, open_storage
-from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter, State, Storage
 from dynpin.middleware.collector.worker import Channel, apprise
-from tests.middleware.collector.conftest import NOW, Clock, Start, report, vector
+from tests.middleware.collector.conftest import NOW, Clock, Inbox, Start, posted, report, vector
 
 
 class Post(list[tuple[str, str]]):
@@ -43,11 +40,7 @@ class Office:
 
     def receive(self, body: object, times: int = 1) -> None:
         for _ in range(times):
-            admission = self.service.intake.admit("POST", "/r/demo/enforce")
-            assert not isinstance(admission, Answer)
-            stored = self.service.intake.take(admission, json.dumps(body).encode()).stored
-            assert stored is not None
-            stored.result()
+            assert posted(self.service, body) == 204
         self.service.worker.work()
 
     def tell(self) -> bool:
@@ -125,7 +118,7 @@ def test_what_was_resolved_and_comes_again_is_told(
     office.receive(report(), times=times)
     assert office.tell() is told
     if told:
-        assert post[-1][1].startswith("Resolved, and here again: 1 report this hour, 0 before: www.example.com")
+        assert post[-1][1].startswith("Resolved, and back again: 1 report this hour, 0 before: www.example.com")
         office.clock.forward(700)
         assert not office.tell()
 
@@ -160,25 +153,11 @@ def test_a_host_name_cannot_write_lines_of_its_own(office: Office, post: Post) -
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise's own import
-def test_apprise_delivers_to_a_webhook() -> None:
-    got: list[bytes] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        (channel,) = apprise([f"json://127.0.0.1:{server.server_port}/hook?cto=60&rto=60"])
-        channel.send("dynpin: 1 new group", "New: a.test")
-        thread.join()
-    assert b"dynpin: 1 new group" in got[0]
+def test_apprise_delivers_to_a_webhook(hook: Inbox) -> None:
+    (channel,) = apprise([f"json://{hook.address}/hook?cto=60&rto=60"])
+    channel.send("dynpin: 1 new group", "New: a.test")
+    told = hook.next()
+    assert (told["title"], told["message"]) == ("dynpin: 1 new group", "New: a.test")
 
 
 class MailServer(socketserver.TCPServer):

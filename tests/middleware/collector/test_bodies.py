@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynpin.middleware.collector import Alerts, Limits, ServiceSettings, Token
-from dynpin.middleware.collector.intake import Answer, decoded
+from dynpin.middleware.collector.intake import decoded
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
-from tests.middleware.collector.conftest import NOW, Clock, Site, Start, report, running_site, vector
+from tests.middleware.collector.conftest import NOW, Clock, Site, Start, posted, report, running_site, vector
 from tests.middleware.collector.test_pages import key
 
 CHROME = json.dumps(vector("real-chrome-yubico")["body"])
@@ -36,15 +36,6 @@ def service(tmp_path: Path, clock: Clock) -> Iterator[Service]:
     )
     yield service
     service.close()
-
-
-def send(service: Service, body: bytes) -> int:
-    admission = service.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
-    assert not isinstance(admission, Answer)
-    taken = service.intake.take(admission, body)
-    if taken.stored is not None:
-        taken.stored.result()
-    return taken.answer.status
 
 
 def bodies(service: Service, limit: int = 500) -> list[str | None]:
@@ -80,7 +71,7 @@ def test_each_body_is_given_back_as_it_came(service: Service) -> None:
     @given(TEXTS | st.binary(max_size=30))
     def check(sent: str | bytes) -> None:
         body = sent if isinstance(sent, bytes) else sent.encode()
-        if send(service, body) == 204:
+        if posted(service, body) == 204:
             assert bodies(service, 1) in ([decoded(body)], [None])
 
     check()
@@ -95,7 +86,7 @@ def _made(folder: Path) -> Path:
     path = folder / "reports.sqlite"
     service = Service(path, ServiceSettings(tokens=["demo"], clock=Clock()))
     for host in ("a.test", "a.test", "a.test", "b.a.test"):
-        assert send(service, dated(1, host)) == 204
+        assert posted(service, dated(1, host)) == 204
     service.storage.add_token(Token("shop", "Shop", ("a.test",), NOW))
     service.close()
     return path
@@ -211,9 +202,9 @@ def test_one_fault_does_not_end_the_verdicts(tmp_path: Path) -> None:
     service = Service(
         tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], alerts=Alerts(tell, every=0), clock=clock)
     )
-    send(service, dated(1, "first.test"))
+    posted(service, dated(1, "first.test"))
     assert told.wait(60)
     clock.forward(61)  # it is tried again after a minute
-    send(service, dated(1, "second.test"))
+    posted(service, dated(1, "second.test"))
     assert again.wait(60), "the thread that judges and tells goes on"
     service.close()

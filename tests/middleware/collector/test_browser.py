@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.chromium import Chromium, chromium, needs_axe, needs_chromium
-from tests.middleware.collector.conftest import Site, report, running_site
-from tests.middleware.collector.test_pages import HASH, HOSTILE, PASSWORD, fill
+from tests.middleware.collector.conftest import Site, running_site
+from tests.middleware.collector.test_pages import HASH, HOSTILE, PASSWORD, fill, hostile_report
 
 pytestmark = [
     needs_chromium,
@@ -21,15 +21,7 @@ pytestmark = [
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(file=tmp_path_factory.mktemp("site") / "r.sqlite", open_access=False, password=HASH) as running:
         fill(running)
-        certificate = f"-----BEGIN CERTIFICATE-----\n{HOSTILE}\n-----END CERTIFICATE-----"
-        hostile = report(
-            hostname=HOSTILE,
-            noted_hostname=HOSTILE,
-            known_pins=[HOSTILE],
-            served_certificate_chain=[certificate],
-            validated_certificate_chain=[certificate],
-        )
-        running.post(hostile, **{"user-agent": HOSTILE})
+        running.post(hostile_report(), **{"user-agent": HOSTILE})
         running.work()
         yield running
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from dynpin.middleware.collector import Limits, ServiceSettings
-from dynpin.middleware.collector.intake import Answer, Meter
+from dynpin.middleware.collector.intake import Meter
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import HOUR
-from tests.middleware.collector.conftest import NOW, Clock, report
+from tests.middleware.collector.conftest import NOW, Clock, posted, report
 
 
 @pytest.fixture
@@ -35,13 +34,7 @@ def nodes(tmp_path: Path, clock: Clock) -> Iterator[list[Service]]:
 
 def sent(node: Service, token: str = "shop", body: object = None) -> int:
     """The status of one report's answer, once it is stored."""
-    admission = node.intake.admit("POST", f"/r/{token}/enforce", "192.0.2.7")
-    if isinstance(admission, Answer):
-        return admission.status
-    taken = node.intake.take(admission, json.dumps(report() if body is None else body).encode())
-    if taken.stored is not None:
-        taken.stored.result()
-    return taken.answer.status
+    return posted(node, report() if body is None else body, token=token)
 
 
 def test_a_token_has_one_budget_for_all_nodes(nodes: list[Service], clock: Clock) -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -25,7 +24,7 @@ from dynpin.middleware.collector import Alerts, Token, open_storage
 from dynpin.middleware.collector.storage import Triaged
 from dynpin.middleware.collector.worker import Channel
 from tests.middleware.collector.chains import Issued
-from tests.middleware.collector.conftest import report
+from tests.middleware.collector.conftest import Inbox, report
 from tests.middleware.collector.storage.conftest import arrival
 from tests.middleware.collector.test_triage import LEAF, MIDDLE, OTHER_PIN, PINS, ROOT, reported
 
@@ -164,7 +163,7 @@ def test_status_tells_what_is_wrong(tmp_path: Path) -> None:
     assert not Alerts([Channel("alert channel 1 (slack://…)", refuse)]).tell(storage, 1_800_000_000)
     told = run("status", *file, code=1)
     assert "reports can be stored" in told
-    assert "alert channel 1 (slack://…) has taken none since 2027-01-15T08:00:00Z" in told
+    assert "alert channel 1 (slack://…) has taken no message since 2027-01-15T08:00:00Z" in told
     assert "secret" not in told
     storage.close()
 
@@ -184,9 +183,9 @@ def test_a_wrong_digest_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--tls-certificate", "cert.pem"), "cert.pem alone (name its key with --tls-key)"),
+        (("--tls-certificate", "cert.pem"), "only cert.pem (name its key with --tls-key)"),
         (("--tls-certificate", "cert.pem", "--tls-key", "other.pem"), "cert.pem and other.pem"),
-        (("--tls-key", "key.pem"), "no use without --tls-certificate"),
+        (("--tls-key", "key.pem"), "key.pem needs --tls-certificate"),
         (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7 port 8080: "),
     ],
 )
@@ -251,30 +250,13 @@ def private_pem(issued: Issued) -> bytes:
     return issued.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def test_an_alert_leads_to_the_group(tmp_path: Path) -> None:
-    got: list[dict[str, str]] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        options = (
-            "--alert",
-            f"json://127.0.0.1:{server.server_port}/?cto=60&rto=60",
-            "--public-url",
-            "https://pins.example/",
-        )
-        with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
-            assert said["report-uri"] == "https://pins.example/r/demo/enforce"
-            with httpx.Client(base_url=said["listening"], trust_env=False, timeout=120) as client:
-                assert client.post("/r/demo/enforce", json=report()).status_code == 204
-                server.handle_request()
-                (group,) = client.get("/api/groups").json()["entries"]
-    assert got[0]["title"] == "dynpin: 1 new group"
-    assert got[0]["message"].endswith(f"https://pins.example/groups/{group['group']}")
+def test_an_alert_leads_to_the_group(tmp_path: Path, hook: Inbox) -> None:
+    options = ("--alert", f"json://{hook.address}/?cto=60&rto=60", "--public-url", "https://pins.example/")
+    with collecting(tmp_path / "r.sqlite", "--token", "demo", "--open-access", *options) as (_, said):
+        assert said["report-uri"] == "https://pins.example/r/demo/enforce"
+        with httpx.Client(base_url=said["listening"], trust_env=False, timeout=120) as client:
+            assert client.post("/r/demo/enforce", json=report()).status_code == 204
+            told = hook.next()
+            (group,) = client.get("/api/groups").json()["entries"]
+    assert told["title"] == "dynpin: 1 new group"
+    assert told["message"].endswith(f"https://pins.example/groups/{group['group']}")

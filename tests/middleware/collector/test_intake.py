@@ -14,10 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynpin.middleware.collector import Limits, ServiceSettings, Token, open_storage
-from dynpin.middleware.collector.intake import Answer
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Filter
-from tests.middleware.collector.conftest import VECTORS, Site, Start, report, vector
+from tests.middleware.collector.conftest import VECTORS, Site, Start, posted, report, vector
 
 # id: status, error or declined code, flags that the stored report carries (a subset)
 ANSWERS: dict[str, tuple[int, str, set[str]]] = {
@@ -119,16 +118,6 @@ def test_a_stored_token_works_until_it_is_revoked(site: Start) -> None:
 # -- what no sender can do --------------------------------------------------------------------------------------------
 
 
-def answer_of(service: Service, body: bytes) -> int:
-    admission = service.intake.admit("POST", "/r/demo/enforce", "192.0.2.1")
-    if isinstance(admission, Answer):
-        return admission.status
-    taken = service.intake.take(admission, body)
-    if taken.stored is not None:
-        taken.stored.result()
-    return taken.answer.status
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     limits = Limits(per_source=10**9, per_token=10**9, in_all=10**9)
@@ -148,7 +137,7 @@ REPORTS = st.fixed_dictionaries({}, optional=dict.fromkeys(report(), VALUES))
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(REPORTS | VALUES)
 def test_no_json_leads_to_an_error(service: Service, value: object) -> None:
-    assert answer_of(service, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
+    assert posted(service, json.dumps(value).encode("utf-8", "surrogatepass")) in (200, 204, 400)
     service.worker.work()
     assert service.storage.untriaged(1) == []
 
@@ -156,7 +145,7 @@ def test_no_json_leads_to_an_error(service: Service, value: object) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_bytes_lead_to_an_error(service: Service, body: bytes) -> None:
-    assert answer_of(service, body) in (200, 204, 400)
+    assert posted(service, body) in (200, 204, 400)
 
 
 def test_what_could_not_be_stored_was_not_accepted(site: Start) -> None:
@@ -194,9 +183,9 @@ def test_a_service_that_is_built_before_a_fork_works_in_both(tmp_path: Path) -> 
     service = Service(open_storage(tmp_path / "r.sqlite"), ServiceSettings(tokens=["demo"]))
     child = os.fork()
     if child == 0:
-        status = answer_of(service, json.dumps(report()).encode())
+        status = posted(service, report())
         os._exit(0 if status == 204 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert answer_of(service, json.dumps(report()).encode()) == 204
+    assert posted(service, report()) == 204
     assert service.storage.groups(Filter()).entries[0].reports == 2
     service.close()

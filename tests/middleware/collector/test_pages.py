@@ -332,10 +332,9 @@ def test_a_form_of_another_site_decides_nothing(filled: Site, form: dict[str, st
 # -- hostile reports --------------------------------------------------------------------------------------------------
 
 
-def test_a_hostile_report_is_text_everywhere(site: Start) -> None:
-    running = site()
+def hostile_report() -> dict[str, object]:
     certificate = f"-----BEGIN CERTIFICATE-----\n{HOSTILE}\n-----END CERTIFICATE-----"
-    sent = report(
+    return report(
         hostname=HOSTILE,
         noted_hostname=HOSTILE,
         known_pins=[HOSTILE],
@@ -343,7 +342,11 @@ def test_a_hostile_report_is_text_everywhere(site: Start) -> None:
         validated_certificate_chain=[certificate],
         **{HOSTILE: HOSTILE},
     )
-    assert running.post(sent, **{"user-agent": HOSTILE}).status_code == 204
+
+
+def test_a_hostile_report_is_text_everywhere(site: Start) -> None:
+    running = site()
+    assert running.post(hostile_report(), **{"user-agent": HOSTILE}).status_code == 204
     (group,) = running.groups()
     for path in ("/", "/groups", "/reports", f"/groups/{group['group']}", f"/groups?host={HOSTILE}"):
         page = running.client.get(path).text

@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import re
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ import pytest
 from dynpin.middleware.collector import Alerts, ServiceSettings
 from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.worker import apprise, plain
-from tests.middleware.collector.conftest import Clock, Site, Start, report
+from tests.middleware.collector.conftest import Clock, Inbox, Site, Start, posted, report
 
 PAYLOADS = {
     "slack link": "<https://evil.test|Sign in>",
@@ -57,8 +54,7 @@ def test_chat_and_mail(payload: str, tmp_path: Path) -> None:
         ),
         has_worker=False,
     )
-    admission = service.intake.admit("POST", "/r/demo/enforce")
-    service.intake.take(admission, json.dumps(report(hostname=payload)).encode()).stored.result()  # type: ignore[arg-type, union-attr]
+    assert posted(service, report(hostname=payload)) == 204
     service.worker.work()
     clock.forward(86_400)
     service.worker.work()
@@ -77,43 +73,19 @@ def test_a_name_that_is_one_stays_as_it_is() -> None:
     assert len(plain("x" * 5000)) == 80
 
 
-@pytest.fixture
-def hook() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A chat server that keeps what it is told."""
-    got: list[dict[str, str]] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Hook) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}", got
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise's own import
-def test_a_chat_server_gets_plain_text(hook: tuple[str, list[dict[str, str]]]) -> None:
-    address, got = hook
-    (channel,) = apprise([f"mmost://{address}/secret-token?cto=60&rto=60"])
+def test_a_chat_server_gets_plain_text(hook: Inbox) -> None:
+    (channel,) = apprise([f"mmost://{hook.address}/secret-token?cto=60&rto=60"])
     channel.send("dynpin: 1 new group", f"New: {plain(PAYLOADS['slack link'])}")
-    assert "<" not in got[0]["text"]
+    assert "<" not in hook.next()["text"]
     assert "secret-token" not in channel.name
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")
 def test_a_channel_that_fails_is_named_once_a_minute_and_the_others_are_told(
-    hook: tuple[str, list[dict[str, str]]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    hook: Inbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    address, got = hook
-    channels = apprise([f"json://{address}/?cto=60&rto=60", "json://127.0.0.1:1/secret?cto=1&rto=1"])
+    channels = apprise([f"json://{hook.address}/?cto=60&rto=60", "json://127.0.0.1:1/secret?cto=1&rto=1"])
     clock = Clock()
     service = Service(
         tmp_path / "r.sqlite",
@@ -121,13 +93,11 @@ def test_a_channel_that_fails_is_named_once_a_minute_and_the_others_are_told(
         has_worker=False,
     )
     for number in range(3):
-        admission = service.intake.admit("POST", "/r/demo/enforce")
-        body = json.dumps(report(hostname=f"h{number}.test")).encode()
-        service.intake.take(admission, body).stored.result()  # type: ignore[arg-type, union-attr]
+        assert posted(service, report(hostname=f"h{number}.test")) == 204
         service.worker.work()
         clock.forward(1)
     service.close()
-    assert len(got) == 3
+    assert hook.qsize() == 3
     told = [each.getMessage() for each in caplog.records if each.name == "dynpin.collector"]
     assert len(told) == 1
     assert told[0].startswith("alert channel 2 (json://…) did not take an alert")
@@ -145,8 +115,7 @@ def test_where_no_channel_works_it_is_tried_once_a_minute(tmp_path: Path, caplog
     service = Service(
         tmp_path / "r.sqlite", ServiceSettings(tokens=["demo"], clock=clock, alerts=Alerts(refuse)), has_worker=False
     )
-    admission = service.intake.admit("POST", "/r/demo/enforce")
-    service.intake.take(admission, json.dumps(report()).encode()).stored.result()  # type: ignore[arg-type, union-attr]
+    assert posted(service, report()) == 204
     for _ in range(90):
         service.worker.work()
         clock.forward(1)

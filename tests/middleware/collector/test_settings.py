@@ -154,7 +154,7 @@ def test_the_storage_may_stand_before_the_verb_and_after_it(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("host", "said"),
     [
-        ("*.acme.test", "--host: '*.acme.test' is not a host name: acme.test takes its subdomains too"),
+        ("*.acme.test", "--host: '*.acme.test' is not a host name: acme.test covers its subdomains too"),
         ("https://acme.test", "is not a host name"),
         ("a b", "is not a host name"),
         ("", "is not a host name"),
@@ -180,14 +180,14 @@ def test_tokens_of_settings_are_listed_with_the_stored_ones(tmp_path: Path) -> N
         assert {one["token"]: one["from"] for one in listed} == {"typed": "settings", stored: "storage"}
         assert "in the settings of a collector" in run("tokens", "list", "--storage", str(file))
         told = run("tokens", "revoke", "typed", "--storage", str(file), code=1)
-    assert "stands in the settings of a collector" in " ".join(told.split())
+    assert "is in the settings of a collector" in " ".join(told.split())
 
 
 @pytest.mark.parametrize("text", ["", "no certificate", LEAF.pem[:-60]])
 def test_roots_without_a_certificate_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "roots.pem").write_text(text)
     told = " ".join(run("--port", "0", "--roots", "roots.pem", code=2).split())
-    assert "--roots roots.pem has no certificate in PEM" in told
+    assert "--roots roots.pem has no readable certificate in PEM" in told
 
 
 def test_a_passphrase_on_the_key_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from ..sql import MAX_AGENTS, OTHER_AGENTS, is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, is_sampled
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -45,8 +45,9 @@ INSERT INTO rates SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[])
 ON CONFLICT (group_id, hour) DO UPDATE SET reports = rates.reports + excluded.reports
 """
 _TOTALS = """
-INSERT INTO totals SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
-ON CONFLICT (hour, mode, verdict, state, token) DO UPDATE SET reports = totals.reports + excluded.reports
+INSERT INTO totals
+SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[])
+ON CONFLICT (step, hour, mode, verdict, state, token) DO UPDATE SET reports = totals.reports + excluded.reports
 """
 _OUTCOMES = """
 INSERT INTO outcomes SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[])
@@ -92,7 +93,7 @@ def add(db: Connection, arrivals: Sequence[Arrival], outcomes: Mapping[Counted, 
             agents[group.id, arrival.user_agent] += 1
         _add_agents(cursor, agents)
         _run(cursor, _RATES, _rows(rates))
-        _run(cursor, _TOTALS, _rows(totals))
+        _run(cursor, _TOTALS, _rows(by_step(totals)))
         _run(cursor, _OUTCOMES, _rows(outcomes))
         return any(not group.totals[1] for group in touched.values())
 

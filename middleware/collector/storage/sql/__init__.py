@@ -7,6 +7,7 @@ from .move import move
 from .sampling import MAX_AGENTS, OTHER_AGENTS, is_sampled
 from .schema import REVISION
 from .storage import SQLStorage
+from .totals import by_step
 from .work import write_proof
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Engine",
     "SQLStorage",
     "Unit",
+    "by_step",
     "check_revision",
     "create",
     "is_sampled",

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, union
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from ..filters import Filter
-from ..values import Column, Group
+from ..values import Column, Group, Step
 from . import schema
 from .conditions import group_condition, term_condition
 from .engine import Unit
@@ -22,39 +22,40 @@ _groups, _rates, _totals, _outcomes = schema.groups.c, schema.rates.c, schema.to
 Hours = list[tuple[int, str, int]]
 
 
-def activity(unit: Unit, wanted: Filter, since: int, until: int) -> Hours:
-    """Hour, mode and number of reports; the hours (since the epoch) run from `since` to `until`, without it."""
+def activity(unit: Unit, wanted: Filter, since: int, until: int, step: Step = 1) -> Hours:
+    """Hour, mode and number of reports, by hour or (step 24) by day; hours run from `since` to `until`, without it."""
     common = Filter(tuple(term for term in wanted.terms if term.field in COMMON))
     others = [term for term in wanted.terms if term.field not in COMMON]
     if any(not term.negated for term in others):
-        return _summed(_of_groups(unit, group_condition(Filter(wanted.terms), unit.now), since, until))
-    counts = _of_totals(unit, group_condition(common, unit.now, schema.totals), since, until)
+        return _summed(_of_groups(unit, group_condition(Filter(wanted.terms), unit.now), since, until, step))
+    counts = _of_totals(unit, group_condition(common, unit.now, schema.totals), since, until, step)
     if others:
         # Sum all groups and subtract the excluded ones: an index finds those, and the others may be very many.
-        found = union(*(select(_groups.id).where(term_condition(term.field, term.value)) for term in others))
-        excluded = and_(group_condition(common, unit.now), _groups.id.in_(found))
-        counts += [(hour, mode, -number) for hour, mode, number in _of_groups(unit, excluded, since, until)]
+        found = or_(*(term_condition(term.field, term.value) for term in others))
+        excluded = and_(group_condition(common, unit.now), found)
+        counts += [(hour, mode, -number) for hour, mode, number in _of_groups(unit, excluded, since, until, step)]
     return _summed(counts)
 
 
-def _of_totals(unit: Unit, condition: ColumnElement[bool], since: int, until: int) -> Hours:
+def _of_totals(unit: Unit, condition: ColumnElement[bool], since: int, until: int, step: Step) -> Hours:
     return _hours(
         unit.db.execute(
             select(_totals.hour, _totals.mode, func.sum(_totals.reports))
-            .where(condition, _totals.hour >= since, _totals.hour < until)
+            .where(condition, _totals.step == step, _totals.hour >= since, _totals.hour < until)
             .group_by(_totals.hour, _totals.mode)
         )
     )
 
 
-def _of_groups(unit: Unit, condition: ColumnElement[bool], since: int, until: int) -> Hours:
+def _of_groups(unit: Unit, condition: ColumnElement[bool], since: int, until: int, step: Step) -> Hours:
+    hour = (_rates.hour - _rates.hour % step).label("hour") if step > 1 else _rates.hour
     # Read the groups first, then the hours of each; the other order would read all groups of each hour.
     return _hours(
         unit.db.execute(
-            select(_rates.hour, _groups.mode, func.sum(_rates.reports))
+            select(hour, _groups.mode, func.sum(_rates.reports))
             .select_from(first(schema.groups, schema.rates, _groups.id == _rates.group_id))
             .where(condition, _rates.hour >= since, _rates.hour < until)
-            .group_by(_rates.hour, _groups.mode)
+            .group_by(hour, _groups.mode)
         )
     )
 

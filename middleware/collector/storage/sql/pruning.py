@@ -29,8 +29,10 @@ def prune(engine: Engine, retention: Retention, now: float) -> Pruned:
     before = now - retention.days * _DAY
     reports = _delete(engine, schema.reports, _reports.received_at < before, _reports.received_at)
     groups = _delete_groups(engine, _groups.last_seen < before)
+    # Whole days (UTC), so that the total of a day is always the sum of its hours.
+    midnight = int(before // _DAY) * _DAY // HOUR
     for table in (schema.rates, schema.totals):
-        _delete(engine, table, table.c.hour < int(before // HOUR))
+        _delete(engine, table, table.c.hour < midnight)
     _sum_up_outcomes(engine, int(before // HOUR))
     while (number := _too_many(engine, retention.bytes)) > 0:
         with engine.clearing() as db:
@@ -72,7 +74,9 @@ def _delete(engine: Engine, table: Table, which: ColumnElement[bool], first: Col
     while True:
         try:
             with engine.clearing() as db:
-                number = db.execute(delete(table).where(tuple_(*keys).in_(some.limit(chunk)))).rowcount
+                # The condition twice: PostgreSQL chooses rows as they are when it begins. If another transaction
+                # changes one meanwhile, it waits, and then asks the outer condition again, but not the inner one.
+                number = db.execute(delete(table).where(tuple_(*keys).in_(some.limit(chunk)), which)).rowcount
         except StoreError:
             # On a full disk the log cannot grow: try fewer rows.
             if chunk <= _FEWEST:

@@ -5,8 +5,9 @@ diagnoses   the long text of a verdict, apart from groups, since every batch rew
 reports     one row for each report
 samples     the bodies that are kept, apart from reports, so that a scan of reports reads little
 rates       reports of a group in each hour
-totals      reports in each hour of all groups with the same mode, verdict, state and token, so that no page counts
-            reports; if a group changes one of these, its reports move to another row
+totals      reports in each hour (step 1) and each day (step 24, UTC, from its first hour) of all groups with the same
+            mode, verdict, state and token, so that no page counts reports; if a group changes one of these, its reports
+            move to another row
 agents      user agents of a group
 pins        the groups that contain a pin, and where it occurs
 authorities names of CAs by pin
@@ -186,6 +187,7 @@ rates = _table("rates", _of_group(primary_key=True), _number("hour", primary_key
 Index("rates_by_hour", rates.c.hour, rates.c.group_id, rates.c.reports)
 totals = _table(
     "totals",
+    _number("step", primary_key=True),
     _number("hour", primary_key=True),
     *(_text(name, primary_key=True) for name in ("mode", "verdict", "state", "token")),
     _number("reports"),

@@ -1,4 +1,4 @@
-"""The totals: reports of each hour, by mode, verdict, state and token of their groups, so that no page counts them."""
+"""The totals: reports of each hour and day by mode, verdict, state and token of the groups; no page counts reports."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
+from ..values import STEPS
 from . import schema
 from .engine import upsert
 
-__all__ = ["COMMON", "leave", "moving"]
+__all__ = ["COMMON", "by_step", "leave", "moving"]
 
 _groups, _rates = schema.groups.c, schema.rates.c
 # The columns that a row of totals has of its groups.
 COMMON = ("mode", "verdict", "state", "token")
 _PLACE = (_groups.id, _groups.mode, func.coalesce(_groups.verdict, ""), _groups.state, _groups.token)
 Place = tuple[Any, ...]
+
+
+def by_step(hourly: Mapping[Place, int]) -> Counter[Place]:
+    """Counts of reports, whose keys begin with an hour, as rows of the totals: by hour and by day."""
+    counts: Counter[Place] = Counter()
+    for (hour, *place), reports in hourly.items():
+        for step in STEPS:
+            counts[(step, hour - hour % step, *place)] += reports
+    return counts
 
 
 @contextmanager
@@ -58,7 +68,7 @@ def _move(db: Connection, moved: Mapping[int, tuple[Place, Place | None]]) -> No
             if after is not None:
                 changes[(hour, *after)] += int(reports)
     rows = [
-        {"hour": hour, **dict(zip(COMMON, place, strict=True)), "reports": number}
-        for (hour, *place), number in changes.items()
+        {"step": step, "hour": hour, **dict(zip(COMMON, place, strict=True)), "reports": number}
+        for (step, hour, *place), number in by_step(changes).items()
     ]
     upsert(db, schema.totals, rows, add="reports")

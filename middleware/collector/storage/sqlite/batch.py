@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from ..sql import MAX_AGENTS, OTHER_AGENTS, is_sampled
+from ..sql import MAX_AGENTS, OTHER_AGENTS, by_step, is_sampled
 from ..values import HOUR, Arrival, Counted
 
 __all__ = ["add"]
@@ -30,7 +30,7 @@ def add(db: sqlite3.Connection, arrivals: Sequence[Arrival], outcomes: Mapping[C
     hours = [int(arrival.received_at // HOUR) for arrival in arrivals]
     rates = Counter((ids[arrival.cause.key], hour) for arrival, hour in zip(arrivals, hours, strict=True))
     totals = Counter((hour, *touched[arrival.cause.key].totals) for arrival, hour in zip(arrivals, hours, strict=True))
-    for table, counts in (("rates", rates), ("totals", totals), ("outcomes", outcomes)):
+    for table, counts in (("rates", rates), ("totals", by_step(totals)), ("outcomes", outcomes)):
         column = "count" if table == "outcomes" else "reports"
         _run(
             db,

@@ -18,9 +18,13 @@ from dynpin.middleware.collector.storage import Counted, Filter, Retention, migr
 from dynpin.middleware.collector.storage.postgresql import batch
 from dynpin.middleware.collector.storage.postgresql.waiting import raw
 from dynpin.middleware.collector.storage.sql import SQLStorage
+from tests.middleware.collector.conftest import NOW
 from tests.postgres import Cluster, pair, running
 
 from .conftest import arrival, ask, change
+
+# How many of the collector's sessions wait for a lock.
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'dynpin' AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -158,17 +162,36 @@ def test_a_report_that_comes_while_its_group_is_pruned_is_kept(
     storage.add([arrival("a.test", now - 200 * 86_400)], {})
     pruning = open_storage(address)
     pruned = threading.Thread(target=pruning.prune, args=[Retention(days=90)])
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ 'dynpin' AND wait_event_type = 'Lock'"
     with storage.writing() as unit, cluster.admin() as admin:
         # The batch has written, and not committed yet, when the group is chosen for its age.
         batch.add(raw(unit.db), [arrival("a.test", now)], {}, b"1" * 16, now)
         pruned.start()
-        while pruned.is_alive() and admin.execute(waits).fetchone() == (0,):
+        while pruned.is_alive() and admin.execute(WAITS).fetchone() == (0,):
             pruned.join(0.01)
     pruned.join()
     pruning.close()
     assert [entry.received_at for entry in storage.reports(Filter()).entries] == [now]
     assert [entry.reports for entry in storage.groups(Filter()).entries] == [2]
+
+
+def test_a_total_that_is_none_no_more_is_not_pruned(cluster: Cluster, storage: SQLStorage, address: str) -> None:
+    """A batch adds to it while it is being deleted."""
+    storage.add([arrival("a.test")], {})
+    storage.set_state(arrival("a.test").cause.key, "muted")
+    none = "SELECT count(*) FROM totals WHERE state = 'open' AND reports = 0"
+    assert ask(storage, none) == [(2,)]
+    pruning = open_storage(address, clock=lambda: NOW)
+    pruned = threading.Thread(target=pruning.prune, args=[Retention(days=90)])
+    with storage.writing() as unit, cluster.admin() as admin:
+        batch.add(raw(unit.db), [arrival("b.test")], {}, b"1" * 16, NOW)
+        pruned.start()
+        while pruned.is_alive() and admin.execute(WAITS).fetchone() == (0,):
+            pruned.join(0.01)
+    pruned.join()
+    pruning.close()
+    assert ask(storage, "SELECT step, state, reports FROM totals ORDER BY 1, 2") == [
+        (step, state, 1) for step in (1, 24) for state in ("muted", "open")
+    ]
 
 
 def test_connections_are_not_shared_across_a_fork(storage: SQLStorage) -> None:

@@ -113,6 +113,13 @@ def test_every_filter_is_one_of_groups_reports_and_charts(filled: SQLStorage) ->
     assert sorted(group.host for group in filled.groups(site).entries) == ["a.test", "b.a.test"]
 
 
+def test_a_pattern_of_hosts_takes_the_signs_of_sql_as_they_are(storage: SQLStorage) -> None:
+    storage.add([arrival(host) for host in ("x.a_b.test", "x.aab.test", "x.a%b.test", "x.a/b.test")], {})
+    for host in ("a_b.test", "a%b.test", "a/b.test"):
+        found = storage.groups(Filter((Term("host", f"*.{host}"),))).entries
+        assert [group.host for group in found] == [f"x.{host}"]
+
+
 def test_many_groups_that_match_are_read_by_time(storage: SQLStorage) -> None:
     storage.add([arrival(f"h{number}.test", NOW + number) for number in range(250)], {})
     wanted = Filter((Term("state", "open"),))

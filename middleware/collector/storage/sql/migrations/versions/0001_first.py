@@ -183,13 +183,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "totals",
+        sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("hour", sa.BigInteger(), nullable=False),
         sa.Column("mode", _Text, nullable=False),
         sa.Column("verdict", _Text, nullable=False),
         sa.Column("state", _Text, nullable=False),
         sa.Column("token", _Text, nullable=False),
         sa.Column("reports", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("hour", "mode", "verdict", "state", "token"),
+        sa.PrimaryKeyConstraint("step", "hour", "mode", "verdict", "state", "token"),
         sqlite_with_rowid=False,
     )
     op.create_table(
