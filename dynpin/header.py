@@ -14,6 +14,7 @@ from dynpin.recovery import Recovery
 from dynpin.uris import is_http_uri
 
 __all__ = [
+    "DIRECTIVE_NAMES",
     "ENFORCE_NAME",
     "REPORT_ONLY_NAME",
     "Directive",
@@ -25,6 +26,9 @@ __all__ = [
 
 ENFORCE_NAME = "Public-Key-Pins"
 REPORT_ONLY_NAME = "Public-Key-Pins-Report-Only"
+
+# Every directive that is read here, as it is written; those of recovery are dynpin's own (§2.1 rule 5).
+DIRECTIVE_NAMES = ("pin-sha256", "max-age", "includeSubDomains", "report-uri", "recovery-root", "recovery-uri")
 
 MAX_LENGTH = 8192
 MAX_PINS = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +25,8 @@ __all__ = ["Pin", "certificates", "chain_pins"]
 _PEM_BOUNDARY = re.compile(rb"^(?:\xef\xbb\xbf)?[ \t]*-----(BEGIN|END) ([A-Z0-9 ]+)-----[ \t\r]*$", re.MULTILINE)
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
+# In bytes. A bundle of all public roots has a quarter of a megabyte.
+_LONGEST_FILE = 16 << 20
 _ASK_FOR_PUBLIC = "give the certificate, the CSR or the public key instead (openssl pkey -in KEY -pubout)"
 
 
@@ -152,7 +155,11 @@ class Pin:
             OSError: if the file cannot be read.
         """
         try:
-            return cls.from_bytes(Path(path).read_bytes())
+            with Path(path).open("rb") as file:
+                data = file.read(_LONGEST_FILE + 1)
+            if len(data) > _LONGEST_FILE:  # such as a device that never ends
+                raise OSError(errno.EFBIG, f"it is larger than {_LONGEST_FILE >> 20} MiB", os.fspath(path))
+            return cls.from_bytes(data)
         except UnpinnableKey as error:
             raise UnpinnableKey(f"{os.fspath(path)}: {error}") from None
 

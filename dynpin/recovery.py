@@ -55,6 +55,9 @@ class Recovery:
                 f"{self.uri[:120]!r} is not an absolute http or https URI without user, query and fragment",
             )
 
+    def __repr__(self) -> str:
+        return f"Recovery.of_texts({self.root_text!r}, {self.uri!r})"
+
     @classmethod
     def of_texts(cls, root: str, uri: str) -> Recovery:
         """Make it from the texts of the two directives.

@@ -38,7 +38,7 @@ A, B = Pin(bytes(32)), Pin(b"\1" * 32)
         ('{"hosts": {"a.test": {"pins": [], "include_subdomains": 1}}}', "include_subdomains of a.test is neither"),
     ],
 )
-def test_a_list_that_is_wrong_in_one_place_is_taken_in_none(text: str, told: str) -> None:
+def test_a_list_with_one_fault_is_refused_as_a_whole(text: str, told: str) -> None:
     with pytest.raises(InvalidPinFile) as caught:
         PinList.parse(text.encode())
     assert told in str(caught.value)
@@ -56,7 +56,7 @@ def test_the_limits_hold_to_the_last_one() -> None:
         PinList.parse(json.dumps({"hosts": {"a.test": {"pins": [*most, str(Pin(b"\xff" * 32))]}}}).encode())
 
 
-def test_a_list_is_read_as_it_was_written() -> None:
+def test_a_list_can_be_written_and_read() -> None:
     pins = PinList({"b.test": ListedHost((A, B), True), "a.test": ListedHost(())}, 3_600)
     assert PinList.parse(pins.to_bytes()) == pins
 

@@ -69,6 +69,11 @@ ROOT = f'recovery-root="{OWNER.root_text}"'
 PLACE = 'recovery-uri="https://r.example/"'
 
 
+def test_a_recovery_shows_its_root_as_a_header_has_it() -> None:
+    assert eval(repr(OWNER)) == OWNER
+    assert OWNER.root_text in repr(NotedRecovery(OWNER))
+
+
 @pytest.mark.parametrize(
     ("directives", "code"),
     [

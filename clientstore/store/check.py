@@ -1,4 +1,4 @@
-"""Whether a store's file is sound, and how what is left of a damaged one is saved."""
+"""Check a store's file for damage, and save what is left of a damaged one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from dynpin.errors import InvalidHost, StoreError
 from dynpin.hosts import KnownPinnedHost, canonical_host, is_ip_literal
 
-from .advice import DamagedRow, nothing_to_save
+from .advice import DamagedRow, nothing_to_save, store_error
 from .database import Database
 from .files import log_of
 from .last_seen import describe_jump, read_seen_at
@@ -31,7 +31,7 @@ _OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "trusted"
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of a damaged store.
+    """The result of a repair.
 
     Attributes:
         kept: how many hosts the new file has.
@@ -43,9 +43,9 @@ class Repair:
 
 
 def check(path: Path, now: float) -> list[str]:
-    """Every fault of a store's file, in words; an empty list for a sound one. Nothing is changed.
+    """Every fault of a store's file, in words; an empty list if there is none. Changes nothing.
 
-    A row that is missing altogether cannot be seen, by nothing in the file.
+    A row that is missing altogether cannot be detected.
     """
     path = path.resolve()
     if not path.exists():
@@ -73,13 +73,13 @@ def check(path: Path, now: float) -> list[str]:
 
 
 def repair(path: Path, now: float) -> Repair:
-    """Save what can be read of a damaged store into a new file in its place, and keep the damaged one aside.
+    """Copy what can be read of a damaged store into a new file in its place, and keep the damaged file beside it.
 
-    Stop the programs that use the store first: those that still have it open refuse every connection from then on.
+    Stop the programs that use the store first: those that still have it open refuse every connection afterwards.
 
     Raises:
-        StoreError: if nothing can be read, or the file is not damaged but a newer dynpin's or another program's;
-            it is left as it is.
+        StoreError: if nothing can be read; the file is left as it is.
+        OtherFile: if it is not damaged, but of another version of dynpin or of another program.
     """
     path = path.resolve()
     try:
@@ -87,7 +87,7 @@ def repair(path: Path, now: float) -> Repair:
     except OtherFile:
         raise
     except (StoreError, sqlite3.Error):
-        pass  # the damage
+        pass  # this is the damage to repair
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = path.with_name(f"{path.name}.damaged-{moment}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -99,8 +99,8 @@ def repair(path: Path, now: float) -> Repair:
         for source, target in ((path, aside), (log_of(path), log_of(aside))):
             if source.exists():
                 shutil.copy2(source, target)
-        # The old log must not be read into the new file. Until that is in place the damaged one is there, so that no
-        # process ever finds nothing and starts without pins.
+        # SQLite must not apply the old log to the new file. The damaged file stays until the new one replaces it,
+        # so that no process ever finds no file and starts without pins.
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
@@ -129,7 +129,7 @@ def _fault(row: tuple[object, ...]) -> str | None:
 
 
 def _save(path: Path, fresh: Path, copy: Path) -> int:
-    """Copy every sound row that can be reached into the new file; returns how many hosts there are."""
+    """Copy every sound row that can be reached into the new file; return the number of hosts."""
     for source, target in ((path, copy), (log_of(path), log_of(copy))):
         if source.exists():
             shutil.copyfile(source, target)
@@ -137,10 +137,10 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
         contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as damaged,
         contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as kept,
     ):
-        # Without it, a file that is shorter than its first page says is not read at all.
+        # Without this, SQLite does not read a file that is shorter than its first page says.
         with contextlib.suppress(sqlite3.DatabaseError):
             damaged.execute("PRAGMA writable_schema=ON")
-        entries = {entry.host: entry for entry in _reachable(damaged)}
+        entries = {entry.host: entry for entry in _reachable(damaged, path)}
         kept.execute("PRAGMA synchronous=FULL")
         kept.execute("BEGIN")
         put(kept, entries.values())
@@ -150,13 +150,17 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
     return len(entries)
 
 
-def _reachable(damaged: sqlite3.Connection) -> Iterator[KnownPinnedHost]:
+def _reachable(damaged: sqlite3.Connection, path: Path) -> Iterator[KnownPinnedHost]:
     # From the first host to the damage, and from the last one back to it.
     for direction in ("ASC", "DESC"):
-        with contextlib.suppress(sqlite3.DatabaseError):
+        try:
             for row in damaged.execute(f"SELECT {COLUMNS} FROM hosts ORDER BY host {direction}"):  # noqa: S608
                 if _fault(row) is None:
                     yield entry_of(row)
+        except sqlite3.DatabaseError as error:
+            # A table that is not there may be lost to damage. One with other columns is of another version.
+            if str(error).startswith("no such column"):
+                raise OtherFile(str(store_error(path, error))) from None
 
 
 def _copy(damaged: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:

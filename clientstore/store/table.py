@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
-from dynpin.hosts import KnownPinnedHost, superdomains
+from dynpin.hosts import KnownPinnedHost, OnExpiry, superdomains
 from dynpin.pins import Pin
 from dynpin.recovery import NotedRecovery, Recovery
 
@@ -27,88 +27,118 @@ __all__ = [
     "selecting",
 ]
 
-COLUMNS = (
-    "host, pins, certificates, include_subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin,"
-    " recovery_root, recovery_uri, recovery_until, list_version, offered_root, offered_uri, offered_at,"
-    " reversed, digest"
-)
-MARKS = ",".join("?" * (COLUMNS.count(",") + 1))
+
+class HostRow(NamedTuple):
+    """A row of the table ``hosts``: the fields are its columns (:data:`.schema.SCHEMA` says what each holds)."""
+
+    host: str
+    pins: bytes
+    certificates: bytes
+    include_subdomains: int
+    report_uri: str | None
+    noted_at: float
+    expires_at: float | None
+    source: str
+    on_expiry: OnExpiry
+    origin: str | None
+    recovery_root: bytes | None
+    recovery_uri: str | None
+    recovery_until: float | None
+    list_version: int | None
+    offered_root: bytes | None
+    offered_uri: str | None
+    offered_at: float | None
+    reversed: str
+    digest: bytes = b""
+
+
+COLUMNS = ", ".join(HostRow._fields)
+MARKS = ",".join("?" * len(HostRow._fields))
+_HOST = HostRow._fields.index("host")
 # What KnownPinnedHost.is_released denies; its parameter is the time.
 ALIVE = (
     "(expires_at IS NULL OR expires_at >= ? OR on_expiry = 'refuse') AND (length(pins) > 0 OR length(certificates) > 0)"
 )
 _PUT = f"INSERT OR REPLACE INTO hosts ({COLUMNS}) VALUES ({MARKS})"  # noqa: S608 - constants
-_NO_RECOVERY = (None,) * 7
 
 _NEXT = f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT 1000"  # noqa: S608 - a constant
 
+_TextT = TypeVar("_TextT", bound=str)
 Row = tuple[Any, ...]
-# Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.
+# Runs one SELECT and returns all rows: Database.select, or `selecting` inside a transaction.
 Select = Callable[[str, tuple[object, ...]], list[Row]]
 
 
-def row_of(entry: KnownPinnedHost) -> Row:
-    """The row of an entry, in the order of :data:`COLUMNS`."""
-    row = (
-        entry.host,
-        b"".join([pin.digest for pin in entry.pins]),
-        b"".join(entry.certificates),
-        int(entry.include_subdomains),
-        _text(entry.report_uri),
-        float(entry.noted_at),
-        None if entry.expires_at is None else float(entry.expires_at),
-        _text(entry.source),
-        _text(entry.on_expiry),
-        _text(entry.origin),
-        *(_NO_RECOVERY if entry.recovery is None else _recovery_row(entry.recovery)),
-        reversed_name(entry.host),
+def row_of(entry: KnownPinnedHost) -> HostRow:
+    """The row of an entry."""
+    noted = entry.recovery
+    standing = None if noted is None else noted.standing
+    offered = None if noted is None else noted.offered
+    row = HostRow(
+        host=entry.host,
+        pins=b"".join([pin.digest for pin in entry.pins]),
+        certificates=b"".join(entry.certificates),
+        include_subdomains=int(entry.include_subdomains),
+        report_uri=None if entry.report_uri is None else _text(entry.report_uri),
+        noted_at=float(entry.noted_at),
+        expires_at=_time(entry.expires_at),
+        source=_text(entry.source),
+        on_expiry=_text(entry.on_expiry),
+        origin=None if entry.origin is None else _text(entry.origin),
+        recovery_root=None if standing is None else standing.root,
+        recovery_uri=None if standing is None else standing.uri,
+        recovery_until=None if noted is None else _time(noted.until),
+        list_version=None if noted is None else noted.list_version,
+        offered_root=None if offered is None else offered.root,
+        offered_uri=None if offered is None else offered.uri,
+        offered_at=None if noted is None else noted.offered_at,
+        reversed=reversed_name(entry.host),
     )
-    return (*row, _digest(row))
+    return HostRow(*row[:-1], digest=_digest(row))
 
 
-def entry_of(row: Row) -> KnownPinnedHost:
-    """The entry of a row.
+def entry_of(columns: Row) -> KnownPinnedHost:
+    """The entry of a row, as a SELECT of :data:`COLUMNS` gives it.
 
     Raises:
-        DamagedRow: if the row is not what was written. Such a row is damage, and never taken for a host without
-            pins. (A row that is missing altogether cannot be seen.)
+        DamagedRow: if the row is not the one that was written. A damaged row is never treated as a host without pins.
+            (A row that is missing altogether cannot be detected.)
     """
-    if row[-1] != _digest(row[:-1]):
-        raise DamagedRow(row[0])
-    host, pins, certificates, subdomains, report_uri, noted_at, expires_at, source, on_expiry, origin = row[:10]
-    recovery = row[10:17]
+    row = HostRow._make(columns)
+    if row.digest != _digest(row):
+        raise DamagedRow(row.host)
     return KnownPinnedHost(
-        host,
-        tuple([Pin(pin) for pin in _parts(pins)]),
-        bool(subdomains),
-        report_uri,
-        noted_at,
-        expires_at,
-        source,
-        tuple(_parts(certificates)),
-        on_expiry,
-        origin,
-        None if recovery == _NO_RECOVERY else _recovery_of(recovery),
+        host=row.host,
+        pins=tuple([Pin(pin) for pin in _parts(row.pins)]),
+        include_subdomains=bool(row.include_subdomains),
+        report_uri=row.report_uri,
+        noted_at=row.noted_at,
+        expires_at=row.expires_at,
+        source=row.source,
+        certificates=tuple(_parts(row.certificates)),
+        on_expiry=row.on_expiry,
+        origin=row.origin,
+        recovery=_recovery_of(row),
     )
 
 
 def host_and_superdomains(host: str) -> tuple[str, tuple[str, ...]]:
-    """The SELECT of the rows of a host and of all its superdomains, and its parameters."""
+    """A SELECT for the rows of a host and of all its superdomains, with its parameters."""
     names = (host, *superdomains(host))
     return f"SELECT {COLUMNS} FROM hosts WHERE host IN ({','.join('?' * len(names))})", names  # noqa: S608 - only marks
 
 
 def rows_by_host(select: Select) -> Iterator[Row]:
-    """Every row in the order of the hosts, read a thousand at a time.
+    """All rows in the order of their hosts, read a thousand at a time.
 
     Raises:
-        sqlite3.DatabaseError: where a host does not come behind the one before it. A page of the file is in the wrong
-            place then: each row of it is sound, and to go on from there may never come to an end.
+        sqlite3.DatabaseError: if a host is not greater than the one before. A page of the file is then in the wrong
+            place: each of its rows is sound, but reading on from there might never end.
     """
     last = ""
     while rows := select(_NEXT, (last,)):
         for row in rows:
-            host = row[0]
+            host = row[_HOST]
             if not isinstance(host, str) or host <= last:
                 raise sqlite3.DatabaseError(f"{str(host)[:300]!r} is not in its place among the hosts")
             last = host
@@ -116,52 +146,53 @@ def rows_by_host(select: Select) -> Iterator[Row]:
 
 
 def selecting(connection: sqlite3.Connection) -> Select:
-    """What :meth:`Database.select` does, inside the transaction of a connection."""
+    """:meth:`Database.select` for the transaction of a connection."""
     return lambda sql, parameters: connection.execute(sql, parameters).fetchall()
 
 
 def put(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost]) -> None:
-    """Keep exactly these entries for their hosts."""
+    """Store exactly these entries for their hosts."""
     connection.executemany(_PUT, map(row_of, entries))
 
 
 def delete(connection: sqlite3.Connection, host: str) -> None:
-    """Remove a host's own row, whatever is in it."""
+    """Delete a host's own row, even a damaged one."""
     connection.execute("DELETE FROM hosts WHERE host = ?", (host,))
 
 
 def reversed_name(host: str) -> str:
-    """The labels from right to left, a dot behind each, so that a domain is the beginning of all names below it."""
+    """The labels from right to left, each followed by a dot: a domain is then a prefix of all names below it."""
     return ".".join(reversed(host.split("."))) + "."
 
 
-def _recovery_row(noted: NotedRecovery) -> Row:
-    root, uri = _named_row(noted.standing)
-    until = None if noted.until is None else float(noted.until)
-    return (root, uri, until, noted.list_version, *_named_row(noted.offered), noted.offered_at)
-
-
-def _named_row(recovery: Recovery | None) -> tuple[bytes | None, str | None]:
-    return (None, None) if recovery is None else (recovery.root, recovery.uri)
-
-
-def _recovery_of(row: Row) -> NotedRecovery:
-    root, uri, until, list_version, offered_root, offered_uri, offered_at = row
-    return NotedRecovery(_named_of(root, uri), until, list_version, _named_of(offered_root, offered_uri), offered_at)
+def _recovery_of(row: HostRow) -> NotedRecovery | None:
+    if row.list_version is None:
+        return None
+    return NotedRecovery(
+        standing=_named_of(row.recovery_root, row.recovery_uri),
+        until=row.recovery_until,
+        list_version=row.list_version,
+        offered=_named_of(row.offered_root, row.offered_uri),
+        offered_at=row.offered_at,
+    )
 
 
 def _named_of(root: bytes | None, uri: str | None) -> Recovery | None:
     return None if root is None or uri is None else Recovery(root, uri)
 
 
-def _text(value: str | None) -> str | None:
+def _text(value: _TextT) -> _TextT:
     """The plain text of a str of any class, a StrEnum's for one: it is what SQLite keeps, and what the digest is of."""
-    return None if value is None else str.__str__(value)
+    return cast("_TextT", str.__str__(value))
 
 
-def _digest(row: Row) -> bytes:
-    # Not repr(): which characters that writes as they are differs from one Python to the next.
-    return hashlib.blake2b(ascii(row).encode(), digest_size=16).digest()
+def _time(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _digest(row: HostRow) -> bytes:
+    # Of all columns but the last, itself. Not repr(): which characters that writes as they are differs by Python.
+    return hashlib.blake2b(ascii(row[:-1]).encode(), digest_size=16).digest()
 
 
 def _parts(blob: bytes) -> list[bytes]:

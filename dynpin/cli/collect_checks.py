@@ -11,7 +11,7 @@ from cryptography import x509
 
 from dynpin.cli.collect_settings import Settings
 from dynpin.cli.errors import fail, reason_of
-from dynpin.middleware.policy import read_inventory
+from dynpin.middleware.policy import read_file, read_inventory
 from dynpin.pins import Pin
 
 __all__ = ["listening_at", "own_inventories", "own_keys", "own_roots", "printed_base", "tls_pair"]
@@ -44,7 +44,7 @@ def own_roots(file: Path | None) -> bytes:
     if file is None:
         return b""
     try:
-        text = file.read_bytes()
+        text = read_file(file)
         x509.load_pem_x509_certificates(text)
     except OSError as error:
         fail(f"--roots {reason_of(error)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import sys
@@ -30,16 +31,18 @@ _TITLES = {
 }
 _Lines = IO[bytes] | gzip.GzipFile
 _SHOWN_UNREADABLE = 5
+# How many times MAX_LINE of one line are passed over.
+_MOST_PARTS = 1024
 _LINES_A_STEP = 1000
-# The first bytes of everything that gzip wrote.
+# The first bytes of a gzip file.
 _GZIP = b"\x1f\x8b"
 
 
 def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
-    """Count a scan and print the figures. What cannot be opened or unpacked ends the command.
+    """Count a scan and print the figures. A file that cannot be opened or unpacked ends the command.
 
     Args:
-        file: the path of a file of JSON lines, compressed where it ends in .gz; ``-`` is stdin.
+        file: the path of a file of JSON lines, compressed if it ends in .gz; ``-`` is stdin.
         as_json: print JSON.
         as_csv: print rows of table, name, count and share.
     """
@@ -55,7 +58,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
                 if line.strip():
                     _add(result, line, name)
                 if result.lines % _LINES_A_STEP == 0:
-                    # A pipe has no size, and cannot tell its position.
+                    # A pipe has no size and no position.
                     show(
                         f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell() if size else 0, size
                     )
@@ -89,7 +92,7 @@ def _add(result: Scan, line: bytes, name: str) -> None:
 
 @contextmanager
 def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
-    """The lines, the file that they come from, which tells how far it was read, and its size; None for a pipe."""
+    """The lines, their file, which tells how far it was read, and its size; None for a pipe."""
     if file == "-":
         yield sys.stdin.buffer, sys.stdin.buffer, None
         return
@@ -103,10 +106,18 @@ def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
 
 
 def _lines(stream: _Lines) -> Iterator[bytes]:
-    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over."""
+    """The lines, none held beyond the limit by more than a byte: of a longer one the rest is passed over.
+
+    Raises:
+        OSError: for a line that does not end, as of a device.
+    """
     while line := stream.readline(MAX_LINE + 1):
         yield line
+        parts = 0
         while len(line) > MAX_LINE and not line.endswith(b"\n"):
+            parts += 1
+            if parts > _MOST_PARTS:
+                raise OSError(errno.EFBIG, "a line does not end after a gigabyte; a scan has a JSON object a line")
             line = stream.readline(MAX_LINE + 1)
 
 

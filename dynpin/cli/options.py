@@ -65,6 +65,9 @@ NowOption = Annotated[
 ]
 
 
+_YEAR_9000 = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+
+
 def cap_of(days: int | None) -> int | None:
     """The days of --client-cap as seconds; None if there is no cap."""
     return None if days is None else days * 24 * 60 * 60
@@ -78,4 +81,7 @@ def moment(text: str | None) -> float:
         read = datetime.fromisoformat(text)
     except ValueError:
         fail(f"{text} is not a time: write 2026-12-24 or 2026-12-24T18:00:00Z")
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    at = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    if not 0 <= at < _YEAR_9000:
+        fail(f"{text} is out of range: --now takes the years from 1970 to 8999, so that what expires later has a date")
+    return at

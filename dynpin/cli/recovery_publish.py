@@ -1,4 +1,4 @@
-"""`dynpin recovery publish`, `refresh`, `catch-up` and `status`: what clients read, and whether it is right."""
+"""`dynpin recovery publish`, `refresh`, `catch-up` and `status`: the files that clients read, and their faults."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from dynpin.deploy.recovery import (
     differing,
     expiries,
     open_to_others,
+    strays,
 )
 from dynpin.report import rfc3339
 
@@ -55,9 +56,9 @@ def publish(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Write the static files that clients read: any web server, CDN or stick will do, and none need be trusted.
+    """Write the static files that clients read. Any web server, CDN or USB stick will do; none need be trusted.
 
-    Nothing is written where clients would refuse it: exit code 1, with what to do.
+    If clients would refuse the files, nothing is written: the exit code is 1, with what to do.
 
     Example: dynpin recovery publish /var/www/recovery
     """
@@ -81,9 +82,9 @@ def refresh(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Say that the list is still the present one: a new timestamp, for cron. It needs the key of timestamp alone.
+    """Sign a new timestamp that confirms the list, for cron. It needs only the key of timestamp.
 
-    A snapshot that expires within a month is made anew, where its key is there too.
+    A snapshot that expires within a month is signed again, if its key is there too.
 
     Example: dynpin recovery refresh /var/www/recovery
     """
@@ -103,9 +104,9 @@ def refresh(
 
 
 def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> None:
-    """Take over what is published: for a folder from a backup, and after two copies of it have signed.
+    """Copy what is published: for a folder from a backup, and after two copies of it have signed.
 
-    Only what the keys have signed is taken. What it replaces is moved to the folder superseded.
+    Only files that the keys have signed are copied. Replaced files are moved to the folder superseded.
 
     Example: dynpin recovery catch-up /var/www/recovery
     """
@@ -113,7 +114,7 @@ def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> N
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
     for file in taken:
-        say(f"{file} is taken over")
+        say(f"{file} was copied")
     if not taken:
         say(f"{target} has nothing that {folder} lacks")
     if repository.pending() or repository.files.faults():
@@ -126,10 +127,10 @@ def status(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what expires when, and what waits, and hold the folder that is served against this one.
+    """Show what expires when, and what is pending, and compare the folder that is served with this one.
 
-    Without FOLDER it is the one that was published last, where this machine has it. Exit code 1 where something must
-    be done.
+    The default FOLDER is the one that was published to last, if this machine has it. The exit code is 1 if something
+    must be done.
     """
     at = moment(now)
     with told():
@@ -159,7 +160,7 @@ def status(
 
 
 def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) -> Iterator[str]:
-    """What must be done, a sentence each."""
+    """What must be done, one sentence each."""
     publishing = f"Do: dynpin recovery publish {place or 'FOLDER'}{inside(repository.folder)}"
     pending = repository.pending()
     for each in pending:
@@ -184,8 +185,10 @@ def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) ->
     except Refused as error:
         yield str(error)
         return
-    yield from (f"{place} is not whole: {fault}. {publishing}" for fault in SignedFiles(place).faults())
-    lacking = differing(repository, place)
+    planted, lacking = strays(repository, place), differing(repository, place)
+    yield from planted
+    if not planted:  # what they lead to is nothing that publishing ends
+        yield from (f"{place} is not whole: {fault}. {publishing}" for fault in SignedFiles(place).faults())
     if lacking:
         yield f"{place} is behind this folder, by {', '.join(lacking[-3:])}. {publishing}"
     yield from (f"a web server cannot read {each}: chmod a+rx {each}" for each in closed_folders(place))

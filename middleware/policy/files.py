@@ -12,18 +12,18 @@ __all__ = ["LONGEST_FILE", "read_file"]
 LONGEST_FILE = 16 << 20
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, longest: int = LONGEST_FILE) -> bytes:
     """The content of a file; empty for a pipe without a writer.
 
     Raises:
-        OSError: if it cannot be read, or is larger than :data:`LONGEST_FILE` bytes.
+        OSError: if it cannot be read, or is larger than `longest` bytes.
     """
     # Do not wait for the writer of a FIFO. If there is none, reading ends at once.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
         if hasattr(os, "O_NONBLOCK"):
             os.set_blocking(handle, True)
-        data = file.read(LONGEST_FILE + 1)
-    if len(data) > LONGEST_FILE:
-        raise OSError(errno.EFBIG, f"it is larger than {LONGEST_FILE >> 20} MiB", str(path))
+        data = file.read(longest + 1)
+    if len(data) > longest:
+        raise OSError(errno.EFBIG, f"it is larger than {longest >> 20} MiB", str(path))
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,6 +65,7 @@ class Inventory:
 
     Attributes:
         path: the ``dynpin.toml``, or None if the policy was made in code.
+        options: the names of the options in messages.
         nodes: the nodes behind a balancer, as ``"10.0.0.5:443"``.
         ramp: the ramp up to this policy, or None.
         remember: the file that keeps the last header, or None.
@@ -83,6 +84,7 @@ class Inventory:
     roots: tuple[Path, ...] = ()
     allow_long_max_age: bool = False
     path: Path | None = None
+    options: OptionNames = field(default_factory=OptionNames)
     nodes: tuple[str, ...] = ()
     ramp: Ramp | None = None
     remember: Path | None = None
@@ -130,7 +132,7 @@ class Inventory:
             raise PolicyError(f"{self.path}: {error}") from None
 
     def _build(self, now: float) -> Built:
-        options = OptionNames(in_toml=self.path is not None)
+        options = self.options
         check_mode(self.mode, self.report_uri, options)
         max_age = max_age_of(self.max_age, self.mode, options, allow_long=self.allow_long_max_age)
         chains, backups = self.read_chains(), self.read_backups()

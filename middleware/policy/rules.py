@@ -38,21 +38,29 @@ Pinned = Literal["leaf", "chain"] | int | Sequence[int]
 LONGEST_MAX_AGE = 60 * 86_400
 
 _MAKE_A_BACKUP = "Make a key that is not deployed, and keep its private half offline:  dynpin keys new HOST"
-# The options in the table [policy] of a dynpin.toml. The others come before all tables.
-_IN_POLICY_TABLE = {"mode", "max_age", "include_subdomains", "report_uri", "allow_long_max_age"}
 
 
 @dataclass(frozen=True, slots=True)
 class OptionNames:
-    """The names of options in messages: TOML for a ``dynpin.toml``, Python for the keywords of a call."""
+    """The names of options in messages: TOML for a ``dynpin.toml``, Python for the keywords of a call.
 
-    in_toml: bool
+    Attributes:
+        policy_table: the options in the table [policy] of the ``dynpin.toml``; the others come before all tables. None
+            if the policy was made in code.
+    """
+
+    policy_table: frozenset[str] | None = None
+
+    @property
+    def in_toml(self) -> bool:
+        """Whether a ``dynpin.toml`` has the options."""
+        return self.policy_table is not None
 
     def name(self, option: str) -> str:
         """The name of an option: ``[policy] max_age``, or ``max_age=``."""
-        if not self.in_toml:
+        if self.policy_table is None:
             return f"{option}="
-        return f"[policy] {option}" if option in _IN_POLICY_TABLE else option
+        return f"[policy] {option}" if option in self.policy_table else option
 
     def setting(self, option: str, toml: str, python: str | None = None) -> str:
         """An option with a value, as TOML or Python: ``max_age = "30 days"``, or ``max_age=timedelta(days=30)``."""

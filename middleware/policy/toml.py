@@ -40,7 +40,7 @@ from .collector_api import CollectorAPI
 from .inventory import Inventory
 from .keys import KeySource
 from .node import Node
-from .rules import Mode, Pinned
+from .rules import Mode, OptionNames, Pinned
 from .steps import DEFAULT_STEPS, REPORT_URI, Ramp, Step
 from .tables import Seconds, Table, read_tables, seconds_of
 
@@ -192,6 +192,7 @@ def read_inventory(path: str | os.PathLike[str]) -> Inventory:
     try:
         return Inventory(
             path=file,
+            options=OptionNames(frozenset(_Policy.model_fields)),
             hosts=tuple(read.hosts),
             keys=_located(file, read.keys),
             backups=_reserve(file, _located(file, read.backups)),

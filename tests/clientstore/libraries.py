@@ -1,4 +1,4 @@
-"""The client libraries under one form: visit URLs, one after the other, with one client of the library."""
+"""The client libraries behind one interface: visit URLs, one after the other, with one client of the library."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from .world import HOST, World
 
 __all__ = ["LIBRARIES", "Library", "Loopback", "every_library", "pins_of", "refused", "through_a_proxy", "visit"]
 
-# When TLS inside a tunnel is refused, aiohttp leaves the transport below to the event loop, which may end first.
+# When TLS inside a tunnel is refused, aiohttp leaves the outer transport to the event loop, which may end first.
 through_a_proxy = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 Between = Callable[[], object]
 
 
 class Visit(Protocol):
-    """Request each URL with one client; `between` runs after each response. The statuses in order."""
+    """Request each URL with one client; `between` runs after each response. Returns the statuses in order."""
 
     def __call__(
         self,
@@ -59,13 +59,24 @@ class Visit(Protocol):
 
 @dataclass(frozen=True)
 class Library:
-    """One library: how it visits, which class its user catches for a refusal, and what it can do."""
+    """One library: how it visits, which class its user catches for a refusal, and what it can do.
+
+    Attributes:
+        plain_http: whether it requests http:// URLs too.
+        pools: whether it keeps a connection for the next request.
+        tls_proxies: whether it speaks TLS with a proxy.
+        proxy_class: the class of a proxy that has an SSLContext of its own, for a library that wants that.
+        http2: how it visits by HTTP/2.
+    """
 
     name: str
     visit: Visit
     error: type[Exception]
     redirects: bool = True
+    plain_http: bool = True
+    pools: bool = True
     tls_proxies: bool = True
+    proxy_class: Callable[..., object] | None = None
     http2: Visit | None = None
 
     def __str__(self) -> str:
@@ -171,7 +182,7 @@ def _urllib3(
 
 
 class Loopback(aiohttp.abc.AbstractResolver):
-    """uvloop asks its own resolver, not socket.getaddrinfo."""
+    """A resolver for uvloop, which does not call socket.getaddrinfo."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -220,8 +231,8 @@ def _run(run: Callable[[], Awaitable[list[int]]], loop: Callable[[], asyncio.Abs
     async def main() -> list[int]:
         found = await run()
         if loop is not None:
-            # uvloop ends the TLS of a closed connection behind our back and fails if its loop is gone by then; nothing
-            # tells when that is done, and aiohttp's own documentation has this pause.
+            # uvloop ends the TLS of a closed connection in the background, and fails if its loop is gone by then. There
+            # is no signal for the end, and aiohttp's own documentation recommends this pause.
             await asyncio.sleep(0.1)
         return found
 
@@ -286,26 +297,40 @@ def _urllib_request(
 
 
 LIBRARIES = [
-    Library("httpx", _httpx(PinnedClient), httpx.ConnectError, http2=_httpx(PinnedClient, http2=True)),
+    Library(
+        "httpx",
+        _httpx(PinnedClient),
+        httpx.ConnectError,
+        proxy_class=httpx.Proxy,
+        http2=_httpx(PinnedClient, http2=True),
+    ),
     Library(
         "httpx-async",
         _httpx_async(PinnedAsyncClient),
         httpx.ConnectError,
+        proxy_class=httpx.Proxy,
         http2=_httpx_async(PinnedAsyncClient, http2=True),
     ),
-    Library("httpx2", _httpx(PinnedClient2), httpx2.ConnectError, http2=_httpx(PinnedClient2, http2=True)),
+    Library(
+        "httpx2",
+        _httpx(PinnedClient2),
+        httpx2.ConnectError,
+        proxy_class=httpx2.Proxy,
+        http2=_httpx(PinnedClient2, http2=True),
+    ),
     Library(
         "httpx2-async",
         _httpx_async(PinnedAsyncClient2),
         httpx2.ConnectError,
+        proxy_class=httpx2.Proxy,
         http2=_httpx_async(PinnedAsyncClient2, http2=True),
     ),
     Library("requests", _requests, requests.exceptions.SSLError),
     Library("urllib3", _urllib3, urllib3.exceptions.MaxRetryError),
     Library("aiohttp", _aiohttp(None), aiohttp.ClientConnectorCertificateError),
     Library("aiohttp-uvloop", _aiohttp(_uvloop), aiohttp.ClientConnectorCertificateError),
-    Library("http.client", _http_client, PinValidationError, redirects=False, tls_proxies=False),
-    Library("urllib.request", _urllib_request, urllib.error.URLError, tls_proxies=False),
+    Library("http.client", _http_client, PinValidationError, redirects=False, plain_http=False, tls_proxies=False),
+    Library("urllib.request", _urllib_request, urllib.error.URLError, pools=False, tls_proxies=False),
 ]
 
 every_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
@@ -324,7 +349,7 @@ def refused(world: World, library: Library, url: str, **options: object) -> PinV
     assert violation is not None
     caught.value.__traceback__ = None
     del caught
-    gc.collect()  # what the library left open is closed, so that the attacker's count is final
+    gc.collect()  # closes what the library left open, so that the attacker's count is final
     world.attacker.wait_idle()
     assert world.attacker.connections > 0
     assert world.attacker.application_bytes == 0

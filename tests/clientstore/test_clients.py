@@ -175,7 +175,7 @@ def plain_site(world: World) -> Iterator[str]:
         yield f"http://{HOST}:{server.server_port}/"
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "http.client"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.plain_http], ids=str)
 def test_plain_http_notes_nothing(world: World, library: Library, plain_site: str) -> None:
     assert visit(world, library, plain_site) == [200]
     assert len(world.store) == 0
@@ -223,7 +223,7 @@ def test_a_connection_that_is_kept_alive_notes_each_response(world: World, libra
     known = world.store.known_host(HOST)
     assert known is not None
     assert known.include_subdomains
-    assert world.site.connections == (2 if library.name == "urllib.request" else 1)
+    assert world.site.connections == (1 if library.pools else 2)
 
 
 def _pin_another_key(world: World, clock: list[float]) -> None:
@@ -235,7 +235,7 @@ def _let_the_pins_expire(world: World, clock: list[float]) -> None:
     world.store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock[0] + 60)
 
 
-@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.name != "urllib.request"], ids=str)
+@pytest.mark.parametrize("library", [one for one in LIBRARIES if one.pools], ids=str)
 @pytest.mark.parametrize("happen", [_pin_another_key, _let_the_pins_expire])
 def test_a_pooled_connection_outlives_a_change_of_pins_and_a_new_one_does_not(
     world: World, library: Library, clock: list[float], happen: Callable[[World, list[float]], None]

@@ -14,13 +14,13 @@ from tests.deploy.test_check import NEW, OLD
 BAD: dict[str, tuple[str, list[str]]] = {
     "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is not an HTTP Archive"]),
     "an absent HAR": ("lint {folder}/absent.har", ["absent.har: No such file"]),
-    "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes holds no circumstances"]),
+    "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes has no circumstances"]),
     "an empty inventory": (
         "lint --inventory {folder}/empty",
         ["empty: hosts is missing", 'hosts = ["www.example.com"]'],
     ),
     "an inventory that is a folder": ("export nginx --inventory {folder}", ["cannot be read (Is a directory)"]),
-    "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no address", "--address"]),
+    "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no known address", "--address"]),
     "a port out of range": (
         "check https://localhost:99999/",
         ["https://localhost:99999/ is not a URL", "not a number from 1 to 65535"],
@@ -29,6 +29,12 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "absent roots": ("check localhost:1 --ca {folder}/absent", ["absent: No such file"]),
     "a history before the network": ("check nowhere.invalid --history {folder}/absent", ["absent does not exist"]),
     "a day before the network": ("check nowhere.invalid --now today", ["today is not a time: write 2026-12-24"]),
+    "a day before all days": (
+        "check nowhere.invalid --now 0001-01-01T00:00:00+10:00",
+        ["0001-01-01T00:00:00+10:00 is out of range", "from 1970 to 8999"],
+    ),
+    "a day after which nothing expires": ("check nowhere.invalid --now 9999-12-31", ["9999-12-31 is out of range"]),
+    "a day in the year 10000": ("check nowhere.invalid --now 9999-12-31T23:59:59-12:00", ["is out of range"]),
     "an absent passphrase": ("keys new a.example --passphrase-file {folder}/absent", ["absent: No such file"]),
     "no passphrase": ("keys new a.example", ["no terminal to ask for the passphrase", "--passphrase-file"]),
     "keys into a file": (
@@ -38,7 +44,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
     "a chain without a certificate": (
         "guard {folder}/key.pem --header {header}",
-        ["key.pem: there is a key in it", "leaf"],
+        ["key.pem: it has a key", "leaf"],
     ),
     "a header of nothing": (
         "guard {folder}/chain.pem --header nonsense",

@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 
 from dynpin import Pin
+from dynpin.deploy.agreement import SILENT_AFTER
 from dynpin.deploy.nodes import look_at_node, look_at_paths, nodes_of
+from dynpin.durations import duration
 from dynpin.middleware.policy import Inventory
+from dynpin.middleware.policy.shared import HEARD_EVERY, announcer
 from tests.deploy.servers import Site, make_site
 from tests.deploy.test_check import HOST, serving
+from tests.environments import ROOT
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ def test_a_port_of_plain_http(site: Site) -> None:
         thread.start()
         look = look_at_node(HOST, listening.getsockname()[1], "127.0.0.1", site.client())
         thread.join()
-    assert (look.status, look.failure) == (None, "it speaks no TLS on this port: is it the port of plain http?")
+    assert (look.status, look.failure) == (None, "it does not speak TLS on this port: is it the port of plain http?")
 
 
 def test_a_node_that_says_nothing_is_left_in_time(site: Site, silent: int) -> None:
@@ -145,7 +149,7 @@ CASES = {
     "the server closes in silence": Case(
         (OK.replace(b"\r\n\r\n", b"\r\nX: close-after\r\n\r\n"), OK, OK), (200, 200, 200), (1, 2)
     ),
-    "no HTTP": Case((b"SSH-2.0\r\n\r\n close-after",), (None,), (1,), "the answer is no HTTP (BadStatusLine)"),
+    "no HTTP": Case((b"SSH-2.0\r\n\r\n close-after",), (None,), (1,), "the answer is not HTTP (BadStatusLine)"),
     "nothing": Case((b"",), (None,), (1,), "the connection was closed without an answer"),
 }
 
@@ -173,3 +177,10 @@ def test_nodes_are_those_of_the_dns_and_those_that_are_named() -> None:
         ("10.0.0.5", 8443),
         ("2001:db8::5", 443),
     )
+
+
+def test_the_page_says_how_often_a_node_is_heard() -> None:
+    page = " ".join((ROOT / "docs" / "how-to" / "several-nodes.md").read_text("utf-8").split())
+    assert f"ask every {duration(announcer.every)}, in a thread" in page
+    assert f"else every {duration(HEARD_EVERY)}, to say that it runs" in page
+    assert f"After {duration(SILENT_AFTER)} the node is called silent" in page

@@ -53,9 +53,9 @@ def test_both_hold_until_each_has_a_name_of_its_own(many: Many, caplog: pytest.L
     two = many.state.nodes["a"].doubled
     assert two is not None
     assert len({each.identity for each in two}) == 2
-    assert f"two nodes call themselves a: {two[0]} and {two[1]}. Give each a name of its own" in caplog.text
+    assert f"two nodes have the name a: {two[0]} and {two[1]}. Give each its own name" in caplog.text
     _, wrong = agreement(read_inventory(b.inventory))
-    assert [line for line in wrong if f"call themselves a: {two[0]} and {two[1]}" in line]
+    assert [line for line in wrong if f"have the name a: {two[0]} and {two[1]}" in line]
     said = dynpin("nodes", "list", "--inventory", str(b.inventory))
     assert (said.exit_code, "dynpin nodes forget a" in said.output) == (1, True)
     changes = [entry.subject for entry in many.collector.storage.audit()]

@@ -44,6 +44,12 @@ def test_the_least_that_describes_a_site(inventory: Path, site: Site, monkeypatc
     assert found.keys == (site.chain,)
 
 
+def test_messages_call_an_option_as_the_file_has_it(inventory: Path) -> None:
+    name = read_inventory(inventory).options.name
+    assert (name("max_age"), name("allow_long_max_age")) == ("[policy] max_age", "[policy] allow_long_max_age")
+    assert (name("hosts"), name("pinned")) == ("hosts", "pinned")
+
+
 def test_a_byte_order_mark_is_no_part_of_it(inventory: Path, site: Site) -> None:
     inventory.write_text(SOUND, encoding="utf-8-sig")
     assert str(Policy.from_inventory(inventory).header) == site.expected()

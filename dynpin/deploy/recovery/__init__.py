@@ -1,10 +1,11 @@
-"""Recovery, the operator's side: keys, the list of pins, its signatures, and the static files that clients read."""
+"""Recovery for operators: keys, the list of pins, its signatures, and the static files that clients read."""
 
+from .completing import complete, refresh
 from .expiry import LIFETIMES, Expiry, clock_fault, expiries
 from .keys import OFFLINE, ONLINE, ROLES, open_to_others, read_signers
 from .listing import differences, listed_by_entries, listed_by_inventory
 from .published import PublishedList, list_faults, read_published
-from .publishing import catch_up, compare, complete, differing, publish, refresh
+from .publishing import catch_up, compare, differing, publish, strays
 from .repository import Repository, create
 from .signed_files import Refused, SignedFiles
 from .storage import closed_folders
@@ -38,4 +39,5 @@ __all__ = [
     "read_published",
     "read_signers",
     "refresh",
+    "strays",
 ]

@@ -1,185 +1,52 @@
-"""From signatures to what clients read: completed, refreshed, published, and held against what is published already.
+"""What clients read: published, held against what is published already, and taken over from there.
 
-What clients see changes with one file, the timestamp, which is written last. What waits is removed after that. So a
-process may be killed at any moment: clients have the old list or the new one, and the same command goes on.
+What clients see changes with one file, the timestamp. It is written after what it leads to, and a new root that needs
+it comes last. So a process may be killed at any moment: clients have the old list or the new one, and the same command
+goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from securesystemslib.signer import CryptoSigner  # pyright: ignore[reportPrivateImportUsage]
-from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp  # pyright: ignore[reportPrivateImportUsage]
+from tuf.api.metadata import Root, Targets  # pyright: ignore[reportPrivateImportUsage]
 
 from dynpin.errors import RecoveryError
-from dynpin.pin_list import PinList
 
-from .expiry import LIFETIMES, expires_soon
-from .keys import ONLINE
 from .repository import Repository
 from .signed_files import NAMES, Refused, SignedFiles, Versioned, is_signed, list_name
 from .storage import changing, make_folder, move_aside, write
 
-__all__ = ["catch_up", "compare", "complete", "differing", "publish", "refresh"]
+__all__ = ["catch_up", "compare", "differing", "publish", "strays"]
 
 _Read = TypeVar("_Read")
 
 
-# -- in the operator's folder -----------------------------------------------------------------------------------------
-
-
-def complete(repository: Repository, signers: Sequence[CryptoSigner], *, now: float, above: int = 0) -> None:
-    """Take what has enough signatures for signed, and say by snapshot and timestamp that it is the present state.
-
-    Args:
-        repository: the operator's folder.
-        signers: the keys of snapshot and timestamp among them.
-        now: seconds since the epoch, UTC.
-        above: the version of a timestamp that clients may have seen; see :func:`compare`.
-
-    Raises:
-        Refused: where signatures are missing.
-        InvalidPinFile: where clients would not read the list.
-        RecoveryError: where one of the two keys is missing, or the folder cannot be written.
-    """
-    with changing(repository.folder):
-        lacking = next((each for each in repository.pending() if each.missing), None)
-        if lacking is not None:
-            raise Refused(f"{lacking}: `dynpin recovery sign --key FILE` adds it, on any machine that has this folder")
-        files, waiting = repository.files, repository.waiting
-        coming, targets, root = waiting.coming_root(), waiting.targets(), waiting.root()
-        _refuse_unsigned(files, coming, targets)
-        snapshot_signer, timestamp_signer = (_signer_of(coming, role, signers) for role in ONLINE)
-        if targets is not None:
-            data = waiting.list_data(targets)
-            PinList.parse(data)
-            write(make_folder(files.folder / "targets") / list_name(targets.signed), data)
-            write(files.file("targets", targets.signed.version), targets.to_bytes())
-        if root is not None:
-            write(files.file("root", root.signed.version), root.to_bytes())
-        _make_snapshot(repository, snapshot_signer, now)
-        _make_timestamp(repository, timestamp_signer, now, above)
-        waiting.clear()
-
-
-def refresh(
-    repository: Repository,
-    signers: Sequence[CryptoSigner],
-    *,
-    now: float,
-    lifetime: timedelta | None = None,
-    above: int = 0,
-) -> None:
-    """Say that the present state is still the present one: a new timestamp, and a new snapshot before it expires.
-
-    Args:
-        repository: the operator's folder.
-        signers: the key of timestamp, and where it is at hand that of snapshot.
-        now: seconds since the epoch, UTC.
-        lifetime: how long the timestamp is good for; seven days by default.
-        above: the version of a timestamp that clients may have seen; see :func:`compare`.
-
-    Raises:
-        Refused: where nothing has been published yet, or too few keys have signed the list.
-        RecoveryError: where the key is missing, or the folder cannot be written.
-    """
-    with changing(repository.folder):
-        files = repository.files
-        if not files.newest("snapshot"):
-            raise Refused("nothing has been published yet: `dynpin recovery publish FOLDER` does so")
-        root = files.root().signed
-        _refuse_unsigned(files, root, None)
-        signer = _signer_of(root, "timestamp", signers)
-        has_key = any(each.public_key.keyid in root.roles["snapshot"].keyids for each in signers)
-        # Without its key a snapshot is told about when it expires soon, and renewed where there is no way around.
-        if not _has_snapshot(files, root) or (has_key and expires_soon("snapshot", files.snapshot().signed, now)):
-            _make_snapshot(repository, _signer_of(root, "snapshot", signers), now)
-        _make_timestamp(repository, signer, now, above, lifetime)
-
-
-def _has_snapshot(files: SignedFiles, root: Root) -> bool:
-    """Whether the newest snapshot names the newest list."""
-    snapshot = files.snapshot()
-    names = snapshot.signed.meta["targets.json"].version
-    return is_signed(root, "snapshot", snapshot) and names == files.newest("targets")
-
-
-def _refuse_unsigned(files: SignedFiles, root: Root, targets: Metadata[Targets] | None) -> None:
-    """Refuse what no client would believe: roots that are no chain, no list, or one that too few keys have signed."""
-    for fault in files.root_faults():
-        raise Refused(f"{fault}. A copy of this folder, or `dynpin recovery catch-up FOLDER`, may have the right one")
-    if targets is None and not files.newest("targets"):
-        raise Refused("there is no list yet: `dynpin recovery sign dynpin.toml` makes one")
-    targets = files.targets() if targets is None else targets
-    if not is_signed(root, "targets", targets):
-        raise Refused(
-            f"version {targets.signed.version} of the list is signed by too few of the keys that version "
-            f"{root.version} of the root names: `dynpin recovery publish FOLDER` goes on where a command was cut off; "
-            "else `dynpin recovery sign dynpin.toml` makes a new list"
-        )
-
-
-def _make_snapshot(repository: Repository, signer: CryptoSigner, now: float) -> None:
-    version = repository.next_version("snapshot")
-    meta = {"targets.json": MetaFile(repository.files.newest("targets"))}
-    snapshot = Metadata(Snapshot(version, expires=_expiry(now, LIFETIMES["snapshot"]), meta=meta))
-    snapshot.sign(signer)
-    write(repository.files.file("snapshot", version), snapshot.to_bytes())
-
-
-def _make_timestamp(
-    repository: Repository, signer: CryptoSigner, now: float, above: int, lifetime: timedelta | None = None
-) -> None:
-    version = max(repository.next_version("timestamp"), above + 1)
-    meta = MetaFile(repository.files.newest("snapshot"))
-    expires = _expiry(now, lifetime or LIFETIMES["timestamp"])
-    timestamp = Metadata(Timestamp(version, expires=expires, snapshot_meta=meta))
-    timestamp.sign(signer)
-    write(repository.files.file("timestamp"), timestamp.to_bytes())
-
-
-def _signer_of(root: Root, role: str, signers: Sequence[CryptoSigner]) -> CryptoSigner:
-    found = next((each for each in signers if each.public_key.keyid in root.roles[role].keyids), None)
-    if found is None:
-        raise RecoveryError(f"the key of {role} is not here: name its file by --key, or put it into the folder keys")
-    return found
-
-
-def _expiry(now: float, lifetime: timedelta) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC) + lifetime
-
-
-# -- where it is published --------------------------------------------------------------------------------------------
-
-
 def compare(repository: Repository, target: Path, *, replaced: Collection[str] = ()) -> int:
-    """Hold the operator's folder against what is published, before anything is signed or written.
+    """Compare the operator's folder with the published one, before anything is signed or written.
 
-    Clients that have seen a version refuse every lower one, and another one of the same number. Only what keys have
-    signed that the roots name counts: who can write there may lay down anything.
+    Clients that have seen a version refuse all lower ones, and a different one with the same number. Only files signed
+    by keys in the roots count: somebody who can write there may put any file there.
 
     Args:
         repository: the operator's folder.
         target: the folder that is served; it may be missing.
-        replaced: the roles that get new keys now. What their old keys have signed counts no more.
+        replaced: the roles that get new keys now. Signatures of their old keys no longer count.
 
     Returns:
-        the version of the timestamp there; the next one must be above it.
+        the version of the timestamp there; the next one must be higher.
 
     Raises:
-        Refused: where another root is published there, a newer state than here, or another one of the same version.
-        RecoveryError: where a file cannot be read.
+        Refused: if another root is published there, a newer state, or a different file with the same version.
+        RecoveryError: if a file cannot be read.
     """
     theirs, ours = SignedFiles(target), repository.files
-    first = theirs.file("root", 1)
-    if not first.is_file():
+    if not theirs.file("root", 1).is_file():
         return 0
-    if first.read_bytes() != ours.file("root", 1).read_bytes():
-        raise Refused(f"{target} is the place of another list, with another root: choose another folder")
+    _refuse_another_root(ours, theirs)
     names = repository.waiting.coming_root()
     for role, version, there in _counting(theirs, names):
         if role in replaced and role != "root":
@@ -199,6 +66,37 @@ def compare(repository: Repository, target: Path, *, replaced: Collection[str] =
     return _timestamp_version(theirs, names)
 
 
+def _refuse_another_root(ours: SignedFiles, theirs: SignedFiles) -> None:
+    """Refuse a folder that begins with another root, or with one that is damaged."""
+    here, there = ours.file("root", 1), theirs.file("root", 1)
+    if here.read_bytes() == there.read_bytes():
+        return
+    fault = theirs.first_root_fault()
+    if fault is not None:
+        raise Refused(f"{fault}. Do: cp {here} {there}")
+    if ours.root(1).signed_bytes == theirs.root(1).signed_bytes:
+        raise Refused(
+            f"{here} and {there} are the same root in other bytes, and headers name the digest of one. Find out which, "
+            f"and copy it over the other:  openssl dgst -sha256 -binary {here} | base64"
+        )
+    raise Refused(f"{theirs.folder} is the place of another list, with another root: choose another folder")
+
+
+def strays(repository: Repository, target: Path) -> list[str]:
+    """The files in the served folder that were not published from here, and that clients may stop at: a sentence each.
+
+    Call :func:`compare` first: what keys have signed that count is a newer state, and not one of these.
+    """
+    ours, theirs = repository.files, SignedFiles(target)
+    return [
+        f"{theirs.file(role, version)} was not published from {repository.folder}, and clients may stop at it: remove "
+        f"it, and find out who can write to {target}"
+        for role in ("root", "targets", "snapshot")
+        for version in theirs.versions(role)
+        if version > ours.newest(role)
+    ]
+
+
 _CATCH_UP = (
     "Do: dynpin recovery catch-up {target}, which takes over what is published; then sign the list again if it has "
     "changed, and publish"
@@ -206,9 +104,9 @@ _CATCH_UP = (
 
 
 def _counting(theirs: SignedFiles, names: Root | None) -> Iterator[tuple[str, int, Versioned]]:
-    """What is published and counts: each root of the chain, and the newest snapshot and list by keys of `names`.
+    """The published files that count: each root of the chain, and the newest snapshot and list with keys in `names`.
 
-    Without `names` the roots alone.
+    Without `names` only the roots.
     """
     before: Root | None = None
     for version in theirs.versions("root"):
@@ -240,7 +138,7 @@ def _timestamp_version(theirs: SignedFiles, names: Root) -> int:
 
 
 def _signed_here(ours: SignedFiles, role: str, version: int) -> bytes | None:
-    """What a version is here, or None."""
+    """The local file of a version, or None."""
     return ours.of_role(role, version).signed_bytes if ours.file(role, version).is_file() else None
 
 
@@ -252,25 +150,25 @@ def _unless_unreadable(read: Callable[[], _Read]) -> _Read | None:
 
 
 def catch_up(repository: Repository, target: Path) -> list[Path]:
-    """Take over what is published and counts, where this folder is an old copy, or damaged, or another copy has signed.
+    """Copy the published files that count, if this folder is an old copy or damaged, or if another copy has signed.
 
-    Of two files of one name the published one stays, and the one that was here is moved out of the way.
+    If both folders have different files with the same name, the published one wins, and the local one is moved away.
 
     Returns:
-        the files that were taken over.
+        the files that were copied.
 
     Raises:
-        Refused: where another root is published there.
-        RecoveryError: where a folder cannot be read or written.
+        Refused: if another root is published there.
+        RecoveryError: if a folder cannot be read or written.
     """
     theirs, ours = SignedFiles(target), repository.files
-    first = theirs.file("root", 1)
-    if not first.is_file() or first.read_bytes() != ours.file("root", 1).read_bytes():
+    if not theirs.file("root", 1).is_file():
         raise Refused(f"{target} does not publish the root of {repository.folder}: name the folder that does")
+    _refuse_another_root(ours, theirs)
     taken: list[Path] = []
     next_version = partial(repository.next_version, "timestamp")
     with changing(repository.folder):
-        # The root first: whose signatures count is said by it.
+        # The root comes first: it says whose signatures count.
         for role in ("root", "targets", "snapshot"):
             for each, version, there in [*_counting(theirs, None if role == "root" else ours.root().signed)]:
                 if each != role:
@@ -286,7 +184,7 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
                     and _unless_unreadable(partial(_signed_here, ours, role, version)) == there.signed_bytes
                 ):
                     continue
-                # A root that follows another one than the published is of no use.
+                # A root that follows a different one than the published root is useless.
                 later = ours.versions("root") if role == "root" else [version]
                 for number in later if file.is_file() else ():
                     if number >= version:
@@ -305,7 +203,7 @@ def _has_list(files: SignedFiles, targets: Targets) -> bool:
 
 
 def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> Path | None:
-    """Copy the file of a list; None where it is not there, so that nothing is gained by what names it."""
+    """Copy the file of a list; None if it is missing, since a file that names it is then useless."""
     if not _has_list(theirs, targets):
         return None
     name = list_name(targets)
@@ -314,12 +212,12 @@ def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> Path
 
 
 def publish(repository: Repository, target: Path) -> list[str]:
-    """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
+    """Copy the public files to a web server's folder, the timestamp last; returns the files that changed.
 
     Raises:
-        Refused: where the files are not whole, here or there, what is published is newer (see :func:`compare`), or the
-            folder holds the operator's keys.
-        RecoveryError: where the folder cannot be written.
+        Refused: if files are missing or damaged in either folder, if the published state is newer (see
+            :func:`compare`), or if the folder contains the operator's keys.
+        RecoveryError: if the folder cannot be written.
     """
     if repository.keys.resolve().is_relative_to(target.resolve()):
         raise Refused(
@@ -336,17 +234,19 @@ def publish(repository: Repository, target: Path) -> list[str]:
                 f"which clients refuse. Do: dynpin recovery refresh {target}"
             )
         repository.remember_place(target)  # first, so that `status` knows of it where this is cut off
-        changed = differing(repository, target)
+        changed = _in_order(repository.files, differing(repository, target))
         for name in changed:
             make_folder((target / name).parent)
             write(target / name, (repository.public / name).read_bytes())
+        for stray in strays(repository, target):
+            raise Refused(stray)
         for fault in SignedFiles(target).faults():
-            raise Refused(f"{target} is not whole: {fault}. If you did not put that file there, remove it")
+            raise Refused(f"{target} is not whole: {fault}")
     return changed
 
 
 def differing(repository: Repository, target: Path) -> list[str]:
-    """The public files that the target lacks, or has otherwise, in the order in which they are published."""
+    """The public files that the target lacks or has in another version, in the order of publishing."""
     names = [path.relative_to(repository.public) for path in repository.public.rglob("*.json")]
     return [
         name.as_posix()
@@ -355,8 +255,31 @@ def differing(repository: Repository, target: Path) -> list[str]:
     ]
 
 
+def _in_order(files: SignedFiles, changed: list[str]) -> list[str]:
+    """The files to publish, new roots last where clients that have an older one believe all others too."""
+    new = [version for version in files.versions("root") if files.file("root", version).name in changed]
+    older = range(new[0] - 1, files.newest("root")) if new and new[0] > 1 else ()
+    if all(_is_believed(files, files.root(version).signed) for version in older):
+        return sorted(changed, key=lambda name: name.endswith(".root.json"))
+    return changed
+
+
+def _is_believed(files: SignedFiles, root: Root) -> bool:
+    """Whether clients that have this root believe what the timestamp leads to."""
+    timestamp = files.timestamp()
+    if timestamp is None:
+        return False
+    snapshot = files.snapshot(timestamp.signed.snapshot_meta.version)
+    targets = files.targets(snapshot.signed.meta["targets.json"].version)
+    return (
+        is_signed(root, "timestamp", timestamp)
+        and is_signed(root, "snapshot", snapshot)
+        and is_signed(root, "targets", targets)
+    )
+
+
 def _rank(name: Path) -> tuple[int, str]:
-    """What names others comes after them; root and timestamp at the end, since they must fit each other."""
+    """The sort key for publishing: a file follows those that it names; root and timestamp are last."""
     order = ("targets", "snapshot", "root", "timestamp")
     role = name.name.split(".")[-2]
     return (order.index(role) if role in order and name.parent == Path() else -1, str(name))

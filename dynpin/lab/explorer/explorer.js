@@ -83,12 +83,18 @@
         best[i][j] = one[i] === two[j] ? best[i + 1][j + 1] + 1 : Math.max(best[i + 1][j], best[i][j + 1]);
       }
     }
+    // Of two events that have no like the earlier one comes first, so that no row is before the one above it.
+    const leftIsNext = (i, j) => {
+      if (i >= one.length || j >= two.length) return i < one.length;
+      if (best[i + 1][j] !== best[i][j + 1]) return best[i + 1][j] > best[i][j + 1];
+      return left[i].at <= right[j].at;
+    };
     const found = [];
     let i = 0;
     let j = 0;
     while (i < one.length || j < two.length) {
       if (i < one.length && j < two.length && one[i] === two[j]) found.push([i++, j++]);
-      else if (j >= two.length || (i < one.length && best[i + 1][j] >= best[i][j + 1])) found.push([i++, null]);
+      else if (leftIsNext(i, j)) found.push([i++, null]);
       else found.push([null, j++]);
     }
     return found;

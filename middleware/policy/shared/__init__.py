@@ -6,6 +6,7 @@ and changes it over the API. A node has a local copy, so that it can start and s
 
 from .announcing import Announcer, agree_now, announcer
 from .document import (
+    HEARD_EVERY,
     LONGEST_STATE,
     HistoryState,
     NodeState,
@@ -21,6 +22,7 @@ from .node import Permitted, SiteNode
 from .ramp import SharedRamp
 
 __all__ = [
+    "HEARD_EVERY",
     "LONGEST_STATE",
     "Announcer",
     "HistoryState",

@@ -19,6 +19,7 @@ from dynpin.pins import Pin
 from ..steps import Position
 
 __all__ = [
+    "HEARD_EVERY",
     "LONGEST_STATE",
     "HistoryState",
     "NodeState",
@@ -37,7 +38,8 @@ LONGEST_STATE = 256 * 1024
 _FOLLOWS_WITHIN = 60.0
 # Keep what has ended for one more day, since a clock may be ahead.
 _MARGIN = 86_400.0
-_SEEN_EVERY = 600.0
+# How often a node that runs says so, in seconds, if it has nothing else to tell.
+HEARD_EVERY = 600.0
 _MOST_STEPS = 400
 # A container without a disk of its own has a new number at each start.
 _MOST_FORMER = 32
@@ -108,7 +110,7 @@ class NodeState(_Shape):
         header: the header that it sends, or None.
         since: since when it sends it.
         chains: the pins of its deployed chains; if two nodes have this name, those of both.
-        seen_at: the time of the last announcement.
+        seen_at: the time of the last announcement; a node that runs makes one every HEARD_EVERY seconds.
         speaker: the sender of the last announcement.
         former: the numbers of earlier senders; a node that was installed again has another number.
         doubled: the two senders, if two nodes use this name. It stays until somebody says that the node is gone.
@@ -271,7 +273,7 @@ class SiteDocument(_Shape):
             # Keep the announced header. The other nodes must accept the chains of both.
             doubled = me.doubled or (me.speaker, speaker)
             both = tuple(dict.fromkeys((*me.chains, *shown)))[:_MOST_CHAINS]
-            if me.doubled == doubled and me.chains == both and 0 <= now - me.seen_at < _SEEN_EVERY:
+            if me.doubled == doubled and me.chains == both and 0 <= now - me.seen_at < HEARD_EVERY:
                 return self
             after = me.model_copy(update={"doubled": doubled, "chains": both, "seen_at": now})
             return self.with_changes(nodes=self.nodes | {node: after})
@@ -283,7 +285,7 @@ class SiteDocument(_Shape):
         former: tuple[str, ...] = ()
         if me is not None:
             is_same = me.speaker.identity == speaker.identity
-            if is_same and (me.header, me.chains) == (header, shown) and 0 <= now - me.seen_at < _SEEN_EVERY:
+            if is_same and (me.header, me.chains) == (header, shown) and 0 <= now - me.seen_at < HEARD_EVERY:
                 return self
             since = me.since if me.header == header else now
             former = me.former if is_same else (*me.former, me.speaker.identity)[-_MOST_FORMER:]
