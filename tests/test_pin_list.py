@@ -22,20 +22,23 @@ A, B = Pin(bytes(32)), Pin(b"\1" * 32)
         ("[" * 100_000, "the list is not JSON"),
         ("{}", "hosts of the list is not a JSON object"),
         ('{"hosts": []}', "hosts of the list is not a JSON object"),
-        ('{"hosts": {}, "max_age": 0}', "max_age of the list is not a number of seconds from 1"),
-        ('{"hosts": {}, "max_age": true}', "max_age of the list is not a number"),
-        ('{"hosts": {}, "max_age": 1.5}', "max_age of the list is not a number"),
-        ('{"hosts": {}, "max_age": 2147483649}', "max_age of the list is not a number"),
+        ('{"hosts": {}, "max_age": 0}', "max_age of the list is not a whole number of seconds, at least 1"),
+        ('{"hosts": {}, "max_age": true}', "max_age of the list is not a whole number"),
+        ('{"hosts": {}, "max_age": 1.5}', "max_age of the list is not a whole number"),
+        ('{"hosts": {}, "max_age": 2147483649}', "max_age of the list is not a whole number"),
         ('{"hosts": {}, "other": NaN}', "NaN is not a number of JSON"),
-        ('{"hosts": {"A.test": {"pins": []}}}', "'A.test', which is not the canonical name of a host"),
-        ('{"hosts": {"192.0.2.1": {"pins": []}}}', "'192.0.2.1', which is not the canonical name of a host"),
-        ('{"hosts": {"a..test": {"pins": []}}}', "a host that is none: 'a..test'"),
-        ('{"hosts": {"a.test": []}}', "what the list says of 'a.test' is not a JSON object"),
+        ('{"hosts": {"A.test": {"pins": []}}}', "'A.test', which is not a canonical host name"),
+        ('{"hosts": {"192.0.2.1": {"pins": []}}}', "'192.0.2.1', which is not a canonical host name"),
+        ('{"hosts": {"a..test": {"pins": []}}}', "a host that is not valid: 'a..test'"),
+        ('{"hosts": {"a.test": []}}', "the list's entry of 'a.test' is not a JSON object"),
         ('{"hosts": {"a.test": {"pins": "x"}}}', "pins of a.test is not a list"),
         ('{"hosts": {"a.test": {}}}', "pins of a.test is not a list"),
         ('{"hosts": {"a.test": {"pins": ["x"]}}}', "pins of a.test: 'x'"),
         ('{"hosts": {"a.test": {"pins": [1]}}}', "pins of a.test: ''"),
-        ('{"hosts": {"a.test": {"pins": [], "include_subdomains": 1}}}', "include_subdomains of a.test is neither"),
+        (
+            '{"hosts": {"a.test": {"pins": [], "include_subdomains": 1}}}',
+            "include_subdomains of a.test is not true or false",
+        ),
     ],
 )
 def test_a_list_with_one_fault_is_refused_as_a_whole(text: str, told: str) -> None:
@@ -50,9 +53,9 @@ def test_the_limits_hold_to_the_last_one() -> None:
     longest = text + b" " * (LONGEST_LIST - len(text))
     assert [str(pin) for pin in PinList.parse(longest).hosts["a.test"].pins] == most
     assert PinList.parse(b'{"hosts": {}, "max_age": 1}').max_age == 1
-    with pytest.raises(InvalidPinFile, match=f"the list has {LONGEST_LIST + 1} bytes, where {LONGEST_LIST}"):
+    with pytest.raises(InvalidPinFile, match=f"the list has {LONGEST_LIST + 1} bytes, but the limit is {LONGEST_LIST}"):
         PinList.parse(longest + b" ")
-    with pytest.raises(InvalidPinFile, match=f"a.test has {MAX_PINS + 1} pins, where {MAX_PINS}"):
+    with pytest.raises(InvalidPinFile, match=f"a.test has {MAX_PINS + 1} pins, but the limit is {MAX_PINS}"):
         PinList.parse(json.dumps({"hosts": {"a.test": {"pins": [*most, str(Pin(b"\xff" * 32))]}}}).encode())
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dynpin.clientstore import PinStore
-from dynpin.clientstore.enforcement.certified import certified_names, hosts_named, proves
+from dynpin.clientstore.enforcement.certified import hosts_named, proves
 from dynpin.hosts import KnownPinnedHost
 from dynpin.lab.network import TLSServer
 
@@ -155,24 +155,6 @@ def test_the_hosts_that_a_name_in_a_certificate_proves_or_may_match(
     known = [KnownPinnedHost(host, (), False, None, 0, None) for host in hosts]
     assert {host for host in hosts if proves(name, host)} == proved
     assert set(hosts_named([name], lambda: known)) == taken_for
-
-
-@pytest.mark.parametrize(
-    ("certificate", "names"),
-    [
-        (
-            {"subjectAltName": (("DNS", "A.test."), ("IP Address", "192.0.2.1"), ("DNS", "b.test"))},
-            ("a.test", "b.test"),
-        ),
-        ({"subjectAltName": (("DNS", "a.test"),), "subject": ((("commonName", "b.test"),),)}, ("a.test",)),
-        ({"subject": ((("organizationName", "o.test"),), (("commonName", "B.test"),))}, ("b.test",)),
-        ({"subjectAltName": (("IP Address", "192.0.2.1"),), "subject": ((("commonName", "b.test"),),)}, ("b.test",)),
-        ({}, ()),
-    ],
-    ids=["DNS names", "DNS names hide the common name", "common name", "common name beside an address", "none"],
-)
-def test_the_names_in_a_certificate(certificate: dict[str, object], names: tuple[str, ...]) -> None:
-    assert certified_names(certificate) == names
 
 
 def test_a_connection_past_the_classes_of_its_context_is_refused(ground: Ground) -> None:

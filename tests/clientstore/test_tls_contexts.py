@@ -271,7 +271,7 @@ def test_each_pair_of_classes_is_seen_to_check_by_a_handshake_of_its_own(
     context = world.plain_context()
     for name, made in replaced.items():
         setattr(context, name, made)
-    with pytest.raises(UnenforceableContext, match="its handshake is not seen"):
+    with pytest.raises(UnenforceableContext, match="its handshakes cannot be checked"):
         enforce(context, world.store)
 
 
