@@ -1,4 +1,4 @@
-"""What a client adds: a persistent store of Known Pinned Hosts, and the one place that enforces them."""
+"""The client's side: a persistent store of Known Pinned Hosts, and the one place that enforces their pins."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -27,8 +27,8 @@ __all__ = [
     "pin_violation",
 ]
 
-# The room of each public name. It is imported when the name is first asked for (PEP 562), as in dynpin itself: every
-# Python that `dynpin run` starts imports the room `injection`, and most of them never connect.
+# The subpackage of each public name, imported on first use (PEP 562), as in dynpin itself. Every Python that
+# `dynpin run` starts imports `injection`, and most of them never connect.
 _ROOMS = {
     "Delivery": "reports",
     "Peer": "enforcement",

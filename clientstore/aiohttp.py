@@ -1,4 +1,4 @@
-"""aiohttp: a connector that enforces and responses that note, WebSockets included, on asyncio and on uvloop."""
+"""aiohttp: a connector that enforces pins and responses that note them, WebSockets included, on asyncio and uvloop."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HTTPS_PORT = 443
 
 
 class ConnectorOptions(PinOptions, total=False):
-    """What :class:`aiohttp.TCPConnector` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :class:`aiohttp.TCPConnector`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     resolver: AbstractResolver | None
     use_dns_cache: bool
@@ -64,7 +64,7 @@ class ConnectorOptions(PinOptions, total=False):
 
 
 class SessionOptions(PinOptions, total=False):
-    """What :class:`aiohttp.ClientSession` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :class:`aiohttp.ClientSession`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     base_url: StrOrURL | None
     cookies: LooseCookies | None
@@ -95,20 +95,20 @@ class SessionOptions(PinOptions, total=False):
 
 
 class PinnedConnectorMixin(_Connector):
-    """Makes any kind of :class:`aiohttp.TCPConnector` refuse any key but the pinned ones before it sends a request.
+    """Makes any kind of :class:`aiohttp.TCPConnector` refuse wrong keys before it sends a request.
 
-    It stands first among the bases: ``class Connector(PinnedConnectorMixin, aiohttp_socks.ProxyConnector): ...``. What
-    a request says by ``ssl=`` cannot escape it: a context is hardened too; ``ssl=False`` and
-    :class:`aiohttp.Fingerprint`, under which aiohttp verifies nothing, are refused for Known Pinned Hosts, proxies
-    included. So is a request that names a Known Pinned Host by its URL, ``server_hostname`` or Host field where TLS
-    verifies another name.
+    Put it first among the bases: ``class Connector(PinnedConnectorMixin, aiohttp_socks.ProxyConnector): ...``. A
+    request's own ``ssl=`` does not avoid the pins. A context is hardened too. With ``ssl=False`` or an
+    :class:`aiohttp.Fingerprint` aiohttp verifies nothing, so Known Pinned Hosts are refused, proxies included. If a
+    request names a Known Pinned Host by its URL, ``server_hostname`` or Host field, and TLS verifies another name, the
+    request is refused too.
 
     Args:
-        args: what the connector itself takes.
+        args: the connector's own arguments.
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        options: :class:`~dynpin.clientstore.PinOptions`, and what the connector itself takes. Each ``ssl.SSLContext``
-            among them is hardened, as that for a SOCKS proxy behind TLS.
+        options: :class:`~dynpin.clientstore.PinOptions`, and the connector's own options. Each ``ssl.SSLContext`` among
+            them is hardened, for example that for a SOCKS proxy behind TLS.
 
     Raises:
         UnenforceableContext: if a context cannot be enforced.
@@ -143,25 +143,25 @@ class PinnedConnectorMixin(_Connector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        """As aiohttp's, checked against the pins; a report of what fails carries the port of the request."""
+        """Like aiohttp's, checked against the pins. A report of a failure contains the port of the request."""
         token = request_site.set((req.host, req.port or _HTTPS_PORT))
         try:
             self._pin_prepare(req)
             connection = await super().connect(req, traces, timeout)
-        except PinValidationError as violation:  # of a connector that does not put it into aiohttp's own errors
+        except PinValidationError as violation:  # from a connector that does not wrap it in aiohttp's own errors
             _refuse(req, violation)
         except aiohttp.ClientConnectionError as error:
             behind = pin_violation(error)
             if behind is None or isinstance(error, aiohttp.ClientConnectorCertificateError):
                 raise
-            # asyncio before Python 3.13 stumbles over what breaks off TLS inside TLS, and aiohttp tells about that.
+            # asyncio before Python 3.13 fails on an aborted TLS inside TLS, and aiohttp reports that failure instead.
             _refuse(req, behind)
         finally:
             request_site.reset(token)
         try:
             self._pin_check(req, connection)
         except PinValidationError as violation:
-            connection.release()  # it is sound, for a request that means the name which it is verified for
+            connection.release()  # it is sound for requests to the name that TLS verified
             _refuse(req, violation)
         except UnenforceableContext:
             connection.close()
@@ -169,10 +169,10 @@ class PinnedConnectorMixin(_Connector):
         return connection
 
     async def close(self, *, abort_ssl: bool = False) -> None:
-        """As aiohttp's; the user's own store is closed with the last of its clients."""
+        """Like aiohttp's. Closing the last client also closes the user's own store."""
         await super().close(abort_ssl=abort_ssl)
         if self._pin_owns_store:
-            await asyncio.to_thread(self._pin_lease.end)  # which may wait for the disk
+            await asyncio.to_thread(self._pin_lease.end)  # may wait for the disk
 
     def _pin_enforce(self, context: ssl.SSLContext) -> None:
         if context not in self._pin_enforced:
@@ -180,7 +180,7 @@ class PinnedConnectorMixin(_Connector):
             self._pin_enforced.add(context)
 
     def _pin_verifies(self, req: aiohttp.ClientRequest) -> bool:
-        """Whether the request's TLS is by a hardened context, as aiohttp decides it; else it verifies nothing."""
+        """Whether aiohttp will use a hardened context for this request. Otherwise it verifies nothing."""
         context = self._pin_context if req.ssl is True else req.ssl
         if not _is_context(context):
             return False
@@ -188,34 +188,34 @@ class PinnedConnectorMixin(_Connector):
         return True
 
     def _pin_prepare(self, req: aiohttp.ClientRequest) -> None:
-        """Before anything is sent: harden the request's own context, or look who would be met unverified."""
+        """Run before anything is sent: harden the request's own context, or check which hosts would be unverified."""
         if not self._pin_verifies(req):
-            # aiohttp uses one unverified context for the whole process, which is not ours to harden. An https proxy
-            # is met by it too, also on the way to an http:// URL.
+            # aiohttp uses one unverified context for the whole process, which dynpin must not change. It also uses it
+            # for an https proxy, even for an http:// URL.
             proxy = [] if req.proxy is None or req.proxy.scheme != "https" else [req.proxy.raw_host or ""]
             self._pin_names.hold([*_asked(req), *proxy], None)
 
     def _pin_check(self, req: aiohttp.ClientRequest, connection: Connection) -> None:
-        """Before the request is sent: look what the connection, which may be one of the pool, is verified for."""
-        # Without a transport it was lost just now, and aiohttp sends nothing over it.
+        """Run before the request is sent: check for which name the connection, perhaps from the pool, is verified."""
+        # A connection without a transport was just lost, and aiohttp sends nothing over it.
         if not req.is_ssl() or not self._pin_verifies(req) or connection.transport is None:
             return
         tls = connection.transport.get_extra_info("ssl_object")
         if not isinstance(tls, ObjectGuard):
             raise UnenforceableContext(
-                f"{type(self).__name__} connects to {req.host} past the pins: it does not use the context that it gets "
-                "as ssl="
+                f"{type(self).__name__} connects to {req.host} without checking the pins: it does not use the context "
+                "that it gets as ssl="
             )
         self._pin_names.hold(_asked(req), tls.server_hostname)
 
 
 class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):
-    """A :class:`aiohttp.TCPConnector` that is pinned; see :class:`PinnedConnectorMixin` for any other kind.
+    """A :class:`aiohttp.TCPConnector` with pins; for any other kind see :class:`PinnedConnectorMixin`.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that :class:`aiohttp.TCPConnector` takes.
+        options: :class:`~dynpin.clientstore.PinOptions`, and all other options of :class:`aiohttp.TCPConnector`.
     """
 
     def __init__(
@@ -229,17 +229,17 @@ class PinnedConnector(PinnedConnectorMixin, aiohttp.TCPConnector):
 
 
 class _NotingResponse(aiohttp.ClientResponse):
-    """Notes when its head has come: the connection of a response with a small body is gone soon after."""
+    """Notes pins as soon as the head arrives: the connection of a response with a small body is soon gone."""
 
     pin_store: PinStore
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """As aiohttp's, and the response's pins are noted."""
+        """Like aiohttp's, and the response's pins are noted."""
         transport = connection.transport
         peer = peer_of(None if transport is None else transport.get_extra_info("ssl_object"))
         response = await super().start(connection)
         host = self.url.raw_host or ""
-        # What a proxy says to CONNECT does not come from the site, nor does an answer to a Host field of another name.
+        # A proxy's answer to CONNECT does not come from the site, nor does the answer for a Host field of another name.
         if (
             self.url.scheme in ("https", "wss")
             and self.method != "CONNECT"
@@ -271,22 +271,23 @@ def pinned_session(
     response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
     **options: Unpack[SessionOptions],
 ) -> aiohttp.ClientSession:
-    """A :class:`aiohttp.ClientSession` that notes what responses pin and refuses any other key before a byte is sent.
+    """A :class:`aiohttp.ClientSession` that notes pins from responses, and refuses wrong keys before it sends a byte.
 
     A refusal is an :class:`aiohttp.ClientConnectorCertificateError`; :func:`dynpin.clientstore.pin_violation` finds
-    the :class:`~dynpin.PinValidationError` in it. (A function, since aiohttp discourages subclasses of its session.)
+    the :class:`~dynpin.PinValidationError` in it. (This is a function, since aiohttp advises against subclasses of its
+    session.)
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        connector: a :class:`PinnedConnector`, or a connector of another kind with :class:`PinnedConnectorMixin`, in
-            place of `store`, `ssl` and the options of :class:`~dynpin.clientstore.PinOptions`.
-        response_class: a class of your own, which learns to note.
-        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that :class:`aiohttp.ClientSession` takes.
+        connector: a :class:`PinnedConnector`, or a connector of another kind with :class:`PinnedConnectorMixin`. It
+            replaces `store`, `ssl` and the options of :class:`~dynpin.clientstore.PinOptions`.
+        response_class: a class of your own; its responses then note pins.
+        options: :class:`~dynpin.clientstore.PinOptions`, and all other options of :class:`aiohttp.ClientSession`.
 
     Raises:
-        UnenforceableContext: with another connector, which would connect past the pins.
-        TypeError: with a connector and what stands in its place.
+        UnenforceableContext: for any other connector, which would connect without checking the pins.
+        TypeError: for a connector together with the arguments that it replaces.
     """
     own = cast("dict[str, Any]", options)
     pin_options = split_options(own)
@@ -295,8 +296,8 @@ def pinned_session(
     elif not isinstance(connector, PinnedConnectorMixin):
         kind = type(connector).__name__
         raise UnenforceableContext(
-            f"a {kind} connects past the pins; give a dynpin.clientstore.aiohttp.PinnedConnector, or a connector of "
-            f"your own kind: class Pinned{kind}(PinnedConnectorMixin, {kind})"
+            f"a {kind} connects without checking the pins; give a dynpin.clientstore.aiohttp.PinnedConnector, or a "
+            f"connector of your own kind: class Pinned{kind}(PinnedConnectorMixin, {kind})"
         )
     elif store is not None or ssl is not None or pin_options:
         raise TypeError("a connector has its own store and options: give them to PinnedConnector(...), not here too")
@@ -306,12 +307,13 @@ def pinned_session(
 
 
 def _is_context(value: object) -> bool:
-    # As aiohttp asks: of truststore.inject_into_ssl() on, an older context is none to it, and it verifies nothing.
+    # The same test as in aiohttp: after truststore.inject_into_ssl() it does not accept an older context, and would
+    # verify nothing.
     return isinstance(value, ssl.SSLContext)
 
 
 def _asked(req: aiohttp.ClientRequest) -> list[str]:
-    """The names that a request over TLS is meant for; none for an http:// URL."""
+    """The names of the hosts that a request over TLS addresses; none for an http:// URL."""
     if not req.is_ssl():
         return []
     return [req.host, host_of_field(req.headers.get("Host", "")), req.server_hostname or ""]
@@ -323,6 +325,6 @@ def _refuse(req: aiohttp.ClientRequest, violation: PinValidationError) -> NoRetu
 
 def _default_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    # aiohttp speaks HTTP/1.1 alone, and says so in its own default context too.
+    # aiohttp speaks only HTTP/1.1, and its own default context says so too.
     context.set_alpn_protocols(("http/1.1",))
     return context

@@ -1,4 +1,4 @@
-"""A daemon thread for one store, which runs while something waits for it: reports to send, signed lists to look at."""
+"""A daemon thread for one store, which runs while there is work: reports to send, or signed lists to fetch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LONGEST_SLEEP = 3_600.0
 
 
 class Background(ABC):
-    """Does what is due for a store, and sleeps until more is; what a process leaves the next one goes on with.
+    """Does the work that is due for a store, and sleeps until more is due. The next process continues unfinished work.
 
     Args:
-        store: whose work it is.
-        name: what the thread is called.
-        ended: what the log says where the store cannot be used any more.
+        store: the store with the work.
+        name: the name of the thread.
+        ended: the log message if the store cannot be used any more.
     """
 
     def __init__(self, store: PinStore, name: str, ended: str) -> None:
@@ -42,19 +42,19 @@ class Background(ABC):
 
     @abstractmethod
     def _step(self, store: PinStore) -> Callable[[], float | None]:
-        """What the thread does again and again on a store of its own: all that is due.
+        """Do all work that is due, on the thread's own store. The thread calls this again and again.
 
-        It returns when more is due, in seconds since the epoch, UTC, or None if nothing waits.
+        Returns the time at which more work is due, in seconds since the epoch, UTC; None if there is none.
         """
 
     def wait(self, timeout: float) -> bool:
-        """Wait until what is due was tried; False if that takes longer than `timeout` seconds."""
+        """Wait until all due work was tried; False if that takes longer than `timeout` seconds."""
         return self._thread is None or self._idle.wait(timeout)
 
     def _begin(self) -> None:
-        """Have the thread look. On the store's own thread alone, where no signal handler raises.
+        """Start or wake the thread. Call this only on the store's own thread, where no signal handler runs.
 
-        A lock that is left locked would hang a handshake.
+        An exception from a handler could leave the lock locked, and a handshake would hang.
         """
         with self._lock:
             self._idle.clear()
@@ -64,7 +64,7 @@ class Background(ABC):
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the interpreter is going down: the next process goes on
+            except RuntimeError:  # the interpreter is shutting down: the next process continues
                 self._thread = None
                 self._idle.set()
 
@@ -88,13 +88,13 @@ class Background(ABC):
             logger.exception("%s", self._ended)
         finally:
             with self._lock:
-                # After it has said that it ends, another may have begun.
+                # The thread has announced its end, so another one may have started.
                 if self._thread in (None, threading.current_thread()):
                     self._idle.set()
 
     @contextmanager
     def _own_store(self) -> Generator[PinStore]:
-        # A connection of its own: a script closes its store as soon as the error leaves its `with`.
+        # A store object of its own: a script closes its store as soon as the error leaves its `with`.
         if self.store.path == IN_MEMORY:
             yield self.store
             return
@@ -102,7 +102,7 @@ class Background(ABC):
             yield store
 
     def _renew(self) -> None:
-        """Begin without a thread: in the child of a fork it is the parent's."""
+        """Start without a thread in the child of a fork: the thread belongs to the parent."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._idle = threading.Event()
@@ -113,12 +113,12 @@ _all: weakref.WeakSet[Background] = weakref.WeakSet()
 
 
 def living(kind: type[Background]) -> list[Background]:
-    """All of one kind that are in use."""
+    """All objects of one kind that are in use."""
     return [each for each in tuple(_all) if isinstance(each, kind)]
 
 
 def farewell(kind: type[Background], grace: float) -> None:
-    """Give what is under way so many seconds in all: a script that was refused ends at once."""
+    """Wait so many seconds in all for unfinished work: a script whose connection was refused ends at once."""
     end = time.monotonic() + grace
     for each in living(kind):
         each.wait(max(0.0, end - time.monotonic()))

@@ -1,4 +1,4 @@
-"""One HTTP exchange that ends with its time, whatever the other side does, and follows no redirect."""
+"""HTTP exchanges that end in time, even if the other side does nothing, and that follow no redirect."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from .resolving import addresses_of
 
 __all__ = ["STEPS", "bounded_opener"]
 
-# Until its response begins, an exchange takes so many times the timeout of one step at most: each byte that drips in
-# begins that one again.
+# How long an exchange may take until its response begins, as a multiple of the timeout of one step. Without this limit
+# a server could send one byte at a time, and each byte would restart the timeout.
 STEPS = 3
 
 
 def bounded_opener(context: ssl.SSLContext, *, until: float | None = None) -> OpenerDirector:
-    """What opens http and https URIs, with the proxies of the environment, as urllib takes them.
+    """An opener for http and https URIs. It uses the proxies of the environment, as urllib does.
 
     Args:
         context: for https.
-        until: when every exchange ends, in its body too, by :func:`time.monotonic`; None to end each by itself, and
-            only until its response begins.
+        until: when every exchange ends, including its body, by :func:`time.monotonic`. None limits each exchange by its
+            timeout, and only until its response begins.
     """
     opener = OpenerDirector()
     answered: dict[tuple[str, int], Any] = {}
-    # The handlers are named one by one: an opener with urllib's own would follow redirects and read file: URIs.
+    # The handlers are listed one by one: with urllib's own list an opener follows redirects and reads file: URIs.
     for handler in (
         ProxyHandler(),
         _HTTPHandler(until, answered),
@@ -53,7 +53,7 @@ def bounded_opener(context: ssl.SSLContext, *, until: float | None = None) -> Op
 
 
 class _Response(http.client.HTTPResponse):
-    """Tells when it is closed."""
+    """Reports when it is closed."""
 
     when_closed: Callable[[], None] | None = None
 
@@ -64,19 +64,19 @@ class _Response(http.client.HTTPResponse):
 
 
 class _Connection(http.client.HTTPConnection):
-    """Ends with its time, whatever the other side does: until an address answers, in CONNECT, in its response."""
+    """Ends in time, even if the other side does nothing: while it connects, in CONNECT, and in the response."""
 
     response_class = _Response
     _timer: threading.Timer | None = None
     _copy: socket.socket | None = None
     _lasts = False
     until: float | None = None
-    # The address of each host that has answered this opener, which is tried first: another one may be dead.
+    # For each host, the address that has answered. It is tried first, since another one may be dead.
     answered: dict[tuple[str, int], Any]
 
     def __init__(self, host: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
         super().__init__(host, *args, **options)
-        # By this attribute http.client makes its socket: the one moment at which the bare socket is at hand.
+        # http.client creates its socket through this attribute. This is the only place to get the plain socket.
         self._create_connection = self._connect_in_time
 
     def _connect_in_time(
@@ -91,18 +91,18 @@ class _Connection(http.client.HTTPConnection):
             if left <= 0:
                 break
             try:
-                # Each address that remains has its share of the time: the first one may be dead.
+                # Each remaining address gets its share of the time, since the first one may be dead.
                 wait = min(timeout, left / (len(found) - number))
                 sock = socket.create_connection((str(place[0]), int(place[1])), wait, source_address)
             except OSError as error:
                 failure = error
                 continue
             self.answered[address] = place
-            # A copy, since TLS takes the descriptor of this one away.
+            # A copy, since TLS takes over the descriptor of this one.
             self._copy = sock.dup()
             self._timer = threading.Timer(max(0.0, end - time.monotonic()), _shut, [self._copy])
             self._timer.daemon = True
-            # Where the interpreter is going down no thread begins any more, and nothing waits for this one for long.
+            # If the interpreter is shutting down no thread can start, and nothing waits for this exchange for long.
             with contextlib.suppress(RuntimeError):
                 self._timer.start()
             sock.settimeout(timeout)
@@ -110,8 +110,8 @@ class _Connection(http.client.HTTPConnection):
         raise failure
 
     def getresponse(self) -> http.client.HTTPResponse:
-        # A body may drip as well, where one read waits for many bytes: in the size of a chunk, and after the last one.
-        self._lasts = self.until is not None  # beyond the connection, which may be closed here
+        # One read of a body may also wait for many small pieces: in the size of a chunk, and after the last chunk.
+        self._lasts = self.until is not None  # the time limit outlives the connection, which may be closed here
         try:
             response = super().getresponse()
         except BaseException:

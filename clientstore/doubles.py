@@ -1,4 +1,4 @@
-"""Test doubles that stand in for a library's sockets or adapters: mocket, httpretty, requests-mock."""
+"""Detect test doubles that replace a library's sockets or adapters: mocket, httpretty, requests-mock."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dynpin.errors import UnenforceableContext
 
 __all__ = ["is_adapter", "is_socket", "sockets_are_doubles"]
 
-# By the package: the method by which its sockets send for real what nobody has told them an answer to. mocket would
-# hand it to a context that it may have replaced, httpretty to one of its own.
+# For each package: the method by which its sockets send a request for real if no answer was registered. mocket would
+# use a context that it may have replaced, httpretty one of its own.
 _SENDS_FOR_REAL = {"mocket": "true_sendall", "httpretty": "real_sendall"}
 
 
@@ -20,7 +20,7 @@ def is_adapter(adapter: object) -> bool:
 
 
 def is_socket(connected: object) -> bool:
-    """Whether a socket is such a double; it cannot send for real from here on."""
+    """Whether a socket is such a double. If it is, it can no longer send for real."""
     way = _SENDS_FOR_REAL.get(_package(type(connected)))
     if way is not None:
         setattr(connected, way, _refuse)
@@ -28,7 +28,7 @@ def is_socket(connected: object) -> bool:
 
 
 def sockets_are_doubles() -> bool:
-    """Whether every new socket of this process is one for now; a context made meanwhile may be a double too."""
+    """Whether new sockets of this process are doubles now. A context that is made meanwhile may be a double too."""
     return _package(socket.socket) in _SENDS_FOR_REAL
 
 
@@ -38,6 +38,6 @@ def _package(made: type) -> str:
 
 def _refuse(*args: object, **options: object) -> NoReturn:
     raise UnenforceableContext(
-        "the test double has no answer to this request and would send it past the pins; register one, or make the "
-        "request when the double is out of the way"
+        "the test double has no answer to this request and would send it without checking the pins; register an "
+        "answer, or make the request without the double"
     )

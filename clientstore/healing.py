@@ -1,6 +1,6 @@
-"""What a refused connection sets off: the signed list of the root that was noted is looked at, in the background.
+"""Look at the signed list of a noted root after a refused connection, in the background.
 
-The wish is kept in the store, so that a process which ends too early leaves it to the next one.
+The request is kept in the store. If the process ends too early, the next one continues.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ __all__ = ["Healing"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-# How long a process that ends waits for a look that is under way, in seconds.
+# How long a process waits at its end for a look in progress, in seconds.
 _GRACE = 2.0
 
 
 class Healing(Background):
-    """Looks at signed lists for one store, from a daemon thread that runs while one is to be looked at.
+    """Looks at signed lists for one store, in a daemon thread that runs while a list is due.
 
     Args:
-        store: whose hosts have noted the roots.
-        context: the enforced context, whose CA certificates an https URI is checked against; None for the system's.
+        store: the store whose hosts have noted the roots.
+        context: the enforced context; its CA certificates verify an https URI. None for the system's.
     """
 
     def __init__(self, store: PinStore, *, context: ssl.SSLContext | None = None) -> None:
-        super().__init__(store, "dynpin-recovery", "looking at signed lists ended; the next process goes on")
+        super().__init__(store, "dynpin-recovery", "looking at signed lists ended; the next process continues")
         self.context = context
 
     def ask(self, recovery: Recovery, *, may_wait: bool) -> None:
-        """A connection was refused: have the list of this root looked at, and write that down.
+        """Look at the list of this root, because a connection was refused; and record the request in the store.
 
         Args:
-            recovery: what the host has noted.
+            recovery: the root and URI that the host has noted.
             may_wait: whether the thread may wait for the disk.
 
         Raises:
@@ -51,19 +51,19 @@ class Healing(Background):
 
         def job(connection: sqlite3.Connection) -> None:
             ask(connection, recovery, self.store.clock())
-            self._begin()  # it waits for this transaction
+            self._begin()  # the thread waits for this transaction
 
         (self.store.database.write if may_wait else self.store.database.write_later)(job)
 
     def resume(self) -> None:
-        """Go on with what an earlier process has left, and with the lists that are followed."""
+        """Continue the work that an earlier process left, and look at the lists that are followed."""
         try:
             waits = next_look_at(self.store.database.select, self.store.clock()) is not None
-        except StoreError:  # each handshake will say so, and refuse
+        except StoreError:  # each handshake reports this, and refuses
             logger.exception("the signed lists cannot be looked up")
             return
         if waits:
-            # On the store's thread, where no signal handler raises: a lock that is left locked would hang a handshake.
+            # On the store's thread, where no signal handler runs: a lock left locked would hang a handshake.
             self.store.database.write_later(lambda _: self._begin())
 
     def _step(self, store: PinStore) -> Callable[[], float | None]:
@@ -74,7 +74,7 @@ class Healing(Background):
         return step
 
     def _look(self, store: PinStore) -> None:
-        """Look at every list that is due."""
+        """Look at all lists that are due."""
         while (look := store.database.write(lambda connection: claim(connection, store.clock()))) is not None:
             changed = look_at(store.database, look, store.clock, context=same_roots(self.context))
             if changed:

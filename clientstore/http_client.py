@@ -1,4 +1,4 @@
-"""http.client and urllib.request: the standard library's connection and handler, noting and enforcing."""
+"""http.client and urllib.request: the standard library's connection and handler, which note and enforce pins."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FOLD = re.compile(r"[ \t]*\r?\n[ \t]+")
 
 
 class ConnectionOptions(PinOptions, total=False):
-    """What :class:`http.client.HTTPSConnection` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :class:`http.client.HTTPSConnection`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     timeout: float | None
     source_address: tuple[str, int] | None
@@ -39,10 +39,10 @@ class ConnectionOptions(PinOptions, total=False):
 
 
 class _Lines:
-    """Reads the lines of a header section, and looks whether a bare CR stands in one.
+    """Reads the lines of a header section, and checks whether a line contains a bare CR.
 
-    RFC 9112 §2.2 wants such an element taken for invalid. The parser of http.client ends a line there, so that whatever
-    follows in a value which a stranger chose would be a field of its own.
+    RFC 9112 §2.2 calls such a line invalid. The parser of http.client ends the line at the CR. So if a stranger chose
+    the value of a field, the rest of the value would become a field of its own.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -55,12 +55,12 @@ class _Lines:
         return line
 
     def close(self) -> None:
-        # http.client ends the connection itself where there is no status line.
+        # If there is no status line, http.client ends the connection itself.
         self._file.close()
 
 
 class _Response(http.client.HTTPResponse):
-    """Knows besides whether its header section can be trusted to have the fields that it seems to have."""
+    """Also knows whether the fields of its header section can be trusted."""
 
     pin_bare_cr = False
 
@@ -76,21 +76,21 @@ class _Response(http.client.HTTPResponse):
 
 
 class NotedConnection(http.client.HTTPConnection):
-    """What an https connection of http.client, or of a library that stands on it, does besides its own.
+    """The additions to an https connection of http.client, or of a library that is built on it.
 
-    It holds the names of each request against the one that TLS has verified, and notes what answers a request for that
-    very https origin. Its context, which another place hardens, enforces.
+    It compares the names in each request with the name that TLS has verified, and notes the response to a request for
+    that very https origin. Its context enforces the pins; the context is hardened elsewhere.
 
     Attributes:
         pin_store: the Known Pinned Hosts.
-        pin_names: holds the names.
-        noting: what the last response did to the pins of its host; None before there was one.
+        pin_names: checks the names.
+        noting: the result for the pins of the last response; None before the first response.
     """
 
     pin_store: PinStore
     pin_names: Names
     noting: Noting | None = None
-    # Named so that no private name of the base class is hit.
+    # These names hide no private name of the base class.
     _pin_peer: Peer | None = None
     _pin_tunnel: tuple[str, int] | None = None
     _pin_asked: frozenset[str] = frozenset()
@@ -105,18 +105,18 @@ class NotedConnection(http.client.HTTPConnection):
         headers: Mapping[str, str] | None = None,
         **options: Any,  # noqa: ANN401 - those of a library
     ) -> None:
-        """As http.client's: behind CONNECT the site is the tunnel's end."""
+        """Like http.client's. Behind CONNECT the site is the end of the tunnel."""
         super().set_tunnel(host, port, dict(headers or {}), **options)
         parts = urlsplit(f"//{host}")
         self._pin_tunnel = parts.hostname or host, port or parts.port or http.client.HTTPS_PORT
 
     def connect(self) -> None:
-        """As http.client's; a report of what fails carries the port of the site, also behind a proxy.
+        """Like http.client's. A report of a failure contains the port of the site, also behind a proxy.
 
         Raises:
-            PinValidationError: if the host is pinned to other keys, or TLS has verified another name than the site's
-                and either is pinned.
-            UnenforceableContext: if the connection did not pass through a hardened context; nothing was sent.
+            PinValidationError: if the host is pinned to other keys; or if TLS has verified another name than the site's
+                and either name is pinned.
+            UnenforceableContext: if the connection was not made with a hardened context; nothing was sent.
         """
         self._pin_peer = None
         token = request_site.set(self._pin_site())
@@ -125,36 +125,36 @@ class NotedConnection(http.client.HTTPConnection):
         finally:
             request_site.reset(token)
         if self.sock is None or is_socket(self.sock):
-            return  # a test double, which replays: vcrpy has no socket at all
+            return  # a test double that replays: vcrpy has no socket at all
         try:
             peer = self._pin_proved()
         except BaseException:
             self.sock.close()
             raise
-        # Kept here: with `Connection: close` the socket is gone when the response is read.
+        # Kept here: with `Connection: close` the socket is gone before the response is read.
         self._pin_peer = peer
 
     def _pin_proved(self) -> Peer:
         site = self._pin_site()[0]
-        # TLS inside TLS has an object of its own around the one that counts.
+        # For TLS inside TLS there is an outer object around the one that counts.
         peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
         if peer is None:
             raise UnenforceableContext(
-                f"the connection to {site} is not checked against the pins, since another context made it than the one "
-                "that is enforced; give the client that context"
+                f"the connection to {site} is not checked against the pins, since it was made with another context "
+                "than the enforced one; give the client the enforced context"
             )
         self.pin_names.hold([site], peer.host)
         return peer
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
-        """As http.client's."""
+        """Like http.client's."""
         self._pin_asked, self._pin_elsewhere, self._pin_forwarded = frozenset(), False, False
         if not url.startswith("/"):
             self._pin_see_target(method, url)
         super().putrequest(method, url, *args, **options)
 
     def _pin_see_target(self, method: str, url: str) -> None:
-        """A request in absolute form may be one that a proxy passes on (RFC 9112 §3.2.2)."""
+        """Check whether the request has an absolute URL: a proxy may then forward it (RFC 9112 §3.2.2)."""
         host, port = self._pin_site()
         try:
             target = urlsplit(url)
@@ -167,7 +167,7 @@ class NotedConnection(http.client.HTTPConnection):
             self._pin_asked = frozenset([target.hostname])
 
     def putheader(self, header: str | bytes, *values: Any) -> None:  # noqa: ANN401 - http.client's own
-        """As http.client's."""
+        """Like http.client's."""
         super().putheader(header, *values)
         name = header if isinstance(header, str) else header.decode("latin-1")
         if name.lower() == "host" and not self._pin_forwarded:
@@ -179,25 +179,25 @@ class NotedConnection(http.client.HTTPConnection):
                     self._pin_elsewhere = True
 
     def send(self, data: Any) -> None:  # noqa: ANN401 - http.client's own
-        """As http.client's, once the names of the request are checked against that of the connection."""
+        """Like http.client's, after a check of the request's names against that of the connection."""
         if self._pin_asked:
             if self.sock is None and self.auto_open:
                 self.connect()
-            if self._pin_peer is not None:  # not in the middle of connect(), which sends CONNECT
+            if self._pin_peer is not None:  # not inside connect(), which sends CONNECT
                 self.pin_names.hold(self._pin_asked, self._pin_peer.host)
         super().send(data)
 
-    def response_class(  # type: ignore[override] # it is called as the class is
+    def response_class(  # type: ignore[override] # it is called like the class
         self,
         *args: Any,  # noqa: ANN401 - those of the class
         **options: Any,  # noqa: ANN401 - those of the class
     ) -> _Response:
-        """Makes the response."""
+        """Make the response."""
         self._pin_response = _Response(*args, **options)
         return self._pin_response
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """As http.client's, and the response's pins are noted."""
+        """Like http.client's, and the response's pins are noted."""
         self._pin_response = None
         response = super().getresponse()
         self.noting = self._pin_note(self._pin_response or response)
@@ -207,11 +207,11 @@ class NotedConnection(http.client.HTTPConnection):
         host, port = self._pin_site()
         if self._pin_elsewhere:
             return Noting("ignored", f"the request was for another origin than https://{host}", "2.5")
-        # http.client skips 100 alone.
+        # http.client skips only status 100.
         if 100 <= response.status < 200 and response.status != http.client.SWITCHING_PROTOCOLS:
-            return Noting("ignored", f"{response.status} is no final response", "2.5")
+            return Noting("ignored", f"{response.status} is not a final response", "2.5")
         if getattr(response, "pin_bare_cr", False):
-            return Noting("ignored", "a bare CR stands in the header section (RFC 9112 §2.2)", "2.5")
+            return Noting("ignored", "the header section contains a bare CR (RFC 9112 §2.2)", "2.5")
         fields, report_only = (_fields(response.headers, name) for name in (ENFORCE_NAME, REPORT_ONLY_NAME))
         return note_response(self.pin_store, host, self._pin_peer, fields, report_only, port=port)
 
@@ -220,7 +220,7 @@ class NotedConnection(http.client.HTTPConnection):
 
 
 def _fields(headers: Any, name: str) -> list[str]:  # noqa: ANN401 - of http.client or of urllib3
-    # The list: headers["…"] may join several fields by a comma.
+    # get_all: headers["…"] may join several fields by a comma.
     values = headers.get_all(name, []) if hasattr(headers, "get_all") else headers.getlist(name)
     return [_FOLD.sub(" ", value) for value in values]
 
@@ -230,19 +230,19 @@ class _Connection(NotedConnection, http.client.HTTPSConnection):  # pyright: ign
 
 
 class PinnedHTTPSConnection(_Connection):
-    """An :class:`http.client.HTTPSConnection` that notes what responses pin and refuses any other key before a byte.
+    """An :class:`http.client.HTTPSConnection` that notes pins from responses, and refuses wrong keys before it sends.
 
     A refusal is the :class:`~dynpin.PinValidationError` itself.
 
     Args:
         host: the host to connect to.
-        port: its port; None for 443, or for what stands in `host`.
+        port: its port; None for 443, or for the port in `host`.
         store: the Known Pinned Hosts; None for the user's own store.
         context: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
         options: see :class:`ConnectionOptions`.
 
     Attributes:
-        noting: what the last response did to the pins of its host; None before there was one.
+        noting: the result for the pins of the last response; None before the first response.
     """
 
     _pin_reading = False
@@ -267,7 +267,7 @@ class PinnedHTTPSConnection(_Connection):
         )
 
     def connect(self) -> None:
-        """As http.client's; after a refusal the connection is closed, and can be used again."""
+        """Like http.client's. After a refusal the connection is closed, and can be used again."""
         try:
             super().connect()
         except BaseException:
@@ -275,24 +275,24 @@ class PinnedHTTPSConnection(_Connection):
             raise
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """As http.client's, and the response's pins are noted."""
+        """Like http.client's, and the response's pins are noted."""
         self._pin_reading = True
         try:
             return super().getresponse()
         finally:
             self._pin_reading = False
-            if self.sock is None:  # http.client has closed it, before the response was noted
+            if self.sock is None:  # http.client closed it before the response was noted
                 self._pin_lease.end()
 
     def close(self) -> None:
-        """As http.client's; the user's own store is closed with the last of its clients."""
+        """Like http.client's; closing the last client also closes the user's own store."""
         super().close()
         if not self._pin_reading:
             self._pin_lease.end()
 
 
 class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
-    """A handler for ``urllib.request.build_opener(PinnedHTTPSHandler(store))``, whose opener notes and enforces.
+    """A handler for ``urllib.request.build_opener(PinnedHTTPSHandler(store))``: its opener notes and enforces pins.
 
     A refusal is a :class:`urllib.error.URLError` with the :class:`~dynpin.PinValidationError` as its ``reason``.
 
@@ -323,10 +323,10 @@ class PinnedHTTPSHandler(urllib.request.HTTPSHandler):
         return connection
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        """As urllib's, over connections that note and enforce."""
+        """Like urllib's, with connections that note and enforce pins."""
         return self.do_open(self._pin_connection, req)
 
     def close(self) -> None:
-        """As urllib's; the user's own store is closed with the last of its clients."""
+        """Like urllib's; closing the last client also closes the user's own store."""
         super().close()
         self._pin_lease.end()

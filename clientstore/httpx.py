@@ -1,4 +1,4 @@
-"""httpx: transports and clients that note and enforce, synchronous and asynchronous, over HTTP/1.1 and HTTP/2."""
+"""httpx: synchronous and asynchronous transports and clients that note and enforce pins, for HTTP/1.1 and HTTP/2."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _Transport = TypeVar("_Transport")
 
 
 class PinnedTransport(httpx.HTTPTransport):
-    """An :class:`httpx.HTTPTransport` that notes what responses pin and refuses any other key before it sends.
+    """An :class:`httpx.HTTPTransport` that notes pins from responses, and refuses wrong keys before it sends.
 
-    It does so as ``transport=`` and in ``mounts=`` of any client::
+    Use it as ``transport=`` or in ``mounts=`` of any client::
 
         httpx.Client(mounts={"https://bank.test": PinnedTransport(store, retries=3)})
 
@@ -39,8 +39,8 @@ class PinnedTransport(httpx.HTTPTransport):
         pin_store: the Known Pinned Hosts.
 
     Raises:
-        UnenforceableContext: if pins cannot be enforced on the context; at a request whose ``sni_hostname`` is not
-            the URL's host.
+        UnenforceableContext: if pins cannot be enforced on the context; or at a request with an ``sni_hostname``
+            other than the URL's host.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class PinnedTransport(httpx.HTTPTransport):
         super().__init__(**self._pinning.options)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx's, checked against the pins; the response is noted."""
+        """Like httpx's, checked against the pins; the response is noted."""
         return self._pinning.send(request, super().handle_request)
 
     def close(self) -> None:
-        """As httpx's."""
+        """Like httpx's."""
         super().close()
         self._pinning.end()
 
@@ -65,9 +65,9 @@ class PinnedTransport(httpx.HTTPTransport):
 
 
 class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
-    """An :class:`httpx.AsyncHTTPTransport` that notes and enforces: see :class:`PinnedTransport`.
+    """An :class:`httpx.AsyncHTTPTransport` that notes and enforces pins: see :class:`PinnedTransport`.
 
-    It works under asyncio and trio, and never has the event loop's thread wait for the store.
+    It works with asyncio and trio. The event loop's thread never waits for the store.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
         super().__init__(**self._pinning.options)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx's, checked against the pins; the response is noted."""
+        """Like httpx's, checked against the pins; the response is noted."""
         return await self._pinning.send_async(request, super().handle_async_request)
 
     async def aclose(self) -> None:
-        """As httpx's."""
+        """Like httpx's."""
         await super().aclose()
         await self._pinning.end_async()
 
@@ -92,16 +92,16 @@ class PinnedAsyncTransport(httpx.AsyncHTTPTransport):
 
 
 class ClientOptions(PinOptions, Generic[_Transport], total=False):
-    """What :class:`httpx.Client` takes, and :class:`~dynpin.clientstore.PinOptions`.
+    """The options of :class:`httpx.Client`, and :class:`~dynpin.clientstore.PinOptions`.
 
     ``verify``, ``cert``, ``trust_env``, ``http1``, ``http2``, ``limits`` and ``proxy`` are as in
     :class:`~dynpin.clientstore.transports.TransportOptions`.
 
     Attributes:
         transport: a :class:`PinnedTransport`, with a store and options of its own; or a double for tests, such as
-            :class:`httpx.MockTransport`. One that retries or caches is taken where the one inside it would be. One of
-            another kind reaches all but Known Pinned Hosts.
-        mounts: such transports by the pattern of the URLs that they are for.
+            :class:`httpx.MockTransport`. One that retries or caches is allowed if the one inside it is. Any other
+            kind may connect to all hosts but Known Pinned Hosts.
+        mounts: such transports by their URL patterns.
     """
 
     auth: AuthTypes | None
@@ -126,7 +126,7 @@ class ClientOptions(PinOptions, Generic[_Transport], total=False):
 
 
 class PinnedClient(httpx.Client):
-    """An :class:`httpx.Client` whose transports are pinned: see :class:`PinnedTransport`.
+    """An :class:`httpx.Client` with pinned transports: see :class:`PinnedTransport`.
 
     The proxies of the environment work as they do in httpx; the TLS of an https proxy is checked against the pins of
     the proxy's own name.
@@ -136,8 +136,8 @@ class PinnedClient(httpx.Client):
         options: see :class:`ClientOptions`.
 
     Raises:
-        UnenforceableContext: with an :class:`httpx.HTTPTransport` of your own, which would connect past the pins.
-        TypeError: with a :class:`PinnedTransport`, and a store or pin options beside it.
+        UnenforceableContext: for an :class:`httpx.HTTPTransport` of your own, which would not check the pins.
+        TypeError: for a :class:`PinnedTransport` together with a store or pin options.
     """
 
     def __init__(self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.BaseTransport]]) -> None:
@@ -145,7 +145,7 @@ class PinnedClient(httpx.Client):
 
 
 class PinnedAsyncClient(httpx.AsyncClient):
-    """An :class:`httpx.AsyncClient` whose transports are pinned; everything is as in :class:`PinnedClient`."""
+    """An :class:`httpx.AsyncClient` with pinned transports; see :class:`PinnedClient`."""
 
     def __init__(
         self, store: PinStore | None = None, **options: Unpack[ClientOptions[httpx.AsyncBaseTransport]]

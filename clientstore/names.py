@@ -1,4 +1,4 @@
-"""The names of one request: that of the URL, those that options put in its place, and the one that TLS verifies."""
+"""The names in one request: that of the URL, those that options replace it with, and the one that TLS verifies."""
 
 from __future__ import annotations
 
@@ -26,37 +26,38 @@ def host_of_field(value: str) -> str:
 
 
 def is_for(host: str, field: str | None) -> bool:
-    """Whether a request with this Host field is one for `host`, as it is without a field."""
+    """Whether a request with this Host field is for `host`. Without the field it is."""
     return field is None or _canonical(host_of_field(field)) == _canonical(host)
 
 
 def refuse_assert_hostname(name: object, verified: str | None = None) -> None:
-    """Refuse that urllib3 compares the name by itself, for which it switches off that TLS does.
+    """Refuse ``assert_hostname``: with it urllib3 compares the name itself, and switches off TLS's own check.
 
     Args:
         name: urllib3's ``assert_hostname``.
-        verified: the name that TLS would verify, which may be asserted besides; None if that is not known yet.
+        verified: the name that TLS would verify, which is allowed; None if it is not known yet.
 
     Raises:
         UnenforceableContext: for False and for another name.
     """
     if name is False:
         raise UnenforceableContext(
-            "assert_hostname=False leaves the name unverified, and pins hold for a name; give server_hostname=, the "
-            "name that the certificate is for"
+            "assert_hostname=False leaves the name unverified, and pins belong to a name; give server_hostname= with "
+            "the name in the certificate"
         )
     if isinstance(name, str) and name and verified is not None and not is_for(verified, name):
         raise UnenforceableContext(
-            f"assert_hostname={name!r} has urllib3 look at the certificate by itself, when TLS has verified nothing; "
+            f"assert_hostname={name!r} makes urllib3 compare the name itself, and TLS verifies none; "
             f"give server_hostname={name!r} instead"
         )
 
 
 class Names:
-    """Holds the names that a request is meant for against the one that TLS verifies, for one client.
+    """Compares the names that a request is meant for with the one that TLS verifies, for one client.
 
-    The guard on the connection knows TLS's name alone. A library may send the request of a pinned host over it all the
-    same: by ``server_hostname``, by a Host field of the user's own, or because it writes the name in another way.
+    The guard on the connection knows only TLS's name. A library may still send a pinned host's request over the
+    connection: because of ``server_hostname``, because of a Host field that the user set, or because it writes the name
+    in another way.
 
     Args:
         store: the Known Pinned Hosts.
@@ -70,16 +71,16 @@ class Names:
         )
 
     def hold(self, asked: Iterable[str], verified: str | None) -> None:
-        """Refuse the request where a name that is asked for is pinned and is not the one that TLS verifies.
+        """Refuse the request if one of its names is pinned and is not the one that TLS verifies.
 
         Args:
-            asked: every name that the request is meant for.
+            asked: all names that the request is meant for.
             verified: the name that TLS verifies; None if it verifies none.
 
         Raises:
-            PinValidationError: nothing may be sent; or in the ``on_mismatch="report"`` mode nothing is raised.
+            PinValidationError: nothing may be sent. Not raised with ``on_mismatch="report"``.
         """
-        others = {_canonical(name) for name in asked if name and name != verified}  # mostly none
+        others = {_canonical(name) for name in asked if name and name != verified}  # usually empty
         if not others:
             return
         proved = _canonical(verified or "")
@@ -102,11 +103,11 @@ class Names:
         try:
             return not is_ip_literal(name) and self._store.look_up(name).known_host is not None
         except StoreError:
-            return True  # the check says why nothing can be said
+            return True  # the check says why the pins cannot be read
 
 
 def _canonical(name: str) -> str:
-    # What is not a host name cannot be pinned, and no server takes it for a name that is.
+    # Only host names can be pinned, and no server treats another text as a host name.
     try:
         return canonical_host(name)
     except InvalidHost:

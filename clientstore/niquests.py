@@ -1,10 +1,10 @@
-"""niquests: sessions and adapters that note and enforce, synchronous and asynchronous.
+"""niquests: sessions and adapters that note and enforce pins, synchronous and asynchronous.
 
-HTTP/3 is switched off: it does not pass through ``ssl``. niquests brings a fork of urllib3, which takes the place of
-urllib3 itself, so it is in none of dynpin's extras and is tested in an environment of its own.
+HTTP/3 is switched off, since it does not use ``ssl``. niquests installs a fork of urllib3 that replaces urllib3 itself.
+So niquests is in none of dynpin's extras, and is tested in an environment of its own.
 """
 
-# It is in no environment that is type-checked, for the same reason.
+# niquests is not installed in the environment for type checks, for the same reason.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUntypedBaseClass=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
     "SessionOptions",
 ]
 
-# The schemes of URLs whose requests go over TLS; niquests finds an adapter for the last two by https:// as well.
+# The schemes of URLs whose requests use TLS. For the last two niquests may also use the adapter for https://.
 _TLS_SCHEMES = ("https:", "wss:", "sse:")
 _TLS_RESOLVERS = ("doh", "dot", "doq")
 _HTTP_ADAPTERS = (niquests.adapters.HTTPAdapter, niquests.adapters.AsyncHTTPAdapter)
 
 
 class AdapterOptions(PinOptions, total=False):
-    """What niquests' HTTPAdapter takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of niquests' HTTPAdapter, and :class:`~dynpin.clientstore.PinOptions`."""
 
     max_retries: Any  # an int or a Retry of urllib3.future
     resolver: Any  # a URL, a list of them or a resolver
@@ -64,7 +64,7 @@ class AdapterOptions(PinOptions, total=False):
 
 
 class SessionOptions(AdapterOptions, total=False):
-    """What a Session of niquests takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of a Session of niquests, and :class:`~dynpin.clientstore.PinOptions`."""
 
     retries: Any
     multiplexed: bool
@@ -82,7 +82,7 @@ class SessionOptions(AdapterOptions, total=False):
     json_encoder: Any
 
 
-# What a Session is told about its connections goes to its adapter, too.
+# The options of a Session that it passes on to its adapter.
 _OF_ADAPTERS = tuple(
     AdapterOptions.__annotations__.keys() - PinOptions.__annotations__.keys() - {"max_retries", "resolver"}
 )
@@ -90,7 +90,7 @@ _OF_ADAPTERS = tuple(
 
 class _NotCopied:
     def __getstate__(self) -> NoReturn:
-        # niquests would give the copy adapters of its own, which connect past the pins.
+        # niquests would give the copy its own adapters, which do not check the pins.
         raise TypeError(
             f"a {type(self).__name__} cannot be pickled or copied, since its contexts and its store belong to this "
             "process: make another one where you need it"
@@ -98,7 +98,7 @@ class _NotCopied:
 
 
 class _Pinned(_NotCopied):
-    """What the two adapters share."""
+    """The common part of the two adapters."""
 
     pin_connection: ClassVar[type[Noting]]
 
@@ -112,7 +112,7 @@ class _Pinned(_NotCopied):
         given: dict[str, Any] = {**options}
         pin_options = split_options(given)
         if not given.setdefault("disable_http3", True):
-            raise UnenforceableContext("HTTP/3 does not pass through ssl, so pins cannot be enforced on it")
+            raise UnenforceableContext("HTTP/3 does not use ssl, so pins cannot be enforced on it")
         self.pin_lease = Lease(store, self)
         self.pin_store = self.pin_lease.store
         self.pin_context = context
@@ -134,7 +134,7 @@ class _Pinned(_NotCopied):
         return manager
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', and an https proxy is verified on the way to an http:// URL, too."""
+        """Like niquests'. An https proxy is verified for an http:// URL too."""
         if self.pin_context is not None:
             refuse_bundle(verify)
         inherited: Any = super()
@@ -150,25 +150,25 @@ class _Pinned(_NotCopied):
 
 
 class PinnedAdapter(_Pinned, niquests.adapters.HTTPAdapter):  # type: ignore[misc, unused-ignore] # Any where it is absent
-    """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
+    """A transport adapter for ``https://``. It notes pins from responses, and refuses wrong keys before it sends.
 
-    ``wss://`` and ``sse://`` go by it too. The TLS of an https proxy is checked against the pins of its own name;
-    mount it on ``http://`` as well where http:// URLs go through one. The TLS of a name server is not enforced:
-    a resolver for DNS over HTTPS, TLS or QUIC is refused.
+    ``wss://`` and ``sse://`` use it too. The TLS of an https proxy is checked against the pins of the proxy's own name;
+    if http:// URLs go through such a proxy, mount the adapter on ``http://`` as well. The TLS of a name server is not
+    enforced, so a resolver for DNS over HTTPS, TLS or QUIC is refused.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: a context of your own, which is hardened and used in place of the default roots; None for what
-            niquests makes of ``verify`` and ``cert``. A request with a bundle for ``verify``, or with ``cert``, is
-            refused with it by TypeError: the context would trust that bundle, or show that client certificate, for
-            other hosts, too.
+        context: a context of your own, which is hardened and replaces the default roots; None for the context that
+            niquests makes from ``verify`` and ``cert``. With a context of your own, a request with a bundle for
+            ``verify``, or with ``cert``, raises TypeError: the context would then trust that bundle, or show that
+            client certificate, for other hosts too.
         options: see :class:`AdapterOptions`; ``disable_http3=False`` is refused.
     """
 
     pin_connection = NotedConnection
 
     def close(self) -> None:
-        """As niquests'; the user's own store is closed with the last of its clients."""
+        """Like niquests'; closing the last client also closes the user's own store."""
         super().close()
         self.pin_lease.end()
 
@@ -179,13 +179,13 @@ class PinnedAsyncAdapter(_Pinned, niquests.adapters.AsyncHTTPAdapter):  # type: 
     pin_connection = NotedAsyncConnection
 
     async def close(self) -> None:
-        """As niquests'; the user's own store is closed with the last of its clients."""
+        """Like niquests'; closing the last client also closes the user's own store."""
         await super().close()
-        await asyncio.to_thread(self.pin_lease.end)  # which may wait for the disk
+        await asyncio.to_thread(self.pin_lease.end)  # may wait for the disk
 
 
 class _PinnedSession(_NotCopied):
-    """What the two sessions share."""
+    """The common part of the two sessions."""
 
     pin_adapter: ClassVar[type[_Pinned]]
     _pin_made = False
@@ -206,30 +206,30 @@ class _PinnedSession(_NotCopied):
         of_adapter = {name: given[name] for name in _OF_ADAPTERS if name in given}
         of_adapter |= {"max_retries": made.retries, "resolver": made.resolver}
         adapter = self.pin_adapter(store, context=context, **pin_options, **of_adapter)
-        for prefix in ("https://", "wss://", "sse://", "http://"):  # whose way may lead through an https proxy
+        for prefix in ("https://", "wss://", "sse://", "http://"):  # http:// too: its proxy may use https
             self.mount(prefix, adapter)
         self._pin_made = True
 
     def mount(self, prefix: str, adapter: Any) -> None:  # noqa: ANN401 - niquests' own
-        """As niquests'; an adapter that would connect past the pins is refused.
+        """Like niquests', but refuses an adapter that would connect without checking the pins.
 
         Raises:
-            UnenforceableContext: for one that is not pinned and is for URLs that go over TLS, or over an https proxy.
+            UnenforceableContext: for an adapter without pins, if its URLs use TLS or an https proxy.
         """
         name = prefix.lower()
         tls = name.startswith(_TLS_SCHEMES) or (isinstance(adapter, _HTTP_ADAPTERS) and "+unix" not in name)
-        # A session that is used after it was closed mounts new adapters of niquests' own.
+        # A session that is used after it was closed mounts new adapters of niquests.
         if self._pin_made and tls and not isinstance(adapter, _Pinned):
             raise UnenforceableContext(
-                f"an adapter for {prefix} that is not enforced would connect past the pins: mount a PinnedAdapter, "
-                "and make a new session where this one was closed"
+                f"an adapter for {prefix} that is not enforced would connect without checking the pins: mount a "
+                "PinnedAdapter, and make a new session if this one was closed"
             )
         inherited: Any = super()
         inherited.mount(prefix, adapter)
 
 
 class PinnedSession(_PinnedSession, niquests.Session):  # type: ignore[misc, unused-ignore] # Any where it is absent
-    """A niquests.Session that notes what responses pin and refuses any other key before a byte is sent.
+    """A niquests.Session that notes pins from responses, and refuses wrong keys before it sends a byte.
 
     A refusal is a :class:`niquests.exceptions.SSLError`; :func:`dynpin.clientstore.pin_violation` finds the
     :class:`~dynpin.PinValidationError` in it.
@@ -244,21 +244,21 @@ class PinnedSession(_PinnedSession, niquests.Session):  # type: ignore[misc, unu
 
 
 class PinnedAsyncSession(_PinnedSession, niquests.AsyncSession):  # type: ignore[misc, unused-ignore] # see above
-    """A niquests.AsyncSession; everything is as in :class:`PinnedSession`."""
+    """A niquests.AsyncSession; see :class:`PinnedSession`."""
 
     pin_adapter = PinnedAsyncAdapter
 
 
 def _refuse_tls_resolver(resolver: Any) -> None:  # noqa: ANN401 - niquests' own kinds
-    """Before it is made: one for DNS over TLS connects at once."""
+    """Refuse a resolver over TLS before it is made, since one for DNS over TLS connects at once."""
     asked: list[Any] = resolver if isinstance(resolver, list) else [resolver]
-    # Several resolvers may be one that holds them in lists.
+    # The resolver may be one that holds several others in lists.
     lists = [value for one in asked for value in getattr(one, "__dict__", {}).values() if isinstance(value, list)]
     held = [inner for several in lists for inner in several if not isinstance(inner, str)]
     for one in (*asked, *held):
         scheme = one if isinstance(one, str) else getattr(getattr(one, "protocol", None), "value", "")
         if scheme.partition(":")[0].partition("+")[0].lower() in _TLS_RESOLVERS:
             raise UnenforceableContext(
-                f"the TLS of a name server ({scheme}) is not checked against pins; leave resolver= and "
-                "NIQUESTS_DNS_URL out, or name one of system:// or dou://"
+                f"the TLS of a name server ({scheme}) is not checked against pins; leave out resolver= and "
+                "NIQUESTS_DNS_URL, or use system:// or dou://"
             )

@@ -1,6 +1,6 @@
-"""niquests: what its connections do besides their own, synchronous and asynchronous."""
+"""niquests: the additions to its connections, synchronous and asynchronous."""
 
-# It is in no environment that is type-checked, for the same reason.
+# niquests is not installed in the environment for type checks; see niquests.py.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUntypedBaseClass=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HTTPS_PORT = 443
 
 
 class Pinned(Protocol):
-    """What a connection asks of its adapter."""
+    """The values that a connection needs from its adapter."""
 
     pin_store: PinStore
     pin_names: Names
@@ -33,7 +33,7 @@ class Pinned(Protocol):
 
 
 class Noting:
-    """What a connection of either kind does besides its own: harden its context, remember its peer, note."""
+    """The additions to both kinds of connections: harden the context, remember the peer, note pins."""
 
     pin_adapter: Pinned
     ssl_context: ssl.SSLContext | None
@@ -59,7 +59,7 @@ class Noting:
     _pin_tunnel: tuple[str, int] | None = None
 
     def set_tunnel(self, host: str, port: int | None = None, headers: Any = None, scheme: str = "http") -> None:  # noqa: ANN401 - niquests' own
-        """As urllib3's: behind CONNECT the site is the tunnel's end."""
+        """Like urllib3's. Behind CONNECT the site is the end of the tunnel."""
         inherited: Any = super()
         inherited.set_tunnel(host, port, headers, scheme)
         self._pin_tunnel = host, port or _HTTPS_PORT
@@ -71,7 +71,7 @@ class Noting:
         refuse_assert_hostname(self.assert_hostname, self.server_hostname or self._pin_site()[0])
         self.assert_hostname = None
         if self.proxy is not None and self.proxy.scheme == "https":
-            # Its TLS has a context of its own, which must not show the site's client certificate.
+            # A proxy's TLS has its own context, which must not show the site's client certificate.
             proxy_context = self.proxy_config.ssl_context or (
                 same_roots(context) if context is not None and verified else self._pin_proxy_context(verified)
             )
@@ -83,17 +83,17 @@ class Noting:
                 refuse_certificate()
             if self.ssl_minimum_version or self.ssl_maximum_version or self.ciphers:
                 refuse_setting("tls_configuration")
-            # niquests would load its default roots into the caller's context, and change what it demands.
+            # niquests would load its default roots into the caller's context, and change its verification.
             self.cert_reqs = context.verify_mode
             self.ca_certs = self.ca_cert_dir = self.ca_cert_data = None
         else:
-            # One for each connection, as niquests has it: the roots and the certificate of a request are loaded there.
+            # One context for each connection, as in niquests: it loads a request's roots and certificate into it.
             context = self._pin_bare_context(verified)
         self.ssl_context = self.pin_adapter.pin_harden(context)
 
     def _pin_proxy_context(self, verified: bool) -> ssl.SSLContext:
         context = self._pin_bare_context(verified)
-        # niquests loads the roots of a request into no context that it is given for a proxy.
+        # niquests does not load a request's roots into a context that it was given for a proxy.
         roots = {"cafile": self.ca_certs, "capath": self.ca_cert_dir, "cadata": self.ca_cert_data}
         if any(roots.values()):
             context.load_verify_locations(**roots)
@@ -106,7 +106,7 @@ class Noting:
         if not verified:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        # niquests sets what its TLSConfiguration says in the contexts that it makes itself.
+        # niquests applies its TLSConfiguration only to contexts that it makes itself.
         if self.ssl_minimum_version:
             context.minimum_version = self.ssl_minimum_version
         if self.ssl_maximum_version:
@@ -116,7 +116,7 @@ class Noting:
         return context
 
     def _pin_remember(self) -> None:
-        # TLS inside TLS, and asynchronous sockets, have an object of their own around the one that counts.
+        # For TLS inside TLS, and for asynchronous sockets, there is an outer object around the one that counts.
         peer = peer_of(self.sock) or peer_of(getattr(self.sock, "sslobj", None))
         site = self._pin_site()[0]
         try:
@@ -132,13 +132,13 @@ class Noting:
         return self._pin_tunnel or (self.host, self.port or _HTTPS_PORT)
 
     def _pin_hold(self, headers: Mapping[str, str] | None) -> None:
-        """Before a request is sent: hold the name in its Host field against that of TLS."""
+        """Run before a request is sent: compare the name in its Host field with that of TLS."""
         if self._pin_peer is not None and not self.proxy_is_forwarding:
             fields = [value for name, value in (headers or {}).items() if _text(name).lower() == "host"]
             self.pin_adapter.pin_names.hold(map(host_of_field, map(_text, fields)), self._pin_peer.host)
 
     def _pin_fields(self, response: Any, promise: Any) -> tuple[tuple[str, ...], tuple[str, ...]] | None:  # noqa: ANN401 - niquests' own
-        """The fields to note; None if the response answers no request for this https origin."""
+        """The fields to note; None if this is not the response to a request for this https origin."""
         asked = (promise or response._original_response.from_promise).request_headers
         pseudo = {name: value.decode("latin-1") for name, value in asked if name.startswith(b":")}
         if self.proxy_is_forwarding or not pseudo[b":path"].startswith(("/", "*")):
@@ -150,10 +150,10 @@ class Noting:
 
 
 class NotedConnection(Noting):
-    """Stands before the class of a synchronous connection."""
+    """Goes before the class of a synchronous connection."""
 
     def connect(self) -> None:
-        """As niquests', by an enforced context."""
+        """Like niquests', with an enforced context."""
         inherited: Any = super()
         self._pin_harden()
         token = request_site.set(self._pin_site())
@@ -164,13 +164,13 @@ class NotedConnection(Noting):
         self._pin_remember()
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', once the name in the Host field is checked against that of TLS."""
+        """Like niquests', after the name in the Host field was compared with that of TLS."""
         inherited: Any = super()
         self._pin_hold(headers)
         return inherited.request(method, url, body, headers, **options)
 
     def getresponse(self, *, promise: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', and the response's pins are noted."""
+        """Like niquests', and the response's pins are noted."""
         inherited: Any = super()
         response = inherited.getresponse(promise=promise, **options)
         fields = self._pin_fields(response, promise)
@@ -181,10 +181,10 @@ class NotedConnection(Noting):
 
 
 class NotedAsyncConnection(Noting):
-    """The same for an asynchronous one, which writes in a thread."""
+    """Goes before the class of an asynchronous connection; it writes to the disk in a thread."""
 
     async def connect(self) -> None:
-        """As niquests', by an enforced context."""
+        """Like niquests', with an enforced context."""
         inherited: Any = super()
         self._pin_harden()
         token = request_site.set(self._pin_site())
@@ -195,13 +195,13 @@ class NotedAsyncConnection(Noting):
         self._pin_remember()
 
     async def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', once the name in the Host field is checked against that of TLS."""
+        """Like niquests', after the name in the Host field was compared with that of TLS."""
         inherited: Any = super()
         self._pin_hold(headers)
         return await inherited.request(method, url, body, headers, **options)
 
     async def getresponse(self, *, promise: Any = None, **options: Any) -> Any:  # noqa: ANN401 - niquests' own
-        """As niquests', and the response's pins are noted."""
+        """Like niquests', and the response's pins are noted."""
         inherited: Any = super()
         response = await inherited.getresponse(promise=promise, **options)
         fields = self._pin_fields(response, promise)
@@ -217,6 +217,6 @@ def _text(value: str | bytes) -> str:
 
 def _refuse_connection(site: str) -> NoReturn:
     raise UnenforceableContext(
-        f"the connection to {site} is not checked against the pins, since it does not pass through ssl; leave HTTP/3 "
-        "and other TLS backends switched off"
+        f"the connection to {site} is not checked against the pins, since it does not use ssl; leave HTTP/3 and other "
+        "TLS backends switched off"
     )

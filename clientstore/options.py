@@ -1,4 +1,4 @@
-"""What every client takes besides its library's own options: how pins are enforced, and the store that it stands on."""
+"""The options of every client besides its library's own: how pins are enforced, and the store behind it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class PinOptions(TypedDict, total=False):
     """How pins are enforced. :func:`enforce` and every client of this package take these options.
 
     Attributes:
-        on_mismatch: ``"refuse"`` (the default), or ``"report"`` to let a connection through that fails Pin Validation:
-            it is logged and reported, and its response notes nothing. That protects nobody. It shows what enforcing
-            would refuse, before you enforce.
+        on_mismatch: ``"refuse"`` (the default), or ``"report"`` to let a connection through even if it fails Pin
+            Validation. The failure is logged and reported, and the response notes nothing. This protects nobody. It
+            shows what would be refused, before you enforce.
         private_roots: ``"enforce"`` (the default), or ``"bypass"`` for the browsers' rule: no Pin Validation for a
-            chain that ends in a root which is not among the public ones (RFC 7469 §2.6).
-        public_roots: the public roots of that rule, DER; None for those of `certifi`.
+            chain that ends in a root which is not public (RFC 7469 §2.6).
+        public_roots: the public roots for that rule, DER; None for those of `certifi`.
         on_violation: called with each :class:`~dynpin.PinValidationError` before it is raised.
-        reporter: what becomes of the violation report where the host has a report-uri (RFC 7469 §3). ``"all"`` (the
-            default) keeps it in the store and sends it in the background; ``"same-domain"`` does so only where the
-            report-uri is within the pinned host's own registrable domain; ``"off"`` or None sends nothing; a
-            :class:`~dynpin.clientstore.Reporter` of your own takes it.
+        reporter: what happens with the violation report if the host has a report-uri (RFC 7469 §3). ``"all"`` (the
+            default) keeps it in the store and sends it in the background. ``"same-domain"`` does so only if the
+            report-uri is within the pinned host's own registrable domain. ``"off"`` or None sends nothing. A
+            :class:`~dynpin.clientstore.Reporter` of your own receives it.
         allow_renegotiation: True lets a server ask for a client certificate in the middle of a TLS 1.2 connection, as
-            IIS does. The pins are checked against the first handshake alone then. The default is False.
-        recovery: ``"on"`` (the default) looks at the signed list of a root that was noted, in the background, after a
-            refusal; ``"off"`` never does.
+            IIS does. The pins are then checked only at the first handshake. The default is False.
+        recovery: ``"on"`` (the default) looks at the signed list of a noted root, in the background, after a refusal.
+            ``"off"`` never does.
     """
 
     on_mismatch: OnMismatch
@@ -49,7 +49,7 @@ class PinOptions(TypedDict, total=False):
     recovery: Literal["on", "off"]
 
 
-# The first one is the default. A misspelt word must not mean the opposite.
+# The first value of each is the default. A misspelt value must not mean the opposite.
 _CHOICES: dict[str, tuple[object, ...]] = {
     "on_mismatch": ("refuse", "report"),
     "private_roots": ("enforce", "bypass"),
@@ -60,7 +60,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 
 class Harden(Protocol):
-    """:func:`enforce` with the store and the options of one client."""
+    """:func:`enforce` with one client's store and options."""
 
     def __call__(self, context: _Context, /) -> _Context:
         """Harden the context, and return it."""
@@ -68,27 +68,27 @@ class Harden(Protocol):
 
 
 def enforce(context: _Context, store: PinStore, **options: Unpack[PinOptions]) -> _Context:
-    """Make every connection of this context refuse a wrong key before it sends a request, and return the context.
+    """Make every connection of this context refuse wrong keys before it sends a request, and return the context.
 
-    Works on any client ``ssl.SSLContext``: your own roots, client certificates and options stay as they are. A refusal
-    raises :class:`~dynpin.PinValidationError` out of the handshake, which each HTTP library treats as the certificate
-    failure that it is.
+    It works on any client ``ssl.SSLContext``. Your own roots, client certificates and options stay as they are. A
+    refusal raises :class:`~dynpin.PinValidationError` out of the handshake. HTTP libraries treat it as a certificate
+    failure.
 
     Args:
-        context: the context to harden. It must verify certificates and host names. Where it does not, connections to
+        context: the context to harden. It must verify certificates and host names. If it does not, connections to
             Known Pinned Hosts are refused and nothing is noted.
         store: the Known Pinned Hosts.
         options: see :class:`PinOptions`.
 
     Raises:
-        UnenforceableContext: if pins cannot be enforced: on a server's context, on an object that is not a context, or
-            on one that leaves verification to the operating system.
+        UnenforceableContext: if pins cannot be enforced on it: on a server's context, on an object that is not a
+            context, or on one that leaves verification to the operating system.
     """
     return hardener(store, options)(context)
 
 
 def hardener(store: PinStore, options: PinOptions) -> Harden:
-    """How one client hardens its contexts, each in the same way: a client may make one for every connection.
+    """A function that hardens all contexts of one client alike: a client may make one for every connection.
 
     Raises:
         TypeError: for an option that does not exist.
@@ -98,7 +98,7 @@ def hardener(store: PinStore, options: PinOptions) -> Harden:
 
     def harden(context: _Context, /) -> _Context:
         if enforcement.reporter is None and isinstance(reporter, str):
-            # The queue trusts what the first context trusts.
+            # The queue's connections trust the roots of the first context.
             enforcement.reporter = ReportQueue(store, mode=reporter, context=context)
         if enforcement.healer is None and options.get("recovery", "on") == "on":
             enforcement.healer = Healing(store, context=context)
@@ -109,7 +109,7 @@ def hardener(store: PinStore, options: PinOptions) -> Harden:
 
 
 def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool = False) -> Enforcement:
-    """The rule of one client. Its reporter is the one that was given; for a word of :class:`PinOptions`, none yet.
+    """The rule of one client. Its reporter is the caller's own; for a word of :class:`PinOptions` it is not set yet.
 
     Args:
         store: the Known Pinned Hosts.
@@ -125,11 +125,11 @@ def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool 
     for name, allowed in _CHOICES.items():
         value = options.get(name, allowed[0])
         if name == "reporter" and not isinstance(value, str):
-            continue  # one of the caller's own, or None
+            continue  # an object of the caller's, or None
         if value not in allowed or type(value) is not type(allowed[0]):
             raise ValueError(f"{name} is {' or '.join(map(repr, allowed))}, not {value!r}")
     if not callable(options.get("on_violation") or print):
-        raise TypeError(f"on_violation is a function, not {options.get('on_violation')!r}")
+        raise TypeError(f"on_violation must be a function, not {options.get('on_violation')!r}")
     public_roots = options.get("public_roots")
     public = None if public_roots is None else frozenset(public_roots)
     reporter = options.get("reporter", "all")
@@ -147,19 +147,19 @@ def enforcement_of(store: PinStore, options: PinOptions, *, matches_names: bool 
 
 
 def split_options(options: dict[str, object]) -> PinOptions:
-    """Take the options of :class:`PinOptions` out of a client's keyword arguments; the library's own are left."""
+    """Remove the options of :class:`PinOptions` from a client's keyword arguments; the library's own stay."""
     return cast("PinOptions", {name: options.pop(name) for name in PinOptions.__annotations__ if name in options})
 
 
 class Lease:
-    """The store of one client: the one it was given; or for None the user's own, which all such clients share.
+    """The store of one client: the one that it was given, or the user's own, which all clients without one share.
 
-    The connections of the shared one are closed when the last of its clients is closed or gone. A client that is used
-    again afterwards opens them again.
+    The shared store's connections close when the last of its clients is closed or garbage-collected. If a client is
+    used again afterwards, they open again.
 
     Args:
         store: the store that the client was given, or None.
-        client: the client; when it is gone the lease has ended.
+        client: the client; the lease ends when it is garbage-collected.
     """
 
     def __init__(self, store: PinStore | None, client: object) -> None:
@@ -168,9 +168,9 @@ class Lease:
         self._end = weakref.finalize(client, _let_go, self.store, token) if store is None else None
 
     def end(self) -> None:
-        """End the lease: the client is closed. A store that the client was given stays as it is.
+        """End the lease, because the client is closed. A store that the client was given stays open.
 
-        A client that was used again after its end ends it once more.
+        A client that was used again after its end may end the lease again.
         """
         if self._end is not None:
             self._end()
@@ -178,7 +178,7 @@ class Lease:
 
 
 _stores: dict[str, PinStore] = {}
-# A token for each lease of a shared store: any thread may add one or let go of it.
+# One token for each lease of a shared store. Any thread may add or remove one.
 _leases: dict[int, set[object]] = {}
 
 
@@ -192,7 +192,7 @@ def _shared(token: object) -> PinStore:
 
 
 def _let_go(store: PinStore, token: object) -> None:
-    """A finalizer runs wherever the garbage collector does, so it waits for nothing."""
+    """End a lease from a finalizer. It may run at any point of the program, so it waits for nothing."""
     _leases[id(store)].discard(token)
     if not _leases[id(store)]:
         store.database.rest_later()

@@ -1,4 +1,4 @@
-"""requests: a session, and the adapter in it, that note and enforce."""
+"""requests: a session, and its adapter, that note and enforce pins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["AdapterOptions", "PinnedAdapter", "PinnedSession"]
 
 
 class AdapterOptions(PinOptions, total=False):
-    """What :class:`requests.adapters.HTTPAdapter` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :class:`requests.adapters.HTTPAdapter`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     pool_connections: int
     pool_maxsize: int
@@ -33,18 +33,18 @@ class AdapterOptions(PinOptions, total=False):
 
 
 class PinnedAdapter(HTTPAdapter):
-    """A transport adapter to mount on ``https://``: notes what responses pin, refuses any other key before a byte.
+    """A transport adapter for ``https://``. It notes pins from responses, and refuses wrong keys before it sends.
 
-    ``verify`` and ``cert`` of requests work as ever: a CA bundle is trusted, a client certificate is shown. Each way to
-    verify has a context of its own, so that nothing of one request is left for the next. With ``verify=False`` Known
-    Pinned Hosts are refused and nothing is noted. The TLS of an https proxy is checked against the pins of the proxy's
-    own name; mount the adapter on ``http://`` too where http:// URLs go through one.
+    ``verify`` and ``cert`` work as in requests: a CA bundle is trusted, a client certificate is shown. Each way to
+    verify has its own context, so that no request affects the next one. With ``verify=False`` Known Pinned Hosts are
+    refused and nothing is noted. The TLS of an https proxy is checked against the pins of the proxy's own name; if
+    http:// URLs go through such a proxy, mount the adapter on ``http://`` too.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        context: a context of your own, which is hardened and used in place of requests' default roots, and of those
-            that ``REQUESTS_CA_BUNDLE`` names. A request with ``verify="bundle.pem"`` or ``cert`` is refused with it by
-            TypeError: the context would trust that bundle, or show that client certificate, for other hosts, too.
+        context: a context of your own, which is hardened. It replaces requests' default roots, and those in
+            ``REQUESTS_CA_BUNDLE``. With it a request with ``verify="bundle.pem"`` or ``cert`` raises TypeError: the
+            context would then trust that bundle, or show that client certificate, for other hosts too.
         options: see :class:`AdapterOptions`.
     """
 
@@ -67,7 +67,7 @@ class PinnedAdapter(HTTPAdapter):
         super().__init__(**given)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: ANN401 - requests' own
-        """As requests', with connections that note.
+        """Like requests', with connections that note.
 
         Raises:
             TypeError: with ``ssl_context`` and its like, from a class of your own: give ``PinnedAdapter(context=...)``.
@@ -75,16 +75,16 @@ class PinnedAdapter(HTTPAdapter):
         for name, value in pool_kwargs.items():
             if name.startswith("ssl_") and value is not None:
                 raise TypeError(
-                    f"{name}= would have no effect, since each way to verify has an enforced context of its own: set "
-                    "up a context and give it to PinnedAdapter(context=...)"
+                    f"{name}= would have no effect, since each way to verify has its own enforced context: set up a "
+                    "context and give it to PinnedAdapter(context=...)"
                 )
         super().init_poolmanager(connections, maxsize, block, **pool_kwargs)
         self._pin_pools.take(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ANN401 - requests' own
-        """As requests', with connections that note."""
+        """Like requests', with connections that note pins."""
         if self._pin_context is not None and proxy.lower().startswith("https:") and proxy not in self.proxy_manager:
-            # One that is made here must not show the site's client certificate to the proxy.
+            # If requests makes the context, it must not show the site's client certificate to the proxy.
             proxy_kwargs.setdefault("proxy_ssl_context", same_roots(self._pin_context))
         manager = super().proxy_manager_for(proxy, **proxy_kwargs)
         self._pin_pools.take(manager)
@@ -96,12 +96,12 @@ class PinnedAdapter(HTTPAdapter):
         verify: Any,  # noqa: ANN401 - requests' own
         cert: Any = None,  # noqa: ANN401 - requests' own
     ) -> Any:  # noqa: ANN401 - requests' own
-        """As requests'.
+        """Like requests'.
 
         Raises:
-            TypeError: with a bundle or a client certificate of one request beside a context of the caller's own.
+            TypeError: for a request's own bundle or client certificate, if the context is the caller's.
         """
-        # requests tells pools apart by strings alone.
+        # requests compares pools by strings only.
         verify = str(verify) if isinstance(verify, Path) else verify
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https" and verify and self._pin_context is not None:
@@ -112,7 +112,7 @@ class PinnedAdapter(HTTPAdapter):
         return host, pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401 - requests' own
-        """As requests', and an https proxy is verified on the way to an http:// URL, too."""
+        """Like requests'. An https proxy is verified for an http:// URL too."""
         tls = conn.proxy is not None and conn.proxy.scheme == "https"
         super().cert_verify(conn, "https:" if tls else url, verify, cert)
         if self._pin_context is not None and verify:
@@ -120,7 +120,7 @@ class PinnedAdapter(HTTPAdapter):
             conn.cert_reqs = conn.ca_certs = conn.ca_cert_dir = None
 
     def close(self) -> None:
-        """As requests'; the user's own store is closed with the last of its clients."""
+        """Like requests'; closing the last client also closes the user's own store."""
         super().close()
         self._pin_lease.end()
 
@@ -132,7 +132,7 @@ class PinnedAdapter(HTTPAdapter):
 
 
 class PinnedSession(requests.Session):
-    """A :class:`requests.Session` that notes what responses pin and refuses any other key before a byte is sent.
+    """A :class:`requests.Session` that notes pins from responses, and refuses wrong keys before it sends a byte.
 
     A refusal is a :class:`requests.exceptions.SSLError`; :func:`dynpin.clientstore.pin_violation` finds the
     :class:`~dynpin.PinValidationError` in it. For a session of another class, mount :class:`PinnedAdapter`. A session
@@ -154,31 +154,32 @@ class PinnedSession(requests.Session):
         super().__init__()
         adapter = PinnedAdapter(store, context=context, **options)
         super().mount("https://", adapter)
-        super().mount("http://", adapter)  # whose way may lead through an https proxy
+        super().mount("http://", adapter)  # http:// too: its proxy may use https
 
     def mount(self, prefix: str, adapter: BaseAdapter) -> None:
-        """As requests'; an adapter for https that is no :class:`PinnedAdapter` is refused.
+        """Like requests', but refuses an adapter for https that is not a :class:`PinnedAdapter`.
 
         Raises:
-            UnenforceableContext: for such an adapter, which would connect past the pins. That of requests-mock, which
-                never connects, is taken.
+            UnenforceableContext: for such an adapter, which would connect without checking the pins. The adapter of
+                requests-mock is allowed, since it never connects.
         """
-        # Its own come first, in __init__.
+        # The session's own adapters are mounted first, in __init__.
         made = isinstance(self.adapters.get("https://"), PinnedAdapter)
         pinned = isinstance(adapter, PinnedAdapter) or is_adapter(adapter)
         if made and prefix.lower().startswith("https:") and not pinned:
             raise UnenforceableContext(
-                f"a {type(adapter).__name__} for {prefix} would connect past the pins: mount a PinnedAdapter, which "
+                f"a {type(adapter).__name__} for {prefix} would connect without checking the pins: mount a "
+                "PinnedAdapter, which "
                 "takes the same options, such as max_retries="
             )
         super().mount(prefix, adapter)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:  # noqa: ANN401 - requests' own
-        """As requests'.
+        """Like requests'.
 
         Raises:
-            UnenforceableContext: if an adapter for http:// that is no :class:`PinnedAdapter` would meet an https
-                proxy past the pins.
+            UnenforceableContext: if an adapter for http:// is not a :class:`PinnedAdapter`, and would connect to an
+                https proxy without checking its pins.
         """
         adapter = self.get_adapter(request.url or "")
         if isinstance(adapter, HTTPAdapter) and not isinstance(adapter, PinnedAdapter):
@@ -186,7 +187,7 @@ class PinnedSession(requests.Session):
             proxy = select_proxy(request.url or "", proxies)
             if proxy and prepend_scheme_if_needed(proxy, "http").lower().startswith("https:"):
                 raise UnenforceableContext(
-                    f"a {type(adapter).__name__} would meet the proxy {proxy} past the pins: mount a PinnedAdapter "
-                    "for http:// too"
+                    f"a {type(adapter).__name__} would connect to the proxy {proxy} without checking its pins: mount a "
+                    "PinnedAdapter for http:// too"
                 )
         return super().send(request, **kwargs)

@@ -1,4 +1,4 @@
-"""The addresses of a name, waited for with a limit: `getaddrinfo` has none, and a resolver may hang for a minute."""
+"""Look up the addresses of a name with a time limit: `getaddrinfo` has none, and a resolver may hang for a minute."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 __all__ = ["addresses_of"]
 
-# How many names may be asked for at once by one process. Each has a thread, which ends when the resolver does.
+# How many names one process may look up at once. Each has a thread, which ends when the resolver answers.
 _MOST = 16
 
 
 class _Lookup:
-    """One name that the resolver was asked for."""
+    """The look-up of one name."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
@@ -40,10 +40,10 @@ _lookups: dict[tuple[str, int], _Lookup] = {}
 
 
 def addresses_of(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
-    """What ``socket.getaddrinfo`` finds for TCP.
+    """The result of ``socket.getaddrinfo`` for TCP.
 
-    Who asks for a name that is asked for already waits for that answer, so that a resolver which hangs holds one thread
-    for each name, and :data:`_MOST` in all.
+    If the name is being looked up already, this waits for that answer. So a resolver that hangs holds one thread for
+    each name, and at most :data:`_MOST` threads.
 
     Raises:
         OSError: if the name has no address.
@@ -61,8 +61,8 @@ def addresses_of(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
         try:
             threading.Thread(target=lookup.run, name="dynpin-resolver", daemon=True).start()
         except RuntimeError:
-            # The interpreter is going down, from Python 3.12 on without new threads. Who asks now is a daemon thread
-            # itself, and a process that ends waits for it two seconds at most.
+            # The interpreter is shutting down; since Python 3.12 it starts no new threads. This code then runs in a
+            # daemon thread, and a process waits for that at most two seconds at its end.
             lookup.run()
     if not lookup.is_over.wait(max(0.0, seconds)):
         raise TimeoutError(f"the resolver gave no address of {host} in time")
@@ -72,7 +72,7 @@ def addresses_of(host: str, port: int, seconds: float) -> list[tuple[Any, ...]]:
 
 
 def _after_fork_in_child() -> None:
-    # The parent's threads are not here, and nobody would end what they began.
+    # The child of a fork has none of the parent's threads, so nothing would finish their look-ups.
     global _lock  # noqa: PLW0603 - the lock may be held by one of them
     _lock = threading.Lock()
     _lookups.clear()

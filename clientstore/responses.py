@@ -1,6 +1,6 @@
-"""What every adapter does with a response: note its Public-Key-Pins, evaluate its Public-Key-Pins-Report-Only.
+"""The common work on a response in every adapter: note its Public-Key-Pins, evaluate its Public-Key-Pins-Report-Only.
 
-An adapter finds the host of the URL, the header fields and the TLS connection of a response; the rest is here.
+An adapter finds the host of the URL, the header fields and the TLS connection of a response. This module does the rest.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ logger = logging.getLogger("dynpin.clientstore")
 
 
 class Notes(Protocol):
-    """What the pins of a response are noted in; :class:`dynpin.clientstore.PinStore` is one."""
+    """The object that the pins of a response are noted in; :class:`dynpin.clientstore.PinStore` is one."""
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Gives seconds since the epoch, UTC."""
+        """Returns seconds since the epoch, UTC."""
         ...
 
     def note(self, host: str, value: Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()) -> Noting:
-        """Take in the Public-Key-Pins fields of one response."""
+        """Process the Public-Key-Pins fields of one response."""
         ...
 
 
@@ -58,17 +58,17 @@ def note_response(
 ) -> Noting:
     """Note the Public-Key-Pins of one https response, and evaluate its Public-Key-Pins-Report-Only.
 
-    Call it for the final response of an https request alone: never for what a proxy said to CONNECT, for an
-    informational response (103), or for an http:// URL that a proxy forwarded. What goes wrong here never breaks the
-    response, which is sound: it is logged, and the Noting says why.
+    Call it only for the final response of an https request: never for a proxy's answer to CONNECT, for an informational
+    response (103), or for an http:// URL that a proxy forwarded. A failure here never breaks the response: it is
+    logged, and the Noting gives the reason.
 
     Args:
         store: the Known Pinned Hosts.
-        url_host: the host of the URL that was asked for.
-        connection: the enforced TLS socket or object that the response came over; or what :func:`peer_of` gave for it,
-            where it is closed by now. Anything else means that the connection was not enforced: nothing is noted.
-        fields: every Public-Key-Pins field of the response, in order, as they came: never joined by a comma.
-        report_only_fields: every Public-Key-Pins-Report-Only field, in order.
+        url_host: the host of the requested URL.
+        connection: the enforced TLS socket or object of the response; or the result of :func:`peer_of` for it, if it
+            may be closed by now. For anything else the connection was not enforced, and nothing is noted.
+        fields: all Public-Key-Pins fields of the response, in order, as received: never joined by a comma.
+        report_only_fields: all Public-Key-Pins-Report-Only fields, in order.
         port: the port of the URL, for the report of a report-only policy that would have failed.
 
     Returns:
@@ -96,7 +96,7 @@ async def note_response_async(
     port: int | None = None,
     in_thread: RunInThread = asyncio.to_thread,
 ) -> Noting:
-    """:func:`note_response` for an event loop: what must be written is written in a thread, and awaited.
+    """:func:`note_response` for an event loop: writes happen in a thread, and are awaited.
 
     Args:
         store: see :func:`note_response`, as for the five below.
@@ -122,14 +122,14 @@ async def note_response_async(
 
 
 def _peer_for(url_host: str, connection: object) -> Peer | Noting:
-    """What the connection has proved about the host of the URL; or why nothing may be noted."""
+    """The peer, if the connection has proved the host of the URL; else the reason why nothing may be noted."""
     peer = connection if isinstance(connection, Peer) else peer_of(connection)
     try:
         host = canonical_host(url_host)
     except InvalidHost as error:
         return Noting("ignored", str(error), "2.3.3")
-    # Libraries let the name of TLS differ from the URL's; ssl and idna disagree on some names too. TLS has verified
-    # its own name, so nothing can be said about another.
+    # A library may use another name for TLS than the URL's, and ssl and idna disagree on some names. TLS has verified
+    # only its own name, so this connection proves nothing about another one.
     if peer is None or peer.host != host:
         seen = "was not enforced" if peer is None else f"was verified as {peer.host}"
         return Noting("ignored", f"the TLS connection for {host} {seen}", "2.5")
@@ -155,12 +155,12 @@ def _finish(
         return
     try:
         _evaluate(store, peer, report_only_fields[0], port, may_wait=may_wait)
-    except Exception:  # a reporter of the user's own may raise anything, and the response is sound
+    except Exception:  # a reporter of the user's own may raise anything, and the response must not break
         logger.exception("the report-only policy of %s could not be evaluated", peer.host)
 
 
 def _evaluate(store: Notes, peer: Peer, field: str, port: int | None, *, may_wait: bool) -> None:
-    """RFC 7469 §2.3.2: a report-only policy is checked against the connection it came on, reported, never cached."""
+    """Check a report-only policy against its own connection, report a failure, and store nothing (RFC 7469 §2.3.2)."""
     try:
         header = PublicKeyPins.parse(field, report_only=True)
     except InvalidHeader:
@@ -168,7 +168,7 @@ def _evaluate(store: Notes, peer: Peer, field: str, port: int | None, *, may_wai
     if header.report_uri is None or peer.reporter is None or not header.pins or not peer.pins:
         return
     now = store.clock()
-    # Useful at the time of receipt only (§2.3.3), so it "expires" now, as Chromium's reports said too.
+    # It is used only at the time of receipt (§2.3.3), so it "expires" now, as in Chromium's reports.
     policy = KnownPinnedHost(peer.host, header.pins, header.include_subdomains, header.report_uri, now, now)
     if validate(peer.host, policy, peer.pins).ok:
         return

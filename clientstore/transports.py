@@ -1,4 +1,4 @@
-"""What the adapters of httpx and httpx2 have in common: the two libraries differ in their names alone."""
+"""The common code of the adapters for httpx and httpx2: the two libraries differ only in their names."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple
 
 
 class TransportOptions(PinOptions, Generic[_Limits, _Proxy], total=False):
-    """What the library's own transport takes, and :class:`~dynpin.clientstore.PinOptions`.
+    """The options of the library's own transport, and :class:`~dynpin.clientstore.PinOptions`.
 
     Attributes:
         verify: True for the library's default roots; or an ``ssl.SSLContext`` of your own, which is hardened. With
             False, Known Pinned Hosts are refused and nothing is noted.
-        cert: a client certificate, as the library has it.
+        cert: a client certificate, in the library's form.
         trust_env: whether ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count.
-        http1: whether HTTP/1.1 may be spoken.
-        http2: whether HTTP/2 may be spoken.
+        http1: whether HTTP/1.1 is allowed.
+        http2: whether HTTP/2 is allowed.
         limits: how many connections are kept.
         proxy: the proxy. The TLS of an https proxy is checked against the pins of the proxy's own name.
-        uds: the path of a Unix domain socket, which every request goes to; its TLS is checked against the pins of the
+        uds: the path of a Unix domain socket that every request goes to; its TLS is checked against the pins of the
             URL's host.
         local_address: the address to connect from.
-        retries: how often a connection that fails is tried again. A refusal is such a failure.
+        retries: how often a failed connection is tried again. A refusal counts as a failure.
         socket_options: options of the sockets.
     """
 
@@ -91,9 +91,9 @@ _AnyResponse = TypeVar("_AnyResponse", bound=_Response)
 
 
 class Pinning:
-    """What pins one transport: its store, its contexts, and what is done before and after each request.
+    """The pins of one transport: its store, its contexts, and the work before and after each request.
 
-    All that dynpin does stands here, below the client: its hooks and its attributes are its users' to write.
+    All of this happens below the client, whose hooks and attributes belong to its user.
 
     Args:
         library: the module, httpx or httpx2.
@@ -103,7 +103,7 @@ class Pinning:
 
     Attributes:
         store: the Known Pinned Hosts.
-        options: what the library's own transport is made with: contexts that enforce, without the options of pins.
+        options: the options for the library's own transport: enforced contexts, without the pin options.
     """
 
     def __init__(self, library: Any, transport: object, store: PinStore | None, options: Mapping[str, Any]) -> None:  # noqa: ANN401
@@ -124,19 +124,19 @@ class Pinning:
         if given is not None:
             proxy = copy(given) if isinstance(given, library.Proxy) else library.Proxy(given)
             if proxy.url.scheme == "https":
-                # Its TLS has a context of its own, which must not show the site's client certificate.
+                # A proxy's TLS has its own context, which must not show the site's client certificate.
                 proxy.ssl_context = harden(proxy.ssl_context or library.create_ssl_context(trust_env=trust_env))
             self.options["proxy"] = proxy
 
     def send(self, request: _AnyRequest, send: Callable[[_AnyRequest], _AnyResponse]) -> _AnyResponse:
-        """Send a request by the library's own means, and note its response."""
+        """Send a request with the library's own function, and note its response."""
         with self._site(request) as is_of_its_host:
             response = send(request)
         if is_of_its_host:
             try:
                 note_response(self.store, *_seen(request, response), port=_port(request))
             except BaseException:
-                response.close()  # the caller does not get it, so he cannot
+                response.close()  # the caller does not get the response, so cannot close it
                 raise
         return response
 
@@ -150,14 +150,14 @@ class Pinning:
             try:
                 seen = _seen(request, response)
                 await note_response_async(self.store, *seen, port=_port(request), in_thread=_in_thread)
-            except BaseException:  # a request that is cancelled, above all
+            except BaseException:  # most often the cancellation of the request
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
                 raise
         return response
 
     def end(self) -> None:
-        """The transport is closed."""
+        """End the lease on the store, because the transport is closed."""
         self._lease.end()
 
     async def end_async(self) -> None:
@@ -166,26 +166,26 @@ class Pinning:
 
     @contextmanager
     def _site(self, request: _Request) -> Generator[bool]:
-        """Have a report about what fails meanwhile carry the port; tell whether the answer is one of the URL's host.
+        """Put the port into reports about failures inside; yield whether the response is from the URL's host.
 
         Raises:
-            UnenforceableContext: with an ``sni_hostname`` of another name.
-            ConnectError: the library's, where the Host field names a Known Pinned Host that is not the URL's.
+            UnenforceableContext: for an ``sni_hostname`` with another name.
+            ConnectError: the library's, if the Host field names another Known Pinned Host than the URL.
         """
         host, is_tls = _host(request), request.url.scheme in _TLS
         name: object = request.extensions.get("sni_hostname")
         if name:
-            # httpcore keeps its connections by the URL's origin: one whose TLS was checked against the pins of another
-            # name would serve the next plain request for this host.
+            # httpcore keeps its connections by the URL's origin. A connection that was checked against another name's
+            # pins would serve the next plain request for this host.
             if not isinstance(name, str) or not is_for(host, name):
                 raise UnenforceableContext(
-                    f"sni_hostname={name!r} would have the connection to {host} checked against the pins of another "
-                    "name; ask for the URL of the name that TLS shall verify, and have that name resolve to the address"
+                    f"sni_hostname={name!r} would check the connection to {host} against the pins of another name; use "
+                    "the URL of the name that TLS shall verify, and let that name resolve to the address"
                 )
-            # It says nothing new, and httpcore would use it for the TLS of an https proxy too.
+            # The name is the URL's host, so the option is removed: httpcore would use it for an https proxy too.
             request.extensions = {key: value for key, value in request.extensions.items() if key != "sni_hostname"}
         fields: list[str] = request.headers.get_list("host")
-        # What a proxy says to CONNECT, or to the URL of another origin as its path, does not come from the site.
+        # An answer to CONNECT, or to a request with another origin's URL as its path, comes from a proxy, not the site.
         is_of_the_site = is_tls and request.method != "CONNECT"
         target: bytes = request.extensions.get("target", b"/")
         if not target.startswith(b"/"):
@@ -205,7 +205,7 @@ class Pinning:
 
 
 class OtherTransport:
-    """A transport of an unknown kind, which shows no TLS connection: it may reach all but Known Pinned Hosts."""
+    """A transport of unknown kind, which gives no access to its TLS: it may connect to all but Known Pinned Hosts."""
 
     def __init__(self, library: Any, transport: Any, store: PinStore | None, options: PinOptions) -> None:  # noqa: ANN401
         self._library = library
@@ -214,12 +214,12 @@ class OtherTransport:
         self._names = Names(self._lease.store, options)
 
     def handle_request(self, request: _Request) -> Any:  # noqa: ANN401 - the library's response
-        """As the transport's own."""
+        """Call the transport's own method, unless the host is pinned."""
         self._look_at(request)
         return self._transport.handle_request(request)
 
     async def handle_async_request(self, request: _Request) -> Any:  # noqa: ANN401 - the library's response
-        """As the transport's own."""
+        """Call the transport's own method, unless the host is pinned."""
         self._look_at(request)
         return await self._transport.handle_async_request(request)
 
@@ -230,20 +230,20 @@ class OtherTransport:
             self._names.hold([_host(request), *map(host_of_field, request.headers.get_list("host"))], None)
         except PinValidationError as violation:
             said = (
-                f"{_host(request)} is pinned, and a {type(self._transport).__name__} shows no TLS connection to check "
-                "that by. No request was sent. Give a PinnedTransport, by itself or inside of it; or, for a test, "
-                "MockTransport, ASGITransport or WSGITransport"
+                f"{_host(request)} is pinned, and a {type(self._transport).__name__} gives no access to its TLS "
+                "connection, so the pins cannot be checked. No request was sent. Give a PinnedTransport, alone or "
+                "inside it; or, for a test, MockTransport, ASGITransport or WSGITransport"
             )
             explained = PinValidationError(said, validation=violation.validation)
             raise self._library.ConnectError(said) from explained
 
     def close(self) -> None:
-        """As the transport's own."""
+        """Call the transport's own method."""
         self._transport.close()
         self._lease.end()
 
     async def aclose(self) -> None:
-        """As the transport's own."""
+        """Call the transport's own method."""
         await self._transport.aclose()
         await _end(self._lease)
 
@@ -265,23 +265,23 @@ class OtherTransport:
 
 
 def pinned_client(library: Any, made: type[Any], store: PinStore | None, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    """The options of the library's own client, with which every transport is pinned, or makes no TLS connection.
+    """The options of the library's own client, with transports that are pinned or make no TLS connection.
 
     Args:
         library: the module, httpx or httpx2.
-        made: the class of the pinned transports: synchronous or not, as the client is.
+        made: the class of the pinned transports, synchronous or not, as the client is.
         store: the Known Pinned Hosts; None for the user's own store.
         options: the options of the pinned client.
 
     Raises:
-        UnenforceableContext: with a transport of the library's own, which would connect past the pins.
-        TypeError: with a pinned transport, and options that belong to it.
+        UnenforceableContext: for the library's own transport, which would connect without checking the pins.
+        TypeError: for a pinned transport together with options that belong to it.
     """
     options = dict(options)
     pin_options = split_options(options)
     public_roots = pin_options.get("public_roots")
     if public_roots is not None:
-        pin_options["public_roots"] = frozenset(public_roots)  # an iterator gives them once
+        pin_options["public_roots"] = frozenset(public_roots)  # an iterator can be read only once
     transport: Any = options.get("transport")
     mounts: Mapping[str, Any] = options.get("mounts") or {}
     if isinstance(transport, made):
@@ -296,11 +296,11 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
     how = {name: options[name] for name in ("http1", "http2", "limits", "trust_env") if name in options} | pin_options
     verify, cert = options.pop("verify", True), options.pop("cert", None)
     if transport is None or any(proxies.values()):
-        # One for all, since it takes long to make.
+        # One for all, since making one takes long.
         how["verify"] = library.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
 
     def admitted(option: str, given: Any) -> Any:  # noqa: ANN401 - the library's transports
-        # A double of a class of the user's own may pass requests on.
+        # A double of a class of the user's own may forward requests.
         if (
             given is None
             or isinstance(given, made)
@@ -309,10 +309,10 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
             return given
         if isinstance(given, (library.HTTPTransport, library.AsyncHTTPTransport)):
             raise UnenforceableContext(
-                f"{option}= has a {type(given).__name__}, which connects past the pins: give a "
+                f"{option}= has a {type(given).__name__}, which connects without checking the pins: give a "
                 f"{made.__module__}.{made.__name__}, which takes the same options"
             )
-        # One that retries or caches has another one inside.
+        # A transport that retries or caches has another one inside.
         kind = library.BaseTransport if issubclass(made, library.BaseTransport) else library.AsyncBaseTransport
         held: list[Any] = list(getattr(given, "__dict__", {}).values())
         mappings: tuple[Any, ...] = (dict,)
@@ -332,7 +332,7 @@ def pinned_client(library: Any, made: type[Any], store: PinStore | None, options
 
 
 def proxies_of_the_environment() -> dict[str, str | None]:
-    """The proxies of the environment by the pattern under which the library mounts them; None for no proxy."""
+    """The proxies of the environment, by the library's URL patterns; None for no proxy."""
     found = getproxies()
     exempt = [name for name in map(str.strip, found.get("no", "").split(",")) if name]
     if "*" in exempt:
@@ -348,7 +348,7 @@ def proxies_of_the_environment() -> dict[str, str | None]:
 def _exempt(name: str) -> str:
     if "://" in name:
         return name
-    address, slash, prefix = name.partition("/")  # of a network the first address counts alone
+    address, slash, prefix = name.partition("/")  # of a network only the first address counts
     try:
         version = ip_address(address).version
     except ValueError:
@@ -357,9 +357,9 @@ def _exempt(name: str) -> str:
 
 
 def _seen(request: _Request, response: _Response) -> tuple[str, Peer | None, list[str], list[str]]:
-    """What note_response takes: the host, the connection, the fields."""
+    """The arguments of note_response: the host, the connection, the fields."""
     headers = response.headers
-    # The list: headers["…"] would join several fields by a comma.
+    # get_list: headers["…"] would join several fields by a comma.
     return _host(request), _peer(response), headers.get_list(ENFORCE_NAME), headers.get_list(REPORT_ONLY_NAME)
 
 
@@ -367,13 +367,13 @@ def _peer(response: _Response) -> Peer | None:
     stream = response.extensions.get("network_stream")
     if stream is None:
         return None  # a test double's
-    # Asynchronous streams, and TLS inside TLS, give the SSLObject; over a plain socket "ssl_object" is what stands
+    # Asynchronous streams, and TLS inside TLS, give the SSLObject. Over a plain socket "ssl_object" is the object
     # inside the SSLSocket, and "socket" is the SSLSocket itself.
     return peer_of(stream.get_extra_info("ssl_object")) or peer_of(stream.get_extra_info("socket"))
 
 
 def _host(request: _Request) -> str:
-    """The host as TLS is told it, in ASCII."""
+    """The host in ASCII, as TLS gets it."""
     raw: bytes = request.url.raw_host
     return raw.decode("ascii")
 
@@ -384,12 +384,12 @@ def _port(request: _Request) -> int:
 
 
 async def _end(lease: Lease) -> None:
-    """End the lease off the event loop's thread: closing a database may wait for the disk."""
+    """End the lease outside the event loop's thread: closing a database may wait for the disk."""
     with anyio.CancelScope(shield=True):
         await anyio.to_thread.run_sync(lease.end)
 
 
 def _in_thread(function: Callable[[], _Value], /) -> Awaitable[_Value]:
-    # anyio's threads are for asyncio and trio; and asyncio's own are few, and look up names as well. A request that is
-    # cancelled does not wait for its noting, which goes on.
+    # anyio's threads work for asyncio and trio. asyncio's own threads are few, and are also used for DNS. If a request
+    # is cancelled, its noting continues in the thread.
     return anyio.to_thread.run_sync(function, abandon_on_cancel=True)

@@ -1,4 +1,4 @@
-"""urllib3 2: pool managers that note and enforce; what the adapter for requests stands on too."""
+"""urllib3 2: pool managers that note and enforce pins. The adapter for requests uses them too."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .store import PinStore
 __all__ = ["ManagerOptions", "PinnedPools", "note_responses", "pinned_pool_manager"]
 
 _VERSIONS = ("ssl_version", "ssl_minimum_version", "ssl_maximum_version")
-# What urllib3 loads into the context of a connection when it connects, even where others use that context.
+# The options that urllib3 loads into a connection's context when it connects, even if others use that context.
 _LOADED = ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_file", "key_file", "key_password")
 _OF_A_SITE = ("cert_file", "key_file", "key_password")
-# A program may ask with many client certificates, or renew them: the contexts that were used last are kept.
+# A program may use many client certificates, or renew them. Only the most recently used contexts are kept.
 _CONTEXTS = 32
 
 
 class ManagerOptions(PinOptions, total=False):
-    """What :class:`urllib3.PoolManager` takes, and :class:`~dynpin.clientstore.PinOptions`.
+    """The options of :class:`urllib3.PoolManager`, and :class:`~dynpin.clientstore.PinOptions`.
 
-    ``assert_hostname`` and ``assert_fingerprint`` are not among them: urllib3 switches the verification of TLS off for
-    these. Give ``server_hostname``, or pin the certificate.
+    ``assert_hostname`` and ``assert_fingerprint`` are not among them: with these urllib3 switches off TLS's own
+    verification. Give ``server_hostname``, or pin the certificate.
     """
 
     num_pools: int
@@ -73,26 +73,26 @@ def pinned_pool_manager(
     proxy_url: str | None = None,
     **options: Unpack[ManagerOptions],
 ) -> urllib3.PoolManager:
-    """A :class:`urllib3.PoolManager` that notes what responses pin and refuses any other key before a byte is sent.
+    """A :class:`urllib3.PoolManager` that notes pins from responses, and refuses wrong keys before it sends a byte.
 
     A refusal is a :class:`urllib3.exceptions.MaxRetryError` around an ``SSLError``, or the ``SSLError`` itself without
     retries; :func:`dynpin.clientstore.pin_violation` finds the :class:`~dynpin.PinValidationError` in it.
 
-    Options of TLS that are given for one pool have a context of their own, and change nothing for another pool. Beside
-    an `ssl_context` of the caller's own, into which urllib3 would load them, they are refused by TypeError.
+    If TLS options are given for one pool, that pool has its own context, and other pools do not change. Together with
+    an `ssl_context` of the caller's own they raise TypeError, since urllib3 would load them into that context.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
-        ssl_context: a context of your own, which is hardened; the roots and the client certificate that `options` name
-            are loaded into it. None for one with the system's roots, or those that `options` name.
-        proxy_url: go through this HTTP proxy, by CONNECT. The TLS of an https proxy is checked against the pins of the
-            proxy's own name; its context is ``proxy_ssl_context``, or one with the roots that `options` name.
+        ssl_context: a context of your own, which is hardened. The roots and the client certificate in `options` are
+            loaded into it. None for a context with the roots in `options`, or the system's.
+        proxy_url: use this HTTP proxy, with CONNECT. The TLS of an https proxy is checked against the pins of the
+            proxy's own name; its context is ``proxy_ssl_context``, or one with the roots in `options`.
         options: see :class:`ManagerOptions`.
 
     Raises:
-        UnenforceableContext: with ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy; with
-            ``assert_hostname=False`` or ``assert_fingerprint``, here or for a pool; where pyOpenSSL was injected.
-        TypeError: with the ``ssl_…version`` of urllib3 beside an `ssl_context`, on which they would have no effect.
+        UnenforceableContext: for ``use_forwarding_for_https``, which leaves the sites' TLS to the proxy; for
+            ``assert_hostname=False`` or ``assert_fingerprint``, here or for a pool; if pyOpenSSL was injected.
+        TypeError: for urllib3's ``ssl_…version`` together with an `ssl_context`, where it has no effect.
     """
     given: dict[str, Any] = {**options}
     pin_options = split_options(given)
@@ -118,9 +118,9 @@ def pinned_pool_manager(
 
 
 def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
-    """Have a pool manager of your own note the https responses of its connections: a SOCKS proxy's, for one.
+    """Let a pool manager of your own note the https responses of its connections: a SOCKS proxy's, for example.
 
-    Enforcement is its context's matter: give it ``ssl_context=enforce(context, store)``.
+    Its context enforces the pins: give it ``ssl_context=enforce(context, store)``.
 
     Raises:
         UnenforceableContext: if the manager was made with ``use_forwarding_for_https``.
@@ -129,11 +129,11 @@ def note_responses(manager: urllib3.PoolManager, store: PinStore) -> None:
 
 
 class PinnedPools:
-    """Has the pools of one client's managers note and enforce.
+    """Makes the pools of one client's managers note and enforce pins.
 
     Args:
         store: the Known Pinned Hosts.
-        names: holds the names of requests.
+        names: checks the names of requests.
         harden: hardens each context; None if the client's user has done that.
     """
 
@@ -143,11 +143,11 @@ class PinnedPools:
         self._harden = harden
         self._hardened: WeakSet[ssl.SSLContext] = WeakSet()
         self._made = lru_cache(_CONTEXTS)(self._make)
-        # vcrpy, for one, puts another class there for the time of a test.
+        # vcrpy, for example, replaces the class during a test.
         self.connection_class = lru_cache(8)(self._connection_class)
 
     def take(self, manager: urllib3.PoolManager) -> None:
-        """Have the https pools of a manager note and enforce.
+        """Make the https pools of a manager note and enforce pins.
 
         Raises:
             UnenforceableContext: if the manager was made with ``use_forwarding_for_https``.
@@ -155,14 +155,14 @@ class PinnedPools:
         _refuse_pyopenssl()
         if manager.proxy_config is not None and manager.proxy_config.use_forwarding_for_https:
             raise UnenforceableContext(
-                "use_forwarding_for_https=True has the proxy speak TLS with the sites, where nothing is checked "
-                "against their pins; leave it out, and the proxy tunnels by CONNECT"
+                "use_forwarding_for_https=True lets the proxy speak TLS with the sites, and their pins cannot be "
+                "checked; leave it out, and the proxy tunnels with CONNECT"
             )
-        # Of the class that the manager has: a SOCKS proxy's pools connect in their own way.
+        # Based on the manager's own class: a SOCKS proxy's pools connect in their own way.
         pool: Any = manager.pool_classes_by_scheme["https"]
         if issubclass(pool, _Pool):
             if pool.pin_pools is self:
-                return  # requests asks for the manager of a proxy before each request
+                return  # done already: requests asks for the manager of a proxy before each request
             pool = pool.__mro__[2]
         made: Any = type("PinnedPool", (_Pool, pool), {"pin_pools": self})
         manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, "https": made}
@@ -173,18 +173,18 @@ class PinnedPools:
         return type("PinnedConnection", (_Connection, made), {"pin_pools": self})
 
     def context(self, asked: _TLS) -> ssl.SSLContext | None:
-        """The enforced context for what a connection asks of TLS; None for urllib3's own, for a test double."""
+        """The enforced context for the TLS options of a connection; None for urllib3's own, for a test double."""
         if asked.ssl_context is not None:
             asked.refuse_beside_a_context()
             return self.enforced(asked.ssl_context)
-        # Without `harden` urllib3 makes one by itself, which is refused when it has connected.
+        # Without `harden` urllib3 makes a context, and the connection is refused after it has connected.
         return None if self._harden is None or sockets_are_doubles() else self._made(asked, asked.stamps())
 
     def _make(self, asked: _TLS, stamps: tuple[int | None, ...]) -> ssl.SSLContext:
         return self.enforced(asked.context())
 
     def enforced(self, context: ssl.SSLContext) -> ssl.SSLContext:
-        """Harden a context, once; not while test doubles stand in for sockets, which it could not be probed with.
+        """Harden a context once. Not while test doubles replace sockets, since they cannot be probed.
 
         Raises:
             UnenforceableContext: if that cannot be done.
@@ -197,7 +197,7 @@ class PinnedPools:
 
 
 class _TLS(NamedTuple):
-    """What a connection asks of TLS, by urllib3's options."""
+    """The TLS options of a connection, as in urllib3."""
 
     ssl_context: ssl.SSLContext | None
     cert_reqs: int | str | None
@@ -217,15 +217,15 @@ class _TLS(NamedTuple):
         return asked._replace(ca_certs=_expanded(asked.ca_certs), ca_cert_dir=_expanded(asked.ca_cert_dir))
 
     def for_a_proxy(self) -> _TLS:
-        """Its TLS has a context of its own, which must not show the site's client certificate."""
+        """The options for an https proxy: its context must not show the site's client certificate."""
         return self._replace(ssl_context=None, **dict.fromkeys(_OF_A_SITE))
 
     def stamps(self) -> tuple[int | None, ...]:
-        """When its files were changed: one that is renewed counts from the next connection on, as with urllib3."""
+        """The modification times of its files: a renewed file is used from the next connection on, as with urllib3."""
         return tuple(map(_changed_at, (self.ca_certs, self.cert_file, self.key_file)))
 
     def context(self) -> ssl.SSLContext:
-        """What urllib3 itself makes for these options."""
+        """The context that urllib3 itself makes for these options."""
         context = create_urllib3_context(
             ssl_version=None if self.ssl_version is None else resolve_ssl_version(self.ssl_version),
             ssl_minimum_version=self.ssl_minimum_version,
@@ -237,7 +237,7 @@ class _TLS(NamedTuple):
         return context
 
     def load(self, context: ssl.SSLContext) -> bool:
-        """Load roots and client certificate; whether any roots were named."""
+        """Load roots and client certificate; return whether the options name any roots."""
         if self.cert_file:
             context.load_cert_chain(self.cert_file, self.key_file, self.key_password or _no_password)
         if not (self.ca_certs or self.ca_cert_dir or self.ca_cert_data):
@@ -249,7 +249,7 @@ class _TLS(NamedTuple):
         return True
 
     def refuse_beside_a_context(self) -> None:
-        """Refuse what urllib3 would change for good in a context of the caller's own, which serves every pool."""
+        """Refuse options that urllib3 would set permanently in the caller's own context, which serves all pools."""
         context = self.ssl_context
         named = [name for name in _LOADED if getattr(self, name)]
         if context is not None and self.cert_reqs is not None:
@@ -259,13 +259,13 @@ class _TLS(NamedTuple):
                 refuse_setting(name)
         if named:
             raise TypeError(
-                f"{named[0]}= for one pool would change the context of your own, which serves every host: set it there "
+                f"{named[0]}= for one pool would change your own context, which serves every host: set it there "
                 "yourself, or make another client for these requests"
             )
 
 
 class _Pool:
-    """Stands before the class of a pool: its connections note, whichever class they are of at the time."""
+    """Goes before the class of a pool: its connections note pins, whatever their class is at the time."""
 
     pin_pools: PinnedPools
 
@@ -281,15 +281,15 @@ class _Pool:
 
 
 class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # urllib3 answers with a response of its own
-    """Has an enforced context, which none of its options can change for another connection."""
+    """Has an enforced context that its options cannot change for another connection."""
 
     pin_pools: PinnedPools
     _pin_tls: _TLS
     _pin_asserted: tuple[str | bool | None, str | None]
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - urllib3's own
-        # Here, and not when it connects: vcrpy makes a connection of its own with these options, and may let it
-        # connect later. urllib3 would load into the context what they name, and loosen it to compare a name by itself.
+        # Here and not in connect(): vcrpy makes a connection of its own with these options, and may connect it later.
+        # urllib3 would load the options into the context, and loosen it to compare a name itself.
         asked = _TLS.of(options)
         asserted = options.pop("assert_hostname", None), options.pop("assert_fingerprint", None)
         context = self.pin_pools.context(asked)
@@ -302,14 +302,14 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
         self.pin_store, self.pin_names = self.pin_pools.store, self.pin_pools.names
 
     def connect(self) -> None:
-        """As urllib3's, with an enforced context for the site and for an https proxy.
+        """Like urllib3's, with an enforced context for the site and for an https proxy.
 
         Raises:
-            UnenforceableContext: if urllib3 would verify by other means than TLS.
-            TypeError: with options that would change a context of the caller's own.
+            UnenforceableContext: if urllib3 would verify other than with TLS.
+            TypeError: for options that would change a context of the caller's own.
         """
         _refuse_assertions(*self._pin_asserted, self.server_hostname or self._pin_site()[0])
-        context = self.pin_pools.context(self._pin_tls)  # again, since its files may have been renewed
+        context = self.pin_pools.context(self._pin_tls)  # again, since files may have been renewed
         if self.proxy is not None and self.proxy.scheme == "https":
             config: Any = self.proxy_config
             asked = _TLS.of({"ssl_context": config.ssl_context}) if config.ssl_context else self._pin_tls.for_a_proxy()
@@ -324,12 +324,12 @@ class _Connection(NotedConnection, HTTPSConnection):  # type: ignore[misc] # url
 
 
 class _Closing:
-    """Stands before the class of a manager: the user's own store is closed with the last of its clients."""
+    """Goes before the class of a manager: closing the last client also closes the user's own store."""
 
     pin_lease: Lease
 
     def clear(self) -> None:
-        """As urllib3's."""
+        """Like urllib3's."""
         inherited: Any = super()
         inherited.clear()
         self.pin_lease.end()
@@ -344,7 +344,7 @@ class _ProxyManager(_Closing, urllib3.ProxyManager):
 
 
 def _load_once(context: ssl.SSLContext, options: dict[str, Any]) -> None:
-    """What urllib3 would do to the manager's context at each connection."""
+    """Load into the manager's context what urllib3 would load at each connection."""
     asked = _TLS.of(options)
     asked._replace(**dict.fromkeys(("cert_reqs", *_LOADED))).refuse_beside_a_context()
     if options.get("cert_reqs") is not None:
@@ -358,7 +358,7 @@ def _refuse_assertions(name: object, fingerprint: object, verified: str | None =
     refuse_assert_hostname(name, verified)
     if fingerprint:
         raise UnenforceableContext(
-            "assert_fingerprint= has urllib3 switch the verification of TLS off; pin the certificate itself instead:  "
+            "assert_fingerprint= makes urllib3 switch off the verification of TLS; pin the certificate itself:  "
             "dynpin hosts pin HOST --certificate FINGERPRINT"
         )
 
@@ -366,13 +366,13 @@ def _refuse_assertions(name: object, fingerprint: object, verified: str | None =
 def _refuse_pyopenssl() -> None:
     if urllib3_ssl.IS_PYOPENSSL:
         raise UnenforceableContext(
-            "pins cannot be enforced on pyOpenSSL, which urllib3.contrib.pyopenssl.inject_into_urllib3() has put in "
-            "the place of ssl; take it out again:  urllib3.contrib.pyopenssl.extract_from_urllib3()"
+            "pins cannot be enforced on pyOpenSSL, which urllib3.contrib.pyopenssl.inject_into_urllib3() uses instead "
+            "of ssl; undo that with:  urllib3.contrib.pyopenssl.extract_from_urllib3()"
         )
 
 
 def _no_password() -> NoReturn:
-    # As urllib3 says it, where OpenSSL would ask on the terminal.
+    # urllib3's own message. OpenSSL would ask for the password on the terminal.
     raise SSLError("Client private key is encrypted, password is required")
 
 
@@ -384,4 +384,4 @@ def _changed_at(path: str | None) -> int | None:
     try:
         return Path(path).stat().st_mtime_ns if path else None
     except OSError:
-        return None  # urllib3's own error tells about it when it is loaded
+        return None  # urllib3 reports the error when it loads the file

@@ -1,4 +1,4 @@
-"""websockets: connections that enforce, and note what the response to the opening handshake pins."""
+"""websockets: connections that enforce pins, and note them from the response to the opening handshake."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 else:
     try:
         from websockets.proxy import get_proxy, parse_proxy
-    except ImportError:  # where websockets 15 has them
+    except ImportError:  # their place in websockets 15
         from websockets.uri import get_proxy, parse_proxy
-    # Since websockets 17.1; older ones follow no redirect here and do not reconnect.
+    # Since websockets 17.1. Older ones follow no redirect here and do not reconnect.
     reconnect = getattr(sync_client, "reconnect", object)
 
 __all__ = ["ConnectOptions", "SyncConnectOptions", "pinned_connect", "pinned_connect_sync"]
 
-# What opens one connection, also after a redirect, and the attribute with its options: in websockets 17, in 15 and 16.
+# The method that opens one connection, also after a redirect, and the attribute with its options, by version.
 _OPEN, _OPTIONS = (
     ("open_tcp_connection", "create_connection_kwargs")
     if hasattr(asyncio_client.connect, "open_tcp_connection")
@@ -78,7 +78,7 @@ class _CommonOptions(PinOptions, total=False):
 
 
 class ConnectOptions(_CommonOptions, total=False):
-    """What :class:`websockets.asyncio.client.connect` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :class:`websockets.asyncio.client.connect`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     write_limit: int | tuple[int, int | None]
     host: str | None
@@ -96,7 +96,7 @@ class ConnectOptions(_CommonOptions, total=False):
 
 
 class SyncConnectOptions(_CommonOptions, total=False):
-    """What :func:`websockets.sync.client.connect` takes, and :class:`~dynpin.clientstore.PinOptions`."""
+    """The options of :func:`websockets.sync.client.connect`, and :class:`~dynpin.clientstore.PinOptions`."""
 
     address: tuple[str, int]
     timeout: float | None
@@ -110,17 +110,17 @@ def pinned_connect(
     ssl: ssl.SSLContext | None = None,
     **options: Unpack[ConnectOptions],
 ) -> asyncio_client.connect:
-    """:class:`websockets.asyncio.client.connect`, checked against the pins, with the handshake's response noted.
+    """:class:`websockets.asyncio.client.connect` with pins: it checks the connection, and notes the response.
 
-    A refusal is the :class:`~dynpin.PinValidationError` itself. It ends ``async for`` too, where websockets would try
-    again for ever, as it does for every OSError. Each connection is decided again, redirects and reconnections
-    included; the TLS of an https proxy is checked against the pins of the proxy's own name.
+    A refusal is the :class:`~dynpin.PinValidationError` itself. It also ends ``async for``, in which websockets would
+    retry for ever, as for every OSError. Each connection is checked again, redirects and reconnections included. The
+    TLS of an https proxy is checked against the pins of the proxy's own name.
 
     Args:
-        uri: the URI of the server; for ``ws://`` there is nothing to enforce.
+        uri: the URI of the server; for ``ws://`` nothing is enforced.
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that websockets' ``connect`` takes, but
+        options: :class:`~dynpin.clientstore.PinOptions`, and all other options of websockets' ``connect`` except
             ``create_connection``.
     """
     own = cast("dict[str, Any]", options)
@@ -157,14 +157,14 @@ def pinned_connect_sync(
     legacy: bool | None = None,
     **options: Unpack[SyncConnectOptions],
 ) -> sync_client.ClientConnection | reconnect:
-    """:func:`websockets.sync.client.connect`; everything is as in :func:`pinned_connect`.
+    """:func:`websockets.sync.client.connect` with pins; see :func:`pinned_connect`.
 
     Args:
         uri: the URI of the server.
         store: the Known Pinned Hosts; None for the user's own store.
         ssl: a context of your own, which is hardened; None for :func:`ssl.create_default_context`.
-        legacy: as websockets 17.1 has it: False for an iterable that reconnects.
-        options: :class:`~dynpin.clientstore.PinOptions`, and everything else that websockets' ``connect`` takes, but
+        legacy: as in websockets 17.1: False for an iterable that reconnects.
+        options: :class:`~dynpin.clientstore.PinOptions`, and all other options of websockets' ``connect`` except
             ``create_connection``.
     """
     own = cast("dict[str, Any]", options)
@@ -181,7 +181,7 @@ def pinned_connect_sync(
 
 
 class _Pins:
-    """What one call of ``connect`` enforces, connection by connection."""
+    """The pins for one call of ``connect``, connection by connection."""
 
     def __init__(self, store: PinStore | None, context: ssl.SSLContext | None, options: dict[str, Any]) -> None:
         self.lease = Lease(store, self)
@@ -198,25 +198,25 @@ class _Pins:
         self._host = ""
 
     def decide(self, uri: str, proxy: str | bool | None) -> tuple[dict[str, ssl.SSLContext], str | None]:
-        """Hardened contexts for the next connection, and the proxy that it goes by.
+        """Hardened contexts for the next connection, and the proxy that it uses.
 
         Raises:
-            PinValidationError: if the proxy's name is pinned, and its TLS would be verified for another.
+            PinValidationError: if the proxy's name is pinned, and TLS would verify another name.
         """
         parsed = parse_uri(uri)
-        # As the user wrote it: websockets writes international names by IDNA 2003, where faß is fass.
+        # The user's own text: websockets converts international names with IDNA 2003, where faß is fass.
         self._host = urlsplit(uri).hostname or ""
         contexts: dict[str, ssl.SSLContext] = {}
         if parsed.secure:
             contexts["ssl"] = self._hardened("ssl", self._context)
         elif self._context is not None:
-            raise ValueError("ssl argument is incompatible with a ws:// URI")  # as websockets says it
+            raise ValueError("ssl argument is incompatible with a ws:// URI")  # websockets' own message
         address = None if self._direct else get_proxy(parsed) if proxy is True else proxy or None
         if address is not None and address.lower().startswith("https:"):
             contexts["proxy_ssl"] = self._hardened("proxy_ssl", self._proxy_context)
             self._names.hold([urlsplit(address).hostname or ""], self._proxy_name or parse_proxy(address).host)
         elif self._proxy_context is not None:
-            contexts["proxy_ssl"] = self._proxy_context  # websockets refuses it without an https proxy
+            contexts["proxy_ssl"] = self._proxy_context  # websockets rejects it without an https proxy
         request_site.set((parsed.host, parsed.port))
         return contexts, address
 
@@ -226,13 +226,13 @@ class _Pins:
         return self._own[name]
 
     def before_request(self, uri: WebSocketURI, tls: object) -> Peer | None:
-        """Once TLS has been spoken, and before the request is sent: hold its names against the one of TLS.
+        """Run after the TLS handshake and before the request: compare the request's names with the one of TLS.
 
         Returns:
-            what TLS has proved about the host that the response speaks for, if it speaks for the URI's.
+            what TLS has proved about the URI's host, if the response will come from that host.
 
         Raises:
-            PinValidationError: if a name is pinned that is not the one which TLS has verified.
+            PinValidationError: if a name is pinned and is not the one that TLS has verified.
             UnenforceableContext: if the connection is not enforced.
         """
         if not uri.secure:
@@ -249,7 +249,7 @@ class _NotingConnection(asyncio_client.ClientConnection):
         self._pins = pins
 
     async def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        """As websockets'; the response is noted where the handshake fails on it, too."""
+        """Like websockets'. The response is noted even if the handshake fails because of it."""
         uri = self.protocol.uri
         peer = self._pins.before_request(uri, self.transport.get_extra_info("ssl_object"))
         try:
@@ -261,10 +261,10 @@ class _NotingConnection(asyncio_client.ClientConnection):
                 )
 
     async def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        """As websockets'; the user's own store is closed with the last of its clients."""
+        """Like websockets'; closing the last client also closes the user's own store."""
         await super().close(*args, **options)
         if self._pins.owns_store:
-            await asyncio.to_thread(self._pins.lease.end)  # which may wait for the disk
+            await asyncio.to_thread(self._pins.lease.end)  # may wait for the disk
 
 
 class _NotingSyncConnection(sync_client.ClientConnection):
@@ -276,14 +276,14 @@ class _NotingSyncConnection(sync_client.ClientConnection):
         **options: Any,  # noqa: ANN401 - websockets' own
     ) -> None:
         self._pins = pins
-        # TLS inside TLS has an object of its own around the one that counts. It is looked at now: the thread that is
-        # started next may wait for data that never comes, and websockets waits for its end where the handshake fails.
+        # For TLS inside TLS there is an outer object around the one that counts. It is read now: the thread that starts
+        # next may wait for data that never comes, and websockets waits for that thread if the handshake fails.
         tls = sock if isinstance(sock, SocketGuard) else getattr(sock, "ssl_object", None)
         self._pin_peer = pins.before_request(protocol.uri, tls)
         super().__init__(sock, protocol, **options)
 
     def handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        """As websockets'; the response is noted where the handshake fails on it, too."""
+        """Like websockets'. The response is noted even if the handshake fails because of it."""
         try:
             super().handshake(*args, **options)
         finally:
@@ -292,7 +292,7 @@ class _NotingSyncConnection(sync_client.ClientConnection):
                 note_response(self._pins.store, uri.host, self._pin_peer, *fields, port=uri.port)
 
     def close(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - websockets' own
-        """As websockets'; the user's own store is closed with the last of its clients."""
+        """Like websockets'; closing the last client also closes the user's own store."""
         super().close(*args, **options)
         self._pins.lease.end()
 
@@ -309,11 +309,11 @@ class _Connect(asyncio_client.connect):
             return (yield from super().__await__())
         except (Exception, asyncio.CancelledError):
             if self._pins.owns_store:
-                asyncio.get_running_loop().run_in_executor(None, self._pins.lease.end)  # which may wait for the disk
+                asyncio.get_running_loop().run_in_executor(None, self._pins.lease.end)  # may wait for the disk
             raise
 
     async def open_tcp_connection(self) -> asyncio_client.ClientConnection:
-        """As websockets', by contexts and a proxy that are decided for this connection."""
+        """Like websockets', with contexts and a proxy that are chosen for this connection."""
         opened: Callable[[], Any] = getattr(super(), _OPEN)
         given: dict[str, Any] = getattr(self, _OPTIONS)
         token = request_site.set(None)
@@ -339,7 +339,7 @@ class _Reconnect(reconnect):
         _end_at_violations(self)
 
     def connect(self) -> sync_client.ClientConnection:
-        """As websockets'; the user's own store is closed where it fails."""
+        """Like websockets'. If it fails, the user's own store is closed."""
         try:
             return super().connect()
         except BaseException:
@@ -347,7 +347,7 @@ class _Reconnect(reconnect):
             raise
 
     def open_connection(self, deadline: Deadline) -> sync_client.ClientConnection:
-        """As websockets', by contexts and a proxy that are decided for this connection."""
+        """Like websockets', with contexts and a proxy that are chosen for this connection."""
         token = request_site.set(None)
         try:
             contexts, self.proxy = self._pins.decide(self.uri, self._pin_proxy)
@@ -358,7 +358,7 @@ class _Reconnect(reconnect):
 
 
 def _connect_once(uri: str, pins: _Pins, options: dict[str, Any]) -> sync_client.ClientConnection:
-    """Before websockets 17.1 the connection of threads follows no redirect and does not connect again."""
+    """Connect before websockets 17.1, which follows no redirect in threads and does not reconnect."""
     token = request_site.set(None)
     try:
         contexts, options["proxy"] = pins.decide(uri, options.get("proxy", True))
@@ -372,7 +372,7 @@ def _connect_once(uri: str, pins: _Pins, options: dict[str, Any]) -> sync_client
 
 
 def _made_by(pins: _Pins, made: type[_NotingConnection | _NotingSyncConnection]) -> Any:  # noqa: ANN401 - two classes
-    # websockets asks for a class, and calls it. One made for each call would be left to the garbage collector.
+    # websockets wants a class, and calls it. A new class for each call would be left to the garbage collector.
     return partial(made, pins)
 
 
@@ -386,7 +386,7 @@ def _end_at_violations(made: asyncio_client.connect | reconnect) -> None:
 
 
 def _is_final(response: Response) -> bool:
-    """Whether the server's answer is the response itself: of an informational one (RFC 9110 §15.2) nothing is noted."""
+    """Whether this is the final response. Informational ones are not noted (RFC 9110 §15.2)."""
     return response.status_code == 101 or response.status_code >= 200
 
 

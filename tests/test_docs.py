@@ -105,7 +105,7 @@ class Ground:
         (self.base / "routes.json").write_text(json.dumps(self.routes))
 
     def _environment_that_is_set_up(self) -> Path:
-        """This environment as make sees it: whoever runs these tests has set it up."""
+        """This environment as make sees it. It is set up already, since these tests run in it."""
         folder = self.base / "venv"
         (folder / "stamps").mkdir(parents=True)
         for part in ("bin", "include", "lib", "pyvenv.cfg"):

@@ -109,7 +109,7 @@ def test_without_a_certificate_a_csr_stands_before_a_key() -> None:
 
 
 def test_a_damaged_first_certificate_does_not_make_the_second_one_first() -> None:
-    """Whoever pinned the issuer instead of the leaf would trust every certificate of that issuer."""
+    """A pin of the issuer instead of the leaf would trust every certificate of that issuer."""
     leaf, issuer = certificate_pem("p-256"), certificate_pem("rsa")
     begin, end = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
     for damaged in (

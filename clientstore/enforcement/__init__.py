@@ -1,11 +1,11 @@
 """The guards on ssl's classes, and the one decision behind them."""
 
-from .asked import Healer, Pins, Reporter
 from .chains import unverified_chain, verified_chain
 from .contexts import guard
 from .decision import Enforcement, Handshake, OnMismatch, Peer, PrivateRoots, Proof
 from .explain import Explanation, explain_violation
 from .guards import ObjectGuard, SocketGuard, peer_of
+from .protocols import Healer, Pins, Reporter
 from .roots import refuse_bundle, refuse_certificate, refuse_setting, same_roots
 from .site import request_site
 from .violations import pin_violation

@@ -1,4 +1,4 @@
-"""What CPython's ssl tells about a connection's certificate chains, in one way for every version."""
+"""What CPython's ssl knows about the certificate chains of a connection, with one interface for all versions."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _Connection = ssl.SSLSocket | ssl.SSLObject
 _CERT_REQUIRED = int(ssl.CERT_REQUIRED)
 _DER = 2  # _ssl.ENCODING_DER
 CHAIN, NAME = 1, 2
-# The class of CPython's _ssl under every context: truststore.inject_into_ssl() puts one in place of ssl.SSLContext.
+# CPython's _ssl class below every context. truststore.inject_into_ssl() replaces ssl.SSLContext, but not this one.
 _OF_OPENSSL: type = getattr(_ssl, "_SSLContext")  # noqa: B009 - it has no other name
-# The plain number; making an enumeration member of it, as ssl does, takes ten times as long.
+# A plain number: to make a member of the enumeration, as ssl does, takes ten times as long.
 _verify_mode: Callable[[ssl.SSLContext], int] = vars(_OF_OPENSSL)["verify_mode"].__get__
 _options: Any = vars(_OF_OPENSSL)["options"]
 
 
 class Certificate(Protocol):
-    """A certificate as OpenSSL holds it: equal to another one where their encodings are equal."""
+    """A certificate as OpenSSL holds it. Two are equal if their encodings are equal."""
 
     def public_bytes(self, encoding: int, /) -> bytes:
-        """Its encoding, DER for 2."""
+        """The certificate's encoding; 2 is DER."""
         ...
 
 
@@ -50,11 +50,11 @@ class Inner(Protocol):
 
     @property
     def session_reused(self) -> bool:
-        """Whether the handshake resumed a session, and so has no chain of its own."""
+        """Whether the handshake resumed a session. Such a handshake has no chain of its own."""
         ...
 
     def getpeercert(self) -> dict[str, object] | None:
-        """What the certificate says, where its chain was verified."""
+        """The fields of the certificate, if its chain was verified."""
         ...
 
     def get_verified_chain(self) -> list[Certificate] | None:
@@ -67,14 +67,14 @@ class Inner(Protocol):
 
 
 def is_context(value: object) -> bool:
-    """Whether it is a context of OpenSSL, whatever stands in place of ``ssl.SSLContext``."""
+    """Whether the value is a context of OpenSSL, even if ``ssl.SSLContext`` was replaced."""
     return isinstance(value, _OF_OPENSSL)
 
 
 def strictness(context: ssl.SSLContext) -> int:
-    """How much the context demands: nothing, a verified CHAIN, or the right host NAME besides.
+    """How much the context verifies: nothing, the CHAIN, or the CHAIN and the host NAME.
 
-    Without both a chain is not proof.
+    A chain proves nothing unless both are verified.
     """
     if _verify_mode(context) != _CERT_REQUIRED:
         return 0
@@ -82,21 +82,21 @@ def strictness(context: ssl.SSLContext) -> int:
 
 
 def add_option(context: ssl.SSLContext, option: int) -> None:
-    """Set an option besides those that the context has."""
-    # Not `context.options`: after truststore.inject_into_ssl() ssl's own setter calls itself without end.
+    """Set an option, and keep those that the context has."""
+    # Not `context.options`: after truststore.inject_into_ssl() its setter calls itself without end.
     _options.__set__(context, _options.__get__(context) | option)
 
 
 def inner(connection: _Connection) -> Inner | None:
-    """What is inside of the connection: None before it is connected, and after it was unwrapped."""
+    """The object of ``_ssl`` inside the connection; None before it is connected and after it was unwrapped."""
     return cast("Inner | None", getattr(connection, "_sslobj", None))
 
 
 def verified_chain(connection: _Connection) -> tuple[bytes, ...]:
     """The chain that OpenSSL built and verified, DER, leaf first; empty if the session was resumed."""
     tls = inner(connection)
-    # The public method came with Python 3.13; the inner object has had it since 3.10. It gives None for a resumed
-    # session, where the public one gives an empty list.
+    # The public method came with Python 3.13; the inner object has had it since 3.10. For a resumed session the inner
+    # one returns None, the public one an empty list.
     return () if tls is None else der(tls.get_verified_chain())
 
 

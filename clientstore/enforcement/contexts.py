@@ -1,4 +1,4 @@
-"""Putting the guards into a context, and making sure that they are really in the way."""
+"""Put the guards into a context, and make sure that its connections really use them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .guards import ObjectGuard, SocketGuard, listen_for_names
 __all__ = ["guard"]
 
 _PROBE = "probe.invalid"
-# Ciphers that need no certificate, for the handshake of the probe alone: TLS 1.2 and anonymous.
+# Ciphers that need no certificate (TLS 1.2, anonymous). Only the probe uses them.
 _ANONYMOUS = "AECDH:@SECLEVEL=0"
-# What replaces the classes of ssl and socket, and how it leaves them. gevent's sockets under ssl's own classes do not
-# work, pins or not, so ssl must be there before they are.
+# Libraries that replace the classes of ssl and socket, and how to start them without that. gevent's sockets do not work
+# under ssl's own classes, with pins or without, so ssl must be imported before gevent replaces anything.
 _GREEN = {
     "gevent": "import ssl, and then call gevent.monkey.patch_all(ssl=False)",
     "eventlet": "call eventlet.monkey_patch(socket=False)",
 }
-# The pairs of classes whose handshake was seen to be checked.
+# The pairs of classes for which a probe has seen that the handshake is checked.
 _probed: set[tuple[str, str]] = set()
 
 
@@ -32,19 +32,19 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
     """Have every client connection of the context checked by `enforcement`.
 
     Raises:
-        UnenforceableContext: if that cannot be done, or would not be seen to work.
+        UnenforceableContext: if that cannot be done, or if a probe cannot confirm that it works.
     """
     target = _delegate(context)
-    # The classes of another object are nothing to OpenSSL, whatever attributes it has or hands on.
+    # OpenSSL does not use the classes of any other object, even if that object has the same attributes.
     if not is_context(target) or not hasattr(context, "wrap_bio"):
         raise UnenforceableContext(
             f"{type(context).__name__} is not an ssl.SSLContext, so pins cannot be enforced on it; "
             "give ssl.create_default_context() or your library's own SSLContext"
         )
     if target.protocol is ssl.PROTOCOL_TLS_SERVER:
-        raise UnenforceableContext("a server's context meets no Pinned Host; enforce pins on the client's context")
+        raise UnenforceableContext("this is a server's context; enforce pins on the client's context")
     try:
-        # Subclasses of the classes that the context has, not of ssl's own: truststore, for one, has its own too.
+        # Subclass the classes that the context has, not ssl's own: truststore, for example, has its own.
         target.sslsocket_class = _subclass(SocketGuard, target.sslsocket_class, enforcement)
         target.sslobject_class = _subclass(ObjectGuard, target.sslobject_class, enforcement)
         listen_for_names(target)
@@ -57,16 +57,16 @@ def guard(context: ssl.SSLContext, enforcement: Enforcement) -> None:
 
 
 def _delegate(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The context whose classes count: the context itself, or the one it hands its work to."""
-    # truststore.SSLContext makes its sockets by a context inside, which it does not show; _probe tells whether the
-    # classes set there are the ones in use.
+    """The context whose classes count: this one, or the one that it delegates to."""
+    # truststore.SSLContext makes its sockets with a hidden inner context. _probe finds out whether the classes that are
+    # set on that one are used.
     delegate: object = getattr(context, "_ctx", None)
     if not is_context(delegate):
         return context
     if sys.platform in ("darwin", "win32"):
         raise UnenforceableContext(
-            f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, and that shows no "
-            "chain to check pins against; use ssl.create_default_context(), with certifi's roots if need be"
+            f"{type(context).__module__}.{type(context).__name__} lets the operating system verify, which gives no "
+            "chain to check pins against; use ssl.create_default_context(), with certifi's roots if you need them"
         )
     return cast("ssl.SSLContext", delegate)
 
@@ -76,7 +76,7 @@ def _subclass(checking: type[SocketGuard | ObjectGuard], base: type, enforcement
     if any(enforcement.same_as(other) for other in earlier):
         return base
     bases: tuple[type, ...] = (checking, base)
-    if issubclass(base, checking):  # checked for another store already
+    if issubclass(base, checking):  # already guarded for another store
         bases = (base,)
     elif issubclass(checking, base):  # ssl's own class
         bases = (checking,)
@@ -92,7 +92,7 @@ def _enforcements(base: type) -> tuple[Enforcement, ...]:
 
 
 def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
-    """Never let a context pass that only looks enforced: make a connection of each kind, and do one handshake."""
+    """Make a connection of each kind and do one handshake, so that no context passes which only looks enforced."""
     near, far = socket.socketpair()
     with near, far:
         try:
@@ -106,27 +106,27 @@ def _probe(context: ssl.SSLContext, target: ssl.SSLContext) -> None:
                 or not isinstance(wrapped, SocketGuard)
                 or wrapped.dynpin_asked is None
             ):
-                raise _unenforceable(context, "it makes its connections by other means than its classes name")
+                raise _unenforceable(context, "it does not make its connections from its own classes")
     guards = _bare(target.sslsocket_class), _bare(target.sslobject_class)
     if guards in _probed:
         return
     try:
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never the caller's, whose rules these would loosen
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never the caller's: the probe loosens the rules
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
         inside = _delegate(client)  # after truststore.inject_into_ssl() it is truststore's
-        # Not by the caller's own decision, which opens the store: a server must be able to enforce before it forks.
+        # Not with the caller's own decision, which opens the store: a server must be able to enforce before it forks.
         seen = {"dynpin_enforcements": (_Seen(),), "dynpin_exempt": True}
         inside.sslsocket_class = type("Probe", (target.sslsocket_class,), seen)
         inside.sslobject_class = type("Probe", (target.sslobject_class,), seen)
         if not (_shakes_hands_as_object(client) and _shakes_hands_as_socket(client)):
-            raise _unenforceable(context, "its handshake is not seen")
+            raise _unenforceable(context, "its handshakes cannot be checked")
     except (TypeError, AttributeError, KeyError) as error:
         raise _unenforceable(context, f"its handshake fails ({error})") from None
     _probed.add(guards)
 
 
 class _Seen:
-    """A decision that lets all pass, and by that is seen to be asked; for the probe alone."""
+    """A decision that accepts everything and records that it was asked. Only the probe uses it."""
 
     reporter = None
 
@@ -135,7 +135,7 @@ class _Seen:
 
 
 def _bare(made: type) -> str:
-    """The class behind the guard, by its name: truststore makes another one for each context."""
+    """The name of the class behind the guard: truststore makes another class for each context."""
     bare = next(base for base in made.__mro__ if not hasattr(base, "dynpin_enforcements"))
     return f"{bare.__module__}.{bare.__qualname__}"
 
@@ -200,7 +200,7 @@ def _unenforceable(context: ssl.SSLContext, why: str) -> UnenforceableContext:
         if name in _GREEN:
             return UnenforceableContext(
                 f"pins cannot be enforced on the sockets that {name} puts in place of ssl's: {why}. What works: "
-                f"{_GREEN[name]} (a TLS connection then has its whole thread wait); or make the pinned requests in a "
+                f"{_GREEN[name]} (a TLS connection then blocks its whole thread); or make the pinned requests in a "
                 "process of their own"
             )
     return UnenforceableContext(

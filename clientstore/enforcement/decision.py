@@ -1,4 +1,4 @@
-"""What happens at the end of a handshake: Pin Validation against the store, and what a failure sets off."""
+"""What happens at the end of a handshake: Pin Validation against the store, and what follows a failure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dynpin.pins import Pin, chain_pins
 from dynpin.report import Report, ReportedRecovery, build_report
 from dynpin.validation import Validation, validate
 
-from .asked import Healer, Looked, Pins, Reporter
 from .certified import hosts_named, proves
 from .chains import Certificate, der
 from .explain import NOT_SENT, explain_unverified, explain_violation
+from .protocols import Healer, Looked, Pins, Reporter
 from .roots import public_roots_of_certifi
 from .site import port_of_request
 
@@ -32,7 +32,7 @@ __all__ = [
     "Proof",
 ]
 
-# The error says it all to the one who catches it; a record is for programs that ask for one.
+# The exception has the full message. The log record is for programs that read the log.
 logger = logging.getLogger("dynpin.clientstore")
 logger.addHandler(logging.NullHandler())
 
@@ -51,8 +51,8 @@ class Peer:
         pins: the pins of the validated chain, leaf first; empty if nothing was proved.
         validated: the chain that was verified, DER, leaf first.
         served: the certificates that the server sent, DER.
-        reporter: takes reports about this connection, as :func:`~dynpin.clientstore.enforce` was told; those of a
-            report-only policy (RFC 7469 §2.3.2) go there too.
+        reporter: takes reports about this connection, as given to :func:`~dynpin.clientstore.enforce`. It also takes
+            the reports of a report-only policy (RFC 7469 §2.3.2).
     """
 
     host: str
@@ -63,7 +63,7 @@ class Peer:
 
 
 class Proof:
-    """What a handshake proved, as OpenSSL holds it: DER and pins are made of it when somebody asks for them."""
+    """What a handshake proved, as OpenSSL holds it. DER and pins are computed when they are first read."""
 
     def __init__(self, host: str, chain: list[Certificate] | None = None) -> None:
         self.host = host
@@ -89,11 +89,11 @@ class Handshake:
         name: the name that TLS used; CPython writes international names in its own way, so it may differ.
         strict: whether chain and host name were verified.
         chain: the verified chain, leaf first; empty if the session was resumed.
-        resumed: whether a session was resumed, so that there is no chain.
-        earlier: what the handshake has proved that made the session which was offered, or None.
-        served: gives the certificates that the server sent, DER, for the report.
-        may_wait: whether the thread may wait for the disk; an event loop's must not.
-        names: those of the certificate, where the chain was verified and the host name was not.
+        resumed: whether a session was resumed; then there is no chain.
+        earlier: what was proved by the handshake that made the offered session, or None.
+        served: returns the certificates that the server sent, DER, for the report.
+        may_wait: whether the thread may wait for the disk; an event loop's thread must not.
+        names: the names in the certificate, if the chain was verified and the host name was not.
     """
 
     asked: str | None
@@ -108,7 +108,7 @@ class Handshake:
 
 
 class _Passed(NamedTuple):
-    """A chain that has passed, in which state of the store, and from when to when it does."""
+    """A chain that has passed, the state of the store at that time, and the period in which the result holds."""
 
     proof: Proof
     state: object
@@ -117,15 +117,16 @@ class _Passed(NamedTuple):
 
 
 class Enforcement:
-    """The rule of one client: its store and its options. `asked` is what tells it from another one.
+    """The rule of one client: its store and its options. `asked` tells two of them apart.
 
     Args:
-        matches_names: where TLS verifies the chain alone, a program may look for a name in the certificate afterwards:
-            check the chain against all names in it, and take it for proved where the host's is among them.
+        matches_names: whether the program may compare the host with the certificate's names by itself, after TLS has
+            verified the chain alone. Then the chain is checked for all these names, and is proved for the host if the
+            host is one of them.
 
     Attributes:
         reporter: takes the violation reports, or None.
-        healer: looks at the signed list of a host that was refused, or None.
+        healer: fetches the signed list of a refused host, or None.
     """
 
     healer: Healer | None = None
@@ -157,28 +158,28 @@ class Enforcement:
         self._passed: dict[str, _Passed] = {}
         self._pid = 0
         if private_roots == "bypass" and public_roots is None:
-            self.public_roots = public_roots_of_certifi()  # its absence is told now, not at the first handshake
+            self.public_roots = public_roots_of_certifi()  # fails now if certifi is missing, not at the first handshake
 
     def same_as(self, other: Enforcement) -> bool:
-        """Whether the other one was made for the same store with the same options."""
+        """Whether the other one has the same store and the same options."""
         return self is other or (self._asked is not None and self._asked == other._asked)
 
     def check(self, handshake: Handshake) -> Proof:
         """Run Pin Validation for one finished handshake (RFC 7469 §2.6).
 
         Returns:
-            what the handshake has proved, for noting and for a later resumption. Nothing was proved, and so nothing is
-            noted, where verification was off, and where only ``on_mismatch="report"`` let the connection through.
+            what the handshake proved, for noting and for a later resumption. If verification was off, or if only
+            ``on_mismatch="report"`` let the connection through, nothing was proved and nothing is noted.
 
         Raises:
-            PinValidationError: if the host is pinned to other keys, or where that cannot be found out.
+            PinValidationError: if the host is pinned to other keys, or if the pins cannot be looked up.
         """
         passed = self._remembered(handshake)
         if passed is not None:
             return passed
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            # Not before: a server that forks its workers must be able to enforce first, and to open nothing.
+            # Not earlier: a server that forks its workers must be able to enforce first, without opening anything.
             self._resume()
         try:
             return self._check(handshake)
@@ -199,11 +200,11 @@ class Enforcement:
             getattr(self.reporter, "resume", lambda: None)()
             if self.healer is not None:
                 self.healer.resume()
-        except Exception:  # nothing of these may reach the caller
-            logger.exception("what an earlier process has left cannot be gone on with")
+        except Exception:  # no exception from here may reach the caller
+            logger.exception("the work that an earlier process left cannot be continued")
 
     def _remembered(self, handshake: Handshake) -> Proof | None:
-        """What passed before and does again: same name, same chain, same state of the store, nothing expired."""
+        """The result of an earlier check, if it still holds: same name, chain and store state, nothing expired."""
         passed = self._passed.get(handshake.name or "")
         if passed is None or not handshake.strict or handshake.resumed or handshake.asked != handshake.name:
             return None
@@ -213,7 +214,7 @@ class Enforcement:
         try:
             state, now = self.store.look()
         except StoreError:
-            return None  # the long way tells why
+            return None  # the full check finds out why
         return passed.proof if state is passed.state and passed.since <= now <= passed.until else None
 
     def _check(self, handshake: Handshake) -> Proof:
@@ -230,10 +231,10 @@ class Enforcement:
         if not handshake.strict:
             unproved = "certificate or host name verification is switched off for this connection"
         elif handshake.resumed:
-            # A resumed session has no chain of its own. What counts is that of the handshake which made it, for this
-            # very host, since OpenSSL does not look at the name again.
+            # A resumed session has no chain of its own. The chain that counts is that of the handshake which made the
+            # session, for this very host: OpenSSL does not check the name again.
             if handshake.earlier is None or handshake.earlier.host != host:
-                unproved = "its TLS session was resumed from a handshake that was not seen here"
+                unproved = "its TLS session was resumed, and dynpin did not see the handshake that made the session"
             else:
                 proof = handshake.earlier
         else:
@@ -265,17 +266,17 @@ class Enforcement:
         self._passed[handshake.name] = _Passed(proof, looked.state, looked.now, until)
 
     def _check_two_names(self, host: str, asked: str) -> Proof:
-        """Ssl writes faß.test as fass.test, which is another host: neither may be pinned, and neither is noted."""
+        """Refuse if either name is pinned: ssl writes faß.test as fass.test, which is another host. Note neither."""
         for name in (host, asked):
             if not is_ip_literal(name) and self._look_up(name).known_host is not None:
                 raise PinValidationError(
-                    f"{name} is pinned, but TLS has verified {host} where {asked} was asked for. {NOT_SENT} "
+                    f"{name} is pinned, but TLS has verified {host} and the program asked for {asked}. {NOT_SENT} "
                     f"Ask for the name that you mean in its ASCII form: {asked} or {host}"
                 )
         return Proof(host)
 
     def _match(self, handshake: Handshake, host: str) -> Handshake:
-        """Hold the chain against every other name that it may be taken for; strict where it proves the host's own."""
+        """Check the chain for every other name in the certificate. The result is strict if the host is among them."""
         for other in self._read(host, lambda: set(hosts_named(handshake.names, self.store.hosts))) - {host}:
             self._check(replace(handshake, asked=other, name=other, strict=True, names=()))
         return replace(handshake, strict=any(proves(name, host) for name in handshake.names))
@@ -287,7 +288,7 @@ class Enforcement:
         try:
             return read()
         except StoreError as error:
-            # Fails closed, as an error of TLS, which every event loop knows how to end a handshake with.
+            # Fail closed with an error of TLS: every event loop can end a handshake with one.
             raise PinValidationError(f"the pins of {host} cannot be read. {NOT_SENT} {error}") from error
 
     def _explained(
@@ -300,7 +301,7 @@ class Enforcement:
     ) -> str:
         try:
             return str(explain_violation(validation, known, proof.validated, now, self.store, recovery=recovery))
-        except Exception:  # the certificates are the other side's: nothing that they set off may hide the violation
+        except Exception:  # the other side chose the certificates: an error in them must not hide the violation
             logger.exception("the violation at %s could not be explained", proof.host)
             return validation.reason
 
@@ -333,7 +334,7 @@ class Enforcement:
         return report
 
     def _ask(self, known: KnownPinnedHost, now: float, *, may_wait: bool) -> ReportedRecovery | None:
-        """Ask for the signed list of the host, and tell what came of asking; None if no root stands."""
+        """Ask for the signed list of the host, and return the result; None if no root is noted."""
         noted, ends_at = known.recovery, known.root_ends_at
         if noted is None or noted.standing is None or (ends_at is not None and ends_at < now):
             return None
@@ -343,16 +344,16 @@ class Enforcement:
             self.healer.ask(noted.standing, may_wait=may_wait)
         except StoreError as error:  # a full disk, a file that cannot be written
             logger.warning("the signed list of %s cannot be asked for: %s", known.host, error)
-        except Exception:  # the refusal stands, whatever becomes of this
+        except Exception:  # the connection is refused in any case
             logger.exception("the signed list of %s cannot be asked for", known.host)
         else:
-            # The wish is kept all the same: a program that has it may be the next.
+            # Keep the request even so: the next program may be able to read lists.
             return ReportedRecovery("not-installed" if find_spec("tuf") is None else "asked", noted.list_version)
         return ReportedRecovery("failed", noted.list_version)
 
     def _bypassed(self, proof: Proof) -> bool:
-        # RFC 7469 §2.6: a client may disable Pin Validation for chains that end in a user-defined trust anchor, and
-        # then sends no report either.
+        # RFC 7469 §2.6: a client may skip Pin Validation for chains that end in a user-defined trust anchor. It then
+        # sends no report either.
         if self.private_roots == "enforce" or self.public_roots is None or not proof.validated:
             return False
         return proof.validated[-1] not in self.public_roots
@@ -373,7 +374,7 @@ def _canonical(name: str | None) -> str:
         ) from None
 
 
-# By certificate: a chain that was never seen has mostly issuers that were.
+# By certificate: most new chains have issuers that were seen before.
 @lru_cache(maxsize=1024)
 def _certificate_pins(certificate: bytes) -> tuple[Pin, ...]:
     return chain_pins((certificate,))

@@ -1,4 +1,4 @@
-"""What a person reads when a connection is refused: what happened, what it may mean, and the way out."""
+"""What a person reads when a connection is refused: what happened, possible causes, and what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..store import NO_TUF, forget_command
 
 __all__ = ["NOT_SENT", "Explanation", "explain_unverified", "explain_violation"]
 
-# What every refusal says. With client certificates TLS itself has shown yours by then.
+# Part of every refusal. If the client has certificates, TLS has already shown them.
 NOT_SENT = "No request was sent."
 
 
@@ -30,18 +30,18 @@ class _Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A failed Pin Validation in the words and pieces that a person is shown; as text it is the error's message.
+    """A failed Pin Validation for a person, in parts. As a string it is the message of the error.
 
     Attributes:
         headline: what happened, to which host.
-        shown: the pins of the validated chain, leaf first, each with whose key it is.
+        shown: the pins of the validated chain, leaf first, each with the name of its certificate.
         pinned: the pins of the entry that applied, and the certificates that it names.
-        origin: how long ago they were noted, from whom, and until when they hold.
-        place: the file that they are in.
-        meaning: what this may be.
-        way_out: what to do, in words that lead to `command`.
-        command: the command that forgets the pins, or the call where they are in a program's memory.
-        recovery: what a signed list may do about it, or None if no root was noted.
+        origin: how long ago they were noted, from which host, and until when they hold.
+        place: the file of the store.
+        meaning: the possible causes.
+        way_out: what to do; it leads to `command`.
+        command: the command that forgets the pins, or the method call for pins in a program's memory.
+        recovery: whether a signed list can help, or None if no root was noted.
     """
 
     headline: str
@@ -74,15 +74,15 @@ def explain_violation(
     *,
     recovery: ReportedRecovery | None = None,
 ) -> Explanation:
-    """What a PinValidationError says.
+    """Explain a failed Pin Validation: the text of a PinValidationError.
 
     Args:
         validation: the Pin Validation that failed.
         known: the entry that applied.
         chain: the validated chain, DER, leaf first.
         now: seconds since the epoch, UTC.
-        store: the pin store that it is in.
-        recovery: what is done about recovery; None if no root was noted.
+        store: the store that has the entry.
+        recovery: what is being done about recovery; None if no root was noted.
     """
     by = "this host" if known.host == validation.host else f"{known.host}, which covers its subdomains"
     until = "until they are forgotten" if known.expires_at is None else f"until {rfc3339(known.expires_at)}"
@@ -130,11 +130,11 @@ def _recovery(known: KnownPinnedHost, reported: ReportedRecovery | None) -> str 
         case "off":
             return f"{begin}, and this program does not look there."
         case "failed":
-            return f"{begin}, and the pin store could not keep that it is to look there."
+            return f"{begin}, but the pin store could not keep the request to look there."
 
 
 def explain_unverified(validation: Validation, cause: str, store: _Store) -> str:
-    """The message for a pinned host on a connection that proves nothing about its chain."""
+    """The message for a pinned host if the connection's chain was not verified."""
     known = validation.known_host
     host = validation.host if known is None else known.host
     return (
@@ -146,7 +146,7 @@ def explain_unverified(validation: Validation, cause: str, store: _Store) -> str
 
 
 def _removal(host: str, store: _Store) -> str:
-    """What forgets the pins of a host: a command, or a call where they are in memory, which no command reaches."""
+    """How to forget the pins of a host: a command, or a method call for a store in memory."""
     if isinstance(store.path, str):
         return f"store.forget({host!r})"
     return forget_command(host, None if store.is_default else store.path)
@@ -167,17 +167,17 @@ def _named(chain: Sequence[bytes]) -> list[tuple[str, str]]:
 
 
 def _common_name(der: bytes) -> str:
-    # Imported when a person is told about a violation: no other step needs it, and a program that `dynpin run`
-    # starts in an environment of its own may not have it.
+    # Imported here, since only a violation needs it. A program that `dynpin run` starts in another environment may
+    # not have it.
     try:
         from cryptography import x509  # noqa: PLC0415
         from cryptography.x509.oid import NameOID  # noqa: PLC0415
 
         subject = x509.load_der_x509_certificate(der).subject
         names = subject.get_attributes_for_oid(NameOID.COMMON_NAME) or list(subject)
-    # OpenSSL takes what cryptography does not, a version 4 or a name that is a BIT STRING, each with another error.
-    # The pin beside it is what counts.
+    # OpenSSL accepts certificates that cryptography does not (version 4; a name that is a BIT STRING), and the errors
+    # differ. The message then shows the pin alone.
     except Exception:  # noqa: BLE001
         return ""
-    # The certificate is the other side's, and the text goes to a terminal.
+    # The other side chose the name, and the text goes to a terminal.
     return "".join(char if char.isprintable() else "?" for char in str(names[-1].value))[:64] if names else ""

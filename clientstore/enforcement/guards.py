@@ -1,7 +1,7 @@
-"""The sockets that check: subclasses of ssl's, which check the chain against the pins before the first byte.
+"""The sockets that check: subclasses of ssl's, which compare the chain with the pins before the first byte.
 
-An ``ssl.SSLContext`` names the classes of its sockets. The two classes here take their place, so every library that
-takes a context is covered by the same few lines.
+An ``ssl.SSLContext`` names the classes of its sockets. The two classes here replace them. So every library that takes
+a context is covered by the same code.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from .decision import Enforcement, Handshake, Peer, Proof
 __all__ = ["ObjectGuard", "SocketGuard", "listen_for_names", "peer_of"]
 
 _REMEMBERED_SESSIONS = 1024
-# By thread: the name that the last caller of wrap_bio gave, and the form of it that TLS uses.
+# For each thread: the name that the last caller of wrap_bio gave, and TLS's form of it.
 _asked = threading.local()
 
 
 def listen_for_names(context: ssl.SSLContext) -> None:
-    """Have the guards know the name that a caller gives, before ssl writes it in its own way.
+    """Let the guards know the name that a caller gives, before ssl rewrites it.
 
-    ``wrap_bio`` hands out the written form alone, so asyncio's faß.test would be taken for fass.test.
+    Behind ``wrap_bio`` only the rewritten name is visible: asyncio's faß.test would be taken for fass.test.
     """
-    # The context must not refer to itself: it would stay until the garbage collector comes.
+    # No reference cycle through the context: it would then live until the garbage collector runs.
     reference = weakref.ref(context)
     encode: Callable[[ssl.SSLContext | None, str | None], str | None] = getattr(type(context), "_encode_hostname")  # noqa: B009 - typeshed does not have it
 
     def encode_hostname(name: str | None) -> str | None:
         written = encode(reference(), name)
-        # anyio gives the bytes of the written form.
+        # anyio passes the rewritten name as bytes.
         _asked.names = (name if isinstance(name, str) else written, written)
         return written
 
@@ -48,16 +48,16 @@ def listen_for_names(context: ssl.SSLContext) -> None:
 
 
 def _name_asked(written: str | None) -> str | None:
-    """The name behind a written one."""
+    """The caller's name, from TLS's form of it."""
     names: tuple[str | None, str | None] = getattr(_asked, "names", (None, None))
-    _asked.names = (None, None)  # it holds for one connection
+    _asked.names = (None, None)  # valid for one connection
     return names[0] if names[1] == written else written
 
 
 def peer_of(connection: object) -> Peer | None:
     """What the handshake of an enforced TLS socket or object proved, for the adapter that notes its response.
 
-    None if the object is no enforced connection, or its handshake has not passed.
+    None if the object is not an enforced connection, or if its handshake has not passed.
     """
     if not isinstance(connection, SocketGuard | ObjectGuard) or connection.dynpin_proof is None:
         return None
@@ -68,11 +68,11 @@ def peer_of(connection: object) -> Peer | None:
 class _Guard:
     """The state of the check on one connection; what the two guards below share."""
 
-    # More than one where a context is enforced for several stores: each must agree.
+    # More than one if a context is enforced for several stores: each must accept the chain.
     dynpin_enforcements: ClassVar[tuple[Enforcement, ...]] = ()
-    # Whether the class is the probe's, which is held to nothing. An injected program hardens all others.
+    # Whether this is the probe's class, which checks nothing. `dynpin run` hardens all others.
     dynpin_exempt: ClassVar[bool] = False
-    # The end of an event loop is an SSLObject: its thread must not wait for the disk.
+    # An event loop uses an SSLObject: its thread must not wait for the disk.
     dynpin_may_wait: ClassVar[bool] = True
     dynpin_server_side = False
     dynpin_strict = NAME
@@ -82,22 +82,22 @@ class _Guard:
     dynpin_proof: Proof | None = None
 
     def dynpin_begin(self, context: ssl.SSLContext) -> None:
-        """Before the handshake: raise again what has failed, and look whether the context is strict.
+        """Run before the handshake: raise an earlier failure again, and check that the context is strict.
 
-        SSL_new copies the verify mode, so what counts is what held when the connection was made, which `_create` and
-        `connect` have looked at. A context that was loosened since refuses all the same. It is not looked at after
-        the handshake, which lasts as long as the other side likes.
+        SSL_new copies the verify mode, so the mode at the time of `_create` and `connect` counts; both record it. If
+        the context was loosened since, the connection is refused too. The mode is not read after the handshake: the
+        other side decides how long a handshake takes.
         """
         if self.dynpin_error is not None:
             raise self.dynpin_error
         self.dynpin_strict = min(self.dynpin_strict, strictness(context))
 
     def dynpin_check(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
-        """Run Pin Validation once the handshake is done; raise, now and at every later use, where it fails."""
+        """Run Pin Validation after the handshake. If it fails, raise now and at every later use."""
         if self.dynpin_proof is not None:
             return
         tls = inner(connection)
-        if tls is None:  # shut down by another thread meanwhile: ssl would pass bytes on as they are
+        if tls is None:  # another thread has shut TLS down: ssl would send the bytes in the clear
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         proof: Proof | None = None
         handshake = Handshake(
@@ -120,16 +120,16 @@ class _Guard:
         self.dynpin_proof = proof
 
     def dynpin_explain(self, error: ssl.SSLError) -> None:
-        """Say why, where a server asked for a new handshake in the middle of a connection."""
+        """Explain the failure if a server asked for a new handshake in the middle of a connection."""
         if error.reason in ("NO_RENEGOTIATION", "SSLV3_ALERT_HANDSHAKE_FAILURE") and self.dynpin_proof is not None:
             error.add_note(
-                f"dynpin lets no server renegotiate TLS, and {self.dynpin_proof.host} may have asked for that, for a "
-                "client certificate perhaps. If you want it:  enforce(context, store, allow_renegotiation=True)"
+                f"dynpin does not allow TLS renegotiation, and {self.dynpin_proof.host} may have asked for it, perhaps "
+                "for a client certificate. To allow it:  enforce(context, store, allow_renegotiation=True)"
             )
 
 
 class SocketGuard(_Guard, ssl.SSLSocket):
-    """An SSLSocket that shows nothing and sends nothing before its handshake has passed Pin Validation."""
+    """An SSLSocket that reads and sends nothing until its handshake has passed Pin Validation."""
 
     @classmethod
     def _create(
@@ -143,7 +143,7 @@ class SocketGuard(_Guard, ssl.SSLSocket):
     ) -> ssl.SSLSocket:
         make: Callable[..., ssl.SSLSocket] = getattr(super(), "_create")  # noqa: B009 - typeshed does not have it
         strict = strictness(context)
-        # The handshake comes below, when the guard knows what it needs; or in `connect`, which reads the attribute.
+        # The handshake runs below, once the guard is set up; or in `connect`, which reads the attribute.
         made = cast(
             "SocketGuard",
             make(
@@ -157,7 +157,7 @@ class SocketGuard(_Guard, ssl.SSLSocket):
         )
         made.dynpin_server_side = made.server_side
         made.dynpin_strict = min(strict, strictness(context))
-        is_written = isinstance(server_hostname, bytes)  # ssl takes those too
+        is_written = isinstance(server_hostname, bytes)  # ssl accepts bytes too
         made.dynpin_asked = made.server_hostname if is_written else server_hostname
         made.dynpin_offered = session
         setattr(made, "do_handshake_on_connect", do_handshake_on_connect)  # noqa: B010 - typeshed does not have it
@@ -166,7 +166,7 @@ class SocketGuard(_Guard, ssl.SSLSocket):
         return made
 
     def dynpin_handshake_on_connect(self) -> None:
-        """What CPython does where it is given a connected socket."""
+        """Do what CPython does with a connected socket."""
         if self.gettimeout() == 0.0:
             self.close()
             raise ValueError("do_handshake_on_connect should not be specified for non-blocking sockets")
@@ -177,17 +177,17 @@ class SocketGuard(_Guard, ssl.SSLSocket):
             raise
 
     def connect(self, addr: Any) -> None:  # noqa: ANN401 - an address of any family
-        """As ssl's."""
+        """Like ssl's."""
         self.dynpin_strict = strictness(self.context)
         super().connect(addr)
 
     def connect_ex(self, addr: Any) -> int:  # noqa: ANN401 - an address of any family
-        """As ssl's."""
+        """Like ssl's."""
         self.dynpin_strict = strictness(self.context)
         return super().connect_ex(addr)
 
     def do_handshake(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - CPython's own
-        """As ssl's, and Pin Validation."""
+        """Like ssl's, and Pin Validation."""
         if self.dynpin_server_side:
             super().do_handshake(*args, **options)
             return
@@ -200,19 +200,19 @@ class SocketGuard(_Guard, ssl.SSLSocket):
             raise
 
     def dynpin_ready(self) -> None:
-        """Have the checking handshake pass before any I/O: OpenSSL would run one inside a write, unchecked."""
+        """Make sure that the checked handshake has passed before any I/O: OpenSSL would start one inside a write."""
         if self.dynpin_server_side:
             return
         if self.dynpin_error is not None:
             raise self.dynpin_error
         if inner(self) is None:
-            # Not connected, or shut down before its handshake: ssl would pass the bytes on as they are.
+            # Not connected, or shut down before its handshake: ssl would send the bytes in the clear.
             raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
         self.do_handshake()
 
 
 class ObjectGuard(_Guard, ssl.SSLObject):
-    """An SSLObject (asyncio, anyio, trio, TLS in TLS) that is guarded in the same way."""
+    """An SSLObject (asyncio, anyio, trio, TLS in TLS) with the same guard."""
 
     dynpin_may_wait = False
 
@@ -237,7 +237,7 @@ class ObjectGuard(_Guard, ssl.SSLObject):
         return made
 
     def do_handshake(self) -> None:
-        """As ssl's, and Pin Validation."""
+        """Like ssl's, and Pin Validation."""
         if self.dynpin_server_side:
             super().do_handshake()
             return
@@ -246,12 +246,12 @@ class ObjectGuard(_Guard, ssl.SSLObject):
         self.dynpin_check(self)
 
     def dynpin_ready(self) -> None:
-        """As on the socket."""
+        """See the socket's method."""
         if not self.dynpin_server_side:
             self.do_handshake()
 
 
-# Every method of ssl.SSLSocket and ssl.SSLObject that moves bytes.
+# All methods of ssl.SSLSocket and ssl.SSLObject that move bytes.
 SOCKET_IO = (
     *("read", "write", "send", "sendall", "sendto", "sendmsg", "sendfile", "unwrap"),
     *("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into"),
@@ -260,7 +260,7 @@ OBJECT_IO = ("read", "write", "unwrap")
 
 
 def _guarded(guard: type, name: str) -> Callable[..., object]:
-    """The method of the same name of the class behind the guard, run once the handshake has passed."""
+    """A method of the guarded class that runs only after the handshake has passed."""
 
     def method(self: SocketGuard | ObjectGuard, *args: object, **kwargs: object) -> object:
         if self.dynpin_proof is None:
@@ -277,8 +277,8 @@ def _guarded(guard: type, name: str) -> Callable[..., object]:
     return method
 
 
-# What a handshake has proved, by the SSLSession object that was read from its connection. Never by the id of a session:
-# the server chooses that, and may choose it again in a resumption, after what was offered has been accepted.
+# What a handshake proved, by the SSLSession object that was read from its connection. The key is never the session's
+# id: the server chooses the id, and may use it again in a resumption after the offered session was accepted.
 _proofs: OrderedDict[int, tuple[ssl.SSLSession, Proof]] = OrderedDict()
 
 
@@ -288,22 +288,22 @@ def _proof_of(session: ssl.SSLSession) -> Proof | None:
 
 
 def _session_property(base: type) -> property:
-    """`session`, which has to be read before a session can be resumed: what its handshake proved is remembered then."""
+    """The attribute `session`. To read it is the only way to resume a session later, so the proof is stored then."""
     inherited: property = getattr(base, "session")  # noqa: B009 - eventlet's class inherits it
 
     def read(self: SocketGuard | ObjectGuard) -> ssl.SSLSession | None:
         session: ssl.SSLSession | None = inherited.__get__(self)
         proof = self.dynpin_proof
         if session is not None and proof is not None and proof.chain:
-            # The session is kept, so that no other object gets its id.
+            # Keep the session alive, so that no other object gets the same id().
             _proofs[id(session)] = session, proof
             if len(_proofs) > _REMEMBERED_SESSIONS:
                 _proofs.popitem(last=False)
         return session
 
     def write(self: SocketGuard | ObjectGuard, session: ssl.SSLSession) -> None:
-        # None counts until ssl has taken it: what the server resumes may be the one that was offered before, and must
-        # not borrow the proof of one that was refused.
+        # No proof counts until ssl has accepted the session: if it refuses this one, the server may resume the one
+        # that was offered before, and that must not use this proof.
         self.dynpin_offered = None
         inherited.__set__(self, session)
         self.dynpin_offered = session
@@ -320,7 +320,7 @@ setattr(ObjectGuard, "session", _session_property(ssl.SSLObject))  # noqa: B010 
 
 
 def _served(connection: ssl.SSLSocket | ssl.SSLObject) -> Callable[[], tuple[bytes, ...]]:
-    # Adapters keep a Peer with the connection. A strong reference back would leave each one to the garbage collector.
+    # Adapters keep a Peer with the connection. A strong reference here would be a cycle for the garbage collector.
     reference = weakref.ref(connection)
 
     def served() -> tuple[bytes, ...]:

@@ -1,6 +1,6 @@
-"""Contexts of the caller's own: one that trusts the same and shows nothing else, and what must not touch them.
+"""Contexts that the caller made: copies with the same roots, and the options that must not change them.
 
-And the public roots of ``private_roots="bypass"``.
+Also the public roots for ``private_roots="bypass"``.
 """
 
 from __future__ import annotations
@@ -16,57 +16,57 @@ __all__ = ["public_roots_of_certifi", "refuse_bundle", "refuse_certificate", "re
 
 
 def refuse_certificate() -> NoReturn:
-    """Refuse a request's client certificate where the context is the caller's: the library would load it into that one.
+    """Refuse a client certificate for one request if the context is the caller's: the library would load it there.
 
     Raises:
         TypeError: always.
     """
     raise TypeError(
-        "cert= together with PinnedAdapter(context=...) would have the context, which serves every host, show the "
-        "client certificate from then on; load it into the context yourself, by load_cert_chain, or leave context= out "
-        "and name the roots by verify="
+        "cert= together with PinnedAdapter(context=...) would load the client certificate into the context, which then "
+        "shows it to every host; load it into the context yourself with load_cert_chain, or leave out context= and "
+        "name the roots with verify="
     )
 
 
 def refuse_bundle(verify: object) -> None:
-    """Refuse a request's own bundle of roots where the context is the caller's.
+    """Refuse a bundle of roots for one request if the context is the caller's.
 
-    A bundle that the environment names is passed over, as the roots are that a library has by default.
+    A bundle from the environment is ignored, as are the library's default roots.
 
     Raises:
-        TypeError: for a path, the certificates themselves or their digest.
+        TypeError: for a path, certificates or their digest.
     """
     of_environment = [os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
     if not isinstance(verify, bool | None) and verify not in of_environment:
         raise TypeError(
-            "verify= of a bundle together with PinnedAdapter(context=...) would have no effect: load the bundle into "
-            "the context yourself, by load_verify_locations, or leave context= out"
+            "verify= with a bundle has no effect together with PinnedAdapter(context=...): load the bundle into "
+            "the context yourself with load_verify_locations, or leave out context="
         )
 
 
 def refuse_setting(name: str) -> NoReturn:
-    """Refuse an option that a library minds for contexts that it makes, and passes over for the caller's.
+    """Refuse an option that a library applies to its own contexts only, and ignores for the caller's.
 
     Raises:
         TypeError: always.
     """
     raise TypeError(
-        f"{name}= has no effect on a context of your own: set it there, by context.minimum_version, "
+        f"{name}= has no effect on a context of your own: set it there, with context.minimum_version, "
         "context.maximum_version or context.set_ciphers()"
     )
 
 
 def same_roots(context: ssl.SSLContext | None) -> ssl.SSLContext:
-    """A context with the roots that `context` has loaded, or the system's, and with no client certificate.
+    """A context with the roots that `context` has loaded, or the system's, and without a client certificate.
 
-    Roots that a context looks up in a folder are not among them, and neither are lists of revoked certificates.
+    It does not take over roots that a context looks up in a folder, or lists of revoked certificates.
     """
     try:
         roots = [] if context is None else context.get_ca_certs(binary_form=True)
     except NotImplementedError:
-        roots = []  # truststore's, which trusts the system's
+        roots = []  # truststore's context, which trusts the system's roots
     if context is None or not roots:
-        # A context that looks its roots up in a folder, as the system's often does, names none of them.
+        # A context that looks up its roots in a folder, as the system's often does, lists none of them.
         return ssl.create_default_context()
     fresh = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     fresh.load_verify_locations(cadata=b"".join(roots))
@@ -88,7 +88,7 @@ def public_roots_of_certifi() -> frozenset[bytes]:
         raise UnenforceableContext(
             'private_roots="bypass" needs the list of public roots: pip install certifi'
         ) from None
-    # Not by a context, which truststore's would not tell.
+    # Not with a context: truststore's lists no roots.
     _, *roots = certifi.contents().split(ssl.PEM_HEADER)
     return frozenset(
         ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{root.partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}")

@@ -1,4 +1,4 @@
-"""Finding the violation in whatever an HTTP library raises around it."""
+"""Find the violation inside the exception that an HTTP library raises."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pin_violation(error: BaseException | None) -> PinValidationError | None:
 
 
 def _behind(error: BaseException) -> Iterator[BaseException | None]:
-    """What an exception was raised from, in or around: urllib3 has a `reason`, requests and aiohttp have it in args."""
+    """The exceptions inside one: cause, context, urllib3's `reason`, and the args of requests and aiohttp."""
     yield error.__cause__
     yield error.__context__
     for held in (getattr(error, "reason", None), getattr(error, "os_error", None), *error.args):

@@ -1,7 +1,7 @@
-"""Pins for a program whose code is not changed: every client connection that Python's ``ssl`` makes is enforced.
+"""Pins for a program without a change to its code: every client connection of Python's ``ssl`` is enforced.
 
-:func:`inject` does it from inside of a program; `dynpin run` does it from outside, by the environment alone. This room
-imports little before the first connection, since every Python that `dynpin run` starts imports it.
+:func:`inject` does it from inside a program; `dynpin run` does it from outside, with environment variables alone. This
+subpackage imports little before the first connection, since every Python that `dynpin run` starts imports it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ __all__ = ["begin", "environment_for", "inject", "is_injected"]
 
 
 def inject(store: PinStore | None = None, **options: Unpack[PinOptions]) -> None:
-    """Enforce pins on every client connection that Python's ``ssl`` makes in this process, for whatever library.
+    """Enforce pins on every client connection that Python's ``ssl`` makes in this process, with any library.
 
-    It holds for the contexts that exist and for those to come, of whatever class: truststore's too. Connections that
-    were made before, those that accept (``server_side``), and TLS that is not Python's ``ssl`` are left alone: curl,
-    pyOpenSSL and programs in other languages are not covered. What stands on :mod:`http.client` (urllib, urllib3,
-    requests, botocore, pip) notes what final https responses pin too, from the next request on; all others (httpx,
-    aiohttp, websockets, asyncio) are enforced alone. Call it first thing in the program; it cannot be undone. Called
-    again with another store or other options, both hold.
+    This applies to all contexts, existing and new, of any class (truststore's too). It does not apply to connections
+    that already exist, to server connections (``server_side``), or to TLS outside Python's ``ssl``: curl, pyOpenSSL and
+    programs in other languages. Libraries on top of :mod:`http.client` (urllib, urllib3, requests, botocore, pip) also
+    note pins from final https responses, from the next request on. For all others (httpx, aiohttp, websockets, asyncio)
+    pins are enforced but not noted. Call it first in the program; it cannot be undone. If it is called again with
+    another store or other options, both apply.
 
-    A refusal is a :class:`~dynpin.PinValidationError` out of the handshake. A connection that leaves no way to check
-    pins raises :class:`~dynpin.UnenforceableContext` before its handshake (gevent's and eventlet's sockets, for one).
+    A refusal raises :class:`~dynpin.PinValidationError` out of the handshake. If the pins of a connection cannot be
+    checked (those of gevent and eventlet, for example), it raises :class:`~dynpin.UnenforceableContext` before the
+    handshake.
 
     Args:
         store: the Known Pinned Hosts; None for the user's own store.
@@ -40,7 +41,7 @@ def inject(store: PinStore | None = None, **options: Unpack[PinOptions]) -> None
     Raises:
         StoreError: if the store cannot be opened.
         TypeError: for an option that does not exist.
-        UnenforceableContext: if this Python's ``ssl`` itself is not the one that pins can be enforced on.
+        UnenforceableContext: if pins cannot be enforced on this Python's own ``ssl``.
     """
     add_rule(Rule.of(store, options))
     hook_ssl()

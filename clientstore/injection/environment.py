@@ -1,6 +1,6 @@
-"""What `dynpin run` passes on to the Pythons that it starts, and how each takes it up before its program begins.
+"""How `dynpin run` passes its settings to the Pythons that it starts, and how each of them reads the settings.
 
-Every Python below `dynpin run` imports this, so it imports little: no pathlib, for one.
+Every Python below `dynpin run` imports this module, so it imports little; not even pathlib.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["begin", "environment_for"]
 
-# Its sitecustomize.py is what Python runs first, where the folder stands on PYTHONPATH.
+# Python runs its sitecustomize.py first, if the folder is on PYTHONPATH.
 _BOOTSTRAP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bootstrap")  # noqa: PTH100, PTH118, PTH120
 _STORE, _MODES, _FOLDERS = "DYNPIN_STORE", "DYNPIN_RUN", "DYNPIN_RUN_PATH"
 _ENFORCE, _AUDIT, _NO_REPORTS = "enforce", "audit", "no-reports"
-# What a client needs besides the standard library. All of it is Python, so that another version of Python can import
-# it too. `cryptography` only names certificates in messages, and they are done without it.
+# What a client needs besides the standard library. All of it is pure Python, so that another version of Python can
+# import it too. `cryptography` only names certificates in messages, and is not needed.
 _NEEDED = ("dynpin", "idna", "platformdirs", "publicsuffixlist")
 
 
 def environment_for(
     store: str, *, audit: bool = False, reports: bool = True, environment: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
-    """The environment in which every Python enforces, and every Python that it starts in turn.
+    """The environment in which every Python enforces pins, and every Python that it starts in turn.
 
     Args:
         store: the file of the Known Pinned Hosts.
-        audit: let through what would be refused, and tell of it on stderr.
+        audit: do not refuse, but report on stderr what would be refused.
         reports: whether violation reports are sent.
-        environment: what it is added to.
+        environment: the variables to start from.
     """
     path = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder not in ("", _BOOTSTRAP)]
     files = [str(import_module(name).__file__) for name in _NEEDED]
@@ -59,11 +59,11 @@ def environment_for(
 
 
 def begin() -> None:
-    """Have the store that the environment names hold for this process; the bootstrap calls it.
+    """Enforce the store that the environment names in this process; the bootstrap calls this.
 
     Raises:
-        ImportError: if what a client needs cannot be found.
-        LookupError: if some of the environment is missing.
+        ImportError: if a module that a client needs cannot be found.
+        LookupError: if a variable of the environment is missing.
     """
     for name in (_STORE, _MODES, _FOLDERS):
         if not os.environ.get(name):
@@ -73,7 +73,7 @@ def begin() -> None:
     for name in _NEEDED:
         if not any(finder.find_spec(name, None) for finder in sys.meta_path):
             raise ImportError(
-                f"there is no {name} for it, also not in {' or '.join(folders)}; install dynpin there, from "
+                f"{name} cannot be found, also not in {' or '.join(folders)}; install dynpin there, from "
                 f"your clone: {sys.executable} -m pip install ."
             )
     options: PinOptions = {}
@@ -87,9 +87,9 @@ def begin() -> None:
 
 
 class _Needed:
-    """Finds what a client needs where the program's own environment does not have it.
+    """Finds the modules that a client needs if the program's own environment does not have them.
 
-    The folders do not go on sys.path, where pip would take their packages for installed, and a program for its own.
+    Their folders are not on sys.path: pip would take their packages for installed, and a program for its own.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:
@@ -102,6 +102,6 @@ class _Needed:
 
 
 def _tell(violation: PinValidationError) -> None:
-    # Not by logging alone: a program may have switched that off, and an audit that nobody sees is none.
+    # Not only by logging: a program may have switched that off, and an audit must be seen.
     if sys.stderr is not None:
         print(f"dynpin: audit: this would have been refused: {violation}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The hooks on :mod:`http.client`, so that whatever stands on it notes: urllib, urllib3, requests, botocore, pip."""
+"""The hooks on :mod:`http.client`. With them every library on top of it notes pins: urllib, urllib3, requests, pip."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["hook_http_client"]
 
 _MODULE = "http.client"
 _hooked: list[type] = []
-# The class of a connection, and the one that notes besides.
+# For each class of connections, its subclass that also notes pins.
 _noted: dict[type, type] = {}
 
 
 def hook_http_client() -> None:
-    """Put the hooks in, once a process: now, or when the program imports the module."""
+    """Set the hooks once in a process: now, or when the program imports the module."""
     module = sys.modules.get(_MODULE)
     if module is not None:
         _hook(module)
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        # Not imported for its own sake: it takes half as long as Python itself to start.
+        # dynpin does not import it: that takes half as long as the start of Python itself.
         sys.meta_path.insert(0, _AfterImport())
 
 
 class _AfterImport:
-    """Finds http.client where the other finders find it, and puts the hooks in when it has been executed."""
+    """Finds http.client with the other finders, and sets the hooks after it was executed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
@@ -66,20 +66,20 @@ def _hook(module: ModuleType) -> None:
     @wraps(made)
     def init(self: HTTPConnection, *args: Any, **options: Any) -> None:  # noqa: ANN401 - http.client's own
         made(self, *args, **options)
-        # So it is with http.client's and urllib3's own class for https, which have no other base in common.
+        # True for http.client's and urllib3's own class for https, which have no other common base.
         if self.default_port == module.HTTPS_PORT:
-            _have_it_note(self)
+            _make_it_note(self)
 
     setattr(connection_class, "__init__", init)  # noqa: B010 - a method is put in place of another
 
 
-def _have_it_note(connection: HTTPConnection) -> None:
-    """Put what dynpin's own adapters do to a connection before what its class does."""
-    # Here, since they take longer than Python itself to start, and a connection by TLS is to come.
+def _make_it_note(connection: HTTPConnection) -> None:
+    """Make a connection note pins, with the code of dynpin's own adapters."""
+    # Imported here: it takes longer than the start of Python itself, and a TLS connection is about to be made.
     from ..http_client import NotedConnection  # noqa: PLC0415
 
     if isinstance(connection, NotedConnection):
-        return  # the program's own
+        return  # the program's own pinned connection
     made = type(connection)
     noted = _noted.get(made)
     if noted is None:
@@ -90,7 +90,7 @@ def _have_it_note(connection: HTTPConnection) -> None:
 
 
 class _Stores:
-    """All stores as one, in which a response is noted."""
+    """All stores together; a response is noted in each."""
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -102,7 +102,7 @@ class _Stores:
 
 
 class _Names:
-    """All rules as one, against which the names of a request are held."""
+    """All rules together; the names of a request are checked by each."""
 
     def hold(self, asked: Iterable[str], verified: str | None) -> None:
         for rule in rules():

@@ -1,6 +1,6 @@
-"""Signed lists of pins: fetched, and verified, by The Update Framework's own client or by their one key.
+"""Fetch signed lists of pins, and verify them with The Update Framework's own client or with their one key.
 
-Nothing is stored here.
+This subpackage stores nothing.
 """
 
 from .fetching import FolderFetcher, HTTPFetcher

@@ -1,7 +1,7 @@
-"""The files of a repository: from where they are published, or from a folder, bounded in size and time.
+"""Read the files of a repository from their URI or from a folder, with limits on size and time.
 
-The way need not be trusted, since the signatures count. So it goes past Pin Validation, which may be the very thing
-that fails; and it carries nothing of the program's: no cookie, no credentials, no word of the request that was refused.
+The transport need not be trusted, since the signatures count. So it skips Pin Validation, which may be the very thing
+that fails. It sends nothing of the program's: no cookie, no credentials, nothing of the request that was refused.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from ..bounded_http import bounded_opener
 
 __all__ = ["FolderFetcher", "HTTPFetcher"]
 
-# How long one step may take, in seconds; and what all files of a list may have, in bytes.
+# How long one step may take, in seconds; and the most bytes that all files of a list may have.
 _STEP = 5.0
 _MOST_BYTES = 16_000_000
 _PIECE = 65_536
 
 
 class HTTPFetcher(FetcherInterface):
-    """Reads over HTTP, for one look.
+    """Reads files over HTTP, for one look.
 
     Args:
         seconds: how long the look may take.
-        context: whose roots an https URI is held against; None for the system's.
+        context: its roots verify an https URI; None for the system's.
     """
 
     def __init__(self, seconds: float, context: ssl.SSLContext | None = None) -> None:
         context = ssl.create_default_context() if context is None else context
-        # Where pins were injected into every context, `dynpin_exempt` leaves this one out.
+        # If pins were injected into every context, `dynpin_exempt` exempts this one.
         context.sslsocket_class = type("UnpinnedSocket", (context.sslsocket_class,), {"dynpin_exempt": True})
         self._seconds = seconds
         self._end = time.monotonic() + seconds
@@ -81,7 +81,7 @@ class HTTPFetcher(FetcherInterface):
                 yield piece
 
     def _check_time(self) -> float:
-        """How many seconds are left; raises DownloadError where there are none."""
+        """How many seconds are left; raises DownloadError if there are none."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise DownloadError(f"it took longer than {self._seconds:g} seconds")
@@ -89,7 +89,7 @@ class HTTPFetcher(FetcherInterface):
 
 
 class FolderFetcher(FetcherInterface):
-    """Reads a folder, such as one on a stick, as if it were published at `uri`; or one file, which is all there is."""
+    """Reads a folder, such as a USB stick, as if it were published at `uri`; or one file, which is the whole list."""
 
     def __init__(self, folder: Path, uri: str) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""The signed list of ssl-pinning (https://github.com/ssl-pinning), which its mobile SDKs read.
+"""The signed list of ssl-pinning (https://github.com/ssl-pinning). Its mobile SDKs read the same file.
 
 .. code-block:: json
 
@@ -6,9 +6,9 @@
                            "expire": 2592000, "date": "2026-11-29T12:00:00Z"}]},
      "signature": "…"}
 
-One RSA key signs it, by PKCS #1 v1.5 with SHA-512 over the form of ``payload`` that RFC 8785 gives (``pkg/signer`` of
-the server, ``crypto/SignatureVerifier`` of both SDKs). There is no version and no change of keys, as TUF has them: the
-newest ``date`` stands for the version, and ``date`` with ``expire``, in seconds, is the end of each key.
+One RSA key signs the list: PKCS #1 v1.5 with SHA-512 over ``payload`` in the canonical form of RFC 8785 (``pkg/signer``
+of the server, ``crypto/SignatureVerifier`` of both SDKs). Unlike TUF it has no version and no change of keys. The
+newest ``date`` serves as the version. Each key ends at ``date`` plus ``expire`` seconds.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from .verifying import Verified
 
 __all__ = ["read_signing_key", "verify_ssl_pinning"]
 
-# The date of the list that was taken last, in seconds since the epoch, among what is trusted.
+# The name under which the date of the last accepted list is stored, in seconds since the epoch, UTC.
 _TAKEN = "ssl-pinning-date"
 _LEAST_BITS = 2048
-# How far ahead a list may be dated, in seconds: once it is taken, no list counts that is older.
+# How far ahead a list may be dated, in seconds: once it is accepted, no older list counts.
 _AHEAD = 86_400.0
 
 
@@ -66,27 +66,27 @@ def read_signing_key(data: bytes) -> bytes:
         data: PEM or DER; or either in base64, as the SDKs are configured.
 
     Raises:
-        RecoveryError: where it is no such key, or one of fewer than 2048 bits.
+        RecoveryError: if it is not such a key, or has fewer than 2048 bits.
     """
-    with contextlib.suppress(ValueError):  # it is PEM or DER as it stands
+    with contextlib.suppress(ValueError):  # then it is plain PEM or DER
         data = base64.b64decode(b"".join(data.split()), validate=True)
     try:
         key = load_pem_public_key(data) if b"-----BEGIN " in data else load_der_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size < _LEAST_BITS:
-        raise RecoveryError(f"it is no RSA public key of {_LEAST_BITS} bits or more, in PEM, DER or base64 of these")
+        raise RecoveryError(f"it is not an RSA public key of {_LEAST_BITS} bits or more in PEM, DER or base64 of these")
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def verify_ssl_pinning(
     recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInterface, now: float
 ) -> Verified:
-    """Look at a list of ssl-pinning.
+    """Fetch and verify a list of ssl-pinning.
 
     Args:
-        recovery: the SHA-256 of its key, and where it is.
-        files: what is trusted of it so far: its key, and the date of the list that was taken last.
+        recovery: the SHA-256 of its key, and its URI.
+        files: what is trusted so far: its key, and the date of the last accepted list.
         fetcher: reads the list.
         now: seconds since the epoch, UTC.
 
@@ -106,13 +106,13 @@ def verify_ssl_pinning(
 
 def _check_date(dated: float, taken: float, now: float) -> None:
     if dated > now + _AHEAD:
-        raise RecoveryError(f"it is of {rfc3339(dated)}, which is to come: its owner's clock is ahead, or yours behind")
+        raise RecoveryError(f"its date, {rfc3339(dated)}, is in the future: its owner's clock or yours is wrong")
     if dated < taken:
-        raise RecoveryError(f"it is of {rfc3339(dated)}, and older than the one of {rfc3339(taken)} that was taken")
+        raise RecoveryError(f"its date, {rfc3339(dated)}, is before that of the last accepted list, {rfc3339(taken)}")
 
 
 def _payload(data: bytes, key: bytes) -> dict[str, object]:
-    """The payload of a list whose signature is right."""
+    """The payload of a list, after its signature was verified."""
     import rfc8785  # noqa: PLC0415 - TUF's lists do without it
 
     public = load_der_public_key(key)
@@ -120,19 +120,19 @@ def _payload(data: bytes, key: bytes) -> dict[str, object]:
     try:
         members = _object(json.loads(data.decode("utf-8")), "the list")
         payload = _object(members.get("payload"), "its payload")
-        # What is verified is what was read, so it does not matter how the file writes it.
+        # The signature covers the values that were read, so the formatting of the file does not matter.
         signed = rfc8785.dumps(cast("dict[str, None]", payload))
         signature = base64.b64decode(_text(members, "signature"), validate=True)
         public.verify(signature, signed, padding.PKCS1v15(), SHA512())
     except (ValueError, RecursionError) as error:
-        raise RecoveryError(f"it is no signed list of ssl-pinning: {error}") from None
+        raise RecoveryError(f"it is not a signed list of ssl-pinning: {error}") from None
     except InvalidSignature:
-        raise RecoveryError("its signature is not of the key that you trust") from None
+        raise RecoveryError("its signature is not from the key that you trust") from None
     return payload
 
 
 def _keys(data: bytes, key: bytes) -> list[_Key]:
-    """The keys of a list whose signature is right; at least one."""
+    """The keys of a list, at least one, after its signature was verified."""
     items = _payload(data, key).get("keys")
     if not isinstance(items, list) or not items:
         raise RecoveryError("its payload has no keys")
@@ -147,25 +147,25 @@ def _key(item: object, what: str) -> _Key:
         raise RecoveryError(f"{what}: {error}") from None
     date, flaw = read_time(members.get("date"), "date")
     if date is None or flaw:
-        raise RecoveryError(f"{what} has no date of RFC 3339")
-    expire = members.get("expire", 0)  # the server leaves out a zero
+        raise RecoveryError(f"{what} has no RFC 3339 date")
+    expire = members.get("expire", 0)  # the server omits a zero
     if not isinstance(expire, int) or isinstance(expire, bool):
-        raise RecoveryError(f"{what}: expire is no whole number of seconds")
+        raise RecoveryError(f"{what}: expire is not a whole number of seconds")
     return _Key(_text(members, "domainName").strip(), pin, date, date + expire)
 
 
 def _pin_list(keys: Iterable[_Key], now: float) -> PinList:
     hosts: dict[str, ListedHost] = {}
     for pattern, pin, _, ends_at in keys:
-        # OkHttp's patterns. That `*.` stands for one label, and not for the host itself, is nothing that pins can say
-        # (RFC 7469 §2.3.3); the server writes it for every host that it was told no pattern for.
+        # OkHttp's patterns. In them `*.` stands for exactly one label, and not for the host itself. Pins cannot express
+        # that (RFC 7469 §2.3.3). The server writes `*.` for every host without a pattern of its own.
         name = re.sub(r"^\*\*?\.", "", pattern)
         try:
             host = canonical_host(name)
         except InvalidHost as error:
-            raise RecoveryError(f"it names a host that is none: {error}") from None
+            raise RecoveryError(f"it contains an invalid host: {error}") from None
         if is_ip_literal(host) or "*" in host:
-            raise RecoveryError(f"it names {host}, which is not a host name, and cannot be pinned")
+            raise RecoveryError(f"it contains {host}, which is not a host name, and cannot be pinned")
         if ends_at <= now:
             continue
         known = hosts.get(host, ListedHost(()))
@@ -188,5 +188,5 @@ def _object(value: object, what: str) -> dict[str, object]:
 def _text(members: Mapping[str, object], name: str) -> str:
     value = members.get(name)
     if not isinstance(value, str):
-        raise RecoveryError(f"{name} is missing, or no text")
+        raise RecoveryError(f"{name} is missing or is not text")
     return value

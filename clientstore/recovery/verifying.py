@@ -1,6 +1,6 @@
-"""A signed list, verified by The Update Framework's own client: no rule of its is written again here.
+"""Verify a signed list with The Update Framework's own client. This module repeats none of its rules.
 
-What it trusts so far comes in and goes out as bytes, so that it can be kept in one transaction with the pins.
+The trusted files come in and go out as bytes, so that they can be stored in one transaction with the pins.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from dynpin.recovery import FIRST_ROOT, Recovery
 
 __all__ = ["LONGEST_FILE", "Verified", "verify"]
 
-# In bytes, what is read of one file of metadata.
+# The most bytes that are read of one metadata file.
 LONGEST_FILE = 64_000
-# In bytes, all roots that there have been: some hundred of fifteen keys each. Without that a chain of roots has no end.
+# The most bytes of all roots together: some hundred roots of fifteen keys. Otherwise a chain of roots could be endless.
 _MOST_KEPT = 1_000_000
-# What SQLite can count.
+# The largest integer in SQLite.
 _LAST_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What one look has come to.
+    """The result of one look.
 
     Attributes:
-        files: what is trusted now, by name: to be kept, also where there is no list.
-        list_version: the version of the list; 0 where there is none.
-        pins: the list, or None where it cannot be believed.
+        files: the files that are trusted now, by name; store them even if there is no list.
+        list_version: the version of the list; 0 if there is none.
+        pins: the list, or None if it cannot be accepted.
         problem: why not.
-        dated: the date of a list that has one in place of a version, RFC 3339.
+        dated: the date of a list with a date instead of a version, RFC 3339.
     """
 
     files: Mapping[str, bytes]
@@ -53,17 +53,17 @@ class Verified:
 
 
 def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInterface, now: float) -> Verified:
-    """Look at the list of a root.
+    """Fetch and verify the list of a root.
 
     Args:
-        recovery: the root that was noted, and where its files are.
-        files: what TUF's client has trusted of it so far; empty at first.
+        recovery: the noted root, and the URI of its files.
+        files: the files that TUF's client trusts so far; empty at first.
         fetcher: reads the files.
-        now: seconds since the epoch, UTC. TUF goes by the clock of the system; what has expired by `now` is not a list
-            either.
+        now: seconds since the epoch, UTC. TUF itself uses the system's clock. A list that has expired by `now` is not
+            accepted either.
 
     Raises:
-        RecoveryError: where version 1 of the root cannot be had, or is not the one that was noted.
+        RecoveryError: if version 1 of the root cannot be read, or is not the noted one.
     """
     base = f"{recovery.uri.rstrip('/')}/"
     first = files.get(FIRST_ROOT)
@@ -94,7 +94,7 @@ def verify(recovery: Recovery, files: Mapping[str, bytes], fetcher: FetcherInter
 
 @contextmanager
 def _folder() -> Generator[Path]:
-    # Not TemporaryDirectory: a forked child that ends would remove the folder of its parent.
+    # Not TemporaryDirectory: when a forked child exits, it would remove the folder of its parent.
     folder, owner = Path(tempfile.mkdtemp(prefix="dynpin-")), os.getpid()
     try:
         yield folder
@@ -118,9 +118,9 @@ def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now:
     updater.refresh()
     target = updater.get_targetinfo(PIN_LIST)
     if target is None:
-        raise RecoveryError(f"there is no {PIN_LIST} in what is signed")
+        raise RecoveryError(f"the signed files have no {PIN_LIST}")
     if target.length > LONGEST_LIST:
-        raise RecoveryError(f"the list has {target.length} bytes, where {LONGEST_LIST} are the limit")
+        raise RecoveryError(f"the list has {target.length} bytes; the limit is {LONGEST_LIST}")
     moment = datetime.fromtimestamp(now, UTC)
     signed = {
         "timestamp": Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed,
@@ -132,7 +132,7 @@ def _list(folder: Path, base: str, fetcher: FetcherInterface, first: bytes, now:
             raise ExpiredMetadataError(f"{role}.json is expired by the clock of the pin store")
     version = signed["targets"].version
     if version > _LAST_VERSION:
-        raise RecoveryError(f"the list has the version {version}, where {_LAST_VERSION} is the last one")
+        raise RecoveryError(f"the list has version {version}; the largest allowed is {_LAST_VERSION}")
     file = updater.find_cached_target(target) or updater.download_target(target)
     return version, PinList.parse(Path(file).read_bytes())
 

@@ -1,4 +1,4 @@
-"""The queue of violation reports, and how one is posted (RFC 7469 §3)."""
+"""The queue of violation reports, and how a report is posted (RFC 7469 §3)."""
 
 from .queue import ReportMode, ReportQueue
 from .table import Delivery, QueuedReport

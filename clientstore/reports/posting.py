@@ -1,4 +1,4 @@
-"""How one violation report is posted: over a connection that is enforced itself, and no redirect (RFC 7469 §2.1.4)."""
+"""Post a violation report over an enforced connection, without redirects (RFC 7469 §2.1.4)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Post", "reporting_context"]
 
 
 class Post:
-    """Posts reports: with the proxies of the environment, as urllib takes them, and nothing else of the program's.
+    """Posts reports. It uses the proxies of the environment, as urllib does, and nothing else of the program's.
 
-    `timeout` is that of each step, in seconds; a whole attempt takes three times as long at most.
+    `timeout` is for each step, in seconds. A whole attempt takes at most three times as long.
     """
 
     def __init__(self, store: PinStore, context: ssl.SSLContext | None, timeout: float) -> None:
@@ -30,7 +30,7 @@ class Post:
         self._opener = bounded_opener(reporting_context(context, store))
 
     def __call__(self, report_uri: str, body: str) -> str | None:
-        """Post one report; None if it was taken, else why not."""
+        """Post one report. Returns None if it was accepted, else the reason."""
         request = Request(  # noqa: S310 - the queue takes http and https alone
             report_uri,
             data=body.encode(),
@@ -62,17 +62,17 @@ class Post:
 
 
 def _in_words(error: str | BaseException) -> str:
-    """What went wrong, without the number that an error of the system begins with."""
+    """The text of an error, without the number at the beginning of a system error."""
     return _printable(getattr(error, "strerror", None) or str(error)) or type(error).__name__
 
 
 def _printable(text: str) -> str:
-    # It may be the other side's text, and it goes to a terminal.
+    # The text may come from the other side, and goes to a terminal.
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 def reporting_context(context: ssl.SSLContext | None, store: PinStore) -> ssl.SSLContext:
-    """A context that trusts what `context` trusts, shows no client certificate, is enforced and reports nothing."""
+    """A context with the roots of `context`. It shows no client certificate, is enforced, and reports nothing."""
     enforced = same_roots(context)
     guard(enforced, Enforcement(store))
     return enforced

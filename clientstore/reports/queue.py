@@ -1,4 +1,4 @@
-"""The queue of violation reports: kept in the store's file, sent from the background (RFC 7469 §2.1.4, §3)."""
+"""The queue of violation reports: stored in the store's file, sent in the background (RFC 7469 §2.1.4, §3)."""
 
 from __future__ import annotations
 
@@ -38,28 +38,30 @@ logger = logging.getLogger("dynpin.clientstore")
 
 ReportMode = Literal["all", "same-domain", "off"]
 _HOUR = 3600.0
-# How long a process that ends waits for the report that is on its way.
+# How long a process waits at its end for the report that is being sent, in seconds.
 _GRACE = 0.5
 
 
 class ReportQueue(Background):
-    """Violation reports of one store: durable before the error is raised, sent until they arrive or are given up.
+    """Violation reports of one store. A report is on the disk before the error is raised, and is sent until it arrives.
 
-    A report is queued once an hour at most, tried again after 1, 2, 4 … minutes and then every 6 hours, and given up
-    after 20 attempts or 7 days. At most `max_per_hour` attempts are made an hour, by all processes that share the
-    store. Reports go over connections that are enforced themselves and queue no report of their own, so that two
-    hosts which report to each other make no loop; redirects are not followed; a report is never sent to the host
-    that it is about (§2.1.4).
+    The same report is queued at most once an hour. It is tried again after 1, 2, 4 … minutes and then every 6 hours,
+    and given up after 20 attempts or 7 days. All processes that share the store make at most `max_per_hour` attempts an
+    hour together. Reports go over enforced connections. These queue no reports of their own, so two hosts that report
+    to each other make no loop. Redirects are not followed. A report is never sent to the host that it is about
+    (§2.1.4).
 
     Args:
-        store: keeps the reports, and the pins that hold for the report-uri's own host.
+        store: keeps the reports, and the pins for the report-uri's own host.
         mode: ``"all"``; ``"same-domain"`` to report only to the pinned host's own registrable domain (§5); or
             ``"off"``.
-        context: the enforced context, whose CA certificates the connection to an https report-uri trusts. Without
-            one, or where it holds none, the system's are trusted. Its client certificate is never shown.
-        background: send from a daemon thread, which starts when there is something to send; else :meth:`send` does.
-        timeout: seconds to wait for each step of the report-uri's host; for all of them, three times as long.
-        max_per_hour: how many attempts are made an hour.
+        context: the enforced context. The connection to an https report-uri trusts its CA certificates, or the
+            system's if there is no context or it has none. Its client certificate is never shown.
+        background: True to send from a daemon thread, which starts when there is a report; False if you call
+            :meth:`send`.
+        timeout: seconds to wait for each step of the report-uri's host. All steps together take at most three times
+            as long.
+        max_per_hour: the most attempts an hour.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class ReportQueue(Background):
         timeout: float = 10.0,
         max_per_hour: int = 60,
     ) -> None:
-        ended = "the background sending of reports ended; what is queued is sent by the next process"
+        ended = "the background sending of reports ended; the next process sends what is queued"
         super().__init__(store, "dynpin-reports", ended)
         self.mode: ReportMode = mode
         self.context = context
@@ -80,14 +82,14 @@ class ReportQueue(Background):
         self.timeout = timeout
         self.max_per_hour = max_per_hour
 
-    # -- taking in ----------------------------------------------------------------------------------------------
+    # -- adding -------------------------------------------------------------------------------------------------
 
     def add(self, report: Report, report_uri: str) -> Added:
-        """Keep a report, durably before this returns; a background queue begins to send it.
+        """Store a report, on the disk before this returns. A background queue then starts to send it.
 
         Returns:
-            ``"queued"``; ``"repeated"`` where the same one was queued within the hour; ``"declined"`` where it is
-            never to be sent, or the queue is full.
+            ``"queued"``; ``"repeated"`` if the same report was queued within the hour; ``"declined"`` if it must never
+            be sent, or if the queue is full.
 
         Raises:
             StoreError: if the file cannot be written.
@@ -99,18 +101,18 @@ class ReportQueue(Background):
         return self.store.database.write(partial(self._insert, report, report_uri))
 
     def add_soon(self, report: Report, report_uri: str) -> None:
-        """:meth:`add` for an event loop's thread: the report is written in the background, and not waited for."""
+        """:meth:`add` for an event loop's thread: the report is written in the background, without waiting."""
         if self._refusal(report.hostname, report.noted_hostname or report.hostname, report_uri) is None:
             self.store.database.write_later(partial(self._insert, report, report_uri))
 
     def _insert(self, report: Report, report_uri: str, connection: sqlite3.Connection) -> Added:
         added = insert(connection, report, report_uri, self.store.clock())
         if added == "queued" and self.background:
-            self._begin()  # it waits for this transaction
+            self._begin()  # the thread waits for this transaction
         return added
 
     def _refusal(self, host: str, noted_host: str, report_uri: str) -> str | None:
-        """Why a report is never sent there, or None."""
+        """Why a report to this report-uri is never sent, or None."""
         if self.mode == "off":
             return "reports are switched off"
         try:
@@ -126,10 +128,10 @@ class ReportQueue(Background):
             return f"its report-uri {target} belongs to another registrable domain"
         return None
 
-    # -- looking ------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------------------
 
     def reports(self) -> list[QueuedReport]:
-        """Every report in the queue, the sent and the given up included, oldest first.
+        """All reports in the queue, also those that were sent or given up, oldest first.
 
         Raises:
             StoreError: if the file cannot be read.
@@ -141,7 +143,7 @@ class ReportQueue(Background):
         return [report for report in self.reports() if report.state == "pending"]
 
     def drop(self, report_id: int | None = None) -> int:
-        """Forget one report, or all of them; returns how many there were.
+        """Delete one report, or all of them; returns the number of deleted reports.
 
         Raises:
             StoreError: if the file cannot be written.
@@ -155,10 +157,10 @@ class ReportQueue(Background):
     # -- sending ------------------------------------------------------------------------------------------------
 
     def send(self, *, early: bool = False) -> list[Delivery]:
-        """Send the reports that are due, now and in this thread, and tell what came of each.
+        """Send the reports that are due, now and in this thread. Returns the result of each.
 
         Args:
-            early: send those too whose next attempt is not due yet.
+            early: send the reports that are not due yet as well.
 
         Raises:
             StoreError: if the file cannot be read or written.
@@ -169,7 +171,7 @@ class ReportQueue(Background):
         while (report := self._claim(tried, early)) is not None:
             tried.add(report.id)
             if post is None:
-                # Imported when there is something to send: urllib.request takes longer than a handshake.
+                # Imported here: urllib.request takes longer than a handshake.
                 from .posting import Post  # noqa: PLC0415
 
                 post = Post(self.store, self.context, self.timeout)
@@ -178,7 +180,7 @@ class ReportQueue(Background):
         return deliveries
 
     def _claim(self, tried: set[int], early: bool) -> QueuedReport | None:
-        """Take the next report for this process alone: others leave it for as long as the lease lasts."""
+        """Take the next report for this process. No other process takes it while the lease lasts."""
 
         def job(connection: sqlite3.Connection) -> QueuedReport | None:
             now = self.store.clock()
@@ -196,11 +198,11 @@ class ReportQueue(Background):
             lambda connection: record_attempt(connection, report, failure, self.store.clock())
         )
         if failure is not None:
-            logger.info("the report about %s was not taken by %s: %s", report.host, report.report_uri, failure)
+            logger.info("%s did not accept the report about %s: %s", report.report_uri, report.host, failure)
         return delivery
 
     def _next_attempt_at(self) -> float | None:
-        """When there is something to do next, or None while nothing waits."""
+        """When there is work next, or None if nothing waits."""
         select = self.store.database.select
         due = min((at for _, at in self._sendable(select, float("inf"))), default=None)
         if due is None:
@@ -209,7 +211,7 @@ class ReportQueue(Background):
         return due if full is None else max(due, full + _HOUR)
 
     def _sendable(self, select: Select, until: float) -> Iterator[tuple[int, float]]:
-        """The number and the time of each report that is due by then and may be sent, in the order of sending."""
+        """Id and time of each report that is due by then and may be sent, in the order of sending."""
         for report_id, next_attempt_at, host, noted_host, report_uri in waiting(select, until, self.store.clock()):
             if self._refusal(host, noted_host, report_uri) is None:
                 yield report_id, next_attempt_at
@@ -217,15 +219,15 @@ class ReportQueue(Background):
     # -- the background -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Have a daemon thread of this process send what is in the queue; it ends when nothing waits any more."""
-        # On the store's thread, where no signal handler raises: a lock that is left locked would hang a handshake.
+        """Send the queue from a daemon thread of this process. The thread ends when nothing waits any more."""
+        # On the store's thread, where no signal handler runs: a lock left locked would hang a handshake.
         self.store.database.write_later(lambda _: self._begin())
 
     def resume(self) -> None:
-        """Begin to send what an earlier process left in the file, if there is any and this queue works by itself."""
+        """Start to send what an earlier process left in the file, if there is anything and this queue is automatic."""
         try:
             waiting = self.background and self.mode != "off" and self._next_attempt_at() is not None
-        except StoreError:  # each handshake will say so, and refuse
+        except StoreError:  # each handshake reports this, and refuses
             logger.exception("the queue of reports cannot be read")
             return
         if waiting:

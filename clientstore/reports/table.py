@@ -1,6 +1,6 @@
-"""The table of violation reports: what one of them is, and every SQL statement on it, inside the caller's transaction.
+"""The table of violation reports: its rows, and all SQL on them, inside the caller's transaction.
 
-When a report is tried again or given up, and how many there may be, is decided here (RFC 7469 §2.1.4).
+The rules for retries, for giving up and for the number of reports are here (RFC 7469 §2.1.4).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Added = Literal["queued", "repeated", "declined"]
 State = Literal["pending", "sent", "given up"]
 
 _HOUR = 3600.0
-# The same report is queued once in this time, and the attempts of this time are counted.
+# The same report is queued once in this period, and attempts are counted over it. In seconds.
 _REPEAT_AFTER = _RATE_WINDOW = _HOUR
-# The waiting time doubles from the first to the second, and a report is given up at either of the other two.
+# The wait doubles from the first value to the second. A report is given up at either of the other two.
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 60.0, 6 * _HOUR
 _MAX_ATTEMPTS, _MAX_AGE = 20, 7 * 24 * _HOUR
-# How long a claim lasts: the process that made it may have died.
+# How long a claim lasts, in seconds: the process that made it may have died.
 _LEASE = 300.0
-# One attacker can show any number of chains, and who has a domain has any number of hosts. So a full share drops the
-# oldest report of whatever has the most, and the newest of each host goes first.
+# An attacker can send any number of chains, and the owner of a domain has any number of hosts. So if a share is full,
+# the oldest report of the host or domain with the most reports is dropped. The newest of each host is sent first.
 _MAX_PENDING, _MAX_PENDING_PER_HOST = 1_000, 20
 
-# A server may send 100 kB of certificates that no chain needs. What counts is in the validated chain, which stays.
+# A server may send 100 kB of useless certificates. The validated chain counts, and is always kept.
 _MAX_BODY = 65_536
 
 _SELECT = (
@@ -60,7 +60,7 @@ class QueuedReport:
         id: its number in the store.
         host: the host that failed Pin Validation.
         noted_host: the Known Pinned Host whose entry applied.
-        report_uri: where it is to be sent.
+        report_uri: where it is sent.
         body: the JSON that is posted (RFC 7469 §3); empty once it was sent or given up.
         created_at: when it was queued.
         attempts: how often it was tried.
@@ -82,7 +82,7 @@ class QueuedReport:
 
     @property
     def state(self) -> State:
-        """Whether it waits, has arrived, or is tried no more."""
+        """Whether it waits, has arrived, or was given up."""
         if self.sent_at is not None:
             return "sent"
         return "given up" if self.next_attempt_at is None else "pending"
@@ -90,7 +90,7 @@ class QueuedReport:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What came of one attempt: ``"sent"``, ``"later"`` or ``"given up"``, and why."""
+    """The result of one attempt: ``"sent"``, ``"later"`` or ``"given up"``, and the reason."""
 
     report: QueuedReport
     outcome: Literal["sent", "later", "given up"]
@@ -98,9 +98,9 @@ class Delivery:
 
 
 def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now: float) -> Added:
-    """Queue a report, unless the same one was queued within the hour; where too many wait, older ones are dropped."""
+    """Queue a report, unless the same one was queued within the hour. If too many wait, older ones are dropped."""
     report = _cut(report)
-    # What is sent twice is counted once: what happened makes the difference, not when (§2.1.4).
+    # Two reports are the same if they describe the same event, whatever their times (§2.1.4).
     members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
     fingerprint = hashlib.sha256(json.dumps([members, report_uri]).encode()).hexdigest()
     connection.execute("DELETE FROM reports WHERE next_attempt_at IS NULL AND created_at < ?", (now - _MAX_AGE,))
@@ -124,7 +124,7 @@ def insert(connection: sqlite3.Connection, report: Report, report_uri: str, now:
 
 
 def _drop_what_is_too_much(connection: sqlite3.Connection, noted_host: str) -> None:
-    # The newest of a host is never dropped for its own share.
+    # The newest report of a host is never dropped because of the host's own share.
     connection.execute(
         "DELETE FROM reports WHERE id IN (SELECT id FROM reports WHERE next_attempt_at IS NOT NULL AND noted_host = ?"
         " ORDER BY id DESC LIMIT -1 OFFSET ?)",
@@ -140,7 +140,7 @@ def _drop_what_is_too_much(connection: sqlite3.Connection, noted_host: str) -> N
 
 
 def _cut(report: Report) -> Report:
-    """The report with no more of the served chain than a body may hold."""
+    """The report, with the served chain cut to the limit of a body."""
     left = _MAX_BODY - len(dataclasses.replace(report, served_chain=()).to_json())
     for number, certificate in enumerate(report.served_chain):
         left -= len(json.dumps([certificate]))
@@ -150,39 +150,39 @@ def _cut(report: Report) -> Report:
 
 
 def all_reports(select: Select) -> list[QueuedReport]:
-    """Every report, the sent and the given up included, oldest first."""
+    """All reports, also those that were sent or given up, oldest first."""
     return [QueuedReport(*row) for row in select(f"{_SELECT} ORDER BY id", ())]
 
 
 def waiting(select: Select, until: float, now: float) -> list[tuple[int, float, str, str, str]]:
     """Id, next attempt, host, noted host and report-uri of each report that is due by then, in the order of sending.
 
-    The newest of each host comes first, and of those the newest of each domain, so that noise holds up nobody else.
+    The newest report of each host comes first, and of those the newest of each domain. So a flood delays nobody else.
     """
-    # Not the bodies: a thousand of them are a hundred megabytes.
+    # Without the bodies: a thousand of them are a hundred megabytes.
     return select(
         "SELECT id, next_attempt_at, host, noted_host, report_uri FROM (SELECT *, row_number() OVER"
         " (PARTITION BY domain, turn ORDER BY id DESC) AS domain_turn FROM (SELECT *, row_number() OVER"
         " (PARTITION BY noted_host ORDER BY id DESC) AS turn FROM reports WHERE next_attempt_at <= ?"
-        # Further away than any wait is a time that was set by a clock which was wrong.
+        # A time further away than any wait was set by a wrong clock.
         " OR next_attempt_at > ?)) ORDER BY turn, domain_turn, id DESC",
         (until, now + _LONGEST_BACKOFF),
     )
 
 
 def full_since(select: Select, now: float, most: int) -> float | None:
-    """Where `most` reports or more were tried within the hour: when the first of them was; else None."""
+    """The time of the first attempt within the last hour, if there were `most` or more; else None."""
     ((count, first),) = select(
         "SELECT count(*), min(attempted_at) FROM reports WHERE attempted_at > ? AND attempted_at <= ?",
         (now - _RATE_WINDOW, now),
     )
     if count < most:
         return None
-    return now if first is None else float(first)  # none at all, where none may be
+    return now if first is None else float(first)  # no attempt, if none is allowed
 
 
 def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedReport:
-    """Take a report: nobody else does for as long as the lease lasts. What is returned is as it was before."""
+    """Take a report, so that no other process does while the lease lasts. Returns its state before that."""
     ((*row,),) = connection.execute(f"{_SELECT} WHERE id = ?", (report_id,)).fetchall()
     connection.execute(
         "UPDATE reports SET attempts = attempts + 1, attempted_at = ?, next_attempt_at = ? WHERE id = ?",
@@ -192,17 +192,17 @@ def claim(connection: sqlite3.Connection, report_id: int, now: float) -> QueuedR
 
 
 def record_attempt(connection: sqlite3.Connection, report: QueuedReport, failure: str | None, now: float) -> Delivery:
-    """Keep what came of the attempt for which a report was claimed; `failure` is None if it was taken."""
+    """Store the result of an attempt on a claimed report; `failure` is None if the report was accepted."""
     attempts = report.attempts + 1
     next_attempt_at: float | None = None
     if failure is not None and attempts < _MAX_ATTEMPTS and now - report.created_at < _MAX_AGE:
         next_attempt_at = now + min(_FIRST_BACKOFF * 2.0 ** (attempts - 1), _LONGEST_BACKOFF)
     connection.execute(
         "UPDATE reports SET next_attempt_at = ?, sent_at = ?, last_error = ?,"
-        # What is done is kept for a week, to be counted and looked at; at 60 an hour the bodies would be gigabytes.
+        # Reports that are done are kept for a week, without their bodies: at 60 an hour these would be gigabytes.
         " body = CASE WHEN ? IS NULL THEN '' ELSE body END WHERE id = ?",
         (next_attempt_at, now if failure is None else None, failure, next_attempt_at, report.id),
     )
     if failure is None:
-        return Delivery(report, "sent", f"{report.report_uri} took it")
+        return Delivery(report, "sent", f"{report.report_uri} accepted it")
     return Delivery(report, "given up" if next_attempt_at is None else "later", failure)

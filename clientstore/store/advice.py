@@ -1,4 +1,4 @@
-"""What a person is told to do: the commands to type, and the way out where a store's file cannot be used."""
+"""What an error tells a person to do: commands to type, and how to replace a store file that cannot be used."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
 _TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_FILE = (errno.EISDIR, errno.ENOTDIR)
-# A store needs the file, its -wal, its -shm and, while it is made, the folder.
+# One store needs the file, its -wal, its -shm and, while it is created, the folder.
 _DESCRIPTORS = 4
 
 
 def forget_command(host: str, store: Path | str | None) -> str:
-    """The command that forgets the pins of a host, as it is pasted into a shell; None is the default store."""
+    """The shell command that forgets the pins of a host; None is the default store."""
     return _command("forget", host, store=store)
 
 
@@ -39,22 +39,22 @@ def check_command(store: Path | str | None, *options: str) -> str:
 
 
 def _command(*words: str, store: Path | str | None) -> str:
-    # TLS takes a name such as `a;reboot.example.com`, and a folder may have a space. The path is whole, since a program
-    # is seldom read where it was started.
+    # A host may be named `a;reboot.example.com`, and a folder may contain a space. The path is absolute, since a
+    # program is often started in another folder.
     where = () if store is None else ("--store", str(Path(store).absolute()))
     return shlex.join(["dynpin", "hosts", *words, *where])
 
 
 def put_back(path: Path) -> str:
-    """How a copy of the store is put in its place, in words.
+    """How to put a copy of the store in its place, in words.
 
-    SQLite reads what a ``-wal`` holds over the file that it finds beside it, whichever that is.
+    If a ``-wal`` is beside the file, SQLite reads its pages instead of the file's, even if they belong to another file.
     """
     return f"stop the programs that use it, remove {path.name}-wal and {path.name}-shm, then copy a backup to {path}"
 
 
 def nothing_to_save(path: Path) -> str:
-    """What is done about a file that is no store, or in which nothing of one is left."""
+    """What to do about a file that is not a store, or a store with nothing left in it."""
     return (
         f"There is nothing in it to save. Name another file; or, to put a backup in its place, {put_back(path)}; or "
         "move it away to start with no pins: each host is then trusted on first use again"
@@ -70,7 +70,7 @@ def carry_over() -> str:
 
 
 def _has_log(path: Path) -> bool:
-    """Whether there is a ``-wal``, which may hold the pages that the file has lost."""
+    """Whether there is a ``-wal``: it may have the pages that the file has lost."""
     try:
         return path.with_name(f"{path.name}-wal").stat().st_size > 0
     except OSError:
@@ -78,7 +78,7 @@ def _has_log(path: Path) -> bool:
 
 
 class DamagedRow(sqlite3.DatabaseError):
-    """The row of a host is not what was written."""
+    """The row of a host is not the row that was written."""
 
     def __init__(self, host: object) -> None:
         super().__init__(f"the entry of {str(host)[:300]!r} is damaged")
@@ -86,7 +86,7 @@ class DamagedRow(sqlite3.DatabaseError):
 
 
 def store_error(path: Path | None, error: Exception) -> StoreError:
-    """The StoreError that says what happened to the file, and what to do; one that is a StoreError stays as it is."""
+    """The StoreError that says what happened to the file and what to do; a StoreError stays as it is."""
     if isinstance(error, StoreError):
         return error
     what = "the pin store in memory" if path is None else f"the pin store {path}"
@@ -97,9 +97,9 @@ def store_error(path: Path | None, error: Exception) -> StoreError:
 
 def _of_the_system(error: OSError) -> str:
     if error.errno in _TOO_MANY_FILES:
-        return "Nothing is wrong with the file: this process, or the system, has too many others open (ulimit -n)."
+        return "Nothing is wrong with the file: this process, or the system, has too many open files (ulimit -n)."
     if error.errno in _NO_ROOM:
-        return "There is no room on the disk: nothing was lost, free some space and try again."
+        return "The disk is full. Nothing was lost: free some space and try again."
     if error.errno in _NO_FILE:
         return "Name a file in a folder."
     return "Check the permissions of the file and of its folder."
@@ -118,14 +118,14 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
     if kind == "CANTOPEN":
         return _of_the_system(_why_nothing_opens() or OSError(errno.EACCES, ""))
     if kind == "READONLY":
-        return "It can be read, not written: check the permissions of the file and of its folder."
+        return "The file can be read but not written: check the permissions of the file and of its folder."
     if kind == "FULL":
         return _of_the_system(OSError(errno.ENOSPC, ""))
     if kind == "IOERR":
-        # What SQLite says where there is no room for the files beside the store, or a limit on its size.
+        # SQLite's message if there is no space for the files beside the store, or a limit on the file's size.
         return (
-            "Mostly the disk or a quota is full, and what was noted is in the file still: free some space, try again. "
-            f"Where that is not it:  {check_command(path)}"
+            "The disk or a quota is probably full. What was noted is still in the file: free some space, try again. "
+            f"If that is not the cause:  {check_command(path)}"
         )
     if kind in ("BUSY", "LOCKED"):
         return "Nothing is wrong with it: another process was writing for longer than a second. Try again."
@@ -140,10 +140,10 @@ def _of_sqlite(path: Path | None, error: Exception) -> str:
 
 
 def _why_nothing_opens() -> OSError | None:
-    """Why SQLite has no file open where the reason is the number of open files; it does not say."""
+    """The system's error if SQLite could not open a file because too many are open: SQLite does not tell."""
     opened: list[int] = []
     try:
-        # Never the store's own: closing a descriptor of it drops the locks of the whole process on it.
+        # Not the store's own file: closing a descriptor of it would drop all locks that this process has on it.
         for _ in range(_DESCRIPTORS):
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

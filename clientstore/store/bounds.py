@@ -1,10 +1,10 @@
-"""How many hosts a store notes: a stranger fills his own share, and nobody else's (RFC 7469 §4.4).
+"""How many hosts a store notes: an attacker fills only the share of his own domain (RFC 7469 §4.4).
 
-Firefox evicted entries by a score, so a page that named a thousand hosts pushed the real pins out. Here no pin that is
-alive is ever evicted. What has expired makes room, and then the new host is refused.
+Firefox evicted entries by a score, so a page with a thousand host names could push the real pins out. This store never
+evicts a pin that has not expired. It removes expired entries first. If there is still no room, it refuses the new host.
 
-Who owns a name can make any number of names below it, and none beside it. So each name from the registrable domain down
-has a bound on the hosts below it, and half of that is kept for the hosts one label below.
+The owner of a name can create any number of names below it, and none beside it. So each name, from the registrable
+domain down, has a limit on the hosts below it. Half of that limit is reserved for the hosts one label below.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["Bounds", "Refusal", "registrable_domain"]
 
 _EVERYWHERE = ""
 _NOTED = "source = 'header' AND origin IS NULL"
-# Counted no further than the bound.
+# Does not count beyond the limit.
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM hosts INDEXED BY noted"
 _WITHIN = f"WHERE {_NOTED} AND reversed >= ? AND reversed < ?"
 _MAX_REFUSALS = 100
-# How often a refusal is written down for a scope, and a full store looked through, in seconds.
+# How often a refusal is recorded for one scope, and how often a full store is cleaned, in seconds.
 _ONCE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A bound that kept a host from being noted.
+    """A limit because of which a host was not noted.
 
     Attributes:
         scope: the name below which the hosts were counted; empty for all hosts of the store.
@@ -57,12 +57,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many hosts a store notes from headers. What a person pins or imports is not counted.
+    """How many hosts a store notes from headers. Pins that a person sets or imports do not count.
 
     Attributes:
-        in_all: in all.
-        per_domain: below one registrable domain. Below any other name it is a tenth of that.
-        own_domains: domains below which only `in_all` counts, since no stranger can make names there.
+        in_all: for the whole store.
+        per_domain: below one registrable domain. Below any other name: a tenth of that.
+        own_domains: domains where only `in_all` counts, since no stranger can create names there.
     """
 
     in_all: int
@@ -70,7 +70,7 @@ class Bounds:
     own_domains: frozenset[str]
 
     def refusal(self, connection: sqlite3.Connection, host: str, now: float) -> Refusal | None:
-        """Why a host that is new is not noted, or None; inside the transaction that would note it."""
+        """Why a new host is not noted, or None. Call it inside the transaction that would note the host."""
         for scope, bound in self._scopes(host):
             if self._is_full(connection, scope, host, bound):
                 _remove_expired(connection, scope, now)
@@ -98,7 +98,7 @@ class Bounds:
         half = max(1, bound // 2)
         if scope == _EVERYWHERE or host.count(".") == scope.count(".") + 1 or found < half:
             return False
-        # How many are deeper than one label below. Of "test.bank.a.b." the part below the scope is "a.b.", whose first
+        # Count the names more than one label below. For "test.bank.a.b." the part below the scope is "a.b.": its first
         # dot is not its last character.
         ((deeper,),) = connection.execute(
             f"{_COUNT} {_WITHIN} AND instr(substr(reversed, ?), '.') < length(substr(reversed, ?)) LIMIT ?)",
@@ -109,7 +109,7 @@ class Bounds:
 
 def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> None:
     if scope == _EVERYWHERE:
-        # This walks over every host, so a flood may cause it once an hour and no more.
+        # The DELETE reads every host, so it runs at most once an hour, even in a flood.
         purged = connection.execute("SELECT value FROM facts WHERE name = 'purged_at'").fetchall()
         at = purged[0][0] if purged else None
         if isinstance(at, float) and 0 <= now - at < _ONCE:  # anything else is damage
@@ -122,18 +122,18 @@ def _remove_expired(connection: sqlite3.Connection, scope: str, now: float) -> N
 
 
 def _below(scope: str) -> tuple[str, str]:
-    """The first reversed name below a scope, and the first behind them all; the scope itself is not among them.
+    """The first reversed name below a scope, and the first one after all of them. The scope itself is not included.
 
-    The first one is longer than the scope by a character, on which :meth:`Bounds._is_full` counts.
+    The first name is one character longer than the scope; :meth:`Bounds._is_full` relies on that.
     """
     if scope == _EVERYWHERE:
         return "", "\U0010ffff"
     start = reversed_name(scope)
-    return f"{start}\0", f"{start[:-1]}/"  # "/" comes behind "." in ASCII
+    return f"{start}\0", f"{start[:-1]}/"  # "/" follows "." in ASCII
 
 
 def _keep(connection: sqlite3.Connection, refusal: Refusal) -> None:
-    """Keep it for a person to see, once an hour for each scope, so that a flood does not write all the time."""
+    """Record the refusal for a person to read, once an hour for each scope: a flood must not write all the time."""
     connection.execute(
         "INSERT INTO refusals VALUES (?, ?, ?, ?) ON CONFLICT (scope) DO UPDATE"
         " SET host = excluded.host, bound = excluded.bound, refused_at = excluded.refused_at"
@@ -151,8 +151,8 @@ _suffixes: PublicSuffixList | None = None
 
 @lru_cache(maxsize=1024)
 def registrable_domain(host: str) -> str:
-    """The public suffix of a host and one label more; the host itself where it has none."""
-    # Imported when a host is new: reading the list of public suffixes takes longer than all of a look-up.
+    """The public suffix of a host plus one label; the host itself if it has no suffix."""
+    # Imported here, for new hosts only: reading the list of public suffixes takes longer than a look-up.
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
 
     global _suffixes  # noqa: PLW0603 - read once a process

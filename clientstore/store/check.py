@@ -1,4 +1,4 @@
-"""Whether a store's file is sound, and how what is left of a damaged one is saved."""
+"""Check a store's file for damage, and save what is left of a damaged one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OTHER_TABLES = ("overrides", "refusals", "facts", "reports", "looks", "trusted"
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of a damaged store.
+    """The result of a repair.
 
     Attributes:
         kept: how many hosts the new file has.
@@ -43,9 +43,9 @@ class Repair:
 
 
 def check(path: Path, now: float) -> list[str]:
-    """Every fault of a store's file, in words; an empty list for a sound one. Nothing is changed.
+    """Every fault of a store's file, in words; an empty list if there is none. Changes nothing.
 
-    A row that is missing altogether cannot be seen, by nothing in the file.
+    A row that is missing altogether cannot be detected.
     """
     path = path.resolve()
     if not path.exists():
@@ -73,9 +73,9 @@ def check(path: Path, now: float) -> list[str]:
 
 
 def repair(path: Path, now: float) -> Repair:
-    """Save what can be read of a damaged store into a new file in its place, and keep the damaged one aside.
+    """Copy what can be read of a damaged store into a new file in its place, and keep the damaged file beside it.
 
-    Stop the programs that use the store first: those that still have it open refuse every connection from then on.
+    Stop the programs that use the store first: those that still have it open refuse every connection afterwards.
 
     Raises:
         StoreError: if nothing can be read; the file is left as it is.
@@ -87,7 +87,7 @@ def repair(path: Path, now: float) -> Repair:
     except OtherFile:
         raise
     except (StoreError, sqlite3.Error):
-        pass  # the damage
+        pass  # this is the damage to repair
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside = path.with_name(f"{path.name}.damaged-{moment}")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
@@ -99,8 +99,8 @@ def repair(path: Path, now: float) -> Repair:
         for source, target in ((path, aside), (log_of(path), log_of(aside))):
             if source.exists():
                 shutil.copy2(source, target)
-        # The old log must not be read into the new file. Until that is in place the damaged one is there, so that no
-        # process ever finds nothing and starts without pins.
+        # SQLite must not apply the old log to the new file. The damaged file stays until the new one replaces it,
+        # so that no process ever finds no file and starts without pins.
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         fresh.replace(path)
@@ -129,7 +129,7 @@ def _fault(row: tuple[object, ...]) -> str | None:
 
 
 def _save(path: Path, fresh: Path, copy: Path) -> int:
-    """Copy every sound row that can be reached into the new file; returns how many hosts there are."""
+    """Copy every sound row that can be reached into the new file; return the number of hosts."""
     for source, target in ((path, copy), (log_of(path), log_of(copy))):
         if source.exists():
             shutil.copyfile(source, target)
@@ -137,7 +137,7 @@ def _save(path: Path, fresh: Path, copy: Path) -> int:
         contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as damaged,
         contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as kept,
     ):
-        # Without it, a file that is shorter than its first page says is not read at all.
+        # Without this, SQLite does not read a file that is shorter than its first page says.
         with contextlib.suppress(sqlite3.DatabaseError):
             damaged.execute("PRAGMA writable_schema=ON")
         entries = {entry.host: entry for entry in _reachable(damaged, path)}

@@ -1,4 +1,4 @@
-"""A connection to the file of pins, and how it keeps out of the way of a fork."""
+"""A connection to the store's file, and how it avoids being open during a fork."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ __all__ = ["ForkUnderWay", "OpenConnection", "never_close"]
 
 
 class ForkUnderWay(Exception):
-    """Nothing can be opened now."""
+    """No connection can be opened now."""
 
 
 class OpenConnection(sqlite3.Connection):
-    """A connection, and what it has seen.
+    """A connection, with the state that it has read.
 
-    It enters the lists first, then looks for a fork, and opens last. A thread that forks says so first, and then waits
-    for every connection in the list. So either it finds this one there, or its fork is seen here.
+    It first adds itself to the lists, then checks for a fork, and opens last. A thread that forks announces the fork
+    first, and then waits for every connection in the lists. So either the fork waits for this connection, or this
+    connection sees the fork.
 
     Args:
         uri: the file, and how to open it.
-        lists: where it enters.
-        regardless: open during a fork as well: for the thread that writes, which a fork waits for.
+        lists: the lists to add the connection to.
+        regardless: open even during a fork. Only the writing thread does this, since a fork waits for it.
 
     Raises:
         ForkUnderWay: if a fork is under way.
@@ -36,12 +37,12 @@ class OpenConnection(sqlite3.Connection):
     def __init__(self, uri: str, *lists: list[weakref.ref[Any]], regardless: bool) -> None:
         self.is_open = True
         self.pid = 0
-        # The thread that has taken it out of the pool last.
+        # The last thread that took it out of the pool.
         self.thread = threading.get_ident()
         self.data_version = -1
         self.files: tuple[int, ...] = ()
         self.checked_at = 0.0
-        # What a file without a log looked like when it was opened: SQLite does not tell when such a file changes.
+        # For a file without a log: its size and time when it was opened. SQLite does not detect changes of such a file.
         self.stamp: tuple[int, ...] = ()
         for connections in lists:
             connections.append(weakref.ref(self))
@@ -52,21 +53,21 @@ class OpenConnection(sqlite3.Connection):
             self.pid = os.getpid()
             super().__init__(uri, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
         except BaseException:
-            self.close()  # the error may be kept, and this with it: nobody must take it for open
+            self.close()  # the error may be kept, and this object with it: it must not look open
             raise
 
     def close(self) -> None:
-        """As sqlite3's, and no error where an exception kept it from being opened."""
+        """Close it; no error if an exception interrupted the opening."""
         with contextlib.suppress(sqlite3.ProgrammingError):
             super().close()
         self.is_open = False
 
 
 def never_close(connection: OpenConnection) -> None:
-    """Keep a connection open to the end of the process and beyond its finalizers: the system closes the files.
+    """Keep a connection open until the process ends, past its finalizers: the system then closes the files.
 
-    Closing the last connection merges the log; see ``_close_writer``. Python 3.12 has a setting of SQLite's against
-    that (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), and 3.11 has not. So the object is never freed.
+    To close the last connection merges the log; see ``_close_writer``. Python 3.12 can switch that off
+    (SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), Python 3.11 cannot. So the object is never freed.
     """
     import ctypes  # noqa: PLC0415 - for this alone
 

@@ -1,11 +1,12 @@
 """The database that a store owns: one plain SQLite file, in WAL mode with ``synchronous=FULL``.
 
-Reads. A connection is taken out of a pool, runs one statement, is fetched whole and goes back. There is no lock, so no
-exception of a signal handler can leave one locked. A connection whose statement did not end well is closed and never
-used again, so none can stay in an old snapshot. ``PRAGMA data_version`` tells, at each look, whether anything was
-written since that connection looked last; it is compared within one connection, as its manual asks for.
+Reads. A read takes a connection out of a pool, runs one statement, fetches all rows and gives the connection back.
+There is no lock, so an exception from a signal handler cannot leave one locked. If a statement fails, its connection
+is closed and never used again, so none stays in an old snapshot. ``PRAGMA data_version`` tells at each look whether
+anything was written since that connection looked last. It is compared within one connection only, as SQLite's manual
+requires.
 
-Writes. Each is one transaction on a thread of the database's own; see :mod:`.writing`.
+Writes. Each is one transaction on a thread of the database; see :mod:`.writing`.
 
 Forks. Every connection is closed before a fork and opened again on the next use; see :mod:`.files`.
 """
@@ -40,12 +41,12 @@ _Value = TypeVar("_Value")
 Row = tuple[Any, ...]
 
 _PAUSE = 0.001
-# How long closing may wait behind writes, in seconds.
+# How long closing waits for writes, in seconds.
 _CLOSING = 10.0
-# How often a write is tried that nobody waits for, and a file is opened that is replaced meanwhile.
+# How often to retry: a background write; and opening a file that is being replaced.
 _ATTEMPTS = 5
 _FIRST_READ = "SELECT 1 FROM facts"
-# What a damaged file sets off: SQLite quotes its letters, which need not be letters any more.
+# The errors that a damaged file causes. SQLite quotes text from the file, which may not be valid UTF-8.
 _FAULTS = (sqlite3.Error, OSError, UnicodeError)
 
 
@@ -53,10 +54,10 @@ class Database:
     """One SQLite file that threads and processes share. Nothing is open before the first use.
 
     Args:
-        path: the file, resolved; made where there is none.
+        path: the file, resolved; created if there is none.
 
     Raises:
-        StoreError: if the file cannot be made or opened, or is no pin store.
+        StoreError: if the file cannot be created or opened, or is not a pin store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +78,7 @@ class Database:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """The state that the database is in now. While nobody writes it stays the same object.
+        """The current state of the database. It stays the same object until somebody writes.
 
         Raises:
             StoreError: if the file cannot be read, or is not the one that was opened.
@@ -104,7 +105,7 @@ class Database:
                 else:
                     self._file.check_at_times(connection)
                 if compare and rows[0][0] != connection.data_version:
-                    # In this order: whatever is raised in between, the connection looks again.
+                    # In this order: if an exception comes in between, the connection looks again.
                     self._state = State()
                     connection.data_version = rows[0][0]
             except BaseException:
@@ -116,11 +117,11 @@ class Database:
         return rows
 
     def _take(self) -> OpenConnection:
-        """A connection that nobody else uses, out of the pool or new; not while a fork is under way."""
+        """A connection that nobody else uses, from the pool or new; never during a fork."""
         while True:
             with contextlib.suppress(ForkUnderWay):
                 connection = self._pop() or self._open_reader()
-                # Asked again: one of the pool was free when the fork looked.
+                # Check again: the fork may have seen this one as idle in the pool.
                 if not fork_under_way():
                     return connection
                 connection.close()
@@ -139,11 +140,11 @@ class Database:
         return None
 
     def _open_reader(self) -> OpenConnection:
-        """Open the file for reading. Such a connection can neither change it nor merge its log into it."""
+        """Open the file for reading. This connection can neither change the file nor merge its log."""
         try:
             return self._opened("mode=ro")
         except sqlite3.OperationalError:
-            # Reading a file in WAL mode makes a -shm beside it, which cannot be made on a read-only medium.
+            # To read a file in WAL mode SQLite creates a -shm beside it, which fails on a read-only medium.
             if os.access(self.path.parent, os.W_OK):
                 raise
         stamp, log = self._stamp(), log_of(self.path)
@@ -157,7 +158,7 @@ class Database:
         return connection
 
     def _opened(self, how: str, *, regardless: bool = False) -> OpenConnection:
-        """A connection to the very file at the path, which may be moved while it is opened."""
+        """A connection to the file that is at the path, even if the file is being replaced."""
         for _ in range(_ATTEMPTS):
             before = regular_file(self.path)
             if before is None:
@@ -175,14 +176,14 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-        raise StoreError(f"{self._name} is replaced again and again; see what else writes to its folder")
+        raise StoreError(f"{self._name} is being replaced again and again; check what else writes to its folder")
 
     def _check_stamp(self, connection: OpenConnection) -> None:
         if connection.stamp != self._stamp():
             raise StoreError(f"{self._name} was changed while it was read; try again")
 
     def _stamp(self) -> tuple[int, ...]:
-        """What a write changes of the file and its log; for connections that take no lock."""
+        """The values that change when the file or its log is written, for connections that take no lock."""
         file = self.path.stat()
         log = log_of(self.path).stat() if log_of(self.path).exists() else None
         return (
@@ -198,18 +199,18 @@ class Database:
         return not (os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK))
 
     def write(self, job: Callable[[sqlite3.Connection], _Value]) -> _Value:
-        """Run `job` in one transaction, on the thread that writes, and return what it returns once that is durable.
+        """Run `job` in one transaction on the writing thread. Return its result once the write is durable.
 
-        The job has the write lock from its first read on. What it raises rolls everything back and is raised here.
+        The job has the write lock from its first read. An exception in it rolls everything back and is raised here.
 
         Raises:
-            StoreError: if the file cannot be written; where another process holds its lock for longer than a
-                second; or where it is not the file that was opened, so that the write may be lost.
+            StoreError: if the file cannot be written; if another process holds its lock for longer than a second; or
+                if it is not the file that was opened, so that the write may be lost.
         """
         return self._on_thread(lambda: self._transact(job))
 
     def write_later(self, job: Callable[[sqlite3.Connection], object]) -> None:
-        """Run `job` like :meth:`write`, and do not wait for it. What keeps it from being written is logged."""
+        """Run `job` like :meth:`write`, without waiting for it. A failure is logged."""
         self._check_usable()
         self._writing.do_later(lambda: self._transact_patiently(job))
 
@@ -245,12 +246,12 @@ class Database:
         except BaseException:
             self._close_writer()  # which rolls back
             raise
-        self._file.check(writer)  # nothing is acknowledged that went to a file which is not the store any more
+        self._file.check(writer)  # acknowledge nothing that went to a file which is no longer the store
         return value
 
     def _open_writer(self) -> OpenConnection:
         writer = self._opened("mode=rw", regardless=True)
-        # FULL, since NORMAL forgets acknowledged commits when the power fails (sqlite.org/pragma.html).
+        # FULL: NORMAL loses acknowledged commits at a power failure (sqlite.org/pragma.html).
         writer.execute("PRAGMA synchronous=FULL")
         writer.execute("PRAGMA temp_store=MEMORY")
         self._writer = writer
@@ -259,8 +260,8 @@ class Database:
     def _close_writer(self) -> None:
         """Close the connection that writes.
 
-        The last connection to a file merges the log into it. Where the log was replaced, that would overwrite what
-        others have written, so such a connection is never closed.
+        The last connection to a file merges the log into it. If the log was replaced, that would overwrite the writes
+        of others, so such a connection is never closed.
         """
         writer, self._writer = self._writer, None
         if writer is None:
@@ -271,7 +272,7 @@ class Database:
             writer.close()
 
     def _open(self) -> None:
-        """Make the file where there is none, and look whether it is a pin store that can be read."""
+        """Create the file if there is none, and check that it is a pin store that can be read."""
         if regular_file(self.path) is None:
             self._on_thread(lambda: create(self.path))
         try:
@@ -283,7 +284,7 @@ class Database:
             self._on_thread(self._to_wal)
 
     def _to_wal(self) -> None:
-        """Put a backup by VACUUM INTO into WAL mode, and roll back the journal of a program that was killed."""
+        """Put a file made by VACUUM INTO into WAL mode, and roll back the journal of a program that was killed."""
         if self.read_only:
             return
         with contextlib.closing(sqlite3.connect(f"{self._uri}?mode=rw", timeout=PATIENCE, uri=True)) as connection:
@@ -292,7 +293,7 @@ class Database:
     # -- closing ----------------------------------------------------------------------------------------------------
 
     def rest(self) -> None:
-        """Close every connection; the next use opens them again. Waits for reads and writes that are under way."""
+        """Close every connection; the next use opens them again. Waits for reads and writes in progress."""
         caller = threading.get_ident()
         if self._pid != os.getpid():
             return
@@ -301,24 +302,24 @@ class Database:
         elif self._writing.rests():
             # Here, since Python warns of a fork while another thread is alive.
             self._close_connections(caller)
-        # Else a write takes too long: its connection stays open, and the child refuses.
+        # If a write takes too long, its connection stays open, and the child of the fork refuses.
 
     def rest_later(self) -> None:
-        """:meth:`rest`, at some time: for a finalizer, which may run anywhere and must wait for nothing."""
+        """Run :meth:`rest` at some later time: for a finalizer, which may run anywhere and must not wait."""
         if self._pid == os.getpid() and not self._closed:
             self._writing.do_later(lambda: self._close_connections(0))
 
     def _close_connections(self, caller: int) -> None:
-        """Readers first, so that the writer merges the log. What somebody uses for longer than a second stays open.
+        """Close the readers first, so that the writer merges the log. A connection in use for over a second stays open.
 
-        The child of a fork refuses then. No connection is closed under the one who uses it: that is a crash of SQLite.
+        The child of a fork then refuses. To close a connection while a thread uses it would crash SQLite.
         """
         deadline = time.monotonic() + PATIENCE
         while True:
             while (connection := self._pop()) is not None:
                 connection.close()
-            # The caller waits here, so waiting for his own would be in vain: a finalizer, or the handler of a signal,
-            # has interrupted a look-up.
+            # The caller's own connection cannot become free while the caller waits here: this is a finalizer or a
+            # signal handler that has interrupted a look-up.
             used = [connection for connection in self._open_readers() if connection.thread != caller]
             if not used or time.monotonic() > deadline:
                 break
@@ -329,19 +330,19 @@ class Database:
         return [each for each in living(self._made) if each is not self._writer]
 
     def close(self) -> None:
-        """Close the database for good; what uses it afterwards gets a StoreError."""
+        """Close the database for good; any later use raises StoreError."""
         if not self._closed:
             try:
                 self.rest()
             except (OSError, sqlite3.Error):
                 self._closed = True
                 raise
-            self._closed = True  # where a signal's exception comes before, it can be closed again
+            self._closed = True  # last, so that close() can run again after an exception from a signal handler
 
     def renew(self) -> None:
-        """Start again in the child of a fork: the pool is the parent's."""
+        """Start again in the child of a fork: the pool belongs to the parent."""
         self._pid = os.getpid()
-        # What was open all the same is the parent's: it is not closed here, and so refused (OpenFile).
+        # A connection that was still open belongs to the parent: it stays open here, and OpenFile refuses it.
         for connection in living(self._made):
             never_close(connection)
         self._state = State()

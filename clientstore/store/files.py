@@ -1,9 +1,9 @@
-"""The file of a store: what kind it is, how it is made, and whether it is still the one that was opened.
+"""The file of a store: what kind of file it is, how it is created, and whether it is still the one that was opened.
 
-SQLite must not be open across a fork. It keeps a list of the files that a process has open, the child inherits that
-list, and the locks of the list are not the child's: its own new connection would take no lock at all (sqlite.org,
-"How To Corrupt An SQLite Database File", 2.6). So connections close before a fork and open lazily on both sides. Where
-a fork bypasses Python's hooks while a connection was open, the child refuses.
+SQLite must not be open across a fork. It keeps a list of the files that a process has open. The child inherits that
+list but not the locks, so its new connections would take no lock at all (sqlite.org, "How To Corrupt An SQLite Database
+File", 2.6). So connections close before a fork and open lazily on both sides. If a fork bypasses Python's hooks while a
+connection is open, the child refuses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .advice import put_back
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows has none, and there os.rename replaces no file
+except ImportError:  # Windows has no fcntl, and its os.rename does not replace a file
     fcntl = None
 
 __all__ = [
@@ -45,24 +45,24 @@ __all__ = [
     "wait_for_forks",
 ]
 
-# How long anything here waits for a lock, in seconds.
+# How long to wait for a lock, in seconds.
 PATIENCE = 1.0
-# How often look-ups look whether the file is still the one that is open, in seconds.
+# How often look-ups check that the open file is still the one at the path, in seconds.
 LOOK_EVERY = 0.5
 _PAUSE = 0.002
 
 
 def log_of(path: Path) -> Path:
-    """The ``-wal`` of a store: SQLite's write-ahead log beside the file."""
+    """The ``-wal`` of a store: SQLite's write-ahead log, beside the file."""
     return path.with_name(f"{path.name}-wal")
 
 
 def regular_file(path: Path) -> os.stat_result | None:
-    """The status of the file; None if there is nothing at the path. Nothing is opened.
+    """The status of the file; None if there is nothing at the path. Opens nothing.
 
     Raises:
-        StoreError: if something else than a plain file with one name is there.
-        OSError: if it cannot be looked at.
+        StoreError: if it is not a plain file with exactly one name.
+        OSError: if its status cannot be read.
     """
     try:
         status = path.stat()
@@ -89,7 +89,7 @@ def _kind(mode: int) -> str:
 
 @contextmanager
 def making(path: Path) -> Generator[None]:
-    """Hold off other processes that would make the same store."""
+    """Keep other processes from creating the same store at the same time."""
     if fcntl is None:
         yield
         return
@@ -101,26 +101,26 @@ def making(path: Path) -> Generator[None]:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise StoreError(f"another process is making the pin store {path}; try again") from None
+                    raise StoreError(f"another process is creating the pin store {path}; try again") from None
                 time.sleep(_PAUSE)
                 continue
             except OSError:
-                pass  # a network file system without flock: making a store takes milliseconds
+                pass  # a network file system without flock: creating a store takes milliseconds
             break
         yield
-        os.fsync(folder)  # the name of the new file outlives a loss of power
+        os.fsync(folder)  # so that the new file's name survives a power failure
     finally:
         os.close(folder)
 
 
 class Connection(Protocol):
-    """What is looked at of a connection to the file.
+    """What this module needs to know about a connection.
 
     Attributes:
         is_open: whether it is open, or about to be.
         pid: the process that opened it; 0 before that.
-        files: which files it has open, as :meth:`OpenFile.identity` told when it was opened; empty before that.
-        checked_at: when that was compared last, by :func:`time.monotonic`.
+        files: the files that it has open, as :meth:`OpenFile.identity` gave them when it opened; empty before that.
+        checked_at: when they were compared last, by :func:`time.monotonic`.
     """
 
     is_open: bool
@@ -133,21 +133,21 @@ _Connection = TypeVar("_Connection", bound=Connection)
 
 
 def living(connections: list[weakref.ref[_Connection]]) -> list[_Connection]:
-    """Those of a list that are open, or about to be. What was freed is taken off, in place: others may add to it."""
+    """The connections of a list that are open or opening. Removes freed ones in place, since others may append."""
     for reference in tuple(connections):
         if reference() is None:
-            with contextlib.suppress(ValueError):  # another thread was first
+            with contextlib.suppress(ValueError):  # another thread has removed it
                 connections.remove(reference)
     found = [reference() for reference in tuple(connections)]
     return [connection for connection in found if connection is not None and connection.is_open]
 
 
 class OpenFile:
-    """One file of this process, and its connections, whichever database has them.
+    """One file of this process and all connections to it, from any database.
 
     Attributes:
         path: the file.
-        connections: every connection of this process, from before it is open.
+        connections: every connection of this process, added before it opens.
     """
 
     def __init__(self, path: Path) -> None:
@@ -156,7 +156,7 @@ class OpenFile:
         self._paths = tuple(str(path) + suffix for suffix in ("", "-wal", "-shm"))
 
     def identity(self) -> tuple[int, ...]:
-        """Which files the path leads to: device, inode and number of names of the file, of its -wal and its -shm."""
+        """The files at the path: device, inode and number of names of the file, its -wal and its -shm."""
         found: tuple[int, ...] = ()
         for path in self._paths:
             try:
@@ -171,31 +171,31 @@ class OpenFile:
         """Refuse to open the file in a process that has inherited a connection to it.
 
         Raises:
-            StoreError: if it has.
+            StoreError: if the process has inherited one.
         """
         pid = os.getpid()
         if any(connection.pid not in (0, pid) for connection in living(self.connections)):
             raise StoreError(
-                f"the pin store {self.path} was open when this process was forked past Python's own os.fork, so SQLite "
+                f"the pin store {self.path} was open when this process was forked without Python's os.fork, so SQLite "
                 "cannot lock it here. Open the PinStore after the fork (in uWSGI: lazy-apps = true)"
             )
 
     def opened(self, connection: Connection, before: os.stat_result) -> bool:
-        """Remember which files a connection has opened; False if the file was replaced since `before`.
+        """Record which files a connection has opened; False if the file was replaced since `before`.
 
         Raises:
-            StoreError: if another connection has others: what one of them writes the other does not read.
+            StoreError: if another connection has other files open: neither would read what the other writes.
         """
         connection.files = self.identity()
         if connection.files[:2] != (before.st_dev, before.st_ino):
             return False
         for other in living(self.connections):
-            if other.files not in ((), connection.files):  # () is about to open, and will look in its turn
+            if other.files not in ((), connection.files):  # () is still opening, and will check then
                 self._refuse(other.files, connection.files)
         return True
 
     def check_at_times(self, connection: Connection) -> None:
-        """:meth:`check`, where it was not done for half a second: what a look-up waits for each time.
+        """Run :meth:`check` if the last one was more than half a second ago. Each look-up waits for this.
 
         Raises:
             StoreError: as :meth:`check` does.
@@ -206,22 +206,22 @@ class OpenFile:
             connection.checked_at = now
 
     def check(self, connection: Connection) -> None:
-        """Look whether the path still leads to the files that the connection has open.
+        """Check that the path still leads to the files that the connection has open.
 
         Raises:
-            StoreError: if one of them was removed or replaced, or has another name by now.
+            StoreError: if one of them was removed, replaced or renamed.
         """
         now = self.identity()
         if now != connection.files:
             self._refuse(connection.files, now)
 
     def has_lost(self, connection: Connection) -> bool:
-        """Whether the file is the same and its log is not: what the connection writes nobody else reads."""
+        """Whether the file is the same but its log was replaced: nobody else would read this connection's writes."""
         now = self.identity()
         return now[:3] == connection.files[:3] and now != connection.files
 
     def _refuse(self, before: tuple[int, ...], now: tuple[int, ...]) -> None:
-        regular_file(self.path)  # a second name has an error of its own
+        regular_file(self.path)  # raises its own error for a second name
         what = "it" if before[:3] != now[:3] else "its -wal" if before[3:6] != now[3:6] else "its -shm"
         raise StoreError(
             f"the pin store {self.path} cannot be trusted any more: {what} was removed or replaced while it was in "
@@ -233,7 +233,7 @@ _files: dict[Path, OpenFile] = {}
 
 
 def open_file(path: Path) -> OpenFile:
-    """What this process shares about a file; a resolved path."""
+    """The :class:`OpenFile` that this process shares for a resolved path."""
     return _files.setdefault(path, OpenFile(path))
 
 
@@ -246,13 +246,13 @@ class _Resting(Protocol):
 
 
 _databases: dict[int, weakref.ref[_Resting]] = {}
-# One element for each fork that is under way. What changes it is one step of the interpreter each, which no exception
-# of a signal handler can divide.
+# One element for each fork in progress. Each change is a single step of the interpreter, so that an exception from a
+# signal handler cannot interrupt it.
 _forking: list[None] = []
 
 
 def track(database: _Resting) -> None:
-    """Have a database closed before each fork, and at the end of the process, for as long as it is alive."""
+    """Close a database before each fork and at the end of the process, for as long as it is alive."""
     key = id(database)
     _databases[key] = weakref.ref(database, lambda _: _databases.pop(key, None))
 
@@ -265,12 +265,12 @@ def _living_databases() -> Iterator[_Resting]:
 
 
 def fork_under_way() -> bool:
-    """Whether nothing may be opened now."""
+    """Whether a fork is in progress, so that nothing may be opened."""
     return bool(_forking)
 
 
 def wait_for_forks(name: str) -> None:
-    """Wait while a fork is under way.
+    """Wait until no fork is in progress.
 
     Raises:
         StoreError: if it takes longer than :data:`PATIENCE`.
@@ -278,13 +278,13 @@ def wait_for_forks(name: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while _forking:
         if time.monotonic() > deadline:
-            raise StoreError(f"{name} cannot be opened while a fork is under way; try again")
+            raise StoreError(f"{name} cannot be opened during a fork; try again")
         time.sleep(_PAUSE)
 
 
 @atexit.register
 def _rest_all() -> None:
-    """Close what is open: before a fork, and at the end, so that no log is left beside a file."""
+    """Close everything before a fork, and at the end of the process, so that no log is left beside a file."""
     for database in _living_databases():
         with contextlib.suppress(OSError, sqlite3.Error):
             database.rest()
@@ -296,7 +296,7 @@ def _renew_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # Before a fork the last one that was registered comes first: a fork is announced, and then all is closed.
+    # Before a fork, hooks run in reverse order of registration: first the fork is announced, then everything is closed.
     os.register_at_fork(before=_rest_all, after_in_child=_renew_all)
     os.register_at_fork(
         before=partial(_forking.append, None), after_in_parent=_forking.pop, after_in_child=_forking.clear

@@ -1,4 +1,4 @@
-"""The last time that a store has seen: what a clock that jumps is checked against (RFC 7469 §2.3.3)."""
+"""The last time at which the store was used: a clock that jumps is detected by it (RFC 7469 §2.3.3)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ logger = logging.getLogger("dynpin.clientstore")
 
 ClockJump = Literal["warn", "refuse"]
 
-# Less than this is no news; more than that forward is a jump, or a store that nobody has used for long. In seconds.
+# In seconds. A smaller difference is ignored. A larger one is a jump, or a store that nobody has used for long.
 _TICK = 3_600.0
 _JUMP = 30 * 86_400.0
 
 
 class LastSeen:
-    """When the store was last used, as its file has it and as this process has seen it.
+    """When the store was last used, according to its file and to this process.
 
     Args:
-        database: the store's.
-        on_jump: what becomes of a jump.
+        database: the store's database.
+        on_jump: what to do at a jump: "warn" or "refuse".
     """
 
     def __init__(self, database: Database | MemoryDatabase, on_jump: ClockJump) -> None:
@@ -40,14 +40,14 @@ class LastSeen:
         self._at: float | None = read_seen_at(database)
 
     def look(self, now: float, *, wait: bool = False) -> None:
-        """Look whether the clock has jumped; a comparison, while it has not.
+        """Check whether the clock has jumped. Without a jump this is one comparison.
 
         Args:
             now: seconds since the epoch, UTC.
-            wait: whether to wait until it is written down, which happens once an hour.
+            wait: whether to wait until the time is written, which happens once an hour.
 
         Raises:
-            StoreError: if pins have expired by a jump, and the store was told to refuse that.
+            StoreError: if a jump has made pins expire and the store is set to refuse that.
         """
         seen_at = self._at
         if seen_at is not None and 0.0 <= now - seen_at < _TICK:
@@ -60,7 +60,7 @@ class LastSeen:
                 raise StoreError(f"{jump}. If it is right:  {_acceptance(self._database.path)}")
             logger.warning("%s", jump)
         self._at = now
-        # A jump is not written down by one who looks: the next process must be able to refuse it.
+        # A reader does not write a jump down: the next process must be able to refuse it.
         if jump is not None or self._database.read_only:
             return
         if not wait:
@@ -72,37 +72,37 @@ class LastSeen:
             logger.info("the time could not be written down: %s", error)
 
     def _accepted(self, now: float) -> bool:
-        """Whether a person has taken this time for right meanwhile, by another process."""
+        """Whether a person has accepted this time in another process since."""
         kept = read_seen_at(self._database)
         return kept is not None and 0.0 <= now - kept < _JUMP
 
     def accept(self, now: float) -> None:
-        """Take `now` for right."""
+        """Accept `now` as the right time."""
         self._at = now
         self._database.write(self._keep)
 
     def _keep(self, connection: sqlite3.Connection) -> None:
-        """Write it down, inside a transaction."""
+        """Write the time, inside a transaction."""
         connection.execute(
             "INSERT OR REPLACE INTO facts VALUES ('seen_at', ?)", (None if self._at is None else float(self._at),)
         )
 
 
 def read_seen_at(database: Database | MemoryDatabase) -> float | None:
-    """When the store was last used, as its file has it: seconds since the epoch, UTC, to the hour."""
+    """When the store was last used, from its file: seconds since the epoch, UTC, to the hour."""
     rows = database.select("SELECT value FROM facts WHERE name = 'seen_at'")
     value = rows[0][0] if rows else None
-    # Anything else is damage, and no reason to refuse.
+    # Any other value is damage, and no reason to refuse.
     return value if isinstance(value, float) and FIRST_SECOND <= value <= LAST_SECOND else None
 
 
 def describe_jump(database: Database | MemoryDatabase, seen_at: float, now: float) -> str | None:
-    """What a person must be told about the clock, or None. Nothing is forgotten: expired rows stay in the file."""
+    """What to tell a person about the clock, or None. Nothing is lost: expired rows stay in the file."""
     moved = now - seen_at
     if moved < -86_400.0:
         return (
             f"the clock reads {rfc3339(now)}, {duration(-moved)} before the last time seen: pins live longer than "
-            "they should until it is right again"
+            "they should until the clock is right again"
         )
     if moved <= _JUMP:
         return None
@@ -114,7 +114,7 @@ def describe_jump(database: Database | MemoryDatabase, seen_at: float, now: floa
     hosts = "1 host" if expired == 1 else f"{expired} hosts"
     return (
         f"the clock reads {rfc3339(now)}, {duration(moved)} after the last time seen, and the pins of {hosts} have "
-        "expired meanwhile. If the clock is wrong, set it right and they hold again: dynpin hosts list --all "
+        "expired in between. If the clock is wrong, set it right and they hold again: dynpin hosts list --all "
         "shows them"
     )
 

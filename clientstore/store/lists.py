@@ -1,9 +1,9 @@
-"""Signed lists in the store: which are to be looked at and when, and what a list changes, in one transaction.
+"""Signed lists in the store: which ones to fetch and when, and what a list changes, in one transaction.
 
-The rule. A list changes exactly the hosts that have noted its root, each version once; it gives them other pins and
-never more time than their last header. A list that a program follows counts as what that program preloads
-(:mod:`.static`): it replaces what was noted, and gives way to what the user has pinned by hand or forgotten. It leaves
-static pins alone.
+The rule: a list changes exactly the hosts that have noted its root, each version of the list once. It replaces their
+pins and never extends the time of their last header. A list that a program follows counts as preloaded by that program
+(:mod:`.static`): it replaces what was noted, but not what the user has pinned by hand or forgotten. It never changes
+static pins.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ __all__ = [
 ]
 
 _HOUR, _DAY = 3_600.0, 86_400.0
-# How often the same list is looked at, at most. A look that came to nothing is repeated after that, then ever later.
+# The shortest time between two looks at a list. After a look without success it is repeated at growing intervals.
 _SOONEST = 30.0
-# How long a look may take, in seconds: the first one, and any. One that came to nothing is given twice the time.
+# How long a look may take, in seconds: the first one, and any later one. The time doubles after each failure.
 _FIRST_LOOK, _LONGEST_LOOK = 5.0, 30.0
-# How much longer before another process takes it over.
+# How much longer until another process may take the list over.
 _TAKEN_OVER = 5.0
-# Further away than any wait is a time that was set by a clock which was wrong.
+# A time further away than any wait was set by a wrong clock.
 _FAR = 2 * _DAY
-# What TUF's client has verified before it was kept here.
+# A file that TUF's client has verified before it was stored.
 _EXPIRING = ("timestamp.json", "snapshot.json", "targets.json")
 _SELECT = "SELECT root, uri, is_followed, asked_at, attempts, looked_at, next_look_at, outcome FROM looks"
 
@@ -60,12 +60,12 @@ class Look:
 
     Attributes:
         recovery: its root, and where it is.
-        is_followed: whether a program follows it, so that it is looked at daily.
-        asked_at: when a connection was refused that it might heal, or None.
-        attempts: how many looks have come to nothing since one has changed pins.
-        looked_at: when it was last looked at, or None.
-        next_look_at: when it is looked at next; None where that waits for a refusal.
-        outcome: what the last look has come to, in words, or None.
+        is_followed: whether a program follows it; then it is fetched daily.
+        asked_at: when a connection was refused and the list might have new pins, or None.
+        attempts: how many looks have changed nothing since one changed pins.
+        looked_at: when it was last fetched, or None.
+        next_look_at: when it is fetched next; None until the next refusal.
+        outcome: the result of the last look, in words, or None.
     """
 
     recovery: Recovery
@@ -78,12 +78,12 @@ class Look:
 
     @property
     def seconds(self) -> float:
-        """How long the next look may take: at first short, so that a list that hangs holds up no other for long."""
+        """How long the next look may take. Short at first, so that a list that hangs does not delay others for long."""
         return min(_FIRST_LOOK * 2.0 ** min(self.attempts, 10), _LONGEST_LOOK)
 
 
 def looks(select: Select) -> list[Look]:
-    """Every list that was ever asked for."""
+    """All lists that were ever asked for."""
     return [_look(row) for row in select(f"{_SELECT} ORDER BY uri, root", ())]
 
 
@@ -93,7 +93,7 @@ def _look(row: tuple[Any, ...]) -> Look:
 
 
 def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
-    """A connection was refused: the list of this root may heal it."""
+    """Record that a connection was refused and the list of this root may have new pins."""
     drop_unnamed(connection, now)
     connection.execute(
         "INSERT INTO looks VALUES (?, ?, 0, ?, 0, NULL, ?, NULL, NULL) ON CONFLICT (root, uri) DO UPDATE SET"
@@ -105,7 +105,7 @@ def ask(connection: sqlite3.Connection, recovery: Recovery, now: float) -> None:
 
 
 def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data: bytes, now: float) -> None:
-    """Have a list looked at daily from now on, with a FIRST_ROOT or a SIGNING_KEY that is trusted."""
+    """Fetch a list daily from now on, with a FIRST_ROOT or a SIGNING_KEY that is trusted."""
     connection.execute("INSERT OR IGNORE INTO trusted VALUES (?, ?, ?)", (recovery.root, name, data))
     connection.execute(
         "INSERT INTO looks VALUES (?, ?, 1, NULL, 0, NULL, ?, NULL, NULL)"
@@ -115,7 +115,7 @@ def register(connection: sqlite3.Connection, recovery: Recovery, name: str, data
 
 
 def next_look_at(select: Select, now: float) -> float | None:
-    """When a list is to be looked at next, or None. What is looked at now waits for the end of its lease."""
+    """When the next list is due, or None. A list in progress is due at the end of its lease."""
     ((at,),) = select(
         "SELECT min(max(next_look_at, CASE WHEN leased_until < ? THEN leased_until ELSE 0 END)) FROM looks",
         (now + _FAR,),
@@ -124,9 +124,9 @@ def next_look_at(select: Select, now: float) -> float | None:
 
 
 def claim(connection: sqlite3.Connection, now: float) -> Look | None:
-    """Take the next list that is due, for this process alone for as long as the lease lasts."""
+    """Take the next list that is due. No other process takes it while the lease lasts."""
     rows = connection.execute(
-        # What has come to nothing waits, so that a slow server holds up the list of nobody else for long.
+        # Lists without success come last, so that a slow server does not delay other lists for long.
         f"{_SELECT} WHERE (next_look_at <= ? OR next_look_at > ?)"
         " AND (leased_until IS NULL OR leased_until <= ? OR leased_until > ?) ORDER BY attempts, next_look_at LIMIT 1",
         (now, now + _FAR, now, now + _FAR),
@@ -142,20 +142,20 @@ def claim(connection: sqlite3.Connection, now: float) -> Look | None:
 
 
 def trusted_files(select: Select, root: bytes) -> dict[str, bytes]:
-    """What is trusted of a root so far: the files of TUF's client, or a signing key with a date."""
+    """The trusted files of a root: those of TUF's client, or a signing key with a date."""
     return dict(select("SELECT name, data FROM trusted WHERE root = ?", (root,)))
 
 
 def list_expires_at(select: Select, root: bytes) -> float | None:
-    """When the list that is trusted of a root expires, in seconds since the epoch, UTC; None where none is.
+    """When the trusted list of a root expires, in seconds since the epoch, UTC; None if there is no list.
 
-    Nobody who looks for it after that believes it, unless it was signed again.
+    After that, no client that fetches the list accepts it until it is signed again.
     """
     files = trusted_files(select, root)
     try:
         ends = [str(json.loads(files[name])["signed"]["expires"]) for name in _EXPIRING]
         return min(datetime.fromisoformat(end).timestamp() for end in ends)
-    except (KeyError, TypeError, ValueError):  # there is none, or not all of it
+    except (KeyError, TypeError, ValueError):  # there is no list, or a part of it is missing
         return None
 
 
@@ -168,30 +168,30 @@ def record(
     before: Mapping[str, bytes],
     now: float,
 ) -> tuple[str, ...]:
-    """Keep what a look has come to: what TUF trusts, the pins, and when to look again.
+    """Store the result of a look: the files that TUF trusts, the pins, and when to look again.
 
     Args:
         connection: inside a transaction.
         look: the list.
-        seen: what was verified, or None where nothing could be.
-        problem: why the list cannot be believed, or None.
-        before: what TUF has trusted before the look.
+        seen: what was verified, or None.
+        problem: why the list cannot be accepted, or None.
+        before: the files that TUF trusted before the look.
         now: seconds since the epoch, UTC.
 
     Returns:
-        the hosts that have other pins now.
+        the hosts whose pins have changed.
     """
     of_look = (look.recovery.root, look.recovery.uri)
     row = connection.execute("SELECT asked_at FROM looks WHERE root = ? AND uri = ?", of_look).fetchone()
     if row is None:
-        return ()  # whoever asked is forgotten, and so is what was trusted
-    asked_at: float | None = row[0]  # not the look's: a connection may have been refused while the list was looked at
+        return ()  # the host that asked was forgotten, and the trusted files with it
+    asked_at: float | None = row[0]  # not look.asked_at: a connection may have been refused during the look
     changed: tuple[str, ...] = ()
     if seen is not None and not _trust(connection, look, before, seen):
-        return ()  # another process was first, and has said what came of it and when to look again
+        return ()  # another process was first, and has stored its result
     if seen is not None and seen.pins is not None:
         changed = tuple(_apply(connection, look.recovery.root, seen.pins, seen.list_version, now))
-        # Who has followed it, not who asks now: a look by hand is one too.
+        # Depends on who follows the list, not on who looks now: this may be a look by hand.
         if look.is_followed:
             changed += _preload(connection, look.recovery, seen.pins, seen.list_version, now)
     if problem is None and seen is not None:
@@ -217,15 +217,15 @@ def record(
 
 
 def _trust(connection: sqlite3.Connection, look: Look, before: Mapping[str, bytes], seen: Verified) -> bool:
-    """Keep TUF's files; False where another process has kept others meanwhile.
+    """Store TUF's files; False if another process has stored other files since.
 
-    No version is compared here, since a thief may have signed the highest of all: it is TUF that knows when it counts
-    no more, and what it has verified follows from what it had trusted before.
+    This compares no versions: a thief may have signed the highest version of all. Only TUF knows when a version no
+    longer counts, and what it verified follows from what it trusted before.
     """
     root = look.recovery.root
     if trusted_files(selecting(connection), root) != before:
         return False
-    # Whoever is refused can fetch the list again: a host could fill the disk with it.
+    # The list can be fetched again after the next refusal. Otherwise a host could fill the disk with it.
     kept = [(root, name, data) for name, data in seen.files.items() if look.is_followed or name != PIN_LIST]
     connection.execute("DELETE FROM trusted WHERE root = ?", (root,))
     connection.executemany("INSERT INTO trusted VALUES (?, ?, ?)", kept)
@@ -233,7 +233,7 @@ def _trust(connection: sqlite3.Connection, look: Look, before: Mapping[str, byte
 
 
 def drop_unnamed(connection: sqlite3.Connection, now: float) -> None:
-    """Forget the lists that no living host names and nobody follows, and where they were (RFC 7469 §5)."""
+    """Delete the lists that no living host names and nobody follows, with their addresses (RFC 7469 §5)."""
     connection.execute(
         "DELETE FROM looks WHERE NOT is_followed AND NOT EXISTS (SELECT 1 FROM hosts WHERE recovery_root = looks.root"
         " AND ifnull(recovery_until, ifnull(expires_at, 1e18)) >= ?)",
@@ -243,7 +243,7 @@ def drop_unnamed(connection: sqlite3.Connection, now: float) -> None:
 
 
 def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: int, now: float) -> Iterator[str]:
-    """Give the hosts that have noted this root the pins of the list."""
+    """Replace the pins of the hosts that have noted this root by those of the list."""
     rows = connection.execute(f"SELECT {COLUMNS} FROM hosts WHERE recovery_root = ?", (root,)).fetchall()  # noqa: S608
     for entry in map(entry_of, rows):
         listed, noted = pins.hosts.get(entry.host), entry.recovery
@@ -251,7 +251,7 @@ def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: 
             continue
         if noted.list_version >= version or (entry.root_ends_at is not None and entry.root_ends_at < now):
             continue
-        # Its times stay: a list never gives more of them than the last header.
+        # The times stay: a list never extends those of the last header.
         healed = replace(
             entry,
             pins=listed.pins,
@@ -266,7 +266,7 @@ def _apply(connection: sqlite3.Connection, root: bytes, pins: PinList, version: 
 def _preload(
     connection: sqlite3.Connection, recovery: Recovery, pins: PinList, version: int, now: float
 ) -> tuple[str, ...]:
-    """Have exactly the hosts of the list pinned; returns those that have other pins now, or none any more."""
+    """Pin exactly the hosts of the list. Returns those whose pins have changed or were removed."""
     noted = NotedRecovery(recovery, list_version=version)
     until = now + min(pins.max_age, DEFAULT_MAX_MAX_AGE)
     entries = [

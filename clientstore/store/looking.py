@@ -1,4 +1,4 @@
-"""One look at a signed list: fetch, verify, and keep what came of it."""
+"""Look at a signed list once: fetch, verify and store the result."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def look_at(
     source: Path | None = None,
     context: ssl.SSLContext | None = None,
 ) -> tuple[str, ...]:
-    """Look at a signed list now, and take it in; returns the hosts that have other pins now.
+    """Look at a signed list now and apply it. Returns the hosts whose pins have changed.
 
     Args:
-        database: the store's.
+        database: the store's database.
         look: the list, one of :meth:`PinStore.looks`.
-        clock: gives seconds since the epoch, UTC.
-        source: read the files from this folder, a stick for one, or the one file from here, and not from the URI.
-        context: whose roots an https URI is checked against; None for the system's.
+        clock: returns seconds since the epoch, UTC.
+        source: read the files from this folder (a USB stick, for example), or read this one file; None for the URI.
+        context: its roots verify an https URI; None for the system's.
 
     Raises:
-        StoreError: if the file cannot be written. Anything else is the look's outcome.
+        StoreError: if the file cannot be written. Any other error becomes the look's outcome.
     """
     seen: Verified | None = None
     problem: str | None
     before = trusted_files(database.select, look.recovery.root)
     try:
-        # Imported when there is something to verify: it takes longer than a thousand handshakes.
+        # Imported here: it takes longer than a thousand handshakes.
         from ..recovery import FolderFetcher, HTTPFetcher, verify, verify_ssl_pinning  # noqa: PLC0415
 
         fetcher = HTTPFetcher(look.seconds, context) if source is None else FolderFetcher(source, look.recovery.uri)
@@ -74,8 +74,8 @@ def follow(
     context: ssl.SSLContext | None,
     source: Path | None = None,
 ) -> Look:
-    """See :meth:`dynpin.clientstore.PinStore.follow`; `source` as :func:`look_at` takes it, and then looked at now."""
-    # A root of TUF is JSON, and no form of a public key begins so.
+    """See :meth:`dynpin.clientstore.PinStore.follow`. With a `source` as in :func:`look_at`, the look happens now."""
+    # A root of TUF is JSON, and no form of a public key begins with a brace.
     name, data = FIRST_ROOT, trusted
     if not trusted.lstrip().startswith(b"{"):
         try:

@@ -1,4 +1,4 @@
-"""A database in memory, for a store that leaves no trace."""
+"""A database in memory, for a store that keeps nothing on the disk."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _Value = TypeVar("_Value")
 
 
 class MemoryDatabase:
-    """The same as :class:`~dynpin.clientstore.store.Database`, in the memory of this process.
+    """The methods of :class:`~dynpin.clientstore.store.Database`, for the memory of this process.
 
-    One connection reads and writes. `data_version` does not tell it of its own writes, so each write makes a new state.
-    A look-up may see what is being written, and even what is rolled back then: for as long as the write takes, since
-    the new state has nothing of it.
+    One connection reads and writes. `data_version` does not report a connection's own writes, so each write makes a
+    new state. A look-up may see a write in progress, even one that is rolled back later; the new state then has
+    nothing of it.
     """
 
     path = None
@@ -77,14 +77,14 @@ class MemoryDatabase:
         return value
 
     def rest(self) -> None:
-        """Wait for a write that is under way. Memory stays: a fork copies it."""
+        """Wait for a write in progress. The memory stays: a fork copies it."""
         if fork_under_way():
             self._writing.rests()
         else:
             self._writing.do(lambda: None)
 
     def rest_later(self) -> None:
-        """Memory stays."""
+        """Do nothing: there is no file to close."""
 
     def close(self) -> None:
         """See :meth:`Database.close`."""
@@ -94,7 +94,7 @@ class MemoryDatabase:
         self._connection.close()
 
     def renew(self) -> None:
-        """In the child of a fork the thread is the parent's, and what that had begun to write is not the child's."""
+        """Start again in the child of a fork: the thread, and a write that it had begun, belong to the parent."""
         self._pid = os.getpid()
         self._writing = WritingThread("the pin store in memory")
         if self._connection.in_transaction:

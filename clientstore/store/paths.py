@@ -1,4 +1,4 @@
-"""Where a store is."""
+"""Find the file of a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store_path(path: str | os.PathLike[str] | None, partition: str | None) -> Pa
         return None
     file = default_path() if path is None else Path(path)
     if partition is not None:
-        # Any text may name a partition, so its hash names the file. The text itself is not kept, on purpose.
+        # A partition may be any text, so the file is named by its hash. The text itself is deliberately not stored.
         digest = hashlib.sha256(partition.encode()).hexdigest()[:32]
         file = file.with_name(f"{file.stem}.{digest}{file.suffix}")
     return Path(os.path.realpath(file))

@@ -40,34 +40,34 @@ _CACHED_NAMES = 4096
 
 
 class PinStore:
-    """The Known Pinned Hosts of a client, kept in one SQLite file that threads and processes share safely.
+    """The Known Pinned Hosts of a client, in one SQLite file that threads and processes can share.
 
-    What :meth:`note` returns as noted, updated or removed is on the disk, but for a move of the expiry by less than 1 %
-    of max-age. The next look-up sees what another process has written. A store may be used across :func:`os.fork`.
+    When :meth:`note` returns noted, updated or removed, the change is on the disk, except a move of the expiry by less
+    than 1 % of max-age. The next look-up sees other processes' writes. A store may be used across :func:`os.fork`.
 
     Args:
-        path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is made with
+        path: the file; None for ``$DYNPIN_STORE``, else ``pins.sqlite`` in the user's data folder. It is created with
             mode 0600. A symbolic link is followed once, here.
-        clock: gives seconds since the epoch, UTC.
+        clock: returns seconds since the epoch, UTC.
         max_max_age: the cap on max-age in seconds (RFC 7469 §2.3.3, §4.1).
-        max_hosts: how many hosts are noted at most. A full store refuses new hosts and keeps the old ones.
-        max_hosts_per_domain: how many of them below one registrable domain. Below any other name a tenth of that, and
-            half of each share is kept for the hosts one label below, so that a hostile host fills its own share alone.
+        max_hosts: the most hosts that are noted. A full store refuses new hosts and keeps the old ones.
+        max_hosts_per_domain: the most of them below one registrable domain. Below any other name it is a tenth. Half of
+            each share is reserved for the hosts one label below, so a hostile host fills only its own share.
         own_domains: domains of your own, below which only `max_hosts` counts.
-        partition: keeps a world of its own, in a file beside `path`: what is noted in one partition tells nothing in
-            another, against the super-cookie of RFC 7469 §5. A browser would take the site of the address bar.
-        on_clock_jump: ``"warn"``, or ``"refuse"`` to raise StoreError, and so to refuse every connection, where the
-            clock is 30 days past the last time seen and pins have expired by that, until a person decides
-            (``dynpin hosts check --accept-clock``).
+        partition: keeps these pins apart from all others, in a file of their own beside `path`. Pins of one partition
+            reveal nothing in another, against the super-cookie of RFC 7469 §5. A browser would use the site in the
+            address bar.
+        on_clock_jump: ``"warn"``; or ``"refuse"`` to raise StoreError if the clock is 30 days past the last time seen
+            and pins have expired by that, until a person accepts the time (``dynpin hosts check --accept-clock``).
 
     Attributes:
         path: the file, resolved; ``":memory:"`` for :meth:`private`.
         is_default: whether it is the user's own store.
-        clock: as given.
-        database: what the store is kept in; for the other parts of this package.
+        clock: the argument.
+        database: the database behind the store, for the other parts of this package.
 
     Raises:
-        StoreError: if the file cannot be opened; the message tells how to recover.
+        StoreError: if the file cannot be opened; the message says how to recover.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class PinStore:
 
     @classmethod
     def private(cls, *, clock: Callable[[], float] = time.time, max_max_age: int = DEFAULT_MAX_MAX_AGE) -> Self:
-        """A store in memory, which forgets everything when it is closed: what was noted leaves no trace (§5)."""
+        """A store in memory that forgets everything when it is closed: what it noted leaves no trace (§5)."""
         return cls(IN_MEMORY, clock=clock, max_max_age=max_max_age)
 
     def close(self) -> None:
@@ -120,16 +120,16 @@ class PinStore:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
-        """The entry that applies to a host now: its own, else the nearest superdomain's that covers it, or None.
+        """The entry that applies to a host now: its own, or the nearest superdomain's that covers it, or None.
 
         Raises:
-            InvalidHost: for a name that cannot be made canonical.
+            InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be read.
         """
         return self.look_up(canonical_host(host)).known_host
 
     def look_up(self, name: str) -> LookUp:
-        """The same for a canonical name, with the moment and the state of the store that it holds for.
+        """The same for a canonical name, with the time and the state of the store for which it holds.
 
         Raises:
             StoreError: if the file cannot be read.
@@ -143,16 +143,15 @@ class PinStore:
             entries = self._entries(name)
             if len(state.cached) >= _CACHED_NAMES:
                 state.cached.clear()
-            # Read after the look, so it is as new as the state or newer.
+            # Read after the state, so it is at least as new.
             state.cached[name] = entries
         return entries
 
     def look(self) -> tuple[State, float]:
-        """The state of the store and the time: what a remembered decision is checked against.
+        """The state of the store and the time. A remembered decision is valid while they stay the same.
 
         Raises:
-            StoreError: if the file cannot be read; or where the clock has jumped and ``on_clock_jump`` is
-                ``"refuse"``.
+            StoreError: if the file cannot be read; or if the clock has jumped and ``on_clock_jump`` is ``"refuse"``.
         """
         state = self.database.state()
         self._last_seen.look(now := self.clock())
@@ -162,12 +161,12 @@ class PinStore:
         """Pin Validation of a validated chain, leaf first (RFC 7469 §2.6). A mismatch is returned, not raised.
 
         Args:
-            host: the host that is connected to.
+            host: the host of the connection.
             chain: the pins of the chain.
             certificates: its certificates, DER; static entries may name exact ones.
 
         Raises:
-            InvalidHost: for a name that cannot be made canonical.
+            InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be read.
         """
         name = canonical_host(host)
@@ -175,16 +174,16 @@ class PinStore:
         return validate(name, known, chain, certificates=certificates, now=now)
 
     def entry(self, host: str) -> KnownPinnedHost | None:
-        """The host's own entry, alive or expired, or None: for a person who looks. Raises as :meth:`known_host`."""
+        """The host's own entry, alive or expired, or None; for a person to read. Raises as :meth:`known_host`."""
         name = canonical_host(host)
         return own_entry(self._entries(name), name)
 
     def hosts(self, *, include_expired: bool = False) -> list[KnownPinnedHost]:
-        """Every Known Pinned Host by name, alive ones alone unless told otherwise. Raises StoreError."""
+        """All Known Pinned Hosts, sorted by name; expired ones only if `include_expired`. Raises StoreError."""
         return list(self.each(include_expired=include_expired))
 
     def each(self, *, include_expired: bool = False) -> Iterator[KnownPinnedHost]:
-        """:meth:`hosts`, a thousand at a time: for a store that is too large for memory."""
+        """:meth:`hosts`, read a thousand at a time: for a store that is too large for memory."""
         now = self.clock()
         try:
             for entry in map(entry_of, rows_by_host(self.database.select)):
@@ -194,7 +193,7 @@ class PinStore:
             raise store_error(self.database.path, error) from None
 
     def refusals(self) -> list[Refusal]:
-        """The bounds that kept hosts from being noted, the newest first."""
+        """The limits because of which hosts were not noted, the newest first."""
         rows = self.database.select("SELECT scope, host, bound, refused_at FROM refusals ORDER BY refused_at DESC")
         return [Refusal(*row) for row in rows]
 
@@ -203,12 +202,12 @@ class PinStore:
         return int(count)
 
     def __bool__(self) -> bool:
-        # An empty store is a store all the same: `store or PinStore()` must not replace it.
+        # True for an empty store too: `store or PinStore()` must not replace it.
         return True
 
     @property
     def read_only(self) -> bool:
-        """Whether the file cannot be written, so that nothing is noted."""
+        """Whether the file cannot be written. Then nothing is noted."""
         return self.database.read_only
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -216,20 +215,20 @@ class PinStore:
     def note(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> Noting:
-        """Take in the Public-Key-Pins of one response, durably before this returns.
+        """Process the Public-Key-Pins of one response. The result is on the disk before this returns.
 
         Args:
             host: the host that responded, as TLS named it.
-            value: the header field value; or all field values of the response, of which only the first counts
-                (RFC 7469 §2.3.1). Never values joined by a comma: that text is malformed.
-            chain: the pins of the validated chain, leaf first; empty if TLS was not free of errors.
+            value: the header field value, or all field values of the response. Only the first one counts
+                (RFC 7469 §2.3.1). Do not join values by a comma: the result is malformed.
+            chain: the pins of the validated chain, leaf first; empty if TLS had errors.
             certificates: the certificates of that chain, DER; a static entry may name exact ones.
 
         Returns:
             the outcome with its reason; a malformed or invalid header is ``"ignored"`` and changes nothing.
 
         Raises:
-            InvalidHost: for a name that cannot be made canonical.
+            InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written, unless it is read-only: then the outcome is ``"ignored"``.
         """
         noting, must_write = self.preview(host, value, chain, certificates)
@@ -250,7 +249,7 @@ class PinStore:
                 bounds=self._bounds,
             )
         )
-        if noting.section == "2.3.3":  # a bound was reached; not logged inside the transaction
+        if noting.section == "2.3.3":  # a limit was reached; not logged inside the transaction
             logger.warning("%s", noting.reason)
         if noting.known_host is not None and isinstance(header, PublicKeyPins) and header.recovery_error is not None:
             logger.warning("%s is pinned without recovery: %s", name, header.recovery_error.message)
@@ -259,10 +258,10 @@ class PinStore:
     def preview(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> tuple[Noting, bool]:
-        """What :meth:`note` would do, and whether it must write to the disk for that. Raises as :meth:`known_host`."""
+        """The result that :meth:`note` would have, and whether it must write. Raises as :meth:`known_host`."""
         name, header = canonical_host(host), first_header(value)
-        if header is None:  # as most responses: what is known does not matter, and is not looked up
-            self._last_seen.look(now := self.clock())  # the time is, since a connection may last for months
+        if header is None:  # the usual case: the host's entry is not needed
+            self._last_seen.look(now := self.clock())  # check the clock even so: a connection may last for months
             return note(name, None, None, chain, now), False
         state, now = self.look()
         entries, cap = self._cached_entries(state, name), self.max_max_age
@@ -281,23 +280,24 @@ class PinStore:
         expires_at: float | None = None,
         on_expiry: OnExpiry = "release",
     ) -> KnownPinnedHost:
-        """Keep a static pin: preloaded, not learnt from a response (RFC 7469 §2.7). It replaces the host's entry.
+        """Add a static pin: preloaded, not learnt from a response (RFC 7469 §2.7). It replaces the host's entry.
 
-        A static pin stands until it expires or is forgotten; headers neither change nor remove it.
+        A static pin stays until it expires or is forgotten. Headers neither change nor remove it.
 
         Args:
-            host: the name to pin; an IP address cannot be.
-            pins: the pins. A Backup Pin among them is what keeps a key change from locking you out.
-            certificates: SHA-256 digests of exact certificates, any of which is as good as a pin. The next renewal
-                breaks them, and a warning is logged: a pin survives a renewal that keeps the key.
+            host: the name to pin; not an IP address.
+            pins: the pins. Include a Backup Pin, so that a key change does not lock you out.
+            certificates: SHA-256 digests of exact certificates; each counts like a pin. The next renewal breaks them,
+                so a warning is logged. A pin survives a renewal that keeps the key.
             include_subdomains: whether every subdomain is covered too.
             report_uri: where violations are reported.
+            expires_at: seconds since the epoch, UTC; None for never.
             expires_at: seconds since the epoch, UTC; None never expires.
             on_expiry: ``"release"`` the host when the pins have expired, as Android does; or ``"refuse"`` it.
 
         Raises:
-            ValueError: for an IP address, with neither a pin nor a certificate, or for a time that no date can hold.
-            InvalidHost: for a name that cannot be made canonical.
+            ValueError: for an IP address, without a pin or a certificate, or for a time outside the years 1 to 9999.
+            InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written.
         """
         entry = static_entry(
@@ -319,11 +319,11 @@ class PinStore:
         return entry
 
     def preload(self, entries: Iterable[KnownPinnedHost], origin: str) -> int:
-        """Have the store hold exactly these static pins of one origin: those that a program ships, at each start.
+        """Make the store hold exactly these static pins of one origin: those that a program ships, at each start.
 
-        They replace what was noted from headers. What the user pinned by hand stands, and what he has forgotten is
-        not brought back (RFC 7469 §2.7). Entries of this origin that are not among them are removed. Nothing is
-        written where nothing has changed.
+        They replace what was noted from headers. They do not replace what the user pinned by hand, and do not bring
+        back what the user has forgotten (RFC 7469 §2.7). Other entries of this origin are removed. If nothing has
+        changed, nothing is written.
 
         Returns:
             how many of them are in the store.
@@ -334,19 +334,19 @@ class PinStore:
         return preload(self.database, entries, origin)
 
     def merge(self, entries: Iterable[KnownPinnedHost], *, progress: Callable[[int], None] | None = None) -> int:
-        """Take in entries that a person imports: static ones as :meth:`pin` does, noted ones where they are newer.
+        """Import entries: static ones as :meth:`pin` does, noted ones if they are newer than the store's.
 
-        A noted entry gives way to a living static one, and to one that was noted later; its max-age is capped as
-        that of a header is. The bounds on the number of hosts do not hold for what a person imports. Nothing is
-        written before all entries were read. Then they are written in batches, so that other processes can write in
-        between; an import that was stopped can be run again.
+        A noted entry does not replace a living static one, or one that was noted later. Its max-age is capped like that
+        of a header. The limits on the number of hosts do not apply to an import. Nothing is written before all entries
+        were read. Then they are written in batches, so that other processes can write in between. An import that was
+        stopped can be run again.
 
         Args:
             entries: the entries, read once.
-            progress: called with the number of entries that were merged so far.
+            progress: called with the number of entries merged so far.
 
         Returns:
-            how many entries were taken in.
+            how many entries were imported.
 
         Raises:
             StoreError: if the file cannot be written.
@@ -357,26 +357,26 @@ class PinStore:
         """Remove a host's own entry, alive, expired or damaged; True if it was alive (RFC 7469 §2.7).
 
         Raises:
-            InvalidHost: for a name that cannot be made canonical.
+            InvalidHost: for a name that has no canonical form.
             StoreError: if the file cannot be written.
         """
         name, now = canonical_host(host), self.clock()
         return self.database.write(partial(forget_entry, host=name, now=now))
 
     def follow(self, uri: str, root: bytes | str | os.PathLike[str], *, context: ssl.SSLContext | None = None) -> Look:
-        """Have the pins of a signed list before the first visit: it is looked at now, where that is due; then daily.
+        """Use the pins of a signed list before the first visit. It is fetched now if it is due, and then daily.
 
         Args:
             uri: the folder where the list is published, or the file.
-            root: version 1 of its ``root.json``, as bytes or a file: the one that your program ships. For a list of
-                ssl-pinning, which is one file, the RSA public key that signs it: PEM, DER or base64.
-            context: whose roots an https URI is checked against; None for the system's.
+            root: version 1 of its ``root.json``, as bytes or a file; your program ships it. For a list of ssl-pinning,
+                which is one file: the RSA public key that verifies it, in PEM, DER or base64.
+            context: its roots verify an https URI; None for the system's.
 
         Returns:
-            the list; ``.outcome`` says what came of it. What went wrong is tried again, and the pins stay as they were.
+            the list; ``.outcome`` is the result. After a failure it is tried again, and the pins stay as they were.
 
         Raises:
-            InvalidHeader: for a URI that is none.
+            InvalidHeader: for an invalid URI.
             RecoveryError: for a key that cannot sign a list.
             StoreError: if the store's file cannot be written.
         """
@@ -384,11 +384,11 @@ class PinStore:
         return follow(self.database, uri, data, self.clock, context=context)
 
     def looks(self) -> list[Look]:
-        """The signed lists that were asked for, and what came of them. Raises StoreError."""
+        """The signed lists that were asked for, with their outcomes. Raises StoreError."""
         return looks(self.database.select)
 
     def accept_clock(self) -> None:
-        """Take the present time for right, after a jump that ``on_clock_jump="refuse"`` has refused."""
+        """Accept the present time, after a jump that ``on_clock_jump="refuse"`` has refused."""
         self._last_seen.accept(self.clock())
 
     def _entries(self, name: str) -> tuple[KnownPinnedHost, ...]:

@@ -1,4 +1,4 @@
-"""The tables of a pin store, how a new file is made, and how a file is known to be one."""
+"""The tables of a pin store, how to create a new file, and how to recognise one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .files import log_of, making
 __all__ = ["SCHEMA", "OtherFile", "check_head", "create"]
 
 _VERSION = 1
-# "dynp" in ASCII: tells a pin store from any other SQLite file (PRAGMA application_id).
+# "dynp" in ASCII: marks a pin store among SQLite files (PRAGMA application_id).
 _APPLICATION_ID = 0x64796E70
 
 SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {_VERSION};
--- Keyed by the host and WITHOUT ROWID: a look-up goes down one tree, at a thousand hosts or a million.
+-- Keyed by the host and WITHOUT ROWID: a look-up reads one tree, with a thousand hosts or a million.
 CREATE TABLE hosts (
     host TEXT PRIMARY KEY,
     pins BLOB NOT NULL,                     -- 32 bytes each
@@ -42,35 +42,35 @@ CREATE TABLE hosts (
     offered_uri TEXT,
     offered_at REAL,
     reversed TEXT NOT NULL,                 -- the host, its labels from right to left, with a dot behind each
-    digest BLOB NOT NULL                    -- of all the above: SQLite does not see a page in the wrong place
+    digest BLOB NOT NULL                    -- of all columns above: SQLite does not detect a page in the wrong place
 ) WITHOUT ROWID;
--- What visits have noted, by name: the bounds count it. All columns that they ask for, since SQLite would look at each
--- row for the others: with a million hosts a noting takes 4 s then.
+-- The hosts noted from headers, by name, for the limits. It has all columns of their queries: otherwise SQLite reads
+-- each row for the others, and with a million hosts a noting takes 4 s.
 CREATE INDEX noted ON hosts (reversed, source, origin) WHERE source = 'header' AND origin IS NULL;
 -- What programs preload, by the file that they ship.
 CREATE INDEX preloaded ON hosts (origin) WHERE source = 'static' AND origin IS NOT NULL;
--- Whom a signed list may change.
+-- The hosts that a signed list may change.
 CREATE INDEX recoverable ON hosts (recovery_root) WHERE recovery_root IS NOT NULL;
 -- Static pins of a program that the user has forgotten: they are not preloaded again (RFC 7469 §2.7).
 CREATE TABLE overrides (host TEXT PRIMARY KEY) WITHOUT ROWID;
--- Hosts that were not noted because a bound was reached, the last one of each scope.
+-- Hosts that were not noted because of a limit, the last one of each scope.
 CREATE TABLE refusals (
     scope TEXT PRIMARY KEY, host TEXT NOT NULL, bound INTEGER NOT NULL, refused_at REAL NOT NULL
 ) WITHOUT ROWID;
--- The signed lists that were looked at, and those to be looked at: who names which root, and where its files are.
+-- The signed lists: each has a root and the address of its files.
 CREATE TABLE looks (
     root BLOB NOT NULL,
     uri TEXT NOT NULL,
-    is_followed INTEGER NOT NULL,           -- by a program, so daily; else after a refusal alone
-    asked_at REAL,                          -- by the last connection that was refused
+    is_followed INTEGER NOT NULL,           -- by a program: fetched daily; else only after a refusal
+    asked_at REAL,                          -- the time of the last refused connection
     attempts INTEGER NOT NULL,
     looked_at REAL,
     next_look_at REAL,
-    leased_until REAL,                      -- by a process that looks at it now
+    leased_until REAL,                      -- a process is looking at it now
     outcome TEXT,
     PRIMARY KEY (root, uri)
 ) WITHOUT ROWID;
--- What is trusted of each root: the files of TUF's client, or a signing key and the date of its last list.
+-- The trusted files of each root: those of TUF's client, or a signing key and the date of its last list.
 CREATE TABLE trusted (root BLOB NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (root, name));
 CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE reports (
@@ -100,10 +100,10 @@ class OtherFile(StoreError):
 
 
 def create(path: Path) -> None:
-    """Make a new store, mode 0600, whole or not at all; nothing where another process was first.
+    """Create a new store, mode 0600, whole or not at all. If another process was first, do nothing.
 
     Raises:
-        StoreError: if a log is there without its store.
+        StoreError: if there is a log without its store.
         OSError: if the folder cannot be written.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def create(path: Path) -> None:
                 f"put that very file back; or, for a backup, {put_back(path)}; or remove the -wal too, to start "
                 "with no pins"
             )
-        log.unlink(missing_ok=True)  # an empty one, which says nothing
+        log.unlink(missing_ok=True)  # an empty one
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         os.close(descriptor)
         try:
@@ -125,7 +125,7 @@ def create(path: Path) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-            Path(name).rename(path)  # on Windows an error where another process was first
+            Path(name).rename(path)  # on Windows an error if another process was first
         except FileExistsError:
             Path(name).unlink()
         except BaseException:
@@ -135,21 +135,21 @@ def create(path: Path) -> None:
 
 
 def check_head(path: Path) -> None:
-    """Look whether a file is a pin store of a version that is known here, and whole by its size.
+    """Check that a file is a pin store of a known version, and that it was not cut off.
 
-    Nothing is made beside it: that is what SQLite's ``immutable`` is for.
+    Creates nothing beside the file: that is the use of SQLite's ``immutable``.
 
     Raises:
         OtherFile: if it is not a pin store, or that of another version of dynpin.
         StoreError: if it was cut off.
-        sqlite3.Error: where it is no database.
+        sqlite3.Error: if it is not a database.
     """
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None)
     with contextlib.closing(connection):
-        # While another process merges the log, or where one was killed at that, the head names pages that are in the
-        # log alone. Without locks SQLite takes that for damage; with this it takes the file as it is.
+        # If another process is merging the log, or was killed while it did, the head names pages that are only in the
+        # log. Without locks SQLite takes that for damage. This setting makes it accept the file.
         connection.execute("PRAGMA writable_schema=ON")
-        # Its head alone is read, so that a large file is known as fast as a small one.
+        # Only the head is read, so that a large file takes no longer than a small one.
         ((application,),) = connection.execute("PRAGMA application_id").fetchall()
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()

@@ -1,4 +1,4 @@
-"""What has been read since the last write."""
+"""The state of a database: what was read since the last write."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["LookUp", "State"]
 
 
 class State:
-    """What was read since the last write by anybody. Another write makes another state, so that nothing stale stays.
+    """What was read since the last write by anybody. Each write makes a new state, so nothing stale stays.
 
     Attributes:
-        cached: what has been read; a place for the owner of the database.
+        cached: a cache for the owner of the database.
     """
 
     __slots__ = ("cached",)
@@ -28,7 +28,7 @@ class LookUp(NamedTuple):
     Attributes:
         known_host: the entry that applies, or None.
         now: the moment, by the store's clock.
-        state: the same object for as long as nobody has written to the store.
+        state: the same object until somebody writes to the store.
     """
 
     known_host: KnownPinnedHost | None

@@ -1,9 +1,8 @@
-"""Static pins and imported ones: how they meet what was noted from headers (RFC 7469 §2.7).
+"""Static pins and imported ones, and how they relate to pins noted from headers (RFC 7469 §2.7).
 
-The rule: a host has one entry. A living static entry stands, and headers neither change nor remove it; once it has
-expired and was set to release, the next Valid Pinning Header takes its place. What a person pins or imports by hand
-replaces what is there; what a program preloads does so too, but for hosts that the user has pinned by hand or
-forgotten.
+The rule: a host has one entry. Headers neither change nor remove a living static entry. Once it has expired and was set
+to release, the next Valid Pinning Header replaces it. What a person pins or imports by hand replaces the host's entry.
+So does what a program preloads, except for hosts that the user has pinned by hand or forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["merge", "preload", "preload_within", "static_entry"]
 
 logger = logging.getLogger("dynpin.clientstore")
 
-# How many entries are merged in one transaction: it holds the write lock for some hundredths of a second.
+# How many entries one transaction merges: it holds the write lock for some hundredths of a second.
 _BATCH = 5_000
 _PRELOADED = "SELECT host FROM hosts WHERE source = 'static' AND origin = ?"
 
@@ -48,8 +47,8 @@ def static_entry(
     """A static entry, checked; see :meth:`dynpin.clientstore.PinStore.pin`.
 
     Raises:
-        ValueError: for an IP address, with neither a pin nor a certificate, or for a digest that is none.
-        InvalidHost: for a name that cannot be made canonical.
+        ValueError: for an IP address, without a pin or a certificate, or for a digest that is not one.
+        InvalidHost: for a name that has no canonical form.
     """
     name = canonical_host(host)
     kept, exact = tuple(dict.fromkeys(pins)), tuple(dict.fromkeys(certificates))
@@ -81,13 +80,13 @@ def preload(database: Database | MemoryDatabase, entries: Iterable[KnownPinnedHo
     wanted = [replace(_checked(entry), origin=origin, source="static") for entry in entries]
     changes, gone = _preloading(database.select, {entry.host: entry for entry in wanted}, origin)
     if changes or gone:
-        # It looks again: another process may have written.
+        # Compares again: another process may have written.
         database.write(lambda connection: preload_within(connection, wanted, origin))
     return len(database.select(_PRELOADED, (origin,)))
 
 
 def preload_within(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost], origin: str) -> None:
-    """:func:`preload` inside a transaction; every entry is static and of this origin."""
+    """:func:`preload` inside a transaction. All entries are static and of this origin."""
     changes, gone = _preloading(selecting(connection), {entry.host: entry for entry in entries}, origin)
     put(connection, changes)
     for host in gone:
@@ -97,7 +96,7 @@ def preload_within(connection: sqlite3.Connection, entries: Iterable[KnownPinned
 def _preloading(
     select: Select, wanted: dict[str, KnownPinnedHost], origin: str
 ) -> tuple[list[KnownPinnedHost], list[str]]:
-    """What must be put, and which hosts deleted, for the store to hold what is wanted."""
+    """The entries to write and the hosts to delete, so that the store holds what is wanted."""
     changes: list[KnownPinnedHost] = []
     for entry in wanted.values():
         rows = select(f"SELECT {COLUMNS} FROM hosts WHERE host = ?", (entry.host,))  # noqa: S608
@@ -121,7 +120,7 @@ def merge(
     progress: Callable[[int], None] | None = None,
 ) -> int:
     """See :meth:`dynpin.clientstore.PinStore.merge`."""
-    # A table on disk in a file of its own, so that nothing is written where an entry in the middle is bad.
+    # A table in a temporary file on the disk, so that nothing is written if an entry in the middle is bad.
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as aside:
         aside.execute("PRAGMA journal_mode=OFF")
         aside.execute(f"CREATE TABLE incoming ({COLUMNS})")
@@ -132,7 +131,7 @@ def merge(
         )
         aside.execute("COMMIT")
         taken = done = 0
-        # By name, so that each batch changes few pages of the store. Of two entries for a host the static one counts,
+        # By name, so that each batch changes few pages of the store. If a host has two entries, the static one counts,
         # else the one that was noted last.
         cursor = aside.execute("SELECT * FROM incoming ORDER BY host, source = 'static', noted_at, rowid")
         while rows := cursor.fetchmany(_BATCH):
@@ -148,7 +147,7 @@ def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], no
     connection.execute("DELETE FROM temp.incoming")
     connection.executemany(f"INSERT OR REPLACE INTO temp.incoming VALUES ({MARKS})", rows)  # noqa: S608
     connection.execute("DELETE FROM temp.incoming WHERE source <> 'static' AND expires_at < ?", (now,))
-    # A noted entry gives way to a living static one, and to a living one that was noted later.
+    # A noted entry does not replace a living static one, or a living one that was noted later.
     connection.execute(
         "DELETE FROM temp.incoming WHERE source <> 'static' AND EXISTS (SELECT 1 FROM main.hosts AS own"  # noqa: S608
         f" WHERE own.host = incoming.host AND {ALIVE} AND (source = 'static' OR noted_at >= incoming.noted_at))",
@@ -161,13 +160,13 @@ def _merge_batch(connection: sqlite3.Connection, rows: list[tuple[Any, ...]], no
 
 
 def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
-    """An entry that can be looked up and read again.
+    """The entry, if the store can hold it and read it again.
 
     Raises:
-        ValueError: if it cannot be.
+        ValueError: if not.
     """
     times = [entry.noted_at] if entry.expires_at is None else [entry.noted_at, entry.expires_at]
-    sound = (  # whatever the types promise
+    sound = (  # do not rely on the declared types
         canonical_host(entry.host) == entry.host
         and not is_ip_literal(entry.host)
         and type(entry.source) is str
@@ -183,7 +182,7 @@ def _checked(entry: KnownPinnedHost) -> KnownPinnedHost:
 
 
 def _capped(entry: KnownPinnedHost, now: float, max_max_age: int) -> KnownPinnedHost:
-    # Another client may have noted a year; the cap is this store's (§2.3.3, §4.1).
+    # Another client may have noted a year; this store has its own cap (§2.3.3, §4.1).
     if entry.source == "static":
         return entry
     noted_at = min(entry.noted_at, now)

@@ -65,7 +65,7 @@ _NEXT = f"SELECT {COLUMNS} FROM hosts WHERE host > ? ORDER BY host LIMIT 1000"  
 
 _TextT = TypeVar("_TextT", bound=str)
 Row = tuple[Any, ...]
-# Runs one SELECT and gives all of its rows: Database.select, or `selecting` inside a transaction.
+# Runs one SELECT and returns all rows: Database.select, or `selecting` inside a transaction.
 Select = Callable[[str, tuple[object, ...]], list[Row]]
 
 
@@ -101,8 +101,8 @@ def entry_of(columns: Row) -> KnownPinnedHost:
     """The entry of a row, as a SELECT of :data:`COLUMNS` gives it.
 
     Raises:
-        DamagedRow: if the row is not what was written. Such a row is damage, and never taken for a host without
-            pins. (A row that is missing altogether cannot be seen.)
+        DamagedRow: if the row is not the one that was written. A damaged row is never treated as a host without pins.
+            (A row that is missing altogether cannot be detected.)
     """
     row = HostRow._make(columns)
     if row.digest != _digest(row):
@@ -123,17 +123,17 @@ def entry_of(columns: Row) -> KnownPinnedHost:
 
 
 def host_and_superdomains(host: str) -> tuple[str, tuple[str, ...]]:
-    """The SELECT of the rows of a host and of all its superdomains, and its parameters."""
+    """A SELECT for the rows of a host and of all its superdomains, with its parameters."""
     names = (host, *superdomains(host))
     return f"SELECT {COLUMNS} FROM hosts WHERE host IN ({','.join('?' * len(names))})", names  # noqa: S608 - only marks
 
 
 def rows_by_host(select: Select) -> Iterator[Row]:
-    """Every row in the order of the hosts, read a thousand at a time.
+    """All rows in the order of their hosts, read a thousand at a time.
 
     Raises:
-        sqlite3.DatabaseError: where a host does not come behind the one before it. A page of the file is in the wrong
-            place then: each row of it is sound, and to go on from there may never come to an end.
+        sqlite3.DatabaseError: if a host is not greater than the one before. A page of the file is then in the wrong
+            place: each of its rows is sound, but reading on from there might never end.
     """
     last = ""
     while rows := select(_NEXT, (last,)):
@@ -146,22 +146,22 @@ def rows_by_host(select: Select) -> Iterator[Row]:
 
 
 def selecting(connection: sqlite3.Connection) -> Select:
-    """What :meth:`Database.select` does, inside the transaction of a connection."""
+    """:meth:`Database.select` for the transaction of a connection."""
     return lambda sql, parameters: connection.execute(sql, parameters).fetchall()
 
 
 def put(connection: sqlite3.Connection, entries: Iterable[KnownPinnedHost]) -> None:
-    """Keep exactly these entries for their hosts."""
+    """Store exactly these entries for their hosts."""
     connection.executemany(_PUT, map(row_of, entries))
 
 
 def delete(connection: sqlite3.Connection, host: str) -> None:
-    """Remove a host's own row, whatever is in it."""
+    """Delete a host's own row, even a damaged one."""
     connection.execute("DELETE FROM hosts WHERE host = ?", (host,))
 
 
 def reversed_name(host: str) -> str:
-    """The labels from right to left, a dot behind each, so that a domain is the beginning of all names below it."""
+    """The labels from right to left, each followed by a dot: a domain is then a prefix of all names below it."""
     return ".".join(reversed(host.split("."))) + "."
 
 

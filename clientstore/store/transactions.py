@@ -1,4 +1,4 @@
-"""What is done to a host's entry inside of one transaction, where no other process writes."""
+"""The changes to a host's entry inside one transaction, while no other process can write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["forget_entry", "note_header", "own_entry"]
 
 
 def own_entry(entries: Iterable[KnownPinnedHost], name: str) -> KnownPinnedHost | None:
-    """The host's own among the entries, alive or not."""
+    """The host's own entry among these, alive or not."""
     return next((entry for entry in entries if entry.host == name), None)
 
 
@@ -34,7 +34,7 @@ def note_header(
     max_max_age: int,
     bounds: Bounds,
 ) -> Noting:
-    """Decide under the write lock, since another process may have written; and write (RFC 7469 §2.5)."""
+    """Decide again under the write lock, since another process may have written; then write (RFC 7469 §2.5)."""
     sql, names = host_and_superdomains(name)
     entries = [entry_of(row) for row in connection.execute(sql, names).fetchall()]
     known, former = applicable(entries, name, now), own_entry(entries, name)
@@ -44,14 +44,14 @@ def note_header(
         refusal = bounds.refusal(connection, name, now) if former is None else None
         if refusal is not None:
             return Noting("ignored", str(refusal), "2.3.3")
-        # A host that begins anew was not refused: what its former self has asked for may be older than this header.
+        # A host that is noted anew was not refused: an older request for its list does not concern this header.
         drop_unnamed(connection, now)
         put(connection, [entry])
     return noting
 
 
 def forget_entry(connection: sqlite3.Connection, host: str, now: float) -> bool:
-    """Remove a host's own entry with all that is known of its recovery; True if it was alive (RFC 7469 §2.7)."""
+    """Remove a host's own entry and its recovery data; True if it was alive (RFC 7469 §2.7)."""
     rows = connection.execute(f"SELECT origin, {ALIVE} FROM hosts WHERE host = ?", (now, host)).fetchall()  # noqa: S608
     delete(connection, host)
     drop_unnamed(connection, now)

@@ -1,4 +1,4 @@
-"""What of a response is looked at, and when it is worth a write to the disk (RFC 7469 §2.3.1, §2.5)."""
+"""Which field of a response counts, and whether its header must be written to the disk (RFC 7469 §2.3.1, §2.5)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from dynpin.hosts import KnownPinnedHost
 
 __all__ = ["first_header", "worth_writing"]
 
-# A response that only moves the expiry is written when it moves by more than this share of max-age.
+# If only the expiry moves, it is written when it moves by more than this share of max-age.
 _WORTH_WRITING = 0.01
-# All that an entry says but its two times. Each response waits for the comparison, and a changed copy takes longer.
+# All fields of an entry except its two times. Each response waits for this comparison; a changed copy takes longer.
 _without_times: Callable[[KnownPinnedHost], object] = attrgetter(
     *[field.name for field in fields(KnownPinnedHost) if field.name not in ("noted_at", "expires_at")]
 )
 
 
 def first_header(value: str | Sequence[str]) -> PublicKeyPins | InvalidHeader | None:
-    """The first of the fields, parsed, or what is wrong with it: the others are not processed (RFC 7469 §2.3.1)."""
+    """The first of the fields, parsed, or its error. The others are not processed (RFC 7469 §2.3.1)."""
     first = value if isinstance(value, str) else next(iter(value), None)
     return None if first is None else _parsed(first)
 
 
-# A site sends the same text with every response.
+# A site sends the same text with each response.
 @lru_cache(maxsize=256)
 def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
     try:
@@ -37,9 +37,9 @@ def _parsed(value: str) -> PublicKeyPins | InvalidHeader:
 
 
 def worth_writing(known: KnownPinnedHost | None, new: KnownPinnedHost | None) -> bool:
-    """Whether the disk must change: always, but for an expiry that only moves on a little.
+    """Whether the disk must change. A small move of the expiry alone is no reason.
 
-    A busy client does not write on every response, and what is on the disk never expires later than the truth.
+    So a busy client does not write at every response, and the expiry on the disk is never later than the real one.
     """
     if known is None or new is None or known.expires_at is None or new.expires_at is None:
         return True

@@ -1,7 +1,7 @@
 """The thread that writes.
 
-Python runs signal handlers on the main thread alone. So nothing that a handler raises can interrupt what runs here: a
-transaction has happened whole or not at all, whatever becomes of the one who waits for it.
+Python runs signal handlers on the main thread only, so an exception from a handler cannot interrupt this thread. A
+transaction happens whole or not at all, even if the thread that waits for it is interrupted.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ __all__ = ["WritingThread"]
 
 _Value = TypeVar("_Value")
 
-# How long a caller waits for the disk, in seconds; for a lock it is PATIENCE.
+# How long a caller waits for the disk, in seconds. For a lock it is PATIENCE.
 _LONGEST = 10.0
 _PAUSE = 0.001
 
 
 class _Task(Generic[_Value]):
-    """One thing to do, and what came of it."""
+    """One task and its result."""
 
     def __init__(self, act: Callable[[], _Value], patience: float) -> None:
         self.act = act
         self.due = time.monotonic() + patience
-        # A plain lock is taken and released in one step each. Event and Future hold a lock of their own for a while,
-        # and what a signal handler raises then would leave it locked.
+        # A plain lock is acquired and released in one step each. Event and Future hold an inner lock for a while, and
+        # an exception from a signal handler would leave that locked.
         self.done = threading.Lock()
         self.done.acquire()
         self.result: list[_Value] = []
         self.error: BaseException | None = None
 
     def do(self, name: str) -> None:
-        """Do it, and tell the one who waits."""
+        """Run the task, and wake the thread that waits."""
         try:
             if time.monotonic() > self.due:
-                self.error = StoreError(f"{name} is busy: other writes are taking long; try again")
+                self.error = StoreError(f"{name} is busy: other writes take long; try again")
             else:
                 self.result.append(self.act())
         except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits
@@ -54,10 +54,10 @@ class _Task(Generic[_Value]):
 
 
 class WritingThread:
-    """Does what it is given, one task after the other. The thread ends when nothing waits, and starts again.
+    """Runs tasks one after the other. The thread ends when there is no task, and starts again for the next.
 
     Args:
-        name: whose it is, for messages.
+        name: the store's name, for messages.
     """
 
     def __init__(self, name: str) -> None:
@@ -67,17 +67,17 @@ class WritingThread:
         self._thread = 0
 
     def do(self, act: Callable[[], _Value], *, patience: float = PATIENCE) -> _Value:
-        """Have it done, and return what it returns, or raise what it raises.
+        """Run a task on the thread. Return its result, or raise its exception.
 
         Args:
-            act: what to do.
-            patience: how long it may wait behind other tasks, in seconds.
+            act: the task.
+            patience: how long it may wait for other tasks, in seconds.
 
         Raises:
-            StoreError: if it is not done within ten seconds; or not begun in time, as other tasks take long.
+            StoreError: if it does not finish within ten seconds, or cannot begin in time.
         """
         if self._thread == threading.get_ident():
-            raise StoreError(f"{self._name} cannot be used out of its own transaction, by a log handler for example")
+            raise StoreError(f"{self._name} cannot be used inside its own transaction, by a log handler for example")
         task = _Task(act, patience)
         self._give(task)
         if not task.done.acquire(timeout=_LONGEST):
@@ -87,11 +87,11 @@ class WritingThread:
         return task.result[0]
 
     def do_later(self, act: Callable[[], object]) -> None:
-        """Have it done, and do not wait. What it raises is lost, so it must tell of it."""
+        """Run a task without waiting for it. Its exception is lost, so the task must report it."""
         self._give(_Task(act, float("inf")))
 
     def rests(self) -> bool:
-        """Wait, while a fork is under way, until the thread does nothing; False if that takes five seconds."""
+        """Wait until the thread is idle, during a fork; False if that takes five seconds."""
         deadline = time.monotonic() + 5 * PATIENCE
         while self._working.locked():
             if time.monotonic() > deadline:
@@ -101,17 +101,17 @@ class WritingThread:
 
     def _give(self, task: _Task[Any]) -> None:
         self._tasks.put(task)
-        # Who holds the lock looks for tasks again after it has released it.
+        # The thread that holds the lock looks for tasks again after it has released the lock.
         if not self._working.locked():
             self._start()
 
     def _start(self) -> None:
-        if sys.is_finalizing():  # a thread would not run any more
+        if sys.is_finalizing():  # a new thread would not run
             self._work()
             return
         try:
             _thread.start_new_thread(self._work, ())
-        except RuntimeError:  # the interpreter is going down, or the system has no thread to give
+        except RuntimeError:  # the interpreter is shutting down, or the system has no more threads
             self._work()
 
     def _work(self) -> None:
@@ -120,7 +120,7 @@ class WritingThread:
                 return
             try:
                 self._thread = threading.get_ident()
-                # Looked at while the lock is held: a thread that forks says so first, and then waits for the lock.
+                # Checked while the lock is held: a thread that forks announces the fork, and then waits for the lock.
                 while not fork_under_way():
                     try:
                         task = self._tasks.get_nowait()
@@ -131,4 +131,4 @@ class WritingThread:
                 self._thread = 0
                 self._working.release()
             if fork_under_way():
-                time.sleep(_PAUSE)  # what is left is done after the fork, by the parent
+                time.sleep(_PAUSE)  # after the fork the parent runs the remaining tasks

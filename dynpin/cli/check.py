@@ -310,7 +310,7 @@ def _show(checked: Checked) -> None:
     # Each field once, for the first node that sends it.
     first = {_said(each): each for each in reversed(checked.fields)}
     shown = [each for each in checked.fields if first[_said(each)] is each]
-    from dynpin.cli.findings import show_findings  # noqa: PLC0415 - beside what is shown
+    from dynpin.cli.findings import show_findings  # noqa: PLC0415 - only the text output needs it
 
     show_findings(shown, [(first[_said(each)], found) for each, found in checked.results], len(checked.remarks))
 

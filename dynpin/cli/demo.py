@@ -24,17 +24,17 @@ _WIDTH = 80
 
 
 def demo(as_json: JsonOption = False) -> None:
-    """Play what pinning exists for: a bank, its client, a hostile hotspot, a rotation and a lock-out.
+    """Play a story of pinning: a bank, its client, a hostile hotspot, a rotation and a lock-out.
 
-    Everything is real but the clock: servers and sockets on 127.0.0.1, certificates of two authorities, a store on
-    disk, the collector. It is the scenario `dynpin lab run demo`, told in chapters. Exit code 0 only when every chapter
-    went as it must.
+    Everything is real except the clock: servers and sockets on 127.0.0.1, certificates of two authorities, a store on
+    disk, the collector. It is the scenario `dynpin lab run demo`, in chapters. The exit code is 0 only if every chapter
+    went as expected.
     """
     try:
         from dynpin.lab.playing import play_one  # noqa: PLC0415 - it needs the servers and clients of the extra
         from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - likewise
 
-        # Each scenario is a module of its own, which is imported here.
+        # Each scenario is a module of its own, imported here.
         scenario = scenarios()["demo"]
     except ModuleNotFoundError as missing:
         lacking("the demo", missing.name, "lab")

@@ -86,14 +86,14 @@ def export(
         typer.Option(
             "--watch",
             metavar="FILE",
-            help="Go on running, and write the lines of the inventory to FILE whenever they change.",
+            help="Keep running, and write the lines of the inventory to FILE whenever they change.",
             show_default=False,
         ),
     ] = None,
     reload: Annotated[
         str | None,
         typer.Option(
-            "--reload", metavar="COMMAND", help="With --watch: has the server read FILE again.", show_default=False
+            "--reload", metavar="COMMAND", help="With --watch: makes the server read FILE again.", show_default=False
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="With --watch: look once, as from cron.")] = False,
@@ -126,11 +126,11 @@ def export(
     if watch is not None:
         options = (host, max_age, include_subdomains, report_uri, mode, expires, signing_key, passphrase_file)
         if keys or any(each is not None for each in options):
-            fail("--watch follows dynpin.toml alone: leave keys and other options out, and write them there")
+            fail("--watch follows only dynpin.toml: leave keys and other options out, and write them there")
         _watch(form, inventory, watch, reload, once=once)
         return
     if reload is not None or once:
-        fail("--reload and --once go with --watch FILE")
+        fail("--reload and --once need --watch FILE")
     _check_signing(form, signing_key, passphrase_file)
     if keys and inventory is not None:
         fail("name keys or an inventory, not both")
@@ -138,7 +138,7 @@ def export(
         described = _of_keys(keys, host) if keys else inventory_of(inventory)
         if described is None:
             fail("name the keys: the deployed chain first, then the backup keys; or an --inventory that does")
-        # What is said here goes before what the inventory says.
+        # Options come before the inventory.
         described = replace(
             described,
             max_age=described.max_age if max_age is None else max_age,
@@ -158,8 +158,8 @@ def export(
 def _check_ages(max_age: int | None, expires: datetime | None, now: float) -> None:
     if max_age is not None and max_age > LONGEST_MAX_AGE:
         fail(
-            f"--max-age is {duration(max_age)}: who loses the keys locks users out for that long, and clients cap it "
-            f"at about 60 days (RFC 7469 §4.1). Take {LONGEST_MAX_AGE} seconds or fewer; a dynpin.toml may say "
+            f"--max-age is {duration(max_age)}: if you lose the keys, users are locked out for that long, and clients "
+            f"cap it at about 60 days (RFC 7469 §4.1). Take {LONGEST_MAX_AGE} seconds or fewer; a dynpin.toml may say "
             "allow_long_max_age = true"
         )
     if expires is not None and expires.replace(tzinfo=UTC).timestamp() <= now:
@@ -170,7 +170,7 @@ def _check_signing(form: str, key: Path | None, passphrase_file: Path | None) ->
     if form in SIGNED_FORMATS and key is None:
         fail(f"{form} is a signed file: name the private key that signs it with --signing-key FILE")
     if form not in SIGNED_FORMATS and (key is not None or passphrase_file is not None):
-        fail(f"--signing-key and --passphrase-file go with {' and '.join(SIGNED_FORMATS)}; {form} is not signed")
+        fail(f"--signing-key and --passphrase-file are only for {' and '.join(SIGNED_FORMATS)}; {form} is not signed")
 
 
 def _text(
@@ -197,7 +197,7 @@ def _text(
 def _check_key_is_apart(pin: Pin, file: Path, described: Inventory) -> None:
     held = [pin for chain in described.read_chains() for pin in chain.pins]
     if pin in (*held, *(each.pin for each in described.read_backups())):
-        fail(f"{file} is a key of the site: whoever steals it there signs pins of his own. Make a key for this alone")
+        fail(f"{file} is a key of the site: a thief of it could sign other pins. Make a key only for this")
 
 
 def _of_keys(keys: list[str], host: str | None) -> Inventory:
@@ -230,20 +230,20 @@ def _header_lines(form: str, described: Inventory) -> str:
 
 
 def _check_keys(described: Inventory) -> None:
-    """Refuse, in terms of this command's arguments, what Inventory would refuse in terms of keywords."""
+    """Refuse what Inventory would refuse, with this command's arguments instead of keywords in the message."""
     if described.mode != "unpin":
         reasons = [in_chain(key, described.read_chains()) for key in described.read_backups()]
         if not reasons:
             fail("a policy needs two pins: the deployed key's and a backup key's (dynpin keys new)")
         if all(reasons):
             fail(
-                f"no backup stands outside the deployed chain: {'; '.join(why for why in reasons if why)}. Clients "
-                "ignore such a header (RFC 7469 §2.5): name a key that is deployed nowhere (dynpin keys new)"
+                f"no backup is outside the deployed chain: {'; '.join(why for why in reasons if why)}. Clients "
+                "ignore such a header (RFC 7469 §2.5): name a key that is not deployed (dynpin keys new)"
             )
     if described.report_uri and not described.hosts and described.read_chains()[0].names is None:
-        fail("a pin or a key tells no host, and reports must go to another one: name the pinned host with --host")
+        fail("a pin or a key names no host, and reports must go to another one: name the pinned host with --host")
     if described.mode == "report-only" and not described.report_uri:
-        fail("--mode report-only does nothing without --report-uri: clients have nobody to tell (RFC 7469 §2.1.4)")
+        fail("--mode report-only does nothing without --report-uri: clients send no reports (RFC 7469 §2.1.4)")
 
 
 def _static_pins(form: str, described: Inventory, host: str | None, end: float | None, now: float) -> str:
@@ -262,7 +262,7 @@ def _ssl_pinning(described: Inventory, key: object, host: str | None, end: float
         fail("an ssl-pinning file names hosts: dynpin export ssl-pinning --host NAME …")
     if described.mode == "unpin":
         fail("the mode is unpin, and an ssl-pinning file cannot take pins back: its SDKs refuse an empty list")
-    # An inventory knows what its ramp has reached; without a day of its own the file lasts as long as a header.
+    # An inventory knows the current step of its ramp. Without an expiry date the file lasts as long as a header.
     header = None if described.path is None else described.build(now).header
     max_age = described.max_age if header is None else header.max_age
     if end is None:
@@ -270,15 +270,15 @@ def _ssl_pinning(described: Inventory, key: object, host: str | None, end: float
     pins = _pins(described) if header is None else header.pins
     text = export_ssl_pinning([_entry(described, pins, each, end, now) for each in hosts], key, now=now)
     _tell_lone(described)
-    say(f"dynpin: who follows this file with dynpin forgets it on {rfc3339(end)}; sign it again before then", err=True)
+    say(f"dynpin: clients that follow this file forget it on {rfc3339(end)}; sign it again before then", err=True)
     return text
 
 
 def _wultra(described: Inventory, key: object, host: str | None, end: float | None, now: float) -> str:
     if host is not None or end is not None or described.include_subdomains:
         fail(
-            "a wultra file has the common name and the end of each certificate, and nothing of hosts and subdomains: "
-            "leave out --host and --expires, and say --no-subdomains where dynpin.toml covers them"
+            "a wultra file has the common name and the expiry of each certificate, but no hosts and no subdomains: "
+            "leave out --host and --expires, and say --no-subdomains if dynpin.toml covers them"
         )
     leaves, others = list[bytes](), list[str]()
     for source in (*described.keys, *described.backups):
@@ -313,7 +313,8 @@ def _tell_lone(described: Inventory) -> None:
     if all(reasons):
         more = f": {'; '.join(why for why in reasons if why)}" if reasons else ""
         say(
-            f"dynpin: no pin is that of a backup{more}. Who loses the key locks users out; add a backup key's", err=True
+            f"dynpin: no pin is that of a backup{more}. If you lose the key, users are locked out; add a backup key's",
+            err=True,
         )
 
 

@@ -38,7 +38,7 @@ def watch_file(inventory: Path, form: str, file: Path, command: str | None) -> N
 
 
 def look_once(inventory: Path, form: str, file: Path, command: str | None) -> None:
-    """Bring the file up to what the inventory says now; exit code 1 where there is no header, or the reload failed."""
+    """Update the file from the inventory; the exit code is 1 if there is no header, or if the reload failed."""
     with _log_on_stderr():
         policy = _policy(inventory)
         try:
@@ -75,7 +75,7 @@ def _complain(text: str) -> None:
 
 
 class _Said(logging.Handler):
-    """What the policy logs, as a command says it."""
+    """Prints the policy's log messages as a command does."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _complain(record.getMessage())

@@ -43,7 +43,7 @@ def get(
     sent anyway, nothing is noted, and the exit code is also 1. The exit code is 2 if there was no answer, if the
     certificate is not valid, or if the command is wrong. HTTPS_PROXY and NO_PROXY are used.
     """
-    # `hosts` shares --store with this module, and needs no HTTP.
+    # Imported here, since `hosts` uses --store of this module and needs no HTTP.
     from dynpin.cli.visit import visit  # noqa: PLC0415
 
     visited = visit(https_url(url), store=store, roots=ca, audit=audit, with_body=body, timeout=timeout)
@@ -63,9 +63,9 @@ def get(
 
 
 def open_store(store: Path | None) -> PinStore:
-    """Open the store that is named, or the user's own.
+    """Open the named store, or the user's own.
 
-    Where a store of this name was not there, stderr says so: a name that is mistyped would pin nothing, in silence.
+    If there was no such store, stderr says so, since a store with a mistyped name would pin nothing.
     """
     named = store or os.environ.get("DYNPIN_STORE")
     is_new = not Path(named).exists() if named else False
@@ -88,7 +88,7 @@ def _show(visited: Visit) -> None:
 
 def _print_body(body: bytes) -> None:
     if sys.stdout.isatty():
-        # It is a stranger's, and a terminal obeys.
+        # Escaped, since it is a stranger's text and a terminal may obey it.
         say(body.decode(errors="replace").replace("\r\n", "\n").expandtabs())
     else:
         sys.stdout.flush()

@@ -95,7 +95,7 @@ def guard(
 ) -> None:
     """Tell whether deploying NEWCHAIN would lock clients out: exit code 1 if so, with what to do instead.
 
-    Names, dates, order, issuer and key of the certificate are looked at, and then the pins that clients may hold.
+    It checks the names, dates, order, issuer and key of the certificate, and then the pins that clients may hold.
 
     Example: dynpin guard renewed/fullchain.pem --install /etc/ssl/pinned --reload "systemctl reload nginx"
     """
@@ -105,14 +105,14 @@ def guard(
     if chain is None:
         fail("name the chain that is to be deployed, or --hook for a script that does")
     if install is None and (reload is not None or skip):
-        fail("--reload and --skip-other-sites go with --install")
+        fail("--reload and --skip-other-sites need --install")
     at = moment(now)
     try:
         site = inventory_of(inventory, is_named_otherwise=bool(header), beside=history)
         new = Candidate.read(chain, key)
         if install is not None and new.key is None:
             fail(f"--install puts certificate and key together into {install}: name the key with --key FILE")
-        # Whatever is the matter with this site, another one's certificate is none of its business.
+        # Checked first: a certificate of another site has nothing to do with this site's faults.
         if skip and _is_skipped(new, _hosts(site, history, header)):
             if as_json:
                 print_json({"ok": True, "skipped": True})
@@ -147,7 +147,7 @@ def guard(
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What clients were sent, as far as it is known; `makes` is the inventory's header, if it is not in the history."""
+    """What clients were sent, if known; `makes` is the inventory's header, if it is not in the history."""
 
     history: History
     hosts: tuple[str, ...]
@@ -157,7 +157,7 @@ class _Sent:
 
 
 def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, place: str | None, now: float) -> Verdict:
-    """The verdict, with what the signed list says of the chain, where the site has one."""
+    """The verdict, with the faults by the signed list, if the site has one."""
     recovery = None if built is None else built.inventory.recovery
     if built is None or recovery is None:
         if place is not None:
@@ -172,7 +172,7 @@ def _held_against_list(verdict: Verdict, new: Candidate, built: Built | None, pl
 
 
 def _is_skipped(new: Candidate, hosts: Sequence[str]) -> bool:
-    """Whether the certificate is another site's, which is told."""
+    """Whether the certificate is another site's; this is printed."""
     if not hosts:
         fail("--skip-other-sites cannot tell which site this is: name its dynpin.toml with --inventory")
     if not new.is_of_another_site(hosts):
@@ -189,7 +189,7 @@ def _hosts(site: Inventory | None, history: Path, header: Sequence[str] | None) 
 
 
 def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
-    """What clients hold by `--header`, and by an inventory beside it."""
+    """What clients hold by `--header`, and by an inventory as well."""
     sent = [] if built is None else [built.header]
     for value in headers:
         try:
@@ -202,7 +202,7 @@ def _sent_now(headers: Sequence[str], built: Built | None, now: float) -> _Sent:
 
 
 def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
-    """What the history says, and beside it what the inventory makes."""
+    """What the history has, and what the inventory makes."""
     if built is None:
         history = read_history(file)
         unseen = "whether the site sends what the history says: name its dynpin.toml with --inventory"
@@ -221,17 +221,17 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
         unseen = "what was sent before the nodes shared their state: no history is kept (dynpin rotate record)"
         history = as_sent(History(inventory.hosts[0]), inventory)
         return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=bool(history.sent_by_nodes))
-    # The key that was pinned until a moment ago is in nobody's file any more.
+    # The key that was pinned until now is in no file any more.
     if any(each is not None and each.exists() and each.samefile(chain) for each in map(path_of, inventory.keys)):
         fail(
-            f"{chain} is the deployed chain of {inventory.path} itself, so what was pinned before it cannot be told: "
-            "hold the new chain against the inventory before it is laid there, or keep a history (dynpin rotate record)"
+            f"{chain} is the deployed chain of {inventory.path} itself, so the pins before it are unknown: check the "
+            "new chain before it is copied there, or keep a history (dynpin rotate record)"
         )
     history = History(inventory.hosts[0])
     ramp = inventory.kept_ramp()
     climbed = () if ramp is None else ramp.sent()
     if climbed:
-        # What the ramp sent with these pins, though it may send less by now.
+        # What the ramp has sent with these pins, even if it sends less now.
         history = History(history.host, (Published(climbed[0][0], built.header),)).on_ramp(climbed)
     unseen = f"what was sent before dynpin.toml made its present header: there is no {file} (dynpin rotate record)"
     return _Sent(history, inventory.hosts, built.header, (unseen,), is_recorded=False)
@@ -239,7 +239,7 @@ def _sent_until_now(built: Built | None, file: Path, chain: Path) -> _Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was installed: lines for a person, and the folder; `failure` ends the command with exit code 1."""
+    """The result of an installation: lines to print, and the folder; `failure` ends the command with exit code 1."""
 
     lines: tuple[str, ...] = ()
     folder: Path | None = None
@@ -263,15 +263,15 @@ def _install(new: Candidate, folder: Path | None, command: str | None) -> _Done:
         return _Done((said, f"reloaded: {command}"), folder, is_new, is_reloaded=True)
     failure = (
         f"{command}: {failed}. The new certificate and key stay in {folder}, since clients accept them; the server "
-        "shows the ones before until it loads them. Run the command by hand, or this one again: it repeats the reload "
-        "alone"
+        "shows the old ones until it loads them. Run the command by hand, or this one again: it only repeats the "
+        "reload"
     )
     return _Done((said,), folder, is_new, failure=failure)
 
 
 def _show(verdict: Verdict, sent: _Sent) -> None:
     if verdict.ok:
-        # Without the hosts only the pins were seen, and a chain is more than its pins.
+        # Without the hosts only the pins were checked, and a chain is more than its pins.
         say(f"{'fine' if sent.hosts else 'the pins are fine'}: {verdict.held}.")
     for reason in verdict.reasons:
         say(f"STOP: {reason.message}.")
@@ -315,7 +315,7 @@ def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path
             "name the site's dynpin.toml with --inventory"
         )
     try:
-        # An ACME client runs it from a folder of its own.
+        # An ACME client runs it in a folder of its own.
         script = deploy_hook(
             client,
             history=history.absolute(),
@@ -331,7 +331,7 @@ def _print_hook(client: str, inventory: Path | None, history: Path, folder: Path
 
 
 def _not_followed(site: Inventory, folder: Path) -> tuple[str, ...]:
-    """A warning where the header would not follow the chain that is installed."""
+    """A warning if the header would not follow the installed chain."""
     target = folder.absolute() / CHAIN
     named = [path.absolute() for path in map(path_of, site.keys) if path is not None]
     if any(os.path.normpath(path) == os.path.normpath(target) for path in named):

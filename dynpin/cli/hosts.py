@@ -1,4 +1,4 @@
-"""`dynpin hosts`: the Known Pinned Hosts of a pin store, with the habits of ssh-keygen and known_hosts."""
+"""`dynpin hosts`: the Known Pinned Hosts of a pin store. Some options are those of ssh-keygen."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def forget(
         for name in map(canonical_host, names):
             try:
                 entry = pins.entry(name)
-            except StoreError:  # this row is damaged, or that of a superdomain; what else is wrong forget() meets too
+            except StoreError:  # this row, or that of a superdomain, is damaged; forget() reports other faults
                 entry = None
             was_alive = pins.forget(name)
             try:
@@ -191,7 +191,7 @@ def pin(
         table_console().print(_details(entry.host, entry, kept.clock()))
     if covered:
         say(
-            f"The subdomains of {entry.host} were covered before, and are no more: --include-subdomains covers them.",
+            f"The subdomains of {entry.host} are no longer covered: --include-subdomains covers them.",
             err=True,
         )
     if exact:
@@ -234,7 +234,7 @@ def check(
         say(f"{saved}; the damaged file is {done.aside}", err=True)
         faults = check_file(path, now)
     refusals: list[Refusal] = []
-    # A store with a fault is not opened: that would take the clock that it complains of for right.
+    # Do not open a store with a fault: opening would accept the clock that it complains of.
     if not faults:
         with PinStore(path) as pins:
             refusals = pins.refusals()
@@ -251,7 +251,7 @@ def check(
 
 
 def _open(store: Path | None) -> PinStore:
-    """The store that is named; one that is not there is not made, since a name may be mistyped."""
+    """The named store. If there is none, it is not made, since the name may be mistyped."""
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
     return PinStore(store)
@@ -268,10 +268,10 @@ def _pin(text: str) -> Pin:
 
 
 def _covers(pins: PinStore, host: str) -> bool:
-    """Whether a host has a living entry of its own that covers its subdomains."""
+    """Whether a host has its own entry that has not expired and covers its subdomains."""
     try:
         entry = pins.entry(canonical_host(host))
-    except StoreError:  # a damaged row, which the new entry replaces
+    except StoreError:  # the row is damaged, and the new entry replaces it
         return False
     return entry is not None and entry.include_subdomains and not entry.is_expired(pins.clock())
 

@@ -1,4 +1,4 @@
-"""`dynpin hosts recover` and `follow`: signed lists, by hand."""
+"""`dynpin hosts recover` and `follow`: look at signed lists by hand."""
 
 from __future__ import annotations
 
@@ -29,23 +29,22 @@ __all__ = ["ListState", "details", "follow", "recover"]
 def recover(
     host: Annotated[
         str | None,
-        typer.Argument(metavar="[HOST]", help="The host that is locked out; else every list of the store."),
+        typer.Argument(metavar="[HOST]", help="The host that is locked out; without it, every list of the store."),
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Read the published files from this folder, a stick for one; a list of ssl-pinning from this file.",
+            help="Read the published files from this folder (a USB stick, say); a list of ssl-pinning from this file.",
             show_default=False,
         ),
     ] = None,
     ca: CaOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Look at the signed list of a host now. Exit code 1 where a list cannot be believed.
+    """Look at the signed list of a host now. Exit code 1 if a list cannot be trusted.
 
-    Only a list that the noted root has signed counts, wherever it comes from. It gives no host more time than its last
-    header.
+    Only a list that the noted root has signed counts, from any place. It gives no host more time than its last header.
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
@@ -88,11 +87,11 @@ def _roots(pins: PinStore, host: str | None) -> Iterator[Recovery]:
 
 
 def follow(
-    uri: Annotated[str, typer.Argument(help="The folder where the list is published; of ssl-pinning, the file.")],
+    uri: Annotated[str, typer.Argument(help="The folder where the list is published; for ssl-pinning, the file.")],
     root: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[ROOT]", help="Version 1 of its root.json, from somebody whom you trust.", show_default=False
+            metavar="[ROOT]", help="Version 1 of its root.json, from a person that you trust.", show_default=False
         ),
     ] = None,
     key: Annotated[
@@ -100,22 +99,20 @@ def follow(
         typer.Option(
             "--key",
             metavar="FILE",
-            help="For a list of ssl-pinning, in place of ROOT: the RSA public key that signs it, PEM, DER or base64.",
+            help="For a list of ssl-pinning, instead of ROOT: the RSA public key that verifies it: PEM, DER or base64.",
             show_default=False,
         ),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(
-            "--from", help="Read it from this folder, or file, this time; daily from URI.", show_default=False
-        ),
+        typer.Option("--from", help="Read it from this folder or file now; later daily from URI.", show_default=False),
     ] = None,
     ca: CaOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Take the pins of a signed list before the first visit, and hear of changes daily.
+    """Take the pins of a signed list before the first visit, and look for changes daily.
 
-    Exit code 1 where the list cannot be had or believed; it is tried again.
+    Exit code 1 if the list cannot be read or trusted; dynpin tries again later.
     """
     trusted = root or key
     if trusted is None or (root and key):
@@ -131,7 +128,7 @@ def follow(
             data, context = trusted.read_bytes(), tls_context(ca)
             look = follow_list(pins.database, uri, data, pins.clock, context=context, source=source)
         except RecoveryError as error:
-            fail(f"{trusted} signs no list: {error}")
+            fail(f"{trusted} cannot sign a list: {error}")
         held = sum(entry.origin == uri for entry in pins.each())
     if not held:
         finding(f"{uri}: {look.outcome}")
@@ -140,12 +137,12 @@ def follow(
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """What the store knows of the signed list of a host. Times are seconds since the epoch, UTC.
+    """The state of the signed list of a host, from the store. Times are seconds since the epoch, UTC.
 
     Attributes:
-        looked_at: when it was looked at last, or None.
-        outcome: what came of that, in words, or None.
-        expires_at: when the list that is trusted now expires, or None where none is.
+        looked_at: when the store last looked at it, or None.
+        outcome: the result of that look, as text, or None.
+        expires_at: when the trusted list expires, or None if there is none.
     """
 
     looked_at: float | None = None
@@ -154,7 +151,7 @@ class ListState:
 
     @classmethod
     def of(cls, pins: PinStore, known: KnownPinnedHost | None) -> ListState:
-        """Of the list whose root the host has noted. Raises StoreError."""
+        """The state of the list whose root was noted for the host. Raises StoreError."""
         standing = None if known is None or known.recovery is None else known.recovery.standing
         if standing is None:
             return cls()
@@ -172,7 +169,7 @@ class ListState:
 
 
 def details(known: KnownPinnedHost, state: ListState, now: float) -> Iterator[tuple[str, str]]:
-    """What `dynpin hosts show` tells of the recovery of a host."""
+    """The lines of `dynpin hosts show` about the recovery of a host."""
     noted = known.recovery
     if noted is None:
         return

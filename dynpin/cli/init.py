@@ -74,7 +74,7 @@ def init(
 ) -> None:
     """Begin to pin a site: check its chain, make a backup key, and write a dynpin.toml that names both.
 
-    Nothing is overwritten, and what fails leaves the folder as it was.
+    Nothing is overwritten. If the command fails, the folder is unchanged.
     The exit code is 1 if the site cannot be pinned as it is.
 
     Examples:
@@ -123,7 +123,7 @@ def init(
 
 
 def _refuse_what_is_there(folder: Path, *, saves_chain: bool) -> None:
-    """Before anything is asked; that nothing is overwritten does not hang on it."""
+    """Refuse existing files before the first question. Later writes never overwrite a file either."""
     if folder.exists() and not folder.is_dir():
         fail(f"{folder} is a file: --out names a folder")
     for file in site_files(folder, saves_chain=saves_chain):
@@ -162,7 +162,7 @@ def _of_host(text: str, keys: Path | None, ca: Path | None, timeout: float) -> S
 
 
 def _no_name(host: str) -> NoReturn:
-    fail(f"{host} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give the name of the host")
+    fail(f"{host} is an IP address, but clients pin only names (RFC 7469 §2.3.3): give the name of the host")
 
 
 def _hosts(seen: Seen) -> tuple[str, ...]:
@@ -197,5 +197,5 @@ def _check(seen: Seen) -> None:
 
 
 def _named(file: Path, folder: Path) -> str:
-    """A file as the inventory in this folder names it: an absolute path as it is, others from the folder."""
+    """The path of a file for the inventory in this folder: absolute paths unchanged, others relative to the folder."""
     return str(file) if file.is_absolute() else os.path.relpath(file, folder)

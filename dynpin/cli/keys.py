@@ -1,4 +1,4 @@
-"""`dynpin keys`: make backup keys, and see whether there is one of each type."""
+"""`dynpin keys`: make backup keys, and check that there is one of each type."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def list_keys(
         print_json({"keys": rows, "missing_backups": list(missing)})
     else:
         _show(rows)
-    no_reserve = [f"{why}: it is not a reserve" for why in reasons if why is not None]
+    no_reserve = [f"{why}: it is not a backup key" for why in reasons if why is not None]
     if missing:
         no_reserve.append(f"no backup for {' and '.join(missing)} keys: dynpin keys new HOST --type … makes one")
     if no_reserve:
@@ -134,7 +134,7 @@ def list_keys(
 
 
 def _leaf(chain: Chain) -> Key:
-    """The key that a chain is deployed with."""
+    """The leaf key of a chain."""
     if chain.certificates:
         return replace(read_key(chain.certificates[0], chain.label), path=chain.path)
     [pin] = chain.pins
@@ -147,13 +147,13 @@ def _row(key: Key, role: str) -> dict[str, str | None]:
 
 
 def _show(rows: list[dict[str, str | None]]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - beside what is shown
+    from rich.table import Table  # noqa: PLC0415 - only the text output needs it
 
     from dynpin.cli.consoles import table_console  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False)
     for name in ("role", "type", "pin", "file"):
-        # Folded in a narrow window: half a pin, or half a path, is none.
+        # Folded, not cut, in a narrow window: half a pin or half a path is useless.
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(row["role"], row["type"], row["pin"], row["file"])

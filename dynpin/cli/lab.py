@@ -42,7 +42,7 @@ ProcessesOption = Annotated[
 
 @app.command(name="list")
 def list_(as_json: JsonOption = False) -> None:
-    """The scenarios that there are."""
+    """List the scenarios."""
     known = _scenarios()
     if as_json:
         print_json([_as_json(scenario) for scenario in known.values()])
@@ -61,7 +61,7 @@ def list_(as_json: JsonOption = False) -> None:
 @app.command()
 def run(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Of a scenario; its number does too.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="The name or number of a scenario.", show_default=False)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Play all, with every user agent.")] = False,
     agent: AgentOption = None,
@@ -82,8 +82,8 @@ def run(
 ) -> None:
     """Play a scenario with dynpin, or with other user agents; or all of them.
 
-    Servers, sockets, certificates and clients are real; only the clock is the story's own. Exit code 1 where something
-    that a scenario asserts does not hold.
+    Servers, sockets, certificates and clients are real; only the clock is simulated. The exit code is 1 if an assertion
+    of a scenario does not hold.
     """
     if everything == (name is not None):
         fail("give the NAME of a scenario (dynpin lab list), or --all")
@@ -125,8 +125,8 @@ def report(
 ) -> None:
     """Play all, and write two HTML pages about them.
 
-    FILE.html has every picture: to read, to print, to hand out. FILE-explorer.html steps through the stories in a
-    browser, two clients side by side. Neither needs a network.
+    FILE.html has every picture: to read, to print, to hand out. FILE-explorer.html shows the stories step by step in a
+    browser, with two clients side by side. Neither needs a network.
 
     Example: dynpin lab report pinning.html
     """
@@ -165,7 +165,7 @@ def _run_all(agent: list[str] | None, processes: int | None, html: Path | None, 
         save(html, write_handout(stories, playings, explorer=quote(explorer.name)))
         say(f"\n{html}: {len(playings)} playings of {len(known)} scenarios", err=as_json)
         save(explorer, write_explorer(stories, playings, handout=quote(html.name)))
-        say(f"{explorer}: the same, to be stepped through in a browser", err=as_json)
+        say(f"{explorer}: the same, step by step in a browser", err=as_json)
     _finish(playings)
 
 
@@ -177,7 +177,7 @@ def _played(chosen: list[Scenario], agents: list[str] | None, processes: int | N
         with counting_bar(total, "scenarios with agents") as advance:
             return play_all(chosen, agents, processes=processes, progress=advance)
     except BrokenExecutor:
-        fail("the system ended a process of the lab, for want of memory as a rule: give --processes 1")
+        fail("the system ended a process of the lab, usually for lack of memory: give --processes 1")
 
 
 def _finish(playings: list[Playing]) -> None:
@@ -197,14 +197,14 @@ def _draw(file: Path, form: Format, scenario: Scenario, playing: Playing, width:
         lacking(f"a {file.suffix}", missing.name, "lab,simulate")
 
 
-# -- what was asked for ------------------------------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
 def _scenarios() -> dict[str, Scenario]:
     try:
         from dynpin.lab.scenarios import scenarios  # noqa: PLC0415 - it needs the servers and clients of the extra
 
-        # Each scenario is a module of its own, which is imported here.
+        # Each scenario is a module of its own, imported here.
         return dict(scenarios())
     except ModuleNotFoundError as missing:
         lacking("the lab", missing.name, "lab")

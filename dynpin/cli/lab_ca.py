@@ -18,21 +18,21 @@ __all__ = ["ca"]
 
 def ca(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder to write to; it is made in one that is there.")
+        Path, typer.Argument(metavar="DIR", help="The folder to write to; it is created, but not its parents.")
     ],
     host: Annotated[str, typer.Argument(metavar="HOST", help="The name that the certificate is for.")],
 ) -> None:
-    """Make a CA and a certificate of it for HOST, to practise with.
+    """Make a CA and a certificate from it for HOST, to practise with.
 
-    ca.pem is what a client trusts, and ca.key.pem signs the CSRs of backup keys.
-    It is for practice alone: who has that key can be any host to such a client.
+    Clients trust ca.pem, and ca.key.pem signs the CSRs of backup keys.
+    Use it only for practice: a person who has that key can pretend to be any host to such a client.
 
     Example: dynpin lab ca tls localhost
     """
     name = practice_name(host)
     if not folder.resolve().parent.is_dir():
-        fail(f"{folder.parent}: no such folder; make it first: of DIR only the last folder is made")
-    # Each has a name of its own, since a client may trust several. RFC 5280: 64 characters at most.
+        fail(f"{folder.parent}: no such folder; make it first: only the last folder of DIR is made")
+    # Each has its own name, since a client may trust several. RFC 5280: at most 64 characters.
     root = Authority(f"practice CA {folder.resolve().name}"[:64])
     certificate = root.issue(name, KeyPair(f"{name} key", name))
     files = {

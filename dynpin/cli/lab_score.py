@@ -1,4 +1,4 @@
-"""`dynpin lab score`: any client, put through the rules of RFC 7469."""
+"""`dynpin lab score`: test any client with the rules of RFC 7469."""
 
 from __future__ import annotations
 
@@ -40,17 +40,15 @@ def score(
         list[int] | None,
         typer.Option("--refused", metavar="CODE", help="An exit code of the command after a refusal; repeatable."),
     ] = None,
-    forget: Annotated[
-        str, typer.Option("--forget", metavar="COMMAND", help="The command that has {host} forgotten.")
-    ] = "",
+    forget: Annotated[str, typer.Option("--forget", metavar="COMMAND", help="The command that forgets {host}.")] = "",
     faketime: Annotated[
-        bool, typer.Option("--faketime", help="Give the command its clock by the program faketime.")
+        bool, typer.Option("--faketime", help="Set the command's clock with the program faketime.")
     ] = False,
     rule: Annotated[
-        list[str] | None, typer.Option("--rule", metavar="ID", help="Play this rule alone; repeatable.")
+        list[str] | None, typer.Option("--rule", metavar="ID", help="Test only this rule; repeatable.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds for each visit; past them the agent is ended.", min=1.0)
+        float, typer.Option("--timeout", help="Seconds for each visit; then the agent is ended.", min=1.0)
     ] = 20.0,
     processes: Annotated[
         int | None,
@@ -65,16 +63,16 @@ def score(
         typer.Option(
             "--export-vectors",
             metavar="DIR",
-            help="Write the rules as data for other tools, and leave.",
+            help="Write the rules as data for other tools, and exit.",
             show_default=False,
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a client through the rules of RFC 7469, on real TLS servers on loopback.
+    """Test a client with the rules of RFC 7469, on real TLS servers on loopback.
 
-    Exit code 1 where it breaks a MUST of the RFC, 2 where nothing could be tested.
-    A broken SHOULD or MAY is reported, and is an error with --strict.
+    The exit code is 1 if it breaks a MUST of the RFC, and 2 if nothing could be tested.
+    A broken SHOULD or MAY is reported; with --strict it is an error.
 
     Example: dynpin lab score --agent wget2
     """
@@ -109,7 +107,7 @@ def score(
 
 @contextmanager
 def _ended_alike() -> Generator[None]:
-    """SIGTERM, as of a cancelled CI job, ends the agents and removes their folders as Ctrl-C does."""
+    """Let SIGTERM, as from a cancelled CI job, end the agents and remove their folders, as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -118,7 +116,7 @@ def _ended_alike() -> Generator[None]:
 
 
 def _completed(description: Description, refused: list[int], forget: str, *, faketime: bool) -> Description:
-    """The description with what the options add."""
+    """The description with the values of the options."""
     if description.resident and (refused or forget or faketime):
         fail("--refused, --forget and --faketime are for a command that is run for each visit")
     more: dict[str, object] = {}
@@ -160,7 +158,7 @@ def _export(folder: Path) -> None:
     try:
         shutil.copytree(DATA, folder, dirs_exist_ok=True)
     except shutil.Error as error:
-        # One tuple for each file: where from, where to, and why not.
+        # One tuple for each file: source, target, and error.
         fail(f"{folder}: not every file could be written: {error.args[0][0][2]}")
     say(f"{folder}: the rules, their schemas and the agents; README.md says how to read them")
 
@@ -168,7 +166,7 @@ def _export(folder: Path) -> None:
 def _show(result: Score) -> None:
     console = table_console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("", "Rule", "RFC 7469", "Asked for", "What it says, and what was seen where it did not hold"):
+    for name in ("", "Rule", "RFC 7469", "Asked for", "What it says, and what was seen if it did not hold"):
         table.add_column(name, no_wrap=name in ("Rule", "Asked for"))
     for verdict in result.verdicts:
         sign, style = _SIGNS[verdict.outcome]

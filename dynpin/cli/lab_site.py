@@ -1,4 +1,4 @@
-"""`dynpin lab site`: a site that pins its keys, and an attacker who has taken its name, to practise with."""
+"""`dynpin lab site`: a site that pins its keys, and an attacker who answers for its name, to practise with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def site(
     """Serve a site that pins its keys, and an attacker beside it, until Ctrl-C.
 
     Both listen on 127.0.0.1 and have a certificate for HOST, from two authorities. The file of --roots has the roots of
-    both; it goes when they stop, as the keys do.
+    both. It is removed when they stop, and so are the keys.
 
     Example: dynpin lab site
     """
@@ -57,7 +57,7 @@ def site(
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            # Ctrl-C and SIGTERM end the wait by an exception, which takes the file away with the keys that it is for.
+            # Ctrl-C and SIGTERM raise an exception here, which removes the file together with the keys.
             with new_files({roots: (own.pem + rogue.pem, 0o644)}):
                 say(f"site      {pinned.url(name)}   pins its key and a backup key for an hour")
                 say(f"attacker  {attacker.url(name)}   has another key, with a trusted certificate")
@@ -81,11 +81,11 @@ def _server(
 
 
 def practice_name(host: str) -> str:
-    """The name of a practice site in its canonical form; the command ends where clients could not pin it."""
+    """The name of a practice site in its canonical form; the command ends if clients could not pin it."""
     try:
         name = canonical_host(host)
     except InvalidHost as error:
         fail(str(error))
     if is_ip_literal(name):
-        fail(f"{name} is an IP address, and clients pin names alone (RFC 7469 §2.3.3): give a name, such as localhost")
+        fail(f"{name} is an IP address, but clients pin only names (RFC 7469 §2.3.3): give a name, such as localhost")
     return name

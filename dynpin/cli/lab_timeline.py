@@ -1,4 +1,4 @@
-"""A scenario's timeline, and the table of all, as a person reads them in a terminal."""
+"""A scenario's timeline, and the table of all scenarios, for a terminal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dynpin.lab.with_recovery import ending
 
 __all__ = ["show", "show_table"]
 
-# The colours are those of the pictures: whether it is well.
+# The colours are those of the pictures: whether the outcome is good.
 _STYLES = {"good": "green", "bad": "bold red", "dull": "yellow"}
 
 
 def show(console: Console, scenario: Scenario, playing: Playing) -> None:
-    """Print a playing: the story, what happened when, what was asserted, and what it teaches."""
+    """Print a result: the story, its events, its assertions, and the lesson."""
     console.print(Rule(Text(f" {scenario.number}  {scenario.title} ", style="bold"), align="left", style="dim"))
     console.print(Padding(Text(scenario.story), (0, 0, 1, 2)))
     if playing.timeline is None:
@@ -63,7 +63,7 @@ def _events(timeline: Timeline, events: Sequence[Event]) -> Padding:
 
 
 def _sign(outcome: Outcome | None) -> tuple[str, str]:
-    """The sign and the style of a visit, or of a deed."""
+    """The sign and the style of a visit or another action."""
     return ("·", "dim") if outcome is None else (FORMS[outcome].sign, _STYLES[FORMS[outcome].color])
 
 
@@ -86,7 +86,7 @@ def _remarks(timeline: Timeline) -> Table:
 
 
 def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequence[Playing]) -> None:
-    """Print what each scenario came to with each user agent."""
+    """Print the outcome of each scenario with each user agent."""
     agents = list(dict.fromkeys(playing.agent for playing in playings))
     found = {(playing.scenario, playing.agent): playing for playing in playings}
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -98,7 +98,7 @@ def show_table(console: Console, scenarios: Sequence[Scenario], playings: Sequen
         cells = [_cell(found.get((scenario.name, agent))) for agent in agents]
         if any(cells):
             table.add_row(str(scenario.number), scenario.name, *cells)
-        # What a user may opt in to is compared with nothing but the same.
+        # The options of a user have rows of their own.
         in_order = [found.get((scenario.name, agent)) for agent in agents]
         told: list[dict[str, Outcome | None]] = [each.options if each else {} for each in in_order]
         for option in dict.fromkeys(name for options in told for name in options):

@@ -31,7 +31,7 @@ from dynpin.errors import DynpinError
 from dynpin.header import ENFORCE_NAME
 
 if TYPE_CHECKING:
-    # Most headers are linted without any file: those need no reader of TOML and certificates.
+    # Most headers need no file: then the readers of TOML and certificates are not imported.
     from dynpin.deploy.lint.holdings import Holdings
 
 __all__ = ["FailOnOption", "Threshold", "as_dict", "fails", "holdings_named", "lint"]
@@ -81,8 +81,8 @@ def lint(
 ) -> None:
     """Find the faults of a Public-Key-Pins header: what clients make of it, why (RFC 7469), and what to do instead.
 
-    The more circumstances are known, the more faults can be seen. With an inventory its keys and certificates are
-    looked at too. The exit code is 1 if a fault is found.
+    The more circumstances are known, the more faults can be found. With an inventory its keys and certificates are
+    checked too. The exit code is 1 if a fault is found.
 
     Example: dynpin lint 'pin-sha256="…"; pin-sha256="…"; max-age=3600' --chain tls/fullchain.pem
 
@@ -102,7 +102,7 @@ def lint(
     except OSError as error:
         fail(f"{context}: {error.strerror or error}")
     except ValueError as error:
-        fail(f"{context} holds no circumstances: {error}")
+        fail(f"{context} has no circumstances: {error}")
     now = time.time()
     holdings = holdings_named(inventory, is_named_otherwise=context is not None or chain is not None, now=now)
     known = _with_chain(known, chain, holdings, now)
@@ -142,14 +142,14 @@ def _end(fields: Sequence[HeaderField], *, as_json: bool, as_sarif: bool, fail_o
 
 
 def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: float) -> Holdings | None:
-    """What this inventory, or the one in this folder, says; None if there is none, or no need of one.
+    """The content of this inventory, or of the one in this folder; None if there is none, or if it is not needed.
 
-    What cannot be read ends the command.
+    A file that cannot be read ends the command.
 
     Args:
         inventory: the file of ``--inventory``.
-        is_named_otherwise: whether the keys were named in another way.
-        now: what the certificates are checked against, in seconds since the epoch, UTC.
+        is_named_otherwise: whether the keys were given in another way.
+        now: the time for checking certificates, in seconds since the epoch, UTC.
     """
     site = inventory_of(inventory, is_named_otherwise=is_named_otherwise)
     if site is None:
@@ -163,7 +163,7 @@ def holdings_named(inventory: Path | None, *, is_named_otherwise: bool, now: flo
 
 
 def _with_chain(known: Circumstances, file: Path | None, holdings: Holdings | None, now: float) -> Circumstances:
-    """The circumstances with the chain of a file, or of their own certificates, and with what is wrong with it."""
+    """The circumstances with the chain of a file, or with their own certificates, and the faults of that chain."""
     if file is None and not known.certificates:
         return known
     from dynpin.deploy.lint.holdings import chain_told  # noqa: PLC0415 - for those who have certificates
@@ -198,7 +198,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
             fail(f"stdin cannot be read: {error.strerror or error}")
         if not lines:
             fail("there is nothing on stdin: - reads header lines, such as those of curl -sI URL")
-        # RFC 7230 §3.2.4: bytes beyond ASCII are no text of any certain encoding.
+        # RFC 7230 §3.2.4: the encoding of bytes beyond ASCII is unknown.
         return fields_of_lines(lines.decode("latin-1"), known)
     if header is None:
         if not (known.paths or known.nodes or known.told):
@@ -211,7 +211,7 @@ def _fields(header: str | None, name: str, known: Circumstances) -> list[HeaderF
         except ValueError as error:
             fail(f"{header}: {error}")
     elif header.startswith(("http://", "https://")):
-        fail(f"{header} is a URL, and no header: dynpin check {header} looks at what a site sends")
+        fail(f"{header} is a URL, not a header: dynpin check {header} looks at what a site sends")
     return [HeaderField("header", name, header, known)]
 
 
@@ -222,7 +222,7 @@ def fails(findings: Sequence[Finding], threshold: Threshold) -> bool:
 
 
 def as_dict(each: HeaderField, found: Finding) -> dict[str, object]:
-    """A finding as JSON, with the field that it is about."""
+    """A finding as JSON, with its field."""
     return {**found.to_dict(), "field": each.name, "source": each.source}
 
 

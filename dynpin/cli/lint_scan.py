@@ -34,15 +34,15 @@ _SHOWN_UNREADABLE = 5
 # How many times MAX_LINE of one line are passed over.
 _MOST_PARTS = 1024
 _LINES_A_STEP = 1000
-# The first bytes of everything that gzip wrote.
+# The first bytes of a gzip file.
 _GZIP = b"\x1f\x8b"
 
 
 def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
-    """Count a scan and print the figures. What cannot be opened or unpacked ends the command.
+    """Count a scan and print the figures. A file that cannot be opened or unpacked ends the command.
 
     Args:
-        file: the path of a file of JSON lines, compressed where it ends in .gz; ``-`` is stdin.
+        file: the path of a file of JSON lines, compressed if it ends in .gz; ``-`` is stdin.
         as_json: print JSON.
         as_csv: print rows of table, name, count and share.
     """
@@ -58,7 +58,7 @@ def scan_file(file: str, *, as_json: bool, as_csv: bool) -> Scan:
                 if line.strip():
                     _add(result, line, name)
                 if result.lines % _LINES_A_STEP == 0:
-                    # A pipe has no size, and cannot tell its position.
+                    # A pipe has no size and no position.
                     show(
                         f"{result.lines:,} lines, {result.with_header:,} with a header", raw.tell() if size else 0, size
                     )
@@ -92,7 +92,7 @@ def _add(result: Scan, line: bytes, name: str) -> None:
 
 @contextmanager
 def _opened(file: str) -> Generator[tuple[_Lines, IO[bytes], int | None]]:
-    """The lines, the file that they come from, which tells how far it was read, and its size; None for a pipe."""
+    """The lines, their file, which tells how far it was read, and its size; None for a pipe."""
     if file == "-":
         yield sys.stdin.buffer, sys.stdin.buffer, None
         return

@@ -23,7 +23,7 @@ app = typer.Typer(help="See what the nodes of a site send, and whether they agre
 @app.command(name="list")
 def list_command(inventory: InventoryOption = None, as_json: JsonOption = False) -> None:
     """Show what each node sends, and what clients may hold of it. The exit code is 1 if the nodes do not agree."""
-    from dynpin.deploy.agreement import disagreeing, node_lines  # noqa: PLC0415 - beside what is shown
+    from dynpin.deploy.agreement import disagreeing, node_lines  # noqa: PLC0415 - only the text output needs it
 
     state = _state(inventory)
     document, now = state.copy(), state.now()

@@ -41,7 +41,7 @@ def passphrase(file: Path | None) -> bytes:
 
 
 def passphrase_of_keys(file: Path | None) -> bytes:
-    """The passphrase of keys that exist, however short; wrong usage ends the command."""
+    """The passphrase of existing keys, of any length; wrong usage ends the command."""
     if file is not None:
         try:
             return _first_line(file)
@@ -56,7 +56,7 @@ def passphrase_of_keys(file: Path | None) -> bytes:
 
 
 def _first_line(file: Path) -> bytes:
-    # One byte more than is taken, for the line's end: what is named may be a whole disk.
+    # Read one byte more than the limit, for the end of the line. The file may be a whole disk.
     size = LONGEST_PASSPHRASE + 3
     if str(file) == "-":
         text = sys.stdin.buffer.readline(size)
@@ -70,7 +70,7 @@ def _first_line(file: Path) -> bytes:
 
 
 def _asked() -> bytes:
-    # getpass would warn, and then wait for a line that it shows, where there is no terminal.
+    # Without a terminal, getpass would warn, and then read a visible line.
     if not sys.stdin.isatty():
         fail("there is no terminal to ask for the passphrase: name a file with --passphrase-file, or - for stdin")
     while True:

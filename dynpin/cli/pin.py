@@ -24,8 +24,8 @@ def pin(
 ) -> None:
     """Print the pin of each FILE: the base64 SHA-256 of its SubjectPublicKeyInfo, as browsers and curl write it.
 
-    A file that holds several things gives its first certificate. Exit code 2 where a file cannot be pinned; the pins
-    of the others are printed all the same.
+    If a file contains several things, its first certificate counts. Exit code 2 if a file cannot be pinned; the pins of
+    the others are still printed.
     """
     pins: list[dict[str, str]] = []
     refused: list[str] = []

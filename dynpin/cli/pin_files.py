@@ -24,13 +24,13 @@ from dynpin.cli.streams import is_cut_off
 from dynpin.clientstore import PinStore
 from dynpin.clientstore.store import default_path
 from dynpin.clientstore.store.formats import (
+    lost_in_wget2,
     read_chromium,
     read_csv,
     read_json,
     read_jsonl,
     read_toml,
     read_wget2,
-    untold,
     write_csv,
     write_json,
     write_jsonl,
@@ -65,12 +65,12 @@ _WRITERS: dict[ExportFormat, Callable[[Iterable[KnownPinnedHost]], Iterator[str]
     "toml": write_toml,
 }
 _SUFFIXES: dict[str, ImportFormat] = {".toml": "toml", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-# These are read line by line, so that a line must have an end.
+# These are read line by line, so a line has a limit.
 _BY_LINE = ("wget2", "jsonl", "csv")
 _LONGEST_LINE = 1024 * 1024
-# What is looked at to tell the format.
+# How much of the file is read to find the format.
 _BEGINNING = 64 * 1024
-# The bar moves after so many entries.
+# The bar is updated after so many entries.
 _STEP = 1_000
 
 
@@ -93,8 +93,8 @@ def import_pins(
 ) -> None:
     """Import pins: wget2's pin file, JSON, JSON lines, CSV, TOML, or Chromium's list. A bad file changes nothing.
 
-    Static entries replace what the store has for a host. Noted ones, such as wget2's, give way to a static entry
-    that is alive and to one that was noted later. wget2's file, JSON lines and CSV may have a million hosts.
+    Static entries replace the entry of the store. Noted ones, such as wget2's, do not replace a static entry that has
+    not expired, or an entry that was noted later. wget2's file, JSON lines and CSV may have a million hosts.
     """
     end = ends(expires, on_expiry)
     with _opened(file) as text:
@@ -146,14 +146,14 @@ def export_pins(
 
 
 def ends(expires: datetime | None, on_expiry: OnExpiry | None) -> float | None:
-    """When static pins end; a day must come with what is to happen then."""
+    """When static pins end. --expires and --on-expiry must be used together."""
     if (expires is None) != (on_expiry is None):
         fail("--expires and --on-expiry belong together: say release or refuse")
     return None if expires is None else expires.replace(tzinfo=UTC).timestamp()
 
 
 def store_path(store: Path | None) -> Path:
-    """The file of the store that is meant."""
+    """The file of the named store, or of the user's own."""
     return default_path() if store is None else store
 
 
@@ -162,7 +162,7 @@ def store_path(store: Path | None) -> Path:
 
 @contextmanager
 def _opened(file: str) -> Generator[io.TextIOWrapper[io.BufferedReader[io.FileIO]], None, None]:
-    """A file that a person gave, or stdin, as UTF-8 with or without a BOM; where it is none, the command ends."""
+    """Open a file or stdin as UTF-8, with or without a BOM. If it is not UTF-8, the command ends."""
     try:
         binary = io.BufferedReader(io.FileIO(os.dup(0) if file == "-" else file), _BEGINNING)
     except OSError as error:
@@ -175,12 +175,12 @@ def _opened(file: str) -> Generator[io.TextIOWrapper[io.BufferedReader[io.FileIO
 
 
 def _beginning(text: io.TextIOWrapper[io.BufferedReader[io.FileIO]]) -> str:
-    """The first lines, which are still to be read."""
+    """The first lines, without moving the position."""
     return text.buffer.peek(_BEGINNING).decode("utf-8-sig", "ignore")
 
 
 def _lines(text: TextIO, form: ImportFormat) -> Iterator[str]:
-    """The lines, of which none fills the memory; JSON, for instance, may stand on one line, and comes in parts."""
+    """The lines, with a limit, so that none fills the memory. JSON may be one long line, and comes in parts."""
     number = 0
     while line := text.readline(_LONGEST_LINE):
         number += 1
@@ -206,9 +206,7 @@ def _entries(lines: Iterable[str], name: str, form: ImportFormat, keys: Path | N
             return read_json(lines, now=now, origin=origin)
         case "chromium":
             if keys is None:
-                fail(
-                    "Chromium's JSON names keys that stand in another file: --keys transport_security_state_static.pins"
-                )
+                fail("Chromium's JSON names keys of another file: --keys transport_security_state_static.pins")
             with _opened(str(keys)) as text:
                 named = text.readlines()
             entries, forbidding = read_chromium(lines, named, now=now, origin=origin)
@@ -218,7 +216,7 @@ def _entries(lines: Iterable[str], name: str, form: ImportFormat, keys: Path | N
 
 
 def _ending(entries: Iterable[KnownPinnedHost], end: float | None, on_expiry: OnExpiry) -> Iterable[KnownPinnedHost]:
-    """The entries; static ones that do not say when they end, end then."""
+    """The entries. Static ones without an end get this end."""
     if end is None:
         return entries
     return (
@@ -230,7 +228,7 @@ def _ending(entries: Iterable[KnownPinnedHost], end: float | None, on_expiry: On
 
 
 class _Reading:
-    """The entries of a file, once: how many they were, and on the bar how far they were read and merged."""
+    """Iterates once over the entries of a file. Counts them, and shows on the bar how far they are read and merged."""
 
     def __init__(self, entries: Iterable[KnownPinnedHost], text: TextIO, show: Show) -> None:
         self.count = 0
@@ -271,7 +269,7 @@ def _guess(beginning: str, name: str, keys: Path | None) -> ImportFormat:
 
 
 def _own(pins: PinStore, names: list[str], missing: list[str]) -> Iterator[KnownPinnedHost]:
-    """The living entries of these hosts themselves; the names of those that have none go to `missing`."""
+    """The hosts' own entries that have not expired. Hosts without one are added to `missing`."""
     for name in dict.fromkeys(names):
         known = pins.known_host(name)
         if known is not None and known.host == name:
@@ -288,13 +286,13 @@ def _shown(entries: Iterable[KnownPinnedHost], total: int | None, show: Show) ->
 
 
 def _telling(entries: Iterable[KnownPinnedHost]) -> Iterator[KnownPinnedHost]:
-    """The entries; what wget2 cannot be told about them is said on stderr."""
+    """The entries. Stderr gets what wget2's format cannot express."""
     is_told = False
     for entry in entries:
         if entry.source == "static" and not is_told:
             is_told = True
             say("Static pins become noted ones in this file: an import keeps them for 60 days at most.", err=True)
-        lost = untold(entry)
+        lost = lost_in_wget2(entry)
         if lost is not None:
             say(lost, err=True)
         yield entry
@@ -311,7 +309,7 @@ def _print(pieces: Iterable[str]) -> None:
 
 @contextmanager
 def _replaced(output: Path) -> Generator[TextIO, None, None]:
-    """A new file that takes the place of `output` once it is complete; a device or a pipe is written to as it is."""
+    """A new file that replaces `output` when it is complete. A device or a pipe is written directly."""
     target = Path(os.path.realpath(output))  # a link stays a link
     if target.exists() and not target.is_file():
         with target.open("w", encoding="utf-8", newline="\n") as file:

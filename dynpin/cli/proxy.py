@@ -59,9 +59,9 @@ def proxy(
 ) -> None:
     """Note and enforce pins for every program that uses this proxy, until Ctrl-C.
 
-    The proxy ends TLS, so programs must trust its authority; the pins are checked against the sites' own certificates,
-    before a byte of a request is sent. A program that is refused is shown why. It needs mitmproxy: the extra "proxy",
-    in an environment of its own.
+    The proxy ends TLS, so programs must trust its authority. The pins are checked against the sites' own certificates,
+    before a byte of a request is sent. A refused program gets the reason. It needs mitmproxy: the extra "proxy", in an
+    environment of its own.
     """
     host, port = _address(listen)
     try:
@@ -101,7 +101,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _roots(file: Path | None) -> ssl.SSLContext:
-    """What an https report-uri is verified with; the file is read now, so that a bad one ends the command."""
+    """The roots that verify an https report-uri. The file is read now, so that a bad one ends the command."""
     try:
         return ssl.create_default_context(cafile=file)
     except (OSError, ssl.SSLError) as error:
@@ -111,7 +111,7 @@ def _roots(file: Path | None) -> ssl.SSLContext:
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-    # mitmproxy says a second time, in fewer words, what has just been said.
+    # mitmproxy would repeat these messages in fewer words.
     handler.addFilter(lambda record: "dynpin refused it" not in record.getMessage())
     for name, level in (("dynpin", logging.INFO), ("mitmproxy", logging.WARNING)):
         logger = logging.getLogger(name)

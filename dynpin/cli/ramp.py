@@ -95,7 +95,7 @@ def next_command(
         if not hindrance and position.waited < stay:
             hindrance = f"it has been quiet for {duration(position.waited)} of {duration(stay)}"
         if hindrance:
-            finding(f"the ramp stays where it is: {hindrance}; --force moves it all the same")
+            finding(f"the ramp stays where it is: {hindrance}; --force moves it anyway")
 
     def up(current: Position, _: float) -> Position:
         return replace(current, max_age=ramp.above(current.max_age) or above, waited=0.0)

@@ -1,4 +1,4 @@
-"""`dynpin recovery`: the keys and the signed list that let clients in again which are locked out."""
+"""`dynpin recovery`: the keys and the signed list that let locked-out clients in again."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Sign which keys hold for your hosts, so that clients which are locked out let themselves in again.",
+    help="Sign a list of the keys of your hosts, so that locked-out clients can connect again.",
     no_args_is_help=True,
 )
 
 _KEPT = """\
 Where to keep what
-  root-*    to places that do not burn down together, one key to each. They are needed to change keys, and for nothing
-            else.
+  root-*    in places that do not burn down together, one key in each. They are needed only to change keys.
   targets-* offline too, where you can reach them at night: they sign the list on the day on which your keys are lost.
-  snapshot and timestamp are not encrypted and may stay on the machine that publishes. Who steals them can keep an old
-            list in place where he also holds the way, until you replace them (rotate-keys); he can write none.
-  Remove each from {keys} once it is in its place. The passphrase belongs to none of them."""
+  snapshot and timestamp are not encrypted and may stay on the machine that publishes. A thief who has them and
+            controls the network can keep an old list in place, until you replace them (rotate-keys). He cannot make
+            a list.
+  Remove each from {keys} when it is in its place. Keep the passphrase apart from all of them."""
 _NEXT = """\
 Next
   1. dynpin recovery sign dynpin.toml{folder}
@@ -70,12 +70,12 @@ def init(
     threshold: Annotated[
         int, typer.Option("--threshold", help="How many keys must sign a root, or a list.", min=1)
     ] = 1,
-    of: Annotated[int, typer.Option("--of", help="How many keys there are of each.", min=1)] = 1,
+    of: Annotated[int, typer.Option("--of", help="How many keys there are for each.", min=1)] = 1,
     passphrase_file: PassphraseFileOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the keys, and the root that headers name. Nothing is overwritten.
+    """Make the keys, and the root that headers name. Overwrites nothing.
 
     Example: dynpin recovery init --threshold 2 --of 3
     """
@@ -89,7 +89,7 @@ def init(
     for file in files:
         _say_key(file)
     if made.superseded.is_dir():
-        say(f"Keys that lay there and that no root names are in {made.superseded} now.")
+        say(f"Keys that were there and that no root names are now in {made.superseded}.")
     say(f"\n{_KEPT.format(keys=made.keys)}")
     say(f"\n{_NEXT.format(root=root, folder=inside(folder))}")
 
@@ -100,8 +100,8 @@ def sign(
         list[Path] | None,
         typer.Argument(
             metavar="[FILE]…",
-            help="What the list is made from: dynpin.toml files, or tables of pins (.json, .jsonl, .csv). Without any, "
-            "add signatures to what waits for them.",
+            help="The sources of the list: dynpin.toml files, or tables of pins (.json, .jsonl, .csv). Without any, "
+            "the pending files are signed.",
             show_default=False,
         ),
     ] = None,
@@ -112,14 +112,12 @@ def sign(
         Path | None,
         typer.Option(
             "--with",
-            help="Another copy of the folder: the signatures that it has for what waits are added.",
+            help="Another copy of the folder: its signatures for the pending files are added.",
             show_default=False,
         ),
     ] = None,
     published: PublishedOption = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Give up another list that waits, with the signatures that it has.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop another pending list with its signatures.")] = False,
     above: Annotated[
         int, typer.Option("--above", help="Give the list a version above this one, which a thief has signed.", min=0)
     ] = 0,
@@ -127,9 +125,9 @@ def sign(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Sign a new list: it shows what changes, and asks. Where more signatures are needed, it waits for them.
+    """Sign a new list: it shows the changes, and asks. If more signatures are needed, the list waits for them.
 
-    Take the folder to the next machine, and run the same without FILE there: it shows what waits, a new root too, and
+    Take the folder to the next machine, and run the same command without FILE: it shows the pending list or root, and
     asks. The same list again adds a signature.
 
     Example: dynpin recovery sign dynpin.toml
@@ -150,7 +148,7 @@ def sign(
         added = repository.add_signatures(signers_of(repository, keys, passphrase_file, of=OFFLINE))
         waiting = repository.pending()
     if not waiting:
-        fail("nothing waits for signatures: name the dynpin.toml files that the list is made from")
+        fail("nothing waits for signatures: name the dynpin.toml files for the list")
     for each in waiting:
         say(str(each))
     if not added and not merged and any(each.missing for each in waiting):
@@ -165,7 +163,7 @@ def _list_of(sources: list[Path], now: float) -> PinList:
         for host, listed in _listed(source, now).items():
             if hosts.setdefault(host, listed) != listed:
                 fail(
-                    f"{origins[host]} and {source} say different things of {host}, and a list has one entry for it. "
+                    f"{origins[host]} and {source} disagree about {host}, and a list has one entry for it. "
                     "Name all its keys in one of them, and give that one"
                 )
             origins.setdefault(host, source)
@@ -177,7 +175,7 @@ def _ask(changes: list[str], *, yes: bool) -> None:
         say(line)
     if not yes:
         if not sys.stdin.isatty():
-            fail("there is no terminal to ask at: look at what changes above, and give --yes")
+            fail("there is no terminal to ask at: read the changes above, and give --yes")
         if not typer.confirm("Sign this?"):
             fail("nothing was signed")
 
@@ -203,7 +201,7 @@ def _listed(source: Path, now: float) -> dict[str, ListedHost]:
 def rotate_keys(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROLE]…", help="Whose keys: root, targets, snapshot, timestamp. Without any, all."),
+        typer.Argument(metavar="[ROLE]…", help="Roles: root, targets, snapshot, timestamp. Without any, all."),
     ] = None,
     folder: FolderOption = DEFAULT_FOLDER,
     threshold: Annotated[
@@ -213,7 +211,7 @@ def rotate_keys(
         ),
     ] = None,
     of: Annotated[
-        int | None, typer.Option("--of", help="How many keys there are of each; as before.", min=1, show_default=False)
+        int | None, typer.Option("--of", help="How many keys there are for each; as before.", min=1, show_default=False)
     ] = None,
     keys: KeysOption = None,
     passphrase_file: PassphraseFileOption = None,
@@ -221,9 +219,9 @@ def rotate_keys(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Replace keys, those that were stolen or lost first: a new root, which the old root's keys must sign.
+    """Replace keys, stolen or lost ones first: it makes a new root, which the old root's keys must sign.
 
-    Clients go on with what they have noted: the header names version 1 for ever.
+    Clients continue with what they have noted: the header names version 1 for ever.
 
     Example: dynpin recovery rotate-keys timestamp
     """

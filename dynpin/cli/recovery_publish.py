@@ -1,4 +1,4 @@
-"""`dynpin recovery publish`, `refresh`, `catch-up` and `status`: what clients read, and whether it is right."""
+"""`dynpin recovery publish`, `refresh`, `catch-up` and `status`: the files that clients read, and their faults."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def publish(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Write the static files that clients read: any web server, CDN or stick will do, and none need be trusted.
+    """Write the static files that clients read. Any web server, CDN or USB stick will do; none need be trusted.
 
-    Nothing is written where clients would refuse it: exit code 1, with what to do.
+    If clients would refuse the files, nothing is written: the exit code is 1, with what to do.
 
     Example: dynpin recovery publish /var/www/recovery
     """
@@ -82,9 +82,9 @@ def refresh(
     clock_is_right: ClockOption = False,
     now: NowOption = None,
 ) -> None:
-    """Say that the list is still the present one: a new timestamp, for cron. It needs the key of timestamp alone.
+    """Sign a new timestamp that confirms the list, for cron. It needs only the key of timestamp.
 
-    A snapshot that expires within a month is made anew, where its key is there too.
+    A snapshot that expires within a month is signed again, if its key is there too.
 
     Example: dynpin recovery refresh /var/www/recovery
     """
@@ -104,9 +104,9 @@ def refresh(
 
 
 def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> None:
-    """Take over what is published: for a folder from a backup, and after two copies of it have signed.
+    """Copy what is published: for a folder from a backup, and after two copies of it have signed.
 
-    Only what the keys have signed is taken. What it replaces is moved to the folder superseded.
+    Only files that the keys have signed are copied. Replaced files are moved to the folder superseded.
 
     Example: dynpin recovery catch-up /var/www/recovery
     """
@@ -114,7 +114,7 @@ def catch_up(target: TargetArgument, folder: FolderOption = DEFAULT_FOLDER) -> N
         repository = Repository(folder)
         taken = signed_lists.catch_up(repository, target)
     for file in taken:
-        say(f"{file} is taken over")
+        say(f"{file} was copied")
     if not taken:
         say(f"{target} has nothing that {folder} lacks")
     if repository.pending() or repository.files.faults():
@@ -127,10 +127,10 @@ def status(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what expires when, and what waits, and hold the folder that is served against this one.
+    """Show what expires when, and what is pending, and compare the folder that is served with this one.
 
-    Without FOLDER it is the one that was published last, where this machine has it. Exit code 1 where something must
-    be done.
+    The default FOLDER is the one that was published to last, if this machine has it. The exit code is 1 if something
+    must be done.
     """
     at = moment(now)
     with told():
@@ -160,7 +160,7 @@ def status(
 
 
 def _problems(repository: Repository, place: Path | None, ends: list[Expiry]) -> Iterator[str]:
-    """What must be done, a sentence each."""
+    """What must be done, one sentence each."""
     publishing = f"Do: dynpin recovery publish {place or 'FOLDER'}{inside(repository.folder)}"
     pending = repository.pending()
     for each in pending:

@@ -1,4 +1,4 @@
-"""What the verbs of `dynpin recovery` share: options, keys, the clock, and how they end."""
+"""The common part of the verbs of `dynpin recovery`: options, keys, the clock, and exit codes."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ FolderOption = Annotated[Path, typer.Option("--in", help="The folder of keys and
 KeysOption = Annotated[
     list[Path] | None,
     typer.Option(
-        "--key", help="A private half. May be repeated. Without it, those in the folder keys.", show_default=False
+        "--key", help="A private half. May be repeated. The default is those in the folder keys.", show_default=False
     ),
 ]
 ClockOption = Annotated[
-    bool, typer.Option("--clock-is-right", help="Sign, though the last signature is of another time than the clock's.")
+    bool, typer.Option("--clock-is-right", help="Sign even if the last signature has another time than the clock.")
 ]
 PublishedOption = Annotated[
     Path | None,
     typer.Option(
         "--published",
-        help="The folder that is served: nothing is signed that contradicts it. Without it, the one that was published "
-        "last, where this machine has it.",
+        help="The folder that is served: nothing is signed that contradicts it. The default is the one that was "
+        "published to last, if this machine has it.",
         show_default=False,
     ),
 ]
@@ -58,13 +58,13 @@ DEFAULT_FOLDER = Path("recovery")
 
 
 def inside(folder: Path) -> str:
-    """What a command needs to find the folder again."""
+    """The option with which a command finds the folder again."""
     return "" if folder == DEFAULT_FOLDER else f" --in {folder}"
 
 
 @contextmanager
 def told() -> Generator[None]:
-    """End the command where the block fails: 1 for what would harm clients and was not done, 2 for anything else."""
+    """End the command if the block fails: 1 if it refused to harm clients, 2 for any other error."""
     try:
         yield
     except Refused as error:
@@ -76,7 +76,7 @@ def told() -> Generator[None]:
 def signers_of(
     repository: Repository, keys: list[Path] | None, passphrase_file: Path | None, *, of: tuple[str, ...]
 ) -> list[CryptoSigner]:
-    """The keys that are named, or those of these roles in the folder of keys."""
+    """The given keys, or those of these roles in the folder of keys."""
     files = keys or sorted(file for role in of for file in repository.keys.glob(f"{role}-*.key.pem"))
     for problem in open_to_others(repository.keys, files):
         say(f"dynpin: {problem}", err=True)
@@ -84,7 +84,7 @@ def signers_of(
 
 
 def refuse_clock(repository: Repository, now: str | None, *, is_right: bool) -> float:
-    """The time to sign with, or the end of the command where the clock cannot be right."""
+    """The time to sign with; the command ends if the clock cannot be right."""
     at = moment(now)
     fault = None if is_right else clock_fault(repository.signed(), at)
     if fault is not None:

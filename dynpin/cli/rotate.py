@@ -165,22 +165,22 @@ def next_command(
 ) -> None:
     """Show what is next and when, or with --done record it.
 
-    A step is recorded only if the inventory, and with --verify every node, has what the step needs; for the step sign
-    the published list must name the pins. The exit code is 1 if it is too early (with the date), or if something is
-    missing.
+    A step is recorded only if the inventory has what the step needs, and with --verify if every node has it. For the
+    step sign the published list must name the pins. The exit code is 1 if it is too early (with the date), or if
+    something is missing.
     """
     kept = read_history(history, inventory)
     site = inventory_beside(inventory, history)
     missing: tuple[Missing, ...] = ()
     refusal = None
     if (verify or url is not None or signed_list is not None) and not done:
-        fail("--verify, --list and the URL go with --done")
+        fail("--verify, --list and the URL need --done")
     if done:
         if site is None and not verify:
-            fail("nothing to see: name --inventory, or look at the site itself with --verify")
+            fail("there is nothing to look at: name --inventory, or look at the site itself with --verify")
         seen = nodes_seen(site, url, kept.host, ca) if verify else []
         listed = list_seen(kept, signed_list, site, moment(now), ca=ca)
-        at = moment(now)  # after the look: until then some node may have sent what it sent before
+        at = moment(now)  # after the look: until then a node may have sent the old header
         seen = seen if site is None else [*sights(site, kept.host, at), *seen]
         try:
             kept = change(
@@ -201,7 +201,7 @@ def next_command(
             answer | {"done": refusal is None, "missing": [each.to_dict() for each in missing]} if done else answer
         )
     elif refusal is None and stands.step is None:
-        say(f"{kept.host}: {stands.stage}; nothing is to be done. dynpin rotate plan --to KEY begins a rotation.")
+        say(f"{kept.host}: {stands.stage}; there is nothing to do. dynpin rotate plan --to KEY begins a rotation.")
     elif refusal is None and stands.step is not None:
         say(f"{kept.host}: {stands.stage}")
         show_steps([stands.step], at)
@@ -218,9 +218,7 @@ def emergency_command(
     kind: Annotated[Emergency, typer.Argument(help="What happened to the deployed key, or to its CA.")],
     held_keys: Annotated[
         list[str] | None,
-        typer.Option(
-            "--key", help="A key whose private half you have, and nobody else: pin, CSR, public key. Repeatable."
-        ),
+        typer.Option("--key", help="A key whose private half only you have: pin, CSR, public key. Repeatable."),
     ] = None,
     history: HistoryOption = DEFAULT_HISTORY,
     cap: CapOption = None,
@@ -244,7 +242,7 @@ def _disagreements(history: History, site: Inventory | None, now: float) -> tupl
 
 
 def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | None) -> tuple[Pin, ...]:
-    """The Backup Pins after a rotation: those named, or what is pinned and neither deployed nor about to be."""
+    """The Backup Pins after a rotation: the given ones, or all pinned keys that are neither deployed nor planned."""
     from dynpin.middleware.policy import Chain, Key, in_chain, read_chain  # noqa: PLC0415 - here and in no completion
 
     key = key_of(to)
@@ -263,7 +261,7 @@ def _backups(texts: Sequence[str], history: History, to: str, site: Inventory | 
     if texts:
         keys = [key_of(each) for each in texts]
         refuse_inside(keys, future, roots)
-        # The key that is deployed now may be a backup afterwards; another key of its chain may not.
+        # The deployed key may be a backup afterwards; another key of its chain may not.
         refuse_inside([key for key in keys if key.pin not in history.chain[:1]], present, roots)
     else:
         names = () if history.header is None else history.header.pins

@@ -1,4 +1,4 @@
-"""What `dynpin rotate` prints: a status, steps, pictures, and what is missing."""
+"""The output of `dynpin rotate`: a status, steps, pictures, and what is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["draw", "end_with", "show_held", "show_missing", "show_picture", "sho
 
 
 def status_as_json(history: History, stands: Status, disagreements: Sequence[Missing] = ()) -> dict[str, object]:
-    """Where a host stands, and where history and inventory disagree."""
+    """The state of a host, with the differences between history and inventory."""
     return {
         "host": history.host,
         "stage": str(stands.stage),
@@ -39,11 +39,11 @@ def _held_as_json(policy: Held) -> dict[str, object]:
 
 
 def show_held(policies: Sequence[Held]) -> None:
-    """Say which policies clients may hold, and until when."""
+    """Print the policies that clients may hold, and until when."""
     for policy in policies:
         until = rfc3339(policy.until)
         if policy.is_assumed:
-            say(f"  clients may hold until {until} a header that nobody knows any more; this key is taken to be in it:")
+            say(f"  clients may hold until {until} an unknown header, which is assumed to have this key:")
         else:
             ends = "is sent" if policy.last_at is None else f"was sent until {rfc3339(policy.last_at)}"
             say(f"  clients may hold until {until} what {ends}:")
@@ -52,7 +52,7 @@ def show_held(policies: Sequence[Held]) -> None:
 
 
 def show_steps(steps: Sequence[Step], now: float) -> None:
-    """Say what is to be done, when, and why then."""
+    """Print the steps: what to do, when, and why."""
     for number, step in enumerate(steps, 1):
         when = "now" if step.at <= now else f"not before {rfc3339(step.at)}"
         say(f"\n  {number}. {step.name}: {when}")
@@ -63,7 +63,7 @@ def show_steps(steps: Sequence[Step], now: float) -> None:
 
 
 def show_missing(missing: Sequence[Missing]) -> None:
-    """Say on stderr what does not agree, a line each."""
+    """Print on stderr what does not agree, one line each."""
     for each in missing:
         say(f"dynpin: {each}", err=True)
 
@@ -79,7 +79,7 @@ def show_picture(history: History, now: float, steps: Sequence[Step], max_max_ag
 
 
 def draw(path: Path | None, history: History, now: float, steps: Sequence[Step], max_max_age: int | None) -> None:
-    """Draw the timeline into a file, where one is named."""
+    """Draw the timeline into a file, if one is named."""
     if path is None:
         return
     try:
@@ -89,7 +89,7 @@ def draw(path: Path | None, history: History, now: float, steps: Sequence[Step],
 
 
 def end_with(locked_out: Sequence[Held], disagreements: Sequence[Missing]) -> None:
-    """End the command with a finding where clients are locked out, or history and inventory disagree."""
+    """End the command with a finding if clients are locked out, or if history and inventory disagree."""
     show_missing(disagreements)
     if locked_out:
         last = max(policy.until for policy in locked_out)

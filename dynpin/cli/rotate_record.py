@@ -1,4 +1,4 @@
-"""`dynpin rotate record` and `repair`: what is served goes into the history."""
+"""`dynpin rotate record` and `repair`: write into the history what is served."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ HostOption = Annotated[str | None, typer.Option("--host", help="The host; needed
 
 
 class Served(NamedTuple):
-    """What is served, as options or an inventory say.
+    """What is served, from options or an inventory.
 
     Attributes:
-        header: the header; None if none is sent, or nothing is said of it.
-        has_header: whether something is said of it.
-        chain: the chain, or None if nothing is said of it.
-        hosts: the names that the inventory has.
+        header: the header; None if none is sent, or if it is unknown.
+        has_header: whether it is known.
+        chain: the chain, or None if it is unknown.
+        hosts: the names in the inventory.
         source: the inventory.
     """
 
@@ -78,14 +78,14 @@ def record(
 ) -> None:
     """Record what is served: to begin a history, and whenever something was changed without `rotate next --done`.
 
-    With an inventory: the header that it makes, and the chain that it names. What is recorded already is not recorded
-    again. The exit code is 1 if clients are locked out, or where the inventory says something else.
+    With an inventory it records the header that the inventory makes, and the chain that it names. Nothing is recorded
+    twice. The exit code is 1 if clients are locked out, or if the inventory does not agree with the history.
     """
     at = moment(now)
     site = inventory_beside(inventory, history)
     served = _served(header, no_header, chain, inventory, at)
     if served is None:
-        fail("record what? --header VALUE, --no-header or --chain FILE")
+        fail("there is nothing to record: give --header VALUE, --no-header or --chain FILE")
     where = kept_at(history, site)
     begin = None if has_history(where) else _begun(host or next(iter(served.hosts), None), history)
     before = 0
@@ -117,7 +117,7 @@ def record(
         say(f"recorded in {where}: {count} events of {kept.host}")
         if begin is not None:
             say("It begins today. If other pins were sent before: dynpin rotate repair --anew takes that into account.")
-    # A header alone is recorded before its chain is: nothing can be said of the two yet.
+    # A header may be recorded before its chain: the two cannot be compared yet.
     end_with(stands.locked_out if served.chain is not None else (), differs)
 
 
@@ -132,10 +132,10 @@ def repair(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Repair a damaged history, or begin one whose past is lost: nothing unknown is taken to be safe.
+    """Repair a damaged history, or begin one whose past is lost. Unknown events never count as safe.
 
-    Every event that can be read is saved, and the damaged file stays beside the new one. Where events are missing,
-    clients are taken to hold a header that names the deployed key alone, for as long as the longest max-age.
+    Every event that can be read is saved, and the damaged file stays beside the new one. If events are missing, dynpin
+    assumes that clients hold a header with only the deployed key, for as long as the longest max-age.
     """
     from dynpin.deploy.rotation.repair import Saved, in_order, with_unknown  # noqa: PLC0415
 
@@ -184,15 +184,15 @@ def repair(
         say("  The file as a whole cannot be read: other events may be missing without a trace.")
     if assumed:
         until = rfc3339(max(policy.until for policy in assumed))
-        say(f"  Until {until} clients are taken to hold a header that names {assumed[-1].header.pins[0]} alone.")
+        say(f"  Until {until} dynpin assumes that clients hold a header with only {assumed[-1].header.pins[0]}.")
     if aside is not None:
-        say(f"  The file as it was is {aside}.")
+        say(f"  The damaged file is now {aside}.")
 
 
 def _served(
     header: str | None, no_header: bool, chain: Path | None, inventory: Path | None, now: float
 ) -> Served | None:
-    """What the options say, or the inventory; None if neither says anything."""
+    """What is served, from the options or the inventory; None if neither says anything."""
     from dynpin.middleware.policy import read_chain  # noqa: PLC0415 - here and in no completion
 
     is_told = header is not None or chain is not None or no_header
@@ -214,7 +214,7 @@ def _served(
 
 
 def _begun(host: str | None, history: Path) -> History:
-    """A history without events, or the end of the command."""
+    """A history without events; or end the command."""
     if host is None:
         fail(f"{history} does not exist yet: begin it with --host NAME --header VALUE --chain FILE")
     try:
@@ -233,7 +233,7 @@ def _refuse_other_host(history: History, host: str | None, served: Served) -> No
 
 
 def _refuse_without_backup(history: History, served: Served, site: Inventory | None) -> None:
-    """Refuse a header whose pins all stand in the chain that clients validate: they note none of it (§2.5)."""
+    """Refuse a header whose pins are all in the chain that clients validate: they do not note it (§2.5)."""
     from dynpin.middleware.policy import Chain, Key, in_chain  # noqa: PLC0415 - here and in no completion
 
     header = served.header if served.has_header else history.header
@@ -246,12 +246,12 @@ def _refuse_without_backup(history: History, served: Served, site: Inventory | N
         shown = "; ".join(reason for reason in reasons if reason)
         fail(
             f"the header names no Backup Pin, so clients ignore it (RFC 7469 §2.5): {shown}. Take a key that is "
-            "deployed nowhere:  dynpin keys new HOST"
+            "not deployed:  dynpin keys new HOST"
         )
 
 
 def _longest(site: Inventory | None) -> int:
-    """The longest max-age that a site may have sent, in seconds, as far as its inventory tells."""
+    """The longest max-age that a site may have sent, in seconds, from its inventory."""
     from dynpin.middleware.policy import LONGEST_MAX_AGE  # noqa: PLC0415 - here and in no completion
 
     max_age = None if site is None else site.max_age

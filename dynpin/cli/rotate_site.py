@@ -1,4 +1,4 @@
-"""The site that `dynpin rotate` is about: its history, its inventory, and its nodes as they answer."""
+"""The site of a `dynpin rotate` command: its history, its inventory, and the answers of its nodes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def inventory_beside(inventory: Path | None, history: Path) -> Inventory | None:
-    """The inventory that is named, or stands beside the history; None if there is none."""
+    """The inventory that was named, or the one beside the history; None if there is none."""
     try:
         return _inventory_beside(inventory, history)
     except PolicyError as error:
@@ -54,7 +54,7 @@ def _inventory_beside(inventory: Path | None, history: Path) -> Inventory | None
 
 
 def sight(site: Inventory, host: str, now: float) -> Sight:
-    """What an inventory makes at `now`, to be checked against the history of this host."""
+    """What an inventory makes at `now`, for a comparison with the history of this host."""
     from dynpin.deploy.rotation.sights import sight_of_inventory  # noqa: PLC0415 - it reads keys
 
     file = site.path or DEFAULT_INVENTORY
@@ -63,10 +63,10 @@ def sight(site: Inventory, host: str, now: float) -> Sight:
 
 
 def read_history(path: Path, inventory: Path | None = None, *, in_emergency: bool = False) -> History:
-    """The history of a site, or the end of the command: in this file, or where its nodes share a state.
+    """Read the history of a site from this file, or from the shared state of its nodes; or end the command.
 
-    Where an inventory is named, or stands beside the file, what its ramp and its nodes have sent is a part of it. In an
-    emergency an inventory that cannot be read is told, and ends nothing.
+    If an inventory is named, or is beside the file, the history includes what its ramp and its nodes have sent. In an
+    emergency an inventory that cannot be read is reported, but does not end the command.
     """
     from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
 
@@ -88,7 +88,7 @@ def read_history(path: Path, inventory: Path | None = None, *, in_emergency: boo
 
 
 def kept_at(path: Path, site: Inventory | None) -> KeptHistory:
-    """Where the history of a site is kept: in this file, or where its nodes share a state."""
+    """Where the history of a site is kept: in this file, or in the shared state of its nodes."""
     if site is None or site.state is None:
         from dynpin.deploy.rotation.file import HistoryFile  # noqa: PLC0415 - it imports the middleware
 
@@ -99,7 +99,7 @@ def kept_at(path: Path, site: Inventory | None) -> KeptHistory:
 
 
 def has_history(kept: KeptHistory) -> bool:
-    """Whether there is a history, or the end of the command where that cannot be told."""
+    """Whether there is a history; the command ends if that is unknown."""
     try:
         return kept.exists()
     except PolicyError as error:
@@ -117,12 +117,12 @@ def _read(kept: KeptHistory, *, in_emergency: bool = False) -> History:
         history = _copied(kept) if in_emergency else None
         if history is None:
             fail(str(error))
-        say(f"dynpin: what this machine saw last is believed, since {error}", err=True)
+        say(f"dynpin: using what this machine saw last, since {error}", err=True)
         return history
 
 
 def _copied(kept: KeptHistory) -> History | None:
-    """What this machine saw last of a history that cannot be read now."""
+    """The last known copy of a history that cannot be read now."""
     from dynpin.deploy.rotation.shared import SharedHistory  # noqa: PLC0415 - where something has failed
 
     try:
@@ -132,7 +132,7 @@ def _copied(kept: KeptHistory) -> History | None:
 
 
 def as_sent(history: History, site: Inventory | None) -> History:
-    """The history with what the ramp and the nodes of the site have sent, as it was seen last.
+    """The history with the headers that the ramp and the nodes of the site have sent, as last known.
 
     Raises:
         PolicyError: if that cannot be read.
@@ -148,7 +148,7 @@ def as_sent(history: History, site: Inventory | None) -> History:
 
 
 def change(kept: KeptHistory, edit: Callable[[History], History], begin: History | None = None) -> History:
-    """Change a history while nobody else does; `begin` is the one to start from where there is none."""
+    """Change a history while nobody else can; `begin` is the start if there is none."""
 
     def edited(before: History | None) -> History:
         before = begin if before is None else before
@@ -170,7 +170,7 @@ def _absent(kept: KeptHistory) -> str:
 
 
 def sights(site: Inventory, host: str, now: float) -> list[Sight]:
-    """What an inventory makes, and what each node that shares a state with it says that it sends and shows."""
+    """What an inventory makes, and what each node with the same shared state reports to send and show."""
     found = [sight(site, host, now)]
     if site.state is None:
         return found
@@ -181,7 +181,7 @@ def sights(site: Inventory, host: str, now: float) -> list[Sight]:
 
 
 def nodes_seen(site: Inventory | None, url: str | None, host: str, ca: Path | None) -> list[Sight]:
-    """What every address of a host, and every node that its inventory names, sends and shows now."""
+    """What every address of a host, and every node in its inventory, sends and shows now."""
     text = url or host
     asked, port, target = https_url(text if "://" in text else f"https://{text}")
     if asked != host:
@@ -222,7 +222,7 @@ def key_of(text: str) -> Key:
 
 
 def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequence[Path]) -> None:
-    """End the command for a backup that stands in a chain: clients see the validated chain (RFC 7469 §2.5)."""
+    """End the command if a backup is in a chain: clients see the validated chain (RFC 7469 §2.5)."""
     from dynpin.middleware.policy import in_chain  # noqa: PLC0415 - for plan and record
 
     for backup in backups:
@@ -230,5 +230,5 @@ def refuse_inside(backups: Sequence[Key], chains: Sequence[Chain], roots: Sequen
         if reason is not None:
             fail(
                 f"{backup.label} is not a Backup Pin: {reason}. Clients ignore a header whose pins are all in the "
-                "chain (RFC 7469 §2.5). Take a key that is deployed nowhere:  dynpin keys new HOST"
+                "chain (RFC 7469 §2.5). Take a key that is not deployed:  dynpin keys new HOST"
             )

@@ -20,25 +20,25 @@ from dynpin.clientstore.injection import environment_for
 
 __all__ = ["SETTINGS", "run"]
 
-# What stands behind COMMAND is the program's, with or without `--` before it.
+# Arguments after COMMAND belong to the program, with or without `--` before it.
 SETTINGS = {"allow_interspersed_args": False}
 
 _PYTHON, _SHELL = re.compile(r"python[\d.]*[a-z]?"), re.compile(r"(a|ba|da|fi|k|mk|z)?sh")
-# Options of Python that take a value, in the same argument or the next; those that the program's own follow.
+# Options of Python that take a value, in the same or the next argument; and those that end Python's own options.
 _VALUE, _LONG_WITH_VALUE, _PROGRAM = "WX", "--check-hash-based-pycs", "cm"
 _DEAF = {
     "I": "is isolated from the environment",
     "E": "does not see the environment",
     "S": "starts without its site module",
 }
-# Exit code 0 where the bootstrap has run.
+# Exit code 0 if the bootstrap has run.
 _SEEN = "import sys; from dynpin.clientstore.injection import is_injected; sys.exit(not is_injected())"
 _PROXY = "use the proxy of `dynpin lab proxy`"
 _INSTEAD = f"Call dynpin.clientstore.inject() in the program, or {_PROXY}"
 
 
 class _Program(NamedTuple):
-    """What a command starts: the Python that runs it and the options of that, or None for a shell."""
+    """The program of a command: its Python and the options of that Python, or None for a shell."""
 
     python: str | None
     options: list[str]
@@ -62,14 +62,14 @@ def run(
         hint = f"; try: dynpin run -- python {command[0]}" if Path(command[0]).is_file() else ""
         fail(f"{command[0]} is not a command that can be executed{hint}")
     program = _program(path, command)
-    with open_store(store) as pins:  # opened once before the program begins, so that it can be
+    with open_store(store) as pins:  # opened before the program starts, to check that it can be opened
         environment = environment_for(str(pins.path), audit=audit, reports=not no_reports)
     if program.python is None:
         say(f"dynpin: {command[0]} is not Python: pins are checked only in the Pythons that it starts", err=True)
     else:
         _see(program.python, program.options, environment)
     for name in ("SIGPIPE", "SIGXFSZ"):
-        # Python ignores them where the system has them, and what it becomes would go on to ignore them.
+        # Python ignores these signals, and the new program would inherit that.
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execve(path, command, environment)  # noqa: S606 - it becomes the program: signals, exit code and terminal
@@ -95,20 +95,20 @@ def _is(kind: re.Pattern[str], program: str) -> bool:
 
 
 def _first_line(path: str) -> list[str]:
-    """What a script is run by and the options of that, as its first line has it; empty if it is not a script."""
+    """The interpreter of a script and its options, from the first line; empty if it is not a script."""
     with Path(path).open("rb") as file:
         first, second = (file.readline(4096).decode(errors="replace").strip() for _ in range(2))
     line = first.removeprefix("#!").split() if first.startswith("#!") else []
     if line and Path(line[0]).name == "env":
         return line[2:] if line[1:2] == ["-S"] else line[1:]
     if line and second.startswith("'''exec' "):
-        # Where the path of Python is long or has a space, pip writes scripts that a shell reads this far.
+        # If the path of Python is long or has a space, pip writes a script that begins as a shell script.
         return [word for word in shlex.split(second)[1:] if not word.startswith("$")]
     return line
 
 
 def _options(name: str, arguments: list[str]) -> list[str]:
-    """The options of Python itself, before what it runs; those that shut the environment out are refused."""
+    """The options of Python itself. Options that ignore the environment are refused."""
     options: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -131,7 +131,7 @@ def _options(name: str, arguments: list[str]) -> list[str]:
 
 
 def _see(python: str, options: list[str], environment: dict[str, str]) -> None:
-    """Start the same Python once and see that the bootstrap runs in it: what a command line says can be wrong."""
+    """Start the same Python once, to check that the bootstrap runs in it, since the command line may mislead."""
     seen = subprocess.run(  # noqa: S603 - the user's own command
         [python, *options, "-c", _SEEN],
         env=environment,

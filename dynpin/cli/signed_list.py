@@ -1,4 +1,4 @@
-"""The published list as `dynpin rotate` and `dynpin guard` look at it; `dynpin check` has eyes of its own."""
+"""The published list for `dynpin rotate` and `dynpin guard`; `dynpin check` reads it by itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ListOption = Annotated[
     typer.Option(
         "--list",
         metavar="PLACE",
-        help="Where to look at the signed list of pins: a published folder, or uri for the recovery-uri.",
+        help="Where to read the signed list of pins: a published folder, or uri for the recovery-uri.",
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ ListOption = Annotated[
 def read_list(
     recovery: Recovery, place: str, site: Inventory | None, now: float, *, ca: Path | None = None
 ) -> PublishedList:
-    """The list at a place, as a client finds it that has noted the root; wrong usage ends the command."""
+    """The list at a place, read as by a client that has noted the root; wrong usage ends the command."""
     folder = None if place == LIST_URI else Path(place)
     if folder is not None and not folder.is_dir():
         fail(f"there is no folder {place}: name the folder that `dynpin recovery publish` wrote, or {LIST_URI}")
@@ -50,7 +50,7 @@ def read_list(
 def list_seen(
     history: History, place: str | None, site: Inventory | None, now: float, *, ca: Path | None = None
 ) -> ListSight | None:
-    """What the list says of the host, where the next step of the rotation is about it; by default at its URI."""
+    """The list's entry of the host, if the next step of the rotation needs it; by default from its URI."""
     step, header = status(history, now).step, history.header
     if step is None or step.name != "sign" or header is None or header.recovery is None:
         return None

@@ -1,4 +1,4 @@
-"""`dynpin simulate`: what a pinning policy will do to its users, before they find out."""
+"""`dynpin simulate`: what a pinning policy will do to its users, before it happens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
-# Of a study that options made, the names that tables have and the names that were typed.
+# For a study made from options: the names in tables, and the names that were typed.
 _TYPED = (
     (r"^event \d+ \((loss|rotation)\): day = ", r"--\1 "),
     (r"^event \d+ \(attack\): share = ", "--share "),
@@ -79,7 +79,7 @@ def simulate(
         typer.Option(
             "--recovery",
             metavar="LENGTH",
-            help='Play it with signed lists too, signed so long after a loss, such as "1 day".',
+            help='Also play it with signed lists, signed this long after a loss, such as "1 day".',
             show_default=False,
         ),
     ] = None,
@@ -88,7 +88,7 @@ def simulate(
     ] = None,
     days: Annotated[float | None, typer.Option("--days", help="For how many days (365).", show_default=False)] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", help="The same seed, the same visits (1).", show_default=False)
+        int | None, typer.Option("--seed", help="The same seed gives the same visits (1).", show_default=False)
     ] = None,
     processes: Annotated[
         int | None,
@@ -107,7 +107,7 @@ def simulate(
 ) -> None:
     """Play a policy on a population of clients: who is locked out, and whom an attacker fools, day by day.
 
-    A file says who visits, what is pinned and what happens; the options do for one loss, rotation or attack.
+    A file describes the clients, the policies and the events; the options are enough for one loss, rotation or attack.
     """
     for module in ("numpy",) if plot is None else ("numpy", "matplotlib"):
         if find_spec(module) is None:
@@ -118,7 +118,7 @@ def simulate(
         typer.echo(EXAMPLE, nl=False)
         return
     if as_json and as_csv:
-        fail("give --json or --csv: both would stand on stdout")
+        fail("give --json or --csv: both would be on stdout")
     played = _played(max_age, backups, population) | _happening(loss, rotation, attack, share)
     if recovery is not None:
         played["recovery"] = {"signed_after": recovery}
@@ -148,14 +148,14 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
     from dynpin.lab.simulation.study import read_study, study_of  # noqa: PLC0415 - it needs numpy
 
     if file is not None and played:
-        fail(f"{file} says what is played: beside it go --clients, --days and --seed alone")
+        fail(f"{file} describes the study: only --clients, --days and --seed may be given besides")
     if file is None and not played and not advise:
-        fail('give a study, or a policy and what happens: dynpin simulate --max-age "30 days" --loss 100')
+        fail('give a study, or a policy and an event: dynpin simulate --max-age "30 days" --loss 100')
     try:
         if file is not None:
             return read_study(file, size, advice=advise)
         study = study_of({"policy": [{"max_age": "30 days"}], **played, **size}, Path())
-        # What nobody named is nobody's policy.
+        # Without a policy of the user's there is none to compare.
         return study if "policy" in played else replace(study, policies=()) if advise else study
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
@@ -164,7 +164,7 @@ def _study(file: Path | None, played: Mapping[str, object], size: Mapping[str, o
 
 
 def _as_typed(refusal: str, size: Mapping[str, object], *, by_options: bool) -> str:
-    """What is wrong with a study, by the names of the options that it was given by."""
+    """The fault in a study, with the names of the options instead of those in a file."""
     for name in size:
         refusal = re.sub(rf"^(?:.*: )?study: {name} = ", f"--{name} ", refusal)
     for named, typed in _TYPED if by_options else ():
@@ -199,9 +199,9 @@ def _happening(
         try:
             events.append({"kind": "attack", "from": float(begins), "until": float(ends)} | _given(share=share))
         except ValueError:
-            fail(f"--attack {attack}: give the days between which it goes on, such as 90:120")
+            fail(f"--attack {attack}: give its first and last day, such as 90:120")
     elif share is not None:
-        fail("--share is that of an --attack")
+        fail("--share needs an --attack")
     if rotation is not None:
         events.append({"kind": "rotation", "day": rotation, "to": "new"})
     if loss is not None:
@@ -210,7 +210,7 @@ def _happening(
 
 
 def _form(plot: Path) -> Literal["svg", "png"]:
-    # Said before the clients are played, which may take a while.
+    # Checked before the clients are played, which may take a while.
     suffix = plot.suffix.lower()
     if suffix not in (".svg", ".png"):
         fail(f"--plot {plot}: pictures are .svg or .png")
@@ -224,7 +224,7 @@ def _progress(total: int, what: str) -> Generator[Advance, None, None]:
         with counting_bar(total, what) as advance:
             yield advance
     except BrokenExecutor:
-        fail("the system ended a process of the simulator, for want of memory as a rule: give --processes 1")
+        fail("the system ended a process of the simulator, usually for lack of memory: give --processes 1")
 
 
 def _outcomes(study: Study, processes: int | None) -> tuple[Outcome, ...]:

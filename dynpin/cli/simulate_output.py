@@ -1,4 +1,4 @@
-"""What `dynpin simulate` prints: tables for a person, JSON and CSV for a program."""
+"""The output of `dynpin simulate`: tables for a person, JSON and CSV for a program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHANCE = "\N{PLUS-MINUS SIGN}: half of the 95 % interval, since the clients are
 
 
 def print_outcomes(study: Study, outcomes: tuple[Outcome, ...], form: Form) -> None:
-    """Print what policies did to their users."""
+    """Print the effects of policies on their users."""
     match form:
         case "json":
             print_json(_as_json(study, outcomes))
@@ -51,7 +51,7 @@ def print_advice(study: Study, advice: Advice, form: Form) -> None:
             _show_advice(study, advice)
 
 
-# -- what a person reads ---------------------------------------------------------------------------------------------
+# -- for a person ----------------------------------------------------------------------------------------------------
 
 
 def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
@@ -72,7 +72,7 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
     if study.recovery is not None:
         _show_recovery(console, study.recovery, study, outcomes)
     if not study.events:
-        console.print("Nothing happens in this study: --loss, --rotation and --attack, or events in a file, do.\n")
+        console.print("This study has no events: use --loss, --rotation and --attack, or a file with events.\n")
     console.print(
         "Locked out: the store refuses the site. Fooled: in an attacker's hands until the attack ends. "
         f"Turned away: tried, and were refused at least once. {_CHANCE}",
@@ -81,7 +81,7 @@ def _show(study: Study, outcomes: tuple[Outcome, ...]) -> None:
 
 
 def _show_recovery(console: Console, recovery: Recovery, study: Study, outcomes: tuple[Outcome, ...]) -> None:
-    """Beside each other: client-days without signed lists, and with them."""
+    """Show client-days without signed lists and with them, side by side."""
     table = _table("policy", "locked out\nwithout list", "\nwith list", "waits\nwithout list", "\nwith list")
     for outcome in outcomes:
         healed = outcome.with_recovery
@@ -102,7 +102,7 @@ def _show_recovery(console: Console, recovery: Recovery, study: Study, outcomes:
 
 
 def _show_cap(console: Console, study: Study) -> None:
-    """Say it where clients hold max-age to less than a policy asks for."""
+    """Say if the clients' cap is below a policy's max-age."""
     for policy in study.policies:
         if study.held(policy) < policy.max_age and policy.pinned != "none":
             cap = duration(study.client_cap)
@@ -155,7 +155,7 @@ def _days(days: float, half_width: float) -> str:
     return f"{days:,.0f}\n\N{PLUS-MINUS SIGN}{half_width:,.0f}"
 
 
-# -- what a program reads --------------------------------------------------------------------------------------------
+# -- for a program ---------------------------------------------------------------------------------------------------
 
 
 def _as_json(study: Study, outcomes: tuple[Outcome, ...]) -> object:
@@ -181,7 +181,7 @@ def _as_json(study: Study, outcomes: tuple[Outcome, ...]) -> object:
 
 
 def _rows(study: Study, outcomes: tuple[Outcome, ...]) -> Iterable[Mapping[str, object]]:
-    """One row for each policy, and one more for it with signed lists."""
+    """One row for each policy, and a second one with signed lists."""
     for outcome in outcomes:
         for each in (outcome, outcome.with_recovery):
             if each is not None:

@@ -1,4 +1,4 @@
-"""One visit of `dynpin get`: a request by the client for http.client, and what came of it."""
+"""One visit of `dynpin get`: a request with the client for http.client, and its result."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _NO_ROOT = (18, 19, 20, 21)
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """What came of a visit.
+    """The result of a visit.
 
     Attributes:
         host: the canonical host.
-        noting: what the response did to its pins; where Pin Validation failed, why.
-        status: status code and reason phrase, as the server wrote it; empty if the connection was refused.
-        body: of the response, where it was asked for.
+        noting: the effect of the response on its pins; if Pin Validation failed, the reason.
+        status: status code and reason phrase from the server; empty if the connection was refused.
+        body: the body of the response, if it was requested.
         chain: the pins of the validated chain.
         known_host: the entry that applies now.
         violation: why Pin Validation failed.
@@ -52,7 +52,7 @@ class Visit:
     violation: PinValidationError | None = None
 
     def as_json(self) -> dict[str, object]:
-        """The same for another program."""
+        """The result as JSON."""
         refused = self.violation is not None and not self.status
         return {
             "ok": self.violation is None,
@@ -68,10 +68,10 @@ class Visit:
 def visit(
     url: HttpsURL, *, store: Path | None, roots: Path | None, audit: bool, with_body: bool, timeout: float
 ) -> Visit:
-    """GET a URL; what prevents an answer, other than Pin Validation, ends the command.
+    """GET a URL. If there is no answer for another reason than Pin Validation, the command ends.
 
     Args:
-        url: what to get.
+        url: the URL.
         store: the pin store's file, or None for the user's own.
         roots: the roots to trust (PEM), or None for the system's.
         audit: whether a connection that fails Pin Validation is let through.
@@ -133,7 +133,7 @@ class _Proxy(NamedTuple):
 
 
 def _proxy(url: HttpsURL) -> _Proxy | None:
-    """The proxy that the environment names for a URL, as curl, requests and httpx read it; or None."""
+    """The proxy for a URL from the environment, with the same rules as curl, requests and httpx; or None."""
     named = urllib.request.getproxies()
     text = named.get("https") or named.get("all")
     if not text or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):

@@ -1,7 +1,7 @@
-"""Deploy hooks for ACME clients: what was issued is installed only when the guard lets it pass.
+"""Deploy hooks for ACME clients: a new certificate is installed only if the guard allows it.
 
-certbot runs every hook even where one before it failed, and a server that reads certbot's own folder picks the new
-key up at its next restart, whatever a hook said. So the hook is what installs: the server reads a folder of its own.
+certbot runs all hooks even if an earlier one failed. A server that reads certbot's own folder loads the new key at its
+next restart, whatever a hook said. So the hook itself installs the files, in a folder of the server's own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ACME_CLIENTS", "AcmeClient", "deploy_hook"]
 
 @dataclass(frozen=True, slots=True)
 class AcmeClient:
-    """Where an ACME client tells its hook the new chain and key, and how the hook is named to it."""
+    """How an ACME client passes the new chain and key to its hook, and how it gets the hook's name."""
 
     chain: str
     key: str
@@ -30,7 +30,7 @@ ACME_CLIENTS: Mapping[str, AcmeClient] = {
         '"$RENEWED_LINEAGE/privkey.pem"',
         "certbot renew --reuse-key --deploy-hook FILE",
     ),
-    # lego 4 has the short names, lego 5 the long ones.
+    # lego 4 has the short option names, lego 5 the long ones.
     "lego": AcmeClient(
         '"${LEGO_HOOK_CERT_PATH:-$LEGO_CERT_PATH}"',
         '"${LEGO_HOOK_CERT_KEY_PATH:-$LEGO_CERT_KEY_PATH}"',
@@ -39,23 +39,23 @@ ACME_CLIENTS: Mapping[str, AcmeClient] = {
     "acme.sh": AcmeClient('"$CERT_FULLCHAIN_PATH"', '"$CERT_KEY_PATH"', "acme.sh --issue … --renew-hook FILE"),
 }
 
-# Caddy 2 has an event when it has obtained a certificate, and no handler that runs a command: that is a plugin
-# (caddy-events-exec). Its command runs when Caddy has already taken the new key into use, so it could stop nothing.
+# Caddy 2 has an event after it has obtained a certificate, but no handler for it that runs a command; that needs a
+# plugin (caddy-events-exec). The command runs when Caddy already uses the new key, so it could prevent nothing.
 _CADDY = (
-    "Caddy runs no command when it has renewed a certificate, except with a plugin, and then it shows the new key "
-    "already. Have certbot, lego or acme.sh renew, and let Caddy read the folder of --install (tls DIR/fullchain.pem "
+    "Without a plugin Caddy runs no command after a renewal, and with one it already shows the new key. Let certbot, "
+    "lego or acme.sh renew, and let Caddy read the folder of --install (tls DIR/fullchain.pem "
     'DIR/privkey.pem), with --reload "caddy reload --force --config /etc/caddy/Caddyfile"'
 )
 
 
 def deploy_hook(client: str, *, history: Path, inventory: Path | None, folder: Path, reload: str) -> str:
-    """The hook as a shell script of one command, which needs no PATH.
+    """The hook as a shell script with one command, which needs no PATH.
 
     Args:
         client: one of ACME_CLIENTS.
-        history: the file of ``dynpin rotate``; with an inventory there need not be one.
+        history: the file of ``dynpin rotate``; it is optional if there is an inventory.
         inventory: the ``dynpin.toml`` of the site, or None.
-        folder: where the server reads fullchain.pem and privkey.pem.
+        folder: the folder from which the server reads fullchain.pem and privkey.pem.
         reload: the command that makes the server read them again.
 
     Raises:
@@ -64,9 +64,9 @@ def deploy_hook(client: str, *, history: Path, inventory: Path | None, folder: P
     if client == "caddy":
         raise ValueError(_CADDY)
     if client not in ACME_CLIENTS:
-        raise ValueError(f"{client!r} is no ACME client that is known: there are {', '.join(ACME_CLIENTS)}")
+        raise ValueError(f"{client!r} is not a known ACME client: there are {', '.join(ACME_CLIENTS)}")
     known = ACME_CLIENTS[client]
-    # -P: no module is looked for in the folder in which the client runs its hooks.
+    # -P: do not import modules from the folder in which the client runs its hooks.
     command = [sys.executable, "-P", "-m", "dynpin", "guard"]
     site = [] if inventory is None else ["--inventory", str(inventory)]
     options = [*site, "--history", str(history), "--install", str(folder), "--reload", reload, "--skip-other-sites"]

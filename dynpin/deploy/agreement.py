@@ -1,4 +1,4 @@
-"""Whether the nodes of a site agree, by what they say of themselves in the state that they share."""
+"""Whether the nodes of a site agree, from their own entries in the shared state."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ SILENT_AFTER = 3 * HEARD_EVERY
 
 
 def agreement(inventory: Inventory) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The line of each node, and what is wrong with them together; empty if the site shares no state."""
+    """One line for each node, and the disagreements among them; both empty if the site shares no state."""
     if inventory.state is None:
         return (), ()
     state = SharedState(inventory.state)
     try:
         document = state.fetch()
     except PolicyError as error:
-        return (), (f"whether the nodes agree is not known: {error}",)
+        return (), (f"it is not known whether the nodes agree: {error}",)
     return tuple(node_lines(document, state.now())), tuple(disagreeing(document, state.now()))
 
 
 def node_lines(document: SiteDocument, now: float) -> Iterator[str]:
-    """A line for each node: what it sends, since when, and when it was heard last."""
+    """One line for each node: what it sends, since when, and when it last reported."""
     for name, node in sorted(document.nodes.items()):
         since, heard = _ago(node.since, now), _ago(node.seen_at, now)
         yield f"node {name}: {node.header or 'no header'}, for {since}; heard {heard} ago"
 
 
 def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
-    """What is wrong with the nodes together, a sentence each; nothing where they agree.
+    """The disagreements among the nodes, one sentence each; nothing if they agree.
 
     Args:
-        document: what they share.
+        document: the shared state.
         now: seconds since the epoch, UTC, by the collector's clock.
     """
     nodes = sorted(document.nodes.items())
@@ -52,7 +52,7 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
             )
         if now - node.seen_at > SILENT_AFTER:
             yield (
-                f"node {name} was not heard for {_ago(node.seen_at, now)}. Until somebody says that it is gone, it "
+                f"node {name} was not heard for {_ago(node.seen_at, now)}. Until you say that it is gone, it "
                 f"counts as one that still sends its header:  dynpin nodes forget {name}"
             )
         if node.header is None:
@@ -61,11 +61,11 @@ def disagreeing(document: SiteDocument, now: float) -> Iterator[str]:
             yield f"node {name} sends another header than node {first[0]}: {node.header}"
         for other, shown in nodes:
             if other != name and not _accepts(node, shown):
-                yield f"whoever has noted the header of node {name} is refused by node {other}, which shows another key"
+                yield f"clients that noted the header of node {name} refuse node {other}, which shows another key"
 
 
 def _terms(node: NodeState) -> object:
-    """What a header says; the order of its pins says nothing."""
+    """The terms of a header; the order of its pins does not matter."""
     header = node.policy
     return header and (header.name, frozenset(str(header).split("; ")))
 

@@ -1,4 +1,4 @@
-"""A chain that is to be deployed, checked against its site: certificate and private key first, then the pins."""
+"""Check a chain before its deployment, for one site: first certificate and private key, then the pins."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = ["Candidate", "examine", "key_fault", "made_now"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chain that is to be deployed.
+    """A chain before its deployment.
 
     Attributes:
         path: its file.
-        data: what was read from it, once.
+        data: its content, read once.
         chain: the certificates in it.
         key: the file of its private key, or None.
     """
@@ -47,7 +47,7 @@ class Candidate:
 
     @classmethod
     def read(cls, path: Path, key: Path | None = None) -> Candidate:
-        """Read the chain. Its key is the one that is named, else privkey.pem where that is beside fullchain.pem.
+        """Read the chain. The key is the given one, else privkey.pem if that is beside fullchain.pem.
 
         Raises:
             PolicyError: if there is no certificate in the file, or its key cannot be pinned.
@@ -57,7 +57,7 @@ class Candidate:
         chain = read_chain(data, str(path))
         if not chain.certificates:
             raise PolicyError(
-                f"{path}: there is a key in it, and no certificate: name the chain that is to be deployed, leaf first"
+                f"{path}: it has a key and no certificate: name the chain that is to be deployed, leaf first"
             )
         beside = path.with_name("privkey.pem")
         if key is None and path.name == "fullchain.pem" and beside.exists():
@@ -65,7 +65,7 @@ class Candidate:
         return cls(path, data, chain, key)
 
     def is_of_another_site(self, hosts: Sequence[str]) -> bool:
-        """Whether the certificate is for none of these hosts, nor for a name below one of their wildcards."""
+        """Whether the certificate is for none of these hosts, and for no name below one of their wildcards."""
         names = self.chain.names or ()
         return not any(covers(names, host) for host in hosts) and not any(covers(hosts, name) for name in names)
 
@@ -81,18 +81,18 @@ def examine(
     is_recorded: bool = True,
     max_max_age: int | None = None,
 ) -> Verdict:
-    """All that speaks against a chain: names, dates, order and issuer of its certificates, its key, and the pins.
+    """Everything that is wrong with a chain: names, dates, order and issuers of its certificates, its key, its pins.
 
     Args:
         candidate: the chain.
-        history: what the site sent until now.
+        history: what the site has sent so far.
         now: seconds since the epoch, UTC.
-        hosts: the names that the site answers; empty if they are unknown.
-        built: what the inventory of the site makes, where there is one.
-        makes: its header, where it is to be checked against the history; see :func:`~dynpin.deploy.guard.guard`.
-        is_recorded: whether the history was kept. If it was not, only a key that is deployed already passes: nobody
-            knows since when the others are pinned.
-        max_max_age: the cap on max-age of every client in seconds, where it is known.
+        hosts: the names of the site; empty if they are unknown.
+        built: what the site's inventory makes, if there is one.
+        makes: its header, if it is to be checked against the history; see :func:`~dynpin.deploy.guard.guard`.
+        is_recorded: whether the history was kept. If not, only a deployed key passes: nobody knows since when the other
+            keys are pinned.
+        max_max_age: the cap on max-age of all clients in seconds, if it is known.
 
     Raises:
         OSError: if a file cannot be read.
@@ -128,9 +128,9 @@ def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
     return [
         Reason(
             "key-without-history",
-            f"dynpin.toml pins {pins[0]}, and no history says since when: clients that hold an earlier header may not "
-            "know this key, which is not the deployed one. Renew with the deployed key. If no other pins were sent for "
-            "as long as max-age, say so, and ask again: dynpin rotate record",
+            f"dynpin.toml pins {pins[0]}, and no history says since when. This is not the deployed key, and clients "
+            "with an earlier header may not know it. Renew with the deployed key. If no other pins were sent for "
+            "as long as max-age, record that and ask again: dynpin rotate record",
         )
     ]
 
@@ -138,9 +138,9 @@ def _key_without_history(pins: Sequence[Pin], built: Built) -> list[Reason]:
 def _certificate_faults(
     chain: Chain, hosts: Sequence[str], present: Sequence[Chain], now: float
 ) -> tuple[list[Reason], list[str]]:
-    """What is wrong with the certificates of a chain that is to replace a present one: reasons and warnings."""
+    """What is wrong with the certificates of a new chain: reasons and warnings."""
     found = dict.fromkeys(chain_faults(chain, now=now, beside=present))
-    # It must be for every host of the chain in whose place it comes, and for those that no other chain is for.
+    # It must be for every host of the chain that it replaces, and for hosts that no other chain is for.
     replaced = _replaced(chain, present)
     others = [each for each in present if each is not replaced]
     needed = [
@@ -157,7 +157,7 @@ def _certificate_faults(
 
 
 def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:
-    """The present chain that shares the key, else the most names, with the new one."""
+    """The present chain that has the new chain's key; else the one with the most names in common."""
     names = set(chain.names or ())
     return max(
         present,
@@ -167,9 +167,9 @@ def _replaced(chain: Chain, present: Iterable[Chain]) -> Chain | None:
 
 
 def key_fault(chain: Path, key: Path) -> Reason | None:
-    """Why a server cannot use these two files, PEM, as certificate and private key; None if it can.
+    """Why a server cannot use these two PEM files as certificate and private key; None if it can.
 
-    OpenSSL says so, as it says it to the server.
+    OpenSSL decides, as it does in the server.
 
     Raises:
         OSError: if a file cannot be read.
@@ -177,8 +177,8 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
     if b"ENCRYPTED" in read_file(key):
         return Reason(
             "private-key-encrypted",
-            f"{key} is encrypted: a server cannot read it without a person, and whether it belongs to {chain} is not "
-            f"seen. Take the passphrase off: openssl pkey -in {key} -out FILE",
+            f"{key} is encrypted: a server cannot read it without a person, and dynpin cannot check that it belongs to "
+            f"{chain}. Remove the passphrase: openssl pkey -in {key} -out FILE",
         )
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(chain, key, password=b"")
@@ -199,7 +199,7 @@ def key_fault(chain: Path, key: Path) -> Reason | None:
 
 
 def made_now(inventory: Inventory, now: float) -> Built:
-    """What an inventory makes at `now`, also where the present certificate has expired: a new one is what ends that.
+    """What an inventory makes at `now`, even if the present certificate has expired: the new one ends that.
 
     Raises:
         PolicyError: if it makes no header for another reason.
@@ -210,9 +210,9 @@ def made_now(inventory: Inventory, now: float) -> Built:
 
 
 def _unmade_with(inventory: Inventory, chain: bytes, now: float) -> list[str]:
-    """Why an inventory makes no header any more once this chain, PEM or DER, is deployed.
+    """Why an inventory would make no header after the deployment of this chain, PEM or DER.
 
-    Nothing is said where it names several chains, and which of them is replaced is not known.
+    Empty if the inventory names several chains, since it is then unknown which of them is replaced.
     """
     if len(inventory.keys) != 1:
         return []

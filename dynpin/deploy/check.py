@@ -1,4 +1,4 @@
-"""The check of a live site: what was seen, checked against the inventory and the history, and linted."""
+"""Check a live site: compare what it sends with the inventory and the history, and lint it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _ATTACK = "hostile-pinning-by-misissued-certificate"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check saw and found.
+    """The result of a check.
 
     Attributes:
-        site: what was looked at.
+        site: the site.
         look: the answers.
-        fields: what was linted.
+        fields: the linted fields.
         results: the findings, each with its field.
-        lacking: the pins of the inventory that some response does not carry; empty if none carries a header.
-        not_deployed: by node, the key that it shows, where that is not a deployed key of the inventory.
-        unseen: the nodes of the inventory that gave no answer.
-        remarks: what is lacking, not deployed and unseen, and what is wrong with the signed list, a sentence each.
-        signed_list: the signed list, where it was asked for and there is a root to check it against.
+        lacking: the pins of the inventory that some response does not have; empty if no response has a header.
+        not_deployed: for each node, the key that it shows, if the inventory does not call it deployed.
+        unseen: the nodes of the inventory that did not answer.
+        remarks: sentences about `lacking`, `not_deployed`, `unseen`, and faults of the signed list.
+        signed_list: the signed list, if it was requested and there is a root to verify it.
     """
 
     site: Site
@@ -57,7 +57,7 @@ class Checked:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """The nodes and ports without an answer, and why."""
+        """The nodes and ports without an answer, each with the reason."""
         return tuple(
             f"{each.address} port {each.port}: {'no plain http: ' if each.scheme == 'http' else ''}{each.failure}"
             for each in self.look.silent
@@ -65,14 +65,14 @@ class Checked:
 
     @property
     def silence(self) -> str:
-        """Why nothing was seen; empty if something was."""
+        """Why nothing could be checked; empty if there was an answer."""
         if self.look.responses:
             return ""
         return f"{self.site.host} does not answer: {'; '.join(self.silent) or 'no address'}"
 
     @property
     def has_header(self) -> bool:
-        """Whether any response carries a pinning field."""
+        """Whether any response has a pinning field."""
         return any(each.value is not None for each in self.fields)
 
 
@@ -86,23 +86,23 @@ def check_site(
     say: Callable[[str], None],
     signed_list: str | None = None,
 ) -> Checked:
-    """Look at a site and judge it.
+    """Look at a site, and lint what it sends.
 
     Args:
-        site: what to look at.
-        holdings: what its inventory says, or None. The inventory is this host's.
-        known: circumstances that are known already.
+        site: the site.
+        holdings: the content of its inventory, or None. It must be this host's.
+        known: circumstances that are already known.
         history: the history of its rotation, or None.
         now: seconds since the epoch, UTC.
-        say: is told about each step, for those who wait.
-        signed_list: where to look at the signed list: a folder, or ``LIST_URI`` for the recovery-uri; None not to look.
+        say: called with each step, to show progress.
+        signed_list: where to read the signed list: a folder, or ``LIST_URI`` for the recovery-uri; None for no list.
 
     Raises:
-        ModuleNotFoundError: if `signed_list` is named and python-tuf is missing.
+        ModuleNotFoundError: if `signed_list` is given and python-tuf is missing.
     """
     look = look_at(site, say)
     if holdings is not None:
-        # The chain is the one that is shown.
+        # The chain is the shown one.
         known = replace(holdings.circumstances(known), chain_pins=known.chain_pins)
     fields = fields_of_look(site, look, known, now, say)
     if holdings is not None:
@@ -132,7 +132,7 @@ def _results(fields: Sequence[HeaderField]) -> tuple[tuple[HeaderField, Finding]
     results: dict[tuple[str, str, str], tuple[HeaderField, Finding]] = {}
     for each in fields:
         for found in lint(each.value, name=each.name, circumstances=each.circumstances):
-            # Several nodes with one fault are one finding.
+            # The same fault at several nodes is one finding.
             results.setdefault((each.name, found.fault, found.message), (each, found))
     return tuple(results.values())
 
@@ -141,11 +141,11 @@ def _results(fields: Sequence[HeaderField]) -> tuple[tuple[HeaderField, Finding]
 
 
 def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: History, now: float) -> HeaderField:
-    """What clients hold by the history decides whether the chain that is shown locks them out."""
+    """The field, with the pins that clients hold by the history: they decide whether the chain locks clients out."""
     circumstances = each.circumstances
     recorded = _recorded_name(history)
     sent = [other.name.lower() for other in fields if other.value is not None]
-    # A report-only field beside the one that is enforced is no change of the mode.
+    # A report-only field beside the enforced one does not change the mode.
     if each.value is not None and recorded is not None and recorded.lower() not in sent:
         circumstances = replace(circumstances, previous_name=recorded)
     if circumstances.chain:
@@ -159,12 +159,12 @@ def _by_history(each: HeaderField, fields: Sequence[HeaderField], history: Histo
 
 
 def _recorded_name(history: History) -> str | None:
-    """The name of the field that the site sends by its history; None if it sends none."""
+    """The name of the field that the site sends, from its history; None if it sends none."""
     return None if history.header is None else history.header.name
 
 
 def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
-    """A field without a value for each node that sends or shows what the history does not know."""
+    """One field without a value that lists the nodes which send or show something that is not in the history."""
     pages = {each.node: each for each in reversed(look.secure) if each.is_verified}
     for page in pages.values():
         missing = disagreements(history, sight_of_node(page), now)
@@ -177,7 +177,7 @@ def _differs(look: Look, history: History, now: float) -> Iterator[HeaderField]:
 
 
 def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Holdings) -> HeaderField:
-    """The field, with how it differs from the one that the inventory makes."""
+    """The field, with its differences from the field that the inventory makes."""
     header, made = each.header, holdings.header
     if header is None or made is None or each.circumstances.scheme != "https":
         return each
@@ -185,37 +185,37 @@ def _held_against(each: HeaderField, fields: Sequence[HeaderField], holdings: Ho
     levels = ramp.levels if ramp is not None and ramp.is_on else ()
     names = {other.name for other in fields if other.value is not None}
     if levels:
-        # The server may be a step ahead of the file of the ramp that lies here.
+        # The server may be a step ahead of the local file of the ramp.
         differences = list(_off_the_ramp(header, levels, holdings.inventory))
     elif header.report_only == made.report_only:
         differences = list(_differences(header, made))
     else:
-        # Beside the field that is meant, another one is a trial.
-        differences = [] if made.name in names else [f"{header.name} is sent, and {made.name} there"]
+        # A second field beside the right one is a trial.
+        differences = [] if made.name in names else [f"{header.name} is sent, but the file says {made.name}"]
     told = [Told("header-differs-from-inventory", difference) for difference in differences]
     return replace(each, circumstances=replace(each.circumstances, told=(*each.circumstances.told, *told)))
 
 
 def _off_the_ramp(header: PublicKeyPins, levels: Sequence[int | None], inventory: Inventory) -> Iterator[str]:
     if header.max_age not in levels and not header.report_only:
-        yield f"max-age is {_seconds(header.max_age)}, which is not a step of the ramp there"
+        yield f"max-age is {_seconds(header.max_age)}, which is not a step of the file's ramp"
     if header.include_subdomains != inventory.include_subdomains:
         yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
     if header.recovery != inventory.recovery and not header.report_only and header.max_age:
-        yield f"recovery is {_recovery(header.recovery)}, and {_recovery(inventory.recovery)} there"
+        yield f"recovery is {_recovery(header.recovery)}, but the file says {_recovery(inventory.recovery)}"
     if header.report_uri != inventory.report_uri and not header.report_only:
-        yield f"report-uri is {header.report_uri or 'not sent'}, and {inventory.report_uri or 'none'} there"
+        yield f"report-uri is {header.report_uri or 'not sent'}, but the file says {inventory.report_uri or 'none'}"
 
 
 def _differences(header: PublicKeyPins, made: PublicKeyPins) -> Iterator[str]:
     if header.max_age != made.max_age:
-        yield f"max-age is {_seconds(header.max_age)}, and {_seconds(made.max_age)} there"
+        yield f"max-age is {_seconds(header.max_age)}, but the file says {_seconds(made.max_age)}"
     if header.include_subdomains != made.include_subdomains:
         yield "it has includeSubDomains" if header.include_subdomains else "it lacks includeSubDomains"
     if header.recovery != made.recovery:
-        yield f"recovery is {_recovery(header.recovery)}, and {_recovery(made.recovery)} there"
+        yield f"recovery is {_recovery(header.recovery)}, but the file says {_recovery(made.recovery)}"
     if header.report_uri != made.report_uri:
-        yield f"report-uri is {header.report_uri or 'not sent'}, and {made.report_uri or 'none'} there"
+        yield f"report-uri is {header.report_uri or 'not sent'}, but the file says {made.report_uri or 'none'}"
 
 
 def _seconds(max_age: int | None) -> str:
@@ -223,7 +223,7 @@ def _seconds(max_age: int | None) -> str:
 
 
 def _lacking(fields: Sequence[HeaderField], holdings: Holdings) -> dict[Pin, str]:
-    """The pins of the inventory that some response does not carry, each with what is wrong with that."""
+    """The pins of the inventory that some response does not have, each with a message."""
     sent = [each for each in fields if each.value is not None and each.circumstances.scheme == "https"]
     name = None if holdings.header is None else holdings.header.name
     meant = [each for each in sent if each.name == name] or sent
@@ -236,19 +236,19 @@ def _lacking(fields: Sequence[HeaderField], holdings: Holdings) -> dict[Pin, str
         if pin in labels and pin not in holdings.deployed:
             found[pin] = (
                 f"does not send {pin} in its {lacks.name}, the backup key {labels[pin]} of {holdings.name}: clients "
-                "that come by now refuse that key on the day it is deployed"
+                "that visit now will refuse that key when it is deployed"
             )
         else:
             label = next((chain.label for chain in holdings.chains if pin in chain.pins), "a key in use")
             found[pin] = (
                 f"does not send {pin} in its {lacks.name}, the deployed key of {label}, which {holdings.name} names: "
-                "so clients do not pin the key that the server is to show"
+                "clients do not pin the key that the server should show"
             )
     return found
 
 
 def _strange(site: Site, look: Look, holdings: Holdings) -> dict[str, Pin]:
-    """By node, the leaf of a chain that holds none of the keys that the inventory calls deployed."""
+    """For each node whose chain has none of the inventory's deployed keys: the pin of its leaf."""
     shown = {node_name(site, each): tuple(chain_pins(each.served)) for each in look.secure if each.served}
     return {name: pins[0] for name, pins in shown.items() if pins and holdings.deployed.isdisjoint(pins)}
 
@@ -271,19 +271,19 @@ def _of_strange(site: Site, strange: dict[str, Pin], holdings: Holdings) -> Iter
         if pin in labels:
             yield (
                 f"{site.host} shows {pin} at {node}, the key that {holdings.name} has as the backup {labels[pin]}: has "
-                "the server loaded the certificate that stands there? If this key is deployed on purpose, name its "
+                "the server loaded the certificate in keys? If this key is deployed on purpose, name its "
                 "chain in keys, and the next key in backups"
             )
         else:
             yield (
                 f"{site.host} shows {pin} at {node}, which is not a deployed key of {holdings.name}: has the server "
-                "loaded the certificate that stands there? A header about a key that is not served locks clients out"
+                "loaded the certificate in keys? A header about a key that is not served locks clients out"
             )
 
 
 def _of_unseen(unseen: Sequence[str]) -> Iterator[str]:
     for each in unseen:
-        yield f"a node of [site] nodes gave no answer, so nothing is known of what it sends: {each}"
+        yield f"a node of [site] nodes gave no answer, so it is unknown what it sends: {each}"
 
 
 def _of_list(
@@ -293,7 +293,7 @@ def _of_list(
     place: str,
     now: float,
 ) -> tuple[PublishedList | None, tuple[str, ...]]:
-    """The signed list, and what is wrong with it. A client goes by the header that is sent, not by the inventory."""
+    """The signed list and its faults. A client uses the header that is sent, not the inventory."""
     from .recovery import list_faults, read_published  # noqa: PLC0415 - python-tuf, for those who ask for it
 
     sent = [each for each in fields if each.name == ENFORCE_NAME and each.circumstances.scheme == "https"]
@@ -302,7 +302,7 @@ def _of_list(
     inventory = None if holdings is None else holdings.inventory.recovery
     recovery = named[0] if named else inventory
     if recovery is None:
-        return None, (f"{site.host} names no recovery-root, so there is no list to hold against its header",)
+        return None, (f"{site.host} names no recovery-root, so no signed list can be checked",)
     folder = None if place == LIST_URI else Path(place)
     listed = read_published(recovery, now, folder=folder, context=site.context, seconds=3 * site.timeout)
     told = list(listed.problems)

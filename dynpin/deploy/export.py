@@ -1,6 +1,7 @@
-"""One set of pins, written for every platform: header lines for servers, static pins for clients (RFC 7469 §2.7).
+"""One set of pins for every platform: header lines for servers, static pins for clients (RFC 7469 §2.7).
 
-Pure functions from a header or a static entry to text. What a format cannot say is refused, never left out.
+These are pure functions from a header or a static entry to text. If a format cannot express something, the function
+raises; it leaves nothing out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
-from dynpin.clientstore.store.formats import untold, write_toml, write_wget2
+from dynpin.clientstore.store.formats import lost_in_wget2, write_toml, write_wget2
 from dynpin.header import PublicKeyPins
 from dynpin.hosts import KnownPinnedHost
 
@@ -22,8 +23,8 @@ def export_header(name: str, header: PublicKeyPins) -> str:
     """The configuration lines that make a server send `header`, for one of HEADER_FORMATS.
 
     Raises:
-        ValueError: for another format, for a policy that clients ignore for want of a Backup Pin, or a report-uri
-            that the server's configuration cannot hold.
+        ValueError: for another format; for a policy without a Backup Pin, which clients ignore; or for a report-uri
+            that the server's configuration cannot express.
     """
     if name not in HEADER_FORMATS:
         raise ValueError(f"{name!r} is not a server: there are {', '.join(HEADER_FORMATS)}")
@@ -37,8 +38,8 @@ def export_static(name: str, entry: KnownPinnedHost) -> str:
     """The static pins of one host for a client, for one of STATIC_FORMATS.
 
     Raises:
-        ValueError: for another format, an entry without pins, or with too few where the platform wants two, or a host
-            that the format cannot name.
+        ValueError: for another format; for an entry without pins, or with too few for a platform that wants two; or
+            for a host that the format cannot name.
     """
     if name not in STATIC_FORMATS:
         raise ValueError(f"{name!r} is not a client: there are {', '.join(STATIC_FORMATS)}")
@@ -62,7 +63,7 @@ def _nginx(header: PublicKeyPins) -> str:
 
 
 def _apache(header: PublicKeyPins) -> str:
-    # The value is a format string of mod_headers, inside double quotes.
+    # The value is a format string of mod_headers in double quotes.
     quoted = str(header).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'# In the VirtualHost that speaks TLS; needs mod_headers.\nHeader always set {header.name} "{quoted}"\n'
 
@@ -75,7 +76,7 @@ def _caddy(header: PublicKeyPins) -> str:
 
 
 def _haproxy(header: PublicKeyPins) -> str:
-    # A log-format string in strong quotes, in which ' has to leave the quotes to be written.
+    # A log-format string in strong quotes. To write ' the string must leave the quotes.
     quoted = str(header).replace("%", "%%").replace("'", "'\\''")
     return (
         "# In the frontend that speaks TLS; after-response covers HAProxy's own error pages too.\n"
@@ -84,7 +85,7 @@ def _haproxy(header: PublicKeyPins) -> str:
 
 
 def export_map(header: PublicKeyPins) -> str:
-    """The map file from which HAProxy takes the header: its configuration can include no file inside a section."""
+    """The map file with the header for HAProxy, whose configuration cannot include a file inside a section."""
     return f"{header.name} {header}\n"
 
 
@@ -136,7 +137,7 @@ def _network_security_config(entry: KnownPinnedHost, *, trustkit: bool) -> str:
 
 
 def _ios(entry: KnownPinnedHost) -> str:
-    # The keys are the site's own, so they are looked for in the leaf; iOS has another member for those of a CA.
+    # These are the site's own keys, so iOS looks for them in the leaf. It has another member for the keys of a CA.
     domain = {
         "NSIncludesSubdomains": entry.include_subdomains,
         "NSPinnedLeafIdentities": [{"SPKI-SHA256-BASE64": str(pin)} for pin in entry.pins],
@@ -168,7 +169,7 @@ def _okhttp(entry: KnownPinnedHost) -> str:
     hosts = [entry.host, f"**.{entry.host}"] if entry.include_subdomains else [entry.host]
     lines = "\n".join(f"    .add({_kotlin(host)}, {pins})" for host in hosts)
     return (
-        f"// OkHttp knows no expiry and no report{_until(entry)}; ship a new version before the keys change.\n"
+        f"// OkHttp supports no expiry and no report{_until(entry)}; ship a new version before the keys change.\n"
         "import okhttp3.CertificatePinner\n\n"
         f"val certificatePinner = CertificatePinner.Builder()\n{lines}\n    .build()\n"
     )
@@ -184,14 +185,14 @@ def _kotlin(text: str) -> str:
 def _curl(entry: KnownPinnedHost) -> str:
     pins = ";".join(f"sha256//{pin}" for pin in entry.pins)
     return (
-        f"# curl --config FILE https://{entry.host}/   The pins hold for whatever host that command visits,\n"
-        "# and curl looks for them in the leaf certificate alone.\n"
+        f"# curl --config FILE https://{entry.host}/   The pins apply to every host that this command visits,\n"
+        "# and curl looks for them only in the leaf certificate.\n"
         f'pinnedpubkey = "{pins}"\n'
     )
 
 
 def _wget2(entry: KnownPinnedHost) -> str:
-    lost = untold(entry)
+    lost = lost_in_wget2(entry)
     if lost is not None:
         raise ValueError(lost)
     return "".join(write_wget2([entry]))
@@ -220,17 +221,17 @@ import (
 
 const host = {host_text}
 
-// Subdomains are covered too where this is true.
+// Whether subdomains are covered too.
 const includeSubdomains = {include}
 
-// After this time, in seconds since the epoch, nothing is enforced; 0 is never.
+// After this time, in seconds since the epoch, nothing is enforced; 0 for never.
 const expiresAt int64 = {expires}
 
 var pinned = map[string]bool{{
 {pins}
 }}
 
-// VerifyConnection refuses a connection to {host} whose verified chain holds none of its pins.
+// VerifyConnection refuses a connection to {host} whose verified chain has none of its pins.
 func VerifyConnection(state tls.ConnectionState) error {{
 	name := strings.ToLower(strings.TrimSuffix(state.ServerName, "."))
 	applies := name == host || includeSubdomains && strings.HasSuffix(name, "."+host)
@@ -268,7 +269,7 @@ def _truth(value: bool) -> str:
 
 
 def _expiry_day(entry: KnownPinnedHost) -> date | None:
-    """The day on which the platform stops to enforce: never later than the entry's own end."""
+    """The last day on which the platform enforces: never later than the entry's own end."""
     return None if entry.expires_at is None else datetime.fromtimestamp(entry.expires_at, UTC).date()
 
 

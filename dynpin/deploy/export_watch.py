@@ -1,4 +1,4 @@
-"""The include file of a proxy: it follows a policy, and the proxy reads it again when it has changed."""
+"""The include file of a proxy: it follows a policy, and the proxy reloads it after a change."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .shell import run_line
 
 __all__ = ["IncludeFile", "follow", "include_text"]
 
-# Seconds between two looks at the header, for which the policy's own thread looks at the files.
+# Seconds between two looks at the header. The policy's own thread watches the files.
 _EVERY = 0.5
-# Seconds: the most that a reload may take, and from a failure to the next attempt, which doubles up to the second.
+# In seconds: the longest reload; the wait after a failure, which doubles; and the longest wait.
 _RELOAD_LIMIT = 60.0
 _AGAIN, _AGAIN_AT_MOST = 10.0, 600.0
 
@@ -35,15 +35,15 @@ _USE: Mapping[str, str] = {
             ),
         ]
     ),
-    "traefik": "In the folder of the file provider, which reads it again by itself.",
+    "traefik": "In the folder of the file provider, which reloads it by itself.",
 }
 
 
 def include_text(form: str, path: Path, header: PublicKeyPins | None) -> str:
-    """What the include file of a proxy holds; without a header, only comments.
+    """The content of a proxy's include file; only comments if there is no header.
 
     Raises:
-        ValueError: as of :func:`~dynpin.deploy.export.export_header`.
+        ValueError: as :func:`~dynpin.deploy.export.export_header` does.
     """
     use = _USE[form].format(path=path)
     notes = "".join(f"# {line}\n" for line in ["Written by dynpin export --watch: do not edit.", *use.split("\n")])
@@ -57,17 +57,17 @@ def _without_comments(lines: str) -> str:
 
 
 class IncludeFile:
-    """The include file of one proxy, and the command that has the proxy read it again.
+    """The include file of one proxy, and the command that makes the proxy reload it.
 
-    A file beside it, `.NAME.not-reloaded`, says that the proxy may not have read the newest text: whoever comes next,
-    after a crash too, runs the command again.
+    A file beside it, `.NAME.not-reloaded`, means that the proxy may not have read the newest text. The next process
+    runs the command again, even after a crash.
 
     Args:
         form: the proxy, one of :data:`~dynpin.deploy.export.HEADER_FORMATS`.
         path: the file.
-        command: a line for the shell, or None where the proxy looks at the file by itself.
-        say: is told of each change.
-        limit: seconds that the command may take.
+        command: a line for the shell, or None if the proxy watches the file by itself.
+        say: called with each change.
+        limit: how many seconds the command may take.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class IncludeFile:
         self._mark = self.path.with_name(f".{self.path.name}.not-reloaded")
 
     def bring_up_to(self, header: PublicKeyPins | None) -> str:
-        """Write the file where it does not hold this header, and reload; why that failed, or an empty text.
+        """Write the file if it does not have this header, and reload. Returns the failure, or an empty text.
 
         Raises:
-            ValueError: where the proxy's configuration cannot hold the header.
+            ValueError: if the proxy's configuration cannot express the header.
         """
         text = include_text(self.form, self.path, header)
         try:
@@ -88,7 +88,7 @@ class IncludeFile:
             if is_new:
                 if self.command is not None:
                     self._mark.touch()
-                # It says what every visitor is told, and the proxy's own user reads it.
+                # Its content is public, and the proxy's own user must be able to read it.
                 write_atomically(self.path, text, 0o644)
         except OSError as error:
             return f"{self.path} cannot be written: {error.strerror or error}"
@@ -107,16 +107,16 @@ class IncludeFile:
             return self.path.read_text("utf-8")
         except FileNotFoundError:
             return None
-        except ValueError:  # something else, which is about to be replaced
+        except ValueError:  # not text: the file is about to be replaced
             return ""
 
 
 class Followed(Protocol):
-    """What has a header that changes by itself: a :class:`~dynpin.middleware.Policy` that is watched."""
+    """An object with a header that changes by itself: a watched :class:`~dynpin.middleware.Policy`."""
 
     @property
     def header(self) -> PublicKeyPins | None:
-        """The header to send now."""
+        """The current header."""
         ...
 
 
@@ -129,15 +129,15 @@ def follow(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Keep a file up to date until `is_over` says so. What fails is told, and tried again after some time.
+    """Keep a file up to date until `is_over` returns True. A failure is reported, and tried again after some time.
 
     Args:
         policy: has the header.
         file: the include file.
-        is_over: asked twice a second.
-        complain: is told what failed.
+        is_over: called twice a second.
+        complain: called with each failure.
         pause: waits for so many seconds.
-        clock: seconds, from anywhere.
+        clock: returns seconds, from any start.
     """
     waits, due, seen = 0.0, clock(), policy.header
     while not is_over():

@@ -1,7 +1,7 @@
 """The guard before a deployment: whether a new chain would lock clients out (RFC 7469 §2.6).
 
-What clients may hold is known by the history and by the header that ``dynpin.toml`` makes. Where these two disagree,
-the history is not believed.
+The history and the header that ``dynpin.toml`` makes tell which pins clients may hold. If these two disagree, the guard
+does not rely on the history.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a chain may be deployed, and what to do instead where it may not.
+    """Whether a chain may be deployed, and what to do if not.
 
     Attributes:
-        reasons: everything that speaks against it; empty where nothing does.
-        held: what is known of the policies that clients hold, in words.
+        reasons: everything that is wrong with it; empty if nothing is.
+        held: what is known about the policies that clients hold, in words.
         advice: what to do, in the order in which to try it.
         locked_out: the policies whose holders would be refused.
-        ready_at: when the chain may be deployed if nothing else changes, in seconds since the epoch, UTC; None: never,
-            while the present header is sent.
-        warnings: what is not right, and stops nothing.
-        unseen: what could not be looked at.
+        ready_at: when the chain may be deployed if nothing else changes, in seconds since the epoch, UTC; None if that
+            is never, as long as the present header is sent.
+        warnings: faults that do not prevent the deployment.
+        unseen: what could not be checked.
     """
 
     reasons: tuple[Reason, ...]
@@ -54,12 +54,12 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing speaks against the chain."""
+        """Whether nothing is wrong with the chain."""
         return not self.reasons
 
     @property
     def reason(self) -> str:
-        """The first reason; where there is none, what clients hold."""
+        """The first reason; if there is none, what clients hold."""
         return self.reasons[0].message if self.reasons else self.held
 
 
@@ -71,16 +71,16 @@ def guard(
     max_max_age: int | None = None,
     makes: PublicKeyPins | None = None,
 ) -> Verdict:
-    """Hold the pins of a chain that is to be deployed against every policy that clients may hold.
+    """Compare the pins of a new chain with every policy that clients may hold.
 
     Args:
-        history: what the host served until now.
+        history: what the host has served so far.
         chain: the pins of the new chain, leaf first.
         now: seconds since the epoch, UTC.
-        max_max_age: the cap on max-age of every client in seconds, where it is known.
-        makes: the header that ``dynpin.toml`` makes now, where there is one. It counts as sent now. Where the last
-            header of the history has pins that it does not make, that header was perhaps never sent: then every header
-            of the history counts as if it had been sent until now.
+        max_max_age: the cap on max-age of all clients in seconds, if it is known.
+        makes: the header that ``dynpin.toml`` makes now, if there is one. It counts as sent now. If the last header of
+            the history has pins that it does not have, that header was perhaps never sent. Then every header of the
+            history counts as sent until now.
     """
     recorded = history.header
     doubted = makes is not None and recorded is not None and not set(recorded.pins) <= set(makes.pins)
@@ -91,7 +91,7 @@ def guard(
     ready_at = safe_at(policies, chain, now)
     host = history.host
     disagreement = (
-        f"the history says that this header was published; dynpin.toml does not make it: {recorded}" if doubted else ""
+        f"the history has this published header, but dynpin.toml does not make it: {recorded}" if doubted else ""
     )
     if refused:
         target = history.rotation.target if history.rotation else None
@@ -117,14 +117,14 @@ def guard(
         shown = f"every policy that clients of {host} hold names a key of this chain"
     notes: list[str] = []
     if any(chain[0] not in policy.header.pins for policy in policies):
-        notes.append("Pin the key of the leaf: this chain passes by its issuer's key alone, which the CA may change.")
+        notes.append("Pin the key of the leaf: this chain passes only by its issuer's key, which the CA may change.")
     warnings = (f"{disagreement}. {_RECORD}",) if doubted else ()
     return Verdict((), shown, tuple(notes), (), now, warnings)
 
 
 _RECORD = (
-    "Put into dynpin.toml what the rotation plans, and have it sent. Or, where dynpin.toml was changed on purpose, say "
-    "so: dynpin rotate record"
+    "Put the planned keys into dynpin.toml, and send that header. Or, if dynpin.toml was changed on purpose, record "
+    "that: dynpin rotate record"
 )
 
 
@@ -136,22 +136,22 @@ def _as_if_sent_until(now: float, history: History, max_max_age: int | None) -> 
 
 
 def _advice(safe: Sequence[Pin], ready_at: float | None, *, is_planned: bool, is_doubted: bool) -> tuple[str, ...]:
-    """What to do where clients would be locked out; `safe` are the keys that all of them accept."""
+    """What to do if clients would be locked out; `safe` are the keys that all of them accept."""
     if safe:
         advice = [f"Keep serving the present chain. Deploy a key that is pinned: {', '.join(map(str, safe))}"]
     else:
-        advice = ["Keep serving the present chain. No key is pinned by everybody: see dynpin rotate status"]
+        advice = ["Keep serving the present chain. No key is pinned by all clients: see dynpin rotate status"]
     if is_doubted:
         advice.append(_RECORD)
     if is_planned:
         advice.append(
-            "The rotation to this key is planned, and dynpin.toml does not name the key: put it into backups, and wait "
+            "The rotation to this key is planned, but dynpin.toml does not name the key: put it into backups, and wait "
             "until dynpin rotate next says deploy"
         )
     advice.append(
-        "Renew with the same key: lay the key that the site shows over the new one in the client's own folder, and "
+        "Renew with the same key: copy the key that the site shows over the new one in the ACME client's folder, and "
         "renew again: certbot renew --force-renewal --reuse-key; lego renew --reuse-key; acme.sh --renew --force (no "
-        "--always-force-new-domain-key). Or have the backup key's CSR signed: certbot certonly --csr backup.csr.pem"
+        "--always-force-new-domain-key). Or let the CA sign the backup key's CSR: certbot certonly --csr backup.csr.pem"
     )
     if ready_at is not None:
         advice.append(f"Or wait: from {rfc3339(ready_at)} on nobody holds a policy without this key.")
@@ -169,16 +169,16 @@ def chain_of_file(path: Path) -> tuple[Pin, ...]:
     """The pins of every certificate in a PEM bundle or a DER file, in its order.
 
     Raises:
-        UnpinnableKey: where there is no certificate in it, or the leaf's key cannot be pinned.
-        OSError: where the file cannot be read.
+        UnpinnableKey: if it has no certificate, or if the leaf's key cannot be pinned.
+        OSError: if the file cannot be read.
     """
     try:
         ders = certificates(read_file(path))
         if not ders:
             raise UnpinnableKey(  # noqa: TRY301 - one place for all
-                "there is a key in it, and no certificate: give the chain that is to be deployed, leaf first"
+                "it has a key and no certificate: give the chain that is to be deployed, leaf first"
             )
-        # The leaf must have a pin of its own, which then is the first.
+        # The leaf must have a pin of its own, which is then the first one.
         Pin.from_certificate(ders[0])
     except UnpinnableKey as error:
         raise UnpinnableKey(f"{path}: {error}") from None

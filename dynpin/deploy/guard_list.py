@@ -1,4 +1,4 @@
-"""The guard, and the signed list: a client that was refused once goes by the list, and no longer by the header."""
+"""The guard and the signed list: a client that was refused once uses the list, and no longer the header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynpin.pins import Pin
 from .guard import Reason, Verdict
 
 if TYPE_CHECKING:
-    from .recovery import PublishedList  # it brings python-tuf along
+    from .recovery import PublishedList  # imports python-tuf
 
 __all__ = ["held_against_list"]
 
@@ -23,14 +23,14 @@ _SIGN = "dynpin recovery sign dynpin.toml, then dynpin recovery publish FOLDER"
 def held_against_list(
     verdict: Verdict, listed: PublishedList, hosts: Sequence[str], header: PublicKeyPins, chain: Sequence[Pin]
 ) -> Verdict:
-    """The verdict on a chain, with what the published list says of it.
+    """The verdict on a chain, with the faults that the published list adds.
 
     Args:
-        verdict: what is said of the chain without the list.
-        listed: the list, as a client finds it.
+        verdict: the verdict without the list.
+        listed: the list, as a client reads it.
         hosts: the names of the site.
         header: the header that the site sends.
-        chain: the pins of the chain that is to be deployed, leaf first.
+        chain: the pins of the new chain, leaf first.
     """
     from .recovery import list_faults  # noqa: PLC0415 - python-tuf, for those who have a list
 
@@ -44,7 +44,7 @@ def held_against_list(
             reasons.append(
                 Reason(
                     "list-refuses-chain",
-                    f"the signed list at {listed.place} names no key of this chain for {host}: a client that has taken "
+                    f"the signed list at {listed.place} names no key of this chain for {host}: a client that has read "
                     "the list is locked out",
                 )
             )

@@ -1,4 +1,4 @@
-"""The first ``dynpin.toml`` of a site: from its chain, with a backup key beside it."""
+"""Create the first ``dynpin.toml`` of a site, from its chain, with a backup key beside it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Seen:
 
     Attributes:
         host: its name.
-        port: where it speaks https.
-        chain: what it shows.
-        addresses: where it answered.
-        silent: where it did not, and why.
-        header: the Public-Key-Pins header that it sends already, or None.
+        port: its https port.
+        chain: the chain that it shows.
+        addresses: the addresses that answered.
+        silent: the addresses that did not, each with the reason.
+        header: the Public-Key-Pins header that it already sends, or None.
     """
 
     host: str
@@ -66,7 +66,7 @@ def look_at_host(host: str, port: int, context: ssl.SSLContext, *, timeout: floa
     looks = [look_at_node(host, at, address, context, timeout=timeout) for address, at in nodes_of(None, host, port)]
     good = [look for look in looks if look.validated]
     silent = tuple(f"{look.address} port {look.port}: {look.failure}" for look in looks if not look.validated)
-    # A chain that does not verify is what every client would meet there, and no node that is down today.
+    # If a chain does not verify, no client can connect there. That is not a node that is down for a day.
     if not good or any(look.served for look in looks if not look.validated):
         raise PolicyError(f"{host} cannot be pinned as it is: {'; '.join(silent) or 'it has no address'}")
     chains = {look.address: Chain.of(look.served, f"{host} at {look.address}") for look in good}
@@ -74,7 +74,7 @@ def look_at_host(host: str, port: int, context: ssl.SSLContext, *, timeout: floa
         shown = "; ".join(f"{address} shows {chain.pins[0]}" for address, chain in chains.items())
         raise NodesDiffer(
             f"the nodes of {host} show different keys: {shown}. Clients pin what one of them sends, and refuse the "
-            "others. Name the chain files of all of them in keys, in a dynpin.toml that you write by hand"
+            "others. Write a dynpin.toml by hand, and name the chain files of all nodes in keys"
         )
     first = good[0]
     return Seen(host, port, chains[first.address], tuple(chains), silent, _header_of(first))
@@ -96,7 +96,7 @@ def names_of(chain: Chain) -> CertificateNames:
 
 
 def kind_beside(chain: Chain) -> KeyType:
-    """The type of a backup key for this chain: that of its leaf, where it is one that is made here."""
+    """The type of a backup key for this chain: the type of its leaf, if dynpin can make such keys."""
     deployed = key_type(read_key(chain.certificates[0], chain.label).public_key)
     same: list[KeyType] = [kind for kind in KEY_TYPES if kind == deployed]
     return same[0] if same else "rsa-3072" if deployed.startswith("rsa-") else "ec-p256"
@@ -111,20 +111,20 @@ def site_files(folder: Path, *, saves_chain: bool) -> tuple[Path, ...]:
 def begin_site(
     folder: Path, seen: Seen, hosts: Sequence[str], key: BackupKey, *, chain: str | None, roots: str | None
 ) -> Built:
-    """Write the inventory of a site, its backup key and, without a chain file, its chain; and build it once.
+    """Write a site's inventory, its backup key and, without a chain file, its chain; then build the header once.
 
-    Whatever fails, a header that would harm among it, leaves the folder as it was.
+    If anything fails, the folder stays as it was. A header that would do harm is such a failure.
 
     Args:
-        folder: where the files go; it is made where it is missing.
+        folder: the folder for the files; it is created if it is missing.
         seen: the site.
-        hosts: the names that it answers.
+        hosts: its names.
         key: the backup key.
-        chain: the chain file as the inventory is to name it; None saves the chain that was seen.
-        roots: the file with the roots of a private CA as the inventory is to name it, or None.
+        chain: the path of the chain file for the inventory; None to save the chain that was seen.
+        roots: the path of the roots of a private CA for the inventory, or None.
 
     Raises:
-        PolicyError: if what was written would make no header that helps.
+        PolicyError: if the files would make no useful header.
         OSError: if a file is there already, or the folder cannot be written.
     """
     backup = key_files(folder, BACKUP)
@@ -138,7 +138,7 @@ def begin_site(
 
 
 def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: Path, roots: str | None) -> str:
-    """The text of the inventory in the folder of the backup key; `chain` and `roots` as they are named from there."""
+    """The text of the inventory in the folder of the backup key; `chain` and `roots` are relative to it."""
     sent = tuple(_reserve_of(seen))
     kept = " The others are pins that the site sends already." if sent else ""
     own = (
@@ -147,30 +147,30 @@ def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: Path
         else ["", "# The roots of your own CA, which clients trust.", f"roots = [{toml_string(roots)}]"]
     )
     lines = [
-        f"# The pins of {seen.host} (RFC 7469), for dynpin's middleware and commands. Paths count from this folder.",
+        f"# The pins of {seen.host} (RFC 7469), for dynpin's middleware and commands. Paths start at this folder.",
         "",
-        "# The names that the site answers, as its certificate has them.",
+        "# The names of the site, from its certificate.",
         f"hosts = [{', '.join(map(toml_string, hosts))}]",
         "",
         "# The chain that the server shows. Its first key is pinned: a renewal that keeps the key changes nothing.",
-        *(["# This is a copy: name the server's own file, so that a new key is seen here."] if chain is None else []),
+        *(["# This is a copy: name the server's own file, so that dynpin sees a new key."] if chain is None else []),
         f"keys = [{toml_string(chain or CHAIN)}]",
         "",
         f"# The keys in reserve. The private half of {backup.name} belongs off this machine.{kept}",
         backups_line([backup, *sent], backup.parent),
         *own,
         "",
-        "# The header that was sent last is kept here, so that a restart does not forget it. The server writes it.",
+        "# The server keeps the header that it sent last in this file, so that a restart does not forget it.",
         'remember = "dynpin-sent.txt"',
         "",
         "[policy]",
-        "# For how long clients refuse every other key after a visit. Begin with an hour; when all is well: 30 days.",
+        "# For how long clients refuse all other keys after a visit. Begin with an hour; if all is well: 30 days.",
         'max_age = "1 hour"',
         "",
         "# Where clients report a key that is not pinned: a dynpin collect on another host.",
         '# report_uri = "https://reports.example.net/r/TOKEN/enforce"',
         "",
-        "# With a report_uri, [ramp] begins in report-only and grows to max_age while nobody reports trouble.",
+        "# With a report_uri, [ramp] begins in report-only and grows to max_age while no problems are reported.",
         "# [ramp]",
         "",
     ]
@@ -178,7 +178,7 @@ def _inventory(seen: Seen, hosts: Sequence[str], chain: str | None, backup: Path
 
 
 def _reserve_of(seen: Seen) -> Iterable[Pin]:
-    """The Backup Pins that clients were told about already: a site that drops them locks out who is sent to them."""
+    """The Backup Pins that the site already sends. If it stops, a later change to such a key locks clients out."""
     pins = () if seen.header is None or not seen.header.max_age else seen.header.pins
     for pin in pins:
         if in_chain(read_key(pin, str(pin)), [seen.chain]) is None:

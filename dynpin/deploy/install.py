@@ -1,8 +1,8 @@
-"""A certificate and its key where the server reads them: both new, or both as they were.
+"""Install a certificate and its key in the server's folder: both new, or both as they were.
 
-Where the folder is one that dynpin made, it is a symbolic link to a folder with the two files, and the link is replaced
-in one step: a server that starts at any moment finds a pair. A plain folder has no such step. There the files are
-replaced one after the other, and a failure puts back what was there.
+If dynpin made the folder, it is a symbolic link to a folder with the two files. The link is replaced in one step, so a
+server that starts at any time finds a matching pair. A plain folder allows no such step: its files are replaced one
+after the other, and after a failure the old ones are put back.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ __all__ = ["CHAIN", "KEY", "InstallError", "install", "needs_reload", "reload"]
 
 CHAIN, KEY = "fullchain.pem", "privkey.pem"
 _MODES = {CHAIN: 0o644, KEY: 0o600}
-# Stands in the folder from before the pair is there until the server has loaded it.
+# This file is in the folder from before the pair is installed until the server has loaded it.
 _PENDING = ".reload-pending"
 
 
 class InstallError(DynpinError):
-    """The pair was not installed, and what was there is still there; the message says why."""
+    """The pair was not installed, and the old one is still there; the message says why."""
 
 
 def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
     """Put a certificate chain and its private key, PEM, into a folder as fullchain.pem and privkey.pem.
 
-    Owner and group are those of the present files; the key's mode is 0600. All is on the disk when this returns.
+    The new files have the owner and group of the old ones; the key has mode 0600. All is on the disk on return.
 
     Args:
         chain: the chain, leaf first.
         key: the private key of the leaf.
-        folder: where the server reads them. If there is none, it becomes a symbolic link to a folder beside it.
-        reloads: whether the server has yet to load the pair: :func:`needs_reload` tells so until :func:`reload`.
+        folder: the folder from which the server reads them. If there is none, it becomes a link to a new folder.
+        reloads: whether the server must load the pair: :func:`needs_reload` is then True until :func:`reload`.
 
     Returns:
         Whether anything was changed: False if this very pair is there already.
@@ -76,12 +76,12 @@ def install(chain: bytes, key: bytes, folder: Path, *, reloads: bool) -> bool:
 
 
 def needs_reload(folder: Path) -> bool:
-    """Whether a pair was installed here that the server has not been made to load."""
+    """Whether there is an installed pair that the server was not yet told to load."""
     return (folder / _PENDING).exists()
 
 
 def reload(command: str, folder: Path, *, seconds: float = 60) -> str | None:
-    """Run the shell command by which the server loads what is in the folder. None if it went well, else what failed.
+    """Run the shell command that makes the server load the folder. None if it succeeded, else the failure.
 
     The command is ended after `seconds`; see :func:`~dynpin.deploy.shell.run_line`.
     """
@@ -97,7 +97,7 @@ def _present(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _locked(parent: Path) -> Generator[None]:
-    """One process at a time installs below this folder. The lock ends with the process, and leaves no file."""
+    """Allow one process at a time to install below this folder. The lock ends with the process, and leaves no file."""
     if fcntl is None:
         yield
         return
@@ -124,7 +124,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
-    """Write both into a new folder, and replace the link in one step."""
+    """Write both files into a new folder, and replace the link in one step."""
     before = folder.resolve() if folder.is_dir() else None
     if before is not None:
         others = sorted({each.name for each in before.iterdir()} - {*_MODES, _PENDING})
@@ -154,7 +154,7 @@ def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
         shutil.rmtree(made)
         raise
     sync_folder(folder.parent)
-    # The one before is kept, for a person who wants to go back.
+    # Keep the old folder, for a person who wants to go back.
     pattern = re.compile(re.escape(_prefix(folder)) + "[a-z0-9_]{8}")
     for each in folder.parent.iterdir():
         if pattern.fullmatch(each.name) and each not in (made, before and folder.parent / before.name):
@@ -165,7 +165,7 @@ def _switch(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
 
 
 def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
-    """Write both aside, and rename them: the key first. Whatever is raised puts back what was there."""
+    """Write both files beside the old ones, and rename them, the key first. An exception puts the old ones back."""
     present = _present(folder)
     aside = Path(tempfile.mkdtemp(prefix=".dynpin-", dir=folder))
     pending = folder / _PENDING
@@ -181,7 +181,7 @@ def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
             pending.touch()
         try:
             for name in (KEY, CHAIN):
-                # First the note, then the deed: a signal's exception may come between them.
+                # First the note, then the change: an exception from a signal handler may come between them.
                 done.append(name)
                 (aside / name).replace(folder / name)
             sync_folder(folder)
@@ -200,7 +200,7 @@ def _replace(folder: Path, pair: dict[str, bytes], *, reloads: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a killed process left in the folder: it holds private keys. The caller has the lock."""
+    """Remove the private keys that a killed process left in the folder. The caller has the lock."""
     for each in folder.iterdir():
         if re.fullmatch(r"\.dynpin-[a-z0-9_]{8}", each.name):
             shutil.rmtree(each, ignore_errors=True)
@@ -210,7 +210,7 @@ def _clear(folder: Path) -> None:
 
 
 def _write(path: Path, data: bytes, name: str, folder: Path) -> None:
-    """Write a file that did not exist, with the mode of its kind and the owner of the present one, to the disk."""
+    """Write a new file to the disk, with the mode of its kind and the owner of the present one."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
         file.flush()
@@ -220,7 +220,7 @@ def _write(path: Path, data: bytes, name: str, folder: Path) -> None:
 
 
 def _own(path: Path, like: Path | None) -> None:
-    """Give a file to the owner and group of another one, as far as this user may."""
+    """Give a file the owner and group of another one, if this user may."""
     if like is None or not like.exists() or not hasattr(os, "chown"):
         return
     wanted = like.stat()

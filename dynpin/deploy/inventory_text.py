@@ -1,4 +1,4 @@
-"""Lines of a ``dynpin.toml``, as dynpin writes them into a new file or tells them to a person."""
+"""Lines of a ``dynpin.toml``, for a new file or for a message."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["backups_line", "toml_string"]
 
 
 def toml_string(value: str) -> str:
-    """A TOML string: JSON's, but for one character that TOML wants escaped too (U+007F)."""
+    """A TOML string: a JSON string, except that TOML also escapes U+007F."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def backups_line(backups: Iterable[KeySource], folder: Path) -> str:
-    """The line that names these backup keys, each once: files by their path from `folder`, which holds the file."""
+    """The line with these backup keys, each once. Paths are relative to `folder`, the folder of the inventory."""
     return f"backups = [{', '.join(dict.fromkeys(_source(each, folder) for each in backups))}]"
 
 

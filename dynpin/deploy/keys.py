@@ -1,4 +1,4 @@
-"""Backup keys: made, written down, and counted by key type (RFC 7469 §4.3)."""
+"""Backup keys: create them, write them, and compare their types with those of the deployed keys (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ __all__ = [
 KeyType = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096", "ed25519"]
 KEY_TYPES: tuple[KeyType, ...] = get_args(KeyType)
 
-# In characters. An offline copy of the key can be tried against at leisure.
+# In characters. An attacker with a copy of the key file can try any number of passphrases.
 SHORTEST_PASSPHRASE = 12
-# In bytes. OpenSSL's command line takes 1023; what is longer is more often the wrong file than a passphrase.
+# In bytes. OpenSSL's command line takes 1023; anything longer is more likely the wrong file than a passphrase.
 LONGEST_PASSPHRASE = 512
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -67,7 +67,7 @@ _MAKERS: Mapping[KeyType, Callable[[], PrivateKey]] = {
 
 @dataclass(frozen=True, slots=True)
 class BackupKey:
-    """A new key in the forms in which it is kept: the private half is encrypted, the others may be published."""
+    """A new key in the forms in which it is stored: the private half is encrypted, the others may be published."""
 
     kind: KeyType
     private_pem: bytes
@@ -76,7 +76,7 @@ class BackupKey:
     pin: Pin
 
     def contents(self, folder: Path, name: str) -> dict[Path, tuple[bytes, int]]:
-        """The files that hold it, each with its content and mode."""
+        """The files of the key, each with its content and mode."""
         files = key_files(folder, name)
         return {
             files["private"]: (self.private_pem, 0o600),
@@ -86,7 +86,7 @@ class BackupKey:
 
 
 def check_passphrase(passphrase: bytes) -> None:
-    """Refuse a passphrase that is too short, too long, or that nobody can type.
+    """Refuse a passphrase that is too short, too long, or that cannot be typed.
 
     Raises:
         ValueError: with the reason.
@@ -97,18 +97,18 @@ def check_passphrase(passphrase: bytes) -> None:
         text = passphrase.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("the passphrase is not UTF-8 text, and could not be typed at a prompt") from None
-    # A NUL would end it early in OpenSSL, and a UTF-16 file is full of them.
+    # In OpenSSL a NUL would end it, and a UTF-16 file is full of NULs.
     if not text.isprintable():
         raise ValueError("the passphrase has a character in it that could not be typed at a prompt")
     if len(text) < SHORTEST_PASSPHRASE:
         raise ValueError(
-            f"the passphrase has {len(text)} characters. It needs {SHORTEST_PASSPHRASE} or more: who finds the key "
-            "file can try passphrases at leisure"
+            f"the passphrase has {len(text)} characters. It needs {SHORTEST_PASSPHRASE} or more: a person who finds "
+            "the key file can try any number of passphrases"
         )
 
 
 def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey:
-    """A new key for these hosts, with the CSR that a CA will want on the day it is needed.
+    """Make a new key for these hosts, with the CSR that a CA needs when the key is used.
 
     Args:
         kind: the type of the key.
@@ -117,7 +117,7 @@ def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey
 
     Raises:
         ValueError: without a host, or for a passphrase that :func:`check_passphrase` refuses.
-        InvalidHost: for a name that cannot be made canonical.
+        InvalidHost: for a name that has no canonical form.
     """
     if not hosts:
         raise ValueError("a backup key is made for a host: its CSR names it")
@@ -135,7 +135,7 @@ def new_key(kind: KeyType, hosts: Sequence[str], passphrase: bytes) -> BackupKey
 
 
 def _csr(key: PrivateKey, names: Sequence[str]) -> bytes:
-    # RFC 5280: a common name has 64 characters at most; CAs read the alternative names.
+    # RFC 5280: a common name has at most 64 characters. CAs read the alternative names.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])] if len(names[0]) <= 64 else [])
     alternatives = x509.SubjectAlternativeName(list(map(_alternative, names)))
     builder = x509.CertificateSigningRequestBuilder(subject).add_extension(alternatives, critical=False)
@@ -156,10 +156,10 @@ def key_files(folder: Path, name: str) -> dict[str, Path]:
 
 
 def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
-    """Write the three files into `folder`, all or none; nothing that exists is overwritten.
+    """Write the three files into `folder`, all or none. Overwrites nothing.
 
     Raises:
-        FileExistsError: if a file of that name is there already.
+        FileExistsError: if a file with one of the names exists.
         OSError: if the folder cannot be written.
     """
     with new_files(key.contents(folder, name)):
@@ -168,10 +168,10 @@ def write_key(key: BackupKey, folder: Path, name: str) -> dict[str, Path]:
 
 @contextmanager
 def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
-    """Write new files, each with its content and mode. An exception inside the block takes them away again.
+    """Write new files, each with its content and mode. An exception inside the block removes them again.
 
     Raises:
-        FileExistsError: if one of them is there already.
+        FileExistsError: if one of them exists.
         OSError: if a folder cannot be written.
     """
     with ExitStack() as undo:
@@ -195,14 +195,14 @@ def new_files(files: Mapping[Path, tuple[bytes, int]]) -> Generator[None]:
 
 
 def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyTypes:
-    """The private half in a PEM file, as cryptography has it.
+    """The private half in a PEM file, as an object of cryptography.
 
     Args:
         file: in PKCS #8, or the older forms of OpenSSL.
-        passphrase: asked where the file is encrypted.
+        passphrase: called if the file is encrypted.
 
     Raises:
-        ValueError: if there is no such key in it, or the passphrase is not its own.
+        ValueError: if the file has no such key, or if the passphrase is wrong.
         OSError: if it cannot be read.
     """
     data = read_file(file)
@@ -210,7 +210,7 @@ def read_private_key(file: Path, passphrase: Callable[[], bytes]) -> PrivateKeyT
     try:
         return load_pem_private_key(data, passphrase() if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        why = "the passphrase is not its own, or it is damaged" if is_encrypted else "it is not a private key in PEM"
+        why = "the passphrase is wrong, or the file is damaged" if is_encrypted else "it is not a private key in PEM"
         raise ValueError(f"{file} cannot be opened: {why}") from None
 
 
@@ -220,7 +220,7 @@ def pin_of(key: PrivateKeyTypes) -> Pin:
 
 
 def key_type(key: object) -> str:
-    """The type of a public key of cryptography's: ``"rsa-3072"``."""
+    """The type of a public key, such as ``"rsa-3072"``."""
     match key:
         case ec.EllipticCurvePublicKey():
             return {"secp256r1": "ec-p256", "secp384r1": "ec-p384"}.get(key.curve.name, f"ec-{key.curve.name}")
@@ -237,12 +237,12 @@ def key_type(key: object) -> str:
 
 
 def missing_backups(deployed: Iterable[str], backups: Iterable[str]) -> tuple[str, ...]:
-    """The families of key (``"ec"``, ``"rsa"``, ``"ed25519"``) that are deployed and have no backup.
+    """The families of deployed keys (``"ec"``, ``"rsa"``, ``"ed25519"``) that have no backup.
 
-    A server that offers an RSA and an EC certificate needs a backup of each: clients differ in what they can use.
+    A server with an RSA and an EC certificate needs a backup for each, since some clients support only one of them.
     """
     kept = {_family(kind) for kind in backups}
-    if "unknown" in kept:  # a bare pin may be of any
+    if "unknown" in kept:  # a bare pin may be for a key of any type
         return ()
     needed = dict.fromkeys(map(_family, deployed))
     return tuple(family for family in needed if family not in {*kept, "unknown"})

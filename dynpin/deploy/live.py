@@ -1,7 +1,6 @@
-"""A look at a live site: every node, several responses, the chains, the report endpoint, the subdomains.
+"""Look at a live site: every node, several responses, the chains, the report endpoint, the subdomains.
 
-It opens connections and enforces nothing: it looks, and the linter judges. What does not depend on each other is asked
-at the same time.
+It only looks and enforces nothing; the linter judges. Independent requests run at the same time.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ class Site:
 
     Attributes:
         host: the name, in the certificate and in the request.
-        port: the https port; `http_port` that of plain http, or None not to look there.
-        nodes: where the host is reached.
+        port: the https port; `http_port` is that of plain http, or None to skip it.
+        nodes: the addresses of the host.
         context: verifies the chains.
-        path: the page that is looked at first; `paths` are others.
-        subdomains: names to look at besides those that the certificate tells about.
+        path: the page that is requested first; `paths` are further ones.
+        subdomains: names to look at besides those in the certificate.
         timeout: seconds to wait for each connection.
-        by_dns: whether the nodes are those of the DNS; else they were named, and the subdomains are looked for there
-            too.
-        probes_report_uri: whether the report endpoint is asked for a sign of life.
+        by_dns: whether the nodes are from the DNS. If not, they were given, and the subdomains are looked for at these
+            addresses too.
+        probes_report_uri: whether the report endpoint is probed.
     """
 
     host: str
@@ -57,11 +56,11 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen.
+    """The answers of a site.
 
     Attributes:
         responses: the answers, node by node, those over plain http last.
-        silent: where there was none, and why.
+        silent: the requests without an answer, each with the reason.
     """
 
     responses: tuple[NodeLook, ...]
@@ -74,13 +73,13 @@ class Look:
 
 
 def look_at(site: Site, say: Callable[[str], None]) -> Look:
-    """Look at each node of a site.
+    """Look at all nodes of a site.
 
     Args:
-        site: what to look at.
-        say: is told about each step, for those who wait.
+        site: the site.
+        say: called with each step, to show progress.
     """
-    # A page, what does not exist, and what is usually static: three places that are often configured apart.
+    # The page, a path that does not exist, and a usual static path: often these three are configured separately.
     paths = tuple(dict.fromkeys([site.path, f"/dynpin-check-{secrets.token_hex(6)}", *site.paths]))
     jobs: list[Callable[[], tuple[NodeLook, ...]]] = []
     for address, port in site.nodes:
@@ -100,12 +99,12 @@ def _plainly(site: Site, port: int, address: str) -> tuple[NodeLook, ...]:
 
 
 def subdomain_chains(site: Site, names: Iterable[str], say: Callable[[str], None]) -> dict[str, tuple[str, ...]]:
-    """The pins of the validated chain of each of these hosts, leaf first; without those that cannot be reached."""
+    """The pins of each host's validated chain, leaf first. Hosts that cannot be reached are left out."""
     asked = tuple(names)
     for name in asked:
         say(f"subdomain {name}")
     found = all_of([partial(_chain_of, site, name) for name in asked])
-    # Who cannot be reached today cannot be locked out today.
+    # A host that cannot be reached now cannot be locked out now.
     return {name: chain for name, chain in zip(asked, found, strict=True) if chain is not None}
 
 
@@ -122,7 +121,7 @@ def _chain_of(site: Site, name: str) -> tuple[str, ...] | None:
 
 
 def probes_of(site: Site, uris: Iterable[str], say: Callable[[str], None]) -> dict[str, str]:
-    """What each report endpoint answers: an HTTP status, or why there was none."""
+    """The answer of each report endpoint: an HTTP status, or the failure."""
     asked = tuple(dict.fromkeys(uris)) if site.probes_report_uri else ()
     for uri in asked:
         say(f"report endpoint {uri}")

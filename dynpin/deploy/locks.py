@@ -1,4 +1,4 @@
-"""One command at a time changes what is in a folder. The system releases the lock if the process dies."""
+"""Allow one command at a time to change a folder. The system releases the lock if the process dies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ except ImportError:  # Windows has none
 
 __all__ = ["Busy", "locked"]
 
-# How long a command waits for another one that is writing, in seconds: writing takes milliseconds.
+# How long a command waits for another one, in seconds: writing takes milliseconds.
 PATIENCE = 10.0
 _PAUSE = 0.01
 
 
 class Busy(DynpinError, RuntimeError):
-    """Another command has the lock: the message says what it changes and what to do."""
+    """Another command has the lock; the message names what it changes, and what to do."""
 
 
 @contextmanager
@@ -34,12 +34,12 @@ def locked(folder: Path, file: Path, what: str) -> Generator[None]:
 
     Args:
         folder: it must exist.
-        file: takes the lock's place where the system cannot lock a folder.
-        what: what is changed, for a person: ``"a history"``.
+        file: used as the lock if the system cannot lock a folder.
+        what: what is being changed, for messages: ``"a history"``.
 
     Raises:
-        Busy: where another command holds it for longer than ten seconds.
-        OSError: where the folder cannot be opened.
+        Busy: if another command holds it for longer than ten seconds.
+        OSError: if the folder cannot be opened.
     """
     deadline = time.monotonic() + PATIENCE
     release = _hold_folder(folder, what, deadline) if fcntl is not None else None
@@ -52,7 +52,7 @@ def locked(folder: Path, file: Path, what: str) -> Generator[None]:
 
 
 def _hold_folder(folder: Path, what: str, deadline: float) -> Callable[[], None] | None:
-    """Lock a folder, which leaves no file behind. None: it has no locks."""
+    """Lock a folder, which leaves no file behind. None if this is not possible."""
     assert fcntl is not None  # noqa: S101 - the caller has looked
     handle = os.open(folder, os.O_RDONLY)
     while True:
@@ -71,7 +71,7 @@ def _hold_folder(folder: Path, what: str, deadline: float) -> Callable[[], None]
 
 
 def _hold_file(file: Path, what: str, deadline: float) -> Callable[[], None]:
-    """Lock by a file that only one process can make."""
+    """Lock with a file that only one process can create."""
     while True:
         try:
             with file.open("x"):

@@ -1,4 +1,4 @@
-"""Many sites at once: every ``dynpin.toml`` below a folder, and the live site that it describes."""
+"""Check many sites at once: each ``dynpin.toml`` below a folder, and its live site."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ INVENTORY, HISTORY = "dynpin.toml", "dynpin-history.json"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one site.
+    """The result for one site.
 
     Attributes:
         path: its ``dynpin.toml``, or the folder that could not be read.
-        host: the first of its hosts that is not a wildcard, where that is known.
-        checked: what was seen; None if it could not be looked at.
-        failure: why it could not.
+        host: its first host that is not a wildcard, if that is known.
+        checked: the result of the check; None if it failed.
+        failure: why it failed.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ...]]:
-    """Every ``dynpin.toml`` in a folder and those below it, and an outcome for each folder that cannot be read.
+    """Every ``dynpin.toml`` in a folder and below it, and an outcome for each folder that cannot be read.
 
     Links to folders are not followed.
     """
@@ -60,15 +60,15 @@ def inventories_below(folder: Path) -> tuple[tuple[Path, ...], tuple[Outcome, ..
 
 
 def check_all(paths: Sequence[Path], options: LookOptions, at_once: int, now: float) -> Iterator[Outcome]:
-    """Check the site of each ``dynpin.toml``, as they end; the history beside it counts where there is one.
+    """Check the site of each ``dynpin.toml``. Results come as they are ready. A history beside the file is used.
 
-    What is wrong with one site stops no other.
+    A failure of one site does not stop the others.
 
     Args:
         paths: the files.
         options: how to look.
-        at_once: how many sites are looked at at the same time.
-        now: what the certificates are checked against, in seconds since the epoch, UTC.
+        at_once: how many sites are checked at the same time.
+        now: the time for checking certificates, in seconds since the epoch, UTC.
     """
     for _, outcome in as_they_end([partial(_check, path, options, now) for path in paths], at_once):
         yield outcome
@@ -80,7 +80,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
         holdings = holdings_of(read_inventory(path), now)
         host = holdings.host
         if host is None:
-            return Outcome(path, failure=f"hosts of {path} names no host to look at: a wildcard is none")
+            return Outcome(path, failure=f"hosts of {path} has only wildcards: name a host to look at")
         site = site_reached(host, 443, "/", holdings.inventory, options)
         history = _history(path.with_name(HISTORY), holdings.inventory)
         checked = check_site(
@@ -103,7 +103,7 @@ def _check(path: Path, options: LookOptions, now: float) -> Outcome:
 
 
 def _history(path: Path, inventory: Inventory) -> History | None:
-    """The history of a site, with what its ramp has sent; None if there is none."""
+    """The history of a site, with the steps of its ramp; None if there is none."""
     try:
         history = kept_history(path, inventory).read()
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""The signed files that two families of mobile SDKs read their pins from.
+"""The signed pin files of two families of mobile SDKs.
 
-What each signs was read in its own sources:
+The signed content was read in their sources:
 
 - Wultra's, https://github.com/wultra/ssl-pinning-ios (``Model/GetFingerprintsResponse.swift``) and
   https://github.com/wultra/ssl-pinning-android (``model/GetFingerprintResponse.kt``): ECDSA on P-256 with SHA-256 over
-  ``name&fingerprint&expires``. The README of their tool has the last two the other way round, and no SDK takes that.
+  ``name&fingerprint&expires``. The README of their tool swaps the last two, but no SDK accepts that.
 - ssl-pinning's, https://github.com/ssl-pinning (``android-sdk``, ``apple-sdk``, and the server ``ssl-pinning``): RSA
-  PKCS #1 v1.5 with SHA-512 over the form of ``payload`` that RFC 8785 gives.
+  PKCS #1 v1.5 with SHA-512 over ``payload`` in the canonical form of RFC 8785.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ __all__ = ["SIGNED_FORMATS", "export_ssl_pinning", "export_wultra"]
 
 SIGNED_FORMATS = ("wultra", "ssl-pinning")
 
-# apple-sdk (crypto/SignatureVerifier.swift) knows the head of a public key in these sizes, and of 1024 bits.
+# apple-sdk (crypto/SignatureVerifier.swift) supports public keys of these sizes, and of 1024 bits.
 _RSA_BITS = (2048, 4096)
 
 
 def export_wultra(certificates: Iterable[bytes], key: object, *, now: float) -> str:
-    """The file of certificates that Wultra's SDKs take: each is pinned by itself, until it expires.
+    """The certificate file for Wultra's SDKs: each certificate is pinned until it expires.
 
-    The SDKs look for a certificate under its subject's common name, not under the host that was asked for. They keep
-    what they have taken until it expires, so the next certificate can be added before it is deployed.
+    The SDKs look for a certificate by the common name in its subject, not by the requested host. They keep a
+    certificate until it expires, so the next one can be added before it is deployed.
 
     Args:
         certificates: each leaf, DER.
-        key: the private key that signs, cryptography's.
+        key: the private key that signs, an object of cryptography.
         now: seconds since the epoch, UTC.
 
     Raises:
-        ValueError: for a key of another kind, without a certificate, or for one that has expired, cannot be read, or
-            has no common name.
+        ValueError: for a key of another type; without a certificate; or for a certificate that has expired, cannot be
+            read, or has no common name.
     """
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError(  # noqa: TRY004 - the kind of key is a user's input
@@ -71,18 +71,18 @@ def _fingerprint(der: bytes, key: ec.EllipticCurvePrivateKey, now: float) -> dic
     if len(names) != 1:
         raise ValueError(
             f"the certificate {certificate.serial_number:x} has {len(names)} common names in its subject, and Wultra's "
-            "SDKs find a certificate by one: have it issued with a common name"
+            "SDKs need exactly one: request a certificate with a common name"
         )
     name = str(names[0].value)
     if expires <= now:
-        raise ValueError(f"the certificate of {name} has expired on {rfc3339(expires)}: the SDKs would pass it over")
+        raise ValueError(f"the certificate of {name} expired on {rfc3339(expires)}: the SDKs would ignore it")
     fingerprint = base64.b64encode(hashlib.sha256(der).digest()).decode("ascii")
     signature = key.sign(f"{name}&{fingerprint}&{expires}".encode(), _ecdsa())
     return {"name": name, "fingerprint": fingerprint, "expires": expires, "signature": _base64(signature)}
 
 
 def _ecdsa() -> ec.ECDSA:
-    """The same signature each time (RFC 6979), where cryptography is 43 or newer and OpenSSL 3.2 or newer."""
+    """Deterministic signatures (RFC 6979), if cryptography is 43 or newer and OpenSSL is 3.2 or newer."""
     try:
         return ec.ECDSA(SHA256(), deterministic_signing=True)
     except (TypeError, UnsupportedAlgorithm):
@@ -90,16 +90,16 @@ def _ecdsa() -> ec.ECDSA:
 
 
 def export_ssl_pinning(entries: Iterable[KnownPinnedHost], key: object, *, now: float) -> str:
-    """The list of keys that ssl-pinning's SDKs take, and :meth:`dynpin.clientstore.PinStore.follow` too.
+    """The list of keys for ssl-pinning's SDKs; :meth:`dynpin.clientstore.PinStore.follow` reads it too.
 
     Args:
-        entries: the hosts, each with its pins and the time at which they end.
-        key: the private key that signs, cryptography's.
+        entries: the hosts, each with its pins and their expiry.
+        key: the private key that signs, an object of cryptography.
         now: seconds since the epoch, UTC: the ``date`` of each key.
 
     Raises:
-        ValueError: for a key of another kind, or an entry without a pin or without a time to come.
-        ModuleNotFoundError: without rfc8785, which the extra ``recovery`` brings.
+        ValueError: for a key of another type, or for an entry without a pin or without a future expiry.
+        ModuleNotFoundError: without rfc8785, which is in the extra ``recovery``.
     """
     import rfc8785  # noqa: PLC0415 - the other formats do without it
 
@@ -119,8 +119,8 @@ def _keys(entry: KnownPinnedHost, now: int) -> list[dict[str, str | int]]:
     if not entry.pins:
         raise ValueError(f"there is no pin for {entry.host}")
     if entry.expires_at is None or int(entry.expires_at) <= now:
-        raise ValueError(f"the pins of {entry.host} need an end that is to come")
-    # A pattern of OkHttp's CertificatePinner, in which two asterisks stand for any subdomain and for the host itself.
+        raise ValueError(f"the pins of {entry.host} need an expiry in the future")
+    # A pattern of OkHttp's CertificatePinner: two asterisks stand for the host itself and any subdomain.
     pattern = f"**.{entry.host}" if entry.include_subdomains else entry.host
     common: dict[str, str | int] = {"fqdn": entry.host, "expire": int(entry.expires_at) - now, "date": rfc3339(now)}
     return [{"domainName": pattern, "key": str(pin), **common} for pin in entry.pins]

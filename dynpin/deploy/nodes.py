@@ -1,7 +1,7 @@
-"""https requests to one node of a site: the fields and the chain that it sends, or why there was no answer.
+"""https requests to one node of a site: its fields and its chain, or why there was no answer.
 
-A balancer or the DNS hides nodes from a client, and each may run another configuration. So each is asked by its own
-address, with the site's name in SNI, in the check of the certificate and in Host.
+A balancer or the DNS hides nodes from clients, and each node may have another configuration. So each node is requested
+by its own address, with the site's name in SNI, in the check of the certificate and in Host.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 MAX_ADDRESSES = 16
 MAX_BODY = 1 << 20
-# X509_V_ERR of OpenSSL: the chain ends in a certificate that is not a trusted root, or before one.
+# OpenSSL's X509_V_ERR codes for a chain that does not end in a trusted root.
 _NO_ROOT = (18, 19, 20, 21)
 
 Headers = tuple[tuple[str, str], ...]
@@ -39,20 +39,20 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class NodeLook:
-    """What one node answered to one request.
+    """The answer of one node to one request.
 
     Attributes:
-        address: where it was asked: an address, or the name of the node.
+        address: the address or the name of the node.
         port: its TCP port.
-        path: what was asked for.
+        path: the requested path.
         scheme: ``"https"`` or ``"http"``.
         status: of the answer; None if there was none.
         headers: every field of the answer in order, repeated ones too.
         body: the first MiB of it.
         served: the certificates as the server sent them, DER, leaf first.
         validated: the chain that OpenSSL built and verified, DER, leaf first; empty if it did not verify.
-        failure: why clients get no answer here, in words; None if all is well. A chain that does not verify is such
-            a failure: `status`, `headers` and `served` tell what was sent all the same, to nobody who checks.
+        failure: why clients get no answer here, in words; None if all is well. A chain that does not verify is such a
+            failure. `status`, `headers` and `served` are then what a client without checks would get.
     """
 
     address: str
@@ -68,21 +68,21 @@ class NodeLook:
 
     @property
     def node(self) -> Node:
-        """Where it was asked."""
+        """The address and port of the node."""
         return Node(self.address, self.port)
 
     @property
     def is_verified(self) -> bool:
-        """Whether a client that checks the chain gets this answer, over TLS."""
+        """Whether the answer came over TLS with a chain that verified."""
         return self.scheme == "https" and self.status is not None and self.failure is None
 
     def values(self, name: str) -> tuple[str, ...]:
-        """Every value of this field, in order; its name in any case."""
+        """All values of this field, in order; the name may be in any case."""
         return tuple(value for each, value in self.headers if each.lower() == name.lower())
 
 
 def addresses_of(host: str, port: int) -> tuple[str, ...]:
-    """Every address of a host in the DNS, sixteen at most.
+    """All addresses of a host in the DNS, at most sixteen.
 
     Raises:
         OSError: if the name does not resolve.
@@ -92,7 +92,7 @@ def addresses_of(host: str, port: int) -> tuple[str, ...]:
 
 
 def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[Node, ...]:
-    """Where a site is to be looked at: every address of the DNS, then every node that its inventory names.
+    """The nodes of a site: all addresses in the DNS, then the nodes in its inventory.
 
     Raises:
         OSError: if the name does not resolve.
@@ -104,14 +104,14 @@ def nodes_of(inventory: Inventory | None, host: str, port: int) -> tuple[Node, .
 def look_at_node(
     host: str, port: int, address: str, context: ssl.SSLContext, *, path: str = "/", timeout: float = 10.0
 ) -> NodeLook:
-    """Ask one node for one path.
+    """Request one path from one node.
 
     Args:
         host: the site's name, which the certificate must be for.
         port: the TCP port of the node.
-        address: where the node is reached.
+        address: the address of the node.
         context: verifies the chain.
-        path: path and query as they stand in the request line.
+        path: path and query as in the request line.
         timeout: the most seconds for the connection, and for the answer.
     """
     return look_at_paths(host, port, address, context, (path,), timeout=timeout)[0]
@@ -120,9 +120,9 @@ def look_at_node(
 def look_at_paths(
     host: str, port: int, address: str, context: ssl.SSLContext, paths: Sequence[str], *, timeout: float = 10.0
 ) -> tuple[NodeLook, ...]:
-    """Ask one node for several paths, over one connection where the server leaves it open.
+    """Request several paths from one node, over one connection if the server keeps it open.
 
-    A node that fails is asked no further: the last look has the failure.
+    After a failure the node is not asked again: the last look has the failure.
     """
     looks: list[NodeLook] = []
     node = _Node(host, port, address, context, timeout)
@@ -137,7 +137,7 @@ def look_at_paths(
 
 
 def look_over_http(host: str, port: int, address: str, *, path: str = "/", timeout: float = 10.0) -> NodeLook:
-    """Ask one node for one path over plain http, where no pinning field may be (RFC 7469 §2.2.2)."""
+    """Request one path from one node over plain http, where no pinning field is allowed (RFC 7469 §2.2.2)."""
     try:
         with socket.create_connection((address, port), timeout) as plain:
             status, headers, body = exchange(plain, host, port, method="GET", path=path, timeout=timeout)
@@ -147,7 +147,7 @@ def look_over_http(host: str, port: int, address: str, *, path: str = "/", timeo
 
 
 class _Node:
-    """The connection to one node; made again where the server has closed it."""
+    """The connection to one node; it is made again if the server has closed it."""
 
     def __init__(self, host: str, port: int, address: str, context: ssl.SSLContext, timeout: float) -> None:
         self.host, self.port, self.address, self.timeout = host, port, address, timeout
@@ -165,7 +165,7 @@ class _Node:
             except (ConnectionError, http.client.RemoteDisconnected):
                 if not is_reused:
                     raise
-                # A server may close a connection that waits; that says nothing about this request.
+                # A server may close an idle connection: that is no failure of this request.
                 self.close()
                 status, headers, body = self._exchange(path)
         except (OSError, http.client.HTTPException) as error:
@@ -202,7 +202,7 @@ class _Node:
             tls = self._shake_hands()
         except ssl.SSLCertVerificationError as error:
             self.distrust = _distrust(error)
-            # No client that checks gets as far; what such a site sends is still of interest.
+            # A client that checks would stop here. What such a site sends is still of interest.
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self.context.check_hostname = False
             self.context.verify_mode = ssl.CERT_NONE
@@ -223,27 +223,27 @@ class _Node:
 def exchange(
     connected: socket.socket, host: str, port: int, *, method: str, path: str, timeout: float
 ) -> tuple[int, Headers, bytes]:
-    """One request and its answer over a connection that is made already: status, fields, the first MiB of the body.
+    """One request and its answer over an existing connection: status, fields, the first MiB of the body.
 
     Raises:
         OSError: if the connection fails, or the answer is not there within `timeout` seconds.
-        http.client.HTTPException: where the answer is no HTTP.
+        http.client.HTTPException: if the answer is not HTTP.
     """
     return _exchange(_http(connected, host, port), method, path, timeout)[0]
 
 
 def why_silent(error: Exception) -> str:
-    """Why there was no answer, without the number that the system gives it."""
+    """Why there was no answer, without the system's error number."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _distrust(error)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
-        return "it speaks no TLS on this port: is it the port of plain http?"
+        return "it does not speak TLS on this port: is it the port of plain http?"
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
     if isinstance(error, http.client.HTTPException):
-        return f"the answer is no HTTP ({type(error).__name__})"
+        return f"the answer is not HTTP ({type(error).__name__})"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -256,14 +256,14 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
 def _http(connected: socket.socket, host: str, port: int) -> http.client.HTTPConnection:
     connection = http.client.HTTPConnection(host, port)
     connection.sock = connected
-    connection.auto_open = 0  # else http.client would connect again by itself, by the DNS and without TLS
+    connection.auto_open = 0  # otherwise http.client would reconnect by itself, by the DNS and without TLS
     return connection
 
 
 def _exchange(
     connection: http.client.HTTPConnection, method: str, path: str, timeout: float
 ) -> tuple[tuple[int, Headers, bytes], bool]:
-    """The answer, and whether the connection has served its last."""
+    """The answer, and whether the connection can serve no further request."""
     with _time_limit(connection.sock, timeout):
         connection.request(method, path, headers={"User-Agent": f"dynpin/{__version__}"})
         response = connection.getresponse()
@@ -274,13 +274,13 @@ def _exchange(
 
 @contextmanager
 def _time_limit(connected: socket.socket, seconds: float) -> Generator[None]:
-    """A limit for the whole answer: the socket's own starts again with each byte, so a slow server would hold us."""
+    """A time limit for the whole answer: the socket's own restarts with each byte, and a slow server would block us."""
     late = threading.Event()
 
     def cut() -> None:
         late.set()
         with suppress(OSError):
-            # Past SSLSocket's own, which drops the object that another thread is reading from.
+            # Not SSLSocket's own shutdown(): it drops the object that another thread is reading from.
             socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, cut)
@@ -294,5 +294,5 @@ def _time_limit(connected: socket.socket, seconds: float) -> Generator[None]:
     finally:
         timer.cancel()
     if late.is_set():
-        # Whatever was read until then: to http.client the cut is the end of the answer, or a broken one.
+        # For http.client the cut is the end of the answer, or a broken answer.
         raise TimeoutError

@@ -1,4 +1,4 @@
-"""From what was seen of a live site to the fields that are linted, each with its circumstances."""
+"""Make the fields to lint from the answers of a live site, each with its circumstances."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ MAX_SUBDOMAINS = 32
 def fields_of_look(
     site: Site, look: Look, known: Circumstances, now: float, say: Callable[[str], None]
 ) -> tuple[HeaderField, ...]:
-    """The fields that a site sends; where it sends none over TLS, one without a value, which says what was seen.
+    """The fields that a site sends. If it sends none over TLS: one without a value, which describes the answers.
 
     Args:
-        site: what was looked at.
-        look: what was seen.
-        known: circumstances that are known already, such as the keys of the inventory.
+        site: the site.
+        look: the answers.
+        known: circumstances that are already known, such as the keys of the inventory.
         now: seconds since the epoch, UTC.
-        say: is told about each further step, for those who wait.
+        say: called with each further step, to show progress.
     """
     return tuple(_Observed(site, look, known, now, say).fields())
 
 
 def node_name(site: Site, look: NodeLook) -> str:
-    """What messages call a node: its address, with its port where that is not the site's."""
+    """The name of a node in messages: its address, with its port if that is not the site's."""
     usual = site.port if look.scheme == "https" else site.http_port
     return look.address if look.port == usual else str(look.node)
 
@@ -69,12 +69,12 @@ class _Observed:
         found: list[HeaderField] = []
         for index, page in enumerate(self.pages):
             fields = self._of(page, self._circumstances(page))
-            # What concerns all of the site is said once, of its first node.
+            # Facts about the whole site are reported once, for its first node.
             found += fields if index else [self._with_other_answers(each) for each in fields]
         return found
 
     def _of_others(self) -> list[HeaderField]:
-        """A header on another response alone is a header too."""
+        """The headers that are only in other responses; they count as well."""
         for response in self.look.secure:
             found = self._of(response, self._circumstances(response))
             if found:
@@ -113,7 +113,7 @@ class _Observed:
         return replace(each, circumstances=circumstances)
 
     def _by_path(self, name: str) -> dict[str, str | None]:
-        """The value by path; None if a node lacks it that has it on the page: one that does not is told about apart."""
+        """The value by path; None if it is missing at a node that sends it with the page."""
         having = {page.node for page in self.pages if _value(page, name) is not None}
         found: dict[str, str | None] = {}
         for response in self.look.secure:
@@ -123,8 +123,8 @@ class _Observed:
         return found
 
     def _with_what_is_asked(self, found: Sequence[HeaderField]) -> Iterator[HeaderField]:
-        """The fields, with what their subdomains show and their report endpoints answer: each is asked once."""
-        # Nodes that differ are told about; what hangs on a header is looked at for the first of each name.
+        """The fields, with the chains of subdomains and the answers of report endpoints; each is requested once."""
+        # Differences between nodes are reported elsewhere, so the first header of each name is enough here.
         first = {each.name: each for each in reversed(found)}
         headers = {name: header for name, each in first.items() if (header := each.header) is not None}
         names = self._subdomains() if any(header.include_subdomains for header in headers.values()) else ()
@@ -145,7 +145,7 @@ class _Observed:
             )
 
     def _subdomains(self) -> tuple[str, ...]:
-        """The subdomains that are known: those of the caller, and those that the certificates name."""
+        """The known subdomains: those of the caller, and those in the certificates."""
         named = list(self.site.subdomains)
         for leaf in dict.fromkeys(page.served[0] for page in self.pages if page.served):
             names = certificate_names(leaf)
@@ -157,7 +157,7 @@ class _Observed:
         )
 
     def _absence(self) -> str:
-        """What was seen where no field is sent, and what that tells."""
+        """What the answers without a field look like, and what that suggests."""
         statuses: dict[str, str] = {}
         for response in self.look.secure:
             statuses.setdefault(f"{response.path} ({response.status})", node_name(self.site, response))
@@ -199,7 +199,7 @@ def _not_after(served: Sequence[bytes]) -> float | None:
 
 
 def _order_of(page: NodeLook, site: Site, now: float) -> Iterator[Told]:
-    """What is wrong with the order of a served chain; its names and dates are OpenSSL's to judge."""
+    """The faults in the order of a served chain; OpenSSL judges its names and dates."""
     try:
         chain = Chain.of(page.served, f"{site.host} at {node_name(site, page)}")
     except UnpinnableKey:
@@ -210,7 +210,7 @@ def _order_of(page: NodeLook, site: Site, now: float) -> Iterator[Told]:
 
 
 def _is_host(name: str) -> bool:
-    """Whether this can be a host's name; what a certificate names may be none, which sockets refuse in odd ways."""
+    """Whether this can be a host's name. A certificate may contain other names, on which sockets fail oddly."""
     try:
         canonical_host(name)
     except InvalidHost:
@@ -228,7 +228,7 @@ def _cookie_domain(page: NodeLook) -> str | None:
 
 
 class _Scripts(HTMLParser):
-    """Collects where a page's scripts come from."""
+    """Collects the hosts of a page's scripts."""
 
     def __init__(self) -> None:
         super().__init__()

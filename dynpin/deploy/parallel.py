@@ -1,4 +1,4 @@
-"""Several looks at the network at once, a bounded number of them."""
+"""Run several network requests at once, with a limit on their number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_ONCE = 16
 
 
 def all_of(jobs: Sequence[Callable[[], Answer]], at_once: int = AT_ONCE) -> list[Answer]:
-    """The answer of each job, in the order of the jobs; `at_once` of them run at a time. The first error is raised."""
+    """The answers of all jobs, in their order; `at_once` of them run at a time. The first error is raised."""
     if len(jobs) == 1:
         return [jobs[0]()]
     answers = dict(as_they_end(jobs, at_once))
@@ -24,7 +24,7 @@ def all_of(jobs: Sequence[Callable[[], Answer]], at_once: int = AT_ONCE) -> list
 
 
 def as_they_end(jobs: Iterable[Callable[[], Answer]], at_once: int = AT_ONCE) -> Iterator[tuple[int, Answer]]:
-    """Number and answer of each job as it ends. The first error is raised, and nothing more is begun.
+    """Number and answer of each job as it ends. The first error is raised, and no further job is started.
 
     The threads are daemons, unlike those of concurrent.futures: Ctrl-C does not wait for a host that is silent.
     """

@@ -1,4 +1,4 @@
-"""How a site is reached: its nodes, and the roots that its chain is verified with."""
+"""How to reach a site: its nodes, and the roots that verify its chain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .nodes import nodes_of
 
 __all__ = ["LIST_URI", "CannotReach", "LookOptions", "site_reached", "tls_context"]
 
-# What stands for the recovery-uri where a folder may be named.
+# Stands for the recovery-uri in a place where a folder may be named.
 LIST_URI = "uri"
 
 
@@ -26,18 +26,18 @@ class CannotReach(DynpinError):
 
 @dataclass(frozen=True, slots=True)
 class LookOptions:
-    """What a person says of the way to a site.
+    """A person's options for reaching a site.
 
     Attributes:
-        ca: the roots to trust, and no others (PEM); None for those of the system and of the inventory.
-        addresses: where to look instead of the addresses of the DNS, each with a port or without.
-        paths: more paths to look at.
-        http_port: where to look at plain http, or None.
-        subdomains: more subdomains to look at.
-        probes_report_uri: whether the report endpoint is asked for a sign of life.
+        ca: the only roots to trust (PEM); None for those of the system and of the inventory.
+        addresses: where to look instead of the addresses in the DNS, each with or without a port.
+        paths: further paths to look at.
+        http_port: the port for plain http, or None to skip it.
+        subdomains: further subdomains to look at.
+        probes_report_uri: whether the report endpoint is probed.
         timeout: seconds to wait for each connection and each answer.
-        signed_list: where the signed list is looked at: a published folder, or ``LIST_URI`` for the recovery-uri; None
-            not to look.
+        signed_list: where to read the signed list: a published folder, or ``LIST_URI`` for the recovery-uri; None to
+            skip it.
     """
 
     ca: Path | None = None
@@ -51,10 +51,10 @@ class LookOptions:
 
 
 def site_reached(host: str, port: int, path: str, inventory: Inventory | None, options: LookOptions) -> Site:
-    """What to look at: the nodes of the inventory, and the addresses of the DNS or those that were named.
+    """What to look at: the nodes of the inventory, and the addresses in the DNS or those that were given.
 
     Raises:
-        CannotReach: if the host has no address, one that was named is none, or the roots cannot be read.
+        CannotReach: if the host has no address, if a given address is invalid, or if the roots cannot be read.
     """
     context = tls_context(options.ca, inventory)
     if options.addresses:
@@ -65,8 +65,8 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
             nodes = nodes_of(inventory, host, port)
         except OSError as error:
             raise CannotReach(
-                f"{host} has no address that is known here: {error.strerror or error}. Is it spelt right, and is there "
-                "a network? --address looks at one without asking the DNS"
+                f"{host} has no known address: {error.strerror or error}. Is it spelt right, and is there a "
+                "network? --address looks at one without asking the DNS"
             ) from None
     return Site(
         host,
@@ -84,7 +84,7 @@ def site_reached(host: str, port: int, path: str, inventory: Inventory | None, o
 
 
 def _address(text: str, port: int) -> Node:
-    """An address as a person names it, with a port or without."""
+    """An address from a person, with or without a port."""
     try:
         node = Node.parse(text)
     except ValueError:
@@ -93,16 +93,16 @@ def _address(text: str, port: int) -> Node:
         return Node(canonical_host(node.address).strip("[]"), node.port)
     except InvalidHost:
         raise CannotReach(
-            f"{text} is not an address: write 10.0.0.5, [2001:db8::5] or a name, with :PORT where that is not {port}"
+            f"{text} is not an address: write 10.0.0.5, [2001:db8::5] or a name, with :PORT if that is not {port}"
         ) from None
 
 
 def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLContext:
-    """What verifies the chains of a site.
+    """The context that verifies the chains of a site.
 
     Args:
-        ca: the roots to trust, and no others (PEM); None for those of the system and of the inventory.
-        inventory: what the site says, or None.
+        ca: the only roots to trust (PEM); None for those of the system and of the inventory.
+        inventory: the site's inventory, or None.
 
     Raises:
         CannotReach: if the roots cannot be read; the message names the file.
@@ -110,7 +110,7 @@ def tls_context(ca: Path | None, inventory: Inventory | None = None) -> ssl.SSLC
     return _context(ca, () if ca is not None or inventory is None else inventory.roots)
 
 
-# Thousands of sites have the same roots, and reading those of the system takes longer than a look.
+# Thousands of sites may have the same roots, and reading the system's takes longer than a look.
 @lru_cache(maxsize=64)
 def _context(ca: Path | None, roots: tuple[Path, ...]) -> ssl.SSLContext:
     file = ca

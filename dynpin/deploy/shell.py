@@ -1,4 +1,4 @@
-"""A line of the operator's for the shell, such as the one by which a server reads its files again."""
+"""Run a shell line from the operator, such as the command that reloads a server."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import tempfile
 
 __all__ = ["run_line"]
 
-# cron's PATH leads to no folder of a system's administrator, where nginx and caddy are.
+# cron's PATH does not contain the administrator's folders, where nginx and caddy are.
 _ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def run_line(line: str, *, seconds: float = 60.0) -> str | None:
-    """Run a line for the shell. None if it went well, else what failed: the exit code, and what it said.
+    """Run a line in the shell. None if it succeeded, else the failure: the exit code and the output.
 
-    It finds the programs of an administrator (/usr/sbin) whatever PATH is. After `seconds` it is ended, with all that
-    it has started; so it is where an exception, such as that of Ctrl-C, ends the wait.
+    It finds the programs of an administrator (/usr/sbin) whatever PATH is. After `seconds` it is ended, with all the
+    processes that it started. An exception such as that of Ctrl-C ends it too.
     """
-    # A file and no pipe: a server that the line leaves running would keep a pipe open, and this waiting.
+    # A file, not a pipe: a server that the line leaves running would keep a pipe open, and this function would wait.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S602 - the operator's own line, as in cron
             line,
@@ -54,7 +54,7 @@ def _environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process with all that it has started."""
+    """End a process with all processes that it has started."""
     with contextlib.suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

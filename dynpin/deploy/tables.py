@@ -1,4 +1,4 @@
-"""A table of results for somebody else's program: HTML for a notebook, CSV for a spreadsheet."""
+"""A table of results for other programs: HTML for a notebook, CSV for a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from html import escape
 
 __all__ = ["csv_table", "html_table"]
 
-# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV Injection").
+# Characters that begin a formula in a spreadsheet (OWASP, "CSV Injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The rows as a `<table>`. Every text is escaped, and None is an empty cell."""
+    """The rows as a `<table>`. All text is escaped, and None is an empty cell."""
     body = "".join(_row("td", row) for row in rows)
     return f"<table><caption>{escape(caption)}</caption><thead>{_row('th', head)}</thead><tbody>{body}</tbody></table>"
 
@@ -24,7 +24,7 @@ def _row(tag: str, cells: Sequence[object]) -> str:
 
 
 def csv_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The rows as CSV (RFC 4180). A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """The rows as CSV (RFC 4180). A text that looks like a formula gets an apostrophe before it."""
     target = io.StringIO()
     writer = csv.writer(target)
     writer.writerow(head)

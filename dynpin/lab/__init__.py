@@ -1,1 +1,1 @@
-"""The lab: what pinning does and what goes wrong with it, on real sockets."""
+"""The lab: how pinning works and how it fails, on real sockets."""

@@ -1,6 +1,6 @@
-"""Keys, certificates and authorities, as scenarios need them: any key certified by anybody, at any time.
+"""Keys, certificates and authorities for scenarios: any authority can certify any key, at any time.
 
-What trustme has no words for: a new certificate for an old key, one root that another has signed, a lapsed leaf.
+trustme has no functions for these: a new certificate for an old key, a cross-signed root, an expired leaf.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _DAY = timedelta(days=1)
 
 
 class KeyPair:
-    """A private key and what may be known of it.
+    """A private key with its name and owner.
 
     Args:
-        name: as the story calls it, such as ``"bank.test key 2"``.
-        owner: the name of the actor who holds the private half.
+        name: its name in the story, such as ``"bank.test key 2"``.
+        owner: the name of the actor who has the private half.
     """
 
     def __init__(self, name: str, owner: str) -> None:
@@ -41,12 +41,12 @@ class KeyPair:
 
     @cached_property
     def pin(self) -> Pin:
-        """Its pin."""
+        """The pin of the key."""
         return Pin.from_public_key(self.public_pem)
 
     @property
     def public_pem(self) -> bytes:
-        """The public half, which is all that a Backup Pin needs on the server."""
+        """The public half: a Backup Pin needs no more on the server."""
         return self.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @property
@@ -60,9 +60,9 @@ class Certificate:
     """A certificate with its key and its issuers.
 
     Attributes:
-        key: the key that it certifies.
-        issuer: who signed it.
-        served: what a server sends: the leaf and its issuers, without the root.
+        key: the certified key.
+        issuer: the authority that signed it.
+        served: the chain that a server sends: the leaf and its issuers, without the root.
     """
 
     key: KeyPair
@@ -71,7 +71,7 @@ class Certificate:
 
     @property
     def pem(self) -> bytes:
-        """What a server sends, as the ``fullchain.pem`` that operators know."""
+        """The chain that a server sends, as in a ``fullchain.pem``."""
         return b"".join(each.public_bytes(Encoding.PEM) for each in self.served)
 
     @property
@@ -80,20 +80,20 @@ class Certificate:
         return (self.key.pin, *(issuer.key.pin for issuer in self.issuer.lineage))
 
     def configure_cert(self, context: ssl.SSLContext) -> None:
-        """Have a server's context show it (the name is that of trustme's certificates)."""
-        with tempfile.TemporaryDirectory(prefix="dynpin-lab-") as folder:  # ssl takes keys from files alone
+        """Make a server's context show it (trustme's certificates have this method too)."""
+        with tempfile.TemporaryDirectory(prefix="dynpin-lab-") as folder:  # ssl reads keys only from files
             file = Path(folder) / "certificate.pem"
             file.write_bytes(self.key.private_pem + self.pem)
             context.load_cert_chain(file)
 
 
 class Authority:
-    """A certificate authority: a root; or an intermediate, whose `parent` has signed it.
+    """A certificate authority: a root, or an intermediate that its `parent` has signed.
 
     Args:
-        name: as the story calls it, and as its certificate says.
-        parent: who signs its certificate; None for a root.
-        key: its key, where that is older than this certificate of it.
+        name: its name in the story and in its certificate.
+        parent: the authority that signs its certificate; None for a root.
+        key: its key, if the key is older than this certificate.
     """
 
     def __init__(self, name: str, parent: Authority | None = None, key: KeyPair | None = None) -> None:
@@ -114,15 +114,15 @@ class Authority:
 
     @property
     def lineage(self) -> tuple[Authority, ...]:
-        """Itself and who signed it, up to the root."""
+        """The authority itself and its signers, up to the root."""
         return (self, *(self.parent.lineage if self.parent else ()))
 
     def intermediate(self, name: str) -> Authority:
-        """A new authority that this one has signed."""
+        """A new authority that this one signs."""
         return Authority(name, self)
 
     def cross_signed(self, by: Authority) -> Authority:
-        """The same authority, name and key, under the signature of another: its chains end in either root."""
+        """The same authority, with the same name and key, signed by another one: its chains end in either root."""
         return Authority(self.name, by, self.key)
 
     def issue(self, host: str, key: KeyPair, *, expired: bool = False) -> Certificate:
@@ -131,8 +131,7 @@ class Authority:
         Args:
             host: the name.
             key: the key.
-            expired: with a validity that has ended yesterday: by the clock of this machine, since OpenSSL takes no
-                other.
+            expired: whether it expired yesterday. That is by the clock of this machine, since OpenSSL uses no other.
         """
         leaf = self._certify(host, key, self, ca=False, expired=expired)
         return Certificate(key, self, (leaf, *(each.certificate for each in self.lineage if each.parent)))

@@ -1,7 +1,8 @@
-"""What is claimed of user agents: each claim with the source in which it was read, or how it is seen.
+"""The lab's claims about user agents. Each has its source, or says how it is observed.
 
-The browsers are gone from the shelves, so their claims rest on their sources; wget2 is here and is run, so its claims
-are also seen at each playing. Where no source was at hand, nothing is claimed. ``docs/how-to/lab.md`` lists them all.
+The browsers with HPKP are no longer available, so their claims are based on their source code. wget2 is available and
+runs in the lab, so its claims are also observed each time a scenario is played. Without a source there is no claim.
+``docs/how-to/lab.md`` lists them all.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 
 __all__ = ["CLAIMS", "Claim"]
 
-# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 as icecreamzhao/miniblink57
-# carries it. Firefox: version 68, as Mypal carries it on (Feodor2/Mypal68), gecko-dev of 2018 for its storage, and
-# mozilla/gecko-dev for its tools. wget2: version 1.99, rockdaboot/wget2.
+# Chromium: the mirror of its repository on GitHub, mirror/chromium, in 2017; version 57 from icecreamzhao/miniblink57.
+# Firefox: version 68 from its fork Mypal (Feodor2/Mypal68); gecko-dev of 2018 for its storage, and mozilla/gecko-dev
+# for its tools. wget2: version 1.99, rockdaboot/wget2.
 _STATE = "Chromium, net/http/transport_security_state.cc at 090c68f4fd3826f77898126ee756a5b909453d8f (2017)"
 _HEADERS = "Chromium 57, net/http/http_security_headers.cc"
 _PERSISTER = "Chromium, net/http/transport_security_persister.cc at c15b603ba2c938ed37c2274609871a53d915fb97 (2017)"
@@ -25,13 +26,13 @@ _INTENT = "Chris Palmer, 'Intent To Deprecate And Remove: Public Key Pinning', b
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that is said of an agent.
+    """One statement about an agent.
 
     Attributes:
-        name: what the stories call it by.
-        agent: whom it is about, such as ``"chromium"``.
+        name: its name in the stories.
+        agent: the agent, such as ``"chromium"``.
         text: the claim, a sentence.
-        source: the file, its version and the function, or the published text.
+        source: the file, its version and the function; or the published text.
     """
 
     name: str
@@ -45,7 +46,7 @@ _ALL = (
     Claim(
         "dynpin-all-roots",
         "dynpin",
-        "dynpin holds every chain against the pins, whatever root it ends in, unless it is told "
+        "dynpin checks every chain against the pins, whatever root it ends in, unless it is told "
         'private_roots="bypass".',
         "dynpin/clientstore/enforcement, Enforcement; seen at each playing",
     ),
@@ -65,7 +66,7 @@ _ALL = (
     Claim(
         "dynpin-bound",
         "dynpin",
-        "dynpin refuses what is new when a bound is reached, and keeps what is old.",
+        "dynpin refuses new hosts when a limit is reached, and keeps old ones.",
         "dynpin/clientstore/store, PinStore; seen at each playing",
     ),
     # -- Chromium ------------------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ _ALL = (
     Claim(
         "chromium-after-tls",
         "chromium",
-        "Chromium held the chain against the pins once the certificate itself was found good.",
+        "Chromium checked the chain against the pins after it had accepted the certificate itself.",
         "Chromium, net/socket/ssl_client_socket_impl.cc (2017), DoVerifyCertComplete",
     ),
     Claim(
@@ -90,7 +91,7 @@ _ALL = (
     Claim(
         "chromium-zero",
         "chromium",
-        "Chromium held max-age=0 to the same demands, so a bare max-age=0 was ignored.",
+        "Chromium treated max-age=0 like any header, so a bare max-age=0 was ignored.",
         f"{_HEADERS}, ParseHPKPHeader; {_STATE}, AddHPKPHeader",
     ),
     Claim(
@@ -108,13 +109,13 @@ _ALL = (
     Claim(
         "chromium-replaces",
         "chromium",
-        "Chromium replaced all that it held for a host by what the new header says.",
+        "Chromium replaced all data of a host by those of the new header.",
         f"{_STATE}, EnablePKPHost",
     ),
     Claim(
         "chromium-nearest",
         "chromium",
-        "In Chromium the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        "In Chromium the nearest name's entry hides a farther one, even if it does not cover subdomains.",
         f"{_STATE}, GetDynamicPKPState",
     ),
     Claim(
@@ -153,7 +154,8 @@ _ALL = (
         "chromium",
         "Incognito had a set of its own, gone with its last window; until 2017 it began as a copy of the usual one, "
         "and from 2018 on it began empty.",
-        f"{_PERSISTER} and chrome/browser/profiles/profile_io_data.cc at 7a6e9ff4abc69d9473478ec355e7272614b0f123 (read-only, 2017); "
+        f"{_PERSISTER} and chrome/browser/profiles/profile_io_data.cc at 7a6e9ff4abc69d9473478ec355e7272614b0f123 "
+        "(read-only, 2017); "
         "chrome/browser/net/profile_network_context_service.cc (2018), CreateNetworkContextParams",
     ),
     Claim(
@@ -166,7 +168,7 @@ _ALL = (
     Claim(
         "chromium-reports",
         "chromium",
-        "Chromium sent a report at once, and did not try again where that failed.",
+        "Chromium sent a report at once, and did not try again if that failed.",
         f"{_STATE}, CheckPinsAndMaybeSendReport",
     ),
     Claim(
@@ -244,7 +246,7 @@ _ALL = (
     Claim(
         "firefox-keeps-expired",
         "firefox",
-        "Firefox passed an expired entry over and left it in its table.",
+        "Firefox ignored an expired entry and left it in its table.",
         f"{_SERVICE}, GetKeyPinsForHostname",
     ),
     Claim(
@@ -300,7 +302,7 @@ _ALL = (
     Claim(
         "wget2-nearest",
         "wget2",
-        "In wget2 the nearest name's entry hides a farther one, even where it does not cover subdomains.",
+        "In wget2 the nearest name's entry hides a farther one, even if it does not cover subdomains.",
         f"{_HPKP}, wget_hpkp_db_check_pubkey; seen at each playing",
     ),
     Claim(
@@ -312,19 +314,19 @@ _ALL = (
     Claim(
         "wget2-drops-late",
         "wget2",
-        "wget2 passes an expired entry over; it is gone when the file is written anew.",
+        "wget2 ignores an expired entry; it is gone when the file is written again.",
         f"{_HPKP}, _hpkp_db_load and _hpkp_save; seen at each playing",
     ),
     Claim(
         "wget2-one-file",
         "wget2",
-        "wget2 has one pin file: no private mode, no static pins; what is written into the file a header changes.",
+        "wget2 has one pin file: no private mode, no static pins; a header changes what is in the file.",
         f"{_HPKP}, wget_hpkp_db_load; seen at each playing",
     ),
     Claim(
         "wget2-all-roots",
         "wget2",
-        "wget2 holds every chain against its pins, whatever root it ends in.",
+        "wget2 checks every chain against its pins, whatever root it ends in.",
         "wget2 1.99, libwget/ssl_gnutls.c, cert_verify_hpkp; seen at each playing",
     ),
     Claim(
@@ -336,7 +338,7 @@ _ALL = (
     Claim(
         "wget2-resumes",
         "wget2",
-        "With --tls-resume wget2 holds no resumed session against its pins; without, it resumes none.",
+        "With --tls-resume wget2 does not check a resumed session against its pins; without, it resumes none.",
         "seen at each playing: wget2 verifies no certificate in a resumed handshake",
     ),
 )

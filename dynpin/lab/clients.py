@@ -1,4 +1,4 @@
-"""Who visits in a scenario: a person with a user agent, and what each visit came to."""
+"""The clients in a scenario: a person with a user agent, and the outcome of each visit."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Client:
 
     Args:
         world: where the client acts.
-        name: what the person is called.
-        agent: which user agent is installed.
-        pins: False for one that knows nothing of pinning.
-        trusts: the roots that are trusted; None for every root of the world.
-        device_of: whose files it keeps its pins in; None for files of its own.
-        settings: what dynpin's agent is told.
+        name: the name of the person.
+        agent: the installed user agent.
+        pins: False for an agent without pinning.
+        trusts: the trusted roots; None for every root of the world.
+        device_of: the client whose device and pins it shares; None for a device of its own.
+        settings: the options of dynpin's agent.
 
     Attributes:
-        network: the port at which a name is answered; the first map is this client's own.
+        network: the port that answers each name; the first map is this client's own.
         ahead: how far this client's clock is ahead of the true one.
         memory: the user agent.
         folder: where it keeps its files.
@@ -73,7 +73,7 @@ class Client:
         world.on_exit(self.memory.close)
 
     def visits(self, where: Answerer | str, path: str = "/") -> Event:
-        """Visit a host by https on a new connection; what came of it is found at the servers."""
+        """Visit a host by https on a new connection. The outcome is read at the servers."""
         host = _host(where)
         self.world.hosts.add(host)
         self._install_roots()
@@ -90,13 +90,13 @@ class Client:
         return event
 
     def holds(self) -> tuple[Held, ...]:
-        """What the user agent's store holds now for the hosts of the story."""
+        """The entries in the user agent's store now, for the hosts of the story."""
         return tuple(
             Held(
                 host=entry.host,
                 pins=entry.pins,
                 include_subdomains=entry.include_subdomains,
-                # By the story's time, in which this client's clock may be ahead.
+                # By the story's time: this client's clock may be ahead of it.
                 until=None if entry.expires_at is None else entry.expires_at - self._now() + self.world.at,
                 static=entry.source == "static",
             )
@@ -105,13 +105,13 @@ class Client:
         )
 
     def knows(self, where: Answerer | str) -> KnownPinnedHost | None:
-        """What this client has noted that applies to a host now."""
+        """The entry in this client's memory that applies to a host now."""
         return self.memory.known_host(_host(where))
 
     def comes_with(
         self, where: Answerer | str, *keys: KeyPair, lasting: timedelta | None = None, text: str = ""
     ) -> None:
-        """Have pins that came with the agent, and not from a visit; without `lasting` for good."""
+        """Add pins that came with the agent, and not from a visit. Without `lasting` they stay for ever."""
         host, seconds = _host(where), None if lasting is None else lasting.total_seconds()
         self.world.hosts.add(host)
         pins = tuple(key.pin for key in keys)
@@ -130,7 +130,7 @@ class Client:
         )
 
     def forgets(self, where: Answerer | str, text: str = "") -> bool:
-        """Do what the agent lets a user do to forget a host's pins; False where there were none."""
+        """Remove a host's pins by the means that the agent gives a user; False if there were none."""
         host = _host(where)
         forgotten = self.memory.forget(host)
         told = text or f"has the user agent forget the pins of {host}"
@@ -143,13 +143,13 @@ class Client:
         self.world.tells(self.name, text)
 
     def reports(self) -> list[Sent]:
-        """Have the user agent send the violation reports that wait."""
+        """Send the violation reports that wait."""
         attempts = self.memory.send_reports()
         self._tell(attempts)
         return attempts
 
     def _tell(self, attempts: Sequence[Sent]) -> None:
-        """Each attempt to report is an event."""
+        """Record each attempt to report as an event."""
         for attempt in attempts:
             host = urlsplit(attempt.report_uri).hostname or ""
             port = self.network.get(host)
@@ -169,7 +169,7 @@ class Client:
             each.server.wait_idle()
 
     def distrusts(self, authority: Authority, text: str = "") -> None:
-        """Trust an authority no more, as after an update of the trust store."""
+        """Trust an authority no longer, as after an update of the trust store."""
         self._distrusts.add(authority)
         self.world.tells(self.name, text or f"gets an update: {authority.name} is trusted no more")
 
@@ -191,7 +191,7 @@ class Client:
             "fooled": f"visits {host} and is fooled: {met.reader if met else None} reads {read} bytes",
             "protected": f"refuses the chain that is shown for {host}; nothing is sent",
             "locked-out": f"refuses the true {host}: locked out",
-            "failed": f"cannot connect to {host}, for another reason than pins",
+            "failed": f"cannot connect to {host}, for a reason other than pins",
         }[outcome]
         return Event(
             at=self.world.at,
@@ -215,7 +215,7 @@ def _host(where: Answerer | str) -> str:
 
 
 def _outcome(visit: Visit, met: Listener | None, read: int) -> Outcome:
-    """What a visit came to: by who was met and what reached him, and only then by what the agent says."""
+    """The outcome of a visit: first from the server that was reached and what it received, then from the agent."""
     if met is not None and met.reader is not None:
         if read:
             return "fooled"

@@ -1,4 +1,4 @@
-"""dynpin's own report collector as a server of a story: what it was sent, and what it makes of that."""
+"""dynpin's own report collector as a server in a story: the reports it received, and its verdict."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dynpin.middleware.collector import collector
 
 __all__ = ["Collector"]
 
-# Seconds, on a busy machine: its worker judges in a process of its own.
+# In seconds, on a busy machine: the collector's worker is a process of its own.
 _JUDGED_WITHIN = 60.0
 
 
 class Collector:
-    """The collector on a free port of 127.0.0.1, in the clear; a context manager.
+    """The collector on a free port of 127.0.0.1, over plain HTTP; a context manager.
 
     Args:
         folder: where it keeps its database.
@@ -41,11 +41,11 @@ class Collector:
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
 
     def reports(self) -> list[dict[str, Any]]:
-        """The reports that it holds, as they were sent (RFC 7469 §3)."""
+        """The reports that it has, as they were sent (RFC 7469 §3)."""
         return [entry["report"] for entry in self._get("reports")]
 
     def verdict(self) -> dict[str, Any] | None:
-        """What it makes of its only group of reports; None where it has none, or does not say in a minute."""
+        """Its verdict on its only group of reports; None if there is no group, or no verdict within a minute."""
         end = time.monotonic() + _JUDGED_WITHIN
         while groups := self._get("groups"):
             diagnosis = cast("dict[str, Any] | None", groups[0]["diagnosis"])

@@ -1,4 +1,4 @@
-"""The ground that scenarios stand on: names that reach loopback, and TLS servers that count what they are told."""
+"""The network of scenarios: names that resolve to loopback, and TLS servers that count the bytes they receive."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 __all__ = ["TLSServer", "loopback_names", "names_led"]
 
-# Long, since a busy machine is not a fault of anybody's; whoever is told to end ends at once.
+# Long, since a busy machine is no error. A thread that is told to end does so at once.
 _TIMEOUT = 30.0
 
 
 @contextlib.contextmanager
 def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
-    """Have every name under ``.test`` (RFC 6761) resolve to 127.0.0.1 in this process, and no other name changed.
+    """Resolve every name under ``.test`` (RFC 6761) to 127.0.0.1 in this process, and change no other name.
 
     Args:
-        routes: the port on which a name is answered, whatever port was asked for; looked up at each resolution, so
-            that a changed entry is a network that now leads elsewhere, as a hostile hotspot's does. It holds for what
-            takes the port from the resolver's answer: sockets, http.client, urllib3, requests, httpx, asyncio.
+        routes: the port that answers a name, whatever port was asked for. It is read at each resolution, so a changed
+            entry acts like a network that now leads elsewhere, such as a hostile hotspot. It works for all code that
+            uses the port in the resolver's answer: sockets, http.client, urllib3, requests, httpx, asyncio.
     """
     ports: Mapping[str, int] = {} if routes is None else routes
 
@@ -46,7 +46,7 @@ def loopback_names(routes: Mapping[str, int] | None = None) -> Generator[None]:
 
 @contextlib.contextmanager
 def names_led(lead: Callable[[str, Any], tuple[str, Any]]) -> Generator[None]:
-    """Have `lead` say, of each name and port that this process resolves, which ones are looked up instead."""
+    """For each name and port that this process resolves, look up those that `lead` returns instead."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as socket has them
@@ -62,24 +62,24 @@ def names_led(lead: Callable[[str, Any], tuple[str, Any]]) -> Generator[None]:
 
 
 class TLSServer:
-    """A threaded TLS server on 127.0.0.1 that answers HTTP/1.1 and counts each byte it could read.
+    """A threaded TLS server on 127.0.0.1 that answers HTTP/1.1 and counts each byte that it can read.
 
     Args:
-        certificate: the chain and key it shows; :meth:`show` changes them while it runs.
-        port: where it listens; 0 takes a free port.
-        headers: header fields of every response, in order; the same name may stand several times.
+        certificate: its chain and key; :meth:`show` changes them while it runs.
+        port: the port to listen on; 0 for a free port.
+        headers: the header fields of every response, in order; a name may occur several times.
         body: the body of every response.
-        app: a WSGI app that answers in place of `headers` and `body`; it too may be changed while the server runs.
-        client_ca: the certificate, PEM, of the authority that client certificates must be of; None asks for none.
-        maximum_version: the newest TLS version it speaks.
+        app: a WSGI app that answers instead of `headers` and `body`; it may be changed while the server runs too.
+        client_ca: the authority (PEM) for client certificates; None to ask for none.
+        maximum_version: the newest TLS version that it speaks.
 
     Attributes:
-        port: where it listens.
+        port: the port that it listens on.
         connections: how many TCP connections it has accepted.
         handshakes: how many of them finished TLS.
         resumptions: how many of these resumed a session.
-        context: what it serves by.
-        received: every byte of application data that reached it, in order of arrival.
+        context: its TLS context.
+        received: all bytes of application data that it received, in order.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class TLSServer:
 
     @property
     def application_bytes(self) -> int:
-        """How many bytes of a request have reached this server."""
+        """How many bytes of requests this server has received."""
         return len(self.received)
 
     def url(self, host: str, path: str = "/") -> str:
-        """The https URL of this server under a name."""
+        """The https URL of this server with a name."""
         return f"https://{host}:{self.port}{path}"
 
     def show(self, certificate: Certificate | trustme.LeafCert) -> None:
@@ -131,11 +131,11 @@ class TLSServer:
         self.use(context)
 
     def use(self, context: ssl.SSLContext) -> None:
-        """Serve by this context from the next connection on."""
+        """Use this context from the next connection on."""
         self.context = context
 
     def wait_idle(self) -> None:
-        """Wait until every connection that was accepted has ended, so that the count is final."""
+        """Wait until every accepted connection has ended, so that the count is final."""
         for thread in self._threads[1:]:
             thread.join(_TIMEOUT)
 
@@ -156,11 +156,11 @@ class TLSServer:
         self.close()
 
     def end_connections(self) -> None:
-        """End every connection that is open, and go on listening."""
+        """End all open connections, and continue to listen."""
         with self._lock:
             for connection in self._open:
-                # That of a TLS socket takes its TLS away first, under the hands of the thread that reads from it.
-                with contextlib.suppress(OSError):  # the other side was first
+                # shutdown() of a TLS socket would first remove the TLS object, which the reading thread still uses.
+                with contextlib.suppress(OSError):  # the other side has closed it
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
@@ -178,16 +178,16 @@ class TLSServer:
             self._start(self._serve, connection, self.context)
 
     def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
-        # A client that refuses the certificate ends the connection in its own way: that is no error here.
+        # A client may end the connection to refuse the certificate: that is no error here.
         with contextlib.suppress(OSError), connection:
             connection.settimeout(_TIMEOUT)
-            # What follows the session tickets would wait for the client to acknowledge them: 40 ms for each connection.
+            # Data after the session tickets would wait for the client's acknowledgement: 40 ms for each connection.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as tls:
                 self._attend(tls)
 
     def _attend(self, tls: ssl.SSLSocket) -> None:
-        # It can be ended from here on, in the middle of its handshake too.
+        # From here on it can be ended, even during its handshake.
         with self._lock:
             self._open.add(tls)
             closed = self._closed
@@ -213,7 +213,7 @@ class TLSServer:
                 head = bytes(pending[:end])
                 length = end + 4 + _content_length(head)
                 if len(pending) < length:
-                    break  # the body is on its way; closing before it has come would tear the answer down
+                    break  # the rest of the body is still coming; closing now would destroy the answer
                 del pending[:length]
                 tls.sendall(self._response(head))
                 if b"connection: close" in head.lower():
@@ -228,13 +228,13 @@ class TLSServer:
 
 
 class _Handler(SimpleHandler):
-    """The standard library's own way to run a WSGI app."""
+    """The standard library's own handler for a WSGI app."""
 
     http_version = "1.1"
 
 
 def _run(app: WSGIApplication, request: bytes) -> bytes:
-    """What a WSGI app answers to a request without a body."""
+    """The answer of a WSGI app to a request without a body."""
     method, _, rest = request.partition(b"\r\n")[0].decode("latin-1").partition(" ")
     path, _, query = rest.partition(" ")[0].partition("?")
     environ = {
@@ -249,7 +249,7 @@ def _run(app: WSGIApplication, request: bytes) -> bytes:
     }
     response = io.BytesIO()
     handler = _Handler(io.BytesIO(), response, io.StringIO(), environ)
-    handler.os_environ = {}  # a web server's app sees its request, not the environment of this process
+    handler.os_environ = {}  # on a web server an app sees its request, not the environment of this process
     handler.run(app)
     head, end, body = response.getvalue().partition(b"\r\n\r\n")
     return head + end + (b"" if method == "HEAD" else body)

@@ -1,4 +1,4 @@
-"""Scenarios played with user agents, one or all of them, and what came of each."""
+"""Play scenarios with user agents, one or all of them, and collect the results."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["Playing", "play_all", "play_one"]
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """A scenario with a user agent.
+    """The result of a scenario with one user agent.
 
     Attributes:
         scenario: the scenario's name.
         agent: the user agent's name.
-        timeline: the record; None where it could not be played.
-        missing: why it could not be played here, in words; empty where it was.
-        with_recovery: the record of its second ending (:mod:`dynpin.lab.with_recovery`); None where it has none, or
-            could not be played.
+        timeline: the record; None if it could not be played.
+        missing: why it could not be played here, in words; empty if it was played.
+        with_recovery: the record of its second ending (:mod:`dynpin.lab.with_recovery`); None if it has none, or if
+            that could not be played.
     """
 
     scenario: str
@@ -40,25 +40,25 @@ class Playing:
 
     @property
     def ok(self) -> bool:
-        """Whether everything that the scenario asserts holds; what could not be played asserts nothing."""
+        """Whether all assertions of the scenario hold. A scenario that was not played has none."""
         return all(timeline is None or timeline.ok for timeline in (self.timeline, self.with_recovery))
 
     @property
     def outcome(self) -> Outcome | None:
-        """What the visit came to on which the story turns; None where it was not played."""
+        """The outcome of the decisive visit; None if it was not played."""
         decisive = self.timeline.decisive if self.timeline else None
         return decisive.outcome if decisive else None
 
     @property
     def options(self) -> dict[str, Outcome | None]:
-        """The same for what a user may opt in to, by its name, and for the second ending of a lock-out."""
+        """The outcome with each option of a user, by the option's name, and with the second ending of a lock-out."""
         options = dict(self.timeline.options) if self.timeline else {}
         if self.with_recovery is not None and WITH_RECOVERY in self.with_recovery.options:
             options = {WITH_RECOVERY: self.with_recovery.options[WITH_RECOVERY]} | options
         return {name: visit.outcome for name, visit in options.items()}
 
     def to_dict(self) -> dict[str, object]:
-        """The playing as a JSON object, with the record where there is one."""
+        """The result as a JSON object, with the record if there is one."""
         told: dict[str, object] = {
             "scenario": self.scenario,
             "agent": self.agent,
@@ -75,7 +75,7 @@ class Playing:
 
         Raises:
             ModuleNotFoundError: `form` is ``"png"`` or ``"pdf"``, and matplotlib is not installed.
-            ValueError: it could not be played, so there is nothing to draw.
+            ValueError: it could not be played, so there is no picture.
         """
         if self.timeline is None:
             raise ValueError(f"{self.scenario} could not be played with {self.agent}: {self.missing}")
@@ -87,11 +87,11 @@ class Playing:
         return self.scenario if found is None else found.title
 
     def _repr_svg_(self) -> str | None:
-        """The picture, for a notebook; None where there is none."""
+        """The picture, for a notebook; None if there is none."""
         return None if self.timeline is None else self.picture().decode()
 
     def _repr_html_(self) -> str:
-        """The picture with its title and, folded, its events, for a notebook."""
+        """The picture with its title, and its events in a fold, for a notebook."""
         title = f"<h4>{escape(self._title)}, with {escape(self.agent)}</h4>"
         if self.timeline is None:
             return f"{title}<p>Not played here: {escape(self.missing)}.</p>"
@@ -100,8 +100,8 @@ class Playing:
 
 
 def play_one(scenario: Scenario, agent: str) -> Playing:
-    """Play a scenario with a user agent, and its second ending, where that can be had on this machine."""
-    # What servers and clients would say on their own is part of the story, and told by it.
+    """Play a scenario with a user agent, and its second ending if this machine can play it."""
+    # The story tells what servers and clients would log.
     logging.getLogger("dynpin").addHandler(logging.NullHandler())
     missing = AGENTS[agent].missing()
     if missing is not None:
@@ -121,12 +121,12 @@ def play_all(
 
     Args:
         chosen: the scenarios.
-        agents: these user agents alone; None for all.
-        processes: at most so many at the same time; None for as many as there are processors.
-        progress: called after each playing.
+        agents: only these user agents; None for all.
+        processes: the most processes at the same time; None for the number of processors.
+        progress: called after each scenario and agent.
 
     Returns:
-        the playings in the order of the scenarios, and of the agents in each.
+        the results in the order of the scenarios, and of the agents in each.
     """
     wanted = None if agents is None else set(agents)
     order = [

@@ -1,4 +1,4 @@
-"""Who answers in a scenario: sites and attackers. Each deed is done, and stands in the timeline as an event."""
+"""The servers of a scenario: sites and attackers. Each action really happens, and is an event in the timeline."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = ["Answerer", "Attacker", "Site"]
 
 
 class Answerer:
-    """Somebody who answers for a host: a TLS server on loopback, with a key, a certificate and a header of its own.
+    """An actor who answers for a host: a TLS server on loopback, with its own key, certificate and header.
 
     Args:
         world: where it acts.
         host: the name that it answers for.
-        name: what it is called.
-        authority: who certifies its keys.
-        certificate: what it shows at first; None to make a key and have it certified.
+        name: its name in the story.
+        authority: the authority that certifies its keys.
+        certificate: its first certificate; None to make a key and certify it.
 
     Attributes:
-        keys: every key that it has made.
-        certificate: what it shows now.
+        keys: all keys that it has made.
+        certificate: the certificate that it shows now.
         server: the server; it counts what it reads.
         header: the value of the Public-Key-Pins header that it sends, or None.
-        reader: the name of the attacker who reads what it is sent; None where that is its owner alone.
+        reader: the name of the attacker who reads its traffic; None if only its owner does.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Answerer:
         return self.certificate.key
 
     def makes_key(self) -> KeyPair:
-        """Make a key; it is called after its maker, such as ``bank.test key 2``."""
+        """Make a key; its name contains its maker's, such as ``bank.test key 2``."""
         made = sum(key.owner == self.name for key in self.world.timeline.keys)
         key = KeyPair(f"{self.name} key {made + 1}", self.name)
         self.keys.append(key)
@@ -73,7 +73,7 @@ class Answerer:
         return key
 
     def certifies(self, key: KeyPair, by: Authority | None = None, *, expired: bool = False) -> Certificate:
-        """Have a key certified for the host, by its own authority or another; nothing is deployed by that."""
+        """Certify a key for the host, by its own authority or another one. This does not deploy it."""
         return (by or self.authority).issue(self.host, key, expired=expired)
 
     def _show(self, certificate: Certificate) -> None:
@@ -82,7 +82,7 @@ class Answerer:
         self.server.show(certificate)
 
     def sends(self, value: str | None, text: str = "") -> None:
-        """Send this text as Public-Key-Pins, whatever it says, past the middleware; None: no such header."""
+        """Send any text as Public-Key-Pins, without the middleware; None for no such header."""
         told = "sends no pins any more" if value is None else f"sends {ENFORCE_NAME}: {value}"
         root = self.world.owners_root if self.reader is None else self.world.thiefs_root
         if value is not None and root is not None:
@@ -94,7 +94,7 @@ class Answerer:
         self._announce(text or told, self.policy_sent)
 
     def _announce(self, text: str, header: PublicKeyPins | None, shown: tuple[Pin, ...] = ()) -> None:
-        """Tell what the header says from now on."""
+        """Record the content of the new header."""
         event = Event(self.world.at, self.name, text, shown=shown, header=self.header_line)
         if header is not None and not header.report_only:
             event = replace(
@@ -107,14 +107,14 @@ class Answerer:
 
     @property
     def header_line(self) -> str:
-        """The pinning header as it stands in a response; empty where none is sent."""
+        """The pinning header as a line of a response; empty if there is none."""
         if self.header is None:
             return ""
         return f"{self._header_name}: {self.header}"
 
     @property
     def policy_sent(self) -> PublicKeyPins | None:
-        """The header that it sends, parsed; None where it sends none that can be."""
+        """The header that it sends, parsed; None if there is none, or if it cannot be parsed."""
         try:
             return None if self.header is None else PublicKeyPins.parse(self.header)
         except InvalidHeader:
@@ -124,8 +124,8 @@ class Answerer:
         """The names of the faults that ``dynpin lint`` finds in a header over this server's chain.
 
         Args:
-            known: what is known beside the host and the chain.
-            value: the header; by default the one that is sent.
+            known: what is known besides the host and the chain.
+            value: the header; by default the current one.
         """
         chain = tuple(map(str, self.certificate.pins))
         known = replace(known or Circumstances(), scheme="https", chain_valid=True, host=self.host, chain_pins=chain)
@@ -137,8 +137,8 @@ class Site(Answerer):
 
     Attributes:
         backups: the keys of its Backup Pins.
-        lost: the keys whose private half is gone.
-        history: what it served until now, as ``dynpin rotate`` and ``dynpin guard`` read it.
+        lost: the keys without their private half.
+        history: what it has served, in the form of ``dynpin rotate`` and ``dynpin guard``.
     """
 
     def __init__(
@@ -170,20 +170,20 @@ class Site(Answerer):
         return sent is not None and sent.include_subdomains
 
     def policy(self, **terms: Unpack[KeylessPolicyOptions]) -> Policy:
-        """The policy of the deployed chain and the backups by these terms, those of before where nothing is said.
+        """The policy for the deployed chain and the backups. Terms that are not given stay as they were.
 
         Raises:
-            PolicyError: where dynpin refuses to send such a header.
+            PolicyError: if dynpin refuses to send such a header.
         """
         merged = self._terms.copy()
         merged.update(terms)
         return Policy(self.certificate.pem, [key.public_pem for key in self.backups], **merged)
 
     def pins(self, text: str = "", **terms: Unpack[KeylessPolicyOptions]) -> None:
-        """Send a header made from the keys as they are now, and by these terms from now on.
+        """Send a header made from the current keys, with these terms from now on.
 
         Raises:
-            PolicyError: where dynpin refuses to send such a header.
+            PolicyError: if dynpin refuses to send such a header.
         """
         policy = self.policy(**terms)
         self._terms.update(terms)
@@ -195,44 +195,44 @@ class Site(Answerer):
         self._announce(text or self._told(header), header, self.certificate.pins)
 
     def sends(self, value: str | None, text: str = "") -> None:
-        """As of every answerer; what can be read of it stands in the history."""
+        """Like any server's, and the history records what can be parsed."""
         super().sends(value, text)
         self._record(self.policy_sent)
 
     def deploys(self, what: KeyPair | Certificate, text: str = "") -> None:
-        """Show a key, certified by the site's authority, or a certificate; the header stays as it is."""
+        """Show a key, certified by the site's authority, or a certificate; the header does not change."""
         certificate = self.certifies(what) if isinstance(what, KeyPair) else what
         if certificate.key in self.lost:
-            raise ValueError(f"{certificate.key.name} is lost: nobody can deploy it")
+            raise ValueError(f"{certificate.key.name} is lost, so nobody can deploy it")
         self._show(certificate)
         self._record_deployment()
         told = f"deploys {self._names([certificate.key.name])}, certified by {certificate.issuer.name}"
         self.world.tells(self.name, text or told, shown=certificate.pins)
 
     def rotates(self) -> None:
-        """Deploy the first backup, make another in its stead, and pin both."""
+        """Deploy the first backup, make a new backup, and pin both."""
         self.deploys(self.backups.pop(0))
         self.backups.append(self.makes_key())
         self.pins()
 
     def loses(self, *keys: KeyPair, text: str = "") -> None:
-        """Lose the private half of keys: they are deployed never again."""
+        """Lose the private half of keys: they are never deployed again."""
         self.lost += keys
         self.backups = [key for key in self.backups if key not in keys]
         self.world.tells(self.name, text or f"loses {self._names([key.name for key in keys])}")
 
     def falls_to(self, attacker: str, text: str = "") -> None:
-        """Come into an attacker's hands: whoever is served from now on is fooled, with the true key or another."""
+        """Be taken over by an attacker: from now on every client that is served is fooled, whatever the key."""
         self.reader = attacker
         self.world.tells(attacker, text or f"breaks into the server of {self.name}", target=self.name)
 
     def is_freed(self, text: str = "") -> None:
-        """Be its owner's alone again."""
+        """Return to its owner."""
         self.world.tells(self.reader or self.name, text or f"is gone from the server of {self.name}", target=self.name)
         self.reader = None
 
     def guard(self, certificate: Certificate) -> Verdict:
-        """What ``dynpin guard`` says of deploying a certificate now."""
+        """The verdict of ``dynpin guard`` on deploying a certificate now."""
         return guard(self.history, certificate.pins, self.world.now)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -244,11 +244,11 @@ class Site(Answerer):
             return "sends no pins"
         names = self._names([self.world.name_of(pin) for pin in header.pins])
         if header.report_only:
-            return f"tries out pins of {names}, report-only"
+            return f"tries pins of {names}, report-only"
         return f"pins {names} for {duration(header.max_age)}" if header.max_age else f"unpins {names} with max-age=0"
 
     def _names(self, keys: list[str]) -> str:
-        """Keys in words: the site's own ones by their numbers."""
+        """Keys in words; the site's own keys by their numbers."""
         own = f"{self.name} key "
         if all(key.startswith(own) for key in keys):
             return f"its key{'s'[: len(keys) - 1]} {_listed([key.removeprefix(own) for key in keys])}"
@@ -262,7 +262,7 @@ class Site(Answerer):
 
 
 class Attacker(Answerer):
-    """Somebody who answers in a site's stead, to whom the network leads."""
+    """An actor who answers instead of a site; the network leads clients to it."""
 
     def __init__(
         self, world: World, host: str, name: str, authority: Authority, certificate: Certificate | None
@@ -272,7 +272,7 @@ class Attacker(Answerer):
         self._led: tuple[tuple[MutableMapping[str, int], int | None], ...] = ()
 
     def takes(self, host: str, only: Iterable[Networked] = (), text: str = "") -> None:
-        """Have the network lead a name here: everybody's, or that of these clients alone."""
+        """Let the network lead a name here, for everybody or only for these clients."""
         clients = tuple(only)
         networks = tuple(client.network.maps[0] for client in clients) or (self.world.network,)
         self._led = tuple((network, network.get(host)) for network in networks)
@@ -284,7 +284,7 @@ class Attacker(Answerer):
         self.world.tells(self.name, text or told, target=host, shown=self.certificate.pins)
 
     def leaves(self, text: str = "") -> None:
-        """Let the network lead where it led before."""
+        """Let the network lead to the former server again."""
         for network, before in self._led:
             if before is None:
                 network.pop(self.host, None)

@@ -1,4 +1,4 @@
-"""Signed lists in a scenario: an owner's keys of `dynpin recovery`, what they sign, and where it is published."""
+"""Signed lists in a scenario: an owner's keys of `dynpin recovery`, the signed files, and their server."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _PASSPHRASE = b"of the lab alone"
 class SignedList:
     """An owner's signed list, published over HTTP on 127.0.0.1; a context manager.
 
-    TUF goes by the machine's clock beside the story's, so what is signed lasts from the later of the two.
+    TUF uses the machine's clock as well as the story's, so signatures last from the later of the two.
 
     Args:
-        folder: where keys and files are kept; it is made.
-        host: the name under which it is published; the network must lead that to :attr:`port`.
+        folder: for keys and files; it is created.
+        host: the name of its server; the network must lead that name to :attr:`port`.
         threshold: how many keys must sign a root, or a list.
-        of: how many keys there are of each.
+        of: how many keys there are for each.
 
     Attributes:
         root: version 1 of its ``root.json``, which a program may ship.
-        recovery: what a header names of it.
-        port: where it is published.
-        requests: the paths that were asked for.
+        recovery: the part of a header that names it.
+        port: the port of its server.
+        requests: the paths that were requested.
     """
 
     def __init__(self, folder: Path, host: str, *, threshold: int = 1, of: int = 1) -> None:
@@ -65,7 +65,7 @@ class SignedList:
         self._publish(now)
 
     def rotates_keys(self, now: float, *, without: int) -> None:
-        """Give every role new keys, as many as before; the old key of this number signs nothing."""
+        """Give every role new keys, as many as before; the old key with this number signs nothing."""
         now = max(now, time.time())
         held = [key for key in self._keys(*OFFLINE) if f"-{without}." not in key.name]
         signers = read_signers(held, lambda: _PASSPHRASE)
@@ -73,7 +73,7 @@ class SignedList:
         self._publish(now)
 
     def is_forged(self, hosts: Mapping[str, ListedHost], now: float, *, key: int) -> None:
-        """Publish a list that a thief has signed: he has the server with its keys, and one key of the list."""
+        """Publish a list that an attacker has signed, who has the server with its keys, and one key of the list."""
         now = max(now, time.time())
         copy = self._repository.folder.parent / "thief"
         shutil.copytree(self._repository.folder, copy)
@@ -81,7 +81,7 @@ class SignedList:
         thief.propose(PinList(hosts), now=now)
         stolen = [file for file in self._keys("targets") if f"-{key}." in file.name]
         thief.add_signatures(read_signers(stolen, lambda: _PASSPHRASE))
-        # dynpin publishes no list with too few signatures, so he lays it down himself, and says that it is the present.
+        # dynpin publishes no list with too few signatures, so the attacker writes the files, with the current time.
         targets = thief.waiting.targets()
         assert targets is not None  # noqa: S101 - he has just begun it
         digest = targets.signed.targets[PIN_LIST].hashes["sha256"]
@@ -117,4 +117,4 @@ class _Handler(SimpleHTTPRequestHandler):
         super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's own
-        """Nothing: what was asked for is part of the story."""
+        """Log nothing: requests are part of the story."""

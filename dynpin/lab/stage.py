@@ -1,8 +1,8 @@
-"""The stage on which a scenario is written, in the words of its story.
+"""The stage: the methods in which scenarios are written.
 
-A scenario is a function of a :class:`Stage`, in a file of its own below ``dynpin/lab/scenarios``; ``hotspot.py`` is the
-shortest. Everything happens: each site and attacker is a TLS server on loopback, each visit a TLS connection and an
-HTTP request of the user agent under test, and the outcome is what the servers counted. Only time is the stage's own.
+A scenario is a function of a :class:`Stage`, in a file of its own in ``dynpin/lab/scenarios``; ``hotspot.py`` is the
+shortest. Everything really happens: each site and attacker is a TLS server on loopback, each visit is a TLS connection
+with an HTTP request of the user agent under test, and the servers' counts decide the outcome. Only time is simulated.
 
 **Setting.** ::
 
@@ -12,38 +12,38 @@ HTTP request of the user agent under test, and the outcome is what the servers c
                                                           # without max_age it sends no header until .pins(…)
     shop = stage.site("shop.bank.test", honest, shows=honest.issue("shop.bank.test", bank.key))       # the same key
     alice = stage.client("Alice")                         # the agent under test; pins=False: one without pinning;
-                                                          # trusts=[…]: these roots alone; device_of=bob: with his
-                                                          # files; and every word of Settings that stage.has
-    owner = stage.signed_list("recovery.test", threshold=2, of=3)            # of dynpin recovery: owner.recovery is a
-                                                          # word of Policy, and owner.signs(listed([bank]), stage.now)
+                                                          # trusts=[…]: only these roots; device_of=bob: on his device;
+                                                          # and every option of Settings that stage.has
+    owner = stage.signed_list("recovery.test", threshold=2, of=3)            # of dynpin recovery: owner.recovery is an
+                                                          # option of Policy, and owner.signs(listed([bank]), stage.now)
 
-**Deeds**, each an event of the timeline; ``text=`` tells it in other words. ::
+**Actions**, each an event of the timeline; ``text=`` describes it in other words. ::
 
     event = alice.visits(bank)                            # an Event with outcome, bytes_read, noting, reason …
-    stage.later(days(1))                                  # the clock of everybody
+    stage.later(days(1))                                  # moves the clock of everybody
     key = bank.makes_key(); bank.deploys(key)             # shows it; the header stays as it is until
-    bank.pins(max_age=days(1))                            # … this: dynpin's own Policy of the keys as they are now
+    bank.pins(max_age=days(1))                            # … this: dynpin's own Policy for the current keys
     bank.deploys(bank.certifies(key, by=other, expired=True))
     bank.rotates(); bank.loses(bank.key, *bank.backups)
-    bank.sends('pin-sha256="…"; max-age=1000')            # a header past the middleware, as the story has it; or None
+    bank.sends('pin-sha256="…"; max-age=1000')            # any header, without the middleware; or None
     mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, only=[alice], sends=header_or_None)
     mallory.leaves()                                      # the network leads to the true site again
-    bank.falls_to("Mallory"); bank.is_freed()             # she holds the true server, and reads what it is sent
+    bank.falls_to("Mallory"); bank.is_freed()             # she controls the true server, and reads its traffic
     alice.comes_with(bank, *bank.keys, lasting=days(70))  # static pins, built into the agent or app (RFC 7469 §2.7)
     alice.reports()                                       # sends the violation reports that wait
     alice.knows(bank); alice.forgets(bank); alice.distrusts(careless); alice.ahead = days(61)
-    stage.leads("shop.test", node_b)                      # where the network leads a name (a node, another server)
-    stage.tells("bank.test", "…")                         # a deed that needs no hand
+    stage.leads("shop.test", node_b)                      # the network leads a name to this server (a node, say)
+    stage.tells("bank.test", "…")                         # an event without an effect
 
-``bank.history`` is the history of what the site did, for :mod:`dynpin.deploy.rotation` (plan, emergency, …).
+``bank.history`` is the history of the site's actions, for :mod:`dynpin.deploy.rotation` (plan, emergency, …).
 
-**Assertions**, each a remark of the timeline; a scenario whose remarks do not all hold has failed. ::
+**Assertions**, each a remark in the timeline. A scenario fails if one of them is false. ::
 
-    stage.expect(event, "protected", chromium="fooled")   # the outcome, and where an agent differs, by its name
+    stage.expect(event, "protected", chromium="fooled")   # the outcome, and other outcomes by the agent's name
     stage.check("the guard refuses the new key", not bank.guard(bank.certifies(key)).ok)
     stage.check("lint knows it", "max-age-too-long" in bank.faults())        # of its header, or of another
     stage.refuses("dynpin pins for 60 days at most", lambda: bank.policy(max_age=days(99)), PolicyError)
-    stage.chapter("First visit", "Pins are noted on first use (§2.5).")      # what follows is told under it
+    stage.chapter("First visit", "Pins are noted on first use (§2.5).")      # the following events belong to it
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ from dynpin.middleware.policy import KeylessPolicyOptions
 
 __all__ = ["WITH_RECOVERY", "Otherwise", "Stage", "days", "hours", "minutes", "set_stage"]
 
-# The row of the table that tells what a lock-out comes to with recovery.
+# The name of the table row with the outcome of a lock-out with recovery.
 WITH_RECOVERY = "with recovery"
 
 
 class Otherwise(TypedDict, total=False):
-    """What an agent comes to where it differs from the rest."""
+    """The outcome with an agent that differs from the others."""
 
     dynpin: Outcome
     chromium: Outcome
@@ -81,30 +81,30 @@ class Otherwise(TypedDict, total=False):
 
 
 def days(number: float) -> timedelta:
-    """So many days."""
+    """A number of days."""
     return timedelta(days=number)
 
 
 def hours(number: float) -> timedelta:
-    """So many hours."""
+    """A number of hours."""
     return timedelta(hours=number)
 
 
 def minutes(number: float) -> timedelta:
-    """So many minutes."""
+    """A number of minutes."""
     return timedelta(minutes=number)
 
 
 @contextlib.contextmanager
 def set_stage(scenario: str, agent: Agent, *, recovery: bool = False, heals: bool = True) -> Generator[Stage]:
-    """An empty stage for one playing; its servers end with it, and its files are gone.
+    """An empty stage for one scenario and agent. At the end its servers stop, and its files are removed.
 
     Args:
         scenario: the scenario's name.
         agent: the user agent under test.
         recovery: whether every header names a root, and the first lock-out is the story's end
             (:mod:`dynpin.lab.with_recovery`).
-        heals: whether that lock-out is expected to end within a minute, with an agent that has recovery.
+        heals: whether that lock-out should end within a minute, for an agent with recovery.
     """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dynpin-lab-")))
@@ -116,16 +116,16 @@ def set_stage(scenario: str, agent: Agent, *, recovery: bool = False, heals: boo
 
 
 class Stage:
-    """Who plays, the network between them, the clock, and the record; the words are in this module's docstring.
+    """The actors, their network, the clock, and the record; this module's docstring lists the methods.
 
     Attributes:
         agent: the user agent under test.
-        world: the clock, the network and the record, in which everybody acts.
+        world: the clock, the network and the record for all actors.
         tells: :meth:`World.tells <dynpin.lab.world.World.tells>`.
         names: :meth:`World.names <dynpin.lab.world.World.names>`.
         appears: :meth:`World.appears <dynpin.lab.world.World.appears>`.
-        recovery: what makes the first lock-out the end of the story; None where the story is told as it is.
-        heals: whether that lock-out is expected to end.
+        recovery: ends the story at the first lock-out; None for the normal ending.
+        heals: whether that lock-out should end.
     """
 
     def __init__(self, scenario: str, agent: Agent, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -170,15 +170,15 @@ class Stage:
         about: str = "",
         **terms: Unpack[KeylessPolicyOptions],
     ) -> Site:
-        """The true site of a name, or a further server of it; the network leads to the first.
+        """The true site of a name, or a further server of it; the network leads to the first one.
 
         Args:
             host: the name that it answers for.
-            authority: who certifies its keys.
-            name: what it is called, where that is not the host.
-            shows: a certificate of a key that there is already, in place of a new one.
-            backups: how many Backup Pins it has.
-            about: what is to be known of it.
+            authority: the authority that certifies its keys.
+            name: its name in the story, if that is not the host.
+            shows: a certificate for an existing key, instead of a new one.
+            backups: the number of its Backup Pins.
+            about: a few words about it.
             terms: of its Policy; without `max_age` it sends no header until :meth:`Site.pins`.
         """
         name = name or host
@@ -201,16 +201,16 @@ class Stage:
         about: str = "",
         text: str = "",
     ) -> Attacker:
-        """Somebody to whom the network leads in the site's stead.
+        """An attacker who answers instead of the site; the network leads clients to it.
 
         Args:
-            name: what he is called.
-            takes: whose name he answers.
-            certificate_of: the authority that certifies a key of his own for that name; the site's where none is given.
-            shows: a certificate whose key he has stolen, in place of that.
-            only: the clients in whose network he is; everybody where none is named.
-            sends: the Public-Key-Pins header that he sends.
-            about: what is to be known of him.
+            name: the attacker's name.
+            takes: the site whose name the attacker answers for.
+            certificate_of: the authority that certifies the attacker's key for that name; by default the site's.
+            shows: a certificate whose key was stolen, instead of that.
+            only: the clients in the attacker's network; by default everybody.
+            sends: the Public-Key-Pins header that the attacker sends.
+            about: a few words about the attacker.
             text: the event in other words.
         """
         self.appears(name, "attacker", about)
@@ -231,10 +231,10 @@ class Stage:
         about: str = "",
         **settings: Unpack[Settings],
     ) -> Client:
-        """A person with the user agent under test, new and without memory, or with that of another's device.
+        """A person with the user agent under test, with an empty memory or on another person's device.
 
         Raises:
-            ValueError: where that user agent has not what `settings` opt in to.
+            ValueError: if the user agent does not have an option in `settings`.
         """
         if unknown := set(settings) - self.agent.options:
             raise ValueError(f"{self.agent.title} has no {', '.join(sorted(unknown))}: ask stage.has first")
@@ -244,25 +244,25 @@ class Stage:
         return client
 
     def signed_list(self, host: str, *, threshold: int = 1, of: int = 1) -> SignedList:
-        """As :meth:`World.publishes <dynpin.lab.world.World.publishes>`."""
+        """Like :meth:`World.publishes <dynpin.lab.world.World.publishes>`."""
         return self.world.publishes(host, threshold=threshold, of=of)
 
     def has(self, option: str) -> bool:
-        """Whether the agent under test lets its user opt in to this, such as ``"private"``."""
+        """Whether the agent under test has an option for its user, such as ``"private"``."""
         return option in self.agent.options
 
-    # -- what happens -------------------------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------------------------
 
     def later(self, time: timedelta) -> None:
         """Let time pass."""
         self.world.now += time.total_seconds()
 
     def leads(self, host: str, to: Answerer | str) -> None:
-        """Have everybody's network lead a name to this server, or to that of this name."""
+        """Lead everybody's connections for a name to this server, or to the server with this name."""
         name = to if isinstance(to, str) else to.name
         self.world.network[host] = next(each for each in self.world.listeners if each.name == name).server.port
 
-    # -- what is asserted ---------------------------------------------------------------------------------------
+    # -- assertions ---------------------------------------------------------------------------------------------
 
     def expect(
         self,
@@ -273,15 +273,15 @@ class Stage:
         option: str = "",
         **otherwise: Unpack[Otherwise],
     ) -> None:
-        """Assert what a visit came to: `outcome`, but for the agents that are named.
+        """Assert the outcome of a visit: `outcome`, except for the agents that are named.
 
         Args:
-            visit: what :meth:`Client.visits` gave.
-            outcome: what it must have come to.
-            decisive: whether the story turns on this visit, so that its outcome stands in the table of all; the last
-                one that was expected does, where none is marked.
-            option: what the client has opted in to, where this visit stands for it in a row of its own.
-            otherwise: what it comes to with another agent.
+            visit: the result of :meth:`Client.visits`.
+            outcome: the expected outcome.
+            decisive: whether this visit decides the story, so that the table of all scenarios shows its outcome. If no
+                visit is marked, the last expected one does.
+            option: the option that the client has chosen, if the table shows this visit in a row of its own.
+            otherwise: the outcome with other agents.
         """
         expected = otherwise.get(self.agent.name, outcome)
         found = "" if visit.outcome == expected else f", but was {visit.outcome}: {visit.reason}"
@@ -304,18 +304,18 @@ class Stage:
         raise EndedWithRecoveryError
 
     def check(self, text: str, holds: bool) -> None:
-        """Assert something else, in words that are true where it holds."""
+        """Assert something else, in words that are true if it holds."""
         remark = Remark(text, holds)
         self.timeline.remarks.append(remark)
         if self.timeline.chapters:
             self.timeline.chapters[-1].remarks.append(remark)
 
     def chapter(self, title: str, why: str) -> None:
-        """Begin a chapter: what is asserted from here on is told under it."""
+        """Begin a chapter: the following assertions belong to it."""
         self.timeline.chapters.append(Chapter(title, why))
 
     def refuses(self, text: str, attempt: Callable[[], object], error: type[Exception]) -> str:
-        """Assert that an attempt is refused by this error, and give its message (empty where it was not)."""
+        """Assert that an attempt raises this error, and return its message (empty if it did not)."""
         try:
             attempt()
         except error as refusal:

@@ -1,6 +1,6 @@
-"""What happened in one playing of a scenario, as data: the page, the picture, the terminal and the tests all read this.
+"""The record of a scenario, as data. The pages, the pictures, the terminal and the tests all read it.
 
-A scenario is played by one user agent (dynpin itself, or the model of another); a :class:`Timeline` is the record.
+A scenario is played with one user agent (dynpin itself, or a model of another); a :class:`Timeline` is the record.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _SECONDS = re.compile(r"\b([0-9]{2,}) seconds\b")
 
 Role = Literal["authority", "site", "attacker", "client"]
 
-# What a visit came to. "served": the true site answered. "fooled": somebody else read the request. "protected": Pin
-# Validation refused somebody else. "locked-out": it refused the true site. "failed": TLS or the network failed for
-# another reason than pins.
+# The outcome of a visit. "served": the true site answered. "fooled": somebody else read the request. "protected": Pin
+# Validation refused somebody else. "locked-out": it refused the true site. "failed": TLS or the network failed for a
+# reason other than pins.
 Outcome = Literal["served", "fooled", "protected", "locked-out", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who plays: a lane of the picture.
+    """An actor in the story: a lane of the picture.
 
     Attributes:
-        name: as the story calls it, such as ``"bank.test"`` or ``"Alice"``.
+        name: its name in the story, such as ``"bank.test"`` or ``"Alice"``.
         role: ``"authority"``, ``"site"``, ``"attacker"`` or ``"client"``.
-        about: what is to be known of it, in a few words, such as ``"visits daily"``.
+        about: a few words about it, such as ``"visits daily"``.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that the story names; each has a colour of its own in the picture.
+    """A key with a name in the story; each has a colour of its own in the picture.
 
     Attributes:
-        name: as the story calls it, such as ``"bank.test key 2"``.
+        name: its name in the story, such as ``"bank.test key 2"``.
         pin: its pin.
-        owner: the name of the actor who holds the private half.
+        owner: the name of the actor who has the private half.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Pins that a client holds for a host at a moment, as its store tells.
+    """Pins that a client holds for a host at one time, from its store.
 
     Attributes:
         host: the Known Pinned Host.
         pins: in the order of the store.
         include_subdomains: whether they cover the host's subdomains.
-        until: when they expire, in seconds since the story began; None where they stand for good.
-        static: whether they came with the agent, and from no response.
+        until: when they expire, in seconds since the story began; None for never.
+        static: whether they came with the agent, and not from a response.
     """
 
     host: str
@@ -81,29 +81,29 @@ class Event:
 
     Attributes:
         at: seconds since the story began, by its injected clock.
-        actor: the name of who acts.
-        text: what the actor did, in one line that needs no other to be understood and goes on after the actor's name,
-            such as ``"visits bank.test and is served"``.
-        target: the name of the actor that a visit met, or that a deed was done to; None for nobody.
-        outcome: what a visit came to; None for a deed.
+        actor: the name of the actor.
+        text: what the actor did: one line that is complete without others and continues the actor's name, such as
+            ``"visits bank.test and is served"``.
+        target: the name of the actor that a visit reached, or that an action was done to; None for nobody.
+        outcome: the outcome of a visit; None for other actions.
         host: the name that was visited.
-        shown: the pins of the chain that was shown, leaf first; of a deed, those of the chain that its actor shows from
-            then on, where that changes.
-        pinned: the pins that the client held against it, or has noted by this visit; empty where it had none. Of a
-            deed, the pins that its actor's header names from then on, where that changes.
-        max_age: what that header says of it, in seconds; None for no header, or one that cannot be read.
+        shown: the pins of the chain that was shown, leaf first. For an action: the pins of the chain that its actor
+            shows from then on, if that changes.
+        pinned: the pins that the client held for the visit, or that it noted in the visit; empty if it had none. For an
+            action: the pins in its actor's header from then on, if that changes.
+        max_age: the max-age in that header, in seconds; None if there is no header, or none that can be parsed.
         include_subdomains: whether that header covers subdomains.
-        header: the pinning header's line, as it came with the response; of a deed, as its actor sends it from then on,
-            where that changes. Empty where it sends none; None where no response came, or nothing changes.
+        header: the line of the pinning header in the response. For an action: the line that its actor sends from then
+            on, if that changes. Empty if there is no header; None if there was no response, or if nothing changes.
         noting: what the response did to the Known Pinned Host: ``"noted"``, ``"updated"``, ``"removed"`` or
-            ``"ignored"``; None where no response came, or one without a pinning header. Of a deed of a client, what
-            that did to its own entry.
-        reason: the decision in the words of the Noting, the Validation or the TLS failure.
-        section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty where none decides.
+            ``"ignored"``; None if there was no response or no pinning header. For a client's action: what it did to the
+            client's own entry.
+        reason: the reason in the Noting, the Validation or the TLS failure.
+        section: the section of RFC 7469 behind the decision, such as ``"2.6"``; empty if there is none.
         bytes_read: how many bytes of the request reached the target.
-        report: of an attempt to report a violation, whether it was ``"taken"`` or ``"failed"``; else None.
+        report: for an attempt to report a violation, ``"taken"`` or ``"failed"``; else None.
         leaves: whether its actor answers nobody from then on.
-        held: what each client holds right after it, by the client's name, for those where that is not as before.
+        held: what clients hold right after it, by the client's name; only clients for which it has changed.
     """
 
     at: float
@@ -128,7 +128,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One thing that the scenario asserts of what happened, and whether it holds."""
+    """An assertion of the scenario, and whether it holds."""
 
     text: str
     holds: bool
@@ -139,9 +139,9 @@ class Chapter:
     """A part of a story that is told step by step.
 
     Attributes:
-        title: what it is about.
-        why: why what happens in it is right, with the section of RFC 7469 that says so.
-        remarks: what the scenario asserts of it.
+        title: its subject.
+        why: why its events are right, with the section of RFC 7469.
+        remarks: its assertions.
     """
 
     title: str
@@ -150,7 +150,7 @@ class Chapter:
 
     @property
     def ok(self) -> bool:
-        """Whether all of it holds, and something is asserted."""
+        """Whether it has assertions and all of them hold."""
         return bool(self.remarks) and all(remark.holds for remark in self.remarks)
 
     def to_dict(self, number: int) -> dict[str, object]:
@@ -167,12 +167,12 @@ class Timeline:
         scenario: the scenario's name, such as ``"smashing-magazine"``.
         agent: the name of the user agent that the clients ran, such as ``"dynpin"``.
         actors: in the order of the lanes, from the top.
-        keys: every key that the story names, in the order in which they were made.
+        keys: the keys with names in the story, in the order in which they were made.
         events: in the order of time.
-        remarks: what the scenario asserts.
-        chapters: the same in chapters, where the story has any.
-        decisive: the visit on which the story turns: its outcome stands in the table of all scenarios.
-        options: the same for what a user may opt in to, by its name: rows of their own in that table.
+        remarks: the assertions of the scenario.
+        chapters: the same in chapters, if the story has any.
+        decisive: the visit that decides the story: the table of all scenarios shows its outcome.
+        options: the same for the options of a user, by name: they have rows of their own in that table.
     """
 
     scenario: str
@@ -191,7 +191,7 @@ class Timeline:
         return [event for event in self.events if event.outcome is not None]
 
     def named(self, text: str) -> str:
-        """A text for people: keys by their names in place of their pins, times as ``60 days`` in place of seconds."""
+        """A text for people: with the names of keys instead of pins, and with ``60 days`` instead of seconds."""
         for key in self.keys:
             text = text.replace(str(key.pin), key.name)
         return _SECONDS.sub(lambda found: duration(int(found[1])), text)
@@ -203,12 +203,12 @@ class Timeline:
         return [key for key in self.keys if key.owner in attackers]
 
     def sentence(self, event: Event) -> str:
-        """What happened, with its actor, as a sentence."""
+        """The event with its actor, as a sentence."""
         return f"{event.actor} {self.named(event.text)}."
 
     @property
     def ok(self) -> bool:
-        """Whether everything that the scenario asserts holds, and it asserts something."""
+        """Whether the scenario has assertions and all of them hold."""
         return bool(self.remarks) and all(remark.holds for remark in self.remarks)
 
     def to_dict(self) -> dict[str, object]:
@@ -222,7 +222,7 @@ class Timeline:
             "events": [_event_as_json(event) for event in self.events],
             "remarks": [asdict(remark) for remark in self.remarks],
         }
-        # By their places among the events, for an event has no name.
+        # By their indices among the events, since an event has no name.
         places = {id(event): index for index, event in enumerate(self.events)}
         return told | {
             "decisive": None if self.decisive is None else places[id(self.decisive)],
@@ -230,7 +230,7 @@ class Timeline:
         }
 
     def to_csv(self) -> str:
-        """The events as CSV, a line each; the times are seconds since the story began."""
+        """The events as CSV, one line for each; times are seconds since the story began."""
         return csv_table(
             ("at", "day", "actor", "text", "target", "host", "outcome", "noting", "reason", "section", "bytes_read"),
             (
@@ -254,7 +254,7 @@ class Timeline:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The table, for a notebook."""
         return self.to_html()
 
 
@@ -272,7 +272,7 @@ def _event_as_json(event: Event) -> dict[str, object]:
 
 
 def day(at: float) -> str:
-    """A time of the story in words: ``"day 30"``, ``"day 30, 05:00"``; it begins on day 0, and seconds do not count."""
+    """A time of the story in words: ``"day 30"``, ``"day 30, 05:00"``. It begins on day 0; seconds are left out."""
     days, rest = divmod(round(at), 86_400)
     hours, rest = divmod(rest, 3600)
     minutes = rest // 60

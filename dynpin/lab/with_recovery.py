@@ -1,8 +1,8 @@
 """The second ending of a scenario: the same story, but every header names a root for recovery (:mod:`dynpin.recovery`).
 
-A site's header names the owner's root and an attacker's names the attacker's own, so that whatever a thief could gain
-by recovery is tried in every story. At the first lock-out the owner signs a list of the keys that are deployed, and the
-client tries again within a minute: the story ends there. A story without a lock-out is played to its end.
+A site's header names the owner's root, and an attacker's header names the attacker's own. So every story also tries
+whatever a thief could gain by recovery. At the first lock-out the owner signs a list of the deployed keys, and the
+client tries again within a minute. The story ends there. A story without a lock-out is played to its end.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from dynpin.pins import Pin
 
 __all__ = ["SIGNS", "EndedWithRecoveryError", "WithRecovery", "ending", "listed"]
 
-# The deed with which the second ending begins.
-SIGNS = "signs a list of the keys that it has now"
+# The first action of the second ending.
+SIGNS = "signs a list of its current keys"
 
-# In seconds: how often a client that was refused tries again. dynpin looks at the same list every 30 seconds at most.
+# In seconds: how often a refused client tries again. dynpin looks at the same list at most every 30 seconds.
 _TRIES_AFTER = 30.0
 
 
 class EndedWithRecoveryError(Exception):
-    """The story is over: what comes of its first lock-out is known."""
+    """The story is over: the result of its first lock-out is known."""
 
 
 class WithRecovery:
-    """What the sites' owner and the attacker have before the story begins.
+    """The lists of the sites' owner and of the attacker, published before the story begins.
 
     Args:
-        world: where the story is played.
+        world: the world of the story.
     """
 
     def __init__(self, world: World) -> None:
@@ -42,7 +42,7 @@ class WithRecovery:
         world.owners_root, world.thiefs_root = self._owners.recovery, world.publishes("thief.test").recovery
 
     def ends(self, client: Client, host: str) -> Event:
-        """Have the owner sign, and give the last visit of the minute that follows."""
+        """Sign the owner's list, and return the last visit of the minute that follows."""
         sites = [each for each in self._world.listeners if isinstance(each, Site)]
         self._owners.signs(listed(sites), self._world.now)
         self._world.tells(next((site.name for site in sites if site.host == host), host), SIGNS)
@@ -53,16 +53,16 @@ class WithRecovery:
 
 
 def ending(timeline: Timeline) -> list[Event]:
-    """What the second ending has that the story has not: from the owner's signature on; empty without a lock-out."""
+    """The events that only the second ending has, from the owner's signature on; empty without a lock-out."""
     begins = next((at for at, event in enumerate(timeline.events) if event.text == SIGNS), len(timeline.events))
     return timeline.events[begins:]
 
 
 def listed(sites: Iterable[Site]) -> dict[str, ListedHost]:
-    """What the owners of sites sign: the keys that are deployed and their backups, by host.
+    """The list that the owners of sites sign: the deployed keys and their backups, by host.
 
-    The pins of a site that cover its subdomains name their keys too. A site with a wildcard has no host to list: in the
-    stories it is an attacker's own.
+    If a site's pins cover its subdomains, they include the subdomains' keys. A site with a wildcard has no host to
+    list; in the stories it belongs to an attacker.
     """
     named = [site for site in sites if "*" not in site.host]
     hosts: dict[str, ListedHost] = {}

@@ -1,4 +1,4 @@
-"""Work shared among processes that end when their parent does, and leave Ctrl-C to it."""
+"""Share work among processes. They end when their parent ends, and leave Ctrl-C to it."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ def shared(
     processes: int,
     prepare: Callable[[], object] | None = None,
 ) -> Generator[_Result]:
-    """The results of `work` for each task, in the order in which they are done; close it to leave off.
+    """The results of `work` for each task, in the order in which they are ready. Close the generator to stop early.
 
     Args:
-        work: a function of a module, since it is called in other processes.
-        tasks: what it is called with, once each.
+        work: a function of a module, since other processes call it.
+        tasks: the arguments; each is used once.
         processes: how many processes.
-        prepare: is called in each process before its first task.
+        prepare: called in each process before its first task.
 
     Raises:
-        concurrent.futures.BrokenExecutor: where the system killed a worker process.
+        concurrent.futures.BrokenExecutor: if the system killed a worker process.
     """
     context = _Workers()
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(prepare,))
     remaining = iter(tasks)
     try:
-        # Two for each process, so that none waits. Not all at once: a result is held only until it is used, and when a
-        # process is killed, CPython's pool must not be found taking in tasks: before 3.12 it lists them without a lock.
+        # Two tasks for each process, so that none waits. Not all at once: a result is only held until it is used. And
+        # if a process is killed while CPython's pool accepts tasks, the pool breaks: before 3.12 it lists them without
+        # a lock.
         unfinished = _submitted(pool, work, islice(remaining, 2 * processes))
         while unfinished:
             done, unfinished = wait(unfinished, return_when=FIRST_COMPLETED)
@@ -50,31 +51,31 @@ def shared(
             while done:
                 yield done.pop().result()
     except BrokenExecutor:
-        # CPython ends the other workers, but for one that is being started in that moment: it would wait for work, and
-        # the pool for it, for ever.
+        # CPython ends the other workers, except one that is starting at that time. It would wait for work, and the pool
+        # for it, for ever.
         context.end()
         raise
     finally:
-        # After Ctrl-C no more than the tasks that have begun are waited for.
+        # After Ctrl-C only the tasks that have begun are waited for.
         pool.shutdown(cancel_futures=True)
 
 
 def _submitted(
     pool: ProcessPoolExecutor, work: Callable[[_Task], _Result], tasks: Iterable[_Task]
 ) -> set[Future[_Result]]:
-    with _no_interrupt():  # since this starts processes
+    with _no_interrupt():  # this starts processes
         return {pool.submit(work, task) for task in tasks}
 
 
 class _Workers(SpawnContext):
-    """Starts processes, and knows which. They are not forked: a program with threads may call this."""
+    """Starts processes, and knows them all. It does not fork: a program with threads may call this."""
 
     def __init__(self) -> None:
         super().__init__()
         self._started: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401 - as there
-        """A process that is about to be started; a class of that name in the base."""
+        """A process that is about to start; the base has a class with this name."""
         process = SpawnProcess(*args, **options)
         self._started.append(process)
         return process
@@ -88,7 +89,7 @@ class _Workers(SpawnContext):
 
 def _begin(prepare: Callable[[], object] | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A worker waits for work for ever, even when who started it was killed.
+    # A worker would wait for work for ever, even if its parent was killed.
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -103,7 +104,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 @contextmanager
 def _no_interrupt() -> Generator[None]:
-    """Processes that start in here never see Ctrl-C, not even while they import: it is their parent that stops them."""
+    """Processes that start inside this ignore Ctrl-C, even while they import: their parent stops them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,7 +1,7 @@
-"""What everybody in a story shares: the clock, the network, the authorities, and the record of what happened.
+"""What all actors of a story share: the clock, the network, the authorities, and the record of events.
 
-Sites and clients act in a world; the stage (:mod:`dynpin.lab.stage`) sets it up. What a world must know of those who
-act in it are the three protocols below.
+Sites and clients act in a world; the stage (:mod:`dynpin.lab.stage`) creates it. The three protocols below are what a
+world needs to know about its actors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dynpin.recovery import Recovery
 
 __all__ = ["BEGINNING", "Holder", "Listener", "Networked", "World"]
 
-# Every story begins here: so that what it says of dates is the same at each playing.
+# Every story begins at this time, so that dates in its texts are always the same.
 BEGINNING = 1_767_225_600.0  # 2026-01-01, UTC
 _LANES: tuple[Role, ...] = ("authority", "site", "attacker", "client")
 
@@ -30,26 +30,26 @@ _Resource = TypeVar("_Resource", bound=contextlib.AbstractContextManager[object]
 
 
 class Listener(Protocol):
-    """Somebody who runs a server."""
+    """An actor with a server."""
 
     @property
     def name(self) -> str:
-        """What the story calls it."""
+        """Its name in the story."""
         ...
 
     @property
     def reader(self) -> str | None:
-        """The attacker who reads what it is sent; None where that is its owner alone."""
+        """The attacker who reads its traffic; None if only its owner does."""
         ...
 
     @property
     def certificate(self) -> Certificate:
-        """What it shows now."""
+        """The certificate that it shows now."""
         ...
 
     @property
     def header_line(self) -> str:
-        """The pinning header that it sends; empty for none."""
+        """The pinning header that it sends; empty if there is none."""
         ...
 
     @property
@@ -59,29 +59,29 @@ class Listener(Protocol):
 
 
 class Networked(Protocol):
-    """Somebody with a network of his own."""
+    """An actor with a network of its own."""
 
     @property
     def name(self) -> str:
-        """What the story calls him."""
+        """Its name in the story."""
         ...
 
     @property
     def network(self) -> ChainMap[str, int]:
-        """The port at which a name is answered; the first map is his own."""
+        """The port that answers each name; the first map is the actor's own."""
         ...
 
 
 class Holder(Protocol):
-    """Somebody who holds pins."""
+    """An actor that holds pins."""
 
     @property
     def name(self) -> str:
-        """What the story calls him."""
+        """Its name in the story."""
         ...
 
     def holds(self) -> tuple[Held, ...]:
-        """What he holds now, by host, as his agent's own store tells."""
+        """What it holds now, by host, from its agent's own store."""
         ...
 
 
@@ -91,19 +91,19 @@ class World:
     Args:
         scenario: the scenario's name.
         agent: the name of the user agent under test.
-        folder: where files may be kept; it is gone at the end.
-        stack: what is closed at the end.
+        folder: for files; it is removed at the end.
+        stack: is closed at the end.
 
     Attributes:
         timeline: the record.
-        now: the time, in seconds since the epoch.
-        network: the port of 127.0.0.1 at which a name is answered.
-        roots: every root authority; `public` are those that browsers ship.
-        listeners: whoever runs a server.
-        holders: whoever may hold pins.
-        hosts: the hosts that the story visits; what is held for others is not recorded.
-        owners_root: what every header of a site names for recovery, in a playing with recovery.
-        thiefs_root: what every header of an attacker names for it, there.
+        now: the time, in seconds since the epoch, UTC.
+        network: the port of 127.0.0.1 that answers each name.
+        roots: all root authorities; `public` are those that browsers ship.
+        listeners: the actors with a server.
+        holders: the actors that may hold pins.
+        hosts: the hosts that the story visits; pins for other hosts are not recorded.
+        owners_root: the root in every site's header, if the story is played with recovery.
+        thiefs_root: the root in every attacker's header, likewise.
     """
 
     def __init__(self, scenario: str, agent: str, folder: Path, stack: contextlib.ExitStack) -> None:
@@ -127,7 +127,7 @@ class World:
         return self.now - BEGINNING
 
     def saw(self, event: Event) -> Event:
-        """Record an event, with what it has changed in anybody's store."""
+        """Record an event, with the changes in all stores."""
         changed: dict[str, tuple[Held, ...]] = {}
         for holder in self.holders:
             held = holder.holds()
@@ -146,30 +146,30 @@ class World:
         shown: tuple[Pin, ...] = (),
         pinned: tuple[Pin, ...] = (),
     ) -> Event:
-        """Record a deed; the words are those of :class:`~dynpin.lab.timeline.Event`."""
+        """Record an action; the arguments are those of :class:`~dynpin.lab.timeline.Event`."""
         return self.saw(Event(self.at, actor, text, target, shown=shown, pinned=pinned))
 
     def appears(self, name: str, role: Role, about: str) -> None:
-        """Enter an actor; one who is there already stays as he is."""
+        """Add an actor. An actor that is there already does not change."""
         actors = self.timeline.actors
         if all(actor.name != name for actor in actors):
             actors.append(Actor(name, role, about))
             actors.sort(key=lambda actor: _LANES.index(actor.role))
 
     def names(self, *keys: KeyPair) -> None:
-        """Enter keys."""
+        """Add keys."""
         known = {key.pin for key in self.timeline.keys}
         self.timeline.keys += [Key(key.name, key.pin, key.owner) for key in keys if key.pin not in known]
 
     def name_of(self, pin: Pin) -> str:
-        """What the story calls the key of a pin; the pin where it has no name."""
+        """The name of a pin's key in the story; the pin itself if it has no name."""
         return next((key.name for key in self.timeline.keys if key.pin == pin), str(pin))
 
     def publishes(self, host: str, *, threshold: int = 1, of: int = 1) -> SignedList:
-        """Publish a new signed list under a name; `threshold` of its `of` keys must sign."""
+        """Publish a new signed list at a name; `threshold` of its `of` keys must sign."""
         made = self.enter(SignedList(self.folder / host, host, threshold=threshold, of=of))
         self.network[host] = made.port
-        # The digest stands in headers, and is another one at each playing.
+        # Headers contain the digest, and it is different each time.
         self.timeline.keys.append(Key(f"the root of {host}", Pin(made.recovery.root), host))
         return made
 
@@ -179,5 +179,5 @@ class World:
         return resource
 
     def on_exit(self, end: Callable[[], None]) -> None:
-        """Have something done at the end."""
+        """Call a function at the end of the story."""
         self._stack.callback(end)

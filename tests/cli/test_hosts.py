@@ -177,7 +177,7 @@ def test_pin_says_that_it_covers_less_than_before(dynpin_hosts: Command, file: P
         ("bank.test", [], False),  # it covers no subdomain any more
     ):
         code, _, err = dynpin_hosts("pin", host, LEAF, BACKUP, *options, "--store", file)
-        said = f"The subdomains of {host} were covered before, and are no more: --include-subdomains covers them.\n"
+        said = f"The subdomains of {host} are no longer covered: --include-subdomains covers them.\n"
         assert (code, err) == (0, said if narrows else "")
     # A damaged entry is replaced, whatever it covered.
     damage(file, "bank.test")

@@ -122,7 +122,7 @@ def test_an_import_that_was_stopped_has_changed_nothing_and_can_be_run_again(sma
 def test_a_line_without_an_end_does_not_fill_the_memory(form: str, tmp_path: Path) -> None:
     done = dynpin("hosts", "import", "-", "--format", form, "--store", tmp_path / "pins", shell="< /dev/zero")
     assert done.returncode == 2
-    said = "a JSON list is for up to 10,000" if form == "json" else f"line 1 is longer than a line of {form} may be"
+    said = "a JSON list takes up to 10,000" if form == "json" else f"line 1 is longer than a line of {form} may be"
     assert said in done.stderr.decode()
 
 
@@ -131,7 +131,7 @@ def test_a_list_that_is_too_long_names_the_formats_to_use_instead(tmp_path: Path
     file.write_text(json.dumps([{"host": f"h{number}.test", "pins": [str(ONE)]} for number in range(10_001)]))
     done = dynpin("hosts", "import", file, "--store", tmp_path / "pins")
     assert done.returncode == 2
-    assert "up to 10,000 entries, and here are more: use JSON lines (jsonl), CSV or wget2" in done.stderr.decode()
+    assert "up to 10,000 entries, and there are more: use JSON lines (jsonl), CSV or wget2" in done.stderr.decode()
 
 
 def test_the_name_of_a_file_speaks_to_no_terminal(small: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_what_wget2_cannot_be_told_is_said_on_stderr(tmp_path: Path) -> None:
     assert done.stderr.decode().splitlines() == [
         AS_NOTED.strip(),
         "*.test is left out: wget2 takes a line that begins with * for a pin",
-        "b.test is left out: it is pinned to certificates, which wget2 cannot be told",
+        "b.test is left out: it is pinned to certificates, and wget2's format has none",
     ]
     back = dynpin("hosts", "import", "-", "--store", tmp_path / "other", stdin=done.stdout)
     assert back.stdout == b"1 host imported\n"

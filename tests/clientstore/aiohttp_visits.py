@@ -1,4 +1,4 @@
-"""One request of an aiohttp session, and what becomes of a refused one."""
+"""One request of an aiohttp session, and the outcome of a refused one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def refused(attempt: Callable[[], object]) -> PinValidationError:
 
 @contextlib.contextmanager
 def attacker_of_many_names(rogue: trustme.CA) -> Iterator[Site]:
-    """An attacker with certificates for whatever name TLS may verify."""
+    """An attacker with certificates for all names that TLS may verify."""
     names = (HOST, OTHER, "127.0.0.1", "fass.test", "xn--fa-hia.test", "proxy.test")
     with Site(rogue.issue_cert(*names)) as server:
         yield server

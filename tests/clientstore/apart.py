@@ -1,4 +1,4 @@
-"""What the tests of single libraries share."""
+"""Shared by the tests of single libraries."""
 
 from __future__ import annotations
 

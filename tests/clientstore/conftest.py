@@ -1,4 +1,4 @@
-"""The world of the clients' tests: names that resolve, a site, its attacker, a store. A module may have its own."""
+"""Fixtures for the tests of clients: names that resolve, a site, its attacker, a store. A module may have its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .world import HOST, World
 
 @pytest.fixture(scope="session")
 def honest() -> trustme.CA:
-    """The site's authority."""
+    """The authority of the site."""
     return trustme.CA()
 
 
@@ -32,13 +32,13 @@ def rogue() -> trustme.CA:
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test waits for the half second that may go by before a look-up notices another file."""
+    """Look at the file at each look-up: no test waits for the half second between two looks."""
     monkeypatch.setattr("dynpin.clientstore.store.files.LOOK_EVERY", 0.0)
 
 
 @pytest.fixture(autouse=True)
 def _collect_what_is_left_open(request: pytest.FixtureRequest) -> Generator[None]:
-    """What a test may leave open is collected while that is allowed, and not in whichever test comes later."""
+    """Collect garbage at a time when it may be collected, and not during a later test."""
     yield
     if any("unclosed" in str(mark.args) for mark in request.node.iter_markers("filterwarnings")):
         gc.collect()
@@ -46,7 +46,7 @@ def _collect_what_is_left_open(request: pytest.FixtureRequest) -> Generator[None
 
 @pytest.fixture
 def clock() -> list[float]:
-    """The time that the store sees; a test moves it."""
+    """The store's clock; a test moves it."""
     return [1_800_000_000.0]
 
 
@@ -67,7 +67,7 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
 
 @pytest.fixture
 def routes() -> Iterator[dict[str, int]]:
-    """The ports behind names; a test adds some."""
+    """The port behind each name; a test adds some."""
     routes: dict[str, int] = {}
     with loopback_names(routes):
         yield routes
@@ -83,5 +83,5 @@ def inbox(routes: dict[str, int]) -> Iterator[Inbox]:
 
 @pytest.fixture(scope="session")
 def niquests_python() -> Path:
-    """The interpreter of an environment with niquests, made once a checkout; skipped where it cannot be made."""
+    """The interpreter of an environment with niquests, made once for each checkout; skips if it cannot be made."""
     return niquests_environment() / "python"

@@ -1,4 +1,4 @@
-"""Run in a process of its own: visits by a pinned session while a test double stands in for sockets, as JSON."""
+"""Run in a process of its own: visits by a pinned session while a test double replaces sockets, as JSON."""
 
 from __future__ import annotations
 

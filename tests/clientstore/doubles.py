@@ -1,4 +1,4 @@
-"""The test doubles that put sockets of their own in place of all: mocket and httpretty."""
+"""The test doubles that replace all sockets by their own: mocket and httpretty."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def by_strict_mocket(world: object) -> AbstractContextManager[object]:
 
 
 def _extract() -> None:
-    """Mocket 3 ends with pyOpenSSL injected into urllib3 wherever it is installed."""
+    """Call mocket 3's end; it leaves pyOpenSSL injected into urllib3, if that is installed."""
     with contextlib.suppress(ImportError):
         importlib.import_module("urllib3.contrib.pyopenssl").extract_from_urllib3()
 
 
 @contextlib.contextmanager
 def by_httpretty(world: object) -> Iterator[object]:
-    with mock.patch.dict(sys.modules, {"eventlet": None}):  # httpretty patches it wherever it is installed
+    with mock.patch.dict(sys.modules, {"eventlet": None}):  # httpretty patches eventlet if it is installed
         httpretty = pytest.importorskip("httpretty")
     with httpretty.enabled():
         httpretty.register_uri(httpretty.GET, URL, body="replayed")

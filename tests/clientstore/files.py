@@ -1,4 +1,4 @@
-"""What the tests of the file of a store share."""
+"""Shared by the tests of a store's file."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ with PinStore(sys.argv[1]) as store:
 
 
 def pin_elsewhere(file: Path, host: str) -> None:
-    """Another process pins a host, and closes the store as the last one that has it open, for all it knows."""
+    """Pin a host in another process, which closes the store as if it were the last one that has it open."""
     subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, str(file), host], check=True, timeout=240)

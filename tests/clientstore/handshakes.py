@@ -1,4 +1,4 @@
-"""What the tests of enforcement share: a handshake, and a refusal that nobody heard."""
+"""Shared by the tests of enforcement: a handshake, and a refusal before anything was sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def open_tls(world: World, server: TLSServer, context: ssl.SSLContext, host: str
 def assert_refused_unheard(world: World, attempt: Callable[[], object]) -> PinValidationError:
     with pytest.raises(PinValidationError) as caught:
         attempt()
-    gc.collect()  # what the attempt left open is closed, so that the attacker's count is final
+    gc.collect()  # closes what the attempt left open, so that the attacker's count is final
     world.attacker.wait_idle()
     assert world.attacker.connections > 0
     assert world.attacker.application_bytes == 0

@@ -1,4 +1,4 @@
-"""Another process that holds the write lock of a store, and an event loop whose steps are counted meanwhile."""
+"""A second process that holds the write lock of a store, and an event loop that counts its steps during that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STEPS = 200
 
 @contextlib.contextmanager
 def write_lock_held(path: Path | str) -> Generator[Callable[[], None]]:
-    """Hold the write lock of the store at `path`, until the function that is given here has been called."""
+    """Hold the write lock of the store at `path`, until the yielded function has been called."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -43,7 +43,7 @@ def write_lock_held(path: Path | str) -> Generator[Callable[[], None]]:
 
 
 class WatchedStore(PinStore):
-    """A store that tells when a noting begins, and that lets a loop count its steps while the noting waits."""
+    """A store that reports when a noting begins, so that a loop can count its steps while the noting waits."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -63,7 +63,7 @@ class WatchedStore(PinStore):
             self.waiting = False
 
     async def steps_while_it_waits(self, request: asyncio.Task[object], release: Callable[[], None]) -> int:
-        """Count steps of the loop from the beginning of the noting on, let go of the lock, and give their number."""
+        """Count steps of the loop from the beginning of the noting on, release the lock, and return their number."""
         while not self.begun.is_set() and not request.done():
             await asyncio.sleep(0)
         steps = 0

@@ -1,4 +1,4 @@
-"""A report-uri that remembers what it was sent."""
+"""A report-uri that keeps the reports that it gets."""
 
 from __future__ import annotations
 

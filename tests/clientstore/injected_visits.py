@@ -1,4 +1,4 @@
-"""Run in a process of its own: visits by every library where truststore stands in place of ssl.SSLContext."""
+"""Run in a process of its own: visits by every library while truststore replaces ssl.SSLContext."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import truststore
 
 BEFORE, site, attacker = sys.argv[1] == "before", sys.argv[2], sys.argv[3]
-if BEFORE:  # whatever imports ssl.SSLContext gets truststore's
+if BEFORE:  # every later import of ssl.SSLContext gets truststore's
     truststore.inject_into_ssl()
 
 from dynpin.clientstore import PinStore, pin_violation  # noqa: E402

@@ -1,6 +1,6 @@
-"""Processes that write to one store, of which one is killed again and again.
+"""Processes that write to one store, one of which is killed again and again.
 
-The code of test_freshness.py, which does little of it, and of the stress, which does much.
+Shared by test_freshness.py, which runs it briefly, and by the stress test, which runs it for long.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def vacuum(path: Path, names: Iterator[str]) -> Iterator[str]:
             yield ""
 
 
-# What the one that is killed does: each gives what it has done, a dash before a host that it has forgotten.
+# The work of the killed process: each function returns what it did, with a dash before a host that was forgotten.
 VICTIMS: dict[str, Callable[[Path, Iterator[str]], Iterator[str]]] = {
     "notes": note,
     "opens and closes the store for each pin": open_for_each,
@@ -79,7 +79,7 @@ VICTIMS: dict[str, Callable[[Path, Iterator[str]], Iterator[str]]] = {
 
 
 def kill_a_writer(path: Path, does: str, kills: int) -> int:
-    """Kill a process again and again while three others note; how many hosts there are in the end, none lost."""
+    """Kill a process again and again while three others note. Returns the number of hosts at the end; none is lost."""
     chance = random.Random(does)
     PinStore(path).close()
     acknowledged: set[str] = set()
@@ -94,7 +94,7 @@ def kill_a_writer(path: Path, does: str, kills: int) -> int:
                 assert hear(victim) == "ready"
                 for _ in range(chance.randrange(8)):
                     acknowledged.add(victim.stdout.readline().strip())
-                for _ in range(chance.randrange(20_000)):  # somewhere within what comes next
+                for _ in range(chance.randrange(20_000)):  # a random time within the next write
                     pass
                 victim.send_signal(signal.SIGKILL)
                 acknowledged |= {line.strip() for line in victim.stdout if line.endswith("\n")}
@@ -113,7 +113,7 @@ def kill_a_writer(path: Path, does: str, kills: int) -> int:
 
 
 def note_until_told(path: Path, domain: str) -> None:
-    """Note one host after the other, and see what was noted last of each, whatever becomes of the other processes."""
+    """Note one host after the other, and check the last noted one of each, whatever happens to the other processes."""
     store, chance = PinStore(path), random.Random(domain)
     noted: dict[str, Pin] = {}
     number = 0
@@ -130,7 +130,7 @@ def note_until_told(path: Path, domain: str) -> None:
 
 
 def act(path: Path, domain: str, does: str) -> None:
-    """Do it for one name after the other, and tell of each."""
+    """Do it for one name after the other, and report each."""
     print("ready", flush=True)
     number = iter(range(sys.maxsize))
     for done in VICTIMS[does](path, (f"h{n}.{domain}" for n in number)):

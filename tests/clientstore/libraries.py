@@ -1,4 +1,4 @@
-"""The client libraries under one form: visit URLs, one after the other, with one client of the library."""
+"""The client libraries behind one interface: visit URLs, one after the other, with one client of the library."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from .world import HOST, World
 
 __all__ = ["LIBRARIES", "Library", "Loopback", "every_library", "pins_of", "refused", "through_a_proxy", "visit"]
 
-# When TLS inside a tunnel is refused, aiohttp leaves the transport below to the event loop, which may end first.
+# When TLS inside a tunnel is refused, aiohttp leaves the outer transport to the event loop, which may end first.
 through_a_proxy = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 Between = Callable[[], object]
 
 
 class Visit(Protocol):
-    """Request each URL with one client; `between` runs after each response. The statuses in order."""
+    """Request each URL with one client; `between` runs after each response. Returns the statuses in order."""
 
     def __call__(
         self,
@@ -182,7 +182,7 @@ def _urllib3(
 
 
 class Loopback(aiohttp.abc.AbstractResolver):
-    """uvloop asks its own resolver, not socket.getaddrinfo."""
+    """A resolver for uvloop, which does not call socket.getaddrinfo."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -231,8 +231,8 @@ def _run(run: Callable[[], Awaitable[list[int]]], loop: Callable[[], asyncio.Abs
     async def main() -> list[int]:
         found = await run()
         if loop is not None:
-            # uvloop ends the TLS of a closed connection behind our back and fails if its loop is gone by then; nothing
-            # tells when that is done, and aiohttp's own documentation has this pause.
+            # uvloop ends the TLS of a closed connection in the background, and fails if its loop is gone by then. There
+            # is no signal for the end, and aiohttp's own documentation recommends this pause.
             await asyncio.sleep(0.1)
         return found
 
@@ -349,7 +349,7 @@ def refused(world: World, library: Library, url: str, **options: object) -> PinV
     assert violation is not None
     caught.value.__traceback__ = None
     del caught
-    gc.collect()  # what the library left open is closed, so that the attacker's count is final
+    gc.collect()  # closes what the library left open, so that the attacker's count is final
     world.attacker.wait_idle()
     assert world.attacker.connections > 0
     assert world.attacker.application_bytes == 0

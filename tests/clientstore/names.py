@@ -1,4 +1,4 @@
-"""A row of the table in test_names.py; the rows of each library stand in names_LIBRARY.py."""
+"""A row of the table in test_names.py; each library has its rows in names_LIBRARY.py."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ASKED, OTHER = "bank.test", "other.test"
 
 @dataclass(frozen=True)
 class Row:
-    """One way by which the name that TLS verifies may differ from the name that a request is meant for.
+    """One way in which the name that TLS verifies may differ from the name that a request is meant for.
 
     Attributes:
         library: the library.
         option: the option, in words.
         asked: the name that the request is meant for, canonical.
-        verified: the name that TLS verifies, canonical: an IP address where it verifies that.
+        verified: the name that TLS verifies, canonical; an IP address if it verifies that.
         send: sends the request to the server on a port, with ``Authorization: Bearer secret``.
-        taken: whether the request is made where neither name is pinned; else the option is refused.
+        taken: whether the request is made if neither name is pinned; otherwise the option is refused.
     """
 
     library: str

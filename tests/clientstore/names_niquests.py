@@ -1,4 +1,4 @@
-"""The rows of test_names.py for niquests, in the environment that it has of its own."""
+"""The rows of test_names.py for niquests, in its own environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FASZ, BUECHER = "xn--fa-hia.test", "xn--bcher-kva.test"
 
 
 class _Send:
-    """One request by a session, whose refusal is raised here."""
+    """One request by a session; its refusal is raised here."""
 
     def __init__(self, kind: str, host: str, host_field: str | None = None, **step: Any) -> None:
         field = {} if host_field is None else {"Host": host_field}

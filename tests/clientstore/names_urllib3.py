@@ -62,7 +62,7 @@ def _fingerprint(world: World) -> str:
 
 
 def urllib3_manager(host: str, *, host_field: str | None = None, proxied: bool = False, **options: Any) -> Send:
-    """Options of the manager; that of a fingerprint is asked for it."""
+    """Options of the manager; a fingerprint is set on the manager."""
 
     def send(world: World, port: int) -> object:
         given = {name: value(world) if callable(value) else value for name, value in options.items()}
@@ -100,7 +100,7 @@ def by_requests(host: str, *, host_field: str | None = None, adapter: type[Pinne
 
 
 class _NameOfTheHostField(PinnedAdapter):
-    """As HostHeaderSSLAdapter of requests-toolbelt has it."""
+    """Like HostHeaderSSLAdapter of requests-toolbelt."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         self.poolmanager.connection_pool_kw["assert_hostname"] = request.headers["Host"]
@@ -254,5 +254,5 @@ ROWS = [
     Row("requests", "capitals", ASKED, ASKED, by_requests(ASKED.upper())),
     Row("requests", "a dot at the end", ASKED, ASKED, by_requests(f"{ASKED}.")),
 ]
-if sys.version_info >= (3, 12):  # http.client before it sends CONNECT for names of ASCII alone
+if sys.version_info >= (3, 12):  # older http.client sends CONNECT only for ASCII names
     ROWS.append(Row("http.client", "faß.test behind CONNECT", FASZ, FASS, http_client(IP, tunnel="faß.test")))

@@ -1,4 +1,4 @@
-"""Run in niquests' own environment: which TLS its sessions speak under a TLSConfiguration, as JSON."""
+"""Run in niquests' own environment: the TLS versions of its sessions with a TLSConfiguration, as JSON."""
 
 from __future__ import annotations
 

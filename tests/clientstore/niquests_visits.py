@@ -1,4 +1,4 @@
-"""Run in niquests' own environment: visits by its two sessions, with what came of them as JSON."""
+"""Run in niquests' own environment: visits by its two sessions, with the outcomes as JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _made(store: PinStore, step: Step, made: Callable[..., Any]) -> Any:
     session = made(store, context=context, **step.get("options", {}))
     session.trust_env = False
     for adapter in session.adapters.values():
-        # What no option of a session leads to, an adapter of somebody's own may set.
+        # No option of a session leads here, but a user's own adapter may.
         adapter.poolmanager.connection_pool_kw.update(step.get("pool", {}))
     return session
 
@@ -70,7 +70,7 @@ def asynchronous(store: PinStore, step: Step) -> dict[str, object]:
 
 
 def multiplexed(store: PinStore, step: Step) -> dict[str, object]:
-    """All requests go out, the responses are gathered afterwards; the headers are those of the first request."""
+    """Send all requests, then gather the responses; the headers are those of the first request."""
     with _made(store, {**step, "options": {"multiplexed": True}}, PinnedSession) as session:
         first = session.get(step["urls"][0], **_asked(step))
         others = [session.get(url, **_asked({**step, "headers": {}})) for url in step["urls"][1:]]
@@ -86,7 +86,7 @@ def refusals(store: PinStore, step: Step) -> list[str]:
         lambda: PinnedSession(store, disable_http3=False),
         lambda: PinnedAdapter(store, disable_http3=False),
         lambda: session.mount("https://bank.test", plain()),
-        # What a session does by itself when it is used after its resolver was closed.
+        # What a session does by itself if it is used after its resolver was closed.
         lambda: session.mount("https://", plain()),
     ]
     attempts += [partial(session.mount, prefix, plain()) for prefix in step["prefixes"]]
@@ -162,7 +162,7 @@ KINDS: dict[str, Callable[[PinStore, Step], object]] = {
 
 if __name__ == "__main__":
     store_path, roots, *steps = sys.argv[1:]
-    queue._GRACE = 120.0  # a busy machine may need longer than a person would wait
+    queue._GRACE = 120.0  # a busy machine may take longer than a person would wait
     told: list[object] = []
     with names_led(lambda name, port: ("127.0.0.1", port)), PinStore(store_path) as pins:
         for text in steps:

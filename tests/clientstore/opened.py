@@ -1,4 +1,4 @@
-"""The files of a store that this process has open. Other descriptors are those of other tests."""
+"""The files of a store that this process has open. Other descriptors belong to other tests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 __all__ = ["files_left_open", "open_files"]
 
-# Nobody needs that long, on whatever machine; in seconds.
+# In seconds: longer than any machine needs.
 _STUCK_AFTER = 60.0
 
 
 def open_files(path: Path | str) -> list[str]:
-    """The open files of the store, and of what lies beside it under a name that begins alike.
+    """The open files of the store, and the files beside it whose names begin with the store's name.
 
-    Nothing is found where the system does not tell.
+    Empty if the system does not list open files.
     """
     folder = Path("/proc/self/fd")
     found = []
@@ -28,7 +28,7 @@ def open_files(path: Path | str) -> list[str]:
 
 
 def files_left_open(path: Path | str) -> list[str]:
-    """What is open once all has ended that closes it: threads, and the collection of what exceptions kept alive."""
+    """The files that are still open after all threads have ended and garbage was collected."""
     deadline = time.monotonic() + _STUCK_AFTER
     while True:
         gc.collect()

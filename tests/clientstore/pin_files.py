@@ -1,4 +1,4 @@
-"""What the tests of pin files share."""
+"""Shared by the tests of pin files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dynpin.report import FIRST_SECOND, LAST_SECOND
 NOW = 1_800_000_000.0
 
 
-ONE, TWO = Pin(bytes(32)), Pin(b"\xfb" * 32)  # the second one's base64 begins with "+"
+ONE, TWO = Pin(bytes(32)), Pin(b"\xfb" * 32)  # the base64 of the second one begins with "+"
 
 
 def opened(text: str) -> io.StringIO:
-    """The text as a file that is open."""
+    """The text as an open file."""
     return io.StringIO(text)
 
 

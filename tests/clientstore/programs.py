@@ -1,4 +1,4 @@
-"""Programs that know nothing of pins, and how they are started: what the tests of injection stand on."""
+"""Programs that know nothing of pins, and how to start them: for the tests of injection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["HTTPX", "NOTING", "OTHERS", "URLLIB", "Ground"]
 
 URLLIB = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).status)"
 
-# What stands on http.client, and so notes. Each is given a URL, and ends with an error where it is refused.
+# Programs on top of http.client, which also note pins. Each gets a URL, and ends with an error if it is refused.
 NOTING = {
     "urllib": URLLIB,
     "http.client": """
@@ -42,7 +42,7 @@ client = session.create_client("sqs", "eu-west-1", endpoint_url=sys.argv[1], con
 print(client.list_queues()["ResponseMetadata"]["HTTPStatusCode"])
 """,
     "truststore": f"import truststore; truststore.inject_into_ssl()\n{URLLIB}",
-    # Each of a kind that a class attribute of ssl.SSLContext, or a hook on its construction, passes over.
+    # Each of a kind that a class attribute of ssl.SSLContext, or a hook on its constructor, would miss.
     "classes-of-its-own": """
 import ssl, sys, urllib.request
 class Socket(ssl.SSLSocket): pass
@@ -75,7 +75,7 @@ if __name__ == "__main__":
 """
         for method in ("fork", "spawn", "forkserver")
     },
-    # The parent's connection has opened the store, and the child must not use what is open there.
+    # The parent's connection has opened the store, and the child must not use the open connection.
     "fork-after-a-visit": f"""
 import os, ssl, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of each fork where a thread has been
@@ -88,7 +88,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """,
 }
 HTTPX = "import sys, httpx; print(httpx.get(sys.argv[1]).status_code)"
-# What has an HTTP of its own, and so is enforced alone.
+# Programs with HTTP code of their own: pins are enforced but not noted.
 OTHERS = {
     "httpx": HTTPX,
     "httpx-async": """
@@ -115,7 +115,7 @@ async def main():
     writer.close()
 asyncio.run(main())
 """,
-    # ssl takes the bytes of a name too.
+    # ssl accepts a name as bytes too.
     "sockets": """
 import socket, ssl, sys, urllib.parse
 parts = urllib.parse.urlsplit(sys.argv[1])
@@ -136,7 +136,7 @@ except websockets.InvalidStatus as error:
 
 @dataclass
 class Ground:
-    """A folder with a store, and the environment in which a program finds the names and roots of a world."""
+    """A folder with a store, and the environment in which a program finds the test's names and roots."""
 
     world: World
     folder: Path
@@ -146,7 +146,7 @@ class Ground:
     def __post_init__(self) -> None:
         roots, names = self.world.roots_file(), self.folder / "names"
         names.mkdir()
-        # Shadowed by the bootstrap, which has to run it all the same.
+        # Hidden by the bootstrap, which must run it nevertheless.
         (names / "sitecustomize.py").write_text(
             "import socket\n"
             "real = socket.getaddrinfo\n"
@@ -169,12 +169,12 @@ class Ground:
     def start(
         self, *arguments: str, audit: bool = False, reports: bool = False, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python as `dynpin run` has it, to its end."""
+        """Run Python as `dynpin run` does, until it ends."""
         environment = environment_for(str(self.store), audit=audit, reports=reports, environment=self.environment)
         return self.plainly([str(self.python), *arguments], {**environment, **(more or {})})
 
     def script(self, code: str, *arguments: str, audit: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run a script; multiprocessing needs it to be a file."""
+        """Run a script from a file, which multiprocessing needs."""
         file = self.folder / "script.py"
         file.write_text(code)
         return self.start(str(file), *arguments, audit=audit)

@@ -1,4 +1,4 @@
-"""What the tests of violation reports share: a report, and a queue that sends when it is told to."""
+"""Shared by the tests of violation reports: a report, and a queue that sends only when told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What clients meet on the way: sites that redirect, speak HTTP/2 or WebSocket, and a proxy that tunnels."""
+"""The servers that clients meet: sites that redirect, speak HTTP/2 or WebSocket, and a proxy that tunnels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Site(TLSServer):
 
 
 class HTTP2Site(TLSServer):
-    """A :class:`TLSServer` that speaks HTTP/2 alone."""
+    """A :class:`TLSServer` that speaks only HTTP/2."""
 
     def use(self, context: ssl.SSLContext) -> None:
         context.set_alpn_protocols(["h2"])
@@ -67,8 +67,8 @@ class Proxy:
     """An HTTP proxy on 127.0.0.1 that tunnels by CONNECT to any port there, and forwards a plain request.
 
     Args:
-        certificate: speak TLS with this certificate to those who use the proxy.
-        headers: header fields of what the proxy itself answers to CONNECT, and of the response to a forwarded request.
+        certificate: speak TLS with this certificate to the proxy's clients.
+        headers: header fields of the proxy's own answer to CONNECT, and of the response to a forwarded request.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class Proxy:
 
 
 def relay(client: socket.socket, site: socket.socket) -> None:
-    """Pass bytes both ways until either side ends, in one thread: OpenSSL lets no two threads use one connection."""
+    """Pass bytes in both directions until one side ends, in one thread: OpenSSL allows one thread for a connection."""
     other = {client: site, site: client}
     with selectors.DefaultSelector() as selector:
         for side in other:
             selector.register(side, selectors.EVENT_READ)
         while True:
-            # What TLS has decrypted already makes no socket readable.
+            # Bytes that TLS has already decrypted do not make a socket readable.
             waiting: list[socket.socket] = [
                 side for side in other if isinstance(side, ssl.SSLSocket) and side.pending()
             ]

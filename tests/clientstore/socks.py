@@ -1,4 +1,4 @@
-"""A SOCKS5 server without a password (RFC 1928), which leads every name to 127.0.0.1."""
+"""A SOCKS5 server without a password (RFC 1928), which connects every name to 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIMEOUT = 30.0
 
 
 class SocksServer:
-    """It listens on `port`, and remembers in `asked` the names that it was asked for."""
+    """It listens on `port`, and keeps the requested names in `asked`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

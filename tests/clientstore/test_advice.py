@@ -1,4 +1,4 @@
-"""What a person is told where the file of a store cannot be used: the cause as it is, and a command that helps."""
+"""The messages about a store file that cannot be used: the real cause, and a command that helps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _said(file: Path) -> str:
 
 
 def in_a_process(code: str, *arguments: object) -> str:
-    """What the code prints in a process of its own, whose limits are its own too."""
+    """The output of the code in a process of its own, which has its own limits."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True, timeout=300
     )
@@ -68,11 +68,11 @@ print("\\n".join(said))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
-def test_too_many_open_files_are_told_from_permissions(filled: Path, tmp_path: Path) -> None:
+def test_too_many_open_files_and_wrong_permissions_have_different_messages(filled: Path, tmp_path: Path) -> None:
     said = in_a_process(OUT_OF_DESCRIPTORS, filled, tmp_path / "new.sqlite").splitlines()
     assert len(said) >= 4  # an old store and a new one, without a descriptor and with a single one
     for line in said:
-        assert "too many others open (ulimit -n)" in line
+        assert "too many open files (ulimit -n)" in line
         assert "permissions" not in line
 
 
@@ -92,8 +92,8 @@ except StoreError as error:
 @pytest.mark.skipif(os.name == "nt", reason="the limit is POSIX's")
 @pytest.mark.parametrize("limit", [0, 4096, 20_480])
 @pytest.mark.parametrize("name", ["pins.sqlite", "new.sqlite"])
-def test_no_room_for_the_files_is_told_from_damage(filled: Path, name: str, limit: int) -> None:
-    # SQLite calls it a "disk I/O error"; whoever moved the file away for that would lose his pins.
+def test_a_full_disk_and_damage_have_different_messages(filled: Path, name: str, limit: int) -> None:
+    # SQLite calls it a "disk I/O error". A user who moved the file away for that would lose the pins.
     said = in_a_process(NO_ROOM, filled.with_name(name), limit)
     assert "free some space" in said
     assert "move the file away" not in said
@@ -125,7 +125,7 @@ def test_the_command_to_type_repairs_this_very_file(filled: Path, tmp_path_facto
 
 
 @pytest.mark.parametrize("content", [b"", b"a letter to the bank, and no store\n" * 300], ids=["empty", "text"])
-def test_of_what_is_no_store_nobody_is_told_to_save_anything(tmp_path: Path, content: bytes) -> None:
+def test_the_message_about_a_file_that_is_no_store_offers_no_repair(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "letter"
     file.write_bytes(content)
     with pytest.raises(StoreError) as caught:
@@ -174,7 +174,7 @@ def test_what_is_of_another_version_and_cut_off_is_not_repaired_either(filled: P
         repair(filled, NOW)
 
 
-def test_a_store_named_by_a_relative_path_stays_where_it_is(
+def test_a_store_with_a_relative_path_does_not_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     clock = [NOW]

@@ -1,4 +1,4 @@
-"""aiohttp: the names of a request, the proxies on its way, and what one request says."""
+"""aiohttp: the names in a request, the proxies on its way, and its per-request options."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
         yield server
 
 
-# -- the names of a request -------------------------------------------------------------------------------------------
+# -- the names in a request -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Way:
-    """A request that is meant for HOST and verified as `verified`, by whatever option; None if nothing is."""
+    """A request that is meant for HOST and verified as `verified`; None if nothing is verified."""
 
     name: str
     url_host: str
@@ -91,7 +91,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("way", "pinned"), TABLE, ids=str)
-def test_a_request_is_held_against_the_pins_of_each_of_its_names(
+def test_a_request_is_checked_against_the_pins_of_each_of_its_names(
     world: World, attacker: Site, way: Way, pinned: str | None
 ) -> None:
     if pinned is not None:
@@ -111,7 +111,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way.verified], ids=str)
-def test_a_websocket_is_held_in_the_same_way(world: World, attacker: Site, way: Way) -> None:
+def test_a_websocket_is_checked_in_the_same_way(world: World, attacker: Site, way: Way) -> None:
     world.pin_site()
 
     async def main() -> None:
@@ -153,7 +153,7 @@ def test_the_site_is_noted_under_its_one_name(world: World, visited: str) -> Non
     assert known.pins == world.header.pins
 
 
-def test_what_is_answered_for_another_name_is_noted_for_nobody(world: World, honest: trustme.CA) -> None:
+def test_a_response_for_another_name_is_not_noted(world: World, honest: trustme.CA) -> None:
     certificate = honest.issue_cert(HOST, OTHER)
     header = PublicKeyPins((leaf_pin(certificate), leaf_pin(world.backup)), max_age=60)
     with Site(certificate, headers=[("Public-Key-Pins", str(header))]) as site:
@@ -214,7 +214,7 @@ UNVERIFIED: list[dict[str, Any]] = [{"ssl": False}, {"ssl": aiohttp.Fingerprint(
 @pytest.mark.parametrize("option", [*UNVERIFIED, {}], ids=["ssl=False", "Fingerprint", "verified"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("of", ["request", "session"])
-def test_a_pinned_proxy_hears_nothing_under_another_key(
+def test_a_pinned_proxy_with_another_key_receives_nothing(
     world: World, rogue: trustme.CA, option: dict[str, Any], scheme: str, of: str
 ) -> None:
     world.store.pin("proxy.test", world.header.pins)
@@ -228,8 +228,8 @@ def test_a_pinned_proxy_hears_nothing_under_another_key(
     assert "proxy.test" in str(violation)
 
 
-def test_an_unpinned_proxy_is_met_unverified_as_it_is_asked_for(world: World, rogue: trustme.CA) -> None:
-    # What makes the zeros above mean something.
+def test_an_unpinned_proxy_is_used_unverified_if_the_user_asks_for_it(world: World, rogue: trustme.CA) -> None:
+    # So that the zeros above mean something.
     with Proxy(rogue.issue_cert("proxy.test")) as proxy:
         assert visit(world, "http://plain.test/", proxy=proxy.url, ssl=False) == 200
         assert proxy.requests == 1
@@ -257,7 +257,7 @@ def test_behind_a_proxy_the_name_of_tls_counts_too(world: World, attacker: Site,
     assert attacker.application_bytes == 0
 
 
-# -- what one request says, and the next ------------------------------------------------------------------------------
+# -- per-request options ----------------------------------------------------------------------------------------------
 
 
 def _per_request(world: World, site: Site, proxy: Proxy) -> list[tuple[str, dict[str, Any]]]:
@@ -275,8 +275,8 @@ def _per_request(world: World, site: Site, proxy: Proxy) -> list[tuple[str, dict
 
 
 @through_a_proxy
-def test_what_one_request_says_is_forgotten_by_the_next(world: World, honest: trustme.CA) -> None:
-    # Every request of the table, and after each one a request to the site and one to its attacker, of one session.
+def test_options_of_one_request_do_not_affect_the_next(world: World, honest: trustme.CA) -> None:
+    # Every request of the table; after each one, the same session requests the site and its attacker.
     context = world.plain_context()
     world.store.pin(HOST, [leaf_pin(world.certificate), leaf_pin(world.backup)])
 

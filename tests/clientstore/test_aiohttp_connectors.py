@@ -1,4 +1,4 @@
-"""aiohttp: connectors of another kind, test doubles, the event loop, and what is left open."""
+"""aiohttp: other connectors, test doubles, the event loop, and resources that stay open."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
         yield server
 
 
-# -- connectors of another kind ---------------------------------------------------------------------------------------
+# -- other connectors -------------------------------------------------------------------------------------------------
 
 
 class SocksConnector(PinnedConnectorMixin, aiohttp_socks.ProxyConnector):
@@ -79,8 +79,8 @@ def test_the_mix_in_pins_a_connector_of_another_kind(world: World) -> None:
 
 
 @pytest.mark.parametrize("pinned", [HOST, OTHER])
-def test_a_connector_that_passes_over_server_hostname_is_refused(world: World, attacker: Site, pinned: str) -> None:
-    # aiohttp-socks has TLS verify the host of the URL, whatever server_hostname= says.
+def test_a_connector_that_ignores_server_hostname_is_refused(world: World, attacker: Site, pinned: str) -> None:
+    # In aiohttp-socks TLS verifies the host of the URL, whatever server_hostname= says.
     world.store.pin(pinned, world.header.pins)
 
     async def main() -> int:
@@ -156,13 +156,13 @@ def test_a_connector_that_has_a_context_of_its_own_is_seen(world: World) -> None
 
 
 class _Double(aiohttp.ClientResponse):
-    # aioresponses 0.7.9 does not know what aiohttp asks for since 3.14.
+    # aioresponses 0.7.9 does not know an attribute that aiohttp needs since 3.14.
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("stream_writer", SimpleNamespace(output_size=0))
         super().__init__(*args, **options)
 
 
-def test_aioresponses_answers_and_passes_on_to_what_is_pinned(world: World) -> None:
+def test_aioresponses_answers_and_passes_requests_on_to_pinned_connections(world: World) -> None:
     world.pin_site()
 
     async def main() -> None:
@@ -183,7 +183,7 @@ def test_aioresponses_answers_and_passes_on_to_what_is_pinned(world: World) -> N
 
 
 @pytest.mark.parametrize("made", ["before", "inside"])
-def test_vcrpy_replays_and_records_what_is_pinned(world: World, made: str) -> None:
+def test_vcrpy_replays_and_records_pinned_connections(world: World, made: str) -> None:
     world.pin_site()
     cassette = str(world.folder / "cassette.yaml")
 
@@ -214,7 +214,7 @@ def test_vcrpy_replays_and_records_what_is_pinned(world: World, made: str) -> No
     assert world.attacker.application_bytes == 0
 
 
-# -- the event loop, and what is left open ----------------------------------------------------------------------------
+# -- the event loop, and resources that stay open ---------------------------------------------------------------------
 
 
 def _loops() -> list[Any]:
@@ -280,5 +280,5 @@ def test_closing_a_session_does_not_stop_the_loop(world: World, monkeypatch: pyt
             await closing
             return await noting
 
-    # If the loop had stood still, nobody would have let go of the lock, and the noting would have been given up.
+    # If the loop had stood still, the lock would never have been released, and the noting would have failed.
     assert asyncio.run(main()) == "noted"

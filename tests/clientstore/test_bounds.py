@@ -1,4 +1,4 @@
-"""How many hosts are noted: a stranger fills his own share, is refused where people look, and evicts nobody."""
+"""How many hosts are noted: an attacker fills only his own share, refusals are shown, and nothing is evicted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_own_domains_have_no_share(clock: Clock) -> None:
         assert visit(store, *(f"h{n}.evil.test" for n in range(6))) == ["noted"] * 5 + ["ignored"]
 
 
-def test_what_has_expired_makes_room_and_is_kept_until_then(store: PinStore, clock: Clock) -> None:
+def test_expired_entries_make_room_and_are_kept_until_then(store: PinStore, clock: Clock) -> None:
     visit(store, *(f"h{n}.one.example" for n in range(20)), "a.two.example")
     assert visit(store, "late.one.example") == ["ignored"]
     clock.now += 2_000
@@ -91,7 +91,7 @@ def test_a_damaged_note_of_the_last_purge_keeps_nobody_from_refusing(store: PinS
     assert visit(store, "late.example") == ["ignored"]
 
 
-def test_what_a_person_pins_is_not_counted_and_never_removed(store: PinStore, clock: Clock) -> None:
+def test_pins_of_a_person_are_not_counted_and_never_removed(store: PinStore, clock: Clock) -> None:
     for number in range(50):
         store.pin(f"p{number}.one.example", [LEAF], expires_at=clock.now + 1)
     assert visit(store, *(f"h{n}.one.example" for n in range(20))) == ["noted"] * 20
@@ -117,7 +117,7 @@ labels = st.sampled_from(["a", "b", "evil", "h-1", "h.x", "x"])
 
 @given(st.lists(st.lists(labels, min_size=1, max_size=4), max_size=40))
 def test_no_stranger_keeps_a_host_next_to_the_domain_from_being_noted(names: list[list[str]]) -> None:
-    """Whatever is noted below one name of a domain, half of the domain's share is left for its direct hosts."""
+    """Whatever is noted below one name of a domain, half of the domain's share is reserved for its direct hosts."""
     with PinStore(":memory:", max_hosts_per_domain=6, clock=lambda: 1.0) as store:
         for name in names:
             visit(store, ".".join([*name, "evil", "corp.test"]))

@@ -1,4 +1,4 @@
-"""What single libraries could do past the pins: options that verify nothing, other names, the end of a process."""
+"""Options of single libraries that could avoid the pins: no verification, other names, the end of a process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .inbox import Inbox
 from .opened import files_left_open, open_files
 from .world import HOST, World, leaf_pin
 
-# -- verify=False and what is like it ---------------------------------------------------------------------------------
+# -- verify=False and similar options ---------------------------------------------------------------------------------
 
 
 def _by_httpx(world: World, url: str) -> object:
@@ -146,7 +146,7 @@ def test_without_verification_pinned_hosts_are_refused_and_nothing_is_noted(worl
 
 @pytest.fixture
 def other_name(world: World, honest: trustme.CA) -> World:
-    """The site shows a certificate for another name, which the client asks TLS for."""
+    """The site shows a certificate for another name, and the client lets TLS verify that name."""
     certificate = honest.issue_cert("other.test")
     world.site.headers = [
         ("Public-Key-Pins", str(PublicKeyPins((leaf_pin(certificate), leaf_pin(world.backup)), max_age=60)))
@@ -160,7 +160,7 @@ def other_name(world: World, honest: trustme.CA) -> World:
 def test_httpx_sni_hostname_of_another_name_is_refused(
     other_name: World, library: Any, client_class: Any, async_class: Any, name: str
 ) -> None:
-    # The connection would be the pool's for the URL's host, and carry the requests that come after.
+    # The pool would use the connection for the URL's host, and send later requests over it.
     other_name.pin_site()
     url, extensions = other_name.site.url(HOST), {"sni_hostname": name}
 
@@ -180,7 +180,7 @@ def test_httpx_sni_hostname_of_another_name_is_refused(
 
 
 @every_httpx
-def test_httpx_sni_hostname_of_the_same_host_is_taken(
+def test_httpx_sni_hostname_of_the_same_host_is_accepted(
     world: World, library: Any, client_class: Any, async_class: Any
 ) -> None:
     with client_class(world.store, verify=world.plain_context()) as client:
@@ -312,7 +312,7 @@ class _Lines:
         return next(self._lines, b"")
 
 
-def test_what_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
+def test_a_connection_that_was_not_enforced_is_ignored_with_the_reason(world: World) -> None:
     noting = note_response(world.store, HOST, None, [str(world.header)])
     assert (noting.outcome, noting.reason) == ("ignored", f"the TLS connection for {HOST} was not enforced")
     assert note_response(world.store, "not a name", None, [str(world.header)]).outcome == "ignored"

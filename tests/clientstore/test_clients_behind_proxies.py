@@ -1,4 +1,4 @@
-"""Every client library behind a proxy: the site is noted and enforced, and a proxy of TLS by its own name."""
+"""Every client library behind a proxy: the site is noted and enforced, and a TLS proxy by its own name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def address_of(proxy: Proxy, library: Library, world: World) -> object:
 @through_a_proxy
 @every_library
 def test_behind_connect_the_site_is_noted_and_the_attacker_refused(world: World, library: Library) -> None:
-    # What the proxy itself answers to CONNECT pins nothing.
+    # The proxy's own answer to CONNECT pins nothing.
     own = PublicKeyPins((leaf_pin(world.stolen_name), leaf_pin(world.backup)), max_age=60)
     with Proxy(headers=(("Public-Key-Pins", str(own)),)) as proxy:
         assert visit(world, library, world.site.url(HOST), proxy=proxy.url) == [200]
@@ -94,7 +94,7 @@ def test_the_context_that_httpx_makes_for_a_proxy_is_enforced_too(
         assert len(proxy.tunnels) == 1
 
 
-def test_what_a_tls_proxy_forwards_is_not_noted_for_the_proxy(world: World, honest: trustme.CA) -> None:
+def test_a_forwarded_response_is_not_noted_for_the_tls_proxy(world: World, honest: trustme.CA) -> None:
     # urllib3 has this response on an HTTPSConnection; requests gives http:// to another adapter.
     library = next(one for one in LIBRARIES if one.name == "urllib3")
     certificate = honest.issue_cert("proxy.test")

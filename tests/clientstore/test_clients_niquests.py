@@ -1,4 +1,4 @@
-"""niquests, in an environment of its own: it puts a fork in place of urllib3."""
+"""niquests, in an environment of its own, since it replaces urllib3 by a fork."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def test_multiplexed_responses_are_noted_each_for_its_own_request(world: World, 
 
 
 @both
-def test_the_tls_of_a_proxy_is_held_against_its_own_pins(world: World, visits: Visits, kind: str) -> None:
+def test_the_tls_of_a_proxy_is_checked_against_its_own_pins(world: World, visits: Visits, kind: str) -> None:
     with Proxy(world.honest.issue_cert("proxy.test"), headers=world_headers(world)) as proxy:
         step = {"kind": kind, "urls": [world.site.url(HOST), "http://plain.test/"], "proxy": proxy.url}
         assert visits(step, {**step, "context": True}) == [{"statuses": [200, 200]}] * 2
-        # What an http:// site answers through an https proxy pins nothing for the proxy.
+        # An http:// site's answer through an https proxy pins nothing for the proxy.
         assert [world.store.entry(host) for host in ("proxy.test", "plain.test")] == [None, None]
         world.store.pin("proxy.test", [leaf_pin(world.backup)])
         seen = proxy.requests
@@ -101,7 +101,7 @@ def world_headers(world: World) -> tuple[tuple[str, str], ...]:
 
 
 @pytest.mark.parametrize(("option", "told_of"), [("cert", "load_cert_chain"), ("verify", "load_verify_locations")])
-def test_what_a_request_asks_does_not_stay_in_the_callers_context(
+def test_options_of_a_request_do_not_stay_in_the_callers_context(
     world: World, roots: Path, visits: Visits, option: str, told_of: str
 ) -> None:
     pem = world.folder / "client.pem"
@@ -114,23 +114,23 @@ def test_what_a_request_asks_does_not_stay_in_the_callers_context(
     assert world.site.application_bytes == 0
 
 
-def test_what_would_pass_by_the_pins_is_refused(world: World, visits: Visits) -> None:
+def test_options_that_would_avoid_the_pins_are_refused(world: World, visits: Visits) -> None:
     world.pin_site()
     prefixes = ["wss://", "sse://", "psse://", "ws://", "ws", "wss://bank.test", "http://", "HTTPS://bank.test"]
     unverified = {"kind": "sync", "urls": [world.attacker.url(HOST)], "verify": False}
     refusals, *told = visits(
         {"kind": "refusals", "prefixes": prefixes}, unverified, {**unverified, "verify": f"sha256_{'0' * 64}"}
     )
-    http3 = "HTTP/3 does not pass through ssl, so pins cannot be enforced on it"
+    http3 = "HTTP/3 does not use ssl, so pins cannot be enforced on it"
     assert refusals[:2] == [http3, http3]
-    assert all("would connect past the pins" in text for text in refusals[2:])
+    assert all("would connect without checking the pins" in text for text in refusals[2:])
     assert len(refusals) == 4 + len(prefixes)
     assert all("verification is switched off" in one["violation"] for one in told)
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
 
 
-def test_server_sent_events_go_by_the_pinned_adapter(world: World, visits: Visits) -> None:
+def test_server_sent_events_use_the_pinned_adapter(world: World, visits: Visits) -> None:
     world.pin_site()
     (told,) = visits({"kind": "sync", "urls": [world.attacker.url(HOST).replace("https:", "sse:")]})
     assert "shows none of its pinned keys" in told["violation"]

@@ -1,4 +1,4 @@
-"""Options of single libraries that could lead past the pins: httpx, requests, urllib3, aiohttp."""
+"""Options of single libraries that could avoid the pins: httpx, requests, urllib3, aiohttp."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ from .world import HOST, World, leaf_pin
 
 
 @every_httpx
-def test_httpx_takes_the_callers_hooks_besides_its_own(
-    world: World, library: Any, client_class: Any, async_class: Any
-) -> None:
+def test_httpx_runs_the_callers_hooks(world: World, library: Any, client_class: Any, async_class: Any) -> None:
     seen: list[str] = []
 
     def on_request(request: Any) -> None:
@@ -72,7 +70,7 @@ def test_httpx_concurrent_requests_report_each_its_own_port(
 
 @every_httpx
 @pytest.mark.parametrize("variable", ["https_proxy", "all_proxy"])
-def test_httpx_the_tls_of_a_proxy_of_the_environment_is_held_against_its_own_pins(
+def test_httpx_the_tls_of_a_proxy_of_the_environment_is_checked_against_its_own_pins(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     library: Any,
@@ -156,7 +154,7 @@ def test_requests_client_certificates_and_verify_do_not_leak_into_the_next_reque
         assert session.get(site.url(HOST), verify=bundle, cert=str(pem)).status_code == 200
         with pytest.raises(requests.exceptions.ConnectionError):
             session.get(site.url(HOST), verify=bundle)
-        # Unverified for one request, and strict for the next.
+        # Unverified for one request, and strict again for the next.
         with pytest.warns(urllib3.exceptions.InsecureRequestWarning):
             session.get(world.site.url(HOST), verify=False)
         with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -180,7 +178,7 @@ def test_requests_client_certificate_for_one_request_does_not_stay_in_the_caller
         assert site.handshakes == 0
 
 
-def test_requests_adapter_in_a_session_of_ones_own(world: World) -> None:
+def test_requests_adapter_in_the_users_own_session(world: World) -> None:
     with requests.Session() as session:
         session.mount("https://", PinnedAdapter(world.store, context=world.plain_context(), max_retries=2))
         assert session.get(world.site.url(HOST)).status_code == 200
@@ -215,7 +213,7 @@ def test_urllib3_trusts_the_roots_that_it_is_given_and_no_others(world: World, m
     assert world.store.known_host(HOST) is not None
 
 
-def test_urllib3_a_manager_of_ones_own_with_another_context_sends_nothing(world: World) -> None:
+def test_urllib3_the_users_own_manager_with_another_context_sends_nothing(world: World) -> None:
     with urllib3.PoolManager(ssl_context=world.plain_context()) as manager:
         note_responses(manager, world.store)
         with pytest.raises(UnenforceableContext, match="not checked against the pins"):
@@ -253,7 +251,7 @@ def _requests_with_a_context(world: World, proxy: str, monkeypatch: pytest.Monke
     [_urllib3_by_proxy, _requests_by_proxies, _requests_by_environment, _requests_with_a_context],
     ids=lambda visit: visit.__name__,
 )
-def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
+def test_the_tls_of_a_proxy_is_checked_against_its_own_pins(
     world: World, honest: trustme.CA, monkeypatch: pytest.MonkeyPatch, visit: Callable[..., int]
 ) -> None:
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
@@ -265,7 +263,7 @@ def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
         assert len(proxy.tunnels) == 1
 
 
-def test_requests_trusts_for_a_proxy_what_each_request_trusts(world: World, honest: trustme.CA) -> None:
+def test_requests_verifies_a_proxy_with_the_roots_of_the_request(world: World, honest: trustme.CA) -> None:
     bundle, elsewhere = str(world.roots_file()), world.folder / "elsewhere.pem"
     elsewhere.write_bytes(trustme.CA().cert_pem.bytes())
     with Proxy(honest.issue_cert("proxy.test")) as proxy, PinnedSession(world.store) as session:
@@ -303,7 +301,7 @@ def _forwarded_by_requests(world: World, proxy: str, **options: Any) -> None:
 def test_a_proxy_that_would_speak_tls_with_the_sites_itself_is_refused(
     world: World, honest: trustme.CA, visit: Callable[..., None]
 ) -> None:
-    world.store.pin(HOST, [leaf_pin(world.backup)])  # whoever speaks with the site must find its key wrong
+    world.store.pin(HOST, [leaf_pin(world.backup)])  # every request to the site must find its key wrong
     options = {"use_forwarding_for_https": True, "proxy_ssl_context": world.plain_context()}
     with Proxy(honest.issue_cert("proxy.test")) as proxy:
         with pytest.raises(UnenforceableContext, match=r"use_forwarding_for_https=True.*leave it out"):
@@ -340,7 +338,7 @@ def test_aiohttp_a_context_given_to_one_request_is_enforced(world: World) -> Non
     assert world.attacker.application_bytes == 0
 
 
-def test_aiohttp_in_a_session_with_a_response_class_of_ones_own(world: World) -> None:
+def test_aiohttp_in_a_session_with_the_users_own_response_class(world: World) -> None:
     class Response(aiohttp.ClientResponse):
         mine = True
 

@@ -44,8 +44,8 @@ def _echo(connection: ServerConnection) -> None:
 def without_tickets(certificate: trustme.LeafCert) -> ssl.SSLContext:
     """A server's context that sends nothing after the handshake.
 
-    Session tickets wake the thread of websockets that reads, and it waits inside of OpenSSL then, beside the one that
-    writes. OpenSSL does not allow that: of some hundred connections one receives no answer.
+    Session tickets wake the reading thread of websockets, which then waits inside OpenSSL while another thread writes.
+    OpenSSL does not allow that: one of some hundred connections gets no answer.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
@@ -55,7 +55,7 @@ def without_tickets(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def websocket_site(world: World, answer: Callable[[Request], Response | None], *, tls: bool = True) -> Iterator[int]:
-    """A server of the websockets library; what `answer` gives for a request is sent in place of a handshake."""
+    """A server of the websockets library; `answer` may return a response that replaces the handshake."""
 
     def process_request(connection: ServerConnection, request: Request) -> Response | None:
         return answer(request)
@@ -155,7 +155,7 @@ def test_the_handshake_is_noted_and_the_attacker_refused(
 @through_a_proxy
 @pytest.mark.parametrize("way", ["environment", "proxy=", "proxy_ssl="])
 @pytest.mark.parametrize("library", [by_websockets, by_websockets_sync], ids=lambda library: library.__name__)
-def test_the_tls_of_a_proxy_is_held_against_its_own_pins(
+def test_the_tls_of_a_proxy_is_checked_against_its_own_pins(
     world: World, port: int, monkeypatch: pytest.MonkeyPatch, library: Callable[..., str], way: str
 ) -> None:
     bundle = world.folder / "roots.pem"
@@ -208,7 +208,7 @@ def test_a_redirect_leads_to_the_next_check_with_its_own_port(world: World) -> N
 
 
 def test_a_redirect_from_ws_to_wss_is_enforced_too(world: World, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    # websockets would make a context of its own for that.
+    # websockets would make its own context for that.
     monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     target = [f"wss://{HOST}:{port}/"]
 
@@ -241,7 +241,7 @@ def test_a_refusal_ends_the_loop_that_reconnects(world: World) -> None:
 
 
 class Early(Site):
-    """Answers each request with an informational response alone."""
+    """Answers each request only with an informational response."""
 
     status = "103 Early Hints"
 

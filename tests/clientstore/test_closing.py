@@ -1,4 +1,4 @@
-"""Who opens closes: clients that were given no store share the user's own, and close it when they are closed."""
+"""A client without a store shares the user's own, and the last client that is closed closes it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _urllib3_by_with(world: World) -> Callable[[], object]:
 
 def _http_client(world: World) -> Callable[[], object]:
     connection = PinnedHTTPSConnection(HOST, world.site.port, context=world.plain_context())
-    for _ in range(2):  # it can be used again when it was closed
+    for _ in range(2):  # a closed client can be used again
         connection.request("GET", "/")
         connection.getresponse().read()
         connection.close()

@@ -1,4 +1,4 @@
-"""A damaged, full, read-only or unknown file: never a pin dropped in silence, never a connection let through."""
+"""A damaged, full, read-only or unknown file: no pin is dropped silently, and no connection is let through."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_truncated_file_refuses_and_is_repaired_as_far_as_it_goes(filled: Path
         PinStore(filled, clock=clock).known_host("h0000.test")
     assert check(filled, BASE)
     damaged = filled.read_bytes()
-    if share < 0.2:  # the pages of the hosts are gone
+    if share < 0.2:  # the pages with the hosts are gone
         with pytest.raises(StoreError, match="no host can be read"):
             repair(filled, BASE)
         assert filled.read_bytes() == damaged
@@ -90,7 +90,7 @@ def spoil(path: Path, where: Callable[[bytes], int], length: int = 4096) -> None
 
 
 def test_a_spoilt_page_is_noticed_and_the_other_pages_are_saved(filled: Path, clock: Clock) -> None:
-    # the leaf that holds one host in the middle of the table: its pins stand right behind its name
+    # The leaf page with one host in the middle of the table: the host's pins follow its name.
     spoil(filled, lambda content: content.index(b"h1000.test" + LEAF.digest))
     with PinStore(filled, clock=clock) as store, pytest.raises(StoreError, match="dynpin hosts check"):
         store.validate("h1000.test", [OTHER])
@@ -134,7 +134,7 @@ def test_repair_keeps_reports_and_overrides(file: Path, clock: Clock) -> None:
         "digest = x''",
     ],
 )
-def test_a_row_that_is_not_what_was_written_is_damage_and_not_absence(file: Path, clock: Clock, change: str) -> None:
+def test_a_changed_row_is_damage_and_not_a_missing_host(file: Path, clock: Clock, change: str) -> None:
     with PinStore(file, clock=clock) as store:
         store.pin("a.test", [LEAF])
         store.pin("b.test", [LEAF])
@@ -142,7 +142,7 @@ def test_a_row_that_is_not_what_was_written_is_damage_and_not_absence(file: Path
         changed = change.partition("'")[2].rstrip("'").lower() if change.startswith("host") else "a.test"
         with pytest.raises(StoreError, match="is damaged"):
             store.hosts()
-        if change != "host = 'A.Test'":  # whose row no look-up finds
+        if change != "host = 'A.Test'":  # no look-up finds this row
             with pytest.raises(StoreError, match=f"dynpin hosts forget {changed} "):
                 store.validate(changed, [LEAF])
     assert "is damaged" in " ".join(check(file, BASE))
@@ -154,7 +154,7 @@ def test_a_row_that_is_not_what_was_written_is_damage_and_not_absence(file: Path
 def test_a_page_in_the_wrong_place_is_damage_and_no_walk_without_an_end(filled: Path, clock: Clock) -> None:
     content = bytearray(filled.read_bytes())
     first, last = (content.index(host + LEAF.digest) // 4096 * 4096 for host in (b"h0000.test", b"h1999.test"))
-    content[last : last + 4096] = content[first : first + 4096]  # each row is what was written
+    content[last : last + 4096] = content[first : first + 4096]  # each row by itself is sound
     filled.write_bytes(content)
     with PinStore(filled, clock=clock) as store:
         walk = islice(store.each(), 2_500)
@@ -197,8 +197,8 @@ os._exit(0)
 """
 
 
-def test_what_is_said_of_backups_brings_back_all_of_one(file: Path, clock: Clock) -> None:
-    # A program that was killed leaves its -wal, which SQLite would read over the backup that is put beside it.
+def test_the_advice_about_backups_restores_a_whole_one(file: Path, clock: Clock) -> None:
+    # A program that was killed leaves its -wal. SQLite would read it instead of the backup beside it.
     backup = file.with_name("backup")
     with PinStore(backup, clock=clock) as store:
         for number in range(100):
@@ -209,7 +209,7 @@ def test_what_is_said_of_backups_brings_back_all_of_one(file: Path, clock: Clock
 
     said: list[str] = []
     file.rename(file.with_name("away"))
-    for empty in (False, True):  # gone, and cut off
+    for empty in (False, True):  # missing, and cut off
         if empty:
             file.touch()
         with pytest.raises(StoreError) as caught:
@@ -241,7 +241,7 @@ def test_pins_that_others_may_change_are_a_finding(filled: Path) -> None:
 
 @pytest.fixture
 def small_files() -> Iterator[Callable[[int], None]]:
-    """Sets how large a file may grow: what is beyond fails as on a full disk."""
+    """Sets the largest size of files: a write beyond it fails as on a full disk."""
     import signal
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -295,7 +295,7 @@ def as_nobody(path: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that everybody may read and only its owner write."""
+    """A folder that everybody can read and only its owner can write."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -345,7 +345,7 @@ def test_a_read_only_store_that_its_owner_has_open_is_read_with_its_last_pins(pu
     assert done.returncode == 0, done.stderr
 
 
-def test_a_wal_that_cannot_be_read_is_not_passed_over(public: Path, clock: Clock) -> None:
+def test_a_wal_that_cannot_be_read_is_not_ignored(public: Path, clock: Clock) -> None:
     file = public / "pins.sqlite"
     store = PinStore(file, clock=clock)
     store.pin("a.test", [LEAF])

@@ -1,4 +1,4 @@
-"""The one decision: names that differ, sessions that prove something else, the audit, renegotiation, what is said."""
+"""The one decision: names that differ, sessions of other handshakes, the audit, renegotiation, and messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER = Pin(bytes([5]) * 32)
 
 
 class Kept:
-    """A reporter that keeps what it is given."""
+    """A reporter that keeps its reports."""
 
     def __init__(self) -> None:
         self.reports: list[Report] = []
@@ -58,7 +58,7 @@ def talk(
 
 
 @pytest.mark.usefixtures("versions")
-def test_an_attacker_met_at_first_use_lends_his_session_to_nobody(world: World) -> None:
+def test_the_session_of_an_attacker_at_first_use_proves_nothing(world: World) -> None:
     context = world.context()
     with talk(world, world.attacker, context) as tls:
         hostile = tls.session
@@ -73,8 +73,8 @@ def test_an_attacker_met_at_first_use_lends_his_session_to_nobody(world: World) 
 
 
 @pytest.mark.usefixtures("versions")
-def test_what_was_proved_belongs_to_the_object_that_was_offered_and_not_to_an_id(world: World) -> None:
-    """The id is the server's to choose: an attacker may name the id of a session of the genuine server."""
+def test_a_proof_belongs_to_the_session_object_and_not_to_its_id(world: World) -> None:
+    """The server chooses the id: an attacker may use the id of the genuine server's session."""
     context = world.context()
     with talk(world, world.site, context) as tls:
         known = tls.session
@@ -84,7 +84,7 @@ def test_what_was_proved_belongs_to_the_object_that_was_offered_and_not_to_an_id
     world.pin_site()
     with talk(world, world.site, context, known) as tls:
         assert tls.session_reused
-    with pytest.raises(PinValidationError, match="resumed from a handshake that was not seen here"):
+    with pytest.raises(PinValidationError, match="did not see the handshake that made the session"):
         talk(world, world.site, context, same_id)
 
 
@@ -114,7 +114,7 @@ def test_a_session_set_before_the_handshake_is_the_one_that_counts(world: World)
 
 @pytest.fixture
 def sharp() -> Iterator[tuple[trustme.CA, TLSServer]]:
-    """faß.test is xn--fa-hia.test today, and ssl writes fass.test, which is somebody else's."""
+    """faß.test is xn--fa-hia.test today, but ssl writes fass.test, which belongs to somebody else."""
     authority = trustme.CA()
     with loopback_names(), TLSServer(authority.issue_cert("fass.test")) as attacker:
         yield authority, attacker
@@ -140,7 +140,7 @@ def ways(context: ssl.SSLContext, host: str, port: int) -> dict[str, Callable[[]
 
 @pytest.mark.parametrize("pinned", ["faß.test", "fass.test", None])
 @pytest.mark.parametrize("way", ["socket", "asyncio"])
-def test_a_name_that_tls_writes_in_another_way_is_held_against_both(
+def test_a_name_that_tls_writes_in_another_way_is_checked_for_both_names(
     sharp: tuple[trustme.CA, TLSServer], tmp_path: Path, way: str, pinned: str | None
 ) -> None:
     authority, attacker = sharp
@@ -155,13 +155,15 @@ def test_a_name_that_tls_writes_in_another_way_is_held_against_both(
             attacker.wait_idle()
             assert attacker.application_bytes == len(REQUEST)
             return
-        with pytest.raises(PinValidationError, match=r"has verified fass\.test where xn--fa-hia\.test was asked for"):
+        with pytest.raises(
+            PinValidationError, match=r"has verified fass\.test and the program asked for xn--fa-hia\.test"
+        ):
             connect()
     attacker.wait_idle()
     assert attacker.application_bytes == 0
 
 
-def test_what_was_asked_by_another_name_is_noted_for_neither(
+def test_a_request_by_another_name_is_noted_for_neither_name(
     sharp: tuple[trustme.CA, TLSServer], tmp_path: Path
 ) -> None:
     authority, attacker = sharp
@@ -189,7 +191,7 @@ def test_the_audit_lets_through_tells_of_it_and_notes_nothing(world: World, capl
     context = enforce(
         world.plain_context(), world.store, on_mismatch="report", on_violation=violations.append, reporter=reporter
     )
-    for _ in range(2):  # nothing that failed is remembered as passed
+    for _ in range(2):  # a failed handshake is not remembered as passed
         with talk(world, world.attacker, context) as tls:
             peer = peer_of(tls)
             assert peer is not None
@@ -257,11 +259,11 @@ def test_a_misspelt_word_does_not_mean_the_opposite(world: World, option: str, v
         enforce(world.plain_context(), world.store, **options)
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_message_says_that_nothing_was_sent_where_tls_has_shown_something(world: World) -> None:
-    """With client certificates the other side has seen yours before the pins are checked."""
+def test_no_message_says_that_nothing_was_sent_if_tls_has_shown_a_certificate(world: World) -> None:
+    """With client certificates the other side has seen them before the pins are checked."""
     world.pin_site()
     seen: list[object] = []
     client = world.honest.issue_cert("client.test")
@@ -281,7 +283,7 @@ def test_no_message_says_that_nothing_was_sent_where_tls_has_shown_something(wor
 
 
 def test_an_event_loops_thread_waits_for_no_report(world: World) -> None:
-    """While another process holds the write lock, the refusal comes at once and the report is written afterwards."""
+    """While another process holds the write lock, the refusal comes at once, and the report is written later."""
     world.store.pin(HOST, world.header.pins, report_uri="http://127.0.0.1:1/")
     context = enforce(world.plain_context(), world.store, reporter="all")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -322,7 +324,7 @@ def test_a_reporter_that_fails_on_a_report_only_policy_keeps_no_pins_from_being_
     assert "could not be evaluated" in caplog.text
 
 
-def test_a_header_is_noted_under_static_pins_of_certificates_alone(world: World) -> None:
+def test_a_header_is_noted_for_a_subdomain_of_certificate_pins(world: World) -> None:
     import hashlib
 
     der = ssl.PEM_cert_to_DER_cert(world.certificate.cert_chain_pems[0].bytes().decode())

@@ -1,4 +1,4 @@
-"""What happens to the file of a store in use, or is found at its start (RFC 7469 §2.3.3 asks to keep pins)."""
+"""Changes to a store's file while it is in use (RFC 7469 §2.3.3 requires that pins are kept)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def remove_file(file: Path) -> None:
 
 
 def replace_file(file: Path) -> None:
-    """By an empty store, as a program does that finds none."""
+    """Replace the file by an empty store, as a program does that finds no file."""
     other = file.with_name("other.sqlite")
     PinStore(other).close()
     other.replace(file)
@@ -55,7 +55,7 @@ def link_file(file: Path) -> None:
 
 
 def copy_by_the_program(file: Path) -> None:
-    """Closing a descriptor of the file drops SQLite's locks; then another process takes itself for the last one."""
+    """Close a descriptor of the file, which drops SQLite's locks: another process then thinks it is the last one."""
     file.read_bytes()
     pin_elsewhere(file, "other.test")
 
@@ -65,7 +65,7 @@ CHANGES = [remove_log, remove_index, replace_log, remove_file, replace_file, lin
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("write", [False, True], ids=["look-up", "write"])
-def test_what_becomes_of_the_files_is_noticed_at_the_next_use(
+def test_changes_of_the_files_are_noticed_at_the_next_use(
     file: Path, change: Callable[[Path], None], write: bool
 ) -> None:
     with PinStore(file) as store:
@@ -78,7 +78,7 @@ def test_what_becomes_of_the_files_is_noticed_at_the_next_use(
     assert str(file) in said
     assert any(words in said for words in ("was removed or replaced", "2 names", "was removed while it was in use"))
     if change is remove_file:
-        assert not file.exists()  # nothing was made in its place
+        assert not file.exists()  # no new file was made
 
 
 LOSES_ITS_LOG = """
@@ -107,7 +107,7 @@ if sys.argv[3] == "close":
 
 @pytest.mark.parametrize("end", ["close", "leave"])
 @pytest.mark.parametrize("change", [remove_log, replace_log, copy_by_the_program])
-def test_a_process_without_its_log_writes_nothing_over_what_others_have_written(
+def test_a_process_without_its_log_overwrites_no_writes_of_others(
     file: Path, change: Callable[[Path], None], end: str
 ) -> None:
     command = [sys.executable, "-W", "ignore", "-c", LOSES_ITS_LOG, str(file), change.__name__, end]
@@ -130,11 +130,11 @@ def test_a_checkpoint_and_vacuum_by_others_change_nothing(file: Path) -> None:
 
 
 def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path) -> None:
-    """The first page is merged already, and tells about pages that only the log has: as a kill leaves it, or a look."""
+    """The first page is merged already, and names pages that are only in the log, as after a kill."""
     behind = tmp_path / "behind.sqlite"
     with PinStore(file) as store, contextlib.closing(sqlite3.connect(file)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM facts").fetchall()  # as long as it reads, no log is merged
+        reader.execute("SELECT * FROM facts").fetchall()  # while it reads, no log is merged
         now = store.clock()
         entries = [KnownPinnedHost(f"h{n}.test", (LEAF,), False, None, now, now + 9) for n in range(100)]
         assert store.merge(entries) == 100
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_half_done_is_no_damage(file: Path, tmp_path: Path)
     assert check(behind, now) == []
 
 
-def test_a_store_that_is_put_back_goes_on(file: Path) -> None:
+def test_a_store_that_is_put_back_works_again(file: Path) -> None:
     with PinStore(file) as store:
         store.pin("bank.test", [LEAF])
         file.rename(file.with_name("away"))

@@ -1,4 +1,4 @@
-"""What a store finds at its path when it starts, and how it makes a new file."""
+"""What a store may find at its path when it starts, and how it creates a new file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
     make, said = KINDS[kind]
     path = tmp_path / "p"
     make(path)
@@ -73,7 +73,7 @@ def test_another_programs_database_is_refused_and_untouched(file: Path, mode: st
     assert [each.name for each in file.parent.iterdir()] == [file.name]
 
 
-def test_a_backup_that_is_not_in_wal_mode_is_taken_and_survives_a_kill(file: Path) -> None:
+def test_a_backup_in_another_journal_mode_is_accepted_and_survives_a_kill(file: Path) -> None:
     with PinStore(file.with_name("old.sqlite")) as store:
         store.pin("bank.test", [LEAF])
         with contextlib.closing(sqlite3.connect(store.path)) as other:
@@ -122,7 +122,7 @@ def test_a_file_whose_schema_has_a_damaged_letter_is_damage(file: Path) -> None:
         {"pins": ()},
     ],
 )
-def test_what_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
+def test_an_entry_that_could_not_be_read_back_is_not_merged(file: Path, change: dict[str, Any]) -> None:
     entry = replace(KnownPinnedHost("bank.test", (LEAF,), False, None, 1e9, 2e9), **change)
     with PinStore(file) as store:
         with pytest.raises(ValueError, match="not an entry that a store can hold"):
@@ -149,11 +149,11 @@ def test_a_link_into_another_folder_is_judged_by_that_folder(tmp_path: Path) -> 
     real, links = tmp_path / "real", tmp_path / "links"
     real.mkdir()
     links.mkdir()
-    (links / "pins.sqlite").symlink_to(real / "pins.sqlite")  # which is not there yet
+    (links / "pins.sqlite").symlink_to(real / "pins.sqlite")  # the target does not exist yet
     with PinStore(links / "pins.sqlite") as store:
         store.pin("bank.test", [LEAF])
         assert sorted(path.name for path in links.iterdir()) == ["pins.sqlite"]
-        # The last pins are in the log beside the real file, and are seen by whichever name.
+        # The last pins are in the log beside the real file, and are visible by both names.
         with PinStore(real / "pins.sqlite") as other, PinStore(links / "pins.sqlite") as again:
             assert not other.validate("bank.test", [OTHER]).ok
             assert not again.validate("bank.test", [OTHER]).ok
@@ -161,7 +161,7 @@ def test_a_link_into_another_folder_is_judged_by_that_folder(tmp_path: Path) -> 
 
 @pytest.fixture
 def read_only_medium(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system that is mounted read-only; filled by the test before it is sealed."""
+    """A folder on a read-only file system; the test fills it before it is sealed."""
     if os.getuid() != 0 or shutil.which("mount") is None:
         pytest.skip("mounting needs root")
     folder = tmp_path / "medium"
@@ -207,7 +207,7 @@ def test_a_file_that_takes_no_lock_and_changes_while_it_is_read_is_refused(file:
         store.pin("bank.test", [LEAF])
     with PinStore(file) as store:
         database: Any = store.database
-        reader = database._opened("mode=ro&immutable=1")  # as where the folder cannot be written
+        reader = database._opened("mode=ro&immutable=1")  # as if the folder could not be written
         reader.stamp = database._stamp()
         database._idle = [reader]
 
@@ -220,11 +220,11 @@ def test_a_file_that_takes_no_lock_and_changes_while_it_is_read_is_refused(file:
         assert store.known_host("later.test") is not None
 
 
-# -- making one -------------------------------------------------------------------------------------------------------
+# -- a new file -------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_without_hard_links_and_locks(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As exFAT and some network mounts are; SQLite works there."""
+    """Such as exFAT and some network mounts; SQLite works there."""
     import fcntl
 
     def refuse(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Forks in every shape: what was acknowledged is there, what others write is seen, or the child refuses."""
+"""Forks of all kinds: acknowledged pins are there, the writes of others are visible, or the child refuses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dynpin.clientstore import PinStore
 
 LEAF, OTHER = (Pin(bytes([number]) * 32) for number in (1, 5))
 
-# What each script has at hand. A process writes `count` hosts under its own name, one noting each, and counts what was
-# acknowledged; at the end another program looks what is there.
+# The functions for each script. A process writes `count` hosts with its own name, one noting each, and counts the
+# acknowledged ones. At the end another program checks that they are there.
 PRELUDE = """
 import ctypes, json, multiprocessing, os, signal, sys, threading, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -208,12 +208,12 @@ REFUSING = {
 
 
 def run(tmp_path: Path, shape: str) -> tuple[set[str], Path]:
-    """Play a shape; what its processes were told is there, and the store."""
+    """Run one kind of fork; returns what its processes were told, and the store."""
     folder, path = tmp_path / "said", tmp_path / "pins.sqlite"
     folder.mkdir()
     PinStore(path).close()
     script = PRELUDE + textwrap.dedent(shape)
-    # The output is a pipe that every child has: the end of it is the end of the last process.
+    # Every child has the output pipe: it ends with the last process.
     done = subprocess.run(
         [sys.executable, "-c", script, str(path), str(folder)], capture_output=True, text=True, check=False, timeout=240
     )
@@ -238,7 +238,7 @@ def test_a_child_that_inherits_an_open_connection_refuses(tmp_path: Path, shape:
     acknowledged, path = run(tmp_path, REFUSING[shape])
     refused = (tmp_path / "said" / "refused").read_text()
     assert refused.startswith("StoreError: ")
-    assert "was forked past Python's own os.fork" in refused
+    assert "was forked without Python's os.fork" in refused
     assert "Open the PinStore after the fork (in uWSGI: lazy-apps = true)" in refused
     assert not any("child" in host for host in acknowledged)
     with PinStore(path) as store:
@@ -302,7 +302,7 @@ APART = {
 
 
 @pytest.mark.parametrize("shape", list(APART))
-def test_a_child_is_refused_nothing_for_what_is_not_open(tmp_path: Path, shape: str) -> None:
+def test_a_child_refuses_nothing_if_nothing_was_open(tmp_path: Path, shape: str) -> None:
     acknowledged, _ = run(tmp_path, APART[shape])
     assert acknowledged
     assert not (tmp_path / "said" / "refused").exists(), (tmp_path / "said" / "refused").read_text()

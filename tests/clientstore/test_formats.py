@@ -1,4 +1,4 @@
-"""Pin files: what is written is read again, and what is wrong is named."""
+"""Pin files: what is written can be read again, and errors name the fault."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from dynpin import InvalidPinFile, KnownPinnedHost
 from dynpin.clientstore.store.formats import (
+    lost_in_wget2,
     read_chromium,
     read_csv,
     read_json,
     read_jsonl,
     read_toml,
     read_wget2,
-    untold,
     write_csv,
     write_json,
     write_jsonl,
@@ -53,8 +53,8 @@ def test_toml_holds_every_static_pin(entries: list[KnownPinnedHost]) -> None:
 
 @given(st.lists(noted() | static(), max_size=5))
 @example([KnownPinnedHost("*sha256.test", (ONE,), True, None, NOW, NOW + 1)])
-def test_wget2s_file_holds_what_binds_a_client(entries: list[KnownPinnedHost]) -> None:
-    held = [entry for entry in entries if "is left out" not in (untold(entry) or "")]
+def test_wget2s_file_has_everything_that_binds_a_client(entries: list[KnownPinnedHost]) -> None:
+    held = [entry for entry in entries if "is left out" not in (lost_in_wget2(entry) or "")]
     assert list(read_wget2(opened("".join(write_wget2(entries))), now=0.0)) == [
         KnownPinnedHost(
             host=entry.host,
@@ -88,13 +88,13 @@ def test_wget2s_file_holds_what_binds_a_client(entries: list[KnownPinnedHost]) -
     ],
     ids=["a star", "certificates alone", "certificates too"],
 )
-def test_what_wget2_cannot_be_told_is_said(entry: KnownPinnedHost, said: str) -> None:
-    told = untold(entry)
+def test_what_wget2s_format_cannot_hold_is_reported(entry: KnownPinnedHost, said: str) -> None:
+    told = lost_in_wget2(entry)
     assert told is not None
     assert told.startswith(said)
     written = "".join(write_wget2([entry]))
     assert ("left out" in said) == (entry.host not in written)
-    assert untold(KnownPinnedHost("a*.test", (ONE,), False, None, NOW, None)) is None
+    assert lost_in_wget2(KnownPinnedHost("a*.test", (ONE,), False, None, NOW, None)) is None
 
 
 @pytest.mark.parametrize("uri", ["=cmd()", "+1", "-1", "@x", "'=1"])
@@ -155,10 +155,10 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_what_is_read_as_a_whole_is_for_ten_thousand_entries(form: str) -> None:
+def test_formats_that_are_read_as_a_whole_take_ten_thousand_entries(form: str) -> None:
     read = READERS[form.partition(" ")[0]]
     assert len(read(WHOLE[form](10_000))) == 10_000
-    with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and here are more: use JSON lines \(jsonl\)"):
+    with pytest.raises(InvalidPinFile, match=r"up to 10,000 entries, and there are more: use JSON lines \(jsonl\)"):
         read(WHOLE[form](10_001))
 
 
@@ -176,7 +176,7 @@ def test_no_more_is_written_than_can_be_read_again(
 ) -> None:
     assert "".join(write(many(10_000))).count('"h9999.test"') == 1
     pieces = write(many(10_001))
-    with pytest.raises(InvalidPinFile, match="up to 10,000 entries, and here are more"):
+    with pytest.raises(InvalidPinFile, match="up to 10,000 entries, and there are more"):
         next(pieces)  # before a piece of it is written
 
 
@@ -242,8 +242,8 @@ WRONG = [
     ("jsonl", '{"host": "a.test", "pins": ["PIN"], "used": NaN}', "line 1: NaN is not a number of JSON"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "used": -Infinity}]', "-Infinity is not a number of JSON"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "noted_at": 1e999}]', "noted_at is inf, not a time"),
-    ("json", '[{"host": "a.test", "pins": [1]}]', "pins has 1, no text"),
-    ("json", '[{"host": "a.test", "pins": 0}]', "pins is 0, no list of texts"),
+    ("json", '[{"host": "a.test", "pins": [1]}]', "pins has 1, not a text"),
+    ("json", '[{"host": "a.test", "pins": 0}]', "pins is 0, not a list of texts"),
     ("json", '[{"host": "\\u001b[2J", "pins": ["PIN"]}]', "host is '\\x1b[2J', not a line of text"),
     ("json", '[{"host": "a.test", "pins": ["PIN"], "origin": "\\u009b2J"}]', "origin is '\\x9b2J', not a line"),
     ("json", '[{"host": "a.test", "pins": ["\\u001b"]}]', "'\\x1b' is not padded"),

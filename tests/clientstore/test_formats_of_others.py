@@ -1,4 +1,4 @@
-"""Pin files of others: Chromium's, TOML that names files, and the real wget2 takes ours as we take its."""
+"""Other programs' pin files: Chromium's, TOML that names files, and an exchange with the real wget2."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_fingerprint_as_openssl_prints_it_is_read() -> None:
 
 
 @pytest.mark.skipif(WGET2 is None, reason="wget2 is not installed: apt-get install wget2")
-def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: Path) -> None:
+def test_wget2_and_dynpin_enforce_each_others_pins(tmp_path: Path) -> None:
     authority = trustme.CA()
     roots, file = tmp_path / "roots.pem", tmp_path / "hpkp"
     roots.write_bytes(authority.cert_pem.bytes())
@@ -105,7 +105,7 @@ def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: 
         file.write_text("".join(write_wget2(ours.hosts())))
         assert wget2(server.port) == 0
         server.show(other)
-        assert wget2(server.port) == 5  # ours bind it
+        assert wget2(server.port) == 5  # our pins bind wget2
 
         file.unlink()
         server.show(site)
@@ -117,7 +117,7 @@ def test_wget2_enforces_what_dynpin_noted_and_dynpin_what_wget2_noted(tmp_path: 
         assert taken.pins == (leaf_pin(site), leaf_pin(backup)) or taken.pins == (leaf_pin(backup), leaf_pin(site))
         assert taken.include_subdomains
         assert taken.expires_at == taken.noted_at + 3600
-        assert not theirs.validate("www.localhost", [leaf_pin(other)]).ok  # its own bind us
+        assert not theirs.validate("www.localhost", [leaf_pin(other)]).ok  # wget2's pins bind us
         assert theirs.validate("localhost", [leaf_pin(backup)]).ok
 
 

@@ -1,4 +1,4 @@
-"""What one process has written, all others see from then on, whatever else goes on. `make stress` does it at length."""
+"""What one process writes is visible to all others at once. `make stress` runs this for longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gevent and eventlet: where pins cannot be enforced `enforce` says so, and what it says to do works."""
+"""gevent and eventlet: `enforce` refuses if pins cannot be enforced, and its advice works."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def test_sockets_in_the_place_of_ssls_are_refused_with_advice(
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("what", ["gevent, ssl left", "eventlet, sockets left"])
-def test_what_is_advised_is_enforced(world: World, python: Path, when: str, what: str) -> None:
+def test_the_advice_works(world: World, python: Path, when: str, what: str) -> None:
     told = _visits(world, python, when, what)
     assert told == {str(world.site.port): "HTTP/1.1 200 OK", str(world.attacker.port): "PinValidationError"}

@@ -1,4 +1,4 @@
-"""Programs without a line of dynpin in them: enforced by the environment, or by one call from inside."""
+"""Programs that do not know dynpin: enforced by the environment, or by one call from inside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def unheard(world: World) -> bool:
 
 
 @pytest.mark.parametrize("program", NOTING)
-def test_what_stands_on_http_client_notes_and_enforces(ground: Ground, program: str) -> None:
+def test_libraries_on_top_of_http_client_note_and_enforce(ground: Ground, program: str) -> None:
     world = ground.world
     visit = ground.script(NOTING[program], world.site.url(HOST))
     assert (visit.stdout, visit.stderr) == ("200\n", "")
@@ -63,7 +63,7 @@ def test_what_stands_on_http_client_notes_and_enforces(ground: Ground, program: 
 
 
 @pytest.mark.parametrize("program", OTHERS)
-def test_what_has_an_http_of_its_own_is_enforced(ground: Ground, program: str) -> None:
+def test_programs_with_their_own_http_code_are_enforced(ground: Ground, program: str) -> None:
     world = ground.world
     assert ground.script(OTHERS[program], world.site.url(HOST)).stdout == "200\n"
     assert pinned(ground) == []
@@ -84,9 +84,9 @@ def test_an_audit_lets_through_tells_and_notes_nothing(ground: Ground, code: str
     assert pinned(ground) == [HOST]  # the attacker's header would have removed it
 
 
-# -- what a program may do in its own way ------------------------------------------------------------------------------
+# -- programs with their own ways -------------------------------------------------------------------------------------
 
-# The program verifies the name by itself, or sends the request to a name that TLS has not verified.
+# The program verifies the name itself, or sends the request to a name that TLS has not verified.
 NAMES = {
     "assert-hostname": """
 import ssl, sys, urllib3
@@ -148,7 +148,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as raw:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_a_name_in_a_certificate_proves_and_may_be_taken_for(
+def test_the_hosts_that_a_name_in_a_certificate_proves_or_may_match(
     name: str, proved: set[str], taken_for: set[str]
 ) -> None:
     hosts = ["bank.test", "a.bank.test", "b.a.bank.test"]
@@ -216,7 +216,7 @@ def test_a_server_is_as_before(ground: Ground, protocol: str, code: str, connect
     assert ground.script(code, protocol, str(key)).stdout == f"{connection} True\n"
 
 
-# -- pip: a program of many files, with libraries of its own -----------------------------------------------------------
+# -- pip: a program of many files, with its own libraries -------------------------------------------------------------
 
 WHEEL = "tiny-1.0-py3-none-any.whl"
 
@@ -264,7 +264,7 @@ def test_pip_downloads_notes_and_refuses(ground: Ground) -> None:
     assert pinned(ground) == [HOST]
 
 
-# -- by whom it is started ---------------------------------------------------------------------------------------------
+# -- ways to start ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ print([folder for folder in sys.path if "bootstrap" in folder or "dynpin" in fol
 
 
 @pytest.mark.parametrize("name", ["DYNPIN_RUN", "DYNPIN_STORE", "DYNPIN_RUN_PATH"])
-def test_a_bootstrap_that_is_not_told_all_ends_the_program(ground: Ground, name: str) -> None:
+def test_a_bootstrap_without_all_its_variables_ends_the_program(ground: Ground, name: str) -> None:
     done = ground.start("-c", "print('started')", more={name: ""})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"dynpin: {sys.executable} was not started, ")
@@ -375,7 +375,7 @@ def test_a_zipapp_and_a_module(ground: Ground) -> None:
 
 
 def test_the_probe_of_an_injected_program_is_not_hardened_itself(tmp_path: Path) -> None:
-    """In a fresh process, where no probe has passed before: the first connection of a program is enforced."""
+    """In a fresh process, in which no probe has passed before: the first connection of a program is enforced."""
     script = (
         "import ssl, sys\n"
         "from dynpin.clientstore import PinStore, inject\n"

@@ -1,4 +1,4 @@
-"""Exceptions out of signal handlers, at any instruction: nothing acknowledged is lost, nothing is locked or stale."""
+"""Exceptions from signal handlers, at any instruction: nothing acknowledged is lost, nothing stays locked or stale."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 class Stop(BaseException):
-    """What the handler of a signal raises."""
+    """Raised by the signal handler."""
 
 
 class StopAt:
-    """A trace function that raises before one instruction of the store's room, by its number, in this thread."""
+    """A trace function that raises before one instruction of the store's code, by its number, in this thread."""
 
     def __init__(self, number: int) -> None:
         self.left = number
@@ -56,7 +56,7 @@ class StopAt:
 
 
 def stopped(call: Callable[[], object], number: int) -> Stop | None:
-    """Call it, with an exception at one instruction; the exception, or None if it had fewer."""
+    """Call it, with an exception at one instruction. Returns the exception, or None if there were fewer."""
     if sys.version_info >= (3, 12):
         return stopped_by_monitoring(call, number)
     sys.settrace(StopAt(number))
@@ -74,7 +74,7 @@ if sys.version_info >= (3, 12):
     TOOL, INSTRUCTION = 4, sys.monitoring.events.INSTRUCTION
 
     def stopped_by_monitoring(call: Callable[[], object], number: int) -> Stop | None:
-        """The same by the means behind trace functions (PEP 669)."""
+        """The same with the mechanism behind trace functions (PEP 669)."""
         left, thread = number, threading.get_ident()
 
         def before(code: CodeType, offset: int) -> None:
@@ -100,7 +100,7 @@ if sys.version_info >= (3, 12):
 
     @lru_cache(maxsize=1)
     def room() -> tuple[CodeType, ...]:
-        """All code of the store's room."""
+        """All code of the store."""
         modules = [module for name, module in sys.modules.items() if name.startswith("dynpin.clientstore.store")]
         holders = [held for module in modules for held in (module, *vars(module).values()) if hasattr(held, "__dict__")]
         values = [value for holder in holders for value in vars(holder).values()]
@@ -123,11 +123,11 @@ class Both:
     def __init__(self, path: Path) -> None:
         self.store = PinStore(path, clock=lambda: NOW)
         self.other = PinStore(path, clock=lambda: NOW)
-        # What a REPL keeps: the exceptions, and by them the frames and what these refer to.
+        # What a REPL keeps alive: the exceptions, and through them the frames and their objects.
         self.kept: list[BaseException] = []
 
     def is_sound(self) -> None:
-        """Each side writes, and the other one sees it at once."""
+        """Each side writes, and the other side sees it at once."""
         for writer, reader in ((self.store, self.other), (self.other, self.store)):
             writer.pin("probe.test", [LEAF])
             assert not reader.validate("probe.test", [OTHER]).ok
@@ -137,7 +137,7 @@ class Both:
 
 @pytest.fixture
 def both() -> Iterator[Both]:
-    # In memory where there is such a folder: the tests write some ten thousand times, and wait for no disk.
+    # In memory if there is such a folder: the tests write some ten thousand times, without waiting for a disk.
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         made = Both(Path(folder) / "pins.sqlite")
@@ -177,15 +177,15 @@ def test_an_exception_at_each_instruction_in_turn(both: Both, call: str, opened:
         if stop is None:
             break
         both.kept = [stop]
-        both.store.database.write(lambda _: None)  # behind what may be under way
-        # Whatever has become of the call: both see the same, and a pin that another one sets is enforced.
+        both.store.database.write(lambda _: None)  # after any write in progress
+        # Whatever happened to the call: both see the same, and a pin that the other one sets is enforced.
         assert states(both.store) == states(both.other), number
         if number % 50 == 0:
             both.is_sound()
     assert number > 50
     both.kept.clear()
     both.is_sound()
-    # A connection that an exception has orphaned is in a circle with its statements (CPython), and so the collector's.
+    # A connection orphaned by an exception is in a cycle with its statements (CPython), so the collector frees it.
     del stop
     gc.collect()
     both.store.rest()
@@ -199,13 +199,13 @@ def states(store: PinStore) -> list[object]:
     ]
 
 
-def test_what_a_stopped_noting_has_written_is_enforced_here_too(both: Both) -> None:
+def test_a_noting_that_was_interrupted_is_enforced_in_this_process_too(both: Both) -> None:
     outcomes: set[bool] = set()
     for number in range(1, 100_000):
         stop = stopped(lambda: both.store.note("new.test", HEADER, [LEAF]), number)
         if stop is None:
             break
-        both.store.database.rest()  # which waits for the write that may be under way
+        both.store.database.rest()  # waits for a write in progress
         written = both.other.known_host("new.test") is not None
         outcomes.add(written)
         assert (both.store.known_host("new.test") is not None) == written
@@ -255,7 +255,7 @@ def test_a_select_that_was_left_holds_no_old_snapshot(both: Both) -> None:
         pass
 
     walk = both.store.each()
-    next(walk)  # a generator in the middle, kept as a REPL keeps it
+    next(walk)  # a generator in the middle, kept alive as in a REPL
     both.other.pin("bank.test", [LEAF])
     assert not both.store.validate("bank.test", [OTHER]).ok
     assert sum(1 for _ in walk) == len(KNOWN) - 1
@@ -271,7 +271,7 @@ KNOWN = _known()
 
 
 def test_a_signal_handler_may_fork_or_close_in_the_middle_of_a_look_up(both: Both) -> None:
-    """The connection in use is left alone: closing it under the one who uses it is a crash of SQLite."""
+    """The connection in use is left alone: closing it while a thread uses it would crash SQLite."""
     acts: list[int] = []
 
     def act(number: int, frame: FrameType | None) -> None:
@@ -337,14 +337,14 @@ def test_a_signal_handler_may_use_the_store_itself(both: Both) -> None:
     assert len(both.other) == 2 + len(seen)
 
 
-def test_a_lock_that_another_process_holds_is_said_and_costs_no_pin(both: Both) -> None:
+def test_a_lock_of_another_process_is_reported_and_costs_no_pin(both: Both) -> None:
     with contextlib.closing(sqlite3.connect(both.store.path, isolation_level=None)) as third:
         third.execute("BEGIN IMMEDIATE")
         with pytest.raises(OSError, match="another process was writing for longer than a second") as caught:
             both.store.pin("bank.test", [LEAF])
         assert "--repair" not in str(caught.value)
         assert "move" not in str(caught.value)
-        assert both.store.known_host("bank.test") is None  # reading goes on
+        assert both.store.known_host("bank.test") is None  # reading still works
         third.execute("ROLLBACK")
     both.store.pin("bank.test", [LEAF])
     both.is_sound()

@@ -1,7 +1,7 @@
-"""One enforcement point for the whole ecosystem: every library refuses, and the attacker reads not one byte.
+"""One enforcement point for all libraries: every library refuses, and the attacker reads not one byte.
 
-Each library gets nothing but the context that `enforce` has hardened. What it raises is whatever it raises for a bad
-certificate, and `pin_violation` finds the PinValidationError in it.
+Each library only gets the context that `enforce` has hardened. It raises its own error for a bad certificate, and
+`pin_violation` finds the PinValidationError in that error.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ LIBRARIES: list[Call] = [
 
 
 @pytest.mark.parametrize("call", LIBRARIES, ids=lambda call: call.__name__)
-def test_the_pinned_key_is_let_through_and_another_hears_nothing(world: World, call: Call) -> None:
+def test_the_pinned_key_is_accepted_and_another_server_receives_nothing(world: World, call: Call) -> None:
     context = world.context()
     answer = call(context, world.site.url(HOST))
     assert isinstance(answer, bytes)
@@ -186,15 +186,15 @@ def test_the_pinned_key_is_let_through_and_another_hears_nothing(world: World, c
 
 
 @pytest.mark.parametrize("call", LIBRARIES, ids=lambda call: call.__name__)
-def test_without_enforcement_the_attacker_hears_the_request(world: World, call: Call) -> None:
-    # What makes the zero above mean something: the same call, by a context that is not enforced.
+def test_without_enforcement_the_attacker_receives_the_request(world: World, call: Call) -> None:
+    # So that the zero above means something: the same call, with a context that is not enforced.
     assert call(world.plain_context(), world.attacker.url(HOST))
     world.attacker.wait_idle()
     assert world.attacker.application_bytes > 0
 
 
 def test_this_environment_has_the_real_urllib3() -> None:
-    # Installing niquests puts a fork in urllib3's place, so it has an environment of its own below.
+    # niquests replaces urllib3 by a fork, so it has an environment of its own below.
     urllib3 = pytest.importorskip("urllib3")
     assert not hasattr(urllib3, "ConnectionInfo"), "this is urllib3.future, not urllib3"
     assert importlib.util.find_spec("niquests") is None

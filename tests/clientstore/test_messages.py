@@ -1,4 +1,4 @@
-"""What a person reads when a key is refused: from the text alone the wrong pin is found, understood and removed."""
+"""What a person reads when a key is refused: the text alone is enough to find, understand and remove a wrong pin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The name that TLS verifies and the name that a request is meant for: where they differ, the pins of both hold."""
+"""The name that TLS verifies and the name that a request is meant for: if they differ, the pins of both apply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .names import ASKED, OTHER, Row
 from .sites import Site
 from .world import World, leaf_pin
 
-# Every name that a row may have TLS verify; an attacker with an authority of its own has a certificate for all.
+# All names that TLS may verify in a row; the attacker's own authority has certified all of them.
 NAMES = (
     *(ASKED, OTHER, "127.0.0.1", "proxy.test"),
     # faß.test, as IDNA 2003 and 2008 write it; bücher.test
@@ -35,7 +35,7 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 @pytest.fixture
 def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: Path) -> Iterator[World]:
-    """Site and attacker show certificates for all names; nothing is pinned, and both send pins of their own."""
+    """Site and attacker have certificates for all names; nothing is pinned, and both send their own pins."""
     certificate, backup, stolen = honest.issue_cert(*NAMES), honest.issue_cert(ASKED), rogue.issue_cert(*NAMES)
     with (
         names_led(lambda name, port: ("127.0.0.1", port)),  # capitals and all
@@ -53,7 +53,7 @@ def world(honest: trustme.CA, rogue: trustme.CA, clock: list[float], tmp_path: P
 
 @every_row
 @pytest.mark.parametrize("pinned", ["asked", "verified"])
-def test_the_attacker_hears_nothing_where_either_name_is_pinned(world: World, row: Row, pinned: str) -> None:
+def test_the_attacker_receives_nothing_if_either_name_is_pinned(world: World, row: Row, pinned: str) -> None:
     name = row.asked if pinned == "asked" else row.verified
     if is_ip_literal(name):
         pytest.skip("an IP address is never pinned")
@@ -70,7 +70,7 @@ def test_the_attacker_hears_nothing_where_either_name_is_pinned(world: World, ro
 
 
 @every_row
-def test_where_neither_is_pinned_nothing_is_noted_for_another_name(world: World, row: Row) -> None:
+def test_nothing_is_noted_for_another_name_if_neither_is_pinned(world: World, row: Row) -> None:
     if not row.taken:
         with pytest.raises(UnenforceableContext):
             row.send(world, world.attacker.port)

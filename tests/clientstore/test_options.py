@@ -1,4 +1,4 @@
-"""Options of a library that could lead past the pins, or be passed over: each works, or is refused in words."""
+"""Options of a library that could avoid the pins or be ignored: each works, or is refused with a message."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_urllib3_the_audit_tells_of_names_too(world: World, rogue: Any, option: 
 
 @pytest.mark.parametrize("library", ["requests", "aiohttp"])
 def test_public_roots_hold_for_every_context_of_a_client(world: World, library: str) -> None:
-    # An iterator gives them once; a second context without any would take every root for a private one.
+    # An iterator can be read only once; a second context without any root would take every root for a private one.
     world.pin_site()
     both = iter([_root(world.honest), _root(world.rogue)])
     bypass: dict[str, Any] = {"private_roots": "bypass", "public_roots": both}
@@ -156,14 +156,14 @@ def test_urllib3_a_site_below_the_minimum_version_is_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("name", ["ssl_version", "ssl_minimum_version", "ssl_maximum_version"])
-def test_urllib3_versions_beside_a_context_of_ones_own_are_refused(world: World, name: str) -> None:
+def test_urllib3_versions_beside_the_users_own_context_are_refused(world: World, name: str) -> None:
     option: dict[str, Any] = {name: ssl.TLSVersion.TLSv1_2}
     with pytest.raises(TypeError, match=rf"{name}= has no effect on a context of your own: .*context\.maximum_version"):
         pinned_pool_manager(world.store, ssl_context=world.plain_context(), **option)
 
 
 class _OwnConnection(HTTPSConnection):
-    """Stands for a SOCKS proxy's: it connects in its own way."""
+    """Like a SOCKS proxy's connection: it connects in its own way."""
 
     made: ClassVar[list[str]]
 
@@ -200,7 +200,7 @@ def test_urllib3_a_manager_keeps_its_own_way_to_connect(world: World) -> None:
 def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str) -> None:
     world.pin_site()
     with PinnedSession(world.store, context=world.plain_context()) as session:
-        with pytest.raises(UnenforceableContext, match=r"a HTTPAdapter for .* past the pins: .* max_retries="):
+        with pytest.raises(UnenforceableContext, match=r"without checking the pins: .* max_retries="):
             session.mount(prefix, HTTPAdapter(max_retries=3))
         session.mount(prefix, PinnedAdapter(world.store, context=world.plain_context(), max_retries=1))
         session.mount("http://", HTTPAdapter(max_retries=3))
@@ -209,7 +209,7 @@ def test_requests_another_adapter_for_https_is_refused(world: World, prefix: str
     assert pin_violation(caught.value) is not None
 
 
-def test_requests_a_context_from_a_class_of_ones_own_is_refused(world: World) -> None:
+def test_requests_a_context_from_the_users_own_class_is_refused(world: World) -> None:
     class Adapter(PinnedAdapter):
         def init_poolmanager(self, *args: Any, **options: Any) -> None:
             super().init_poolmanager(*args, ssl_context=world.plain_context(), **options)
@@ -276,7 +276,7 @@ def test_websockets_a_context_for_ws_is_refused_as_by_websockets(world: World) -
 # -- niquests ---------------------------------------------------------------------------------------------------------
 
 
-def test_niquests_speaks_the_tls_that_is_configured(world: World, niquests_python: Path) -> None:
+def test_niquests_uses_the_configured_tls_versions(world: World, niquests_python: Path) -> None:
     synchronous, asynchronous, beside = told_by(
         niquests_python, "tests.clientstore.niquests_tls", world.site.url(HOST), str(world.roots_file())
     )

@@ -1,4 +1,4 @@
-"""What is noted: the fields of the final response to a request for that very https origin, and no others."""
+"""What is noted: the fields of the final response to a request for that https origin, and no others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
 
 
 class RawSite(Site):
-    """Answers with the bytes that a test gives, in which PINS stands for the value of Public-Key-Pins."""
+    """Answers with the bytes of the test; PINS in them is replaced by the value of Public-Key-Pins."""
 
     answer = b""
 
@@ -62,7 +62,7 @@ NOTED = {
 @pytest.mark.parametrize("answer", NOT_NOTED)
 def test_not_noted(world: World, raw: RawSite, library: Library, answer: str) -> None:
     raw.answer = NOT_NOTED[answer]
-    with contextlib.suppress(Exception):  # some libraries take such a response for none
+    with contextlib.suppress(Exception):  # some libraries reject such a response
         library.visit(world.store, world.plain_context(), [raw.url(HOST)])
     raw.wait_idle()
     assert b"GET / HTTP/1.1" in raw.received
@@ -79,7 +79,7 @@ def test_noted(world: World, raw: RawSite, library: Library, answer: str) -> Non
     assert known.pins == world.header.pins
 
 
-# -- what a proxy forwards --------------------------------------------------------------------------------------------
+# -- forwarded by a proxy ---------------------------------------------------------------------------------------------
 
 
 def _by_http_client(world: World, proxy: Proxy, url: str) -> int:

@@ -1,4 +1,4 @@
-"""An option of one request or pool: it counts for that one, and leaves the next as in a new client."""
+"""An option of one request or pool affects only that one; the next one is as in a new client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequ
 
 @dataclass
 class Ground:
-    """The pinned site of `world`, another host that no pin is kept for, and one that wants client certificates."""
+    """The pinned site of `world`, another host without pins, and one that asks for client certificates."""
 
     world: World
     other: Site
@@ -78,7 +78,7 @@ def looks(context: ssl.SSLContext | None) -> object:
 
 
 def assert_as_new(ground: Ground, get: Callable[[str], int]) -> None:
-    """The pinned host is reached, its attacker is not, and no client certificate is shown to a host that asks."""
+    """The pinned host is reached, its attacker is not, and a host that asks gets no client certificate."""
     world = ground.world
     assert get(world.site.url(HOST)) == 200
     with pytest.raises((urllib3.exceptions.HTTPError, requests.exceptions.SSLError)) as caught:
@@ -97,7 +97,7 @@ OPTIONS = (
     *("assert_hostname=False", "assert_fingerprint", "server_hostname", "version", "context"),
 )
 REFUSED = ("assert_hostname", "assert_hostname=False", "assert_fingerprint")
-# What would change a context of the caller's own; and where there is none, a context beside the manager's roots.
+# Options that would change the caller's own context; without one, they get a context beside the manager's roots.
 OF_A_SHARED_CONTEXT = {
     True: ("unverified", "optional", "ca_certs", "ca_cert_data", "ca_cert_dir", "cert_file", "version"),
     False: ("context",),
@@ -195,9 +195,7 @@ def test_urllib3_an_encrypted_key_without_a_password_asks_nobody(ground: Ground)
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["made", "own"])
-def test_an_https_proxy_sees_no_client_certificate_and_is_held_to_its_pins_for_http_urls_too(
-    ground: Ground, own: bool
-) -> None:
+def test_an_https_proxy_sees_no_client_certificate_and_is_checked_for_http_urls_too(ground: Ground, own: bool) -> None:
     world = ground.world
     context = world.plain_context()
     if own:

@@ -1,4 +1,4 @@
-"""A store does not load its hosts: opening, looking up and memory are the same for a thousand and for many more."""
+"""A store does not load its hosts: opening, look-up and memory are the same with a thousand hosts and with more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Static pins (RFC 7469 §2.7): how they meet headers, expire, name certificates and give way to the user."""
+"""Static pins (RFC 7469 §2.7): headers, expiry, certificates, and the user's own decisions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_texts_of_another_class_are_kept_as_the_texts_that_they_are(store: PinSt
 
 
 def test_a_row_is_the_same_in_every_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A character that one Python writes as it is, and another one, with older tables of Unicode, by its number.
+    # One Python writes a character as it is; another one, with older Unicode tables, escapes it.
     entry = static_entry("bank.test", [LEAF], noted_at=0.0, origin="shop \N{LATIN SMALL LETTER E WITH ACUTE}")
     row = row_of(entry)
     monkeypatch.setattr("builtins.repr", ascii)
@@ -156,7 +156,7 @@ def test_an_exact_certificate_connects_and_a_renewal_with_the_same_key_does_not(
 
 
 def test_the_hash_of_a_certificate_is_no_pin_of_a_key(store: PinStore, world: World) -> None:
-    # people have pinned the hash of the whole certificate in headers: it must not begin to match
+    # People have pinned the hash of the whole certificate in headers: it must not begin to match.
     world.store.pin(HOST, [Pin(digest(world.certificate))])
     with pytest.raises(PinValidationError):
         enforce(world.plain_context(), world.store).wrap_socket(world.connect(world.site), server_hostname=HOST)
@@ -205,7 +205,7 @@ def test_preloading_the_same_again_writes_nothing(store: PinStore, clock: Clock)
     assert writes(store, lambda: store.preload([shipped("a.test", at=clock.now)], "app.toml")) == 0
 
 
-def test_what_the_user_pinned_or_forgot_stands_against_preloading(store: PinStore) -> None:
+def test_preloading_does_not_change_what_the_user_pinned_or_forgot(store: PinStore) -> None:
     store.preload([shipped("a.test"), shipped("b.test")], "app.toml")
     assert store.forget("a.test")
     store.pin("b.test", [LEAF])
@@ -282,7 +282,7 @@ def test_a_bad_entry_in_the_middle_changes_nothing(store: PinStore, clock: Clock
     assert store.hosts() == []
 
 
-def test_what_another_client_noted_for_a_year_is_capped(store: PinStore, clock: Clock) -> None:
+def test_an_imported_max_age_of_a_year_is_capped(store: PinStore, clock: Clock) -> None:
     assert store.merge([noted("a.test", LEAF, clock.now, 31_536_000), noted("b.test", LEAF, clock.now + 1e9, 10)]) == 2
     taken, future = store.hosts()
     assert taken.expires_at == clock.now + store.max_max_age

@@ -29,7 +29,7 @@ def header(*pins: Pin, max_age: int = 1000, more: str = "") -> str:
 
 
 class Kept:
-    """A PinStore on a file, as the scenarios ask for it."""
+    """A PinStore on a file, with the interface of the scenarios."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path, self._clock = path, clock
@@ -70,7 +70,7 @@ def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
         run(scenario, lambda clock: opened.enter_context(contextlib.closing(Kept(tmp_path / "pins", clock))))
 
 
-# -- where it stands --------------------------------------------------------------------------------------------------
+# -- its place --------------------------------------------------------------------------------------------------------
 
 
 def test_the_file_is_private_and_so_are_its_companions(store: PinStore, file: Path) -> None:
@@ -82,7 +82,7 @@ def test_the_file_is_private_and_so_are_its_companions(store: PinStore, file: Pa
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_without_a_path_it_stands_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_path_it_is_in_the_users_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     with PinStore() as store:
         assert store.path == tmp_path / "dynpin" / "pins.sqlite"
@@ -116,7 +116,7 @@ def test_an_empty_store_is_true(store: PinStore) -> None:
 
 @pytest.mark.parametrize("call", ["known_host", "forget"])
 @pytest.mark.parametrize("name", ["", "a..b", "under score.test", "x" * 64 + ".test", "a/b"])
-def test_a_name_that_is_none_is_refused(store: PinStore, call: str, name: str) -> None:
+def test_an_invalid_name_is_refused(store: PinStore, call: str, name: str) -> None:
     with pytest.raises(InvalidHost):
         getattr(store, call)(name)
 
@@ -143,7 +143,7 @@ def test_a_newer_schema_is_not_touched(store: PinStore, file: Path) -> None:
         PinStore(file)
 
 
-def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "pins"
     path.write_text("these are not the pins you are looking for, but somebody's notes " * 100)
     before = path.read_bytes()
@@ -156,7 +156,7 @@ def test_what_is_no_database_is_refused_and_kept(tmp_path: Path) -> None:
 
 
 def writes(store: PinStore, act: Callable[[], object]) -> int:
-    """How many transactions another connection sees `act` commit."""
+    """How many commits of `act` another connection sees."""
     with sqlite3.connect(store.path) as watcher:
         before = watcher.execute("PRAGMA data_version").fetchone()[0]
         act()
@@ -207,7 +207,7 @@ def test_months_on_one_connection_are_no_jump_of_the_clock(file: Path, clock: Cl
         for _ in range(4):
             clock.now += 20 * DAY
             store.note("a.test", [], [LEAF])
-        assert store.known_host("a.test") is None  # its pins have expired in their time, which refuses nothing
+        assert store.known_host("a.test") is None  # its pins have expired normally, which refuses nothing
 
 
 def test_of_several_fields_the_first_counts(store: PinStore) -> None:
@@ -222,7 +222,7 @@ def test_of_several_fields_the_first_counts(store: PinStore) -> None:
 # -- static pins ------------------------------------------------------------------------------------------------------
 
 
-def test_a_static_pin_stands_against_headers_until_it_expires(store: PinStore, clock: Clock) -> None:
+def test_headers_do_not_change_a_static_pin_until_it_expires(store: PinStore, clock: Clock) -> None:
     store.pin("a.test", [LEAF, BACKUP], expires_at=clock.now + 10)
     for value in (header(LEAF, OTHER), "max-age=0"):
         assert store.note("a.test", value, [LEAF]).outcome == "ignored"
@@ -301,6 +301,6 @@ def test_a_noting_that_returned_survives_sigkill(file: Path, kill_after: int) ->
     with PinStore(file) as store:
         for number in range(returned + 1):
             assert store.known_host(f"h{number}.test") is not None
-        # at most the one that was under way is there beside them
+        # At most one more noting was in progress.
         assert len(store) - (returned + 1) in (0, 1)
         assert store.note("after.test", header(LEAF, BACKUP), [LEAF]).outcome == "noted"

@@ -1,4 +1,4 @@
-"""Test doubles for requests and urllib3 replay as for plain ones, and nothing real slips past the pins by them."""
+"""Test doubles for requests and urllib3 replay as in plain clients, and no real request avoids the pins with them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_requests_replays(world: World, double: Double, when: str, own: bool) ->
             assert session.get(URL, timeout=60).text == "replayed"
     finally:
         session.close()
-    # When the double is gone the same session is enforced, whatever it has made meanwhile.
+    # After the double is gone the same session is enforced, whatever it made in between.
     ways: dict[str, Any] = {} if own else {"verify": str(world.roots_file())}
     assert session.get(world.site.url(HOST), **ways).status_code == 200
     with pytest.raises(requests.exceptions.SSLError) as caught:
@@ -170,7 +170,7 @@ def test_a_real_connection_beside_a_double_is_enforced(world: World, double: Dou
 
 
 class _PlainSite(socketserver.BaseRequestHandler):
-    """Reads what comes without TLS, and answers."""
+    """Reads a request without TLS, and answers."""
 
     heard: ClassVar[list[bytes]]
 
@@ -197,7 +197,7 @@ def plain_site() -> Iterator[tuple[int, list[bytes]]]:
 def test_a_double_that_would_connect_by_itself_is_refused(
     world: World, plain_site: tuple[int, list[bytes]], double: Double, when: str, own: str
 ) -> None:
-    # In a process of its own: these two would stand in for the sockets of the servers, too.
+    # In a process of its own: these two would also replace the sockets of the servers.
     pytest.importorskip(double.__name__.removeprefix("by_"))
     world.pin_site("localhost")
     port, heard = plain_site
@@ -208,5 +208,5 @@ def test_a_double_that_would_connect_by_itself_is_refused(
         attacker.wait_idle()
         assert attacker.application_bytes == 0
     assert len(told) == len(urls)
-    assert all("would send it past the pins" in text for text in told)
+    assert all("would send it without checking the pins" in text for text in told)
     assert b"Bearer secret" not in b"".join(heard)

@@ -85,7 +85,7 @@ def test_a_pin_on_the_authority_covers_a_new_leaf_and_not_the_other_authority(wo
 
 
 def test_certificates_beyond_the_validated_chain_are_ignored(world: World) -> None:
-    # The attacker sends the site's real certificate along: §2.6, superfluous certificates MUST be ignored.
+    # The attacker also sends the site's real certificate. §2.6: superfluous certificates MUST be ignored.
     world.pin_site()
     chain = b"".join(pem.bytes() for pem in (*world.stolen_name.cert_chain_pems, *world.certificate.cert_chain_pems))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -99,7 +99,7 @@ def test_certificates_beyond_the_validated_chain_are_ignored(world: World) -> No
     assert error.report.validated_chain != error.report.served_chain
 
 
-# -- what is remembered of a chain ------------------------------------------------------------------------------------
+# -- remembered chains ------------------------------------------------------------------------------------------------
 
 
 def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_noted(world: World) -> None:
@@ -114,7 +114,7 @@ def test_a_leaf_never_seen_passes_under_a_pinned_issuer_and_is_the_one_that_is_n
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
 
 
-def test_a_leaf_that_passed_lends_nothing_to_another_of_its_issuer(world: World) -> None:
+def test_a_leaf_that_passed_proves_nothing_for_another_leaf_of_its_issuer(world: World) -> None:
     world.store.pin(HOST, [leaf_pin(world.certificate)])
     context = world.context()
     with open_tls(world, world.site, context):
@@ -125,7 +125,7 @@ def test_a_leaf_that_passed_lends_nothing_to_another_of_its_issuer(world: World)
 
 
 def test_the_same_leaf_by_another_path_is_another_chain(world: World) -> None:
-    # The intermediate is certified by both authorities, and the pinned key is that of the honest one alone.
+    # The intermediate is certified by both authorities, and only the honest authority's key is pinned.
     world.store.pin(HOST, [Pin.from_certificate(world.honest.cert_pem.bytes())])
     intermediate = world.honest.create_child_ca()
     leaf = intermediate.issue_cert(HOST)
@@ -141,13 +141,13 @@ def test_the_same_leaf_by_another_path_is_another_chain(world: World) -> None:
     crossed.load_cert_chain(file)
     world.attacker.use(crossed)
     with open_tls(world, world.attacker, world.plain_context()):
-        pass  # it is valid but for the pins
+        pass  # it is valid except for the pins
     error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
     assert error.validation is not None
     assert error.validation.chain[0] == leaf_pin(leaf)
 
 
-def test_a_host_that_passed_as_unknown_is_held_to_its_pins_from_the_moment_it_has_some(world: World) -> None:
+def test_a_host_that_passed_as_unknown_is_checked_as_soon_as_it_has_pins(world: World) -> None:
     context = world.context()
     for _ in range(2):
         with open_tls(world, world.attacker, context):
@@ -157,7 +157,7 @@ def test_a_host_that_passed_as_unknown_is_held_to_its_pins_from_the_moment_it_ha
     assert_refused_unheard(world, lambda: open_tls(world, world.attacker, context))
 
 
-def test_what_passed_is_looked_at_again_when_the_pins_expire_and_when_the_clock_goes_back(world: World) -> None:
+def test_a_chain_that_passed_is_checked_again_after_an_expiry_and_after_the_clock_goes_back(world: World) -> None:
     clock = Clock()
     issuer = [Pin.from_certificate(world.honest.cert_pem.bytes())]
     with PinStore(world.folder / "expiring", clock=clock) as store:
@@ -172,7 +172,7 @@ def test_what_passed_is_looked_at_again_when_the_pins_expire_and_when_the_clock_
         store.pin(HOST, [leaf_pin(world.backup)], expires_at=clock.now + 10)
         clock.now += 11
         for _ in range(2):
-            with open_tls(world, world.site, context):  # released, and so unknown
+            with open_tls(world, world.site, context):  # released, so the host is unknown again
                 pass
         clock.now -= 11
         with pytest.raises(PinValidationError, match="none of its pinned keys"):
@@ -203,7 +203,7 @@ def test_a_connection_without_a_name_is_refused(world: World) -> None:
         open_tls(world, world.site, context, None)
 
 
-# -- what a refusal sets off ------------------------------------------------------------------------------------------
+# -- consequences of a refusal ----------------------------------------------------------------------------------------
 
 
 def test_the_callback_sees_the_violation_and_cannot_hide_it(world: World) -> None:
@@ -233,7 +233,7 @@ def test_a_certificate_that_is_hard_to_read_hides_no_violation(
     world.store.pin(HOST, world.header.pins, report_uri="https://report.test/r")
     world.attacker.use(shows(world, odd_leaf(world.rogue, HOST, old, new)))
     with open_tls(world, world.attacker, world.plain_context()):
-        pass  # it is valid but for the pins
+        pass  # it is valid except for the pins
     seen: list[PinValidationError] = []
     kept = by_hand(world.store)
     context = enforce(world.plain_context(), world.store, on_violation=seen.append, reporter=kept)
@@ -274,11 +274,11 @@ def test_the_command_to_paste_is_one_command_whatever_the_names(world: World) ->
         assert str(error).endswith(f"give up the pins:  {command}")
 
 
-def test_the_report_has_both_chains_and_the_port_where_the_adapter_told_it(world: World) -> None:
+def test_the_report_has_both_chains_and_the_port_if_the_adapter_knows_it(world: World) -> None:
     world.store.pin(HOST, world.header.pins, report_uri="https://report.test/r")
     error = assert_refused_unheard(world, lambda: open_tls(world, world.attacker, world.context()))
     assert error.report is not None
-    assert error.report.port is None  # behind a proxy the peer's port is not the site's: never guessed
+    assert error.report.port is None  # behind a proxy the peer's port is not the site's, and is never guessed
     assert Pin.from_certificate(error.report.served_chain[0]) == leaf_pin(world.stolen_name)
     assert Pin.from_certificate(error.report.validated_chain[-1]) == Pin.from_certificate(world.rogue.cert_pem.bytes())
     token = request_site.set((HOST, 8443))
@@ -302,7 +302,7 @@ def test_pins_that_cannot_be_read_refuse(world: World) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_enforces_and_the_parent_goes_on(world: World) -> None:
+def test_a_forked_child_enforces_and_so_does_the_parent(world: World) -> None:
     world.pin_site()
     context = world.context()
     child = os.fork()

@@ -66,7 +66,7 @@ def test_a_context_loosened_after_enforce_fails_closed_for_pinned_hosts(
     with open_tls(world, world.site, context) as tls:
         peer = peer_of(tls)
         assert peer is not None
-        assert peer.pins == ()  # and so nothing can be noted from it
+        assert peer.pins == ()  # so nothing can be noted from it
     world.pin_site()
     with pytest.raises(PinValidationError, match="verification is switched off"):
         open_tls(world, world.site, context)
@@ -165,7 +165,7 @@ def test_a_context_tightened_while_the_server_stalls_its_handshake_refuses_a_cha
 # -- contexts ---------------------------------------------------------------------------------------------------------
 
 
-def test_truststore_is_enforced_where_openssl_verifies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truststore_is_enforced_if_openssl_verifies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     truststore = pytest.importorskip("truststore")
     monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     context = enforce(truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT), world.store)
@@ -176,7 +176,7 @@ def test_truststore_is_enforced_where_openssl_verifies(world: World, monkeypatch
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_truststore_is_refused_where_the_system_verifies(
+def test_truststore_is_refused_if_the_system_verifies(
     world: World, monkeypatch: pytest.MonkeyPatch, platform: str
 ) -> None:
     truststore = pytest.importorskip("truststore")
@@ -187,7 +187,7 @@ def test_truststore_is_refused_where_the_system_verifies(
 
 
 class _HandsOn:
-    """All that a context has, and none itself."""
+    """Has all attributes of a context, but is not one."""
 
     def __init__(self, inside: ssl.SSLContext) -> None:
         object.__setattr__(self, "inside", inside)
@@ -211,7 +211,7 @@ def test_a_context_behind_another_object_is_refused_and_left_as_strict_as_it_was
 
 
 class _Elsewhere(ssl.SSLContext):
-    """A context that makes its connections by another one, which it does not show."""
+    """A context that makes its connections with another, hidden one."""
 
     def __init__(self, protocol: int) -> None:
         self.other = ssl.SSLContext(protocol)
@@ -226,7 +226,7 @@ class _Elsewhere(ssl.SSLContext):
 @pytest.mark.parametrize(
     ("made", "cause"),
     [
-        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "other means"),
+        (lambda: _Elsewhere(ssl.PROTOCOL_TLS_CLIENT), "not make its connections"),
         (lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "server's context"),
         (lambda: "not a context", "not an ssl.SSLContext"),
         (lambda: True, "not an ssl.SSLContext"),

@@ -1,4 +1,4 @@
-"""The implicit handshake and resumed sessions: whatever moves bytes first runs the check."""
+"""The implicit handshake and resumed sessions: the first method that moves bytes runs the check."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ IMPLICIT: dict[str, Callable[[ssl.SSLSocket, World], object]] = {
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_io_before_the_handshake_runs_the_checking_handshake(world: World, name: str) -> None:
-    # OpenSSL handshakes inside a write; do_handshake, where the check stands, would never run.
+    # OpenSSL handshakes inside a write; do_handshake, which contains the check, would never run.
     world.pin_site()
     tls = world.context().wrap_socket(
         world.connect(world.attacker), server_hostname=HOST, do_handshake_on_connect=False
@@ -62,7 +62,7 @@ def test_io_before_the_handshake_runs_the_checking_handshake(world: World, name:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_a_connection_shut_down_before_its_handshake_sends_nothing_in_the_clear(world: World, name: str) -> None:
-    # ssl drops TLS with any shutdown, and has the socket below send from then on.
+    # After a shutdown ssl drops TLS, and sends over the plain socket from then on.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = socket.create_connection(listener.getsockname(), timeout=60)
         peer, _ = listener.accept()
@@ -111,7 +111,7 @@ def test_an_ssl_object_is_checked_whatever_is_called_first(world: World, method:
     with world.connect(world.attacker) as connection:
         with pytest.raises(PinValidationError):
             pump(lambda: getattr(tls, method)(*arguments), incoming, outgoing, connection)
-        connection.sendall(outgoing.read())  # whatever a careless library would still flush
+        connection.sendall(outgoing.read())  # what a careless library would still send
     world.attacker.wait_idle()
     assert world.attacker.application_bytes == 0
     with pytest.raises(PinValidationError):
@@ -119,7 +119,7 @@ def test_an_ssl_object_is_checked_whatever_is_called_first(world: World, method:
 
 
 def test_every_method_that_moves_bytes_is_guarded() -> None:
-    # A Python that adds one must be looked at: what is neither guarded nor listed here fails.
+    # A new method in a later Python must be examined: one that is neither guarded nor listed here fails.
     harmless = {
         *("accept", "bind", "close", "connect", "connect_ex", "context", "detach", "do_handshake", "dup", "fileno"),
         *("get_inheritable", "getblocking", "getpeername", "getsockname", "getsockopt", "gettimeout", "listen"),
@@ -166,7 +166,7 @@ def version(request: pytest.FixtureRequest, world: World) -> ssl.TLSVersion:
 
 
 @pytest.mark.usefixtures("version")
-def test_a_resumed_session_is_held_against_the_pins_of_its_first_handshake(world: World) -> None:
+def test_a_resumed_session_is_checked_with_the_chain_of_its_first_handshake(world: World) -> None:
     world.pin_site()
     context = world.context()
     session = _session(world, context)
@@ -177,7 +177,7 @@ def test_a_resumed_session_is_held_against_the_pins_of_its_first_handshake(world
         assert peer.pins[0] == leaf_pin(world.certificate)
         tls.sendall(REQUEST)
         assert tls.recv(4096).startswith(b"HTTP/1.1 200")
-    # The host is pinned to another key meanwhile: the old handshake's key no longer does.
+    # The host is now pinned to another key: the old handshake's key no longer matches.
     world.store.pin(HOST, [leaf_pin(world.backup)])
     with pytest.raises(PinValidationError):
         context.wrap_socket(world.connect(world.site), server_hostname=HOST, session=session)
@@ -206,7 +206,7 @@ def test_a_session_of_another_host_is_no_proof(world: World) -> None:
 
 
 @pytest.mark.usefixtures("version")
-def test_a_session_that_the_connection_refuses_lends_it_no_proof(world: World) -> None:
+def test_a_session_that_the_connection_refuses_proves_nothing(world: World) -> None:
     context = world.plain_context()
     with open_tls(world, world.attacker, context) as tls:
         tls.sendall(REQUEST)

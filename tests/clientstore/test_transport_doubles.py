@@ -1,4 +1,4 @@
-"""Transports of another kind in a pinned client of httpx or httpx2: test doubles, and those around another one."""
+"""Other transports in a pinned client of httpx or httpx2: test doubles, and transports around another one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_doubles_in_memory_are_taken_as_they_are(
     url = f"https://{HOST}/"
     assert way.visit(way.client(world, transport=make(way)), url) == [204]
     assert way.visit(way.client(world, mounts={"https://": make(way)}), url) == [204]
-    # Nor is the user's own store opened for such a client.
+    # The user's own store is not opened for such a client either.
     file = world.folder / "own" / "pins.sqlite"
     monkeypatch.setenv("DYNPIN_STORE", str(file))
     assert way.visit(way.client(world, store=None, transport=make(way)), url) == [204]
@@ -68,7 +68,7 @@ def test_a_transport_of_another_kind_reaches_all_but_pinned_hosts(world: World, 
     assert mine.closed
     for option in ({"transport": custom(way)}, {"mounts": {"https://": custom(way)}}):
         with pytest.raises(
-            way.library.ConnectError, match=r"Custom shows no TLS connection.*PinnedTransport"
+            way.library.ConnectError, match=r"Custom gives no access to its TLS connection.*PinnedTransport"
         ) as caught:
             way.visit(way.client(world, **option), f"https://{HOST}/")
         assert pin_violation(caught.value) is not None
@@ -84,7 +84,7 @@ def test_a_transport_around_another_one_is_as_good_as_that(world: World, way: Wa
     refused(world, way, way.client(world, transport=custom(way, way.transport(world))), world.attacker.url(HOST))
     with pytest.raises(UnenforceableContext, match=r"give a .*Pinned\w*Transport"):
         way.client(world, transport=custom(way, way.of(way.library, "HTTPTransport")()))
-    with pytest.raises(way.library.ConnectError, match="shows no TLS connection"):
+    with pytest.raises(way.library.ConnectError, match="gives no access to its TLS connection"):
         way.visit(way.client(world, transport=custom(way, custom(way))), world.site.url(HOST))
 
 
@@ -103,7 +103,7 @@ def test_a_pinned_transport_has_its_own_store_and_options(world: World, way: Way
         for options in ({"store": other}, {"store": None, "on_mismatch": "report"}):
             with pytest.raises(TypeError, match=r"transport= has a store .* of its own"):
                 way.client(world, transport=way.transport(world), **options)
-        # The proxy's transport takes the store of the pinned one.
+        # The proxy's transport uses the store of the pinned one.
         with Proxy() as proxy:
             client = way.client(world, store=None, transport=way.transport(world), proxy=proxy.url)
             assert way.visit(client, world.site.url(HOST)) == [200]

@@ -22,7 +22,7 @@ from .world import HOST, World, leaf_pin
 _TIMEOUT = 30.0
 
 
-# More steps of the event loop than a request takes between its response and the end of its noting.
+# More steps of the event loop than a request needs between its response and the end of its noting.
 _STEPS = 500
 
 
@@ -35,7 +35,7 @@ async def _steps_then(release: Callable[[], None], begin: anyio.Event | None = N
 
 
 def _get_while_the_lock_is_held(world: World, way: Way) -> None:
-    """The lock is held from before the request until the loop has gone on for a while after the response."""
+    """Hold the lock from before the request until the loop has run for a while after the response."""
 
     async def main() -> None:
         answered = anyio.Event()
@@ -55,7 +55,7 @@ def _get_while_the_lock_is_held(world: World, way: Way) -> None:
 @every_loop
 def test_a_noting_that_waits_for_the_lock_does_not_stop_the_loop(world: World, way: Way) -> None:
     _get_while_the_lock_is_held(world, way)
-    # If the loop had stood still, nobody would have let go of the lock, and the noting would have been given up.
+    # If the loop had stood still, the lock would never have been released, and the noting would have failed.
     assert world.store.known_host(HOST) is not None
 
 
@@ -92,7 +92,7 @@ def test_a_request_that_is_cancelled_does_not_wait_for_its_noting(
     with write_lock_held(world.store.path) as release:
         way.run(main)
     assert world.store.known_host(HOST) is not None
-    assert "could not be noted" not in caplog.text  # nobody has waited until it was given up
+    assert "could not be noted" not in caplog.text  # the noting did not time out
 
 
 @every_loop
@@ -113,7 +113,7 @@ def test_a_transport_that_is_closed_does_not_stop_the_loop(
             while not begun.is_set():
                 await anyio.lowlevel.checkpoint()
             group.start_soon(_steps_then, release.set)
-            await transport.aclose()  # which waits for the job
+            await transport.aclose()  # waits for the job
             assert release.is_set()
 
     way.run(main)

@@ -1,4 +1,4 @@
-"""The transports of httpx and httpx2 that are pinned: in any client, with every option, and the names of a request."""
+"""The pinned transports of httpx and httpx2: in any client, with every option, and the names in a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIMEOUT = 30.0
 
 
 class Door:
-    """Another way in to a port of 127.0.0.1. `greet` speaks first, with the number of the connection; False ends it."""
+    """A relay to a port of 127.0.0.1. `greet` speaks first, with the number of the connection; False ends it."""
 
     def __init__(
         self, listener: socket.socket, port: int, greet: Callable[[socket.socket, int], bool] = lambda *_: True
@@ -127,7 +127,7 @@ def test_retries(world: World, way: Way) -> None:
 
 
 @every_way
-def test_a_unix_socket_is_held_against_the_pins_of_the_url(world: World, way: Way) -> None:
+def test_a_unix_socket_is_checked_against_the_pins_of_the_url(world: World, way: Way) -> None:
     for server, name in ((world.site, "site"), (world.attacker, "attacker")):
         path = str(world.folder / name)
         listener = socket.socket(socket.AF_UNIX)
@@ -187,7 +187,7 @@ def test_proxies_of_the_environment_note(world: World, way: Way, monkeypatch: py
         assert len(proxy.tunnels) == 1
         assert world.store.known_host(HOST) is not None
         refused(world, way, way.client(world, trust_env=True), world.attacker.url(HOST))
-        # As in httpx, a transport of one's own is the one for all.
+        # As in httpx, a transport of one's own is used for everything.
         client = way.client(world, trust_env=True, transport=way.transport(world))
         assert way.visit(client, world.site.url(HOST)) == [200]
         assert len(proxy.tunnels) == 2
@@ -223,7 +223,7 @@ def test_the_proxies_of_the_environment_are_those_that_the_library_sees(
 
 @every_way
 def test_public_roots_hold_for_the_transport_of_a_proxy_too(world: World, way: Way) -> None:
-    # An iterator gives them once; a second transport without any would take every root for a private one.
+    # An iterator can be read only once; a second transport without any root would take every root for a private one.
     world.store.pin("proxy.test", [leaf_pin(world.backup)])
     roots = (ssl.PEM_cert_to_DER_cert(ca.cert_pem.bytes().decode()) for ca in (world.honest, world.rogue))
     with Proxy(world.honest.issue_cert("proxy.test")) as proxy:
@@ -240,7 +240,7 @@ def test_public_roots_hold_for_the_transport_of_a_proxy_too(world: World, way: W
 
 @every_way
 def test_sni_hostname_does_not_reach_the_tls_of_a_proxy(world: World, way: Way, honest: trustme.CA) -> None:
-    # httpcore would have the proxy show a certificate for the site's name, and hold that against the site's pins.
+    # httpcore would make the proxy show a certificate for the site's name, and check it against the site's pins.
     certificate = honest.issue_cert("proxy.test")
     world.store.pin("proxy.test", [leaf_pin(certificate)])
     with Proxy(certificate) as proxy:
@@ -262,7 +262,7 @@ def test_sni_hostname_does_not_reach_the_tls_of_a_proxy(world: World, way: Way, 
     ],
     ids=["host", "connect", "target", "of another name", "of another port", "of another scheme"],
 )
-def test_what_is_asked_for_another_name_notes_nothing(world: World, way: Way, options: dict[str, Any]) -> None:
+def test_a_request_for_another_name_notes_nothing(world: World, way: Way, options: dict[str, Any]) -> None:
     options = dict(options)
     if "target" in options:
         target = options.pop("target").replace("PORT", str(world.site.port))

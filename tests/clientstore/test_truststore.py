@@ -1,4 +1,4 @@
-"""truststore, on systems where OpenSSL verifies: as a context that is given, and in place of ssl.SSLContext."""
+"""truststore, on systems on which OpenSSL verifies: as a given context, and as a replacement of ssl.SSLContext."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ print(rule.public_roots == frozenset(plain.get_ca_certs(binary_form=True)))
 """
 
 
-def test_the_public_roots_are_known_where_it_is_injected() -> None:
+def test_the_public_roots_are_known_after_injection() -> None:
     pytest.importorskip("certifi")
     done = subprocess.run(
         [sys.executable, "-c", BYPASS], capture_output=True, text=True, check=False, timeout=300, cwd=ROOT
@@ -60,7 +60,7 @@ def test_the_public_roots_are_known_where_it_is_injected() -> None:
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_its_reports_go_by_the_roots_of_the_system(world: World, roots: Path, honest: trustme.CA) -> None:
+def test_its_reports_are_verified_with_the_systems_roots(world: World, roots: Path, honest: trustme.CA) -> None:
     with Site(honest.issue_cert("report.test")) as collector:
         world.store.pin(HOST, world.header.pins, report_uri=collector.url("report.test"))
         queue = ReportQueue(world.store, context=truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT), background=False)

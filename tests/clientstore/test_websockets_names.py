@@ -1,4 +1,4 @@
-"""websockets: the names of a request, proxies decided for each connection, the event loop, and what is left open."""
+"""websockets: the names in a request, proxies for each connection, the event loop, and resources that stay open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .test_clients_websockets import websocket_site, without_tickets
 from .world import HOST, World, leaf_pin
 
 OTHER = "other.test"
-# Before websockets 17.1 the connection of threads follows no redirect and does not connect again.
+# Before websockets 17.1 connections in threads follow no redirect and do not reconnect.
 reconnects = pytest.mark.skipif(not hasattr(sync_client, "reconnect"), reason="this websockets does not reconnect here")
 
 
@@ -73,7 +73,7 @@ def refused(attempt: Callable[[], object]) -> PinValidationError:
 
 @pytest.fixture
 def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
-    """An attacker with certificates for whatever name TLS may verify; it answers 200."""
+    """An attacker with certificates for all names that TLS may verify; it answers 200."""
     names = (HOST, OTHER, "127.0.0.1", "fass.test", "xn--fa-hia.test")
     certificate = rogue.issue_cert(*names)
     with Site(certificate) as server:
@@ -81,12 +81,12 @@ def attacker(world: World, rogue: trustme.CA) -> Iterator[Site]:
         yield server
 
 
-# -- the names of a request -------------------------------------------------------------------------------------------
+# -- the names in a request -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Names:
-    """A request that is meant for `asked` and verified as `verified`, by whatever option."""
+    """A request that is meant for `asked` and verified as `verified`."""
 
     name: str
     uri_host: str
@@ -136,7 +136,7 @@ TABLE = [
 @pytest.mark.parametrize(
     ("names", "connect", "pinned"), TABLE, ids=lambda value: getattr(value, "__name__", str(value))
 )
-def test_a_request_is_held_against_the_pins_of_each_of_its_names(
+def test_a_request_is_checked_against_the_pins_of_each_of_its_names(
     world: World, attacker: Site, names: Names, connect: Connect, pinned: str | None
 ) -> None:
     if connect is by_websockets_sync and names.name == "address=" and not hasattr(sync_client, "reconnect"):
@@ -151,7 +151,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
         if pinned is not None:
             assert "o request was sent" in str(refused(lambda: connect(world, uri, **options)))
         else:
-            # What makes the zero mean something: it is not a WebSocket server, and has been asked.
+            # So that the zero means something: this is not a WebSocket server, and it got the request.
             with pytest.raises(InvalidStatus, match="HTTP 200"):
                 connect(world, uri, **options)
     attacker.wait_idle()
@@ -159,9 +159,7 @@ def test_a_request_is_held_against_the_pins_of_each_of_its_names(
 
 
 @each
-def test_what_is_answered_for_another_name_is_noted_for_nobody(
-    world: World, honest: trustme.CA, connect: Connect
-) -> None:
+def test_a_response_for_another_name_is_not_noted(world: World, honest: trustme.CA, connect: Connect) -> None:
     certificate = honest.issue_cert(HOST, OTHER)
     world.certificate = certificate
     with websocket_site(world, lambda request: None) as port:
@@ -196,7 +194,7 @@ def test_in_the_audit_mode_nothing_is_refused_and_nothing_noted(world: World, at
 
 @pytest.fixture
 def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every context trust both authorities, and no proxy in the environment."""
+    """Make every context trust both authorities, and remove proxies from the environment."""
     monkeypatch.setenv("SSL_CERT_FILE", str(world.roots_file()))
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -205,7 +203,7 @@ def roots(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("roots")
 @pytest.mark.parametrize("connect", [by_websockets, pytest.param(by_websockets_sync, marks=reconnects)])
-def test_a_redirect_goes_by_a_proxy_that_is_held_to_its_pins(
+def test_a_redirect_uses_a_proxy_that_is_checked_against_its_pins(
     world: World, rogue: trustme.CA, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     world.store.pin("proxy.test", world.header.pins)
@@ -221,7 +219,7 @@ def test_a_redirect_goes_by_a_proxy_that_is_held_to_its_pins(
 
 @pytest.mark.usefixtures("roots")
 @pytest.mark.parametrize("threads", [False, pytest.param(True, marks=reconnects)], ids=["asyncio", "threads"])
-def test_each_reconnection_is_decided_anew(
+def test_each_reconnection_is_checked_again(
     world: World, rogue: trustme.CA, monkeypatch: pytest.MonkeyPatch, threads: bool
 ) -> None:
     certificate = world.honest.issue_cert("proxy.test")
@@ -229,7 +227,7 @@ def test_each_reconnection_is_decided_anew(
     rounds: list[int] = []
 
     def next_round() -> None:
-        """By the genuine proxy, then by none, then by an attacker in the proxy's place."""
+        """Through the genuine proxy, then without one, then through an attacker instead of the proxy."""
         rounds.append(len(proxy.tunnels))
         if len(rounds) == 1:
             monkeypatch.setenv("https_proxy", "")
@@ -259,7 +257,7 @@ def test_each_reconnection_is_decided_anew(
 @pytest.mark.usefixtures("roots")
 @each
 @pytest.mark.parametrize("pinned", ["proxy.test", OTHER])
-def test_a_proxy_is_held_against_each_of_its_names(
+def test_a_proxy_is_checked_for_each_of_its_names(
     world: World, rogue: trustme.CA, connect: Connect, pinned: str
 ) -> None:
     world.store.pin(pinned, world.header.pins)
@@ -271,7 +269,9 @@ def test_a_proxy_is_held_against_each_of_its_names(
 
 @pytest.mark.usefixtures("roots")
 @each
-def test_ws_by_an_https_proxy_is_held_against_the_proxy(world: World, rogue: trustme.CA, connect: Connect) -> None:
+def test_ws_through_an_https_proxy_is_checked_against_the_proxys_pins(
+    world: World, rogue: trustme.CA, connect: Connect
+) -> None:
     world.store.pin("proxy.test", world.header.pins)
     with Proxy(rogue.issue_cert("proxy.test")) as proxy, websocket_site(world, lambda request: None, tls=False) as port:
         uri = f"ws://{HOST}:{port}/"
@@ -304,7 +304,7 @@ def test_a_refusal_ends_the_loop_of_threads_that_reconnects(world: World) -> Non
     assert (world.attacker.connections, world.attacker.application_bytes) == (1, 0)
 
 
-# -- the event loop, and what is left open ----------------------------------------------------------------------------
+# -- the event loop, and resources that stay open ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [101, 403])
@@ -362,14 +362,14 @@ def test_connections_that_are_closed_leave_no_file_open(
     with websocket_site(world, lambda request: None) as port:
         uri = f"wss://{HOST}:{port}/"
         in_threads() if threads else asyncio.run(main())
-    # What fails to connect is closed on a thread, which has ended with the loop.
+    # A connection that fails is closed on a thread, which has ended with the loop.
     assert open_files(world.folder / "own.sqlite") == []
     with PinStore() as store:
         assert store.known_host(HOST) is not None
 
 
 def test_a_connection_refers_to_itself_nowhere(world: World) -> None:
-    # Else each one would be left to the garbage collector, and its store with it.
+    # Otherwise each one would be left to the garbage collector, together with its store.
     made = pinned_connect(f"wss://{HOST}:1/", world.store)
     gone = weakref.ref(made)
     gc.disable()

@@ -1,4 +1,4 @@
-"""The real wget2, a foreign HPKP client: it notes what the middleware emits, and refuses when the key changes."""
+"""The real wget2, a foreign HPKP client: it notes the middleware's pins, and refuses when the key changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 WGET2 = shutil.which("wget2")
-HOST = "localhost"  # a name that every machine resolves to itself, so that no hosts file is needed
+HOST = "localhost"  # every machine resolves this name to itself, so no hosts file is needed
 
 
 def page(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

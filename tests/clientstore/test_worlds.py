@@ -48,7 +48,7 @@ def test_a_private_store_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_noted_in_one_partition_is_unknown_in_another(file: Path, clock: Clock) -> None:
+def test_pins_of_one_partition_are_unknown_in_another(file: Path, clock: Clock) -> None:
     names = ("https://one.example", "https://two.example", "../../etc/passwd", "", "x" * 1000)
     stores = [PinStore(file, clock=clock, partition=name) for name in names]
     plain = PinStore(file, clock=clock)
@@ -65,7 +65,7 @@ def test_what_is_noted_in_one_partition_is_unknown_in_another(file: Path, clock:
 # -- the clock --------------------------------------------------------------------------------------------------------
 
 
-def test_a_clock_pushed_past_every_expiry_is_told_and_pins_hold_again_when_it_is_right(
+def test_a_clock_pushed_past_every_expiry_warns_and_pins_hold_again_when_it_is_right(
     store: PinStore, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.note("a.test", HEADER, [LEAF])
@@ -76,25 +76,25 @@ def test_a_clock_pushed_past_every_expiry_is_told_and_pins_hold_again_when_it_is
     assert [entry.host for entry in store.hosts(include_expired=True)] == ["a.test"]
     caplog.clear()
     assert store.validate("a.test", [OTHER]).ok
-    assert caplog.text == ""  # told once
+    assert caplog.text == ""  # warned only once
     clock.now = BASE
     assert not store.validate("a.test", [OTHER]).ok
 
 
-def test_a_clock_that_is_set_back_is_told(store: PinStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_clock_that_is_set_back_warns(store: PinStore, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     store.note("a.test", HEADER, [LEAF])
     clock.now -= 3 * DAY
     assert not store.validate("a.test", [OTHER]).ok
     assert "3 days before the last time seen" in caplog.text
 
 
-def test_time_that_passes_as_it_does_is_no_jump(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_time_that_passes_normally_is_no_jump(file: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     with PinStore(file, clock=clock) as store:
         store.note("a.test", HEADER, [LEAF])
         for _ in range(100):
             clock.now += DAY
             store.validate("a.test", [OTHER])
-        clock.now += 40 * DAY  # nobody used it for long, and no pin expired meanwhile
+        clock.now += 40 * DAY  # nobody used it for a long time, and no pin expired in between
         store.validate("a.test", [OTHER])
     assert caplog.text == ""
 

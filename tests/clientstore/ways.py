@@ -1,4 +1,4 @@
-"""httpx and httpx2, synchronous, on asyncio and on trio, under one form."""
+"""httpx and httpx2, synchronous, on asyncio and on trio, behind one interface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["WAYS", "Way", "custom", "every_loop", "every_way", "refused"]
 
 @dataclass(frozen=True)
 class Way:
-    """One library on one kind of loop: what it has, and how a client of it is run."""
+    """One library on one kind of loop: its classes, and how to run one of its clients."""
 
     library: Any
     pinned: Any
@@ -35,7 +35,7 @@ class Way:
         return f"{self.library.__name__}-{self.loop or 'sync'}"
 
     def of(self, module: Any, name: str) -> Any:
-        """The class of a module, in its synchronous or its asynchronous form."""
+        """A class of a module, in its synchronous or asynchronous form."""
         if self.loop is not None:
             name = name.replace("Pinned", "PinnedAsync") if name.startswith("Pinned") else f"Async{name}"
         return getattr(module, name)
@@ -92,7 +92,7 @@ def refused(world: World, way: Way, client: Any, url: str, **options: Any) -> Pi
 
 
 def custom(way: Way, inner: Any = None) -> Any:
-    """A transport of the user's own: a test double; or one that hands on to another one, as those that retry do."""
+    """A transport of the user's own: a test double, or one that forwards to another one, as for retries."""
     bases = (way.library.BaseTransport,) if way.loop is None else (way.library.AsyncBaseTransport,)
 
     class Custom(*bases):  # type: ignore[misc]

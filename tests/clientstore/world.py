@@ -1,4 +1,4 @@
-"""A site, its attacker and a client, on real sockets: what the tests of enforcement stand on."""
+"""A site, its attacker and a client, on real sockets: the base of the tests of enforcement."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def leaf_pin(certificate: trustme.LeafCert) -> Pin:
 
 @dataclass
 class World:
-    """`site` holds the pinned key; `attacker` has a certificate for the same name, by another CA that is trusted."""
+    """`site` has the pinned key; `attacker` has a certificate for the same name, from another trusted CA."""
 
     honest: trustme.CA
     rogue: trustme.CA
@@ -56,7 +56,7 @@ class World:
         return file
 
     def plain_context(self) -> ssl.SSLContext:
-        """A context that trusts both authorities, as a client does whose trust store is large."""
+        """A context that trusts both authorities, like a client with a large trust store."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for authority in (self.honest, self.rogue):
             context.load_verify_locations(cadata=authority.cert_pem.bytes().decode("ascii"))
@@ -73,14 +73,14 @@ class World:
 def tls_world(
     honest: trustme.CA, rogue: trustme.CA, folder: Path, *more: str, clock: Callable[[], float] = time.time
 ) -> Iterator[World]:
-    """Two servers that count what they hear, and a store in which nothing is pinned; the site has `more` names."""
+    """Two servers that count what they receive, and a store without pins; the site also has `more` names."""
     certificate, backup, stolen = honest.issue_cert(HOST, *more), honest.issue_cert(HOST), rogue.issue_cert(HOST)
     with TLSServer(certificate) as site, TLSServer(stolen) as attacker, PinStore(folder / "pins", clock=clock) as store:
         yield World(honest, rogue, certificate, backup, stolen, site, attacker, store, folder)
 
 
 def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:
-    """A leaf that names `authority` as its issuer and is signed by somebody else: key and chain, PEM."""
+    """A leaf that names `authority` as its issuer but is signed by somebody else: key and chain, PEM."""
     issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     key, forger = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
@@ -105,7 +105,7 @@ def forged_leaf(authority: trustme.CA, host: str = HOST) -> tuple[bytes, bytes]:
 
 
 def cross_signed(intermediate: trustme.CA, other: trustme.CA) -> bytes:
-    """A certificate of another authority for the intermediate's own name and key, PEM."""
+    """A certificate from another authority for the intermediate's own name and key, PEM."""
     own = x509.load_pem_x509_certificate(intermediate.cert_pem.bytes())
     issuer = x509.load_pem_x509_certificate(other.cert_pem.bytes())
     key = serialization.load_pem_private_key(other.private_key_pem.bytes(), None)
@@ -126,9 +126,9 @@ def cross_signed(intermediate: trustme.CA, other: trustme.CA) -> bytes:
 
 
 def odd_leaf(authority: trustme.CA, host: str, old: bytes, new: bytes) -> tuple[bytes, bytes]:
-    """A leaf of the authority in which `old` is another encoding, as an attacker with an authority may make it.
+    """A leaf of the authority with the bytes `old` replaced by `new`, as an attacker with an authority may make it.
 
-    OpenSSL takes what cryptography does not. `new` must be as long as `old`. Key and chain, PEM.
+    OpenSSL accepts certificates that cryptography does not. `new` must be as long as `old`. Key and chain, PEM.
     """
     issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
     signer = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)

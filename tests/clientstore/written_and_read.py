@@ -1,6 +1,6 @@
-"""One process that writes to a store, and three that must see what it tells before it goes on.
+"""One process that writes to a store, and three that must see each write before the next one.
 
-The code of test_freshness.py, which does little of it, and of the stress, which does much.
+Shared by test_freshness.py, which runs it briefly, and by the stress test, which runs it for long.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .sharing import LEAF, ended, header, hear, patiently, start, tell
 __all__ = ["write_and_tell"]
 
 READERS = 3
-# One host for each way to write.
+# One host for each kind of write.
 NOTED, PINNED, MERGED = "noted.test", "pinned.test", "merged.test"
 HOSTS = (NOTED, PINNED, MERGED)
 
@@ -35,7 +35,7 @@ _Value = TypeVar("_Value")
 
 
 class Figures(TypedDict):
-    """Of one process: calls that a signal interrupted, openings of the store, and files that it has left open."""
+    """The figures of one process: interrupted calls, openings of the store, and files left open."""
 
     stops: int
     openings: int
@@ -46,14 +46,14 @@ class Figures(TypedDict):
 
 
 class Stop(BaseException):
-    """What the handler of the signal raises."""
+    """Raised by the signal handler."""
 
 
 class Interrupted:
-    """Calls into which signals raise; an interrupted call is made again.
+    """Calls that signals interrupt; an interrupted call is repeated.
 
     Attributes:
-        stops: how many were interrupted.
+        stops: how many calls were interrupted.
     """
 
     def __init__(self, chance: random.Random) -> None:
@@ -63,12 +63,12 @@ class Interrupted:
         signal.signal(signal.SIGALRM, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if self._armed:  # else it came late, and the call is over
+        if self._armed:  # otherwise the signal came late, after the call
             self._armed = False
             raise Stop
 
     def call(self, act: Callable[[], _Value]) -> _Value:
-        # From 5 µs to 5 ms, which is as long as the calls take. Each time later, so that each call ends.
+        # From 5 µs to 5 ms, the length of the calls. The time grows with each attempt, so that each call ends.
         delay = 10 ** self._chance.uniform(-5.3, -2.3)
         while True:
             try:
@@ -94,7 +94,7 @@ def interrupted(chance: random.Random) -> Generator[Interrupted]:
 
 
 class Process:
-    """What each of the four does: calls on the store that are interrupted, and now and then its connections close."""
+    """The work of each of the four: interrupted calls on the store; now and then its connections close."""
 
     def __init__(self, path: Path, chance: random.Random, interrupted: Interrupted) -> None:
         self._path, self._chance, self._interrupted = path, chance, interrupted
@@ -108,7 +108,7 @@ class Process:
         return self._interrupted.call(lambda: act(self._store))
 
     def pin_of(self, host: str) -> Pin | None:
-        """The pin of a host that its commits change, asked by its own name or by one below it."""
+        """The pin of a host that its commits change, looked up by its own name or by one below it."""
         name = self._chance.choice((host, f"www.{host}"))
         known = self.call(lambda store: store.known_host(name))
         return None if known is None else known.pins[-1]
@@ -123,7 +123,7 @@ class Process:
         self._openings += drawn < 0.1
 
     def end(self) -> Figures:
-        """Close the store, and give the figures."""
+        """Close the store, and return the figures."""
         self.call(PinStore.close)
         left_open = files_left_open(self._path)
         return {"stops": self._interrupted.stops, "openings": self._openings, "left_open": left_open}
@@ -133,7 +133,7 @@ class Process:
 
 
 def change(number: int) -> tuple[str, Pin | None]:
-    """The host that a commit changes, and the pin that it has from then on, or None if it is forgotten."""
+    """The host that a commit changes, and its pin from then on, or None if it is forgotten."""
     return HOSTS[number % len(HOSTS)], None if number % 7 == 0 else Pin(number.to_bytes(32))
 
 
@@ -150,9 +150,9 @@ def commit(store: PinStore, number: int) -> None:
 
 
 def write_and_tell(path: Path, commits: int) -> dict[str, Figures]:
-    """Commit, and have each reader see exactly that before the next one; the figures of each process.
+    """Commit, and let each reader see exactly that before the next commit. Returns the figures of each process.
 
-    In between, whenever it happens to come, the `sqlite3` program vacuums the file or merges the log into it.
+    At random times in between, the `sqlite3` program vacuums the file or merges the log into it.
     """
     chance = random.Random(0)
     PinStore(path).close()
@@ -182,7 +182,7 @@ def write_and_tell(path: Path, commits: int) -> dict[str, Figures]:
 
 
 def other_programs(path: Path) -> Generator[None]:
-    """At each turn, start a program that vacuums the file, or merges its log, once the last one has ended."""
+    """At each turn, start a program that vacuums the file or merges its log, after the last one has ended."""
     python = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=30).execute(sys.argv[2]).fetchall()"
     program = shutil.which("sqlite3")
     command = [program, "-cmd", ".timeout 30000"] if program else [sys.executable, "-c", python]
@@ -194,7 +194,7 @@ def other_programs(path: Path) -> Generator[None]:
 
 
 def read(path: Path, seed: int) -> None:
-    """See exactly what the writer tells about; while it commits what comes next, see that or what was before."""
+    """See exactly what the writer has committed; during its next commit, see the old or the new state."""
     chance = random.Random(seed)
     with interrupted(chance) as calls:
         reader = Process(path, chance, calls)

@@ -76,7 +76,7 @@ def test_each_site_has_a_line_and_none_stops_another(folder: Path, site: Site, a
         "bare.example.com": "header-missing",
         "typo": "did you mean hosts?",
         "no-key": "absent.pem cannot be read",
-        "wildcard": "names no host to look at",
+        "wildcard": "has only wildcards: name a host to look at",
     }.items():
         assert said in by_path[f"{name}/dynpin.toml"], by_path
 

@@ -124,7 +124,7 @@ def test_report_only_instead(site: Site) -> None:
     with serving(lambda path: (200, {"Public-Key-Pins-Report-Only": str(sent)}, ""), site) as port:
         seen = check(site, port, "--no-probe", code=1)
     assert faults(seen) == {"header-differs-from-inventory"}
-    assert "Public-Key-Pins-Report-Only is sent, and Public-Key-Pins there" in seen["findings"][0]["message"]
+    assert "Public-Key-Pins-Report-Only is sent, but the file says Public-Key-Pins" in seen["findings"][0]["message"]
 
 
 # -- another site's inventory -----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_a_key_of_the_inventory_that_the_header_lacks_is_told_by_its_role(site: 
     ):
         with serving(everywhere(sent), site) as port:
             code, said = told(site, port)
-        assert (code, label in said, "on the day it is deployed" in said) == (1, True, day)
+        assert (code, label in said, "when it is deployed" in said) == (1, True, day)
 
 
 DIFFERENT: dict[str, tuple[Callable[[PublicKeyPins], PublicKeyPins], str]] = {
@@ -217,7 +217,7 @@ DIFFERENT: dict[str, tuple[Callable[[PublicKeyPins], PublicKeyPins], str]] = {
     "includeSubDomains": (lambda sent: replace(sent, include_subdomains=True), "it has includeSubDomains"),
     "report-uri": (
         lambda sent: replace(sent, report_uri="https://r.example.net/"),
-        "report-uri is https://r.example.net/, and none there",
+        "report-uri is https://r.example.net/, but the file says none",
     ),
 }
 
@@ -247,7 +247,7 @@ def test_the_steps_of_the_ramp_are_no_fault(max_age: int | None, site: Site, tmp
     assert odd["findings"] == []
     if max_age == 300:
         with serving(everywhere(replace(sent, max_age=301)), site) as port:
-            assert "not a step of the ramp" in told(site, port, "--no-probe")[1]
+            assert "not a step of the file's ramp" in told(site, port, "--no-probe")[1]
 
 
 def test_a_file_that_makes_no_header_is_a_finding_beside_what_was_seen(site: Site, tmp_path: Path) -> None:

@@ -227,9 +227,9 @@ def test_the_file_follows_the_ramp(pinned: tuple[World, KeyPair, KeyPair]) -> No
     [
         (("android", "--watch", "f"), "is for servers"),
         (("nginx", "--watch", "nowhere/f"), "nowhere is not a folder"),
-        (("nginx", "--watch", "f", "--max-age", "60"), "follows dynpin.toml alone"),
-        (("nginx", "--once"), "go with --watch"),
-        (("nginx", "--reload", "true"), "go with --watch"),
+        (("nginx", "--watch", "f", "--max-age", "60"), "follows only dynpin.toml"),
+        (("nginx", "--once"), "need --watch"),
+        (("nginx", "--reload", "true"), "need --watch"),
         (("nginx", "--watch", "f"), "dynpin.toml"),
         (("nginx", "--watch", "f", "--once", "--inventory", "forgetful.toml"), "no line remember"),
     ],

@@ -191,7 +191,7 @@ def test_the_history_says_that_a_header_was_published_and_the_inventory_never_ma
     seen = asked(shop.renewed(shop.authority.chain(new, Shop.HOST), new), code=1)
     assert codes(seen) == ["history-not-made", "clients-locked-out"]
     message = seen["reasons"][0]["message"]
-    assert "the history says that this header was published; dynpin.toml does not make it" in message
+    assert "the history has this published header, but dynpin.toml does not make it" in message
     assert any("put it into backups" in line for line in seen["advice"])
     # The key that every header names may be renewed all the same.
     renewal = asked(shop.renewed(shop.authority.chain(shop.key, Shop.HOST)), code=0)

@@ -14,13 +14,13 @@ from tests.deploy.test_check import NEW, OLD
 BAD: dict[str, tuple[str, list[str]]] = {
     "a HAR that is none": ("lint {folder}/no.har", ["no.har: this is not an HTTP Archive"]),
     "an absent HAR": ("lint {folder}/absent.har", ["absent.har: No such file"]),
-    "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes holds no circumstances"]),
+    "circumstances of bytes": ("lint x --context {folder}/bytes", ["bytes has no circumstances"]),
     "an empty inventory": (
         "lint --inventory {folder}/empty",
         ["empty: hosts is missing", 'hosts = ["www.example.com"]'],
     ),
     "an inventory that is a folder": ("export nginx --inventory {folder}", ["cannot be read (Is a directory)"]),
-    "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no address", "--address"]),
+    "an unknown host": ("check https://nowhere.invalid/", ["nowhere.invalid has no known address", "--address"]),
     "a port out of range": (
         "check https://localhost:99999/",
         ["https://localhost:99999/ is not a URL", "not a number from 1 to 65535"],
@@ -44,7 +44,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "a chain of text": ("guard {folder}/text --header {header}", ["text: neither PEM nor DER"]),
     "a chain without a certificate": (
         "guard {folder}/key.pem --header {header}",
-        ["key.pem: there is a key in it", "leaf"],
+        ["key.pem: it has a key", "leaf"],
     ),
     "a header of nothing": (
         "guard {folder}/chain.pem --header nonsense",

@@ -86,7 +86,7 @@ def test_a_port_of_plain_http(site: Site) -> None:
         thread.start()
         look = look_at_node(HOST, listening.getsockname()[1], "127.0.0.1", site.client())
         thread.join()
-    assert (look.status, look.failure) == (None, "it speaks no TLS on this port: is it the port of plain http?")
+    assert (look.status, look.failure) == (None, "it does not speak TLS on this port: is it the port of plain http?")
 
 
 def test_a_node_that_says_nothing_is_left_in_time(site: Site, silent: int) -> None:
@@ -149,7 +149,7 @@ CASES = {
     "the server closes in silence": Case(
         (OK.replace(b"\r\n\r\n", b"\r\nX: close-after\r\n\r\n"), OK, OK), (200, 200, 200), (1, 2)
     ),
-    "no HTTP": Case((b"SSH-2.0\r\n\r\n close-after",), (None,), (1,), "the answer is no HTTP (BadStatusLine)"),
+    "no HTTP": Case((b"SSH-2.0\r\n\r\n close-after",), (None,), (1,), "the answer is not HTTP (BadStatusLine)"),
     "nothing": Case((b"",), (None,), (1,), "the connection was closed without an answer"),
 }
 

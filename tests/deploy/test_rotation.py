@@ -1,4 +1,4 @@
-"""The rotation: whoever follows it locks nobody out, and whoever is a second early does (RFC 7469 §2.5, §2.6, §4.3)."""
+"""The rotation: its steps lock nobody out, and a step a second early does (RFC 7469 §2.5, §2.6, §4.3)."""
 
 from __future__ import annotations
 
@@ -346,7 +346,7 @@ def test_the_guard_stops_a_key_that_nobody_expects() -> None:
     assert (verdict.ok, verdict.ready_at) == (False, None)
     assert "until 2026-12-24T00:00:00Z" in verdict.reason
     # The client has the new key by now, which it would keep from here on.
-    assert "lay the key that the site shows over the new one" in " ".join(verdict.advice)
+    assert "copy the key that the site shows over the new one" in " ".join(verdict.advice)
     assert "--reuse-key" in " ".join(verdict.advice)
     spread = pinned(OLD, NEW).with_event(Published(START + DAY, header(OLD, NEW, NEXT)))
     verdict = guard(spread, (NEXT, CA), START + 2 * DAY)

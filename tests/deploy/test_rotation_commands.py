@@ -114,8 +114,8 @@ def test_a_step_without_anything_to_see(ground: Ground) -> None:
     rotate("record")
     rotate("plan", "--to", "new.pem", "--start")
     Path("dynpin.toml").unlink()
-    assert "nothing to see: name --inventory" in rotate("next", "--done", code=2)
-    assert "go with --done" in rotate("next", "--verify", code=2)
+    assert "nothing to look at: name --inventory" in rotate("next", "--done", code=2)
+    assert "need --done" in rotate("next", "--verify", code=2)
     assert "is not an https URL" in rotate("next", "http://www.example.com/", "--done", "--verify", code=2)
 
 
@@ -247,11 +247,11 @@ def test_a_damaged_history_has_a_way_out(ground: Ground) -> None:
     said = rotate("repair", at="2026-12-05")
     assert "2 events of bank.test are saved" in said
     assert "not read: {" in said
-    assert "Until 2027-02-03T00:00:00Z clients are taken to hold" in said
+    assert "Until 2027-02-03T00:00:00Z dynpin assumes that clients hold" in said
     assert Path("dynpin-history.json.damaged").read_text() == damaged
     shown = answer("status", at="2026-12-05")
     assert (shown["stage"], shown["locked_out"]) == ("steady", [])
-    assert "a header that nobody knows any more" in rotate("status", at="2026-12-05")
+    assert "an unknown header" in rotate("status", at="2026-12-05")
     # A new key waits until whatever was sent is forgotten.
     rotate("plan", "--to", "new.pem", "--start", at="2026-12-05")
     ground.describe("old.pem", "new.pem")

@@ -110,7 +110,7 @@ def test_a_server_that_has_not_loaded_its_new_certificate(site: Site, tmp_path: 
         told = dynpin("check", f"https://{HOST}:{port}/", "--ca", str(site.roots), "--address", "127.0.0.1")
     assert (faults(seen), seen["lacking"]) == (set(), [])
     assert seen["not_deployed"] == {"127.0.0.1": str(Pin.from_file(site.chain))}
-    assert "has the server loaded the certificate that stands there?" in told.stderr
+    assert "has the server loaded the certificate in keys?" in told.stderr
     assert f"https://{HOST}:{port}/ at 127.0.0.1" in told.stdout
 
 

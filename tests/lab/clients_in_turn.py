@@ -1,4 +1,4 @@
-"""The reference of the simulator: clients that make every visit in turn, with the real protocol or the real store."""
+"""The reference for the simulator: clients that make every visit in turn, with the real protocol or the real store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BEGINNING = 1_700_000_000.0
 
 @dataclass
 class Told:
-    """Everything that a ledger is told, client by client; stretches in which a client is fooled are joined."""
+    """All records of a ledger, client by client; adjacent stretches in which a client is fooled are joined."""
 
     locked: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     fooled: dict[int, list[tuple[int, int]]] = field(default_factory=dict[int, list[tuple[int, int]]])
@@ -41,7 +41,7 @@ class Told:
 
 
 class Recorder(Told):
-    """A ledger that keeps all that it is told; stretches of locking out as samples."""
+    """A ledger that keeps all its records; lock-outs as samples."""
 
     def __init__(self, samples: Sequence[int]) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Recorder(Told):
 
 
 class RecorderLedger:
-    """The recorder as the engine knows it; the record's own ``fooled`` is a table."""
+    """The recorder with the engine's interface; the record's own ``fooled`` is a table."""
 
     def __init__(self, samples: Sequence[int]) -> None:
         self.told = Recorder(samples)
@@ -84,12 +84,12 @@ class RecorderLedger:
 
 
 class Client(Protocol):
-    """One client, which remembers."""
+    """One client with its memory."""
 
     def accepts(self, chain: tuple[Pin, ...], now: int) -> bool: ...
 
     def refused(self) -> None:
-        """The visit of this moment was refused."""
+        """The visit at this time was refused."""
         ...
 
     def notes(self, header: PublicKeyPins, chain: tuple[Pin, ...], now: int, *, attacker: bool) -> None: ...
@@ -98,7 +98,7 @@ class Client(Protocol):
 
 
 class ByTheLetter:
-    """A client that keeps what the protocol's own `note` says, whatever it says."""
+    """A client that keeps exactly what the protocol's own `note` returns."""
 
     def __init__(self, host: str, max_max_age: int) -> None:
         self.host, self.max_max_age = host, max_max_age
@@ -126,7 +126,7 @@ class ByTheLetter:
 
 
 class WithStore:
-    """A client with dynpin's store, whose clock is told the time."""
+    """A client with dynpin's store, whose clock is set."""
 
     def __init__(self, host: str, max_max_age: int) -> None:
         self.host, self.now = host, 0
@@ -156,11 +156,11 @@ def in_turn(
     targets: NDArray[np.bool_],
     samples: Sequence[int],
 ) -> Told:
-    """Have each client make each of its visits, and ask its store at each sample whether it refuses the site."""
+    """Let each client make all its visits, and ask its store at each sample whether it refuses the site."""
     told, index = Told(), 0
     for number, (client, seconds) in enumerate(zip(clients, visits, strict=True)):
         had: dict[int, int] = {}
-        # At the same second the visits come first.
+        # Within the same second the visits come first.
         for second, sampled in sorted([(each, False) for each in seconds] + [(each, True) for each in samples]):
             site, face, attack = met(world, targets[:, number].tolist(), second)
             if sampled:

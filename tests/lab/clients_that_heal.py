@@ -1,4 +1,4 @@
-"""Clients that look at signed lists, second by second, with dynpin's own store and the schedule that it keeps."""
+"""Clients that look at signed lists, second by second, with dynpin's own store and its schedule."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ HOST = "site.test"
 
 
 class HealingClient:
-    """One client with dynpin's store. A look takes a second: it begins after the visits of one, and counts in the next.
+    """One client with dynpin's store. A look takes a second: it begins after the visits, and counts in the next second.
 
     Args:
-        world: whose list it reads.
+        world: the world whose list it reads.
         max_max_age: the client's cap.
         phase: the second of its first daily look, if it follows the list.
 
     Attributes:
-        edges: the last second before each list that gave other pins, and the first after it, and whether the client
-            refused the site in them.
+        edges: for each list that changed its pins, the last second before and the first after it, and whether the
+            client refused the site in them.
     """
 
     def __init__(self, world: World, max_max_age: int, phase: int | None = None) -> None:
@@ -44,7 +44,7 @@ class HealingClient:
             self._look()
 
     def _until(self, second: int) -> None:
-        """Make every look whose result is known at this second."""
+        """Make all looks whose results are known at this second."""
         while True:
             due = [each.next_look_at for each in self.store.looks() if each.next_look_at is not None]
             first = round(min(due, default=1e18) - BEGINNING)
@@ -102,7 +102,7 @@ class HealingClient:
         return None if known is None or known.expires_at is None else (known.pins, known.expires_at - BEGINNING)
 
     def refused(self) -> None:
-        """Ask for the list, as the enforcement does at a refusal."""
+        """Ask for the list, as the enforcement does after a refusal."""
         known = self.store.known_host(HOST)
         assert known is not None
         noted, ends_at = known.recovery, known.root_ends_at

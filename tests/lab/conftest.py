@@ -1,4 +1,4 @@
-"""What tests of the lab share: every scenario played once; the proxy's environment, and the site behind it."""
+"""Fixtures for the tests of the lab: every scenario played once; the proxy's environment, and the site behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def proxy_bin() -> Path:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Generator[Place]:
-    """A site that pins; nothing is noted yet."""
+    """A site that pins its keys; nothing is noted yet."""
     made = Place(tmp_path)
     with made.site:
         yield made
@@ -31,7 +31,7 @@ def place(tmp_path: Path) -> Generator[Place]:
 
 @pytest.fixture(scope="session")
 def playings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Playing]:
-    """Every scenario with every agent, played in two processes, once for all processes that run tests."""
+    """Every scenario with every agent, played in two processes, once for all test processes."""
 
     def play(folder: Path) -> None:
         (folder / "playings").write_bytes(pickle.dumps(play_all(scenarios().values(), processes=2)))

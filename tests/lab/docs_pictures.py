@@ -1,4 +1,4 @@
-"""The pictures of docs/how-to/lab.md, made anew: python -m tests.lab.docs_pictures"""
+"""Make the pictures of docs/how-to/lab.md: python -m tests.lab.docs_pictures"""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dynpin.lab.scenarios import play, scenarios
 
 PICTURES = Path(__file__).parents[2] / "docs" / "_static"
 NAMES = ("hotspot", "first-visit", "backup-used", "all-keys-lost", "smashing-magazine", "ransom-pkp")
-# As wide as a page of the site, and as a telephone, show it with letters that can be read.
+# The widths in pixels with readable letters: of a page of the site, and of a phone.
 PAGES = {"": 640, "-phone": 360}
 
 
 def pictures(name: str) -> Iterator[tuple[Path, bytes]]:
-    """The files of a scenario, played once: for wide pages and telephones, light ones and dark ones."""
+    """The files of a scenario, played once: for wide pages and phones, light and dark."""
     timeline = play(scenarios()[name], "dynpin")
     for kind, page in PAGES.items():
         for scheme in ("light", "dark"):

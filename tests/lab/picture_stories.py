@@ -1,4 +1,4 @@
-"""The stories that the tests of pictures draw."""
+"""The stories for the tests of pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def story(*events: Event) -> Timeline:
 
 
 def visit(at: float, outcome: Outcome = "served", noting: str | None = None, *, until: float | None = None) -> Event:
-    """Alice at the bank, or where Mallory has taken its name; she holds pins where `until` is given."""
+    """Alice visits the bank, or Mallory who answers for it; she holds pins if `until` is given."""
     fooled = outcome in ("fooled", "protected")
     return Event(
         at * DAY,

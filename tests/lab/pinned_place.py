@@ -1,4 +1,4 @@
-"""A site that pins, what its name may become, and the folder of a proxy in front of it."""
+"""A site that pins, an attacker for its name, and the folder of a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .proxies import command
 
 __all__ = ["PAGE", "FallibleSite", "Place"]
 
-# With an icon of its own, so that a browser does not ask for one later on.
+# It contains an icon, so that a browser does not request one later.
 PAGE = b"<!doctype html><title>bank</title><link rel=icon href=data:,><p>balance"
 
 
 class FallibleSite(TLSServer):
-    """A site that ends what connections it has when it is told to."""
+    """A site that can end its open connections."""
 
     def hang_up(self) -> None:
-        """Be gone, as a site is whose network is left."""
+        """End all connections, as if the client had left the network."""
         self.end_connections()
         self.wait_idle()
 
 
 class Place:
-    """`site` sends its pins; `attack` has it show another authority's certificate for its name, which is trusted."""
+    """`site` sends its pins; `attack` makes it show a trusted certificate from another authority."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,12 +47,12 @@ class Place:
         return Pin.from_certificate(self.honest.cert_pem.bytes())
 
     def say(self, **terms: object) -> None:
-        """Have the site send a policy."""
+        """Make the site send a policy."""
         header = PublicKeyPins(self.pins, max_age=3600, **terms)  # type: ignore[arg-type]
         self.site.headers = [("Content-Type", "text/html"), ("Public-Key-Pins", str(header))]
 
     def attack(self, name: str | None = None) -> None:
-        """Have somebody else answer by the site's name."""
+        """Let somebody else answer for the site's name."""
         self.site.show(self.rogue.issue_cert(HOST, common_name=name))
         self.site.hang_up()
         self.site.received = b""

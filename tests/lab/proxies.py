@@ -1,4 +1,4 @@
-"""A proxy as a process of its own, and the programs that go through it."""
+"""A proxy as a process of its own, and programs that use it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def command(bin_folder: Path, folder: Path, *options: str) -> list[str]:
 
 
 class RunningProxy:
-    """A proxy that was started and listens: `port`, its `authority`, and what it has printed, line by line."""
+    """A running proxy: its `port`, its `authority`, and its output, line by line."""
 
     def __init__(self, arguments: Sequence[str], authority_folder: Path) -> None:
         self.authority = authority_folder / "mitmproxy-ca-cert.pem"
@@ -69,7 +69,7 @@ class RunningProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def wait_for(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
-        """The next line that it prints and that the pattern is found in."""
+        """The next line of output that matches the pattern."""
         while True:
             line = self._lines.get(timeout=_TIMEOUT)
             assert line is not None, f"the proxy ended after {''.join(self.printed)}"
@@ -77,7 +77,7 @@ class RunningProxy:
                 return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal, and wait for the end: the exit code."""
+        """Send a signal, and wait for the end. Returns the exit code."""
         self._process.send_signal(number)
         code = self._process.wait(_TIMEOUT)
         self._reader.join(_TIMEOUT)
@@ -102,7 +102,7 @@ class RunningProxy:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program behind the proxy was answered."""
+    """The answer that a program behind the proxy got."""
 
     status: int
     headers: dict[str, str]
@@ -110,7 +110,7 @@ class Answer:
 
 
 def curl(proxy: RunningProxy, url: str, *options: str) -> Answer:
-    """Ask by curl, which trusts the proxy's authority."""
+    """Request a URL with curl, which trusts the proxy's authority."""
     done = subprocess.run(
         [
             *("curl", "--silent", "--show-error", "--include", "--suppress-connect-headers", "--max-time", "120"),
@@ -134,7 +134,7 @@ def browser(proxy: RunningProxy, profile: Path) -> AbstractContextManager[Chromi
 def tunnel(
     proxy: RunningProxy, address: tuple[str, int], server_name: str | None = None, alpn: str = "http/1.1"
 ) -> ssl.SSLSocket:
-    """TLS with the proxy inside a CONNECT tunnel, by whatever name the test wants there."""
+    """TLS with the proxy inside a CONNECT tunnel, with any name."""
     raw = socket.create_connection(("127.0.0.1", proxy.port), timeout=120)
     try:
         target = f"{address[0]}:{address[1]}"
@@ -154,7 +154,7 @@ def tunnel(
 
 
 class HTTP1Client:
-    """Asks again and again on one connection."""
+    """Sends several requests on one connection."""
 
     alpn = "http/1.1"
 
@@ -162,14 +162,14 @@ class HTTP1Client:
         self._connection = connection
 
     def ask(self, host: str) -> tuple[int, str]:
-        """The status and the body that a GET is answered with."""
+        """The status and the body of the answer to a GET."""
         self._connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         with HTTPResponse(self._connection) as response:
             response.begin()
             return response.status, response.read().decode()
 
     def ended(self) -> bool:
-        """Whether the other side ends the connection now, whatever it says before."""
+        """Whether the other side ends the connection now, after any data."""
         try:
             while self._connection.recv(65_536):
                 pass
@@ -187,7 +187,7 @@ class HTTP1Client:
 
 
 class HTTP2Client(HTTP1Client):
-    """The same by HTTP/2, on one connection for all requests."""
+    """The same with HTTP/2, on one connection for all requests."""
 
     alpn = "h2"
 
@@ -198,7 +198,7 @@ class HTTP2Client(HTTP1Client):
         self._http.initiate_connection()
 
     def ask(self, host: str) -> tuple[int, str]:
-        """As above."""
+        """See HTTP1Client."""
         stream = self._http.get_next_available_stream_id()
         fields = {":method": "GET", ":scheme": "https", ":authority": host, ":path": "/"}
         self._http.send_headers(stream, list(fields.items()), end_stream=True)

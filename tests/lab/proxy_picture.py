@@ -1,4 +1,4 @@
-"""The picture of docs/how-to/proxy.md, made anew: python -m tests.lab.proxy_picture"""
+"""Make the picture of docs/how-to/proxy.md: python -m tests.lab.proxy_picture"""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .proxies import RunningProxy, browser
 
 
 def main() -> None:
-    """Visit a pinned site where somebody else has taken its name."""
+    """Visit a pinned site while somebody else answers for its name."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The store that most people have, so that the command on the page is the one that they will read.
+        # The default store, so that the page shows the command that most people will read.
         os.environ["XDG_DATA_HOME"] = name
         place = Place(folder)
         with place.site, PinStore(clock=lambda: time.time() - 3 * 86_400) as store:

@@ -1,4 +1,4 @@
-"""Run where mitmproxy is: a server that renegotiates, met by a plain and by a guarded connection of pyOpenSSL."""
+"""Run in mitmproxy's environment: a server that renegotiates, with a plain and a guarded pyOpenSSL connection."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dynpin.lab.proxy.connection import GuardedConnection
 
 
 def carry(source: Any, target: Any) -> None:
-    """Hand over what one side has to send."""
+    """Pass on the bytes that one side has to send."""
     with contextlib.suppress(SSL.WantReadError):
         while True:
             target.bio_write(source.bio_read(65_536))
 
 
 def received(client: Any, chain: str, key: str) -> str:
-    """What the client reads of a server that asks for a new handshake before it answers."""
+    """What the client reads from a server that asks for a new handshake before it answers."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)
     context.use_certificate_chain_file(chain)
@@ -58,7 +58,7 @@ def received(client: Any, chain: str, key: str) -> str:
 
 
 def plain(roots: str) -> Any:
-    """As mitmproxy makes it."""
+    """A connection as mitmproxy makes it."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.load_verify_locations(roots)
     context.set_verify(SSL.VERIFY_PEER, None)
@@ -69,7 +69,7 @@ def plain(roots: str) -> Any:
 
 
 def guarded(roots: str, store: PinStore) -> GuardedConnection:
-    """As the add-on guards it."""
+    """A connection as the add-on guards it."""
     rule = Enforcement(store)
     return GuardedConnection(
         plain(roots), rule, name=None, port=443, on_passed=lambda _: None, on_refused=lambda *_: None

@@ -14,15 +14,15 @@ _names.__enter__()
 
 
 class Resuming:
-    """Resumes, for each name, the session of the connection before: what mitmproxy itself does not do."""
+    """Resumes, for each name, the session of the last connection; mitmproxy itself never does."""
 
     def __init__(self) -> None:
         self.connections: dict[str, Any] = {}
-        # None is freed: OpenSSL resumes no session of which a connection was freed before it was shut down.
+        # All are kept: OpenSSL does not resume a session whose connection was freed before it was shut down.
         self.kept: list[Any] = []
 
     def tls_start_server(self, data: Any) -> None:
-        # TLS 1.3 gives its tickets after the handshake.
+        # In TLS 1.3 the tickets come after the handshake.
         if data.conn.sni in self.connections:
             data.ssl_conn.set_session(self.connections[data.conn.sni].get_session())
 
@@ -33,7 +33,7 @@ class Resuming:
 
 _pinning = PinningAddon(PinStore(os.environ["PROXY_STORE"]))
 if "PROXY_FAILS" in os.environ:
-    # The hook raises then. mitmproxy logs what an add-on raises, and goes on.
+    # The hook then raises. mitmproxy logs an add-on's exception, and continues.
     _pinning._peers = None  # type: ignore[assignment]
 addons: list[Any] = [_pinning]
 if "PROXY_RESUMES" in os.environ:

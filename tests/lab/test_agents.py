@@ -75,7 +75,7 @@ def test_an_agent_without_pins_remembers_nothing(stage: Stage) -> None:
 
 
 def test_roots_of_the_user(stage: Stage) -> None:
-    """dynpin and wget2 hold them to the pins, Chromium notes and skips, Firefox does not even note."""
+    """dynpin and wget2 check pins for these roots too; Chromium notes but does not check; Firefox notes nothing."""
     corporate = stage.authority("Corporate CA", public=False)
     bank = stage.site(HOST, corporate, backups=1, max_age=days(10))
     alice = stage.client("Alice")
@@ -94,7 +94,7 @@ RAW = {
 
 
 @pytest.mark.parametrize("case", RAW)
-def test_what_a_raw_header_does(case: str, stage: Stage) -> None:
+def test_the_effect_of_a_raw_header(case: str, stage: Stage) -> None:
     value, otherwise, outcome = RAW[case]
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(10))
     alice = stage.client("Alice")
@@ -109,7 +109,7 @@ WGET2 = [vector for vector in HEADERS if "wget2" in vector.get("agents", {})]
 
 
 @pytest.mark.parametrize("vector", WGET2, ids=lambda vector: vector["id"])
-def test_where_the_vectors_tell_of_wget2_the_program_does_the_same(vector: Vector) -> None:
+def test_wget2_agrees_with_the_vectors(vector: Vector) -> None:
     agent = AGENTS["wget2"]
     missing = agent.missing()
     if missing:
@@ -125,7 +125,7 @@ def test_where_the_vectors_tell_of_wget2_the_program_does_the_same(vector: Vecto
 
 
 def test_violation_reports(stage: Stage) -> None:
-    """dynpin's wait until they are sent, Chromium's go at once and once an hour, the others send none."""
+    """dynpin's wait until they are sent, Chromium's are sent at once and once an hour, the others send none."""
     honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
     reports = stage.site("reports.test", honest)
     bank = stage.site(HOST, honest, backups=1, max_age=days(10), report_uri="https://reports.test/bank")
@@ -151,7 +151,7 @@ def test_violation_reports(stage: Stage) -> None:
         assert heard() == (reported if name in ("dynpin", "chromium") else 0)
 
 
-# What is reported of a report-only policy that the chain does not match: its max-age, its report-uri's quotes.
+# A report-only policy that does not match the chain, its max-age, and the quotes of its report-uri.
 REPORT_ONLY = {
     "by the RFC": ('report-uri="https://reports.test/r"', {"dynpin", "chromium"}),
     "a max-age that is none": ('max-age=soon; report-uri="https://reports.test/r"', {"dynpin"}),
@@ -216,7 +216,7 @@ def test_a_private_window_leaves_nothing_and_sees_nothing(stage: Stage) -> None:
 
 
 def test_static_pins_and_noted_ones(stage: Stage) -> None:
-    """RFC 7469 §2.7 leaves the order open: dynpin's static pins stand, the browsers' noted ones come first."""
+    """RFC 7469 §2.7 leaves the order open: dynpin's static pins come first, in browsers the noted ones do."""
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(200), allow_long_max_age=True)
     alice, name = stage.client("Alice"), stage.agent.name
     alice.comes_with(bank, *bank.keys)
@@ -227,8 +227,8 @@ def test_static_pins_and_noted_ones(stage: Stage) -> None:
     bank.deploys(bank.backups.pop())
     assert alice.visits(bank).outcome == ("locked-out" if stands else "served")
     alice.forgets(bank)
-    if name != "wget2":  # whose one file had both
-        # What the browser came with is not forgotten; the key of before is back.
+    if name != "wget2":  # it has one file for both
+        # The browser's built-in pins are not forgotten; the old key is used again.
         bank.deploys(bank.keys[0])
         assert (alice.knows(bank) is None) == stands
     alice.restarts()

@@ -1,4 +1,4 @@
-"""`dynpin lab ca`: its certificate serves the name that it is for, to whoever trusts its root."""
+"""`dynpin lab ca`: a client that trusts its root accepts its certificate for its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.deploy.commands import dynpin
 from tests.deploy.servers import Site, fetch, program, tls_server
 
 
-def test_the_certificate_serves_whoever_trusts_the_root(tmp_path: Path) -> None:
+def test_the_certificate_works_for_clients_that_trust_the_root(tmp_path: Path) -> None:
     result = dynpin("lab", "ca", str(tmp_path / "tls"), "localhost")
     assert (result.exit_code, result.stderr) == (0, "")
     folder = tmp_path / "tls"
@@ -43,7 +43,7 @@ def test_its_key_signs_the_csr_of_a_backup_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("host", "said"), [("10.0.0.1", "is an IP address"), ("a b", "is not a host name")])
-def test_what_cannot_be_pinned_gets_no_certificate(host: str, said: str, tmp_path: Path) -> None:
+def test_a_host_that_cannot_be_pinned_gets_no_certificate(host: str, said: str, tmp_path: Path) -> None:
     result = dynpin("lab", "ca", str(tmp_path / "tls"), host)
     assert (result.exit_code, said in result.stderr, (tmp_path / "tls").exists()) == (2, True, False)
 

@@ -1,4 +1,4 @@
-"""The demo: the scenario of the whole life of pins, told to people and to programs."""
+"""The demo: the scenario of the whole life of pins, for people and for programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def test_for_programs_every_step_did_what_it_must() -> None:
+def test_the_json_says_that_every_step_was_right() -> None:
     told = json.loads(run("--json"))
     assert told["ok"] is True
     steps = told["steps"]

@@ -1,4 +1,4 @@
-"""The table and the pictures of docs/how-to/lab.md are what comes out."""
+"""The table and the pictures of docs/how-to/lab.md are up to date."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.lab import docs_pictures
 DOCS = docs_pictures.PICTURES.parent
 
 
-def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> None:
+def test_the_table_of_the_docs_is_up_to_date(playings: list[Playing]) -> None:
     text = (DOCS / "how-to" / "lab.md").read_text()
     agents = ["dynpin", "chromium", "firefox", "wget2"]
     assert f"| | Story | {' | '.join(agents)} |" in text
@@ -30,7 +30,7 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
             outcome = "" if each is None or each.outcome is None else each.outcome.replace("-", " ")
             differs = outcome not in ("", (found[name, "dynpin"].outcome or "").replace("-", " "))
             assert cell == (f"**{outcome}**" if differs else outcome), f"{name} with {agent}"
-    # What a user opts in to, and the second ending, under their story.
+    # The options of a user, and the second ending, below their story.
     told: list[tuple[str, str, list[str]]] = []
     story = ""
     for line in text.splitlines():
@@ -52,10 +52,10 @@ def test_the_table_of_the_docs_is_what_comes_out(playings: list[Playing]) -> Non
 
 
 @pytest.mark.parametrize("name", docs_pictures.NAMES)
-def test_the_pictures_of_the_docs_are_what_comes_out(name: str) -> None:
+def test_the_pictures_of_the_docs_are_up_to_date(name: str) -> None:
     text = (DOCS / "how-to" / "lab.md").read_text()
     for file, drawn in docs_pictures.pictures(name):
         assert text.count(f"_static/{file.name}") == 1
-        # How long a request is depends on the HTTP library's version.
+        # The length of a request depends on the version of the HTTP library.
         committed, now = (re.sub(rb"[0-9]+ bytes", b"N bytes", each) for each in (file.read_bytes(), drawn))
         assert committed == now, f"{file.name} is not up to date: python -m tests.lab.docs_pictures"

@@ -1,4 +1,4 @@
-"""The explorer in a real browser: what it shows at each step, by mouse, keyboard and link; nothing leaves it."""
+"""The explorer in a real browser: each step by mouse, keyboard and link; nothing leaves the page."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def at(browser: Chromium, page: Path) -> Chromium:
-    """The browser at the page, new."""
+    """The browser at the page, with a fresh state."""
     browser.look()
     browser.visit("about:blank")
     browser.visit(page.as_uri())
@@ -54,7 +54,7 @@ def at(browser: Chromium, page: Path) -> Chromium:
 
 
 def follow(browser: Chromium, fragment: str) -> None:
-    """Follow a link to a moment, and wait until the page has heard of it; it may be there already."""
+    """Follow a link to an event, and wait until the page has reached it; it may be there already."""
     browser.run(
         f"""new Promise(done => {{
             if (location.hash === {json.dumps(f"#{fragment}")}) return done(0);
@@ -82,7 +82,7 @@ def test_every_step_is_told_in_the_words_of_the_timeline(at: Chromium, playings:
         assert f"{event.actor} " in listed
     follow(at, "story=hotspot&agent=dynpin&step=6")
     shown = str(at.run("document.querySelector('#boards').innerText"))
-    # Alice refuses: the attacker has read nothing, and her store stands as it was.
+    # Alice refuses: the attacker has read nothing, and her store has not changed.
     assert "nothing was sent" in shown
     assert "protected" in shown
     assert "bank.test key 1" in shown
@@ -92,7 +92,7 @@ def test_bytes_headers_and_stores_are_those_of_the_moment(at: Chromium) -> None:
     follow(at, "story=hotspot&agent=dynpin&step=1")
     first = str(at.run("document.querySelector('#boards').innerText"))
     assert "holds no pins" in first
-    assert "max-age=" in first  # what the site sends from now on
+    assert "max-age=" in first  # the header that the site sends from now on
     assert "has read" not in first
     follow(at, "story=hotspot&agent=dynpin&step=2")
     second = str(at.run("document.querySelector('#boards').innerText"))
@@ -116,7 +116,7 @@ def test_it_is_stepped_through_by_buttons_and_keys(at: Chromium) -> None:
     assert place(at).startswith("Step 1 of ")
     at.run("document.querySelector('#play').click()")
     assert at.run("document.querySelector('#play').getAttribute('aria-pressed')") == "true"
-    press(at, "ArrowRight")  # a hand on the page stops what plays
+    press(at, "ArrowRight")  # an action of the user stops the automatic play
     assert at.run("document.querySelector('#play').getAttribute('aria-pressed')") == "false"
 
 
@@ -138,7 +138,7 @@ def test_it_leads_to_the_chapter_of_the_story_in_the_handout(at: Chromium) -> No
 
 
 def test_two_agents_stand_side_by_side_and_the_first_difference_is_marked(at: Chromium) -> None:
-    """With a private root Chromium notes no pins, and dynpin does: that is what differs first."""
+    """With a private root Chromium notes no pins, and dynpin does: that is the first difference."""
     follow(at, "story=private-root&agent=dynpin&beside=chromium&step=1")
     at.run("document.querySelector('#difference').click()")
     dynpin, chromium_model = at.run("[...document.querySelectorAll('.board')].map(board => board.innerText)")
@@ -174,7 +174,7 @@ def test_hostile_text_is_text_and_nothing_leaves_the_page(at: Chromium) -> None:
     assert at.run("document.title") == "Public key pinning, step by step"
     assert at.complaints() == []
     assert at.requests() == []
-    # The page's policy holds against what might be put into it.
+    # The page's policy blocks code that might be injected.
     at.run("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x'})), 0")
     assert any("Content Security Policy" in each for each in at.complaints())
 

@@ -1,4 +1,4 @@
-"""The page of all scenarios: it needs nothing else, and can be read on a screen, a telephone and paper."""
+"""The page of all scenarios: it needs nothing else, and can be read on a screen, a phone and paper."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCS = docs_pictures.PICTURES.parent
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, playings: list[Playing]) -> Path:
-    """The page about them."""
+    """The page about all scenarios."""
     file = tmp_path_factory.mktemp("lab") / "report.html"
     file.write_text(write_handout(list(scenarios().values()), playings))
     return file
@@ -71,11 +71,11 @@ def _escaped(text: str) -> str:
     return text
 
 
-def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
+def test_agents_with_the_same_course_of_a_story_share_its_picture() -> None:
     chosen = scenarios()["hotspot"]
     playings = play_all([chosen], ["dynpin", "firefox"], processes=1)
     shared = write_handout([chosen], playings)
-    # Each is drawn twice: for a screen or paper, and for a telephone.
+    # Each is drawn twice: for a screen or paper, and for a phone.
     assert shared.count('role="img"') == 2
     assert "With dynpin, firefox" in shared
     first, second = (replace(each.timeline, decisive=None) for each in playings if each.timeline)
@@ -86,7 +86,7 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
 
     assert beside(second.events).count('role="img"') == 2
 
-    # Whatever stands in a record is that agent's own: one byte more, and the story is told anew.
+    # A record belongs to its agent: with one byte more the story is shown again.
     for changed in (
         [replace(event, outcome=event.outcome and "failed") for event in second.events],
         [replace(event, noting=None) for event in second.events],
@@ -99,7 +99,7 @@ def test_agents_with_which_a_story_goes_alike_share_its_picture() -> None:
         assert page.count("<summary>With ") == 2
 
 
-def test_what_goes_otherwise_with_another_agent_stands_in_a_table_and_opt_ins_in_rows_of_their_own() -> None:
+def test_different_outcomes_are_in_a_table_and_options_have_their_own_rows() -> None:
     chosen = scenarios()["private-root"]
     page = write_handout([chosen], play_all([chosen], ["dynpin", "chromium"], processes=1))
     assert "Where the agents differ" in page
@@ -126,7 +126,7 @@ _OVERLAPS = """
 """
 
 
-# The smallest letters that are seen, in CSS pixels; those of a picture as it is scaled.
+# The smallest visible letters, in CSS pixels; those of a picture after scaling.
 _LEAST_LETTERS = """Math.min(...[...document.querySelectorAll('*')].filter(e => e.checkVisibility()
     && [...e.childNodes].some(n => n.nodeType == 3 && n.textContent.trim())
     && !['STYLE', 'TITLE'].includes(e.tagName)).map(e => {
@@ -170,7 +170,7 @@ class TestInABrowser:
         browser.look(width=width)
         browser.visit(page.as_uri())
         assert browser.run("document.documentElement.scrollWidth") <= width
-        # Nothing scrolls sideways inside of it either, and pictures can be read.
+        # Nothing inside scrolls sideways either, and pictures can be read.
         assert browser.run("[...document.querySelectorAll('*')].filter(e => e.scrollWidth > innerWidth).length") == 0
         assert browser.run(_LEAST_LETTERS) >= (9.5 if width < 700 else 11)
 
@@ -187,7 +187,7 @@ class TestInABrowser:
         browser.ask("Emulation.setEmulatedMedia", media="print")
         try:
             breaks = browser.run("[...document.querySelectorAll('.chapter')].map(e => getComputedStyle(e).breakBefore)")
-            # As wide as A4 within its margins.
+            # The width of A4 without its margins.
             browser.look(width=718)
             browser.ask("Emulation.setEmulatedMedia", media="print")
             least = browser.run(_LEAST_LETTERS)
@@ -204,7 +204,7 @@ class TestInABrowser:
             browser.ask("Emulation.setEmulatedMedia", media="")
         assert least * 72 / 96 >= 9, "nine points at least, pictures too"
         assert breaks == ["page"] * len(scenarios())
-        # To hand out: a picture and the lessons. The rest is for the screen.
+        # The printed page has a picture and the lessons. The rest is for the screen.
         assert pictures == [1] * len(scenarios())
         assert (lessons, tables) == (len(scenarios()), 0)
         assert grounds.strip() == "#fdfefd", "paper is white, whatever the reader's screen is"

@@ -1,4 +1,4 @@
-"""The models of Chromium and Firefox, held against what is known of the browsers: vectors, source, publications."""
+"""The models of Chromium and Firefox, compared with known facts about the browsers: vectors, source, publications."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ MODELS: dict[str, Callable[[Path, Clock], BrowserStore]] = {
     "Firefox": lambda folder, clock: FirefoxStore(folder / "SiteSecurityServiceState.txt", clock=clock),
 }
 
-# Those of whom the vectors know something, and who do not play here.
+# Agents in the vectors that are not in the lab.
 NOT_MODELLED = {
     "tam7t/hpkp": "a Go library in memory, of which the vectors tell how it cuts a report-uri; no user has it",
     "Python base64 with added padding": "no user agent: what a careless parser would do",
 }
 
-# Where a model departs from the RFC and the vectors name no departure: read in the browser's own source.
+# Where a model differs from the RFC but the vectors name no difference: read in the browser's own source.
 READ_IN_THE_SOURCE = {
     "Chromium": {
         "pin-11": "single quotes, as in ch-ok-14",
@@ -90,9 +90,7 @@ DIFFERENCES = [(agent, vector) for vector in HEADERS for agent in READ if agent 
 @pytest.mark.parametrize(
     ("agent", "vector"), DIFFERENCES, ids=[f"{agent}-{vector['id']}" for agent, vector in DIFFERENCES]
 )
-def test_where_the_vectors_tell_of_a_browser_its_model_does_the_same(
-    agent: str, vector: Vector, tmp_path: Path
-) -> None:
+def test_a_model_agrees_with_the_vectors_about_its_browser(agent: str, vector: Vector, tmp_path: Path) -> None:
     told = vector["agents"][agent]
     header = read(agent, vector)
     if told.startswith("accepts"):
@@ -128,14 +126,14 @@ def test_elsewhere_a_model_reads_as_the_rfc_does(agent: str, vector: Vector) -> 
 
 
 def met(store: BrowserStore, host: str, chain: Sequence[Pin]) -> Validation:
-    """What comes of a handshake: the guards look the host up, and hold the chain against what they are told."""
+    """The result of a handshake: the guards look the host up, and check the chain against its pins."""
     name = canonical_host(host)
     found = store.look_up(name)
     return validate(name, found.known_host, chain, now=found.now)
 
 
 class Kept:
-    """A store of a model, as the scenarios of vectors/store.json take it."""
+    """A model's store with the interface of the scenarios in vectors/store.json."""
 
     def __init__(self, make: Callable[[], BrowserStore]) -> None:
         self._make = make
@@ -161,7 +159,7 @@ class Kept:
         self._store = self._make()
 
 
-# By scenario: the step that comes out otherwise, in what, and why. What follows it stands in another world.
+# By scenario: the step with another result, the difference, and why. Later steps no longer apply.
 OTHERWISE: dict[str, dict[str, tuple[int, dict[str, object], str]]] = {
     "Chromium": {
         "max-age-zero-without-pins": (1, {"outcome": "ignored"}, "the vectors: Chromium ignores"),
@@ -177,7 +175,7 @@ OTHERWISE: dict[str, dict[str, tuple[int, dict[str, object], str]]] = {
 
 @each_scenario
 @pytest.mark.parametrize("agent", READ)
-def test_a_model_keeps_pins_as_the_rfc_has_it_but_where_it_is_known_not_to(
+def test_a_model_keeps_pins_as_in_the_rfc_except_for_known_differences(
     agent: str, scenario: Scenario, tmp_path: Path
 ) -> None:
     told = scenario.get("agents", {}).get(agent)
@@ -226,7 +224,7 @@ def test_how_lenient_a_browser_is(agent: str) -> None:
             assert (header.max_age, header.pins) == (max_age, (ONE, TWO)), value
 
 
-def test_chromium_deletes_what_it_finds_to_have_expired(tmp_path: Path) -> None:
+def test_chromium_deletes_an_expired_entry_at_look_up(tmp_path: Path) -> None:
     clock = Clock()
     with ChromiumStore(tmp_path / "TransportSecurity", clock=clock) as store:
         store.note(HOST, f"{VALID}; max-age=1000", [ONE])
@@ -255,7 +253,7 @@ def test_firefox_evicts_the_least_used_when_its_table_is_full(tmp_path: Path) ->
         assert store.known_host("daily.test") is not None
         assert len(store.hosts()) == MAX_ENTRIES
 
-        # The flood comes again on more days than the pins were used: now they are the least used.
+        # The flood comes on more days than the pins were used: now the pins are the least used.
         names = [each.host for each in store.hosts() if each.host.endswith(".evil.test")]
         for _ in range(2):
             clock.now += 86_400
@@ -299,7 +297,7 @@ def test_built_in_pins_lapse_with_the_build_and_come_after_noted_ones(agent: str
         assert met(store, HOST, [TWO]).known_host is None
 
 
-def test_what_is_built_in_for_a_nearer_name_comes_before_what_was_noted_for_a_farther_one_in_firefox_alone(
+def test_only_in_firefox_a_nearer_built_in_pin_comes_before_a_farther_noted_one(
     tmp_path: Path,
 ) -> None:
     for agent, first in (("Chromium", "bank.test"), ("Firefox", "www.bank.test")):

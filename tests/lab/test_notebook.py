@@ -1,4 +1,4 @@
-"""What a notebook shows and hands on: the page of the docs is run cell by cell, and IPython is asked what it shows."""
+"""Output for notebooks: the page of the docs is run cell by cell, with IPython's output for each."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def scan() -> Scan:
 
 
 class _Texts(HTMLParser):
-    """The texts of each cell, and every tag."""
+    """The texts of each cell, and all tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def lines(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-# -- what is shown -----------------------------------------------------------------------------------------------------
+# -- shown -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_playing_is_shown_as_its_picture_with_its_events(playing: Playing) -> None:
@@ -119,7 +119,7 @@ def test_a_study_is_shown_as_its_curves_and_totals() -> None:
     assert len({each["day"] for each in curves}) >= 30, "a line for each day"
 
 
-# -- what is handed on -------------------------------------------------------------------------------------------------
+# -- exported ----------------------------------------------------------------------------------------------------------
 
 
 def test_csv_has_the_events_the_verdicts_and_the_figures(playing: Playing, scored: Score) -> None:
@@ -152,7 +152,7 @@ def test_each_cell_of_the_page_is_shown_by_ipython(tmp_path: Path, monkeypatch: 
     ipython = pytest.importorskip("IPython.core.interactiveshell")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    # IPython puts a module of its own there, from which no other process can be started.
+    # IPython replaces the main module, from which no other process can then be started.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     shell = ipython.InteractiveShell()
     shown: list[dict[str, Any]] = []

@@ -82,7 +82,7 @@ _NAMES = st.sampled_from(
 
 @st.composite
 def timelines(draw: st.DrawFn) -> Timeline:
-    """What no author would write: any names, any times, pins that nobody has, many hosts."""
+    """Timelines that no author would write: any names, any times, unknown pins, many hosts."""
     roles: tuple[Role, ...] = ("authority", "site", "attacker", "client")
     names = draw(st.lists(_NAMES, min_size=1, unique=True))
     actors = [Actor(name, draw(st.sampled_from(roles)), draw(st.text("ab ", max_size=60))) for name in names]
@@ -155,7 +155,7 @@ def test_a_png_is_as_wide_as_a_page() -> None:
 
 
 def test_the_same_story_gives_the_same_picture(played: dict[tuple[str, str], Playing]) -> None:
-    """Keys are others at each playing, so no pin may stand in a picture, and none may decide where a thing stands."""
+    """Keys differ each time, so no picture may contain a pin, or be arranged by one."""
     name = SCENARIOS[0]
     first, second = timeline_of(name, played), play(scenarios()[name], "dynpin")
     assert {key.pin for key in first.keys}.isdisjoint(key.pin for key in second.keys)
@@ -207,7 +207,7 @@ def test_no_colour_comes_twice_among_keys(played: dict[tuple[str, str], Playing]
     many.keys = keys
     signs = [sign for sign, _ in Cast(many).signs.values()]
     assert len({sign.letter for sign in signs}) == len({sign.color for sign in signs}) == KEYS
-    # No story comes near that.
+    # No story has nearly as many keys.
     for name in ("super-cookie", "report-loops"):
         colors = [sign.color for sign, _ in Cast(timeline_of(name, played)).signs.values()]
         assert len(set(colors)) == len(colors)

@@ -1,4 +1,4 @@
-"""The pictures of timelines: nothing overlaps, nothing is told by colour alone."""
+"""The pictures of timelines: nothing overlaps, and colour alone never carries meaning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynpin.pins import Pin
 from .picture_stories import BACKUP, DAY, FORGED, HOME, HOTSPOT, ROOT, pin, story, visit
 
 
-def test_refused_is_told_from_read_by_form_and_word_and_colour() -> None:
+def test_refused_and_read_differ_in_form_and_word_and_colour() -> None:
     assert {outcome: (form.color, form.passed, form.sign) for outcome, form in FORMS.items()} == {
         "served": ("good", True, "→"),
         "protected": ("good", False, "⊣"),
@@ -73,14 +73,14 @@ def test_pins_are_bands_from_the_noting_to_the_expiry() -> None:
     assert len({round(stripe.box.bottom) for stripe in stripes if stripe.box.bottom - stripe.box.top > 40}) == 1
 
 
-def test_pins_of_an_attacker_are_told_as_such_when_they_expire() -> None:
+def test_the_expiry_of_an_attackers_pins_names_the_attacker() -> None:
     hostile = [Key("Mallory key 1", HOME, "Mallory")]
     events = [visit(0, noting="noted", until=30), replace(visit(40), held={"Alice": ()})]
     assert with_expiries(events)[1].text == "holds the pins of bank.test no longer: they have expired"
     assert with_expiries(events, hostile)[1].text == "holds Mallory's pins for bank.test no longer: they have expired"
 
 
-def test_pins_lapse_without_a_row_where_their_client_is_seen_no_more() -> None:
+def test_an_expiry_has_no_row_if_the_client_does_not_act_again() -> None:
     seen = Event(40 * DAY, "Mallory", "waits", held={"Alice": ()})
     told = with_expiries([visit(0, noting="noted", until=30), seen])
     assert told[-1] == seen
@@ -93,7 +93,7 @@ def entry(host: str = "bank.test", pins: tuple[Pin, ...] = (HOME, BACKUP), until
     return Held(host, pins, until=until * DAY)
 
 
-# What Alice's store told after each of several events, a day apart; the bands: host, from, to, and how they ended.
+# What Alice's store held after each of several events, a day apart. The bands: host, from, to, and how they ended.
 BANDS: dict[str, tuple[list[tuple[Held, ...]], list[tuple[str, int, int | None, str | None]]]] = {
     "renewed with the same pins": ([(entry(),), (entry(until=14),)], [("bank.test", 0, None, None)]),
     "unpinned or driven out": ([(entry(),), ()], [("bank.test", 0, 1, "gone")]),
@@ -118,15 +118,17 @@ BANDS: dict[str, tuple[list[tuple[Held, ...]], list[tuple[str, int, int | None, 
 
 
 @pytest.mark.parametrize("case", BANDS)
-def test_a_band_is_what_the_store_told(case: str) -> None:
+def test_a_band_matches_the_stores_content(case: str) -> None:
     told, expected = BANDS[case]
     events = [Event(number * DAY, "Mallory", "waits", held={"Alice": held}) for number, held in enumerate(told)]
     assert [(one.held.host, one.first, one.last, one.end) for one in holdings(events)] == expected
 
 
 @pytest.mark.parametrize(("name", "agent"), [("clock-pushed", "chromium"), ("store-flooding", "firefox")])
-def test_what_is_drawn_as_held_is_what_refuses(name: str, agent: str, played: dict[tuple[str, str], Playing]) -> None:
-    """Whoever refuses holds pins that were not shown, and who is served or fooled holds none, or one that was."""
+def test_the_pins_in_the_picture_explain_each_refusal(
+    name: str, agent: str, played: dict[tuple[str, str], Playing]
+) -> None:
+    """A client that refuses holds no shown pin. One that is served or fooled holds a shown pin, or none."""
     timeline = played[name, agent].timeline
     assert timeline is not None
     held: dict[str, tuple[Held, ...]] = {}

@@ -1,4 +1,4 @@
-"""The proxy as people meet it: `dynpin lab proxy`, with curl and Chromium behind it."""
+"""The proxy for its users: `dynpin lab proxy`, with curl and Chromium behind it."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_curl_is_noted_passed_refused_and_let_through_again(place: Place, proxy:
     place.site.wait_idle()
     assert place.site.application_bytes == 0
 
-    # Another process, another version of Python maybe: the store is one.
+    # Another process, perhaps with another version of Python, shares the store.
     fixed = subprocess.run([proxy_bin / "python", "-m", *forget.split()], check=False, cwd=ROOT, capture_output=True)
     assert fixed.returncode == 0, fixed.stderr
     assert curl(proxy, url).status == 200
 
 
 @needs_curl
-def test_what_the_page_says_is_escaped_and_its_style_alone_is_allowed(place: Place, proxy: RunningProxy) -> None:
+def test_the_texts_of_the_page_are_escaped_and_only_its_style_is_allowed(place: Place, proxy: RunningProxy) -> None:
     with place.store() as store:
         store.pin(HOST, place.pins)
     place.attack("</code><script>alert(1)</script>")
@@ -104,14 +104,14 @@ def test_chromium_shows_the_pinned_page_and_in_place_of_the_attacked_one_the_exp
         tab.visit(url)
         assert tab.text() == "balance"
 
-    # Another one, since a browser has connections in stock, which the proxy ends a moment after they ended upstream.
+    # A new browser: the old one keeps spare connections, which the proxy ends a moment after their upstream ends.
     place.attack()
     with browser(proxy, place.folder / "another profile") as tab:
         tab.visit(url)
         shown = tab.text()
         assert "bank.test shows none of its pinned keys.\n" in shown
         assert f"\ndynpin hosts forget bank.test --store {place.folder / 'pins'}\n" in shown
-        # The style is in force, and the page's own policy forbids nothing that it does.
+        # The style applies, and the page's own policy blocks nothing that it needs.
         assert tab.run("getComputedStyle(document.querySelector('h1')).color") == "rgb(168, 24, 31)"
         assert not [entry for entry in tab.complaints() if "Content Security Policy" in entry]
         place.site.wait_idle()
@@ -136,7 +136,7 @@ def test_the_report_of_a_violation_arrives(place: Place, proxy: RunningProxy) ->
     served, validated = report["served-certificate-chain"], report["validated-certificate-chain"]
     assert isinstance(served, list)
     assert isinstance(validated, list)
-    # What was verified ends with the root, which the server does not send.
+    # The verified chain ends with the root, which the server does not send.
     assert validated[: len(served)] == served
     assert len(validated) == len(served) + 1
 
@@ -174,7 +174,7 @@ class _Talker(TLSServer):
         return b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nthe beginning"
 
 
-def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path) -> None:
+def test_a_body_is_forwarded_piece_by_piece(place: Place, proxy_bin: Path) -> None:
     with _Talker(place.certificate) as site:
         arguments = place.arguments(proxy_bin, "--resolve", f"{HOST}:{site.port}:127.0.0.1")
         with (
@@ -183,7 +183,7 @@ def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path
         ):
             client.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
             received = b""
-            # The site says no more, and does not end the connection.
+            # The site sends no more, but does not end the connection.
             while not received.endswith(b"the beginning"):
                 piece = client.recv(65_536)
                 assert piece, received
@@ -192,7 +192,7 @@ def test_what_comes_piece_by_piece_is_passed_on_so(place: Place, proxy_bin: Path
 
 @contextmanager
 def websocket_site(certificate: trustme.LeafCert, header: str) -> Generator[tuple[int, list[str | bytes]]]:
-    """A site that answers an upgrade with a header of pins, and says what it is told in capitals: port and messages."""
+    """A site that answers an upgrade with a header of pins, and echoes messages in capitals: its port and messages."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     heard: list[str | bytes] = []
@@ -258,14 +258,14 @@ def test_it_says_how_to_use_it_and_stops_at_a_signal(place: Place, proxy: Runnin
 
 
 def refused(arguments: list[str]) -> str:
-    """What a proxy that does not start says: one line, and exit code 2."""
+    """The output of a proxy that does not start: one line, with exit code 2."""
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=300, cwd=ROOT)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
 
 
-def test_what_keeps_it_from_starting_is_named(place: Place, proxy_bin: Path, tmp_path: Path) -> None:
+def test_the_reason_for_a_failed_start_is_named(place: Place, proxy_bin: Path, tmp_path: Path) -> None:
     arguments = place.arguments(proxy_bin)
     junk = tmp_path / "junk"
     junk.write_text("no certificate")

@@ -1,4 +1,4 @@
-"""What no connection of the proxy gets past: the add-on in mitmdump, at the edges of TLS and of HTTP."""
+"""No connection of the proxy avoids the pins: the add-on in mitmdump, at the edges of TLS and HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Mitmdump = Callable[..., RunningProxy]
 
 @pytest.fixture
 def mitmdump(place: Place, proxy_bin: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Mitmdump]:
-    """Starts mitmdump with the add-on as a script, and with options of mitmproxy."""
+    """Starts mitmdump with the add-on as a script, and with mitmproxy's options."""
     monkeypatch.setenv("PROXY_STORE", str(place.folder / "pins"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with ExitStack() as stack:
@@ -112,7 +112,7 @@ def test_a_tunnel_ends_with_its_connection_to_the_site(
 
 
 def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: Mitmdump) -> None:
-    """By HTTP/2 it outlives a refusal: each handshake is held against the pins, and what is fixed is let through."""
+    """With HTTP/2 it survives a refusal: each handshake is checked, and passes after the fault is fixed."""
     proxy = mitmdump("connection_strategy=lazy")
     pin(place)
     with (
@@ -122,7 +122,7 @@ def test_a_tunnel_whose_requests_wait_for_the_handshake(place: Place, mitmdump: 
         status, body = client.ask(HOST)
         assert status == 502
         assert "dynpin refused it: bank.test shows none of its pinned keys. No request was sent." in body
-        # Now there is a page to answer with, and a new attempt is made after it.
+        # Now there is a request to answer with the page, and after that a new attempt is made.
         status, body = client.ask(HOST)
         assert (status, body.splitlines()[0]) == (502, "bank.test shows none of its pinned keys.")
         assert client.ask(HOST)[0] == 502
@@ -159,7 +159,7 @@ def test_verification_that_is_switched_off_fails_closed_and_notes_nothing(place:
 
 
 def test_a_forged_chain_proves_nothing(place: Place, mitmdump: Mitmdump) -> None:
-    """A leaf that merely names the pinned authority as its issuer, where verification is off."""
+    """A leaf that only names the pinned authority as its issuer, with verification switched off."""
     key, chain = forged_leaf(place.honest)
     (place.folder / "key.pem").write_bytes(key)
     (place.folder / "chain.pem").write_bytes(chain)
@@ -179,7 +179,7 @@ def test_the_name_is_the_one_that_tls_used(place: Place, mitmdump: Mitmdump) -> 
         assert client.ask(_OTHER)[0] == 200
         assert not known(place)
         assert not known(place, _OTHER)
-        # What the site says of itself by the name that TLS has verified is noted.
+        # A header from the site with the name that TLS has verified is noted.
         assert client.ask(HOST)[0] == 200
         assert known(place)
         read = place.site.application_bytes
@@ -240,7 +240,7 @@ def test_a_resumed_session_proves_nothing(
     place.site.received = b""
     refused = curl(proxy, url)
     assert refused.status == 502
-    assert "its TLS session was resumed from a handshake that was not seen here" in refused.body
+    assert "its TLS session was resumed, and dynpin did not see the handshake that made the session" in refused.body
     assert_nothing_read(place.site)
 
 
@@ -306,7 +306,7 @@ with PinStore.private() as store:
         [proxy_bin / "python", "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.splitlines() == [
-        "udp True TLS over UDP (HTTP/3) is not held against the pins, so dynpin refuses it",
+        "udp True TLS over UDP (HTTP/3) cannot be checked against the pins, so dynpin refuses it",
         "udp False None",
         "tcp True None",
     ]

@@ -1,4 +1,4 @@
-"""Every scenario with every user agent that it declares, on real sockets; what it asserts must hold."""
+"""Every scenario with every user agent that it names, on real sockets; its assertions must hold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ each_scenario = pytest.mark.parametrize("scenario", scenarios().values(), ids=la
 
 
 @pytest.mark.parametrize(("scenario", "agent"), PLAYS, ids=lambda value: getattr(value, "name", value))
-def test_what_the_scenario_asserts_holds(
+def test_the_assertions_of_the_scenario_hold(
     scenario: Scenario, agent: str, played: dict[tuple[str, str], Playing]
 ) -> None:
     playing = played[scenario.name, agent]
@@ -37,7 +37,7 @@ def test_what_the_scenario_asserts_holds(
 
 @each_scenario
 def test_a_user_agent_that_enforces_nothing_is_noticed(scenario: Scenario) -> None:
-    # What a scenario asserts means something only if it fails where pinning does.
+    # An assertion means something only if it fails without pinning.
     def install(machine: Machine) -> UserAgent:
         return DynpinAgent(replace(machine, pins=False))
 
@@ -62,7 +62,7 @@ def test_a_scenario_tells_what_a_reader_needs(scenario: Scenario) -> None:
     assert set(scenario.agents) <= set(AGENTS)
 
 
-def test_every_claim_has_a_source_and_stands_in_the_docs_and_is_made_somewhere() -> None:
+def test_every_claim_has_a_source_and_is_in_the_docs_and_in_a_scenario() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "how-to" / "lab.md").read_text()
     made = {claim.name for scenario in scenarios().values() for claim in scenario.browsers}
     made |= {claim.name for agent in AGENTS.values() for claim in agent.departs}

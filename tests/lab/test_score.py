@@ -1,4 +1,4 @@
-"""The scorer: what it finds is what is wrong, each rule can be broken, and no agent can harm it."""
+"""The scorer: it finds exactly the faults, each rule can be broken, and no agent can harm it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.chromium import chromium, needs_axe, needs_chromium
 
 RULES = {rule.id: rule for rule in rules()}
 
-# The rules that each fault breaks: every rule stands here, so that none is a rule which no agent can break.
+# The rules that each fault breaks. Every rule must be here, so that none is a rule which no agent can break.
 BROKEN_BY = {
     "age-optional": {"max-age-missing"},
     "last-repeated": {"directive-repeated"},
@@ -160,7 +160,7 @@ def test_the_agents_that_come_along(agent: str, broken: set[str], untestable: se
     assert found.model == (agent in ("chromium", "firefox"))
 
 
-# What docs/how-to/score.md lists, with the places in its source.
+# The list in docs/how-to/score.md, with the places in wget2's source.
 WGET2_BREAKS = {
     *("max-age-huge", "max-age-no-number", "directive-repeated", "pin-unquoted", "pin-no-base64", "pin-too-short"),
     *("space-before-value", "single-quotes", "commas", "subdomains-valued", "open-quote", "malformed-keeps-pins"),
@@ -184,7 +184,7 @@ def test_curl_is_scored_for_its_static_pins() -> None:
     chosen = [RULES[name] for name in ("first-use", "static-refuses", "static-serves", "static-any-position")]
     found = score("curl", described("curl"), chosen)
     outcomes = {verdict.rule.id: verdict.outcome for verdict in found.verdicts}
-    # It compares the leaf's key alone.
+    # It compares only the leaf's key.
     assert outcomes == {
         "first-use": "not testable",
         "static-refuses": "held",
@@ -235,7 +235,7 @@ def test_no_resident_agent_holds_the_scorer_up(code: str, why: str) -> None:
 
 
 def test_an_agent_that_stays_behind_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has left its group, and goes on filling the folder while that is removed."""
+    """It has left its process group, and continues to fill the folder while that is removed."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     code = (
         "import os, pathlib, sys, time\n"
@@ -262,8 +262,8 @@ def test_an_agent_that_removes_its_folder_costs_no_result() -> None:
     assert "the agent removed its folder" in found.verdicts[1].why
 
 
-def test_what_an_agent_says_can_be_written_down() -> None:
-    """A lone surrogate is no text of any encoding."""
+def test_any_output_of_an_agent_can_be_written_to_a_file() -> None:
+    """A lone surrogate cannot be encoded in any encoding."""
     code = 'input(); print(\'{"outcome": "failed", "detail": "\\\\ud800"}\', flush=True); input()'
     description = Description(title="odd", command=(sys.executable, "-c", code), resident=True, names="own")
     found = score("odd", description, [RULES["first-use"]], timeout=60.0)
@@ -301,7 +301,7 @@ def test_the_schemas_are_those_of_the_data() -> None:
         assert json.loads((DATA / f"{name}.schema.json").read_text()) == model.model_json_schema()
 
 
-def test_the_rules_are_told_apart_and_each_decides() -> None:
+def test_the_rules_have_different_names_and_each_decides() -> None:
     assert len(RULES) == len(rules())
     assert [rule.id for rule in rules() if not _decides(rule)] == []
 
@@ -332,11 +332,11 @@ def test_the_descriptions_that_come_along_can_be_read(name: str) -> None:
         ("'' {url}", "the command names no program"),
         ("twice.toml", "exit code 5 cannot be both served and refused"),
         ("nul.toml", "NUL"),
-        ("variable.toml", "'A=B' is not the name of a variable"),
+        ("variable.toml", "'A=B' is not a valid name of a variable"),
         ("deep.toml", "deep.toml: nested too deeply"),
     ],
 )
-def test_a_wrong_description_is_told(text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_description_is_reported(text: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wrong.toml").write_text('title = "x"\ncomand = ["x"]\ncommand = ["x", "{url}"]\n')
     (tmp_path / "broken.toml").write_text("title = \n")
     command = 'title = "x"\ncommand = ["x", "{url}"]\n'

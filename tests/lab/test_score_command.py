@@ -1,4 +1,4 @@
-"""`dynpin lab score` as a shell starts it: what is printed, written, and said by exit codes."""
+"""`dynpin lab score` as a shell starts it: its output, its files, and its exit codes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def test_the_exit_code_tells_whether_a_rule_is_broken(rules: tuple[str, ...], co
 
 
 @pytest.mark.parametrize(("options", "code"), [((), 0), (("--strict",), 1)])
-def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(
+def test_a_broken_should_is_reported_and_is_an_error_only_with_strict(
     options: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The model of Firefox sends no reports, which the RFC asks for with a SHOULD."""
+    """The model of Firefox sends no reports, which the RFC requires with a SHOULD."""
     asked = ["lab", "score", "--agent", "firefox", "--rule", "report-sent", "--processes", "1", *options]
     assert run(lambda: app(asked)) == code
     told = capsys.readouterr().out
@@ -59,7 +59,7 @@ def test_a_broken_should_is_told_and_counts_where_it_is_asked_for(
         (("--export-vectors", "."), "name a new or an empty folder"),
     ],
 )
-def test_wrong_usage_is_told(
+def test_wrong_usage_is_reported(
     arguments: tuple[str, ...],
     why: str,
     tmp_path: Path,
@@ -102,7 +102,7 @@ def test_the_data_is_written_for_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
-def test_whoever_stops_it_ends_the_agents_too(by: signal.Signals, tmp_path: Path) -> None:
+def test_every_way_to_stop_it_ends_the_agents_too(by: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import os, pathlib, subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"

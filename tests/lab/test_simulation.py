@@ -1,4 +1,4 @@
-"""The simulator as a whole: what theory says, in chunks, in processes, and from traces."""
+"""The simulator as a whole: compared with theory, in chunks, in processes, and with traces."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dynpin.lab.simulation.traces import read_traces
 
 Floats = NDArray[np.float64]
 
-# Visits fall on whole seconds, and a sample counts those of its own second.
+# Visits are at whole seconds, and a sample includes those of its own second.
 SECOND = 1 / DAY
 
 CLIENTS, MAX_AGE, WHEN = 40_000, 30, 70
-# A client is counted or not, independently of the others, so the error of a share is binomial. Every hour is compared,
-# and neighbouring hours count nearly the same clients: 4.5 standard errors are exceeded by chance at one independent
-# point in 150,000. The seed is fixed, so the test does not flicker.
+# Each client counts or not, independently of the others, so the error of a share is binomial. Every hour is compared,
+# and neighbouring hours count nearly the same clients. One independent point in 150,000 exceeds 4.5 standard errors by
+# chance. The seed is fixed, so the test always has the same result.
 BOUND = 4.5
 RATES = (1.0, 1 / 7, 1 / 30)
 MIXTURE = Population(tuple(Group(f"{rate:.2f}", share, rate) for share, rate in zip((2, 5, 3), RATES, strict=True)))
@@ -39,11 +39,11 @@ def study(*events: Event, policy: SitePolicy | None = None) -> Study:
 
 
 def agrees(counted: Floats, expected: Floats) -> None:
-    """Within the bound everywhere; and where theory says none, or all, exactly."""
+    """The values agree within the bound everywhere, and exactly if theory says none or all."""
     error = closed_forms.sampling_error(expected, CLIENTS)
     assert counted.size > 100
     assert np.all(np.abs(counted - expected) <= BOUND * error + 1e-12)
-    # A bound that is met because nothing happens would prove nothing.
+    # A bound that holds because nothing happens would prove nothing.
     assert expected.max() > 0.1
 
 
@@ -59,7 +59,7 @@ def test_lock_out_after_the_loss_of_all_keys() -> None:
     expected = averaged(closed_forms.locked_out_after_loss, MAX_AGE, WHEN, outcome.days[after] - WHEN)
     agrees(outcome.locked_out[after], expected)
     assert not outcome.locked_out[~after].any()
-    # The client-days are the area under the curve: hours are fine steps for it.
+    # The client-days are the area under the curve: hourly steps are fine enough.
     area = float(expected.sum()) / 24 * CLIENTS
     assert outcome.locked_out_days == pytest.approx(area, rel=0.01)
 
@@ -107,7 +107,7 @@ def test_clients_that_hold_pins() -> None:
     assert np.all(np.abs(counted - expected) <= BOUND * error + 1e-12)
 
 
-def test_without_pins_an_attack_fools_who_visits() -> None:
+def test_without_pins_an_attack_fools_every_visitor() -> None:
     (outcome,) = simulate(study(Attack(WHEN * DAY, 100 * DAY), policy=SitePolicy("none", DAY, pinned="none")))
     during = (outcome.days >= WHEN) & (outcome.days < 100)
     x = outcome.days[during] - WHEN + SECOND
@@ -125,7 +125,7 @@ def test_the_formula_of_the_specification() -> None:
 
 
 def sums(outcomes: tuple[Outcome, ...]) -> list[dict[str, object]]:
-    """Everything that was added up, as plain values, which compare as a whole on every Python."""
+    """All sums, as plain values, which can be compared as a whole on every Python."""
     return [
         {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(each.tally).items()}
         for each in outcomes
@@ -188,7 +188,7 @@ def test_traces_are_repeated_from_a_random_moment() -> None:
 
 def test_traces_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "visits.csv"
-    # Seconds since 1970, in the order of a log; what one client asks for within a minute is one visit.
+    # Seconds since 1970, in the order of a log; requests of one client within a minute are one visit.
     lines = ["a,1700000100", "b,1700000000.9", "a,1700000060", "a,1700000119", "a,1700000120", "a,1700006000"]
     file.write_text("\ufeffclient,second\n" + "\n".join(lines))
     assert read_traces(file) == (6001, ((60, 120, 6000), (0,)))

@@ -47,7 +47,7 @@ def test_the_example_is_a_study_and_is_played(tmp_path: Path) -> None:
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "study.svg").read_bytes()
 
 
-def test_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_a_name_is_shown_unchanged(tmp_path: Path) -> None:
     name = r"[/] [red]$5 to $\nosuch$ :warning:"
     policy = f"[[policy]]\nmax_age = '90 days'\nname = '{name}'\n"
     (tmp_path / "study.toml").write_text(f"clients = 10\nclient_cap = '1 day'\n{policy}")
@@ -82,15 +82,15 @@ def test_for_people_it_is_a_table_of_80_columns(tmp_path: Path) -> None:
 def test_a_study_in_which_nothing_happens_says_what_could() -> None:
     done = run("--max-age", "30 days", "--clients", "10")
     assert (done.exit_code, "--loss, --rotation and --attack" in done.stdout) == (0, True)
-    assert "Nothing happens" not in run("--loss", "3", "--clients", "10").stdout
+    assert "This study has no events" not in run("--loss", "3", "--clients", "10").stdout
 
 
 WRONG = {
     "nothing": ([], "give a study"),
     "no such file": (["missing.toml"], "missing.toml: No such file"),
-    "both": (["study.toml", "--loss", "3"], "says what is played"),
+    "both": (["study.toml", "--loss", "3"], "describes the study"),
     "bad attack": (["--attack", "soon"], "such as 90:120"),
-    "share alone": (["--share", "0.5"], "that of an --attack"),
+    "share alone": (["--share", "0.5"], "needs an --attack"),
     "bad picture": (["--loss", "3", "--plot", "curve.gif"], ".svg or .png"),
     "no folder": (["--loss", "3", "--plot", "nowhere/curve.svg"], "nowhere: no such folder"),
     "bad max-age": (["--max-age", "long"], "such as"),
@@ -114,11 +114,11 @@ def test_wrong_usage_is_2_and_says_what_to_give(case: str) -> None:
     assert done.stdout == ""
 
 
-def test_a_size_that_stands_beside_a_file_is_called_by_its_option(tmp_path: Path) -> None:
+def test_an_error_in_an_option_beside_a_file_names_the_option(tmp_path: Path) -> None:
     file = tmp_path / "study.toml"
     file.write_text("days = 30\n[[policy]]\nmax_age = '1 day'\n[[event]]\nkind = 'loss'\nday = 90\n")
     assert "dynpin: --days -2 is not" in run(file, "--days", "-2").stderr
-    # What stands in the file is called as it is there.
+    # A value in the file is named as in the file.
     assert f"dynpin: {file}: event 1 (loss): day 90 is after the 30 days" in run(file).stderr
     file.write_text(file.read_text().replace("30", "-1"))
     assert f"dynpin: {file}: study: days = -1 is not" in run(file).stderr
@@ -141,7 +141,7 @@ def test_without_numpy_it_says_what_to_install() -> None:
     assert "pip install '.[simulate]'" in done.stderr
 
 
-def test_the_cap_is_said_where_it_acts(tmp_path: Path) -> None:
+def test_a_cap_below_max_age_is_reported(tmp_path: Path) -> None:
     done = run("--max-age", "1 year", "--max-age", "60 days", "--loss", "3", "--clients", "50")
     assert done.exit_code == 0, done.output
     told = " ".join(done.stdout.split())
@@ -149,7 +149,7 @@ def test_the_cap_is_said_where_it_acts(tmp_path: Path) -> None:
     assert told.count("clients hold max-age") == 1
     held = json.loads(run("--max-age", "1 year", "--loss", "3", "--clients", "50", "--json").stdout)["policies"][0]
     assert (held["max_age"], held["max_age_held"]) == (365 * DAY, 60 * DAY)
-    # A client that holds to no cap has other numbers, and nothing is said.
+    # A client without a cap has other numbers, and there is no message.
     (tmp_path / "a.toml").write_text("client_cap = '2 years'\nclients = 50\n[[policy]]\nmax_age = '1 year'\n")
     assert "clients hold" not in run(tmp_path / "a.toml").stdout
     assert "clients hold max-age to 60 days" in " ".join(
@@ -177,13 +177,13 @@ def test_policies_are_told_apart_by_colour_line_and_mark(count: int) -> None:
         assert len(set(seen)) == count
         assert len({line.get_color() for line in lines}) == 8
         assert len({line.get_marker() for line in lines}) == 8
-        # Where curves fall together, no two have their marks at one place.
+        # If curves coincide, no two have their marks at the same place.
         assert len({line.get_markevery() for line in lines}) == count
 
 
 # -- stopped ---------------------------------------------------------------------------------------------------------
 
-# Hours of work for two processes, of which the first tasks are done in a moment.
+# Hours of work for two processes; the first tasks take only a moment.
 ENDLESS = """
 from dynpin.lab.simulation import PRESETS, SitePolicy, Study, simulate
 
@@ -200,7 +200,7 @@ def test_no_process_outlives_the_one_that_was_stopped(stopped: signal.Signals) -
     ) as running:
         assert running.stdout is not None
         assert int(running.stdout.readline()) > 0
-        # Ctrl-C reaches every process of the terminal; the others are for one.
+        # Ctrl-C reaches every process of the terminal; the other signals reach one.
         (os.killpg if stopped == signal.SIGINT else os.kill)(running.pid, stopped)
         # Its workers have the pipe too: this waits for all of them.
         _, said = running.communicate(timeout=300)
@@ -208,7 +208,7 @@ def test_no_process_outlives_the_one_that_was_stopped(stopped: signal.Signals) -
     assert said.count("Traceback") == (stopped == signal.SIGINT), "the workers say nothing of their own"
 
 
-def test_a_worker_that_the_system_ends_is_said() -> None:
+def test_a_worker_that_the_system_kills_is_reported() -> None:
     code = """
 import multiprocessing, os, signal, sys, threading
 from dynpin.cli import main
@@ -307,7 +307,7 @@ def test_a_full_disk_costs_no_result(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_policy_does_no_harm(tmp_path: Path) -> None:
-    """Not to a terminal, a spreadsheet, a picture, or the one who reads stderr."""
+    """To a terminal, a spreadsheet, a picture, or a reader of stderr."""
     file = tmp_path / "study.toml"
     file.write_text('clients = 20\ndays = 5\n[[policy]]\nmax_age = "1 day"\nname = "=1+1 [/x] \u65e5"\n')
     assert f"'{'=1+1 [/x] 日'}," in run(file, "--csv").stdout

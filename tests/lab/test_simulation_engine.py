@@ -1,4 +1,4 @@
-"""The simulator against the real client, visit by visit, and the bounds of what it is told."""
+"""The simulator compared with the real client, visit by visit, and its limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS: dict[str, tuple[type[ByTheLetter] | type[WithStore], float]] = {
     "with the store": (WithStore, 0.01),
 }
 
-# Every kind of event, and each in which the site, the attacker or the operator does something else.
+# Every kind of event, with all the variants of the site, the attacker and the operator.
 CALENDARS: dict[str, tuple[Event, ...]] = {
     "all keys lost": (Loss(80 * DAY),),
     "keys lost and found": (Loss(50 * DAY, fixed_after=2 * DAY), Loss(90 * DAY, keys=1), Loss(110 * DAY, keys=2)),
@@ -126,7 +126,7 @@ def test_every_visit_has_the_outcome_of_the_real_client(policy: str, kind: str) 
     assert refusals or policy in ("none", "no backup")
 
 
-# What hangs on one second: an expiry, and the least step by which the store moves one.
+# Cases that depend on one second: an expiry, and the smallest step by which the store moves one.
 HOUR = 3600
 ON_THE_SECOND: dict[str, tuple[int, Event, list[int]]] = {
     "a visit at the last second of its pins": (2 * DAY, Rotation(DAY, "new"), [0, 2 * DAY, 2 * DAY + 1, 3 * DAY]),
@@ -149,7 +149,7 @@ def test_on_the_second(case: str, kind: str) -> None:
 
 
 def seconds(least: int = 0) -> st.SearchStrategy[int]:
-    # Few numbers, so that visits, expiries and events fall on the same second.
+    # Few different numbers, so that visits, expiries and events are often in the same second.
     return st.integers(least, 40).map(lambda quarter: quarter * DAY // 4)
 
 

@@ -1,7 +1,7 @@
-"""Every kind of event of the simulator's calendar, on clients whose fate can be worked out by hand.
+"""Every kind of event in the simulator's calendar, with clients whose results can be computed by hand.
 
 The site pins for ten days with one backup, unless a case says otherwise; clients cap max-age at sixty. Times are days.
-Pins are alive through their last second, so what ends because they expire ends a second after their day: :func:`gone`.
+Pins are alive during their last second, so their expiry takes effect a second after their day: :func:`gone`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def at(day: float) -> int:
 
 
 def gone(day: float) -> float:
-    """The moment after the last second of pins that expire on a day."""
+    """The time after the last second of pins that expire on a day."""
     return day + 1 / DAY
 
 
 @dataclass(frozen=True)
 class Fate:
-    """One client: when it visits, which attacks reach it, and what becomes of it."""
+    """One client: its visits, the attacks that reach it, and the expected result."""
 
     visits: Sequence[float]
     refused: Sequence[float] = ()
@@ -59,7 +59,7 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
     "to the backup of before": (
         KEY,
         [rotation(10, to="backup"), rotation(14, to="backup")],
-        # The backup that came after the first rotation is known to those who have visited since.
+        # The backup that was added after the first rotation is known to clients that have visited since.
         [Fate([8, 12, 15]), Fate([8, 15], refused=[15], locked_out=[(14, gone(18))])],
     ),
     "a rotation to a new key": (
@@ -99,7 +99,7 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
         [Loss(at(10), fixed_after=at(0.25))],
         [
             Fate([8, 10.1, 11], refused=[10.1], locked_out=[(10, 10.25)]),
-            # Who came first while the keys were gone knows the others only.
+            # A client that came first while the keys were lost knows only the other ones.
             Fate([10.1, 11, 21], refused=[11], locked_out=[(10.25, gone(20.1))]),
         ],
     ),
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
         [Compromise(at(10), noticed=at(5)), attack(10, 20, "stolen-key"), attack(17, 20, "stolen-key")],
         [
             Fate([8, 12, 16], fooled=[(12, 20)]),
-            # On day 16 the header no longer names the stolen key; on day 14 it did.
+            # On day 16 the header no longer has the stolen key; on day 14 it did.
             Fate([8, 16, 18], attacks=[1]),
             Fate([8, 14, 18], attacks=[1], fooled=[(18, 20)]),
             Fate([8, 18.5], attacks=[1], fooled=[(18.5, 20)]),
@@ -224,7 +224,7 @@ CASES: dict[str, tuple[SitePolicy, list[Event], list[Fate]]] = {
 
 
 class Diary:
-    """A ledger that keeps each client's stretches, joined where one goes on where the last ended."""
+    """A ledger that keeps each client's stretches; adjacent ones are joined."""
 
     def __init__(self, visits: Visits) -> None:
         self.visits = visits
@@ -258,7 +258,7 @@ class Diary:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_event_does_what_can_be_worked_out_by_hand(case: str) -> None:
+def test_an_event_has_the_result_that_was_computed_by_hand(case: str) -> None:
     policy, events, fates = CASES[case]
     world = build(policy, events, HORIZON, 60 * DAY)
     visits = Visits.of([[at(day) for day in fate.visits] for fate in fates], HORIZON)

@@ -1,4 +1,4 @@
-"""What signed lists make of a lock-out: by the formula, on real sockets, and in what the simulator tells."""
+"""How signed lists shorten a lock-out: by the formula, on real sockets, and in the simulator's output."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ from tests.recovery.conftest import MAX_AGE as SITE_MAX_AGE
 
 __all__ = ["authority", "bank"]
 
-# The looks of a refusal end a day to a day and an hour after it, and the last before a signature may be an hour old.
+# The looks after a refusal end a day to a day and an hour later. The last one before a signature may be an hour old.
 HOUR = 1 / 24 + 2 / DAY
-# Beside the formula: who was refused, has its pins expire within the day of its looks, and notes the new key, takes
-# the list of before again, until it comes next. It is one client here.
+# Not in the formula: a client is refused, its pins expire within the day of its looks, it notes the new key, applies
+# the old list again, and is locked out until its next visit. Here this is one client.
 FORGOTTEN = 1.5 / CLIENTS
 
 
@@ -76,11 +76,11 @@ def test_a_lock_out_with_signed_lists_is_that_of_the_formula(signed: float, shar
     counted = healed.locked_out[outcome.days >= WHEN]
     settled = (after < signed) | (after >= signed + HOUR)
     within(counted[settled], low[settled], high[settled])
-    # Client-days are the area under the curve: by the hour, beside the hour in which looks go on.
+    # Client-days are the area under the curve, in hourly steps, without the hour in which looks continue.
     area = float(high.sum()) / 24 * CLIENTS
     assert healed.locked_out_days == pytest.approx(area, rel=0.015)
     assert healed.locked_out_days < outcome.locked_out_days
-    # What was played without lists is what is played where nobody speaks of them.
+    # The results without lists are the same as those of a study without lists.
     (alone,) = simulate(study(Loss(WHEN * DAY)))
     assert np.array_equal(alone.tally.locked_out, outcome.tally.locked_out)
     assert alone.waited_days == outcome.waited_days > healed.waited_days
@@ -96,15 +96,15 @@ def test_clients_that_follow_a_list_are_healed_within_a_day(signed: float) -> No
     after = outcome.days[at] - WHEN
     expected = averaged(closed_forms.locked_out_with_followed_list, signed, after)
     settled = (after < signed) | (after >= signed + HOUR)
-    # Its daily look takes a second, so that its time of the day moves by one each day.
+    # Its daily look takes a second, so its time of day moves by one second each day.
     within(healed.locked_out[at][settled], expected[settled] - 0.001, expected[settled] + 0.001)
     assert healed.tally.ever_locked_out == CLIENTS
     assert not healed.locked_out[at][after > signed + 1 + HOUR].any()
 
 
-def test_who_waits_is_a_client_that_was_refused() -> None:
+def test_only_refused_clients_wait() -> None:
     (outcome,) = simulate(study(Loss(WHEN * DAY)))
-    # Locked out for L days, first refused after T: what is left, L - T. By hand for one rate, on a fine grid.
+    # Locked out for L days, first refused after T: the rest is L - T. Computed for one rate, on a fine grid.
     after = np.arange(0.5, MAX_AGE * 1000) / 1000
 
     def waiting(rate: float) -> Floats:
@@ -120,7 +120,7 @@ def test_who_waits_is_a_client_that_was_refused() -> None:
 
 @pytest.mark.parametrize("signed", [20, 100, 4000])
 def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_path: Path, signed: int) -> None:
-    """Seconds from the refusal to the signature. The client's clock stands still but for what it is told."""
+    """Seconds from the refusal to the signature. The client's clock moves only when it is set."""
     begun = now = time.time()
     with PinStore(tmp_path / "frozen", clock=lambda: now) as bank.store:
         bank.lock_out()
@@ -140,12 +140,12 @@ def test_a_client_on_real_sockets_is_healed_when_the_model_is(bank: Bank, tmp_pa
             healing.resume()
             bank.settle()
         assert not bank.refused(), bank.outcome()
-    # In the model a look takes a second, and as many were made as here, and one more at the refusal.
+    # In the model a look takes a second. It makes as many looks as here, and one more at the refusal.
     assert looks[-1] + len(looks) + 1 == _locked_out(signed)
 
 
 def _locked_out(signed: int) -> int:
-    """For how many seconds the model's client is locked out after its refusal, if it never comes again."""
+    """For how many seconds the model's client is locked out after its refusal, if it never visits again."""
     policy, lost = SitePolicy("key", SITE_MAX_AGE), 2 * DAY
     world = build(policy, [Loss(lost)], 9 * DAY, 60 * DAY, signed_after=signed)
     ledger = RecorderLedger(list(range(lost, lost + 2 * DAY)))
@@ -161,7 +161,7 @@ def _locked_out(signed: int) -> int:
     return max(second for _, second in ledger.told.locked) + 1 - lost
 
 
-# -- what is told ------------------------------------------------------------------------------------------------------
+# -- output ------------------------------------------------------------------------------------------------------------
 
 
 def run(*arguments: str | Path) -> str:
@@ -246,7 +246,7 @@ def test_a_recovery_that_is_refused_says_why(values: dict[str, object], message:
 
 
 def test_an_interval_holds_the_truth_19_times_in_20() -> None:
-    """Client-days and the largest share of many small studies, beside those of theory."""
+    """Client-days and the largest share in many small studies, compared with theory."""
     after = np.arange(0, MAX_AGE * 24) / 24 + 0.5 / 24
     days = float(averaged(closed_forms.locked_out_after_loss, MAX_AGE, WHEN, after).sum()) / 24
     share = float(averaged(closed_forms.locked_out_after_loss, MAX_AGE, WHEN, np.zeros(1))[0])
@@ -255,14 +255,14 @@ def test_an_interval_holds_the_truth_19_times_in_20() -> None:
         (outcome,) = simulate(replace(study(Loss(WHEN * DAY)), clients=400, seed=seed), processes=1)
         low, high = outcome.interval_at_most("locked_out")
         hits += abs(outcome.locked_out_days - 400 * days) <= outcome.half_width("locked_out"), low <= share <= high
-    # 190 of 200 are expected; four standard deviations about that are 178 to 200.
+    # 190 of 200 are expected; four standard deviations around that are 178 to 200.
     assert np.all(hits >= 178)
     assert hits.sum() < 400
 
 
 @pytest.mark.parametrize(
     ("count", "clients", "low", "high"),
-    # Wilson's interval as statsmodels gives it: proportion_confint(count, n, method="wilson").
+    # Wilson's interval from statsmodels: proportion_confint(count, n, method="wilson").
     [(0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (5, 10, 0.23659, 0.76341), (1, 1000, 0.000177, 0.005644)],
 )
 def test_the_interval_of_a_share(count: int, clients: int, low: float, high: float) -> None:

@@ -1,4 +1,4 @@
-"""Signed lists in the simulator: against the real client's store and schedule, theory, and real sockets."""
+"""Signed lists in the simulator: compared with the real client's store and schedule, theory, and real sockets."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def agree(world: World, visits: Sequence[Sequence[int]], targets: Targets, watch
     assert told.refusals == expected.refusals
     assert told.fooled == expected.fooled
     assert {each for each in told.locked if each[1] % (12 * HOUR) == 0} == expected.locked
-    # A list ends a lock-out in the very second in which it does for the real client, or begins one.
+    # A list ends a lock-out, or begins one, in the same second as for the real client.
     for number, second, refuses in edges:
         assert second >= horizon(world) or ((number, second) in told.locked) == refuses
     if watch == "refused":
         assert told.stores == expected.stores
-    else:  # which a look renews for as long as the list says
+    else:  # a look renews it for as long as the list says
         assert {key: pins for key, (pins, _) in told.stores.items()} == {
             key: pins for key, (pins, _) in expected.stores.items()
         }
@@ -78,7 +78,7 @@ def agree(world: World, visits: Sequence[Sequence[int]], targets: Targets, watch
 
 @pytest.fixture(autouse=True)
 def to_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real client looks daily, give or take a tenth; the simulator's client at its own time of the day."""
+    """The real client looks daily at a varying time; the simulator's client at its own fixed time of day."""
 
     def middle(low: float, high: float) -> float:
         return (low + high) / 2
@@ -103,7 +103,7 @@ OF_LONG_PINS = Attack(8 * DAY, 9 * DAY, 1.0, "other-ca", 20 * DAY)
 
 @dataclass(frozen=True)
 class Case:
-    """What hangs on a root, or on the version of a list: what happens, the visits in days, and those refused."""
+    """A case that depends on a root or on a list's version: the events, the visits in days, and the refused ones."""
 
     events: list[Event]
     visits: list[float]
@@ -121,7 +121,7 @@ ON_A_ROOT = {
         [OF_LONG_PINS], [1, 6, 8, 10, 10.5], [10], SitePolicy("key", DAY, ramp=((30 * DAY, 5 * DAY),))
     ),
     "a root that outlives max-age=0": Case([Unpin(4 * DAY), OF_LONG_PINS], [1, 5, 8, 10, 10.5], [10]),
-    # The list of day 0 says less than the header of day 4, and the client has forgotten that it has seen it.
+    # The list of day 0 has fewer pins than the header of day 4, and the client has forgotten that it saw the list.
     "a list that is older than the header": Case(
         [
             Attack(round(0.9 * DAY), round(1.1 * DAY)),

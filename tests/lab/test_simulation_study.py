@@ -1,4 +1,4 @@
-"""Studies in TOML: read, and refused with the table, the value and the fix."""
+"""Studies in TOML: read, or refused with the table, the value and the fix."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_lengths_of_time(text: str, length: int) -> None:
     assert seconds(text) == length
 
 
-# -- whatever stands in it -------------------------------------------------------------------------------------------
+# -- any content -----------------------------------------------------------------------------------------------------
 
 RIGHT = tomllib.loads(EVERYTHING)
 
@@ -143,7 +143,7 @@ def seldom(strategy: st.SearchStrategy[Any], otherwise: Any) -> st.SearchStrateg
 
 
 def tables(like: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A table that is right, but now and then for a value, which is anything, or missing."""
+    """A valid table, except that now and then a value is anything or missing."""
     wrong = seldom(st.dictionaries(st.sampled_from([*like, *KEYS]), VALUES, min_size=1, max_size=2), {})
     without = seldom(st.sampled_from(list(like)), None)
     return st.tuples(wrong, without).map(
@@ -174,13 +174,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=400)
 @given(values=STUDIES)
-def test_whatever_stands_in_a_study_it_is_played_or_refused(folder: Path, values: dict[str, Any]) -> None:
+def test_a_study_with_any_content_is_played_or_refused(folder: Path, values: dict[str, Any]) -> None:
     try:
         study = study_of(values, folder)
     except InvalidStudy as error:
         assert str(error)  # noqa: PT017 - either outcome is right
         return
-    # Some days of it: that the calendar can be laid out, and that clients can be drawn.
+    # A few days of it: the calendar can be laid out, and clients can be drawn.
     outcomes = simulate(replace(study, clients=3, days=min(study.days, 12)), processes=1)
     for outcome in outcomes:
         assert 0 <= outcome.locked_out_days <= 3 * 12
@@ -195,7 +195,7 @@ def test_whatever_stands_in_a_study_it_is_played_or_refused(folder: Path, values
         st.tuples(st.text("ab", max_size=2), st.one_of(st.integers(), st.floats(), st.text(max_size=4))), max_size=8
     )
 )
-def test_whatever_stands_in_traces_they_are_drawn_from_or_refused(folder: Path, content: list[tuple[str, Any]]) -> None:
+def test_traces_with_any_content_are_used_or_refused(folder: Path, content: list[tuple[str, Any]]) -> None:
     file = folder / "any.csv"
     file.write_text("client,second\n" + "".join(f"{client},{second}\n" for client, second in content), "utf-8")
     try:

@@ -1,4 +1,4 @@
-"""`dynpin lab site`: a pinned site and an attacker, as a reader of the tutorial meets them."""
+"""`dynpin lab site`: a pinned site and an attacker, as readers of the tutorial use them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_site_pins_and_the_attacker_is_refused(practice: tuple[Path, list[in
         assert noting.outcome == "noted"
         with pytest.raises(PinValidationError, match="none of its pinned keys"):
             visit(attacker)
-        # Without pins the same chain is believed: what refuses is the pin.
+        # Without pins the same chain is accepted: so the pin is what refuses it.
         store.forget("localhost")
         visit(attacker)
 
@@ -61,7 +61,7 @@ def test_the_site_pins_and_the_attacker_is_refused(practice: tuple[Path, list[in
 def test_an_address_is_no_name() -> None:
     result = dynpin("lab", "site", "127.0.0.1")
     assert result.exit_code == 2
-    assert "pin names alone" in result.stderr
+    assert "pin only names" in result.stderr
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

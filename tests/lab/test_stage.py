@@ -1,4 +1,4 @@
-"""The stage: an outcome is what happened at the servers, whatever anybody says of it."""
+"""The stage: the servers decide an outcome, whatever the agents report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stage() -> Iterator[Stage]:
 
 
 class Boaster(DynpinAgent):
-    """A user agent that sends the request, and says afterwards that it has refused."""
+    """A user agent that sends the request, and reports afterwards that it has refused."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine)
@@ -72,7 +72,7 @@ def test_each_outcome(stage: Stage) -> None:
     assert "expired" in found[-1].reason
 
 
-def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
+def test_an_agent_that_reports_a_refusal_but_has_sent_is_fooled() -> None:
     with set_stage("a test", AGENTS["dynpin"]) as stage:
         made: list[Boaster] = []
 
@@ -92,7 +92,7 @@ def test_who_boasts_of_a_refusal_and_has_sent_is_fooled() -> None:
         assert not holds(stage)
 
 
-def test_who_is_served_by_a_server_in_foreign_hands_is_fooled(stage: Stage) -> None:
+def test_a_client_of_a_server_under_an_attackers_control_is_fooled(stage: Stage) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(2))
     alice = stage.client("Alice")
     stage.appears("Mallory", "attacker", "")
@@ -115,7 +115,7 @@ def test_an_attacker_may_be_in_the_network_of_one_alone(stage: Stage) -> None:
     assert (alice.visits(bank).outcome, bob.visits(bank).outcome) == ("served", "served")
 
 
-def test_when_an_attacker_leaves_the_network_leads_where_it_did(stage: Stage) -> None:
+def test_after_an_attacker_leaves_the_network_leads_to_the_old_server(stage: Stage) -> None:
     honest = stage.authority("Honest CA")
     first, second = stage.site(HOST, honest), stage.site(HOST, honest, name="second node")
     alice = stage.client("Alice")
@@ -155,7 +155,7 @@ def test_the_header_is_the_policys_own_and_the_history_has_all_of_it(stage: Stag
     ("value", "published"),
     [(None, None), ("max-age=eternal", None), ("max-age=0", PublicKeyPins((), 0))],
 )
-def test_a_header_past_the_middleware_stands_in_the_history_as_far_as_it_can_be_read(
+def test_a_header_without_the_middleware_is_in_the_history_if_it_can_be_parsed(
     value: str | None, published: PublicKeyPins | None, stage: Stage
 ) -> None:
     bank = stage.site(HOST, stage.authority("Honest CA"), backups=1, max_age=days(2))
@@ -174,11 +174,11 @@ def test_a_lost_key_cannot_be_deployed(stage: Stage) -> None:
 
 
 def holds(stage: Stage) -> bool:
-    """Whether everything that was asserted until now holds."""
+    """Whether all assertions so far hold."""
     return stage.timeline.ok
 
 
-# -- what is asserted -------------------------------------------------------------------------------------------------
+# -- assertions -------------------------------------------------------------------------------------------------------
 
 
 def test_expectations_may_differ_by_agent_and_the_last_decides_unless_one_is_marked(stage: Stage) -> None:
@@ -235,7 +235,7 @@ def test_a_root_that_is_not_trusted_any_more_fails(stage: Stage) -> None:
 
 
 def get(server: TLSServer, root: Authority, method: str = "GET") -> tuple[int, str | None, bytes]:
-    """What a server answers to a client that verifies as strictly as OpenSSL can: status, X-Told and body."""
+    """A server's answer to a client with OpenSSL's strictest verification: status, X-Told and body."""
     context = ssl.create_default_context(cadata=root.pem.decode("ascii"))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     connection = HTTPSConnection(HOST, context=context, timeout=60)

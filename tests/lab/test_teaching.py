@@ -1,4 +1,4 @@
-"""The teacher's kit in docs/teaching: its predictions are what comes out, its moments are there.
+"""The teacher's kit in docs/teaching: its predictions are right, and its events exist.
 
 Its console blocks are run by `tests/test_docs.py`, like those of every page.
 """
@@ -31,9 +31,7 @@ def _record(playings: list[Playing], story: str, agent: str) -> Playing:
 
 
 @pytest.mark.parametrize("row", _ROWS, ids=lambda row: "-".join(map(str, row[:3])) + f"-{row[4]}")
-def test_each_prediction_is_what_comes_out(
-    row: tuple[int, str, str, str, str, str, str], playings: list[Playing]
-) -> None:
+def test_each_prediction_is_right(row: tuple[int, str, str, str, str, str, str], playings: list[Playing]) -> None:
     _, story, agent, when, who, host, outcomes = row
     playing = _record(playings, story, agent)
     if playing.timeline is None:
@@ -82,7 +80,7 @@ def test_each_moment_on_the_screen_is_there(name: str, playings: list[Playing]) 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_command_is_named_only_if_it_is_run(name: str) -> None:
-    """Each `dynpin …` in the text of a page stands in a console block of the kit too."""
+    """Each `dynpin …` in the text of a page is also in a console block of the kit."""
     run = set(re.findall(r"^\$ (dynpin .*)$", "\n".join(PAGES.values()), re.MULTILINE))
     text = re.sub(r"```.*?```", "", PAGES[name], flags=re.DOTALL)
     named = set(re.findall(r"`(dynpin [^`]+)`", text)) - {"dynpin lab run NAME"}

@@ -1,4 +1,4 @@
-"""The second ending of every scenario: with a root noted beforehand a lock-out ends, and no attack gets easier."""
+"""The second ending of every scenario: with a noted root a lock-out ends, and no attack gets easier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOPELESS = ("first-visit", "super-cookie", "static-pins")
 
 @pytest.mark.parametrize("scenario", SECOND, ids=lambda scenario: scenario.name)
 @pytest.mark.parametrize("agent", AGENTS)
-def test_what_is_asserted_holds_with_recovery_too(scenario: Scenario, agent: str, playings: list[Playing]) -> None:
+def test_the_assertions_hold_with_recovery_too(scenario: Scenario, agent: str, playings: list[Playing]) -> None:
     found = [each for each in playings if (each.scenario, each.agent) == (scenario.name, agent)]
     if not found or found[0].missing:
         pytest.skip(found[0].missing if found else f"{scenario.name} is not played with {agent}")
@@ -29,7 +29,7 @@ def test_what_is_asserted_holds_with_recovery_too(scenario: Scenario, agent: str
     assert [remark.text for remark in timeline.remarks if not remark.holds] == []
     locked_out = [visit for visit in timeline.visits if visit.outcome == "locked-out"]
     last = timeline.options.get(WITH_RECOVERY)
-    # Each lock-out ends the story there, and each such story is over within a minute of the signature.
+    # The story ends at its first lock-out, within a minute of the signature.
     assert bool(locked_out) == (last is not None)
     if last is not None:
         signed, *_ = ending(timeline)
@@ -57,7 +57,7 @@ def test_a_user_agent_that_does_not_recover_is_noticed(name: str) -> None:
         assert not stage.timeline.remarks[-1].holds
 
 
-def test_a_header_names_the_root_of_who_sends_it() -> None:
+def test_a_header_names_the_root_of_its_sender() -> None:
     with set_stage("a test", AGENTS["dynpin"], recovery=True) as stage:
         bank, mallory = _bank(stage)
         mallory.sends(f'pin-sha256="{mallory.key.pin}"; max-age=9')
@@ -69,7 +69,7 @@ def test_a_header_names_the_root_of_who_sends_it() -> None:
         assert bank.policy_sent.recovery == found[1]
 
 
-def test_what_an_owner_lists() -> None:
+def test_the_list_of_an_owner() -> None:
     with set_stage("a test", AGENTS["dynpin"]) as stage:
         honest = stage.authority("Honest CA")
         bank = stage.site("bank.test", honest, backups=1, max_age=60, include_subdomains=True)

@@ -122,8 +122,12 @@ def test_a_person_holds_it() -> None:
 @pytest.mark.parametrize(
     ("collector", "files", "said"),
     [
-        ("http://reports.test", {"token": "abc"}, "the token is not sent to http://reports.test: over http"),
-        ("http://10.0.0.7:8080", {"token": "abc"}, "the token is not sent to http://10.0.0.7:8080: over http"),
+        ("http://reports.test", {"token": "abc"}, "the token is not sent to http://reports.test: others could read it"),
+        (
+            "http://10.0.0.7:8080",
+            {"token": "abc"},
+            "the token is not sent to http://10.0.0.7:8080: others could read it",
+        ),
         ("https://127.0.0.1:1", {}, "the token file {folder}/token cannot be read (No such file or directory)"),
         ("https://127.0.0.1:1", {"token": "\n"}, "the token file {folder}/token has no token in its first line"),
         (

@@ -51,7 +51,7 @@ def test_a_change_is_taken_at_the_second_look(site: Site, watcher: Watcher) -> N
 
 def test_a_new_backup_is_never_sent_without_the_chain_that_follows(site: Site, watcher: Watcher) -> None:
     # Rotation: the backup key is deployed, a new one takes its place. Between the two files a header that names the old
-    # key and the new backup would lock out whoever notes it, once the chain is there.
+    # key and the new backup would lock out clients that note it, when the chain is there.
     policy = Policy(**site.options)
     watcher.add(policy)
     before, headers = policy.header, set()

@@ -15,7 +15,7 @@ from .reloads import rotate
 
 
 def test_a_key_that_clients_do_not_expect_is_not_pinned(site: Site, caplog: pytest.LogCaptureFixture) -> None:
-    # A renewal made a new key. Whoever noted that one would be locked out by the fix, which is to deploy the old one.
+    # A renewal made a new key. The fix is to deploy the old one, which locks out clients that noted the new one.
     policy = Policy(**site.options)
     chain, expected = site.chain.read_bytes(), site.expected()
     site.deploy(site.issue())
@@ -51,7 +51,7 @@ def test_a_worker_that_starts_later_knows_what_was_sent(site: Site, caplog: pyte
     site.chain.write_bytes(chain)
     assert policy.refresh()
     assert str(policy.header) == expected
-    # Whoever knows better says so.
+    # The operator may know better, and say so.
     site.deploy(site.issue())
     memory.unlink()
     assert str(Policy(**options).header) == site.expected()

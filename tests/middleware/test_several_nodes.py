@@ -267,7 +267,7 @@ class Ground:
         return SharedState(source).fetch()
 
     def check(self) -> list[PublicKeyPins | None]:
-        """What the processes of the nodes send now: whoever notes one of these headers accepts every node."""
+        """The headers that the processes of the nodes send now: a client that notes one of them accepts every node."""
         seen = [(node, *each) for node in self.nodes for each in node.seen()]
         for _, header, _ in seen:
             if header is not None and header.max_age:

@@ -174,7 +174,7 @@ def test_the_links_are_links_in_this_checkout() -> None:
 
 
 def test_what_is_built_twice_is_the_same(sdist: Path, wheel: Path, checkout: Path, tmp_path: Path) -> None:
-    """Whoever builds a commit again gets the bytes of the release, whenever and wherever that is."""
+    """A later build of the commit on another machine has the same bytes as the release."""
     again = tmp_path / "elsewhere"
     shutil.copytree(checkout, again, symlinks=True)
     for file in again.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""What python-tuf's own client makes of published files, without a line of dynpin's client."""
+"""How python-tuf's own client reads published files, without any of dynpin's client code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["by_tuf_alone"]
 
 
 class _Files(FetcherInterface):
-    """Reads the published folder, as a web server would give it."""
+    """Reads the published folder as if from a web server."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,15 +26,15 @@ class _Files(FetcherInterface):
 
 
 def by_tuf_alone(root: bytes, served: Path, client: Path) -> PinList:
-    """The list that a client takes.
+    """The list that a client accepts.
 
     Args:
         root: version 1 of the root.
         served: the published folder.
-        client: where the client keeps what it trusts; it is made, and what it has seen before counts.
+        client: the folder of the client's trusted files; it is created, and what it has seen before counts.
 
     Raises:
-        RepositoryError: where the client does not believe it.
+        RepositoryError: if the client does not accept it.
     """
     client.mkdir(exist_ok=True)
     updater = Updater(str(client), "http://r/", str(client), "http://r/targets/", _Files(served), bootstrap=root)

@@ -23,14 +23,14 @@ from tests.recovery.publisher import Publisher
 
 HOST = "bank.test"
 MAX_AGE = 30 * 86_400
-# Of a thief: a root, and pins of keys that nobody has.
+# The thief's: a root, and pins of keys that nobody has.
 THIEF = b"t" * 32
 PINS = tuple(Pin(bytes([number]) * 32) for number in (7, 8))
 
 
 @dataclass
 class Bank:
-    """The site shows `lost` until its keys are lost, and `new` from then on, which no header has pinned."""
+    """The site shows `lost` until its keys are lost, and then `new`, which no header has pinned."""
 
     authority: trustme.CA
     lost: trustme.LeafCert
@@ -66,7 +66,7 @@ class Bank:
         return enforce(context, store or self.store, reporter="off")
 
     def visit(self, header: str | None, host: str = HOST, store: PinStore | None = None) -> Noting | None:
-        """One visit by an enforced connection, in which the site sends this header."""
+        """One visit over an enforced connection, with this header from the site."""
         store = store or self.store
         with (
             socket.create_connection(("127.0.0.1", self.site.port), timeout=60) as plain,
@@ -87,13 +87,13 @@ class Bank:
         return False
 
     def settle(self) -> None:
-        """Wait until every look that is due now has been made."""
-        self.store.database.write(lambda _: None)  # behind what was asked for and not waited for
+        """Wait until all looks that are due now have been made."""
+        self.store.database.write(lambda _: None)  # after any write in the background
         for each in living(Healing):
             assert each.wait(120)
 
     def later(self, seconds: float = 31.0) -> None:
-        """Let the time go by in which the same list is not looked at twice."""
+        """Move the clock past the time in which the same list is not looked at again."""
         self.offset[0] += seconds
 
     def outcome(self) -> str:
@@ -102,19 +102,19 @@ class Bank:
         return look.outcome
 
     def lock_out(self) -> None:
-        """The client notes the bank, whose keys are lost then."""
+        """Let the client note the bank, and then lose the bank's keys."""
         self.operator.sign({HOST: self.pins})
         self.visit(self.header())
         self.lose_keys()
 
     def heals(self, host: str = HOST, store: PinStore | None = None) -> bool:
-        """Whether an attempt that is refused has a look made, after which the next one passes."""
+        """Whether a refused attempt starts a look, after which the next attempt passes."""
         refused = self.refused(host, store)
         self.settle()
         return refused and not self.refused(host, store)
 
     def stays_refused(self, why: str) -> None:
-        """The client refuses, its look comes to nothing, and the pins are what they were."""
+        """The client refuses, its look has no effect, and the pins are unchanged."""
         before = self.store.entry(HOST)
         assert self.refused()
         self.settle()

@@ -1,4 +1,4 @@
-"""A command in a process of its own, which is killed before one of its changes to the disk, or may write nothing."""
+"""A command in a process of its own, which is killed before one of its changes to the disk, or has a full disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.deploy.commands import dynpin
 __all__ = ["KILLED", "run"]
 
 KILLED = -signal.SIGKILL
-# Forked from a process that has imported everything and has no threads.
+# Forked from a process without threads that has already imported everything.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__, "tests.recovery.warm"])
 
@@ -23,14 +23,14 @@ _CONTEXT.set_forkserver_preload([__name__, "tests.recovery.warm"])
 def run(
     arguments: Sequence[str], folder: Path, *, before: int | None = None, umask: int = 0o022, full: bool = False
 ) -> tuple[int, str]:
-    """Run a command in this folder; its exit code and what it said.
+    """Run a command in this folder. Returns its exit code and its output.
 
     Args:
         arguments: the command.
-        folder: where it runs, and whose changes are counted.
-        before: the change before which the process is killed, counted from 0; None to let it end.
+        folder: its working directory, in which changes are counted.
+        before: kill the process before this change, counted from 0; None to let it end.
         umask: the umask of the process.
-        full: whether the disk has no room for a byte.
+        full: whether the disk is full.
     """
     said = folder.parent / "said"
     child = _CONTEXT.Process(target=_child, args=(arguments, folder, said, before, umask, full))

@@ -1,4 +1,4 @@
-"""An operator's repository, made by the same code as `dynpin recovery`, for the tests of it and of clients."""
+"""An operator's repository, made with the code of `dynpin recovery`, for its tests and for those of clients."""
 
 from __future__ import annotations
 

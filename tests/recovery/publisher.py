@@ -1,4 +1,4 @@
-"""A web server for the published files on 127.0.0.1, which may misbehave as the threats do."""
+"""A web server for the published files on 127.0.0.1, which can misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of ssl-pinning as their owner signs them, over bytes that are made here, for the tests of who follows them."""
+"""Lists of ssl-pinning for the tests of their followers, signed over bytes that are made here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def item(domain: str, pin: Pin | str, at: float, expire: object = 30 * DAY, **mo
 
 
 def signed(keys: object, key: rsa.RSAPrivateKey = KEY) -> bytes:
-    """A list as its server writes it, signed over bytes that are made here: RFC 8785 of what is ASCII and whole."""
+    """A list in its server's form. The signed bytes are made here: RFC 8785 for ASCII and whole numbers."""
     payload = {"keys": keys}
     canonical = json.dumps(payload, sort_keys=True, separators=(",", ":")).encode("ascii")
     signature = base64.b64encode(key.sign(canonical, padding.PKCS1v15(), SHA512())).decode()

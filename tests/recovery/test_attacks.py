@@ -1,4 +1,4 @@
-"""What a host, a list server or the client's own machine may do to a look, beside the threats of the table in docs."""
+"""What a host, a list server or the client's own machine may do to a look, besides the threats in the docs' table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.recovery.publisher import Publisher
 
 
 def heals(bank: Bank) -> None:
-    """The owner signs the new key, and the next look takes it."""
+    """The owner signs the new key, and the next look applies the list."""
     bank.operator.sign({HOST: bank.new_pins})
     bank.later()
     assert bank.heals(), bank.outcome()
@@ -49,7 +49,7 @@ def _without_timestamp(handler: BaseHTTPRequestHandler) -> bool:
     return True
 
 
-# -- a list server that drips ------------------------------------------------------------------------------------------
+# -- a list server that sends slowly -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_body_that_drips_inside_of_one_read_is_given_up(
     bank.stays_refused("took longer than 1 seconds")
 
 
-# -- keys are the attacker's -------------------------------------------------------------------------------------------
+# -- the attacker has keys ---------------------------------------------------------------------------------------------
 
 
 def _forge_timestamp(bank: Bank, version: int) -> None:
@@ -101,7 +101,7 @@ def test_a_thief_who_signs_the_last_timestamp_of_all_is_undone_by_a_new_root(ban
     bank.settle()
     assert "no news" in bank.outcome()
     bank.operator.rotate("timestamp")
-    bank.publisher.misbehave = _without_timestamp  # the client learns of the new root, and of nothing else
+    bank.publisher.misbehave = _without_timestamp  # the client gets the new root, and nothing else
     bank.later()
     assert bank.refused()
     bank.settle()
@@ -120,7 +120,7 @@ def test_a_list_with_a_version_beyond_all_counting_is_refused_and_the_next_look_
     name = f"{2**64}.targets.json"
     (repository.public / name).write_bytes(targets.to_bytes())
     bank.operator.publish()
-    bank.stays_refused("is the last one")
+    bank.stays_refused("the largest allowed is")
 
 
 def test_a_chain_of_roots_without_an_end_fills_no_disk(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_the_list_of_a_host_that_was_refused_is_not_kept(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["1.root.json", "timestamp.json", "snapshot.json", "targets.json"])
-def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) -> None:
+def test_damage_to_the_trusted_files_does_not_block_the_list(bank: Bank, spoilt: str) -> None:
     bank.lock_out()
     assert bank.refused()
     bank.settle()
@@ -164,9 +164,7 @@ def test_damage_of_what_was_trusted_keeps_no_list_away(bank: Bank, spoilt: str) 
     heals(bank)
 
 
-def test_whatever_goes_wrong_is_the_outcome_and_the_next_look_comes(
-    bank: Bank, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_error_becomes_the_outcome_and_the_next_look_comes(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank.lock_out()
     with monkeypatch.context() as patch:
 
@@ -205,7 +203,7 @@ def test_a_look_of_a_host_that_has_expired_is_forgotten_with_the_next_one(bank: 
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(bank: Bank, is_known: bool) -> None:
+def test_a_list_at_https_is_verified_with_the_programs_roots_and_without_pins(bank: Bank, is_known: bool) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     (bank.authority if is_known else trustme.CA()).issue_cert("localhost").configure_cert(context)
     bank.operator.sign({HOST: bank.new_pins})
@@ -220,11 +218,11 @@ def test_a_list_at_https_is_held_against_the_roots_of_the_program_and_no_pins(ba
         assert len(bank.store.looks()) == 1
 
 
-# -- what a person is told ---------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_report_says_what_was_done_about_recovery(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the client's words at the collector: what it does now, and the version of the list that it took last."""
+    """At the collector, in the client's words: what it does now, and the version of the list that it took last."""
 
     def said(recovery: Literal["on", "off"]) -> tuple[object, str]:
         plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -271,7 +269,7 @@ def _told(bank: Bank, context: ssl.SSLContext) -> str:
     return str(caught.value)
 
 
-def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_does_not_mention_a_list_that_is_not_looked_at(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     bank.lock_out()
     on, plain = bank.context(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     plain.load_verify_locations(cadata=bank.authority.cert_pem.bytes().decode("ascii"))
@@ -283,7 +281,7 @@ def test_nobody_is_told_to_wait_for_a_list_that_is_not_looked_at(bank: Bank, mon
         raise StoreError("No space left on device")
 
     monkeypatch.setattr(bank.store.database, "write", full)
-    assert "the pin store could not keep that" in _told(bank, on)
+    assert "the pin store could not keep the request" in _told(bank, on)
 
 
 def test_a_kill_inside_of_the_transaction_changes_nothing(bank: Bank) -> None:

@@ -21,7 +21,7 @@ ROOT = Recovery(b"r" * 32, "https://recovery.example/bank")
 
 
 def locked_out(bank: Bank) -> str:
-    """A client that is locked out, and has no network to its list; the option that names its store."""
+    """A locked-out client without a network to its list; returns the option that names its store."""
     bank.visit(bank.header(uri="http://127.0.0.1:9"))
     bank.lose_keys()
     bank.operator.sign({HOST: bank.new_pins})
@@ -61,7 +61,7 @@ def test_show_tells_root_list_and_last_look(bank: Bank) -> None:
     assert told["list_looked_at"]
     timestamp = bank.operator.repository.signed()["timestamp"].expires
     assert told["list_expires_at"] == timestamp.isoformat().replace("+00:00", "Z")
-    # Whoever has noted no root has nothing to tell of a list.
+    # A host without a noted root has no lines about a list.
     bank.store.pin("other.test", bank.pins)
     told = json.loads(dynpin("hosts", "show", "other.test", "--store", store, "--json").output)
     assert (told["list_outcome"], told["list_expires_at"]) == (None, None)
@@ -82,7 +82,7 @@ def test_the_error_says_that_a_list_may_heal_it(bank: Bank) -> None:
         bank.visit(None)
 
 
-def test_without_python_tuf_its_absence_is_said(bank: Bank) -> None:
+def test_without_python_tuf_the_message_says_so(bank: Bank) -> None:
     locked_out(bank)
     (bank.folder / "ca.pem").write_bytes(bank.authority.cert_pem.bytes())
     program = f"""

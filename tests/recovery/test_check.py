@@ -1,4 +1,4 @@
-"""`dynpin check --list`: the signed list of a live site, held against the header that it sends."""
+"""`dynpin check --list`: the signed list of a live site, compared with its header."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def listed(tmp_path: Path) -> Iterator[Listed]:
 
 
 @pytest.mark.parametrize("by_uri", [True, False])
-def test_a_list_that_says_what_the_header_says_is_fine(listed: Listed, by_uri: bool) -> None:
+def test_a_list_that_agrees_with_the_header_is_fine(listed: Listed, by_uri: bool) -> None:
     listed.operator.sign({HOST: listed.pins})
     place = "uri" if by_uri else str(listed.operator.www)
     with serving(everywhere(listed.header()), listed.site) as port:
@@ -63,7 +63,7 @@ def test_a_list_that_would_lock_out_is_a_finding(listed: Listed) -> None:
     with serving(everywhere(listed.header()), listed.site) as port:
         seen = check(listed.site, port, "--list", "uri", code=1)
         assert any("is locked out" in each for each in seen["remarks"]), seen["remarks"]
-        # Nobody is told what he has not asked for, and nothing is fetched.
+        # Without the option there is no message, and nothing is fetched.
         listed.publisher.requests.clear()
         assert check(listed.site, port, code=0)["list"] is None
         url, site = f"https://{HOST}:{port}/", listed.site
@@ -91,6 +91,6 @@ def test_a_site_without_a_root_has_no_list(listed: Listed) -> None:
     assert any("names no recovery-root" in each for each in seen["remarks"]), seen["remarks"]
 
 
-def test_a_folder_that_is_none_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_missing_folder_is_wrong_usage(tmp_path: Path) -> None:
     done = dynpin("check", f"https://{HOST}/", "--list", str(tmp_path / "nowhere"))
     assert (done.exit_code, "there is no folder" in done.output) == (2, True), done.output

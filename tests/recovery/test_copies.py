@@ -1,4 +1,4 @@
-"""Several copies of the operator's folder, a copy from a backup, a clock that is wrong: nothing that clients refuse."""
+"""Copies of the operator's folder, a backup, a wrong clock: nothing is published that clients would refuse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DAY = 86_400.0
 
 
 class Office:
-    """The operator's commands, in a folder of which there may be copies, and one client that comes again and again."""
+    """The operator's commands, in a folder that may be copied, and one client that visits again and again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Office:
         return "--key", str(self.folder / copy / "keys" / f"targets-{number}.v1.key.pem")
 
     def seen(self) -> Pin:
-        """What the client takes, which refuses all that is older than what it has seen."""
+        """The list that the client accepts; it refuses all that is older than what it has seen."""
         root = (self.folder / "recovery" / "public" / "1.root.json").read_bytes()
         return by_tuf_alone(root, self.www, self.folder / "client").hosts["bank.test"].pins[0]
 
@@ -87,7 +87,7 @@ def test_a_copy_from_a_backup_publishes_nothing_older(office: Office) -> None:
         assert (done.exit_code, "old copy" in done.output, "catch-up" in done.output) == (1, True, True), done.output
     assert before == {file: file.read_bytes() for file in office.www.rglob("*.json")}
     caught = office.do("catch-up", str(office.www), copy="backup")
-    assert (caught.exit_code, "2.targets.json is taken over" in caught.output) == (0, True), caught.output
+    assert (caught.exit_code, "2.targets.json was copied" in caught.output) == (0, True), caught.output
     assert office.do("status", copy="backup").exit_code == 0
     assert office.sign(C, copy="backup").exit_code == 0
     assert office.publish(copy="backup").exit_code == 0
@@ -96,7 +96,7 @@ def test_a_copy_from_a_backup_publishes_nothing_older(office: Office) -> None:
     assert (again.exit_code, "has nothing that" in again.output) == (0, True), again.output
 
 
-def test_a_backup_that_lacks_timestamps_alone_is_refreshed(office: Office) -> None:
+def test_a_backup_that_lacks_only_timestamps_is_refreshed(office: Office) -> None:
     office.copies("backup")
     for _ in range(3):
         assert office.refresh().exit_code == 0
@@ -110,7 +110,7 @@ def test_a_backup_that_lacks_timestamps_alone_is_refreshed(office: Office) -> No
     assert office.seen() == A
 
 
-def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
+def test_two_copies_that_sign_the_same_version_are_reported(office: Office) -> None:
     office.copies("other")
     assert office.sign(B).exit_code == 0
     assert office.sign(C, copy="other").exit_code == 0
@@ -118,7 +118,7 @@ def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
     assert office.seen() == B
     refused = office.publish(copy="other")
     assert (refused.exit_code, "old copy" in refused.output) == (1, True), refused.output
-    # It has been published elsewhere, so that the other copy has a version 2 of its own.
+    # It has been published elsewhere, so the other copy has its own version 2.
     elsewhere = office.do("publish", str(office.folder / "stick"), copy="other")
     assert elsewhere.exit_code == 0, elsewhere.output
     for done in (office.publish(copy="other"), office.do("status", str(office.www), copy="other")):
@@ -126,7 +126,7 @@ def test_two_copies_that_sign_the_same_version_are_told(office: Office) -> None:
     assert office.sign(C, "--published", str(office.www), copy="other").exit_code == 1
     assert office.do("catch-up", str(office.www), copy="other").exit_code == 0
     assert (office.folder / "other" / "superseded" / "2.targets.json").is_file()
-    # Whoever has seen the other version 2 must see a higher one.
+    # A client that has seen the other version 2 must get a higher one.
     assert office.sign(C, "--published", str(office.www), copy="other").exit_code == 0
     assert office.publish(copy="other").exit_code == 0
     assert office.seen() == C
@@ -141,7 +141,7 @@ def test_another_root_is_published_there(office: Office, tmp_path: Path) -> None
     assert office.seen() == A
 
 
-def test_what_a_stranger_lays_down_is_told_and_counts_for_nothing(office: Office) -> None:
+def test_files_from_a_stranger_are_reported_and_do_not_count(office: Office) -> None:
     (office.www / "9.root.json").write_bytes((office.www / "1.root.json").read_bytes())
     (office.www / "7.targets.json").write_text("{")
     (office.www / "8.snapshot.json").mkdir()
@@ -229,7 +229,7 @@ def test_enough_keys_were_stolen_and_a_list_was_signed(office: Office) -> None:
     assert office.publish(copy="thief").exit_code == 0
     assert office.seen() == C
     assert office.do("rotate-keys").exit_code == 0
-    assert office.publish().exit_code == 1  # the thief's files lie there still, which is told
+    assert office.publish().exit_code == 1  # the thief's files are still there, which is reported
     for file in office.www.glob("7.*"):
         file.unlink()
     assert office.sign(B, "--above", "7").exit_code == 0
@@ -311,7 +311,7 @@ def test_new_keys_can_be_given_up_and_made_again(office: Office) -> None:
     assert office.do("status").exit_code == 0
 
 
-def test_open_keys_are_told(office: Office) -> None:
+def test_keys_that_others_can_read_are_reported(office: Office) -> None:
     key = office.folder / "recovery" / "keys" / "timestamp-1.v1.key.pem"
     key.chmod(0o644)
     done = office.refresh()
@@ -319,7 +319,7 @@ def test_open_keys_are_told(office: Office) -> None:
     assert office.do("status").exit_code == 1
 
 
-def test_a_served_folder_that_nobody_can_read_is_told(office: Office) -> None:
+def test_a_served_folder_that_nobody_can_read_is_reported(office: Office) -> None:
     office.www.chmod(0o700)
     done = office.refresh()
     assert (done.exit_code, f"chmod a+rx {office.www}" in done.output) == (0, True), done.output
@@ -348,16 +348,16 @@ def test_a_snapshot_is_renewed_before_it_expires(office: Office) -> None:
     office.do("refresh", "--clock-is-right", now=later)
     snapshot = Repository(office.folder / "recovery").files.snapshot().signed
     assert snapshot.expires.timestamp() > later + 360 * DAY
-    assert office.publish("--clock-is-right", now=later).exit_code == 1  # the list itself expires soon, which is told
+    assert office.publish("--clock-is-right", now=later).exit_code == 1  # the list itself expires soon
     assert not SignedFiles(office.www).faults()
 
 
-def test_an_old_list_is_told_when_it_is_published(office: Office) -> None:
+def test_publishing_an_old_list_is_reported(office: Office) -> None:
     done = office.publish(now=time.time() + 10 * DAY)
     assert (done.exit_code, "the timestamp has expired" in done.output) == (1, True), done.output
 
 
-# -- at once ----------------------------------------------------------------------------------------------------------
+# -- at the same time -------------------------------------------------------------------------------------------------
 
 
 def test_commands_at_once_follow_one_another(office: Office) -> None:

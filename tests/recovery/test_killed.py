@@ -1,4 +1,4 @@
-"""Killed before any change to the disk, each command can be run again, and no state is called fine that is not."""
+"""After a kill before any change to the disk each command can be run again, and no broken state is reported as fine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _sign(table: str, *keys: tuple[str, str]) -> tuple[str, ...]:
     return ("recovery", "sign", table, *TYPED, "--yes", *itertools.chain(*keys))
 
 
-# What an operator does in a life, and which pins are published at the end of each stage.
+# An operator's actions, and the pins that are published at the end of each stage.
 STAGES: dict[str, tuple[tuple[tuple[str, ...], ...], Pin]] = {
     "the first list": (
         (
@@ -64,7 +64,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def _accepted(work: Path, client: Path) -> PinList | None:
-    """What a client takes that has seen nothing yet; None where it takes nothing."""
+    """The list that a new client accepts; None if it accepts none."""
     root = work / "www" / "1.root.json"
     if not root.is_file():
         return None
@@ -94,7 +94,7 @@ def _kills(command: tuple[str, ...], work: Path, before: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_each_command_goes_on_after_a_kill(stage: str, work: Path, tmp_path: Path) -> None:
+def test_each_command_can_be_run_again_after_a_kill(stage: str, work: Path, tmp_path: Path) -> None:
     for name, (commands, _) in STAGES.items():
         if name == stage:
             break
@@ -153,7 +153,7 @@ def test_a_kill_in_catch_up_is_caught_up(work: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["the first list", "a timestamp", "new keys for all"])
-def test_a_full_disk_is_told_and_leaves_nothing_half_written(stage: str, work: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_written(stage: str, work: Path) -> None:
     for name, (commands, pin) in STAGES.items():
         for command in commands:
             if name == stage:

@@ -1,4 +1,4 @@
-"""What recovery is for: a lock-out ends with the next attempt, and nothing is fetched without one."""
+"""The purpose of recovery: a lock-out ends with the next attempt, and without an attempt nothing is fetched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_lock_out_ends_with_the_next_attempt(bank: Bank) -> None:
     assert entry.recovery.list_version == 2
 
 
-def test_who_was_refused_before_the_list_was_signed_is_healed_after_it(bank: Bank) -> None:
+def test_a_client_refused_before_the_signature_is_healed_after_it(bank: Bank) -> None:
     bank.lock_out()
     assert bank.refused()
     bank.settle()

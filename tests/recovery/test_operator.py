@@ -80,7 +80,7 @@ def test_a_new_root_needs_the_old_one(operator: Operator) -> None:
         operator.publish()
 
 
-def test_what_was_cut_off_by_a_kill_is_completed(operator: Operator, tmp_path: Path) -> None:
+def test_a_step_that_was_killed_is_completed(operator: Operator, tmp_path: Path) -> None:
     operator.sign({"bank.test": (A,)})
     operator.repository.propose(PinList({"bank.test": ListedHost((B,))}), now=time.time())
     operator.repository.add_signatures(read_signers(operator.keys("targets"), lambda: PASSPHRASE))
@@ -100,7 +100,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_what_expires_is_told_in_time(tmp_path: Path) -> None:
+def test_an_expiry_is_reported_in_time(tmp_path: Path) -> None:
     operator = Operator(tmp_path, now=0.0)
     operator.sign({"bank.test": (A,)}, now=0.0)
     signed = operator.repository.signed()
@@ -156,12 +156,12 @@ def test_the_differences_are_named_pin_by_pin() -> None:
         "[" * 100_000,
     ],
 )
-def test_a_list_that_is_wrong_in_one_place_is_taken_in_none(text: str) -> None:
+def test_a_list_with_one_fault_is_refused_as_a_whole(text: str) -> None:
     with pytest.raises(InvalidPinFile):
         PinList.parse(text.encode())
 
 
-def test_a_list_is_read_as_it_was_written() -> None:
+def test_a_list_can_be_written_and_read() -> None:
     pins = PinList({"b.test": ListedHost((A,), True), "a.test": ListedHost(())}, 3_600)
     assert PinList.parse(pins.to_bytes()) == pins
 

@@ -1,4 +1,4 @@
-"""What the client's own machine may do: a wrong clock, a backup of the store, a killed process, two at once."""
+"""Troubles of the client's own machine: a wrong clock, a backup of the store, a killed process, two at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_clock_that_is_wrong_by_a_year(bank: Bank, years: int) -> None:
     if years > 0:
         assert "or your clock is wrong" in bank.outcome()
         assert bank.refused()
-    else:  # a clock that is behind cannot see that something has expired, and what is signed counts
+    else:  # a slow clock cannot see that something has expired, so the signature counts
         assert not bank.refused()
 
 
@@ -52,7 +52,7 @@ def test_a_store_from_a_backup_takes_the_present_list_and_no_expired_one(bank: B
         assert bank.refused(store=late)
 
 
-def test_what_a_killed_process_has_asked_for_is_done_by_the_next(bank: Bank) -> None:
+def test_the_next_process_does_what_a_killed_one_asked_for(bank: Bank) -> None:
     bank.lock_out()
     held = bank.publisher.stop
 
@@ -77,14 +77,14 @@ sys.stdin.read()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"refused\n"
-        while not bank.publisher.requests:  # it is in the middle of it
+        while not bank.publisher.requests:  # wait until it is in the middle of the look
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     bank.publisher.misbehave = None
     bank.operator.sign({HOST: bank.new_pins})
-    bank.later(61)  # the lease of the killed one is over
+    bank.later(61)  # the lease of the killed process is over
     with bank.context().wrap_socket(_connected(bank), server_hostname="shop.test"):
-        pass  # any handshake of the next process goes on with it
+        pass  # any handshake of the next process continues the look
     bank.settle()
     assert not bank.refused()
 
@@ -93,7 +93,7 @@ def _connected(bank: Bank) -> socket.socket:
     return socket.create_connection(("127.0.0.1", bank.site.port), timeout=60)
 
 
-def test_two_who_apply_at_once_leave_the_newer_list(bank: Bank) -> None:
+def test_two_processes_that_apply_lists_at_once_leave_the_newer_one(bank: Bank) -> None:
     bank.lock_out()
     recovery = bank.operator.repository.recovery(bank.publisher.uri)
     bank.store.database.write(lambda connection: ask(connection, recovery, bank.clock()))

@@ -1,4 +1,4 @@
-"""The published list, held against the site: what expires, and what a client that takes the list would refuse."""
+"""The published list, compared with the site: expiries, and what a client that takes the list would refuse."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_after_a_new_root_it_is_the_newest_that_expires(operator: Operator) -> N
         (8, ["no client believes the list", "timestamp"]),
     ],
 )
-def test_what_expires_is_told_before_it_does(operator: Operator, days: int, told: list[str]) -> None:
+def test_an_expiry_is_reported_before_it_happens(operator: Operator, days: int, told: list[str]) -> None:
     now = time.time() + days * DAY + 60
     problems = read_published(operator.repository.recovery("http://127.0.0.1:9"), now, folder=operator.www).problems
     text = "\n".join(problems)
@@ -58,20 +58,20 @@ def test_what_expires_is_told_before_it_does(operator: Operator, days: int, told
 
 
 @pytest.mark.parametrize("missing", ["1.root.json", "timestamp.json", "1.targets.json", "targets"])
-def test_a_half_published_folder_is_told(operator: Operator, missing: str) -> None:
+def test_a_half_published_folder_is_reported(operator: Operator, missing: str) -> None:
     operator.www.joinpath(missing).rename(operator.www / "away")
     seen = read_published(operator.repository.recovery("http://127.0.0.1:9"), time.time(), folder=operator.www)
     assert "no client believes the list" in seen.problems[0]
     assert seen.pins is None
 
 
-def test_another_owners_folder_is_told(operator: Operator, tmp_path: Path) -> None:
+def test_another_owners_folder_is_reported(operator: Operator, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = Operator(tmp_path / "other").repository.recovery("http://127.0.0.1:9")
     assert "is not the root that was noted" in read_published(other, time.time(), folder=operator.www).problems[0]
 
 
-def test_a_server_that_is_away_is_told(operator: Operator) -> None:
+def test_a_server_that_does_not_answer_is_reported(operator: Operator) -> None:
     seen = read_published(operator.repository.recovery("http://127.0.0.1:9"), time.time())
     assert "cannot be read" in seen.problems[0]
 
@@ -92,7 +92,7 @@ def test_a_server_that_is_away_is_told(operator: Operator) -> None:
         (ListedHost((A, B)), PublicKeyPins((A, B), 60, include_subdomains=True), (A,), ["covers the host alone"]),
     ],
 )
-def test_where_list_and_site_differ(
+def test_the_differences_between_list_and_site(
     listed: ListedHost | None, header: PublicKeyPins, chain: tuple[Pin, ...], told: list[str]
 ) -> None:
     faults = list(list_faults(PinList({} if listed is None else {HOST: listed}), HOST, header, [chain]))

@@ -1,4 +1,4 @@
-"""A rotation, the guard and an emergency of a site that has a signed list: the list is signed, and seen to be."""
+"""A rotation, the guard and an emergency of a site with a signed list: the list is signed, and seen to be signed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECOVERY = Recovery(bytes(32), "https://list.test")
 
 
 class Ground:
-    """A folder with a site of two certificates of one CA and a key in reserve, and the operator of its list."""
+    """A folder with a site of two certificates from one CA, a key in reserve, and the list's operator."""
 
     def __init__(self, folder: Path) -> None:
         self.start = time.time()
@@ -82,7 +82,7 @@ def test_a_rotation_signs_the_list_before_the_new_key_and_after_the_old_one(grou
     ground.describe("old.pem", "new.pem")
     code, said = ground.next()
     assert (code, "dynpin recovery sign dynpin.toml" in said) == (0, True), said
-    # The list of yesterday lacks the new key, and nothing is recorded.
+    # Yesterday's list lacks the new key, so nothing is recorded.
     code, said = ground.next()
     assert (code, f"does not name {ground.new}" in said, "nothing is recorded" in said) == (1, True, True), said
     ground.operator.sign({HOST: (ground.old, ground.new, C)})
@@ -101,7 +101,7 @@ def test_a_rotation_signs_the_list_before_the_new_key_and_after_the_old_one(grou
     assert (code, "steady" in said) == (0, True), said
 
 
-def test_the_list_is_looked_at_where_the_header_says(ground: Ground) -> None:
+def test_the_list_is_read_from_the_uri_in_the_header(ground: Ground) -> None:
     with Publisher(ground.operator.www) as publisher:
         ground.uri = publisher.uri
         ground.describe("old.pem", "new.pem")
@@ -114,7 +114,7 @@ def test_the_list_is_looked_at_where_the_header_says(ground: Ground) -> None:
         assert (code, "deploy" in said) == (0, True), said
 
 
-def test_a_list_event_is_read_as_it_was_written() -> None:
+def test_a_list_event_can_be_written_and_read() -> None:
     kept = History(HOST).with_event(Published(1.0, PublicKeyPins((A, B), 60))).with_event(Listed(2.0, (A, B)))
     assert History.from_json(kept.to_json()) == kept
     assert kept.with_event(Listed(3.0, (A, B))) == kept
@@ -135,7 +135,7 @@ def test_the_step_is_not_done_unless_the_list_was_looked_at() -> None:
     assert status(done(kept, [sight], now, listed=ListSight("www", (C, B, A))), now).stage is not Stage.SIGN
 
 
-def test_a_history_that_does_not_know_the_root_is_told(ground: Ground) -> None:
+def test_a_history_without_the_root_is_reported(ground: Ground) -> None:
     ground.describe("old.pem")
     assert ground.rotate("record")[0] == 0
     described = Path("dynpin.toml").read_text()

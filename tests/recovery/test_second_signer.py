@@ -108,18 +108,18 @@ def test_two_files_that_differ_about_a_host_make_no_list(office: Office) -> None
     refused = office.do("sign", *map(str, tables), "--yes")
     assert refused.exit_code == 2
     assert "one.json" in refused.output
-    assert "two.json say different things of bank.test" in refused.output
+    assert "two.json disagree about bank.test" in refused.output
     assert office.do("sign", str(tables[0]), str(tables[0]), "--yes").exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "targets/LIST"])
 @pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_what_is_damaged_here_is_taken_from_what_is_published(name: str, damage: str, office: Office) -> None:
+def test_a_damaged_file_is_copied_from_the_published_folder(name: str, damage: str, office: Office) -> None:
     listed = next((office.www / "targets").glob("*.pins.json")).name
     file = office.folder / "recovery" / "public" / name.replace("LIST", listed)
     file.write_bytes(file.read_bytes()[:10]) if damage == "cut" else file.unlink()
     taken = office.do("catch-up", str(office.www))
-    assert (taken.exit_code, f"{file} is taken over" in taken.output) == (0, True)
+    assert (taken.exit_code, f"{file} was copied" in taken.output) == (0, True)
     assert office.sign(B).exit_code == 0
     assert office.publish().exit_code == 0
     assert office.seen() == B

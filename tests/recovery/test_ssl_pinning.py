@@ -124,7 +124,7 @@ def test_a_list_that_is_replayed_for_ever_lasts_until_its_keys_end(bank: Bank) -
     assert pinned(bank.store) == set()
 
 
-def test_it_gives_way_to_what_the_user_pins_or_forgets(bank: Bank, listed: List) -> None:
+def test_it_does_not_replace_what_the_user_pins_or_forgets(bank: Bank, listed: List) -> None:
     bank.store.pin(HOST, [SECOND])
     listed.publish(item(HOST, FIRST, bank.clock()), item("shop.test", FIRST, bank.clock()))
     listed.follow()
@@ -134,7 +134,7 @@ def test_it_gives_way_to_what_the_user_pins_or_forgets(bank: Bank, listed: List)
     assert pinned(bank.store, "shop.test") == set()
 
 
-def test_it_takes_the_place_of_what_was_noted(bank: Bank) -> None:
+def test_it_replaces_what_was_noted(bank: Bank) -> None:
     bank.visit(bank.header())
     listed = List(bank)
     listed.publish(item(HOST, FIRST, bank.clock()))
@@ -152,48 +152,51 @@ def flipped(data: bytes) -> bytes:
 
 
 REFUSED: dict[str, tuple[Callable[[float], bytes], str]] = {
-    "the key of somebody else": (lambda at: signed([item(HOST, FIRST, at)], OTHER), "not of the key that you trust"),
-    "a changed payload": (lambda at: flipped(signed([item(HOST, FIRST, at)])), "not of the key that you trust"),
-    "an older list": (lambda at: signed([item(HOST, FIRST, at - 3 * DAY)]), "older than the one of"),
-    "a list that is to come": (lambda at: signed([item(HOST, FIRST, at + 5 * DAY)]), "its owner's clock is ahead"),
+    "the key of somebody else": (lambda at: signed([item(HOST, FIRST, at)], OTHER), "not from the key that you trust"),
+    "a changed payload": (lambda at: flipped(signed([item(HOST, FIRST, at)])), "not from the key that you trust"),
+    "an older list": (lambda at: signed([item(HOST, FIRST, at - 3 * DAY)]), "is before that of the last accepted list"),
+    "a list that is to come": (
+        lambda at: signed([item(HOST, FIRST, at + 5 * DAY)]),
+        "its owner's clock or yours is wrong",
+    ),
     "an expired list": (lambda at: signed([item(HOST, FIRST, at, DAY)]), "every key in it has expired"),
     "no key": (lambda _: signed([]), "has no keys"),
     "keys that are none": (lambda _: signed({"a": 1}), "has no keys"),
     "a key that is none": (lambda _: signed([7]), "keys[0] is not a JSON object"),
     "no pin": (lambda at: signed([item(HOST, "abc", at)]), "keys[0]: "),
-    "no text for a pin": (lambda at: signed([{**item(HOST, FIRST, at), "key": 5}]), "key is missing, or no text"),
+    "no text for a pin": (lambda at: signed([{**item(HOST, FIRST, at), "key": 5}]), "key is missing or is not text"),
     "no pattern": (lambda at: signed([{**item(HOST, FIRST, at), "domainName": None}]), "domainName is missing"),
-    "no date": (lambda at: signed([{**item(HOST, FIRST, at), "date": None}]), "no date of RFC 3339"),
+    "no date": (lambda at: signed([{**item(HOST, FIRST, at), "date": None}]), "no RFC 3339 date"),
     "a date without an offset": (
         lambda at: signed([{**item(HOST, FIRST, at), "date": "2026-11-29T12:00:00"}]),
-        "no date",
+        "no RFC 3339 date",
     ),
-    "no number": (lambda at: signed([item(HOST, FIRST, at, "30 days")]), "no whole number of seconds"),
-    "no whole number": (lambda at: signed([item(HOST, FIRST, at, True)]), "no whole number of seconds"),
+    "no number": (lambda at: signed([item(HOST, FIRST, at, "30 days")]), "not a whole number of seconds"),
+    "no whole number": (lambda at: signed([item(HOST, FIRST, at, True)]), "not a whole number of seconds"),
     "a number without end": (
         lambda at: signed([item(HOST, FIRST, at, 7)]).replace(b'"expire": 7', b'"expire": 1e999'),
-        "no signed list of ssl-pinning",
+        "not a signed list of ssl-pinning",
     ),
-    "no host": (lambda at: signed([item("a b", FIRST, at)]), "names a host that is none"),
+    "no host": (lambda at: signed([item("a b", FIRST, at)]), "contains an invalid host"),
     "an asterisk within": (lambda at: signed([item("a.*.test", FIRST, at)]), "cannot be pinned"),
     "an IP address": (lambda at: signed([item("127.0.0.1", FIRST, at)]), "cannot be pinned"),
     "too many pins": (
         lambda at: signed([item(HOST, Pin(bytes([n]) * 32), at) for n in range(65)]),
         f"{HOST} has more than 64 pins",
     ),
-    "no JSON": (lambda _: b"<html>", "no signed list of ssl-pinning"),
+    "no JSON": (lambda _: b"<html>", "not a signed list of ssl-pinning"),
     "no object": (lambda _: b"[]", "the list is not a JSON object"),
     "no signature": (lambda _: b'{"payload": {"keys": []}}', "signature is missing"),
-    "no base64": (lambda _: b'{"payload": {"keys": []}, "signature": "!"}', "no signed list of ssl-pinning"),
-    "no UTF-8": (lambda _: b"\xff", "no signed list of ssl-pinning"),
-    "half a character": (lambda _: b'{"payload": {"\\ud800": 1}, "signature": ""}', "no signed list of ssl-pinning"),
-    "nested without end": (lambda _: b'{"payload": ' + b'{"a":' * 60_000, "no signed list of ssl-pinning"),
-    "a number beyond 2**53": (lambda _: b'{"payload": {"n": 9007199254740993}, "signature": ""}', "no signed list"),
+    "no base64": (lambda _: b'{"payload": {"keys": []}, "signature": "!"}', "not a signed list of ssl-pinning"),
+    "no UTF-8": (lambda _: b"\xff", "not a signed list of ssl-pinning"),
+    "half a character": (lambda _: b'{"payload": {"\\ud800": 1}, "signature": ""}', "not a signed list of ssl-pinning"),
+    "nested without end": (lambda _: b'{"payload": ' + b'{"a":' * 60_000, "not a signed list of ssl-pinning"),
+    "a number beyond 2**53": (lambda _: b'{"payload": {"n": 9007199254740993}, "signature": ""}', "not a signed list"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_wrong_changes_nothing(name: str, bank: Bank, listed: List) -> None:
+def test_a_wrong_list_changes_nothing(name: str, bank: Bank, listed: List) -> None:
     made, said = REFUSED[name]
     before = bank.store.hosts()
     listed.publish(data=made(bank.clock()))

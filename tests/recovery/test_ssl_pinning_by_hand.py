@@ -51,17 +51,17 @@ def _public(key: Any) -> bytes:
     ],
     ids=["EC", "1024 bits", "private", "empty", "cut off, DER", "cut off, PEM"],
 )
-def test_what_is_no_key(data: bytes, bank: Bank, tmp_path: Path) -> None:
-    with pytest.raises(RecoveryError, match="no RSA public key of 2048 bits or more"):
+def test_a_file_without_a_key(data: bytes, bank: Bank, tmp_path: Path) -> None:
+    with pytest.raises(RecoveryError, match="not an RSA public key of 2048 bits or more"):
         bank.store.follow("http://127.0.0.1:9/pins.json", data)
     assert bank.store.looks() == []
     (tmp_path / "key").write_bytes(data)
     arguments = ("--key", str(tmp_path / "key"), "--store", str(tmp_path / "s"))
     result = dynpin("hosts", "follow", "http://127.0.0.1:9/pins.json", *arguments)
-    assert (result.exit_code, f"{tmp_path / 'key'} signs no list" in result.stderr) == (2, True), result.output
+    assert (result.exit_code, f"{tmp_path / 'key'} cannot sign a list" in result.stderr) == (2, True), result.output
 
 
-def test_what_export_writes_is_followed_by_hand(bank: Bank, tmp_path: Path) -> None:
+def test_an_exported_list_can_be_followed_by_hand(bank: Bank, tmp_path: Path) -> None:
     listed, store, key = List(bank), str(tmp_path / "client"), tmp_path / "key.pem"
     key.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (tmp_path / "public.pem").write_bytes(PUBLIC)
@@ -131,7 +131,7 @@ listings = st.dictionaries(
 
 
 @given(listings, st.integers(1, 2**40))
-def test_what_is_exported_is_what_is_followed(
+def test_an_exported_list_is_followed(
     tmp_path_factory: pytest.TempPathFactory, wanted: dict[str, tuple[list[bytes], bool]], expire: int
 ) -> None:
     now = 1_800_000_000

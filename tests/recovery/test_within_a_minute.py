@@ -76,7 +76,7 @@ def test_from_signing_to_a_healed_client(bank: Bank, every: int, after: int) -> 
     assert bank.store.database.write(job) <= 60
 
 
-def test_what_has_come_to_nothing_is_given_more_time(bank: Bank) -> None:
+def test_a_look_without_success_gets_more_time(bank: Bank) -> None:
     """A list that is slow and honest is not given up for ever."""
     (recovery,) = several(bank, 1)
 
@@ -176,7 +176,7 @@ def test_a_resolver_that_hangs_is_given_up_and_holds_few_threads(hanging: thread
     assert resolving.addresses_of("localhost", 443, 60.0)
 
 
-def test_whoever_asks_for_the_same_name_waits_for_the_same_answer(hanging: threading.Event) -> None:
+def test_look_ups_of_the_same_name_share_one_answer(hanging: threading.Event) -> None:
     with pytest.raises(TimeoutError):
         resolving.addresses_of("localhost", 1, 0.0)
     hanging.set()

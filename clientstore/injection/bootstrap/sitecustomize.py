@@ -1,6 +1,6 @@
-"""Run by every Python that `dynpin run` starts, before the program: its TLS is enforced, or it does not begin.
+"""Run by every Python that `dynpin run` starts, before the program: its TLS is enforced, or the program does not begin.
 
-Whatever Python it is reads this file first, so it is written in what all of them can read: Python 2 too.
+Any Python may read this file first, so its syntax must be valid in all of them, Python 2 included.
 """
 # ruff: noqa: PTH100, PTH120, TRY301, UP031
 
@@ -11,7 +11,7 @@ from importlib import import_module
 try:
     if sys.version_info < (3, 11) or sys.implementation.name != "cpython":
         raise ImportError("it is no CPython 3.11 or later")
-    # At the end, so that nothing of the program's is shadowed; and gone again before anything else looks there.
+    # At the end, so that it hides no module of the program; and removed again before anything else is imported.
     _path = sys.path[:]
     sys.path += os.environ.get("DYNPIN_RUN_PATH", "").split(os.pathsep)
     try:
@@ -22,13 +22,13 @@ try:
 except BaseException as _error:  # noqa: BLE001 - Python would go on after any error here, without pins
     if sys.stderr is not None:
         sys.stderr.write(
-            "dynpin: %s was not started, since nothing would hold its connections against pins: %s: %s\n"
+            "dynpin: %s was not started, since its connections could not be checked against pins: %s: %s\n"
             % (sys.executable, type(_error).__name__, _error)
         )
         sys.stderr.flush()
-    os._exit(2)  # for SystemExit it would print a fatal error of its own
+    os._exit(2)  # SystemExit would print a fatal error of Python's own
 
-# The one that this file shadows, of the program or its environment, runs as if this one were not there.
+# If this file hides a sitecustomize of the program or its environment, run that one too.
 _here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [_folder for _folder in sys.path if _folder != _here]
 _next = import_module("importlib.machinery").PathFinder.find_spec("sitecustomize", sys.path)

@@ -1,10 +1,10 @@
-"""The files in which pins come and go: wget2's, JSON, JSON lines, CSV, TOML, and Chromium's static list.
+"""Pin files: wget2's format, JSON, JSON lines, CSV, TOML, and Chromium's static list.
 
-Each format has a reader, which takes the lines of a file (an open text file) and gives Known Pinned Hosts one by one,
-and most have a writer, which takes entries and gives pieces of text. A reader refuses a file with
-:class:`~dynpin.InvalidPinFile`, which names the line or the entry, when it comes to what is wrong: no pin is dropped in
-silence, and PinStore.merge writes nothing before it has the last entry. JSON lines, CSV and wget2's file may have a
-million entries; the others are read as a whole and are for up to 10,000.
+Each format has a reader. It takes the lines of a file (an open text file) and yields Known Pinned Hosts. Most formats
+have a writer, which takes entries and yields pieces of text. A reader raises :class:`~dynpin.InvalidPinFile` at the
+first fault, with its line or entry. No pin is dropped silently, and PinStore.merge writes nothing before the last entry
+was read. JSON lines, CSV and wget2's format may have a million entries. The other formats are read as a whole and take
+up to 10,000.
 """
 
 from .chromium import read_chromium
@@ -12,18 +12,18 @@ from .csv import read_csv, write_csv
 from .fields import certificate_digest
 from .json import describe, read_json, read_jsonl, write_json, write_jsonl
 from .toml import read_toml, write_toml
-from .wget2 import read_wget2, untold, write_wget2
+from .wget2 import lost_in_wget2, read_wget2, write_wget2
 
 __all__ = [
     "certificate_digest",
     "describe",
+    "lost_in_wget2",
     "read_chromium",
     "read_csv",
     "read_json",
     "read_jsonl",
     "read_toml",
     "read_wget2",
-    "untold",
     "write_csv",
     "write_json",
     "write_jsonl",

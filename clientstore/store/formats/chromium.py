@@ -17,7 +17,7 @@ from .limits import MOST_ENTRIES, too_many, whole_text
 __all__ = ["read_chromium"]
 
 _FORM = "Chromium's JSON"
-# JSON with comments: a string is taken first, so that what looks like a comment within one stays.
+# JSON with comments. The pattern matches strings first, so that a comment sign inside a string stays.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _NAME = re.compile(r"[A-Z][A-Za-z0-9_-]*")
 
@@ -25,19 +25,19 @@ _NAME = re.compile(r"[A-Z][A-Za-z0-9_-]*")
 def read_chromium(
     lines: Iterable[str], keys: Iterable[str], *, now: float, origin: str | None = None
 ) -> tuple[list[KnownPinnedHost], list[str]]:
-    """The static pins of Chromium's list; its HSTS and other entries have no pins and are left out.
+    """The static pins of Chromium's list, without its HSTS and other entries, which have no pins.
 
     Args:
-        lines: the JSON with its comments: an open text file, or the lines of a text. It is read as a whole.
-        keys: likewise the `.pins` file: a name, then a `sha256/` pin, a certificate or a public key.
-        now: seconds since the epoch, UTC: when the pins are noted.
-        origin: the name of the file, for a person to read.
+        lines: the JSON with its comments: an open text file, or lines of text. It is read as a whole.
+        keys: the lines of the `.pins` file: each name is followed by a `sha256/` pin, a certificate or a public key.
+        now: seconds since the epoch, UTC: becomes the time of noting.
+        origin: the name of the file, for messages.
 
     Returns:
-        the entries, and the names of the pinsets that also forbid keys, which no pin can express.
+        the entries, and the names of the pinsets that also forbid keys. A pin store cannot forbid keys.
 
     Raises:
-        InvalidPinFile: if one of the two is no such file, a name in the one is missing in the other, or more than
+        InvalidPinFile: if a file has another format, if a name in one is missing in the other, or if more than
             10,000 entries have pins.
     """
     loaded = _json(whole_text(lines, _FORM))
@@ -131,7 +131,7 @@ def _keys(text: str) -> Iterator[tuple[str, Pin]]:
             yield name, _pin(line, where)
             name = None
         elif name == "PinsListTimestamp" and line.isdigit():
-            name = None  # when Chromium's own list was made
+            name = None  # the date on which Chromium's own list was made
         elif name is None and _NAME.fullmatch(line):
             name = line
         else:

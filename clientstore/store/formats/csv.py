@@ -1,4 +1,4 @@
-"""CSV: every field of every entry but its recovery, for spreadsheets."""
+"""CSV, for spreadsheets: every field of an entry except its recovery."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _COLUMNS = (
     *("host", "pins", "include_subdomains", "report_uri", "noted_at", "expires_at", "source"),
     *("certificates", "on_expiry", "origin"),
 )
-# What a spreadsheet would take for a formula is written with an apostrophe before it.
+# An apostrophe goes before text that a spreadsheet would take for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
-# So many rows are written as one piece of text.
+# How many rows are written as one piece of text.
 _ROWS = 1_000
 
 
 def write_csv(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
-    """A CSV table with a heading; pins and certificates stand in one cell each, white space between them."""
+    """A CSV table with a heading. Each row has all pins in one cell, with spaces between; certificates likewise."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -39,15 +39,15 @@ def write_csv(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
 
 
 def read_csv(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
-    """The entries of such a table; its columns may stand in any order, and ``host`` and ``pins`` suffice.
+    """The entries of a CSV table. The columns may be in any order; only ``host`` and ``pins`` are required.
 
     Args:
-        lines: an open text file, or the lines of a text. Only one row is held at a time.
-        now: seconds since the epoch, UTC: when entries that do not say were noted.
-        origin: the name of the file, for a person to read.
+        lines: an open text file, or lines of text. Only one row is held at a time.
+        now: seconds since the epoch, UTC: the time of noting for entries without one.
+        origin: the name of the file, for messages.
 
     Raises:
-        InvalidPinFile: if it is no such table.
+        InvalidPinFile: if the text is not such a table.
     """
     rows = _rows(lines)
     heading = next(rows, None) or []
@@ -78,7 +78,7 @@ def _rows(lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _row(entry: KnownPinnedHost) -> tuple[str | None, ...]:
-    """The cells of an entry, in the order of the columns; csv writes None as an empty one."""
+    """The cells of an entry, in the order of the columns; csv writes None as an empty cell."""
     return (
         _cell(entry.host),
         " ".join([f"sha256/{pin}" for pin in entry.pins]),

@@ -1,4 +1,4 @@
-"""One entry of a pin file, field by field: what every format with named fields shares."""
+"""One entry of a pin file, field by field: shared by all formats with named fields."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Fields", "certificate_digest", "pinnable_host", "printable", "shown"
 
 
 class Fields:
-    """The fields of one entry. Every method raises ValueError where a field is wrong; the reader adds the place."""
+    """The fields of one entry. Every method raises ValueError if a field is wrong; the reader adds the place."""
 
     __slots__ = ("_get",)
 
@@ -29,13 +29,13 @@ class Fields:
         value = self._get(name)
         if value is None or value == "":
             return None
-        # What is not printable has no place in a name, a URI or a word, and would reach a terminal.
+        # Names, URIs and words have no unprintable characters. They could also harm a terminal.
         if isinstance(value, str) and value.isprintable():
             return value
         raise ValueError(f"{name} is {shown(value)}, not a line of text")
 
     def truth(self, name: str) -> bool:
-        """A field that is true or false; false where it is missing."""
+        """A field that is true or false; false if it is missing."""
         value = self._get(name)
         if value in (None, "", False, "false", "0"):
             return False
@@ -44,18 +44,18 @@ class Fields:
         raise ValueError(f"{name} is {shown(value)}, not true or false")
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts, or one text in which white space stands between them."""
+        """A list of texts; or the words of one text, split at white space."""
         value = self._get(name)
         if value is None:
             return []
         if isinstance(value, str):
             return value.split()
         if not isinstance(value, list):
-            raise ValueError(f"{name} is {shown(value)}, no list of texts")  # noqa: TRY004 - as every fault of a file
+            raise ValueError(f"{name} is {shown(value)}, not a list of texts")  # noqa: TRY004 - as any fault in a file
         members = cast("list[object]", value)
         for member in members:
             if not isinstance(member, str):
-                raise ValueError(f"{name} has {shown(member)}, no text")  # noqa: TRY004 - likewise
+                raise ValueError(f"{name} has {shown(member)}, not a text")  # noqa: TRY004 - likewise
         return cast("list[str]", members)
 
     def moment(self, name: str) -> float | None:
@@ -70,7 +70,7 @@ class Fields:
                 value = datetime.combine(value, time.min)
             if isinstance(value, datetime):
                 moment = (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
-                if FIRST_SECOND <= moment <= LAST_SECOND:  # an offset may lead out of the years that can be written
+                if FIRST_SECOND <= moment <= LAST_SECOND:  # an offset may lead out of the years 1 to 9999
                     return moment
         except (ValueError, OverflowError):
             pass
@@ -79,19 +79,19 @@ class Fields:
         )
 
     def pins(self, name: str) -> list[Pin]:
-        """A list of pins; `sha256/`, as OkHttp and Chromium write it, may stand before each."""
+        """A list of pins. Each may begin with `sha256/`, as in OkHttp and Chromium."""
         return [Pin.from_base64(text.removeprefix("sha256/")) for text in self.texts(name)]
 
     def certificates(self, name: str) -> list[bytes]:
-        """A list of SHA-256 digests of certificates, as openssl prints them."""
+        """A list of SHA-256 digests of certificates, in the form that openssl prints."""
         return [certificate_digest(text) for text in self.texts(name)]
 
     def entry(self, now: float, origin: str | None = None) -> KnownPinnedHost:
-        """The entry that the fields describe; ``source`` says whether it is static, which it is where that is missing.
+        """The entry that the fields describe. It is static unless ``source`` says otherwise.
 
         Args:
-            now: seconds since the epoch, UTC: when an entry without ``noted_at`` was noted.
-            origin: the name of the file; None if the field ``origin`` holds it.
+            now: seconds since the epoch, UTC: the time of noting if there is no ``noted_at``.
+            origin: the name of the file; None if the field ``origin`` has it.
         """
         pins, certificates = self.pins("pins"), self.certificates("certificates")
         source = self.text("source") or "static"
@@ -101,7 +101,7 @@ class Fields:
         if source != "header":
             raise ValueError(f'source is {shown(source)}, not "header" or "static"')
         if certificates:
-            raise ValueError("no header names certificates: an entry that does is static")
+            raise ValueError("it names certificates, which no header can do: such an entry must be static")
         return self._noted(pins, now, origin)
 
     def static(
@@ -112,7 +112,7 @@ class Fields:
         on_expiry = self.text("on_expiry")
         if expires_at is not None and on_expiry is None:
             raise ValueError(
-                'it has expires_at and must say what comes then: on_expiry = "release" (as with no pins) or "refuse"'
+                'it has expires_at, so it must have on_expiry too: "release" (as with no pins) or "refuse"'
             )
         noted_at = self.moment("noted_at")
         return static_entry(
@@ -130,7 +130,7 @@ class Fields:
     def _noted(self, pins: Iterable[Pin], now: float, origin: str | None) -> KnownPinnedHost:
         noted_at, expires_at = self.moment("noted_at"), self.moment("expires_at")
         if expires_at is None:
-            raise ValueError("it was noted from a header and has no expires_at")
+            raise ValueError("it was noted from a header but has no expires_at")
         if not pins:
             raise ValueError("it has no pins")
         return KnownPinnedHost(
@@ -153,9 +153,9 @@ def pinnable_host(text: str) -> str:
     """The canonical host that the text names.
 
     Raises:
-        ValueError: if it names none (InvalidHost), or an IP address.
+        ValueError: if it names no host (InvalidHost), or an IP address.
     """
-    if not text.isprintable():  # idna's errors may quote it
+    if not text.isprintable():  # idna's errors may quote the text
         raise ValueError(f"{shown(text)} is not a host name")
     name = canonical_host(text)
     if is_ip_literal(name):
@@ -175,18 +175,18 @@ def certificate_digest(text: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != 32 or len(digits) != 64:
-        raise ValueError(f"{text[:80]!r} is no SHA-256 of a certificate: 64 hexadecimal digits, with colons or without")
+        raise ValueError(f"{text[:80]!r} is not the SHA-256 of a certificate: 64 hexadecimal digits, colons allowed")
     return digest
 
 
 def shown(value: object) -> str:
-    """A value as an error may show it on a terminal: escaped, and cut."""
+    """A value for an error message: escaped for a terminal, and shortened."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def printable(text: str) -> str:
-    """The text with a replacement for each character that would do something to a terminal."""
+    """The text, with a replacement for each character that could control a terminal."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

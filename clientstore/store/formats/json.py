@@ -1,4 +1,4 @@
-"""JSON: a list of entries, or JSON lines with an entry each; every field, for programs."""
+"""JSON, for programs: a list of entries, or JSON lines with one entry each. All fields are included."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number of JSON")
 
 
-# Made once: json.loads makes one for each text. Python's own takes NaN and Infinity, which JSON has not (RFC 8259 §6).
+# Made once: json.loads makes a decoder for each text. Python's default accepts NaN and Infinity (not RFC 8259 §6).
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 _ENCODER = json.JSONEncoder()
 
@@ -53,10 +53,10 @@ def _recovery(noted: NotedRecovery | None) -> dict[str, object]:
 
 
 def decode(text: str) -> object:
-    """What a text of JSON holds.
+    """The value of a JSON text.
 
     Raises:
-        ValueError: if it is none (JSONDecodeError), or has a number that JSON has not: NaN or Infinity.
+        ValueError: if the text is not JSON (JSONDecodeError), or contains NaN or Infinity.
         RecursionError: if it is nested too deeply.
     """
     bare = text.strip(" \t\n\r")
@@ -76,21 +76,21 @@ def write_json(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
 
 
 def write_jsonl(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
-    """JSON lines: an object for each entry on a line of its own, with the members that the JSON list has."""
+    """JSON lines: one object on each line, with the same members as in the JSON list."""
     for entry in entries:
         yield _ENCODER.encode(describe(entry)) + "\n"
 
 
 def read_json(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
-    """The entries of a JSON list; members of other names are ignored.
+    """The entries of a JSON list. Members with unknown names are ignored.
 
     Args:
-        lines: an open text file, or the lines of a text. It is read as a whole.
-        now: seconds since the epoch, UTC: when entries that do not say were noted.
-        origin: the name of the file, for a person to read.
+        lines: an open text file, or lines of text. It is read as a whole.
+        now: seconds since the epoch, UTC: the time of noting for entries without one.
+        origin: the name of the file, for messages.
 
     Raises:
-        InvalidPinFile: if it is no such list, or has more than 10,000 entries.
+        InvalidPinFile: if the text is not such a list, or has more than 10,000 entries.
     """
     text = whole_text(lines, _FORM)
     try:
@@ -114,15 +114,15 @@ def read_json(lines: Iterable[str], *, now: float, origin: str | None = None) ->
 
 
 def read_jsonl(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
-    """The entries of JSON lines: an object on each line, with the members that the JSON list has.
+    """The entries of JSON lines: one object on each line, with the same members as in the JSON list.
 
     Args:
-        lines: an open text file, or the lines of a text. Only one line is held at a time.
-        now: seconds since the epoch, UTC: when entries that do not say were noted.
-        origin: the name of the file, for a person to read.
+        lines: an open text file, or lines of text. Only one line is held at a time.
+        now: seconds since the epoch, UTC: the time of noting for entries without one.
+        origin: the name of the file, for messages.
 
     Raises:
-        InvalidPinFile: at the first line that is no such object; empty lines are passed over.
+        InvalidPinFile: at the first line that is not such an object. Empty lines are skipped.
     """
     for number, line in enumerate(lines, start=1):
         if not line or line.isspace():

@@ -1,4 +1,4 @@
-"""What the formats that must be read as one text hold at most, and the formats for more than that."""
+"""The size limits of the formats that are read as one text, and which formats to use instead."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dynpin.hosts import KnownPinnedHost
 __all__ = ["MOST_ENTRIES", "bounded", "too_many", "whole_text"]
 
 MOST_ENTRIES = 10_000
-# Chromium's whole list, of which most is HSTS without pins, has some 20 million characters.
+# Chromium's whole list has some 20 million characters. Most of it is HSTS without pins.
 _LONGEST_TEXT = 64 * 1024 * 1024
 
 
 def too_many(form: str) -> InvalidPinFile:
-    """The error for a file, or a store, with more entries than `form` is for."""
+    """The error for a file, or a store, with more entries than `form` allows."""
     return InvalidPinFile(
-        f"{form} is for up to {MOST_ENTRIES:,} entries, and here are more: "
+        f"{form} takes up to {MOST_ENTRIES:,} entries, and there are more: "
         "use JSON lines (jsonl), CSV or wget2's pin file, which may have a million"
     )
 
@@ -27,7 +27,7 @@ def whole_text(lines: Iterable[str], form: str) -> str:
     """All of a file as one text.
 
     Raises:
-        InvalidPinFile: if it is longer than any file with the most entries; the rest is not read.
+        InvalidPinFile: if it is longer than any file with the maximum number of entries; the rest is not read.
     """
     read: list[str] = []
     length = 0
@@ -43,7 +43,7 @@ def bounded(entries: Iterable[KnownPinnedHost], form: str) -> list[KnownPinnedHo
     """The entries as a list.
 
     Raises:
-        InvalidPinFile: if they are more than the most; the rest is not read.
+        InvalidPinFile: if there are more than the maximum; the rest is not read.
     """
     kept = list(islice(entries, MOST_ENTRIES + 1))
     if len(kept) > MOST_ENTRIES:

@@ -1,4 +1,4 @@
-"""TOML: the static pins that a person writes and a program ships (RFC 7469 §2.7)."""
+"""TOML: static pins that a person writes or a program ships (RFC 7469 §2.7)."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ _FIELDS = frozenset({"host", "include_subdomains", "report_uri", "noted_at", "ex
 def read_toml(
     lines: Iterable[str], *, now: float, folder: Path | None = None, origin: str | None = None
 ) -> Iterator[KnownPinnedHost]:
-    """The static pins of a file of ``[[static]]`` tables.
+    """The static pins of a file with ``[[static]]`` tables.
 
-    Each has ``host`` and at least one of ``pins`` (base64), ``keys`` (files with a certificate, a CSR or a key) and
-    ``certificates`` (SHA-256 digests in hexadecimal, or files with a certificate); and may have
+    Each table has ``host`` and at least one of ``pins`` (base64), ``keys`` (files with a certificate, a CSR or a key)
+    and ``certificates`` (SHA-256 digests in hexadecimal, or files with a certificate). It may have
     ``include_subdomains``, ``report_uri``, and ``expires_at`` together with ``on_expiry``.
 
     Args:
-        lines: an open text file, or the lines of a text. It is read as a whole.
-        now: seconds since the epoch, UTC: when the pins are noted.
-        folder: where the files of ``keys`` and ``certificates`` stand; None if none may be named.
-        origin: the name of the file, for a person to read.
+        lines: an open text file, or lines of text. It is read as a whole.
+        now: seconds since the epoch, UTC: becomes the time of noting.
+        folder: the folder of the files in ``keys`` and ``certificates``; None if files are not allowed.
+        origin: the name of the file, for messages.
 
     Raises:
-        InvalidPinFile: if it is no such file, or has more than 10,000 tables; a field of another name is an error,
-            since it is a typing error.
+        InvalidPinFile: if the text is not such a file, if it has more than 10,000 tables, or if it has an unknown
+            field (probably a typing error).
     """
     text = whole_text(lines, _FORM)
-    if text.count("[[static]]") > MOST_ENTRIES:  # tomllib takes seconds for a megabyte
+    if text.count("[[static]]") > MOST_ENTRIES:  # tomllib needs seconds for a megabyte
         raise too_many(_FORM)
     try:
         loaded = tomllib.loads(text)
@@ -53,7 +53,7 @@ def read_toml(
         raise InvalidPinFile(f"the file is not TOML: {error}") from None
     tables: object = loaded.pop("static", None)
     if loaded or not isinstance(tables, list):
-        raise InvalidPinFile("a file of static pins holds [[static]] tables and nothing else")
+        raise InvalidPinFile("a file of static pins has [[static]] tables and nothing else")
     members = cast("list[object]", tables)
     if len(members) > MOST_ENTRIES:
         raise too_many(_FORM)
@@ -79,7 +79,7 @@ def _entry(table: dict[str, object], now: float, folder: Path | None, origin: st
 
 
 def write_toml(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
-    """A file of static pins with these entries, wherever they came from.
+    """A file of static pins with these entries. Noted entries become static too.
 
     Raises:
         InvalidPinFile: for more than 10,000 entries, before anything is written.
@@ -99,8 +99,8 @@ def write_toml(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
 
 
 def _string(text: str) -> str:
-    # What is printable and stands in a string of JSON as itself stands in one of TOML too; the pairs of escapes in
-    # which JSON can write a character beyond U+FFFF do not.
+    # A printable character that needs no escape in a JSON string needs none in TOML either. TOML does not allow JSON's
+    # pairs of escapes for a character beyond U+FFFF.
     return json.dumps(printable(text), ensure_ascii=False)
 
 
@@ -120,7 +120,7 @@ def _certificate(text: str, folder: Path | None) -> bytes:
         return certificate_digest(text)
     try:
         der = _first_certificate(_file(text, folder).read_bytes())
-        certificate_spki(der)  # raises where it is not a certificate
+        certificate_spki(der)  # raises if it is not a certificate
     except (UnpinnableKey, OSError) as error:
         raise ValueError(f"{shown(text)}: {printable(str(error))}") from None
     return hashlib.sha256(der).digest()

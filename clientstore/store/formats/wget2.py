@@ -1,4 +1,4 @@
-"""wget2's pin file (`--hpkp-file`): a line for each host, and one for each of its pins below it."""
+"""wget2's pin file (`--hpkp-file`): one line for each host, followed by one line for each of its pins."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dynpin.report import LAST_SECOND
 
 from .fields import pinnable_host
 
-__all__ = ["read_wget2", "untold", "write_wget2"]
+__all__ = ["lost_in_wget2", "read_wget2", "write_wget2"]
 
-# wget2 forgets when created + max-age has passed, so pins without an end get ten years.
+# wget2 forgets a host when created + max-age has passed, so pins without an end get ten years.
 _TEN_YEARS = 315_360_000
 _NUMBERS = re.compile("[0-9]{1,19} [0-9]{1,19} [0-9]{1,19}")
 
@@ -31,7 +31,7 @@ class _HostLine(NamedTuple):
     def entry(self, origin: str | None) -> KnownPinnedHost:
         if not self.pins:
             raise InvalidPinFile(f"line {self.number}: {self.host} has no pins")
-        # A max-age may be any number (RFC 7469 §2.1.2), and no expiry lies beyond the years that can be written.
+        # A max-age may be any number (RFC 7469 §2.1.2), but an expiry must be in a year that can be written.
         expires_at = float(min(self.created + self.max_age, LAST_SECOND))
         pins = tuple(dict.fromkeys(self.pins))
         return KnownPinnedHost(
@@ -40,15 +40,15 @@ class _HostLine(NamedTuple):
 
 
 def read_wget2(lines: Iterable[str], *, now: float, origin: str | None = None) -> Iterator[KnownPinnedHost]:
-    """The entries of a pin file of wget2, as noted from headers.
+    """The entries of a pin file of wget2, as if noted from headers.
 
     Args:
-        lines: an open text file, or the lines of a text. Only those of one host are held at a time.
-        now: seconds since the epoch, UTC. Every reader takes it; here each host's line says when it was noted.
-        origin: the name of the file, for a person to read.
+        lines: an open text file, or lines of text. Only the lines of one host are held at a time.
+        now: seconds since the epoch, UTC. Not used: each host's line has its time of noting.
+        origin: the name of the file, for messages.
 
     Raises:
-        InvalidPinFile: at the first line that is neither a host's nor a pin's, and for a host without pins.
+        InvalidPinFile: at the first line that is neither a host nor a pin, and for a host without pins.
     """
     above: _HostLine | None = None
     for number, line in enumerate(lines, start=1):
@@ -83,21 +83,21 @@ def _host_line(words: list[str], number: int) -> _HostLine:
     return _HostLine(number, host, words[1] != "0", created, int(words[3]), [])
 
 
-def untold(entry: KnownPinnedHost) -> str | None:
-    """What :func:`write_wget2` cannot tell wget2 of an entry, as a sentence; None if it tells all that binds."""
+def lost_in_wget2(entry: KnownPinnedHost) -> str | None:
+    """The part of an entry that :func:`write_wget2` cannot write, as a sentence; None if it can write all of it."""
     if entry.host.startswith("*"):
         return f"{entry.host} is left out: wget2 takes a line that begins with * for a pin"
     if entry.certificates and not entry.pins:
-        return f"{entry.host} is left out: it is pinned to certificates, which wget2 cannot be told"
+        return f"{entry.host} is left out: it is pinned to certificates, and wget2's format has none"
     if entry.certificates:
-        return f"{entry.host} is also pinned to certificates, which wget2 cannot be told"
+        return f"{entry.host} is also pinned to certificates, and wget2's format has none"
     return None
 
 
 def write_wget2(entries: Iterable[KnownPinnedHost]) -> Iterator[str]:
-    """The text of a pin file for ``wget2 --hpkp --hpkp-file=FILE``; wget2 rewrites the file as it visits.
+    """The text of a pin file for ``wget2 --hpkp --hpkp-file=FILE``. wget2 rewrites the file as it visits hosts.
 
-    An entry that cannot be told to wget2 is left out: see :func:`untold`.
+    Leaves out entries that the format cannot hold: see :func:`lost_in_wget2`.
     """
     yield "# HPKP 1.0 file\n# wget2 --hpkp --hpkp-file=FILE; wget2 rewrites the file as it visits.\n"
     yield "#<hostname> <incl. subdomains> <created> <max-age>\n\n"

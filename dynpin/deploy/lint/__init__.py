@@ -1,4 +1,4 @@
-"""The linter: every known fault of a pinning header, by name, with what to do instead."""
+"""The linter: every known fault of a pinning header, by name, with its fix."""
 
 from __future__ import annotations
 

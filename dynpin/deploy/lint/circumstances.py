@@ -1,4 +1,4 @@
-"""What is known about the deployment that sends a header."""
+"""Known facts about the deployment that sends a header."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE--
 
 
 class Told(NamedTuple):
-    """A fault that was seen elsewhere: its name in the catalogue, what is wrong, and how much it weighs here."""
+    """A fault that was found elsewhere: its name in the catalogue, what is wrong, and its severity here."""
 
     fault: str
     reason: str
@@ -29,36 +29,36 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circumstances:
-    """The circumstances of one header; everything may be unknown (None or empty).
+    """The circumstances of one header. Any of them may be unknown (None or empty).
 
-    Pins are base64 texts, since a circumstance may name a key that has none yet.
+    Pins are base64 texts, since a circumstance may name a malformed one.
 
     Attributes:
         scheme: ``"https"`` or ``"http"``, as the client saw it; `app_scheme` is what the application saw.
-        chain_valid: whether the TLS connection was free of errors; `chain_failure` says in words what was wrong.
+        chain_valid: whether the TLS connection had no errors; `chain_failure` describes the error.
         host: the host that sent the header.
         chain_pins: the pins of the chain, leaf first; `served_chain_pins` is what the server sent,
-            `validated_chain_pins` what a client built, `origin_chain_pins` what stands behind a proxy.
+            `validated_chain_pins` what a client built, `origin_chain_pins` those of the server behind a proxy.
         chain_root: ``"private CA"`` or another word for where the root comes from.
         certificates: PEM certificates of the chain, leaf first.
         leaf_not_after_in_s: seconds until the leaf expires.
-        intent: ``"pin"``, ``"report-only"``, or ``"unpin"`` where max-age=0 is meant.
+        intent: ``"pin"``, ``"report-only"``, or ``"unpin"`` if max-age=0 is intended.
         config: the settings of the library that made the header: `report_only`, `enforce`, `mode`, `report_uri`.
         previous_name: the name of the header field that was sent before an upgrade.
         also: other header fields of the same response; `fields` are all values of this field, in order.
-        paths: the value by path, None if it is missing; `nodes` the values of several servers, `visits` those
-            that several visitors received.
+        paths: the value for each path, None if it is missing; `nodes` the values of several servers, `visits` those
+            of several visitors.
         subdomain_chain_pins: the chain of each subdomain.
         cookie_domain: the Domain of the cookies that the site sets.
         script_hosts: the hosts that pages load scripts from.
         previous_header: the value that was sent before, `previous_header_age_s` seconds ago.
         deployed_key: the pin of the key that is about to be deployed.
-        held_keys: the pins of all keys that the operator holds: the inventory.
-        backup_key_path: where the private half of the backup key lies on the server.
-        report_uri_status: what a probe of report-uri gave: an HTTP status, or the failure in words.
+        held_keys: the pins of all keys that the operator has: the inventory.
+        backup_key_path: the path of the backup key's private half on the server.
+        report_uri_status: the result of a probe of report-uri: an HTTP status, or the failure in words.
         clients: the clients that the policy is for, such as ``"Chrome 120"`` or a User-Agent.
-        ramp_steps: the max-ages, in seconds, that a ramp sends on its way up.
-        told: faults that were seen where the linter sees nothing, in files or on the network.
+        ramp_steps: the max-ages, in seconds, of the steps of a ramp.
+        told: faults that the linter itself cannot see, in files or on the network.
     """
 
     scheme: str | None = None
@@ -101,10 +101,10 @@ class Circumstances:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Circumstances:
-        """Read circumstances from JSON: one object with these attributes as members; others are ignored.
+        """Read circumstances from JSON: one object with these attributes as members. Other members are ignored.
 
         Raises:
-            ValueError: if it is not a JSON object, or a member has another type.
+            ValueError: if it is not a JSON object, or if a member has the wrong type.
         """
         try:
             loaded: object = json.loads(text)
@@ -114,11 +114,11 @@ class Circumstances:
 
     @classmethod
     def from_dict(cls, loaded: object) -> Circumstances:
-        """Read circumstances from JSON that is decoded already; see :meth:`from_json`."""
+        """Read circumstances from decoded JSON; see :meth:`from_json`."""
         if not isinstance(loaded, dict):
             raise ValueError("the circumstances are one JSON object")  # noqa: TRY004 - it is input, not a caller's type
         members = _Members(cast("dict[str, object]", loaded))
-        # Certificates are taken from wherever they stand, so that no tool needs to know our name for them.
+        # Certificates are found anywhere in the JSON, so that other tools need not know this name.
         certificates = tuple(dict.fromkeys(_certificates(cast("object", loaded))))
         status = members.members.get("report_uri_status")
         return cls(
@@ -158,7 +158,7 @@ class Circumstances:
 
 
 class _Members:
-    """The members of the JSON object, each read as the type that it must have."""
+    """The members of the JSON object, each read with its type."""
 
     def __init__(self, members: dict[str, object]) -> None:
         self.members = members

@@ -25,7 +25,7 @@ _BROWSER = re.compile(r"\b(?P<name>Chrome|Chromium|Firefox)[/ ](?P<version>\d+)"
 def deployment_findings(
     reading: Reading | None, circumstances: Circumstances, *, report_only: bool
 ) -> Iterator[Finding]:
-    """The faults that show in the circumstances; `reading` is None if no value was given."""
+    """The faults in the circumstances; `reading` is None if there is no value."""
     for told in circumstances.told:
         begins = catalogue()[told.fault].message.startswith("{reason}")
         reason = _sentence(told.reason) if begins else told.reason
@@ -55,7 +55,7 @@ def _transport(circumstances: Circumstances, report_only: bool) -> Iterator[Find
     if root and not re.search(r"public|built.?in", root, re.IGNORECASE):
         yield finding("root-not-built-in", root=root)
     if circumstances.app_scheme == "http" and circumstances.scheme != "http":
-        yield finding("tls-terminated-elsewhere", reason="it sees http where clients see https")
+        yield finding("tls-terminated-elsewhere", reason="it sees http, and clients see https")
     own, other = (REPORT_ONLY_NAME, ENFORCE_NAME) if report_only else (ENFORCE_NAME, REPORT_ONLY_NAME)
     beside = [name.lower() for name in circumstances.also]
     count = max(len(circumstances.fields), 1) + beside.count(own.lower())
@@ -73,13 +73,13 @@ def _transport(circumstances: Circumstances, report_only: bool) -> Iterator[Find
 
 
 def _sentence(text: str) -> str:
-    """The text as a sentence whose full stop follows; a file name stays as it is."""
+    """The text without a final full stop; a file name stays as it is."""
     text = text.removesuffix(".")
     return text if "/" in text.partition(" ")[0] else f"{text[:1].upper()}{text[1:]}"
 
 
 def _policy_key(value: str, report_only: bool) -> str:
-    """What a client makes of a value, so that the order of directives makes no difference."""
+    """The meaning of a value for a client, so that the order of directives makes no difference."""
     try:
         header = PublicKeyPins.parse(value, report_only=report_only)
     except InvalidHeader:
@@ -154,7 +154,7 @@ def _host(name: str | None) -> str | None:
 def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[Finding]:
     deployed, held = circumstances.deployed_key, circumstances.held_keys
     if deployed and deployed not in pins:
-        # Whether a pinned key is still to be had decides between a bad day and a bad year; unknown, both are said.
+        # If a pinned key is still available the harm is small, else large. If that is unknown, say both.
         if held is None or set(held) & set(pins):
             yield finding("renewal-creates-a-new-key", pin=deployed)
         if held is None or not set(held) & set(pins):
@@ -164,14 +164,14 @@ def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[
     try:
         previous = PublicKeyPins.parse(circumstances.previous_header)
     except InvalidHeader:
-        return  # clients ignored it, so nobody holds it
+        return  # clients ignored it, so none of them has it
     held_for = min(previous.max_age or 0, DEFAULT_MAX_MAX_AGE) - circumstances.previous_header_age_s
     longest = (previous.max_age or 0) - circumstances.previous_header_age_s
     if longest <= 0:
         return
     before = tuple(str(pin) for pin in previous.pins)
     left = duration(longest) if held_for <= 0 or longest == held_for else f"{duration(held_for)} to {duration(longest)}"
-    # A key that is about to be deployed, and is pinned from now on, is checked against what clients know already.
+    # If a key is pinned from now on and deployed soon, the pins that clients already have count.
     is_next = deployed is not None and deployed in pins
     showing = {deployed} if is_next else set(circumstances.chain)
     if showing and not set(before) & showing:
@@ -184,7 +184,7 @@ def _lifecycle(pins: tuple[str, ...], circumstances: Circumstances) -> Iterator[
 def _attack(pins: tuple[str, ...], reading: Reading, circumstances: Circumstances) -> Iterator[Finding]:
     held = circumstances.held_keys
     chain = circumstances.chain
-    # Where the chain does not verify nobody notes anything: that is another fault, and no attack.
+    # If the chain does not verify, nobody notes anything: that is another fault, not an attack.
     if held is not None and circumstances.chain_valid is not False:
         foreign = [pin for pin in pins if pin not in held]
         if chain and len(foreign) == len(pins) and not set(chain) & set(held):
@@ -204,7 +204,7 @@ def _attack(pins: tuple[str, ...], reading: Reading, circumstances: Circumstance
         and not set(pins) <= set(chain)
         and not any(each.pin and is_known(each.pin) and str(each.pin) not in chain for each in reading.pins)
     ):
-        # The shape of the published supercookie: one host, one backup that nobody can check, held as long as can be.
+        # The form of the published supercookie: one host, one backup that nobody can check, and the longest max-age.
         yield finding(
             "hpkp-supercookie",
             reason="one host alone, held for long, with a backup pin that may differ from visitor to visitor; "

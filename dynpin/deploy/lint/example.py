@@ -1,4 +1,4 @@
-"""The examples of faults.toml, filled in: an imaginary deployment whose keys never change."""
+"""The examples in faults.toml, filled in for an imaginary deployment whose keys never change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RFC = ("d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=", "E9CZ9INDbd+2eRQozYqqbQ2
 
 
 def example_value(fault: Fault) -> str | None:
-    """The header value that has the fault; None if the fault is that there is none."""
+    """The header value with the fault; None if the fault is a missing header."""
     return None if fault.example is None else _filled(fault.example)
 
 
@@ -106,7 +106,7 @@ def _values() -> Mapping[str, str]:
 
 
 def _certificate() -> x509.Certificate:
-    """A certificate that is the same on every day: Ed25519 signs without chance."""
+    """A certificate that is always the same: Ed25519 signatures are not random."""
     key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"dynpin example: certificate").digest())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "www.example.com")])
     builder = x509.CertificateBuilder(name, name, key.public_key(), 7469)

@@ -1,4 +1,4 @@
-"""The catalogue of faults, and the finding of one in a header."""
+"""The catalogue of faults, and a finding of one in a header."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fault, found in one header.
+    """One fault in one header.
 
     Attributes:
         fault: the stable name of the fault.
-        severity: as it weighs here, which may be less than the catalogue's.
+        severity: the severity here, which may be lower than in the catalogue.
         message: what is wrong, in words.
-        effect: what clients make of it.
+        effect: what clients do.
         fix: what to do instead.
-        section: the section of RFC 7469 that is the reason.
-        span: the part of the value that is meant, as (start, end); None if it is the deployment.
+        section: the section of RFC 7469 behind it.
+        span: the part of the value with the fault, as (start, end); None if the fault is in the deployment.
     """
 
     fault: str
@@ -69,7 +69,7 @@ class Finding:
 
 @cache
 def catalogue() -> Mapping[str, Fault]:
-    """Every fault by name, in the order of faults.toml."""
+    """All faults by name, in the order of faults.toml."""
     text = resources.files("dynpin.deploy.lint").joinpath("faults.toml").read_text(encoding="utf-8")
     return {
         name: Fault(
@@ -91,7 +91,7 @@ def catalogue() -> Mapping[str, Fault]:
 def finding(
     fault: str, span: tuple[int, int] | None = None, severity: Severity | None = None, /, **details: str
 ) -> Finding:
-    """The finding of `fault`, its messages filled in with `details`."""
+    """The finding of `fault`, with `details` filled into its messages."""
     entry = catalogue()[fault]
     return Finding(
         fault=fault,
@@ -105,5 +105,5 @@ def finding(
 
 
 def shown(text: str) -> str:
-    """A piece of a header as messages show it: in quotes, short, nothing unprintable."""
+    """A part of a header for messages: in quotes, short, printable."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,7 +1,7 @@
-"""A header value, read on behind its first fault (RFC 7469 §2.1).
+"""Read a header value beyond its first fault (RFC 7469 §2.1).
 
-A client stops there and ignores the field. The linter names every fault at once, since one that is corrected lets the
-next take effect; it asks the same scanner and the same parser as the client, and is wrong only where they are.
+A client stops at the first fault and ignores the field. The linter names all faults at once, since fixing one lets the
+next take effect. It uses the client's own scanner and parser, so the two always agree.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ __all__ = ["PinDirective", "Reading", "read"]
 
 Span = tuple[int, int]
 
-# What surrounds a header in the configuration of a server, and must not reach the client.
+# Text of a server's configuration around a header, which clients must not get.
 _CONFIG_BEFORE = re.compile(
     r"\s*(?:add_header|more_set_headers|Header\b|http-response|header\b|set-header|response\.|[\"'])"
-    # a second name of the field, or a quote of HTML or XML, stands in no header
+    # No header contains a second name of the field, or a quote of HTML or XML.
     r"|.*\bPublic-Key-Pins\b|.*&quot;",
     re.IGNORECASE,
 )
 _CONFIG_AFTER = re.compile(r"[\"']?\s+(?:always|early|env=\w+|expr=.*)\s*;?\s*$|[\"']\s*[;)}\s]*$", re.IGNORECASE)
-# A typographic quote, as text or as UTF-8 bytes that were decoded as latin-1.
+# A typographic quote, as text or as UTF-8 bytes decoded as latin-1.
 _CURLY = re.compile("[\u2018-\u201f\u00ab\u00bb]|\u00e2\u0080[\u0098-\u009f]")
 _BARE_VALUE = re.compile(r"=\s*[\"']?(?P<value>[^\"';\s]*)")
 # A pin of any algorithm begins one.
@@ -42,7 +42,7 @@ _RELATIVE = re.compile(r"[A-Za-z0-9\-._~/?#@!$&'()*+,;=%]+")
 
 @dataclass(frozen=True, slots=True)
 class PinDirective:
-    """A pin-sha256 directive as it was written; `pin` is None if its value is none."""
+    """A pin-sha256 directive as written; `pin` is None if its value is not a pin."""
 
     pin: Pin | None
     span: Span
@@ -50,10 +50,10 @@ class PinDirective:
 
 @dataclass(slots=True)
 class Reading:
-    """What a value says, as far as it can be made out, and the faults of its syntax.
+    """The content of a value, as far as it is readable, and its syntax faults.
 
-    `policy` is the header as clients read it, or None if they ignore it. The spans tell where each directive
-    stands; a directive that is malformed has a span and no value.
+    `policy` is the header as clients read it, or None if they ignore it. The spans give the place of each directive. A
+    malformed directive has a span and no value.
     """
 
     value: str
@@ -70,12 +70,12 @@ class Reading:
     is_no_header: bool = False
 
     def add(self, fault: str, span: Span, /, **details: str) -> None:
-        """Note a fault of the syntax."""
+        """Add a syntax fault."""
         self.findings.append(finding(fault, span, **details))
 
 
 def read(value: str, *, report_only: bool) -> Reading:
-    """Read a value to its end, with every fault of syntax on the way."""
+    """Read a value to its end, with all syntax faults."""
     reading = Reading(value, report_only)
     everything = (0, len(value))
     try:
@@ -93,7 +93,7 @@ def read(value: str, *, report_only: bool) -> Reading:
         reading.is_no_header = True
         return reading
     _Directives(reading).read_all()
-    # What the parser refuses is a fault, whether the rules above have a name for it or not.
+    # Everything that the parser refuses is a fault, even if the rules above have no name for it.
     if refused is not None and all(found.severity == "info" for found in reading.findings):
         reading.add("header-malformed", (refused.position, len(value)), reason=refused.message)
     return reading
@@ -102,7 +102,7 @@ def read(value: str, *, report_only: bool) -> Reading:
 def _is_configuration(reading: Reading) -> bool:
     value = reading.value
     before, after = _CONFIG_BEFORE.match(value), _CONFIG_AFTER.search(value)
-    # A last quote that closes a directive's own is no configuration.
+    # A final quote that closes a directive's value is not from a configuration.
     mark = after[0].strip(";)} ") if after else ""
     if mark in ("'", '"') and not before and (value.count(mark) % 2 == 0 or _CURLY.search(value)):
         after = None
@@ -139,7 +139,7 @@ class _Directives:
                 else:
                     self._malformed(malformed, item)
                 if malformed is not None and second:
-                    # What follows is another field, which is not a client's business.
+                    # The rest is another field, which clients do not read here.
                     self.reading.add("multiple-headers-comma-joined", (malformed.position, len(self.reading.value)))
                     break
             elif broken.pop(item.start, None):
@@ -167,7 +167,7 @@ class _Directives:
         text = reading.value[stretch.start : stretch.end]
         span = (stretch.start, stretch.start + len(text.rstrip()))
         name = re.split(r"[=\s]", text, maxsplit=1)[0].lower()
-        # What was meant counts as being there, so that nobody is told to add it.
+        # A misspelt directive counts as present, so that nobody is told to add it.
         if name == "max-age":
             reading.max_age_span = span
         elif name == "report-uri":
@@ -260,7 +260,7 @@ class _Directives:
         if reading.report_only:
             reading.add("max-age-in-report-only", span)
         elif re.fullmatch("[0-9]+", text):
-            # 24 digits are past every threshold, and int() refuses thousands of them.
+            # 24 digits exceed every limit, and int() refuses thousands of digits.
             reading.max_age = int(text[:24]) if text.strip("0") else 0
         else:
             reading.findings.append(_max_age_finding(text, span))
@@ -282,7 +282,7 @@ class _Directives:
             reading.add("report-uri-unquoted", span, value=uri)
             return
         try:
-            # The parser's own rule, asked with a header that has nothing else to object to.
+            # The parser's own rule, with a header that has no other fault.
             PublicKeyPins((), 0, report_uri=uri)
         except InvalidHeader:
             self._bad_report_uri(uri, span)
@@ -321,7 +321,7 @@ def _bare_value(text: str) -> str:
 
 
 def _max_age_finding(text: str, span: Span) -> Finding:
-    """The fault of a max-age that is not a row of digits."""
+    """The fault of a max-age that is not made of digits only."""
     if re.fullmatch(r"-[0-9]+(?:\.[0-9]*)?", text):
         return finding("max-age-negative", span, value=shown(text))
     if re.fullmatch(r"\+?[0-9]*[.,][0-9]+|[0-9]+[.,]", text):

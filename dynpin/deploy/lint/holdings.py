@@ -1,4 +1,4 @@
-"""What the operator of a site holds by its inventory, and what is wrong with those files (RFC 7469 §2.5, §4.3)."""
+"""The keys and policy in a site's inventory, and the faults of its files (RFC 7469 §2.5, §4.3)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = ["Holdings", "chain_told", "holdings_of"]
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What an inventory and its key files say at one moment.
+    """The content of an inventory and its key files at one time.
 
     Attributes:
         inventory: the inventory.
         chains: the deployed chains.
         backups: the keys in reserve.
-        header: what the site is to send, as it stands on the ramp; None if the inventory makes no header.
-        told: what is wrong with the files.
+        header: the header that the site should send, at the present step of the ramp; None if the inventory makes none.
+        told: the faults of the files.
     """
 
     inventory: Inventory
@@ -48,7 +48,7 @@ class Holdings:
 
     @property
     def name(self) -> str:
-        """What messages call the inventory: its file."""
+        """The name of the inventory in messages: its file."""
         return str(self.inventory.path or "the inventory")
 
     @property
@@ -58,7 +58,7 @@ class Holdings:
 
     @property
     def pins(self) -> tuple[Pin, ...]:
-        """The pins that the live header may hold, and must: those of the keys that the operator has."""
+        """The pins that the live header may have and must have: those of the operator's keys."""
         if self.header is not None:
             return self.header.pins
         leaves = [chain.pins[0] for chain in self.chains]
@@ -78,9 +78,9 @@ class Holdings:
         return covers(self.inventory.hosts, name)
 
     def circumstances(self, known: Circumstances) -> Circumstances:
-        """What is known already, and the keys, the host and the ramp of this inventory.
+        """The known circumstances, with the keys, the host and the ramp of this inventory.
 
-        The chain is that of the files where none is known: the one that clients validate.
+        If no chain is known, the chain is the one that clients validate, built from the files.
         """
         pins = [pin for chain in self.chains for pin in validated_path(chain, self.inventory.roots)]
         ramp = self.inventory.ramp
@@ -94,14 +94,14 @@ class Holdings:
 
 
 def holdings_of(inventory: Inventory, now: float) -> Holdings:
-    """Read the files that an inventory names, and look for what is wrong with them.
+    """Read the files of an inventory, and look for faults.
 
     Args:
         inventory: the inventory.
-        now: what the certificates are checked against, in seconds since the epoch, UTC.
+        now: the time for checking certificates, in seconds since the epoch, UTC.
 
     Raises:
-        PolicyError: if a file cannot be read or holds no key.
+        PolicyError: if a file cannot be read or has no key.
     """
     chains, backups = inventory.read_chains(), inventory.read_backups()
     told = list(_of_chains(inventory, chains, now))
@@ -111,16 +111,16 @@ def holdings_of(inventory: Inventory, now: float) -> Holdings:
     try:
         header = inventory.build(now).header
     except PolicyError as error:
-        # Said once: the policy refuses for one of these reasons as well.
+        # Only once: the policy refuses for one of these reasons too.
         if not any(each.reason in str(error) for each in told):
             told.append(Told("policy-refused", str(error)))
     return Holdings(inventory, chains, backups, header, tuple(told))
 
 
 def chain_told(chain: Chain, hosts: Sequence[str], now: float, beside: Sequence[Chain] = ()) -> Iterator[Told]:
-    """What is wrong with a chain. Where clients take it all the same, it is a warning."""
+    """The faults of a chain. If clients accept it nevertheless, the fault is a warning."""
     faults = chain_faults(chain, hosts, now=now, beside=beside)
-    # Where another certificate than the server's stands first, its names and dates say nothing.
+    # If the first certificate is not the server's, its names and dates mean nothing.
     misplaced = [
         each for each in faults if each.refused and each.code in ("chain-out-of-order", "ca-certificate-as-leaf")
     ]
@@ -142,7 +142,7 @@ def _of_backups(inventory: Inventory, chains: Sequence[Chain], backups: Sequence
 
 
 def _swapped(inventory: Inventory, chains: Sequence[Chain]) -> Iterator[Told]:
-    """A certificate among the backups, and none among the deployed keys: the deployed key is always certified."""
+    """A certificate among the backups and none among the deployed keys: a deployed key always has a certificate."""
     if any(chain.certificates for chain in chains):
         return
     for source in inventory.backups:

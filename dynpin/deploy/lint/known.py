@@ -1,4 +1,4 @@
-"""Pins that are known by sight: copied from documents, made of nothing, or those of certificate authorities."""
+"""Known pins: copied from documents, made without a key, or those of certificate authorities."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEWLINE = Pin(hashlib.sha256(b"\n").digest())
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate authority whose key was pinned in the field; `retired` and `distrusted` say since when."""
+    """A certificate authority whose key sites have pinned; `retired` and `distrusted` say since when."""
 
     pin: Pin
     name: str
@@ -36,7 +36,7 @@ def _tables() -> Mapping[str, list[dict[str, str]]]:
 
 
 def is_known(pin: Pin) -> bool:
-    """Whether this module can tell where the pin comes from."""
+    """Whether the origin of the pin is known here."""
     return (
         pin in (EMPTY, NEWLINE)
         or pin in copied_pins()
@@ -48,7 +48,7 @@ def is_known(pin: Pin) -> bool:
 
 @cache
 def copied_pins() -> Mapping[Pin, str]:
-    """Pins that stand in documents, by the document that they come from."""
+    """Pins in documents, with the document of each."""
     return {Pin.from_base64(entry["pin"]): entry["source"] for entry in _tables()["copied"]}
 
 
@@ -63,12 +63,12 @@ def authorities() -> Mapping[Pin, Authority]:
 
 
 def is_pattern(pin: Pin) -> bool:
-    """Whether the digest repeats one to four bytes, as no hash does: zeros, or a row of one base64 letter."""
+    """Whether the digest repeats one to four bytes, which no hash does: zeros, or one base64 letter repeated."""
     return any(pin.digest == (pin.digest[:length] * 32)[:32] for length in range(1, 5))
 
 
 def printable(pin: Pin) -> str | None:
-    """The text that the digest spells, or None if it is none: 32 printable characters are no hash."""
+    """The text that the digest spells, or None: a hash never has 32 printable characters."""
     try:
         text = base64.b64decode(str(pin)).decode("ascii")
     except UnicodeDecodeError:

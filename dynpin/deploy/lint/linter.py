@@ -1,4 +1,4 @@
-"""The faults of one header field, from its text and from what is known about it."""
+"""The faults of one header field, from its text and its circumstances."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["field_name", "lint"]
 def lint(
     value: str | None, *, name: str = ENFORCE_NAME, circumstances: Circumstances | None = None
 ) -> tuple[Finding, ...]:
-    """The faults of one header field, worst first, then in the order in which they stand in it.
+    """The faults of one header field, worst first, then in the order of the text.
 
     Args:
-        value: the field value; None if the circumstances alone (paths, nodes) tell what is sent.
+        value: the field value; None if only the circumstances (paths, nodes) say what is sent.
         name: the name of the header field, in any case.
-        circumstances: what is known about the deployment; the less is known, the fewer faults can be seen.
+        circumstances: known facts about the deployment; without them fewer faults can be found.
 
     Raises:
         ValueError: for a name that is neither Public-Key-Pins nor Public-Key-Pins-Report-Only.
@@ -45,7 +45,7 @@ def lint(
 
 
 def field_name(name: str) -> str:
-    """The name of the header field as the RFC writes it.
+    """The name of the header field as in the RFC.
 
     Raises:
         ValueError: if it is another field.

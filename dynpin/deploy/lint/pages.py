@@ -1,4 +1,4 @@
-"""One page of documentation for each fault, from the same source as the linter's messages.
+"""One page of documentation for each fault, from the source of the linter's messages.
 
 ``python -m dynpin.deploy.lint.pages FOLDER`` writes them; a Sphinx configuration calls :func:`write_pages`.
 """
@@ -43,7 +43,7 @@ def fault_page(fault: Fault) -> str:
         "## An example",
         "",
         "```text",
-        # A line for each directive: so a reader sees all of it.
+        # One line for each directive, so that a reader sees all of it.
         "(no pinning header)" if value is None else f"{fault.field}: {shown}".replace("; ", ";\n  "),
         "```",
         "",
@@ -72,7 +72,7 @@ def index_page() -> str:
 
 
 def write_pages(folder: Path) -> list[Path]:
-    """Write ``index.md`` and a page for each fault into `folder`; files that are right already are not touched."""
+    """Write ``index.md`` and a page for each fault into `folder`; files that are up to date are not changed."""
     folder.mkdir(parents=True, exist_ok=True)
     pages = {"index": index_page(), **{name: fault_page(fault) for name, fault in catalogue().items()}}
     written: list[Path] = []

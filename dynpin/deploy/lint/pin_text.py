@@ -1,4 +1,4 @@
-"""The text of a pin that is none: what it is instead (RFC 7469 §2.1.1)."""
+"""The text of a malformed pin: what it is instead (RFC 7469 §2.1.1)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pin_value_finding(text: str, span: tuple[int, int]) -> Finding | None:
     if _HEX.fullmatch(text):
         digits = re.sub("[: ]", "", text)
         return finding("pin-hex", span, pin=str(Pin(bytes.fromhex(digits))))
-    # A long text may spell a word by chance; a short one hardly.
+    # A long text may contain a word by chance; a short one hardly.
     if _BRACKETS.search(text) or (len(text) < 40 and _WORDS.search(text)):
         return finding("pin-placeholder-text", span, value=shown(text))
     digest = _decoded(text.replace("-", "+").replace("_", "/").rstrip("="))

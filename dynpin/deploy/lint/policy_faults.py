@@ -26,12 +26,12 @@ HOUR = 60 * 60
 DAY = 24 * HOUR
 SHORT_MAX_AGE = 15 * DAY
 ABSURD_MAX_AGE = 3650 * DAY
-# The deployed keys and a backup for each of three key types are six.
+# The most keys of a normal site: deployed keys and backups of three key types.
 MANY_PINS = 8
 
 
 def policy_findings(reading: Reading, circumstances: Circumstances) -> Iterator[Finding]:
-    """The faults of what a value says, as far as it could be made out."""
+    """The faults of a policy, as far as the value was readable."""
     if reading.is_no_header:
         return
     yield from _max_age(reading, circumstances)
@@ -44,7 +44,7 @@ def policy_findings(reading: Reading, circumstances: Circumstances) -> Iterator[
     pins = [(each.pin, each.span) for each in reading.pins if each.pin is not None]
     copied = list(_copied(pins, circumstances))
     yield from copied
-    # With a pin that cannot be read nothing is known about the set.
+    # If a pin cannot be read, nothing is known about the whole set.
     if pins and len(pins) == len(reading.pins):
         explained = any(found.fault == "pin-example-from-rfc-or-tutorial" for found in copied)
         yield from _pin_set(reading, pins, circumstances, explained)
@@ -60,7 +60,7 @@ def _max_age(reading: Reading, circumstances: Circumstances) -> Iterator[Finding
         return
     if seconds < SHORT_MAX_AGE:
         if seconds not in circumstances.ramp_steps:
-            # §4.1: an hour is how a site begins. Less protects nobody who does not come back at once.
+            # §4.1: a site begins with an hour. A shorter time protects only visitors who return at once.
             severity: Severity | None = "info" if seconds >= HOUR else None
             yield finding("max-age-too-short", span, severity, duration=duration(seconds))
     elif seconds >= 1_000_000_000 and seconds % (1000 * 3600) == 0 and seconds <= 1000 * 730 * DAY:
@@ -101,11 +101,11 @@ def _report_uri(reading: Reading, circumstances: Circumstances) -> Iterator[Find
     reason = "names under .invalid do not exist" if host.rpartition(".")[2] == "invalid" else None
     status = circumstances.report_uri_status
     if status is not None and not re.fullmatch(r"2\d\d|405", status):
-        # 405 to a probe that is no POST is the answer of a healthy collector.
+        # A healthy collector answers 405 to a probe that is not a POST.
         reason = f"a probe gave {status}"
     if reason:
         yield finding("report-uri-dead", span, uri=reading.report_uri, reason=reason)
-    # §2.1.4: Pin Validation applies to the report's own connection, which plain http does not have.
+    # §2.1.4: Pin Validation applies to the report's own connection, and plain http has none.
     if parts.scheme != "https" or own is None:
         return
     if host == own:
@@ -115,7 +115,7 @@ def _report_uri(reading: Reading, circumstances: Circumstances) -> Iterator[Find
 
 
 def _algorithms(reading: Reading) -> Iterator[Finding]:
-    # Two pins that clients can read make a policy without these.
+    # Two readable pins make a policy without these.
     enough = len({each.pin for each in reading.pins}) >= 2
     severity: Severity | None = "info" if enough else None
     for directive, span in reading.other_pins:
@@ -143,7 +143,7 @@ def _copied(pins: list[tuple[Pin, tuple[int, int]]], circumstances: Circumstance
         elif known.is_pattern(pin):
             yield finding("pin-all-zero", span)
         elif pin in sources and sources[pin] not in deployed:
-            # Beside a pin that matches, clients do note the policy: it only lacks a backup.
+            # One pin matches, so clients note the policy: it only lacks a backup.
             severity: Severity = "warning" if matches else "error"
             yield finding(
                 "pin-example-from-rfc-or-tutorial", span, severity, pin=str(pin), origin=f"from {sources[pin]}"
@@ -177,7 +177,7 @@ def _pin_set(
 def _no_match(
     pins: list[tuple[Pin, tuple[int, int]]], circumstances: Circumstances, span: tuple[int, int], explained: bool
 ) -> Iterator[Finding]:
-    """A policy without the deployed key: by its cause, and where none is known by its effect."""
+    """A policy without the deployed key: described by its cause, or if that is unknown, by its effect."""
     served = [(pin, at) for pin, at in pins if str(pin) in circumstances.served_chain_pins]
     behind = any(str(pin) in circumstances.origin_chain_pins for pin, _ in pins)
     names = known.authorities()
@@ -213,7 +213,7 @@ def _wrong_hash(pins: list[tuple[Pin, tuple[int, int]]], circumstances: Circumst
 
 def _authorities(pins: list[tuple[Pin, tuple[int, int]]], circumstances: Circumstances) -> Iterator[Finding]:
     names = known.authorities()
-    # Where another pinned key is in the chain nobody is locked out; the pin is merely of no use.
+    # If another pinned key is in the chain nobody is locked out; this pin is only useless.
     saved = any(str(pin) in circumstances.chain for pin, _ in pins if pin not in names)
     severity: Severity | None = "warning" if saved else None
     for pin, span in pins:

@@ -1,4 +1,4 @@
-"""Findings as SARIF 2.1.0, which code hosts and CI systems show beside the line that is meant."""
+"""Findings as SARIF 2.1.0: code hosts and CI systems show them beside their line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEVELS: dict[Severity, str] = {"info": "note", "warning": "warning", "error": "
 
 
 def sarif(results: Sequence[tuple[HeaderField, Finding]]) -> dict[str, object]:
-    """One SARIF log with a run of the linter: each fault that was found is a rule, each finding a result."""
+    """One SARIF log with a run of the linter: the faults are rules, and the findings are results."""
     names = list(dict.fromkeys(found.fault for _, found in results))
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -49,7 +49,7 @@ def _result(each: HeaderField, found: Finding, index: int) -> dict[str, object]:
     region: dict[str, object] = {"startLine": 1}
     if found.span is not None and each.value is not None:
         start, end = found.span
-        # Columns count from 1, and the end is the one behind.
+        # Columns count from 1, and the end is the next column.
         region |= {"startColumn": start + 1, "endColumn": end + 1, "snippet": {"text": each.value[start:end]}}
     return {
         "ruleId": found.fault,

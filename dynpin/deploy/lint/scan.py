@@ -1,7 +1,7 @@
-"""The pinning headers of many sites, counted as the published studies count them: who pins, how, with which faults.
+"""Count the pinning headers of many sites as published studies do: who pins, how, and with which faults.
 
-A scan is a file of JSON lines, one response each. What it says comes from strangers, so a line that cannot be read is
-counted and passed over, and no text of theirs is kept but one host for each fault.
+A scan is a file of JSON lines with one response each. Its content comes from strangers. So a line that cannot be read
+is counted and skipped, and no text is kept except one host for each fault.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .sources import HeaderField, fields_of_response
 
 __all__ = ["CLASSES", "MAX_AGES", "MAX_LINE", "Class", "Figure", "Response", "Scan", "read_response"]
 
-# More than a server sends in its head. A longer line is counted as one that cannot be read.
+# More than the headers of any server. A longer line counts as unreadable.
 MAX_LINE = 1 << 20
 
 Class = Literal["absent", "report-only", "ignored", "unpins", "mismatched", "no-backup", "noted"]
@@ -63,10 +63,10 @@ def read_response(line: bytes) -> Response:
     """Read one line: ``{"host": "…", "status": 200, "headers": {"Public-Key-Pins": "…"}, "chain_pins": ["…"]}``.
 
     ``headers`` is an object of texts or lists of texts, or a list of [name, value] pairs. ``chain_pins`` may be left
-    out. ``status`` is null, or left out, where the host did not answer.
+    out. ``status`` is null or left out if the host did not answer.
 
     Raises:
-        ValueError: if the line is something else.
+        ValueError: if the line has another form.
     """
     if len(line) > MAX_LINE:
         raise ValueError(f"the line is longer than {MAX_LINE} bytes")
@@ -122,9 +122,9 @@ def _fields(headers: object) -> list[tuple[str, str]]:
 
 
 class Figure(NamedTuple):
-    """One row of the result: how many responses, and their share of those that its table is about (0 to 1).
+    """One row of the result: a number of responses, and its share (0 to 1) of the responses in its table.
 
-    The share is None if the table is about none.
+    The share is None if the table has no responses.
     """
 
     table: str
@@ -138,17 +138,17 @@ class Scan:
     """The counts of a scan so far.
 
     Attributes:
-        lines: how many lines were read; `unreadable` of them could not be.
+        lines: how many lines were read; `unreadable` of them were invalid.
         unanswered: hosts that gave no answer.
         classes: responses by class; every response has one.
         pins: responses with Public-Key-Pins by their number of distinct pins.
-        max_ages: responses with a Public-Key-Pins header that can be read, by max-age in seconds; None stands for
-            every value that is not in MAX_AGES, so that strangers do not choose how many are kept.
+        max_ages: responses with a readable Public-Key-Pins header, by max-age in seconds. None stands for every value
+            that is not in MAX_AGES, so that strangers do not decide how many are kept.
         faults: responses by fault; each fault counts once for a response.
         examples: the first host of each fault.
-        include_subdomains: of those that can be read, how many cover the subdomains.
-        report_uri: of those that can be read, how many name a report-uri.
-        chains: of the responses with Public-Key-Pins, how many came with their chain.
+        include_subdomains: how many readable headers cover the subdomains.
+        report_uri: how many readable headers name a report-uri.
+        chains: how many responses with Public-Key-Pins have a chain.
     """
 
     lines: int = 0
@@ -164,10 +164,10 @@ class Scan:
     chains: int = 0
 
     def add_line(self, line: bytes) -> None:
-        """Count one line, whatever it holds.
+        """Count one line with any content.
 
         Raises:
-            ValueError: if it cannot be read; it is counted as such all the same.
+            ValueError: if it cannot be read; it is counted as unreadable.
         """
         self.lines += 1
         try:
@@ -215,7 +215,7 @@ class Scan:
         return self.responses - self.classes["absent"]
 
     def figures(self) -> list[Figure]:
-        """Every figure, table by table: classes, pins, max_age, options, faults."""
+        """All figures, table by table: classes, pins, max_age, options, faults."""
         rows = [_figure("classes", name, self.classes[name], self.responses) for name in CLASSES]
         by_step = Counter[str]()
         for pins, count in self.pins.items():
@@ -251,7 +251,7 @@ class Scan:
         }
 
     def to_csv(self) -> str:
-        """The figures as CSV, a line each. They hold no text of the sites."""
+        """The figures as CSV, one line for each. They contain no text of the sites."""
         return csv_table(Figure._fields, self.figures())
 
     def _repr_html_(self) -> str:
@@ -272,7 +272,7 @@ def _figure(table: str, name: str, count: int, of: int) -> Figure:
 
 
 def _class(response: Response, fields: list[HeaderField], enforced: HeaderField | None) -> Class:
-    """What a client makes of a response on its first visit, in the order in which it decides (RFC 7469 §2.5)."""
+    """The result of a client's first visit, in the order of its decisions (RFC 7469 §2.5)."""
     if not fields:
         return "absent"
     if enforced is None:
@@ -291,5 +291,5 @@ def _class(response: Response, fields: list[HeaderField], enforced: HeaderField 
 
 
 def _any_chain(header: PublicKeyPins) -> tuple[Pin, ...]:
-    """The chain of a site that does as its header says, where nobody recorded it: its first pin is deployed."""
+    """The assumed chain of a site whose chain was not recorded: the first pin of its header is deployed."""
     return header.pins[:1]

@@ -1,4 +1,4 @@
-"""Header fields from where they are found: the lines of a response, a HAR file."""
+"""Read header fields from their sources: the lines of a response, or a HAR file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NAMES = {name.lower(): name for name in (ENFORCE_NAME, REPORT_ONLY_NAME)}
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """One header field that is to be linted, where it comes from, and what is known about it.
+    """One header field to lint, with its source and its circumstances.
 
     Attributes:
-        source: where it was found, as messages call it.
-        name: the name of the field, as the RFC writes it.
-        value: its value; None if none is sent, and the circumstances tell what is wrong.
-        circumstances: what is known about it.
+        source: where it was found, for messages.
+        name: the name of the field, as in the RFC.
+        value: its value; None if none is sent and only the circumstances say what is wrong.
+        circumstances: the known facts about it.
     """
 
     source: str
@@ -38,7 +38,7 @@ class HeaderField:
 
     @property
     def header(self) -> PublicKeyPins | None:
-        """What clients read in the value; None if there is none, or they ignore it."""
+        """The header as clients read it; None if there is none, or if they ignore it."""
         if self.value is None:
             return None
         try:
@@ -50,7 +50,7 @@ class HeaderField:
 def fields_of_response(
     headers: Iterable[tuple[str, str]], source: str, circumstances: Circumstances
 ) -> list[HeaderField]:
-    """The pinning fields of one response: the first of each name, beside which the others are circumstances."""
+    """The pinning fields of one response: the first of each name. Further ones are circumstances of the first."""
     by_name: dict[str, list[str]] = {}
     for name, value in headers:
         known = _NAMES.get(name.strip().lower())
@@ -72,12 +72,12 @@ def fields_of_response(
 
 
 def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdin") -> list[HeaderField]:
-    """The pinning fields among the header lines of one response, such as ``curl -sI`` prints.
+    """The pinning fields in the header lines of one response, such as the output of ``curl -sI``.
 
     Raises:
         ValueError: if there is none.
     """
-    # RFC 7230 §3.2.4: a line that begins with white space continues the one before.
+    # RFC 7230 §3.2.4: a line that begins with white space continues the previous one.
     lines = re.sub(r"\r?\n[ \t]+(?=\S)", " ", text).splitlines()
     headers = [(name, value.strip()) for name, colon, value in (line.partition(":") for line in lines) if colon]
     found = fields_of_response(headers, source, circumstances)
@@ -87,10 +87,10 @@ def fields_of_lines(text: str, circumstances: Circumstances, source: str = "stdi
 
 
 def fields_of_har(text: str | bytes, circumstances: Circumstances) -> list[HeaderField]:
-    """The pinning fields of an HTTP Archive: each distinct one once per host, with the paths that lack it.
+    """The pinning fields of an HTTP Archive: each distinct one once for each host, with the paths without it.
 
     Raises:
-        ValueError: if it is no HAR, or no response in it has a pinning field.
+        ValueError: if it is not a HAR, or if no response in it has a pinning field.
     """
     try:
         entries = cast("dict[str, dict[str, list[dict[str, object]]]]", json.loads(text))["log"]["entries"]

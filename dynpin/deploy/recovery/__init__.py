@@ -1,4 +1,4 @@
-"""Recovery, the operator's side: keys, the list of pins, its signatures, and the static files that clients read."""
+"""Recovery for operators: keys, the list of pins, its signatures, and the static files that clients read."""
 
 from .completing import complete, refresh
 from .expiry import LIFETIMES, Expiry, clock_fault, expiries

@@ -1,4 +1,4 @@
-"""What of a repository expires when, what must be signed again soon, and whether the clock can be right."""
+"""The expiry dates of a repository: what must be signed again soon, and whether the clock can be right."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from dynpin.report import rfc3339
 __all__ = ["LIFETIMES", "Expiry", "clock_fault", "expires_soon", "expiries"]
 
 _DAY = 86_400.0
-# How long a signature is good for. The list's is the time in which somebody must sign again; the timestamp's is how
-# long an attacker who can hold back files can hide a newer list from a client.
+# How long a signature is valid. For the list: somebody must sign again within this time. For the timestamp: so long an
+# attacker who can hold back files can hide a newer list from a client.
 LIFETIMES: Mapping[str, timedelta] = {
     "root": timedelta(days=5 * 365),
     "targets": timedelta(days=365),
     "snapshot": timedelta(days=365),
     "timestamp": timedelta(days=7),
 }
-# How long before the end a person is told, in seconds: who signs needs time to fetch the keys.
+# How long before the expiry a person is warned, in seconds: the signer needs time to fetch the keys.
 _WARNING = {"root": 180 * _DAY, "targets": 30 * _DAY, "snapshot": 30 * _DAY, "timestamp": 1.5 * _DAY}
 _WHAT = {"root": "the root", "targets": "the list", "snapshot": "the snapshot", "timestamp": "the timestamp"}
 _DO = {
@@ -32,19 +32,19 @@ _DO = {
     "timestamp": "dynpin recovery refresh FOLDER, which cron should do daily",
 }
 # How far apart the clock and the last signature may be, in seconds. Cron signs a timestamp daily, and two machines
-# differ by minutes; the clock of a machine that lost its battery is wrong by years.
+# differ by minutes. The clock of a machine with an empty battery is wrong by years.
 _BACK, _AHEAD = _DAY, 60 * _DAY
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When the signature of one role ends.
+    """The expiry of one role's signature.
 
     Attributes:
         role: ``"root"``, ``"targets"``, ``"snapshot"`` or ``"timestamp"``.
-        version: the version that is signed.
+        version: the signed version.
         expires_at: seconds since the epoch, UTC.
-        problem: what is wrong with that, and what to do; None where there is time.
+        problem: what is wrong, and what to do; None if there is enough time.
     """
 
     role: str
@@ -54,20 +54,20 @@ class Expiry:
 
 
 def expiries(signed: Mapping[str, Signed], now: float) -> list[Expiry]:
-    """When each of them ends, as of `now` (seconds since the epoch, UTC)."""
+    """The expiry of each role at `now` (seconds since the epoch, UTC)."""
     return [_expiry(role, each, now) for role, each in signed.items()]
 
 
 def expires_soon(role: str, signed: Signed, now: float) -> bool:
-    """Whether it has expired at `now`, or will so soon that a person is told."""
+    """Whether it has expired at `now`, or will expire so soon that a person is warned."""
     return signed.expires.timestamp() - now < _WARNING[role]
 
 
 def clock_fault(signed: Mapping[str, Signed], now: float) -> str | None:
-    """Why `now` cannot be the time, as far as the last signature tells; None where it may be.
+    """Why `now` cannot be the right time, compared with the last signature; None if it may be right.
 
     Args:
-        signed: what was signed by role: here, or where it is published.
+        signed: the signed files by role, local or published.
         now: seconds since the epoch, UTC, by the clock.
     """
     last = max((each.expires - LIFETIMES[role] for role, each in signed.items()), default=None)

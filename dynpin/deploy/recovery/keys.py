@@ -1,4 +1,4 @@
-"""The keys that sign: Ed25519, their private halves encrypted but for the two that a server uses by itself."""
+"""The signing keys: Ed25519. The private halves are encrypted, except the two that a server uses automatically."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = [
     "with_keys",
 ]
 
-# What a role signs: root the other roles' keys; targets the list of pins; snapshot which list is the present one;
-# timestamp, with a short life, that this is still so.
+# The roles. root signs the keys of the other roles; targets signs the list of pins; snapshot says which list is
+# current; timestamp, with a short life, says that this is still true.
 OFFLINE = ("root", "targets")
 ONLINE = ("snapshot", "timestamp")
 ROLES = (*OFFLINE, *ONLINE)
 
 
 def new_signers(count: int) -> list[tuple[Ed25519PrivateKey, CryptoSigner]]:
-    """New keys, each with what signs by it."""
+    """New keys, each with its signer."""
     keys = [Ed25519PrivateKey.generate() for _ in range(count)]
     return [(key, CryptoSigner(key)) for key in keys]
 
@@ -52,18 +52,18 @@ def with_keys(signers: Iterable[CryptoSigner], keyids: Iterable[str]) -> list[Cr
 
 
 def key_file(folder: Path, role: str, number: int, version: int) -> Path:
-    """Where a private half is written; `version` is that of the first root that names it."""
+    """The file of a private half; `version` is that of the first root with this key."""
     return folder / f"{role}-{number}.v{version}.key.pem"
 
 
 def pem_of(key: Ed25519PrivateKey, passphrase: bytes | None) -> bytes:
-    """The private half in PKCS #8, encrypted where there is a passphrase."""
+    """The private half in PKCS #8, encrypted if there is a passphrase."""
     encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def open_to_others(keys: Path, files: Iterable[Path]) -> list[str]:
-    """Which private halves other users of this machine can read or replace: a sentence each, with what to do.
+    """The private halves that other users of this machine can read or replace: one sentence each, with what to do.
 
     Args:
         keys: the folder of keys of the repository.
@@ -82,15 +82,15 @@ def open_to_others(keys: Path, files: Iterable[Path]) -> list[str]:
 
 
 def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list[CryptoSigner]:
-    """The keys in these files.
+    """Read the keys in these files.
 
     Args:
         files: private halves, PEM.
-        passphrase: asked for the first time that a file is encrypted.
+        passphrase: called at the first encrypted file.
 
     Raises:
-        RecoveryError: where a file is no such key, or the passphrase is not the one of the file.
-        OSError: where it cannot be read.
+        RecoveryError: if a file is not such a key, or if the passphrase is wrong.
+        OSError: if a file cannot be read.
     """
     signers: list[CryptoSigner] = []
     known = cache(passphrase)
@@ -100,6 +100,6 @@ def read_signers(files: Iterable[Path], passphrase: Callable[[], bytes]) -> list
         except ValueError as error:
             raise RecoveryError(str(error)) from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise RecoveryError(f"{file} is no Ed25519 key, as `dynpin recovery init` makes them")
+            raise RecoveryError(f"{file} is not an Ed25519 key, as `dynpin recovery init` makes them")
         signers.append(CryptoSigner(key))
     return signers

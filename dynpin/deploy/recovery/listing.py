@@ -1,4 +1,4 @@
-"""The list to sign: from the sites' own files, and what it changes."""
+"""The list to sign, made from the sites' own files, and its changes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["differences", "key_differences", "listed_by_entries", "listed_by_inv
 
 
 def listed_by_inventory(inventory: Inventory, now: float) -> dict[str, ListedHost]:
-    """What a ``dynpin.toml`` says of its hosts: the pins of its header, present keys and backups. Its files are read.
+    """The list entries for the hosts of a ``dynpin.toml``: the pins of its header. Reads the files of the inventory.
 
     Raises:
-        PolicyError: where its keys would make no header.
-        RecoveryError: where it names no host by its own name.
+        PolicyError: if its keys would make no header.
+        RecoveryError: if it has no host without a wildcard.
     """
     header = inventory.build(now).header
-    # A list has no wildcards: a client looks up the name that it has noted.
+    # A list has no wildcards: a client looks for the name that it has noted.
     names = [name for name in map(canonical_host, inventory.hosts) if "*" not in name and not is_ip_literal(name)]
     if not names:
         raise RecoveryError(
@@ -35,10 +35,10 @@ def listed_by_inventory(inventory: Inventory, now: float) -> dict[str, ListedHos
 
 
 def listed_by_entries(entries: Iterable[KnownPinnedHost]) -> dict[str, ListedHost]:
-    """What a table of pins says, such as ``dynpin hosts list --json`` prints.
+    """The list entries for a table of pins, such as the output of ``dynpin hosts list --json``.
 
     Raises:
-        RecoveryError: for a host that is pinned to exact certificates alone, which a list cannot say.
+        RecoveryError: for a host that is pinned only to exact certificates, which a list cannot express.
     """
     listed: dict[str, ListedHost] = {}
     for entry in entries:
@@ -49,7 +49,7 @@ def listed_by_entries(entries: Iterable[KnownPinnedHost]) -> dict[str, ListedHos
 
 
 def differences(old: PinList | None, new: PinList) -> list[str]:
-    """What the new list changes, a line for each host and each pin."""
+    """The changes in the new list, one line for each host and each pin."""
     before: Mapping[str, ListedHost] = {} if old is None else old.hosts
     lines: list[str] = []
     for name in sorted({*before, *new.hosts}):
@@ -71,7 +71,7 @@ def differences(old: PinList | None, new: PinList) -> list[str]:
 
 
 def key_differences(old: Root, new: Root) -> list[str]:
-    """What a new root changes, a line for each role that has other keys, or needs more or fewer of them."""
+    """The changes in a new root, one line for each role with other keys or another threshold."""
     lines: list[str] = []
     for role in ROLES:
         was, now = old.roles[role], new.roles[role]

@@ -1,7 +1,7 @@
-"""The list as it is published: when it expires, and whether who takes it is let in by the site.
+"""The published list: when it expires, and whether clients that take it can connect to the site.
 
-A client that is refused takes the list in place of what the last header said. So the list must say what the header
-says, at every moment: a key that it lacks is refused by such a client on the day that the key is deployed.
+A refused client takes the list instead of the last header. So the list and the header must always agree: if a key is
+missing in the list, such a client refuses that key once it is deployed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from .keys import ROLES
 
 __all__ = ["PublishedList", "list_faults", "read_published"]
 
-# Where TUF's client keeps the roots, among what it trusts.
+# TUF's client stores the roots in this folder of its trusted files.
 _ROOTS = "root_history/"
 _SIGN = "Do: dynpin recovery sign dynpin.toml, publish"
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedList:
-    """What a client that has noted the root finds.
+    """The list as a client with the noted root reads it.
 
     Attributes:
-        place: the folder or the URI that was looked at.
-        version: the version of the list; 0 where there is none.
-        pins: the list, or None where a client would not believe it.
-        expiries: when the signature of each role ends, as far as a client would believe it.
-        problem: why a client would not believe the list; None where it would.
+        place: the folder or the URI.
+        version: the version of the list; 0 if there is none.
+        pins: the list, or None if a client would not accept it.
+        expiries: the expiry of each role's signature, as far as a client would accept it.
+        problem: why a client would not accept the list; None if it would.
     """
 
     place: str
@@ -51,7 +51,7 @@ class PublishedList:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the list cannot be believed, or will not be soon: a sentence each."""
+        """Why the list is not accepted, or soon will not be: one sentence each."""
         if self.problem is not None:
             return (f"no client believes the list at {self.place}: {self.problem}",)
         return tuple(f"{self.place}: {each.problem}" for each in self.expiries if each.problem is not None)
@@ -65,14 +65,14 @@ def read_published(
     context: ssl.SSLContext | None = None,
     seconds: float = 30.0,
 ) -> PublishedList:
-    """Look at the list as a client does that has noted this root and nothing of the list yet.
+    """Read the list as a client does that has noted this root and has not read the list yet.
 
     Args:
-        recovery: the root, and where its files are.
+        recovery: the root, and the URI of its files.
         now: seconds since the epoch, UTC.
-        folder: where the published files lie; None to fetch them from the URI.
-        context: whose roots an https URI is held against; None for the system's.
-        seconds: how long all of it may take.
+        folder: the folder of the published files; None to fetch them from the URI.
+        context: its roots verify an https URI; None for the system's.
+        seconds: the time limit for all files.
     """
     fetcher = HTTPFetcher(seconds, context) if folder is None else FolderFetcher(folder, recovery.uri)
     place = recovery.uri if folder is None else str(folder)
@@ -85,7 +85,7 @@ def read_published(
 
 
 def _signed(files: Mapping[str, bytes]) -> dict[str, Signed]:
-    """What a client trusts, by role; of the roots the newest."""
+    """The files that a client trusts, by role; for the root the newest."""
     roots = [name for name in files if name.startswith(_ROOTS)]
     newest = max(roots, key=lambda name: int(name.removeprefix(_ROOTS).partition(".")[0]), default=None)
     found = {} if newest is None else {"root": files[newest]}
@@ -101,12 +101,12 @@ def _metadata(data: bytes) -> Signed:
 def list_faults(
     listed: PinList, host: str, header: PublicKeyPins, chains: Sequence[Sequence[Pin]] = ()
 ) -> Iterator[str]:
-    """Where the list and the site do not say the same: a sentence each, with what comes of it and what to do.
+    """The differences between the list and the site: one sentence each, with the consequence and what to do.
 
     Args:
         listed: the list.
         host: the canonical name of the host.
-        header: the header that it sends, enforced.
+        header: its enforced header.
         chains: the pins of each validated chain that it shows.
     """
     told = listed.hosts.get(host)

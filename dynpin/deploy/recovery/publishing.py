@@ -26,22 +26,22 @@ _Read = TypeVar("_Read")
 
 
 def compare(repository: Repository, target: Path, *, replaced: Collection[str] = ()) -> int:
-    """Hold the operator's folder against what is published, before anything is signed or written.
+    """Compare the operator's folder with the published one, before anything is signed or written.
 
-    Clients that have seen a version refuse every lower one, and another one of the same number. Only what keys have
-    signed that the roots name counts: who can write there may lay down anything.
+    Clients that have seen a version refuse all lower ones, and a different one with the same number. Only files signed
+    by keys in the roots count: somebody who can write there may put any file there.
 
     Args:
         repository: the operator's folder.
         target: the folder that is served; it may be missing.
-        replaced: the roles that get new keys now. What their old keys have signed counts no more.
+        replaced: the roles that get new keys now. Signatures of their old keys no longer count.
 
     Returns:
-        the version of the timestamp there; the next one must be above it.
+        the version of the timestamp there; the next one must be higher.
 
     Raises:
-        Refused: where another root is published there, a newer state than here, or another one of the same version.
-        RecoveryError: where a file cannot be read.
+        Refused: if another root is published there, a newer state, or a different file with the same version.
+        RecoveryError: if a file cannot be read.
     """
     theirs, ours = SignedFiles(target), repository.files
     if not theirs.file("root", 1).is_file():
@@ -104,9 +104,9 @@ _CATCH_UP = (
 
 
 def _counting(theirs: SignedFiles, names: Root | None) -> Iterator[tuple[str, int, Versioned]]:
-    """What is published and counts: each root of the chain, and the newest snapshot and list by keys of `names`.
+    """The published files that count: each root of the chain, and the newest snapshot and list with keys in `names`.
 
-    Without `names` the roots alone.
+    Without `names` only the roots.
     """
     before: Root | None = None
     for version in theirs.versions("root"):
@@ -138,7 +138,7 @@ def _timestamp_version(theirs: SignedFiles, names: Root) -> int:
 
 
 def _signed_here(ours: SignedFiles, role: str, version: int) -> bytes | None:
-    """What a version is here, or None."""
+    """The local file of a version, or None."""
     return ours.of_role(role, version).signed_bytes if ours.file(role, version).is_file() else None
 
 
@@ -150,16 +150,16 @@ def _unless_unreadable(read: Callable[[], _Read]) -> _Read | None:
 
 
 def catch_up(repository: Repository, target: Path) -> list[Path]:
-    """Take over what is published and counts, where this folder is an old copy, or damaged, or another copy has signed.
+    """Copy the published files that count, if this folder is an old copy or damaged, or if another copy has signed.
 
-    Of two files of one name the published one stays, and the one that was here is moved out of the way.
+    If both folders have different files with the same name, the published one wins, and the local one is moved away.
 
     Returns:
-        the files that were taken over.
+        the files that were copied.
 
     Raises:
-        Refused: where another root is published there.
-        RecoveryError: where a folder cannot be read or written.
+        Refused: if another root is published there.
+        RecoveryError: if a folder cannot be read or written.
     """
     theirs, ours = SignedFiles(target), repository.files
     if not theirs.file("root", 1).is_file():
@@ -168,7 +168,7 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
     taken: list[Path] = []
     next_version = partial(repository.next_version, "timestamp")
     with changing(repository.folder):
-        # The root first: whose signatures count is said by it.
+        # The root comes first: it says whose signatures count.
         for role in ("root", "targets", "snapshot"):
             for each, version, there in [*_counting(theirs, None if role == "root" else ours.root().signed)]:
                 if each != role:
@@ -184,7 +184,7 @@ def catch_up(repository: Repository, target: Path) -> list[Path]:
                     and _unless_unreadable(partial(_signed_here, ours, role, version)) == there.signed_bytes
                 ):
                     continue
-                # A root that follows another one than the published is of no use.
+                # A root that follows a different one than the published root is useless.
                 later = ours.versions("root") if role == "root" else [version]
                 for number in later if file.is_file() else ():
                     if number >= version:
@@ -203,7 +203,7 @@ def _has_list(files: SignedFiles, targets: Targets) -> bool:
 
 
 def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> Path | None:
-    """Copy the file of a list; None where it is not there, so that nothing is gained by what names it."""
+    """Copy the file of a list; None if it is missing, since a file that names it is then useless."""
     if not _has_list(theirs, targets):
         return None
     name = list_name(targets)
@@ -212,12 +212,12 @@ def _take_list(theirs: SignedFiles, ours: SignedFiles, targets: Targets) -> Path
 
 
 def publish(repository: Repository, target: Path) -> list[str]:
-    """Copy the public files to a folder that a web server serves, the timestamp last; returns those that changed.
+    """Copy the public files to a web server's folder, the timestamp last; returns the files that changed.
 
     Raises:
-        Refused: where the files are not whole, here or there, what is published is newer (see :func:`compare`), or the
-            folder holds the operator's keys.
-        RecoveryError: where the folder cannot be written.
+        Refused: if files are missing or damaged in either folder, if the published state is newer (see
+            :func:`compare`), or if the folder contains the operator's keys.
+        RecoveryError: if the folder cannot be written.
     """
     if repository.keys.resolve().is_relative_to(target.resolve()):
         raise Refused(
@@ -246,7 +246,7 @@ def publish(repository: Repository, target: Path) -> list[str]:
 
 
 def differing(repository: Repository, target: Path) -> list[str]:
-    """The public files that the target lacks, or has otherwise, in the order in which they are published."""
+    """The public files that the target lacks or has in another version, in the order of publishing."""
     names = [path.relative_to(repository.public) for path in repository.public.rglob("*.json")]
     return [
         name.as_posix()
@@ -279,7 +279,7 @@ def _is_believed(files: SignedFiles, root: Root) -> bool:
 
 
 def _rank(name: Path) -> tuple[int, str]:
-    """What names others comes after them; root and timestamp at the end, since they must fit each other."""
+    """The sort key for publishing: a file follows those that it names; root and timestamp are last."""
     order = ("targets", "snapshot", "root", "timestamp")
     role = name.name.split(".")[-2]
     return (order.index(role) if role in order and name.parent == Path() else -1, str(name))

@@ -1,17 +1,17 @@
 """The repository: what has been signed, what waits for signatures, and the static files that clients read.
 
-A folder of the operator's::
+A folder of the operator::
 
-    keys/        private halves; all but snapshot's and timestamp's are moved elsewhere
-    pending/     a new root, or a new list, that has not enough signatures yet
-    public/      what is published: N.root.json, N.targets.json, N.snapshot.json, timestamp.json, targets/
-    published-to the folder that a web server serves, as it was named last
-    superseded/  what was moved out of the way: nothing that signs, or was signed, is ever deleted
+    keys/        private halves; all except snapshot's and timestamp's are moved elsewhere
+    pending/     a new root, or a new list, without enough signatures yet
+    public/      the published files: N.root.json, N.targets.json, N.snapshot.json, timestamp.json, targets/
+    published-to the path of the web server's folder, as it was given last
+    superseded/  files that were replaced: no key and no signed file is ever deleted
 
-It is plain TUF with consistent snapshots (https://theupdateframework.github.io/specification/latest/), made by
-python-tuf's own classes. ``N.root.json`` stay for ever: a client that has been away walks from the one that it knows.
+It is plain TUF with consistent snapshots (https://theupdateframework.github.io/specification/latest/), made with
+python-tuf's own classes. All ``N.root.json`` stay for ever: a client starts at the one that it knows.
 
-A process may be killed between any two files. So each step may be run again, and leads to the same.
+A process may be killed between any two files. So each step may be run again, with the same result.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def create(folder: Path, *, threshold: int, of: int, passphrase: bytes, now: flo
     """Make keys and version 1 of the root.
 
     Args:
-        folder: the operator's; it must not have a repository yet.
+        folder: the operator's folder; it must not have a repository yet.
         threshold: how many keys must sign a root, or a list.
-        of: how many keys there are of each.
+        of: how many keys there are for each.
         passphrase: encrypts the private halves of root and targets.
         now: seconds since the epoch, UTC.
 
     Raises:
-        FileExistsError: where there is a repository already.
-        RecoveryError: for a threshold that no number of keys reaches; or where the folder cannot be written.
+        FileExistsError: if there is a repository already.
+        RecoveryError: for a threshold above the number of keys, or if the folder cannot be written.
     """
     share = _share(threshold, of)
     shares = {str(role): share for role in ROLES}
@@ -81,7 +81,7 @@ def _share(threshold: int, of: int) -> tuple[int, int]:
 def _new_keys(
     root: Root, folder: Path, shares: Mapping[str, tuple[int, int]], passphrase: bytes
 ) -> tuple[dict[Path, tuple[bytes, int]], dict[str, list[CryptoSigner]]]:
-    """Give the roles new keys in a root that is not signed yet; the files of their private halves, and the signers."""
+    """Give the roles of an unsigned root new keys; returns the files of their private halves, and the signers."""
     files: dict[Path, tuple[bytes, int]] = {}
     signers: dict[str, list[CryptoSigner]] = {}
     for role, (threshold, of) in shares.items():
@@ -98,7 +98,7 @@ def _new_keys(
 
 
 def _write_keys(folder: Path, files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Write private halves. One that lies there already was made by a command that was killed, and no root names it."""
+    """Write private halves. A file that exists is from a command that was killed, and no root names its key."""
     make_folder(folder / "keys", PRIVATE)
     for file in files:
         if file.exists():
@@ -119,8 +119,8 @@ class Repository:
     Attributes:
         public: the folder of the signed files.
         keys: the folder of the private halves.
-        files: what is signed.
-        waiting: what waits for signatures.
+        files: the signed files.
+        waiting: the files that wait for signatures.
 
     Raises:
         RecoveryError: if there is none, or its first root is missing or damaged.
@@ -152,10 +152,10 @@ class Repository:
     # -- reading ------------------------------------------------------------------------------------------------
 
     def recovery(self, uri: str) -> Recovery:
-        """What a header names: the digest of version 1 of the root, for ever, and where the files are published.
+        """The recovery directives of a header: the digest of version 1 of the root, which never changes, and the URI.
 
         Raises:
-            InvalidHeader: for a URI that cannot stand in a header.
+            InvalidHeader: for a URI that is invalid in a header.
         """
         return Recovery(self.root_digest, uri)
 
@@ -165,25 +165,25 @@ class Repository:
         return hashlib.sha256(self.files.file("root", 1).read_bytes()).digest()
 
     def root(self) -> Metadata[Root]:
-        """The newest root that is complete."""
+        """The newest complete root."""
         return self.files.root()
 
     def signed(self) -> dict[str, Signed]:
-        """What is complete, by role; a role that has signed nothing yet is missing."""
+        """The complete files by role; a role that has signed nothing yet is missing."""
         return self.files.signed()
 
     def pins(self) -> PinList | None:
-        """The list that holds, or None."""
+        """The current list, or None."""
         version = self.files.live_targets() or self.files.newest("targets")
         return self.files.pin_list(self.files.targets(version).signed) if version else None
 
     def pending(self) -> list[Pending]:
-        """What waits for signatures, the root first."""
+        """The files that wait for signatures, the root first."""
         return self.waiting.pending()
 
     @property
     def place(self) -> Path | None:
-        """The folder that was published last, which this machine may not have; None where none was."""
+        """The folder that was published to last, which this machine may not have; None if there was none."""
         try:
             return Path(self._place.read_text("utf-8"))
         except (OSError, ValueError):
@@ -191,12 +191,12 @@ class Repository:
 
     @property
     def published_to(self) -> Path | None:
-        """The folder that was published last, where this machine has it."""
+        """The folder that was published to last, if this machine has it."""
         place = self.place
         return place if place is not None and place.is_dir() else None
 
     def remember_place(self, folder: Path) -> None:
-        """Keep where the files are published. Raises RecoveryError where it cannot be written."""
+        """Store where the files are published. Raises RecoveryError if it cannot be written."""
         if folder.absolute() != self.place:
             try:
                 place = str(folder.absolute()).encode("utf-8")
@@ -205,7 +205,7 @@ class Repository:
             write(self._place, place)
 
     def next_version(self, role: str) -> int:
-        """The version to sign next: above all that were signed here, and above those that were moved out of the way."""
+        """The next version to sign: above all that were signed here, and above those that were replaced."""
         here = self.files.newest(role)
         if role == "timestamp":
             timestamp = self.files.timestamp()
@@ -213,13 +213,13 @@ class Repository:
         return max(here, SignedFiles(self.superseded).newest(role)) + 1
 
     def changes(self, pins: PinList | None = None) -> list[str]:
-        """What signing now would change: of the root that waits, and of the list; a line for each.
+        """The changes that signing now would make, to the root and to the list; one line for each.
 
         Args:
-            pins: the list to sign; None for the one that waits.
+            pins: the list to sign; None for the pending one.
 
         Raises:
-            RecoveryError: where what waits cannot be read.
+            RecoveryError: if a pending file cannot be read.
         """
         root, targets = self.waiting.root(), self.waiting.targets()
         lines = [] if root is None else key_differences(self.waiting.former_root(root), root.signed)
@@ -232,22 +232,22 @@ class Repository:
     # -- signing ------------------------------------------------------------------------------------------------
 
     def propose(self, pins: PinList, *, now: float, replace: bool = False, above: int = 0) -> None:
-        """Begin a new list; it waits for signatures. If the same list waits already, its signatures stay.
+        """Begin a new list that waits for signatures. If the same list waits already, its signatures stay.
 
         Args:
             pins: the list.
             now: seconds since the epoch, UTC.
-            replace: whether another list that waits is given up, with the signatures that it has.
-            above: a version that clients may have seen, such as that of a list which a thief has signed.
+            replace: whether to drop another pending list with its signatures.
+            above: a version that clients may have seen, such as that of a list that a thief has signed.
 
         Raises:
-            Refused: where another list waits that has signatures.
-            InvalidPinFile: where clients would not read it, such as one that is too long.
-            RecoveryError: where the folder cannot be written.
+            Refused: if another pending list has signatures.
+            InvalidPinFile: if clients could not read it, for example because it is too long.
+            RecoveryError: if the folder cannot be written.
         """
         with changing(self.folder):
             data = pins.to_bytes()
-            PinList.parse(data)  # what clients do not read is not signed: it would stand in the way of every later list
+            PinList.parse(data)  # a list that clients cannot read must not be signed: it would block all later lists
             waiting = self.waiting.targets()
             if waiting is not None and not expires_soon("targets", waiting.signed, now):
                 signed = next(each.signed for each in self.pending() if each.role == "targets")
@@ -279,22 +279,22 @@ class Repository:
         now: float,
         signers: Sequence[CryptoSigner] = (),
     ) -> list[Path]:
-        """Begin a new root in which these roles have new keys; it waits for signatures of the old root and the new.
+        """Begin a new root with new keys for these roles. It waits for signatures of the old root's keys and the new.
 
         Args:
-            roles: whose keys.
-            threshold: how many keys of root and list must sign from now on; None for as many as before.
-            of: how many keys there are of each; None for as many as before.
+            roles: the roles that get new keys.
+            threshold: how many keys must sign root and list from now on; None for as many as before.
+            of: how many keys there are for each; None for as many as before.
             passphrase: encrypts the private halves of root and targets.
             now: seconds since the epoch, UTC.
-            signers: the old keys that are at hand; those of the root sign it. More signatures can follow.
+            signers: the old keys that are available; those of the root sign it. More signatures can follow.
 
         Returns:
             the files of the new private halves.
 
         Raises:
-            Refused: where another root waits; or a list that somebody has signed, and the keys of the list are new.
-            RecoveryError: for a threshold that no number of keys reaches; or where the folder cannot be written.
+            Refused: if another root is pending; or if the list gets new keys and a signed list is pending.
+            RecoveryError: for a threshold above the number of keys, or if the folder cannot be written.
         """
         roles = tuple(roles)
         with changing(self.folder):
@@ -335,10 +335,10 @@ class Repository:
                 )
 
     def add_signatures(self, signers: Sequence[CryptoSigner]) -> int:
-        """Sign what waits with every key that may; returns how many signatures were added.
+        """Sign the pending files with all keys that may sign; returns how many signatures were added.
 
         Raises:
-            RecoveryError: where the folder cannot be written.
+            RecoveryError: if the folder cannot be written.
         """
         added = 0
         with changing(self.folder):
@@ -350,11 +350,11 @@ class Repository:
         return added
 
     def merge(self, other: Repository) -> int:
-        """Take the signatures that another copy of this folder has for what waits; returns how many were added.
+        """Copy the signatures for pending files from another copy of this folder; returns how many were added.
 
         Raises:
-            Refused: where it is no copy, or something else waits there.
-            RecoveryError: where a folder cannot be read or written.
+            Refused: if it is not a copy, or if other files are pending there.
+            RecoveryError: if a folder cannot be read or written.
         """
         if other.root_digest != self.root_digest:
             raise Refused(f"{other.folder} is no copy of {self.folder}: it begins with another root")

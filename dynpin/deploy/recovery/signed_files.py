@@ -1,7 +1,7 @@
-"""A folder of signed files: what is in it, and whether a client would find it whole.
+"""A folder of signed files, and whether a client would accept them as complete.
 
-The operator's own folder has one, and the web server another. Both are plain TUF with consistent snapshots. What holds
-is what ``timestamp.json`` leads to: it names a snapshot, and that names the list.
+The operator's own folder has one, and so has the web server. Both are plain TUF with consistent snapshots. The current
+state is the one that ``timestamp.json`` leads to: it names a snapshot, and the snapshot names the list.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from dynpin.pin_list import PIN_LIST, PinList
 __all__ = ["NAMES", "Refused", "SignedFiles", "Versioned", "is_list_of", "is_signed", "list_name", "read"]
 
 _Signed = TypeVar("_Signed", Root, Snapshot, Targets, Timestamp)
-# What lies in a file with its version in its name.
+# The roles with the version in the names of their files.
 Versioned = Metadata[Root] | Metadata[Targets] | Metadata[Snapshot]
 
-# What a role signs, as a person calls it.
+# The content that each role signs, in a person's words.
 NAMES = {"root": "the root", "targets": "the list", "snapshot": "the snapshot", "timestamp": "the timestamp"}
 
 
 class Refused(RecoveryError):
-    """What would harm clients, and was not done: the message says why, and what to do instead."""
+    """An action that would harm clients, and was not done; the message says why, and what to do instead."""
 
 
 def list_name(targets: Targets) -> str:
-    """The name of the list's file: its digest stands in it, so that old and new lie side by side."""
+    """The name of the list's file. It contains the digest, so old and new lists can be in the same folder."""
     return f"{targets.targets[PIN_LIST].hashes['sha256']}.{PIN_LIST}"
 
 
 def is_signed(root: Root, role: str, signed: Versioned | Metadata[Timestamp]) -> bool:
-    """Whether enough keys that this root names for the role have signed it."""
+    """Whether enough of the keys that this root has for the role have signed it."""
     return root.get_verification_result(role, signed.signed_bytes, signed.signatures).verified
 
 
 def is_list_of(targets: Targets, data: bytes) -> bool:
-    """Whether this is the file of the list that was signed."""
+    """Whether this is the content of the signed list."""
     return hashlib.sha256(data).hexdigest() == targets.targets[PIN_LIST].hashes["sha256"]
 
 
@@ -52,9 +52,9 @@ def read(file: Path, kind: type[_Signed]) -> Metadata[_Signed]:
     """Read one file.
 
     Raises:
-        RecoveryError: where it cannot be read, or is something else.
+        RecoveryError: if it cannot be read, or has another type.
     """
-    # Who can write to the folder that is served may lay down a pipe there, or what never ends.
+    # Somebody who can write to the served folder may put a pipe there, or an endless file.
     if file.exists() and (not file.is_file() or file.stat().st_size > LONGEST_FILE):
         raise RecoveryError(
             f"{file} is no file of up to {LONGEST_FILE} bytes, which clients read. Put a copy of it back"
@@ -72,29 +72,29 @@ class SignedFiles:
     """The signed files in one folder.
 
     Args:
-        folder: where they are; it may be missing.
+        folder: the folder of the files; it may be missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    # -- what is there --------------------------------------------------------------------------------------------
+    # -- files ----------------------------------------------------------------------------------------------------
 
     def versions(self, role: str) -> list[int]:
-        """The versions of a role that lie here, in their order; of the timestamp there is one file for all."""
+        """The versions of a role in this folder, in order. The timestamp has one file for all versions."""
         names = [path.name.partition(".")[0] for path in self.folder.glob(f"*.{role}.json")]
         return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
     def newest(self, role: str) -> int:
-        """The highest version of root, list or snapshot; 0 where there is none."""
+        """The highest version of root, list or snapshot; 0 if there is none."""
         return max(self.versions(role), default=0)
 
     def file(self, role: str, version: int = 0) -> Path:
-        """Where a version of a role is."""
+        """The file of a role's version."""
         return self.folder / ("timestamp.json" if role == "timestamp" else f"{version}.{role}.json")
 
     def root(self, version: int = 0) -> Metadata[Root]:
-        """A root, by default the newest. Raises RecoveryError where it cannot be read."""
+        """A root, by default the newest. Raises RecoveryError if it cannot be read."""
         return read(self.file("root", version or self.newest("root")), Root)
 
     def first_root_fault(self) -> str | None:
@@ -110,15 +110,15 @@ class SignedFiles:
         return None if is_own and root.signed.version == 1 else f"{file} is damaged: its own keys have not signed it"
 
     def targets(self, version: int = 0) -> Metadata[Targets]:
-        """What names the list, by default the newest. Raises RecoveryError where it cannot be read."""
+        """The signed description of the list, by default the newest. Raises RecoveryError if it cannot be read."""
         return read(self.file("targets", version or self.newest("targets")), Targets)
 
     def snapshot(self, version: int = 0) -> Metadata[Snapshot]:
-        """A snapshot, by default the newest. Raises RecoveryError where it cannot be read."""
+        """A snapshot, by default the newest. Raises RecoveryError if it cannot be read."""
         return read(self.file("snapshot", version or self.newest("snapshot")), Snapshot)
 
     def of_role(self, role: str, version: int) -> Versioned:
-        """A root, list or snapshot, by its role. Raises RecoveryError where it cannot be read."""
+        """A root, list or snapshot, by its role. Raises RecoveryError if it cannot be read."""
         match role:
             case "root":
                 return self.root(version)
@@ -128,16 +128,16 @@ class SignedFiles:
                 return self.snapshot(version)
 
     def timestamp(self) -> Metadata[Timestamp] | None:
-        """The timestamp, or None. Raises RecoveryError where it cannot be read."""
+        """The timestamp, or None. Raises RecoveryError if it cannot be read."""
         file = self.file("timestamp")
         return read(file, Timestamp) if file.is_file() else None
 
     def pin_list(self, targets: Targets) -> PinList:
-        """The list that this names.
+        """The list itself.
 
         Raises:
-            RecoveryError: where its file is missing, or another one.
-            InvalidPinFile: where it is no list.
+            RecoveryError: if its file is missing, or is another list.
+            InvalidPinFile: if it is not a list.
         """
         file = self.folder / "targets" / list_name(targets)
         if not file.is_file():
@@ -147,10 +147,10 @@ class SignedFiles:
             raise RecoveryError(f"{file} is not the list that was signed. Put a copy of it back")
         return PinList.parse(data)
 
-    # -- what holds -------------------------------------------------------------------------------------------------
+    # -- the current state ------------------------------------------------------------------------------------------
 
     def live_targets(self) -> int:
-        """The version of the list that the timestamp leads to; 0 where it leads to none."""
+        """The version of the list that the timestamp leads to; 0 if there is none."""
         try:
             timestamp = self.timestamp()
             if timestamp is None:
@@ -163,7 +163,7 @@ class SignedFiles:
         """The newest of each role; a role that has signed nothing yet is missing.
 
         Raises:
-            RecoveryError: where one cannot be read.
+            RecoveryError: if a file cannot be read.
         """
         found: dict[str, Signed] = {"root": self.root().signed}
         if self.newest("targets"):
@@ -176,9 +176,9 @@ class SignedFiles:
         return found
 
     def faults(self) -> tuple[str, ...]:
-        """Why a client would not find a whole and present list here: a sentence each; none where all is well.
+        """Why a client would not find a complete and current list here: one sentence each; empty if all is well.
 
-        Whether something has expired is told by :func:`~dynpin.deploy.recovery.expiries`.
+        :func:`~dynpin.deploy.recovery.expiries` reports what has expired.
         """
         found: list[str] = []
         try:
@@ -214,7 +214,7 @@ class SignedFiles:
             yield f"clients are led to {file}, although there is version {newest}"
 
     def root_faults(self) -> Iterator[str]:
-        """Where the roots are no chain from version 1 on, each signed by enough keys of the former and of its own."""
+        """The faults in the chain of roots: each root needs signatures by the former root's keys and by its own."""
         before: Root | None = None
         for version in range(1, self.newest("root") + 1):
             if not self.file("root", version).is_file():

@@ -1,4 +1,4 @@
-"""How files are written here: whole or not at all, readable for whom they are meant, one command at a time."""
+"""Write files: whole or not at all, readable for the right users, one command at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..locks import Busy, locked
 
 __all__ = ["PRIVATE", "SERVED", "changing", "closed_folders", "make_folder", "move_aside", "unwritable", "write"]
 
-# The mode of a folder that a web server reads, and of one that holds keys. The umask changes neither.
+# The mode of a folder that a web server reads, and of one with keys. The umask does not change them.
 SERVED, PRIVATE = 0o755, 0o700
 
 _ADVICE = {
@@ -28,7 +28,7 @@ _ADVICE = {
 
 
 def unwritable(path: Path, error: OSError) -> RecoveryError:
-    """What to tell of a file or folder that cannot be written: which, why, and what to do."""
+    """The error for a file or folder that cannot be written: which, why, and what to do."""
     advice = _ADVICE.get(error.errno or 0, "Remove the cause")
     return RecoveryError(
         f"{path} cannot be written: {error.strerror or error}. {advice}, and run the same command again: it goes on "
@@ -37,10 +37,10 @@ def unwritable(path: Path, error: OSError) -> RecoveryError:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put this text, which everybody may read, in the place of the file.
+    """Replace a public file by this content.
 
     Raises:
-        RecoveryError: where it cannot be written; the file is as it was, and nothing half-written is left.
+        RecoveryError: if it cannot be written; the old file is unchanged, and nothing half-written is left.
     """
     try:
         write_atomically(path, data.decode("utf-8"), 0o644)
@@ -49,10 +49,10 @@ def write(path: Path, data: bytes) -> None:
 
 
 def make_folder(path: Path, mode: int = SERVED) -> Path:
-    """Make a folder, and those above it, where they are missing; returns it. One that exists keeps its mode.
+    """Create a folder and its parents if they are missing; returns it. An existing folder keeps its mode.
 
     Raises:
-        RecoveryError: where it cannot be made.
+        RecoveryError: if it cannot be created.
     """
     for folder in [each for each in (path, *path.parents) if not each.is_dir()][::-1]:
         try:
@@ -64,16 +64,16 @@ def make_folder(path: Path, mode: int = SERVED) -> Path:
 
 
 def closed_folders(served: Path) -> list[Path]:
-    """The folders of published files that their owner alone may read: no web server can that is another user."""
+    """The folders of published files that only their owner can read: a web server with another user cannot."""
     folders = [each for each in (served, served / "targets") if each.is_dir() and os.name == "posix"]
     return [each for each in folders if all(each.stat().st_mode & bits != bits for bits in (0o050, 0o005))]
 
 
 def move_aside(file: Path, folder: Path) -> Path:
-    """Move a file into a folder, under a name that is free there. Nothing is ever removed or overwritten.
+    """Move a file into a folder, under a name that is free there. Deletes and overwrites nothing.
 
     Raises:
-        RecoveryError: where it cannot be moved.
+        RecoveryError: if it cannot be moved.
     """
     make_folder(folder, PRIVATE)
     number, target = 1, folder / file.name
@@ -89,10 +89,10 @@ def move_aside(file: Path, folder: Path) -> Path:
 
 @contextmanager
 def changing(folder: Path) -> Generator[None]:
-    """Keep every other command from changing this folder inside the block.
+    """Keep all other commands from changing this folder inside the block.
 
     Raises:
-        RecoveryError: where another one changes it for longer than ten seconds, or it cannot be opened.
+        RecoveryError: if another command holds the lock for longer than ten seconds, or if it cannot be opened.
     """
     try:
         with locked(folder, folder / ".lock", "the signed files"):

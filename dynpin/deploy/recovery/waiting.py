@@ -1,4 +1,4 @@
-"""What waits for signatures: a new root, a new list, or both. A process that was killed may have moved it already."""
+"""Pending files that wait for signatures: a new root, a new list, or both. A killed process may have moved one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def count(number: int, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What waits for signatures.
+    """A file that waits for signatures.
 
     Attributes:
         role: ``"root"`` or ``"targets"``.
-        version: the version that it will be.
-        missing: how many signatures are needed still.
-        signed: how many signatures count by now.
+        version: the version that it will have.
+        missing: how many signatures are still needed.
+        signed: how many signatures count now.
     """
 
     role: str
@@ -45,11 +45,11 @@ class Pending:
 
 
 class Waiting:
-    """The folder of what waits.
+    """The folder of pending files.
 
     Args:
-        folder: where it is; it may be missing.
-        files: what is complete.
+        folder: its path; it may be missing.
+        files: the complete files.
     """
 
     def __init__(self, folder: Path, files: SignedFiles) -> None:
@@ -57,11 +57,11 @@ class Waiting:
         self._files = files
 
     def file(self, role: str) -> Path:
-        """Where what waits of a role is."""
+        """The pending file of a role."""
         return self.folder / f"{role}.json"
 
     def root(self) -> Metadata[Root] | None:
-        """The root that waits, until a timestamp is signed by the key that it names."""
+        """The pending root, until the key that it names has signed a timestamp."""
         file, newest = self.file("root"), self._files.newest("root")
         root = read(file, Root) if file.is_file() else None
         if root is None or root.signed.version > newest:
@@ -72,7 +72,7 @@ class Waiting:
         return root if is_moved and not is_live else None
 
     def targets(self) -> Metadata[Targets] | None:
-        """What names the list that waits, until the timestamp leads to it."""
+        """The signed description of the pending list, until the timestamp leads to it."""
         file, newest = self.file("targets"), self._files.newest("targets")
         targets = read(file, Targets) if file.is_file() else None
         if targets is None or targets.signed.version > newest:
@@ -81,15 +81,15 @@ class Waiting:
         return targets if is_moved and self._files.live_targets() < newest else None
 
     def coming_root(self) -> Root:
-        """The root that waits, else the newest."""
+        """The pending root, else the newest."""
         return (self.root() or self._files.root()).signed
 
     def former_root(self, waiting: Metadata[Root]) -> Root:
-        """The root whose keys must sign the one that waits."""
+        """The root whose keys must sign the pending one."""
         return self._files.root(waiting.signed.version - 1).signed
 
     def pending(self) -> list[Pending]:
-        """What waits, the root first."""
+        """The pending files, the root first."""
         found: list[Pending] = []
         root, targets = self.root(), self.targets()
         if root is not None:
@@ -102,7 +102,7 @@ class Waiting:
         return found
 
     def signable(self) -> list[tuple[str, Metadata[Root] | Metadata[Targets], dict[str, Key]]]:
-        """What waits by role, each with the keys that may sign and have not: a signature that is wrong is none."""
+        """The pending files by role, each with the keys that may still sign; a wrong signature does not count."""
         found: list[tuple[str, Metadata[Root] | Metadata[Targets], dict[str, Key]]] = []
         root, targets, coming = self.root(), self.targets(), self.coming_root()
         if root is not None:
@@ -114,18 +114,18 @@ class Waiting:
         return found
 
     def keep_root(self, root: Metadata[Root]) -> None:
-        """Have a root wait. Raises RecoveryError where it cannot be written."""
+        """Store a pending root. Raises RecoveryError if it cannot be written."""
         make_folder(self.folder)
         write(self.file("root"), root.to_bytes())
 
     def keep_targets(self, targets: Metadata[Targets], data: bytes) -> None:
-        """Have a list wait; `data` is its file. Raises RecoveryError where it cannot be written."""
+        """Store a pending list; `data` is its file. Raises RecoveryError if it cannot be written."""
         make_folder(self.folder)
         write(self.folder / list_name(targets.signed), data)
         write(self.file("targets"), targets.to_bytes())
 
     def list_data(self, targets: Metadata[Targets]) -> bytes:
-        """The file of the list that waits. Raises RecoveryError where it is missing, or another one."""
+        """The file of the pending list. Raises RecoveryError if it is missing, or is another list."""
         name = list_name(targets.signed)
         moved = self._files.folder / "targets" / name
         file = moved if moved.is_file() else self.folder / name
@@ -138,6 +138,6 @@ class Waiting:
         return data
 
     def clear(self) -> None:
-        """Remove what has been published. It goes last, so that a step which was cut off can be run again."""
+        """Remove the files that have been published. This comes last, so that a killed step can be run again."""
         for file in self.folder.glob("*.json"):
             file.unlink()

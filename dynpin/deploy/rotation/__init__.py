@@ -1,6 +1,6 @@
-"""Rotation: what was served when, what clients may hold because of it, and what may be done next.
+"""Rotation: what was served when, which pins clients may hold because of it, and which step may come next.
 
-Nothing here reads a clock: the time comes in as an argument. Histories are values; `rotation.file` keeps one on disk.
+Nothing here reads a clock: the time is an argument. Histories are values; `rotation.file` stores one on the disk.
 """
 
 from .emergency import EMERGENCIES, Emergency, emergency

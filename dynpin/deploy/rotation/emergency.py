@@ -1,4 +1,4 @@
-"""What to do when the plan fails: a key is stolen or lost, or its CA is no longer trusted (RFC 7469 §4.3)."""
+"""The steps for an emergency: a key is stolen or lost, or its CA is no longer trusted (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ EMERGENCIES: tuple[Emergency, ...] = get_args(Emergency)
 def emergency(
     kind: Emergency, history: History, keys: Sequence[Pin], now: float, *, max_max_age: int | None = None
 ) -> tuple[Step, ...]:
-    """The steps out of an emergency, in their order, for the deployed key of `history`.
+    """The steps out of an emergency for the deployed key of `history`, in their order.
 
     Args:
         kind: what happened to the deployed key, or to the CA that signed it.
         history: what was served.
-        keys: the pins of the private keys that are at hand and still secret.
+        keys: the pins of the available private keys that are still secret.
         now: seconds since the epoch, UTC.
-        max_max_age: the cap of every client, where it is known.
+        max_max_age: the cap on max-age of all clients, if it is known.
     """
     policies = held(history, now, max_max_age=max_max_age)
     broken = history.chain[:1]
     if kind == "ca-distrusted":
-        keys = (*broken, *keys)  # which is as good as it was, and on the server
+        keys = (*broken, *keys)  # the key itself is not affected, and is on the server
     usable = [key for key in dict.fromkeys(keys) if kind == "ca-distrusted" or key not in broken]
-    # The key that the fewest clients refuse, and those for the shortest time.
+    # Choose the key that the fewest clients refuse, and for the shortest time.
     usable.sort(key=lambda key: max((policy.until for policy in locked_out(policies, (key,))), default=now))
     if not usable or len(locked_out(policies, usable[:1])) == len(policies) > 0:
         return _nothing_left(kind, history, policies, now)
@@ -54,8 +54,8 @@ def emergency(
                 "revoke",
                 now,
                 "Have every certificate of the stolen key revoked.",
-                f"Until {rfc3339(last)} a client that has not come back still accepts the stolen key; its certificate "
-                "is the only other thing that stands in the thief's way.",
+                f"Until {rfc3339(last)} a client that has not come back still accepts the stolen key, unless its "
+                "certificate is revoked.",
             )
         )
     if not spare:
@@ -90,7 +90,7 @@ def _deploy(kind: Emergency, target: Pin, refused: Sequence[Held], now: float) -
     if refused:
         last = max(policy.until for policy in refused)
         which = "An older policy does" if len(refused) == 1 else f"{len(refused)} older policies do"
-        why = f"{which} not name it: whoever holds such a one is locked out until {rfc3339(last)}."
+        why = f"{which} not name it: clients with such a policy are locked out until {rfc3339(last)}."
     else:
         why = "Every policy that a client may hold names it: nobody is locked out."
     source = "from another CA" if kind == "ca-distrusted" else "from your CA"
@@ -102,7 +102,7 @@ def _leave_as_it_is(now: float) -> Step:
         "keep",
         now,
         "Send the same header as before, but for pins of that CA's own keys, if there are any.",
-        "The key is the one that clients know; the certificate around it is all that is new.",
+        "Clients know this key; only its certificate is new.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The file of a history: changed under a lock, replaced at once, on the disk before a command says so."""
+"""The file of a history: changed under a lock, replaced in one step, and on the disk before a command reports it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["HistoryFile"]
 
 
 class HistoryFile:
-    """The file that keeps a history.
+    """A file that stores a history.
 
     Args:
-        path: where it is; a symbolic link is followed.
+        path: its path; a symbolic link is followed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,14 +50,14 @@ class HistoryFile:
             ) from None
 
     def change(self, edit: Callable[[History | None], History]) -> History:
-        """Read the history, edit it and write it, while no other command does.
+        """Read the history, edit it and write it, while no other command can.
 
         Args:
-            edit: gets the history, or None if there is no file, and gives the new one.
+            edit: takes the history, or None if there is no file, and returns the new one.
 
         Raises:
-            HistoryError: as of :meth:`read`, where another command holds the lock, or by `edit`.
-            OSError: if the file cannot be read or written; it is as it was.
+            HistoryError: as :meth:`read` does; if another command holds the lock; or from `edit`.
+            OSError: if the file cannot be read or written; it is unchanged.
         """
         with self._locked():
             try:
@@ -70,16 +70,16 @@ class HistoryFile:
             return after
 
     def repair(self, edit: Callable[[Saved], History]) -> tuple[History, Path | None]:
-        """Write a history made from what can still be read, and keep the damaged file beside it.
+        """Write a history from what can still be read, and keep the damaged file beside it.
 
         Args:
-            edit: gets what can be read, and gives the new history.
+            edit: takes what can be read, and returns the new history.
 
         Returns:
-            The history, and where the damaged file is now; None if there was none, or the new one says the same.
+            The history, and the new path of the damaged file; None if there was no file, or if the new one is equal.
 
         Raises:
-            HistoryError: if another command holds the lock, or by `edit`.
+            HistoryError: if another command holds the lock, or from `edit`.
             OSError: if a file cannot be read or written; the damaged one is where it was.
         """
         with self._locked():
@@ -95,7 +95,7 @@ class HistoryFile:
             return after, aside
 
     def _aside(self, damaged: bytes) -> Path:
-        """A copy of the damaged file under a name that is free."""
+        """Copy the damaged file to a name that is free."""
         number = 1
         while True:
             path = self.path.with_name(f"{self.path.name}.damaged{f'-{number}' if number > 1 else ''}")
@@ -110,11 +110,11 @@ class HistoryFile:
             return path
 
     def _write(self, history: History) -> None:
-        # Behind a symbolic link, else the link would be replaced, and its target stay as it was.
+        # Resolve a symbolic link. Otherwise the link would be replaced, and its target would not change.
         write_atomically(self._target(), _text(history))
 
     def _target(self) -> Path:
-        # Not Path.resolve: of a link to itself it raises RuntimeError before Python 3.13. Reading says what is wrong.
+        # Not Path.resolve: before Python 3.13 it raises RuntimeError for a link to itself. Reading reports the fault.
         return Path(os.path.realpath(self.path))
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A rotation as a picture: bars of what is deployed and what clients hold, in the terminal and as SVG."""
+"""A rotation as a picture: bars for what is deployed and what clients hold, in the terminal and as SVG."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Bar", "Timeline", "svg", "terminal", "timeline"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A stretch of time: `solid` until `fades_at`, thereafter only in the memory of clients."""
+    """A period: `solid` until `fades_at`, and after that only in the memory of clients."""
 
     label: str
     kind: str
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What the picture shows, from `start` to `end`."""
+    """The content of the picture, from `start` to `end`."""
 
     host: str
     now: float
@@ -41,7 +41,7 @@ class Timeline:
 
 
 def timeline(history: History, now: float, steps: Sequence[Step] = (), *, max_max_age: int | None = None) -> Timeline:
-    """The bars of a history, and of the steps that are planned as if each were done on its day."""
+    """The bars of a history, and of the planned steps, as if each is done on its day."""
     planned = history
     for step in steps:
         if step.key is not None:
@@ -73,7 +73,7 @@ def _policy_bars(history: History, last: float, max_max_age: int | None) -> list
         if event.header is None or not event.header.max_age:
             continue
         end = published[index + 1].at if index + 1 < len(published) else last
-        # The same rule that decides draws the bar: what is held at the moment when the header is last sent.
+        # The bar follows the rule for decisions: what clients hold when the header was last sent.
         policy = next(
             (each for each in held(history, end, max_max_age=max_max_age) if each.header == event.header), None
         )
@@ -88,7 +88,7 @@ def _short(pin: Pin) -> str:
 
 
 def _date(at: float, picture: Timeline) -> str:
-    """A day; in a picture of a few days the minute too."""
+    """A day; if the picture covers only a few days, with the minute."""
     short = picture.end - picture.start < 3 * 86_400
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%MZ" if short else "%Y-%m-%d")
 
@@ -119,7 +119,7 @@ def terminal(picture: Timeline, width: int = 80) -> Text:
     text.append(f"{'':<{label_width}} {first}{last:>{max(1, room - len(first))}}\n")
     for at, name in picture.marks:
         said, place = f"{name} {_date(at, picture)}", column(at)
-        # To the left of its place where there is no room to the right.
+        # On the left side if there is no room on the right.
         line = f"{'':<{place}}▲ {said}" if place + 2 + len(said) <= room else f"{said} ▲".rjust(place + 1)
         text.append(f"{'':<{label_width}} {line}\n")
     text.append("█ deployed, or sent  ░ held by clients that do not come back\n", style="dim")
@@ -131,7 +131,7 @@ _COLOURS = {"key": "#2f9e44", "policy": "#1c7ed6"}
 
 
 def svg(picture: Timeline) -> str:
-    """The picture as an SVG document of its own."""
+    """The picture as a complete SVG document."""
     room = _WIDTH - _LEFT - 20
     span = picture.end - picture.start
     height = 40 + _ROW * (len(picture.bars) + len(picture.marks)) + 20
@@ -153,7 +153,7 @@ def svg(picture: Timeline) -> str:
         colour = _COLOURS[bar.kind]
         parts += [
             f'<text x="10" y="{y + 14}" font-family="monospace" font-size="12">{escape(bar.label)}</text>',
-            # A thing of one moment is a thing to see.
+            # A bar has a minimum width, so that short events are visible.
             _rect(x(bar.start), max(x(bar.fades_at), x(bar.start) + 2), y, colour, 1.0),
             _rect(x(bar.fades_at), x(bar.end), y, colour, 0.3),
         ]

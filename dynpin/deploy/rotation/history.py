@@ -1,4 +1,4 @@
-"""What a host served, and since when."""
+"""The history of a host: what it served, and since when."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from dynpin.report import rfc3339
 
 __all__ = ["Deployed", "Event", "Held", "History", "HistoryError", "Listed", "Planned", "Published", "event_of"]
 
-# Seconds by which an event may lie before the last one.
+# How far an event may be before the last one, in seconds.
 _APART = 60.0
 
 
 class HistoryError(DynpinError, ValueError):
-    """A history that cannot be read, or an event that does not fit into it: the message says why and what to do."""
+    """A history that cannot be read, or an event that does not fit; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """From `at` on every response carries `header`, and none the one before; None: from then on no header is sent.
+    """From `at` on every response has `header` and no response has the one before. None: no header is sent.
 
-    Where `is_assumed`, `header` stands for headers that were sent until `at` and that nobody knows any more: it names
-    the one key that clients surely accept, and the longest max-age that they may have been sent.
+    If `is_assumed`, `header` stands for unknown headers that were sent until `at`. It has the only key that clients
+    surely accept, and the longest max-age that they may have got.
     """
 
     at: float
@@ -47,7 +47,7 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """At `at` a rotation was begun: to the key `target`, with `backups` as the Backup Pins afterwards."""
+    """At `at` a rotation began: to the key `target`, with `backups` as the Backup Pins afterwards."""
 
     at: float
     target: Pin
@@ -56,7 +56,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """At `at` the signed list of the site was seen to name these pins for the host; none where it releases the host."""
+    """At `at` the signed list had these pins for the host; none if it releases the host."""
 
     at: float
     pins: tuple[Pin, ...]
@@ -72,10 +72,10 @@ class Held:
     Attributes:
         header: the policy.
         first_at: when it was published.
-        last_at: when the last response carried it; None while it is still sent.
-        until: when the last client forgets it; while it is still sent, as if that stopped now.
-        is_assumed: whether it stands for what nobody knows any more (:class:`Published`).
-        node: the node that says so; empty if the history does.
+        last_at: when the last response had it; None if it is still sent.
+        until: when the last client forgets it; if it is still sent, as if that stopped now.
+        is_assumed: whether it stands for unknown headers (:class:`Published`).
+        node: the node that reported it; empty if it is from the history.
     """
 
     header: PublicKeyPins
@@ -93,7 +93,7 @@ class History:
     Attributes:
         host: the host.
         events: the events.
-        sent_by_nodes: what nodes that share a state say that they sent, long ago too; no part of what is written.
+        sent_by_nodes: headers that nodes with a shared state report to have sent, now or earlier; not written.
     """
 
     host: str
@@ -101,13 +101,13 @@ class History:
     sent_by_nodes: tuple[Held, ...] = ()
 
     def with_event(self, event: Event) -> History:
-        """The history with one more event; the same history where the event says what holds already.
+        """The history with one more event; the same history if the event changes nothing.
 
-        An event that lies up to a minute before the last one counts as of that: two commands ran at the same time, or
-        on two machines.
+        An event up to a minute before the last one gets the time of the last one: two commands may run at the same
+        time, or on two machines.
 
         Raises:
-            HistoryError: if it lies further before the last one.
+            HistoryError: if it is further before the last one.
         """
         if self._holds(event):
             return self
@@ -122,21 +122,21 @@ class History:
         return replace(self, events=(*self.events, event))
 
     def _holds(self, event: Event) -> bool:
-        """Whether the last event of this kind says the same: it is still so."""
+        """Whether the last event of this kind is equal: nothing has changed."""
         last = next((each for each in reversed(self.events) if type(each) is type(event)), None)
         return last is not None and replace(last, at=event.at) == event
 
     def on_ramp(self, sent: Iterable[tuple[float, int | None]]) -> History:
-        """The history with the max-age that a ramp really sent in place of what was recorded.
+        """The history, with the max-age values that a ramp really sent instead of the recorded ones.
 
         Args:
-            sent: since when which max-age was sent, in seconds, oldest first; None is report-only.
+            sent: pairs of time and max-age in seconds, oldest first; None is report-only.
         """
         steps = [_Step(at, max_age) for at, max_age in sent]
         found: list[Event] = []
         recorded: PublicKeyPins | None = None
         step: _Step | None = None
-        # At the same moment the step comes first: a header that is recorded then is sent at that step.
+        # At equal times the step comes first: a header recorded then is sent at that step.
         for each in sorted([*steps, *self.events], key=lambda each: each.at):
             match each:
                 case _Step():
@@ -144,13 +144,13 @@ class History:
                     if before is not None and _at_step(recorded, step) != before:
                         found.append(Published(each.at, _at_step(recorded, step)))
                 case Published(is_assumed=True):
-                    # On no step: nobody knows what was sent.
+                    # Before the first step: it is unknown what was sent.
                     recorded = None
                     found.append(each)
                 case Published():
                     recorded = each.header
                     published = Published(each.at, _at_step(recorded, step))
-                    if published not in found[-1:]:  # as it is where an earlier answer of this was written down
+                    if published not in found[-1:]:  # equal if an earlier result of this was written
                         found.append(published)
                 case _:
                     found.append(each)
@@ -173,12 +173,12 @@ class History:
 
     @property
     def rotation(self) -> Planned | None:
-        """The rotation that was begun last, finished or not."""
+        """The rotation that began last, finished or not."""
         return next((event for event in reversed(self.events) if isinstance(event, Planned)), None)
 
     @property
     def listed(self) -> Listed | None:
-        """What the signed list said when it was seen last."""
+        """The content of the signed list when it was last read."""
         return next((event for event in reversed(self.events) if isinstance(event, Listed)), None)
 
     def to_json(self) -> str:
@@ -192,7 +192,7 @@ class History:
         """Read a history's file.
 
         Raises:
-            HistoryError: if it is none.
+            HistoryError: if the text is not a history.
         """
         try:
             loaded = cast("dict[str, object]", json.loads(text))
@@ -229,14 +229,14 @@ class _Step(NamedTuple):
 
 
 def _at_step(header: PublicKeyPins | None, step: _Step | None) -> PublicKeyPins | None:
-    """The header as it is sent at a step of a ramp; what unpins is on no ramp."""
+    """The header as sent at a step of a ramp. A header that unpins is not changed by a ramp."""
     if header is None or step is None or header.max_age == 0:
         return header
     return replace(header, max_age=step.max_age, report_only=step.max_age is None)
 
 
 def _written(event: Event) -> dict[str, object]:
-    # To the microsecond: cut off to the second, a header would seem to have ended before its last response.
+    # To the microsecond: if the time were cut to the second, a header could end before its last response.
     at = datetime.fromtimestamp(event.at, UTC).isoformat().replace("+00:00", "Z")
     match event:
         case Published():
@@ -257,10 +257,10 @@ def _written(event: Event) -> dict[str, object]:
 
 
 def event_of(entry: object) -> Event:
-    """One event as it stands in a history's file.
+    """One event from a history's file.
 
     Raises:
-        HistoryError: if it is none.
+        HistoryError: if it is not an event.
     """
     if not isinstance(entry, dict):
         raise HistoryError("it is damaged")

@@ -1,11 +1,11 @@
 """The state machine of a rotation: publish, wait, deploy, wait, retire (RFC 7469 §2.5, §4.3).
 
-The rule that everything follows from: a client holds the last header that it saw, until max-age after it saw it.
-So a policy may be held until max-age after the *last response* that carried it, and a key may be deployed once every
-policy that may still be held names it.
+The rule behind everything: a client holds the last header that it saw, until max-age after it saw it. So a policy may
+be held until max-age after the *last response* with it. A key may be deployed when every policy that may still be held
+has its pin.
 
-Where the header names a recovery root, a client that was refused holds what the signed list says instead. So the list
-is signed anew whenever the header names other pins: before the new key is deployed, and after the old pin is retired.
+If the header names a recovery root, a client that was refused follows the signed list instead. So the list is signed
+again whenever the header gets other pins: before the new key is deployed, and after the old pin is retired.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ __all__ = [
 def held(history: History, now: float, *, max_max_age: int | None = None) -> tuple[Held, ...]:
     """The policies that clients may hold at `now`, oldest first.
 
-    An event that lies after `now` was recorded by a clock that stood ahead, or this one has been set back. What is
-    recorded has happened, so it counts as of `now`.
+    An event after `now` was recorded by a clock that was ahead, or this clock was set back. A recorded event has
+    happened, so it counts as of `now`.
 
     Args:
         history: what was served.
         now: seconds since the epoch, UTC.
-        max_max_age: the cap on max-age of *every* client, in seconds, where that is known (dynpin's is 60 days);
-            without it a year is a year.
+        max_max_age: the cap on max-age of *all* clients, in seconds, if it is known (dynpin's is 60 days). Without it
+            there is no cap.
     """
     published = [replace(event, at=min(event.at, now)) for event in history.events if isinstance(event, Published)]
     ends: list[float | None] = [*(event.at for event in published[1:]), None]
     found: list[Held] = []
     for event, end in zip(published, ends, strict=False):
         header = event.header
-        # §2.3.3: report-only is never cached; max-age=0 leaves nothing to hold.
+        # §2.3.3: report-only is never cached; max-age=0 leaves no policy.
         if header is None or not header.max_age or not header.pins:
             continue
         max_age = header.max_age if max_max_age is None else min(header.max_age, max_max_age)
@@ -67,13 +67,13 @@ def held(history: History, now: float, *, max_max_age: int | None = None) -> tup
 
 
 def _of_node(policy: Held, now: float, max_max_age: int | None) -> Held:
-    """What a node has sent, and until when it may be held."""
+    """What a node has sent, and until when clients may hold it."""
     max_age = _max_age(policy.header, max_max_age)
     return replace(policy, until=(now if policy.last_at is None else policy.last_at) + max_age)
 
 
 def _is_among(policy: Held, known: Sequence[tuple[set[Pin], float]]) -> bool:
-    """Whether the history has these pins itself, for as long."""
+    """Whether the history itself has these pins, for as long."""
     return any(set(policy.header.pins) == pins and policy.until <= until for pins, until in known)
 
 
@@ -84,7 +84,7 @@ def locked_out(policies: Iterable[Held], chain: Sequence[Pin]) -> tuple[Held, ..
 
 
 def safe_at(policies: Iterable[Held], chain: Sequence[Pin], now: float) -> float | None:
-    """When `chain` may be deployed without locking anybody out; None: never, while the present header is sent."""
+    """When `chain` may be deployed without a lock-out; None for never, as long as the present header is sent."""
     refused = locked_out(policies, chain)
     if any(policy.last_at is None for policy in refused):
         return None
@@ -92,31 +92,31 @@ def safe_at(policies: Iterable[Held], chain: Sequence[Pin], now: float) -> float
 
 
 def _ready_at(policies: Iterable[Held], target: Pin, now: float) -> float:
-    """When a key may be deployed that the header names by now.
+    """When a key may be deployed that is in the current header.
 
-    Only a node that does not send that header yet still sends one without the key: it counts as if that stopped now.
+    A node without that header may still send one without the key. It counts as if that stopped now.
     """
     return max((policy.until for policy in locked_out(policies, (target,))), default=now)
 
 
 class Stage(StrEnum):
-    """Where a rotation stands."""
+    """The stages of a rotation."""
 
     UNPINNED = "unpinned"  # no policy is published
-    STEADY = "steady"  # no rotation is under way
-    PUBLISH = "publish"  # the header with the new pin is to be published
-    SIGN = "sign"  # it is published, and the signed list does not say the same
-    SPREADING = "spreading"  # it is published, and clients may still hold one without it
-    DEPLOY = "deploy"  # every policy that may be held names the new key
+    STEADY = "steady"  # no rotation is in progress
+    PUBLISH = "publish"  # the header with the new pin must be published
+    SIGN = "sign"  # it is published, and the signed list does not agree with it
+    SPREADING = "spreading"  # it is published, but clients may still hold one without the new pin
+    DEPLOY = "deploy"  # every policy that may be held has the new key
     SETTLING = "settling"  # the new key is deployed, and a rollback must stay possible
-    RETIRE = "retire"  # the old pin may be dropped
+    RETIRE = "retire"  # the old pin may be removed
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a rotation: what to do, when at the earliest, and why then.
+    """One step of a rotation: what to do, when at the earliest, and why.
 
-    `header` is what to send from then on, for the steps that publish; `key` what to deploy.
+    `header` is the header to send from then on, for steps that publish; `key` is the key to deploy.
     """
 
     name: str
@@ -140,13 +140,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a host stands at `now`.
+    """The state of a host at `now`.
 
     Attributes:
-        stage: the state.
-        step: what is to be done next, and not before ``step.at``; None if nothing is.
+        stage: the stage.
+        step: the next step, not before ``step.at``; None if there is none.
         held: the policies that clients may hold.
-        locked_out: those of them whose holders the deployed chain refuses.
+        locked_out: those whose holders refuse the deployed chain.
     """
 
     now: float
@@ -162,7 +162,7 @@ class Status:
 
 
 def status(history: History, now: float, *, max_max_age: int | None = None) -> Status:
-    """Where the host stands, and what may be done next."""
+    """The state of the host, and its next step."""
     policies = held(history, now, max_max_age=max_max_age)
     refused = locked_out(policies, history.chain) if history.chain else ()
     stage, step = _next(history, policies, now, max_max_age)
@@ -173,7 +173,7 @@ def advance(history: History, now: float, *, max_max_age: int | None = None) -> 
     """The event that records the next step as done at `now`.
 
     Raises:
-        ValueError: if there is no step, or it is early; the message has the date on which it will not be.
+        ValueError: if there is no step, or if it is too early; the message has the earliest date.
     """
     stands = status(history, now, max_max_age=max_max_age)
     step = stands.step
@@ -197,11 +197,10 @@ def plan(
     *,
     max_max_age: int | None = None,
 ) -> tuple[Step, ...]:
-    """The steps of a rotation to the key `target`, begun at `now`, with the earliest date of each.
+    """The steps of a rotation to the key `target` that begins at `now`, each with its earliest date.
 
     Raises:
-        ValueError: if no policy is published to start from, the target is deployed already, or no Backup Pin
-            would be left.
+        ValueError: if no policy is published, if the target is already deployed, or if no Backup Pin would be left.
     """
     header = history.header
     if header is None or not header.max_age or not history.chain:
@@ -230,7 +229,7 @@ def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> 
     """The header at the end of a rotation: the new key, and its Backup Pins.
 
     Raises:
-        ValueError: if no backup is left beside the target (§4.3).
+        ValueError: if no backup is left besides the target (§4.3).
     """
     kept = [pin for pin in backups if pin != target]
     if not kept:
@@ -242,7 +241,7 @@ def final_header(header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> 
 
 
 def bridge_header(history: History, rotation: Planned) -> PublicKeyPins:
-    """The header that is sent until the old pin is retired: it names the old key, the new one and the backups.
+    """The header until the old pin is retired: it has the old key, the new one and the backups.
 
     Raises:
         ValueError: if no header is recorded.
@@ -254,7 +253,7 @@ def bridge_header(history: History, rotation: Planned) -> PublicKeyPins:
 
 
 def old_pins(history: History) -> tuple[Pin, ...]:
-    """The pins of the present header that a finished rotation has no use for: keys that were deployed once."""
+    """The pins in the present header that a finished rotation no longer needs: keys that were deployed before."""
     header, rotation = history.header, history.rotation
     if header is None or rotation is None:
         return ()
@@ -263,7 +262,7 @@ def old_pins(history: History) -> tuple[Pin, ...]:
 
 
 def _bridge(history: History, header: PublicKeyPins, target: Pin, backups: Sequence[Pin]) -> PublicKeyPins:
-    """The header between the old key and the new: what is deployed, what will be, and the backups."""
+    """The header between the old key and the new: the deployed key, the next one, and the backups."""
     deployed = [pin for pin in header.pins if pin in history.chain] or history.chain[:1]
     return replace(header, pins=(*deployed, target, *backups))
 
@@ -295,7 +294,7 @@ def _next(
 
 
 def _deployed_since(history: History, target: Pin) -> float:
-    """Since when the target is deployed without a break."""
+    """Since when the target has been deployed without interruption."""
     since = 0.0
     for event in reversed([event for event in history.events if isinstance(event, Deployed)]):
         if target not in event.chain:
@@ -320,7 +319,7 @@ def _publish(at: float, header: PublicKeyPins) -> Step:
 
 
 def _lacks_list(history: History, header: PublicKeyPins) -> bool:
-    """Whether the signed list was not seen to name the pins of this header, where the site has a list."""
+    """Whether the site has a signed list that was not seen with the pins of this header."""
     listed = history.listed
     return header.recovery is not None and (listed is None or set(listed.pins) != set(header.pins))
 

@@ -1,4 +1,4 @@
-"""A damaged history: what can still be read of it, and what has to be assumed for the rest."""
+"""A damaged history: what can still be read, and what must be assumed for the rest."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .history import Deployed, Event, History, HistoryError, Published, event_of
 __all__ = ["Saved", "in_order", "salvage", "with_unknown"]
 
 _HOST = re.compile(r'"host"\s*:\s*"([^"\\]+)"')
-# An event holds no object inside, so each begins at a brace; "events" and "host" stand outside of all.
+# An event contains no object, so each begins at a brace; "events" and "host" are outside all events.
 _EVENT = re.compile(r'\{[^{}]*?"event"')
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What can be read of a damaged history.
+    """The readable part of a damaged history.
 
     Attributes:
-        host: whose it is; None if that cannot be read.
+        host: its host; None if that cannot be read.
         events: the events, in the order of the file.
-        unread: what is in place of an event and cannot be read, with the reason, a line each.
-        is_cut: whether the file as a whole cannot be read, so that events may be missing without a trace.
+        unread: the parts that should be events but cannot be read, each with the reason, one line each.
+        is_cut: whether the whole file cannot be parsed, so that events may be missing without a trace.
     """
 
     host: str | None
@@ -40,12 +40,12 @@ class Saved:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every event that was ever in the file is there."""
+        """Whether all events that were ever in the file are there."""
         return not self.unread and not self.is_cut
 
 
 def salvage(data: bytes) -> Saved:
-    """Read what can be read."""
+    """Read all that can be read."""
     text = data.decode("utf-8", "replace")
     try:
         loaded: object = json.loads(text)
@@ -74,7 +74,7 @@ def _host(text: str) -> str | None:
 
 
 def _entries(text: str) -> list[tuple[object, str]]:
-    """Whatever stands in place of an event in a text that is not JSON as a whole."""
+    """The parts in the places of events, in a text that is not JSON as a whole."""
     decoder = json.JSONDecoder()
     found: list[tuple[object, str]] = []
     for match in _EVENT.finditer(text):
@@ -92,14 +92,14 @@ def _short(source: str) -> str:
 
 
 def in_order(saved: Saved, host: str, now: float) -> History:
-    """The history of what was saved.
+    """A history from the saved events.
 
-    An event in the future is moved to `now`, and one before its predecessor to that one's time. Later is the safe side:
-    what an event ends is then taken to have been sent for longer.
+    An event in the future is moved to `now`, and one before its predecessor to that one's time. A later time is safe:
+    the header that ends with the event then counts as sent for longer.
 
     Args:
-        saved: what was saved.
-        host: whose history it is.
+        saved: the readable part.
+        host: the host of the history.
         now: seconds since the epoch, UTC.
     """
     history = History(host)
@@ -112,19 +112,19 @@ def in_order(saved: Saved, host: str, now: float) -> History:
 def with_unknown(
     history: History, header: PublicKeyPins | None, chain: Sequence[Pin], now: float, *, longest: int
 ) -> History:
-    """The history for which nobody knows what else was sent until now.
+    """The history, if it is unknown what else was sent until now.
 
-    Clients are taken to hold, from `now` on for the longest max-age, a header that names nothing but the deployed key.
+    From `now` on clients are assumed to hold, for the longest max-age, a header with only the deployed key.
 
     Args:
-        history: what is known.
-        header: what every response carries now.
+        history: the known events.
+        header: the header in every response now.
         chain: the chain that every node shows now, leaf first.
         now: seconds since the epoch, UTC.
-        longest: the longest max-age that the site may have sent, in seconds; what the history has counts too.
+        longest: the longest max-age that the site may have sent, in seconds; longer ones in the history count too.
     """
     sent = [each.header.max_age or 0 for each in history.events if isinstance(each, Published) and each.header]
-    # A client notes no header that misses the chain (RFC 7469 §2.5): this key stood in each that was noted.
+    # A client notes no header without a pin in the chain (RFC 7469 §2.5): so every noted header had this key.
     key = next((pin for pin in chain if header is not None and pin in header.pins), chain[0])
     unknown = Published(now, PublicKeyPins((key,), max([longest, *sent])), is_assumed=True)
     return history.with_event(unknown).with_event(Published(now, header)).with_event(Deployed(now, tuple(chain)))

@@ -1,6 +1,6 @@
-"""What is really sent and shown, checked against a history and its plan: a step is done when it was seen.
+"""Compare what a site really sends and shows with its history and plan: a step is done only when it was seen.
 
-A place is the inventory of the site, or one of its nodes. No file is read here, and no network.
+A place is the inventory of the site, or one of its nodes. This module reads no file, and uses no network.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Sight:
     """What one place sends and shows.
 
     Attributes:
-        place: what to call it: the path of the ``dynpin.toml``, or the address of a node.
-        header: the header that is sent, or None.
-        chains: the pins of each chain that is shown, leaf first. A node shows one, which is the validated one.
+        place: its name: the path of the ``dynpin.toml``, or the address of a node.
+        header: the header that it sends, or None.
+        chains: the pins of each chain that it shows, leaf first. A node shows one: the validated one.
         is_live: whether it is a node.
         failure: why nothing could be seen; None if all is well.
     """
@@ -40,12 +40,12 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class ListSight:
-    """What the published list says of the host, as a client finds it.
+    """The published list's pins for the host, as a client reads them.
 
     Attributes:
-        place: where it was looked at: a folder, or its URI.
-        pins: the pins that it names for the host; none where it releases or does not name it.
-        failure: why a client would not believe it; None where it would.
+        place: a folder, or its URI.
+        pins: the pins for the host; none if the list releases it or does not name it.
+        failure: why a client would not accept the list; None if it would.
     """
 
     place: str
@@ -55,10 +55,10 @@ class ListSight:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What was not seen, where, and what to do.
+    """Something that should be at a place and is not, and what to do.
 
     Attributes:
-        place: where it was looked for.
+        place: the place.
         what: what is missing, a sentence without its full stop.
         advice: the next step, a sentence without its full stop.
     """
@@ -71,12 +71,12 @@ class Missing:
         return f"{self.place}: {self.what}. {self.advice}."
 
     def to_dict(self) -> dict[str, object]:
-        """What is missing, as JSON."""
+        """The object as JSON."""
         return {"place": self.place, "what": self.what, "advice": self.advice}
 
 
 class NotSeen(Exception):
-    """A step is not done: what is missing."""
+    """A step is not done; lists what is missing."""
 
     def __init__(self, step: Step, missing: Sequence[Missing]) -> None:
         super().__init__(step, missing)
@@ -95,20 +95,20 @@ def done(
     listed: ListSight | None = None,
     max_max_age: int | None = None,
 ) -> History:
-    """The history with the next step recorded as done at `now`, as it was seen.
+    """The history with the next step recorded as done at `now`.
 
-    What is recorded is what the places send and show, not what was planned.
+    It records what the places send and show, not what was planned.
 
     Args:
-        history: what was served until now.
-        sights: the inventory, the nodes, or both: one at least.
-        now: when they were seen, in seconds since the epoch, UTC.
-        listed: the published list, which the step `sign` is about.
-        max_max_age: the cap of every client, in seconds, where it is known.
+        history: what has been served so far.
+        sights: the inventory, the nodes, or both; at least one.
+        now: the time of the sights, in seconds since the epoch, UTC.
+        listed: the published list, for the step `sign`.
+        max_max_age: the cap on max-age of all clients, in seconds, if it is known.
 
     Raises:
-        ValueError: if there is no step, or it is early.
-        NotSeen: if any place lacks what the step is about.
+        ValueError: if there is no step, or if it is too early.
+        NotSeen: if the step is not done at any of the places.
     """
     planned = advance(history, now, max_max_age=max_max_age)
     step = status(history, now, max_max_age=max_max_age).step
@@ -130,7 +130,7 @@ def done(
 
 
 def _missing_in_list(pins: Sequence[Pin], listed: ListSight | None) -> Iterator[Missing]:
-    """Where the published list does not name exactly these pins."""
+    """The differences between the published list and exactly these pins."""
     if listed is None:
         yield Missing("the signed list", "it was not looked at", "Name the published folder, or uri, with --list")
         return
@@ -147,7 +147,7 @@ def _missing_in_list(pins: Sequence[Pin], listed: ListSight | None) -> Iterator[
 
 
 def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, ...]:
-    """Where a history and a place do not say the same: the header that is sent, or the chain that is shown."""
+    """The differences between a history and a place, in the header that it sends and the chain that it shows."""
     if sight.failure is not None:
         return (Missing(sight.place, sight.failure, _next_step(sight)),)
     return tuple(_differences(history, sight, now))
@@ -155,7 +155,7 @@ def disagreements(history: History, sight: Sight, now: float) -> tuple[Missing, 
 
 def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing]:
     record = "If that is what every node sends and shows, record it: dynpin rotate "
-    record += "next --done where it is the next step, else dynpin rotate record" if history.rotation else "record"
+    record += "next --done if it is the next step, else dynpin rotate record" if history.rotation else "record"
     back = "Name the key that it lacks again: a roll-back needs it until dynpin rotate next says to retire it"
     refused = [policies for chain in sight.chains if (policies := locked_out(held(history, now), chain))]
     if refused:
@@ -180,7 +180,7 @@ def _differences(history: History, sight: Sight, now: float) -> Iterator[Missing
 
 
 def _needed_for_now(history: History, now: float) -> set[Pin]:
-    """The pins of the header sent now whose keys are or were deployed, until they may be retired."""
+    """The pins in the current header of keys that are or were deployed, until they may be retired."""
     step = status(history, now).step
     if history.header is None or step is None or (step.name == "retire" and step.at <= now):
         return set()
@@ -195,7 +195,7 @@ def _terms(header: PublicKeyPins | None) -> tuple[object, ...]:
 
 
 def _by(recorded: PublicKeyPins | None, sent: PublicKeyPins | None) -> str:
-    """How what is sent differs from what is recorded."""
+    """The differences between the recorded header and the one that is sent."""
     if sent is None or recorded is None:
         return "there is none" if sent is None else "none is recorded"
     found = [f"it names {pin} too" for pin in sent.pins if pin not in recorded.pins]
@@ -214,7 +214,7 @@ def _by(recorded: PublicKeyPins | None, sent: PublicKeyPins | None) -> str:
 def _missing(
     sight: Sight, step: Step, history: History, policies: Sequence[Held], sights: Sequence[Sight]
 ) -> Iterator[Missing]:
-    """What one place lacks of a step that is said to be done."""
+    """What is missing at one place, for a step that should be done."""
     if sight.failure is not None:
         yield Missing(sight.place, sight.failure, _next_step(sight))
         return
@@ -243,7 +243,7 @@ def _missing(
         advice = "Deploy the new chain there, and reload it" if sight.is_live else "Name the new chain in keys"
         if not (sight.is_live and _is_another_chain(chains, sights, history)):
             yield Missing(sight.place, f"the new key {target} is not deployed: the deployed key is {keys}", advice)
-    # Whatever the step: no chain that is shown may lock out those who hold what was sent.
+    # At every step: no chain that is shown may lock out clients with a header that was sent.
     refused = [policy.until for chain in chains for policy in locked_out(policies, chain)]
     if refused:
         yield _locks_out(sight, refused)
@@ -255,14 +255,14 @@ def _missing(
 
 
 def _pins_of(step: Step, history: History) -> tuple[tuple[Pin, ...], tuple[Pin, ...]]:
-    """The pins that the header must name once this step is done, and those that it must not."""
+    """The pins that the header must have after this step, and those that it must not have."""
     rotation = history.rotation
     assert rotation is not None  # noqa: S101 - there is a step
     if step.name == "retire":
         return (rotation.target,), old_pins(history)
     if step.name == "sign":
         return (() if history.header is None else history.header.pins), ()
-    # Until the old pin is retired, the header names the old key and the new one.
+    # Until the old pin is retired, the header has the old key and the new one.
     return bridge_header(history, rotation).pins, ()
 
 
@@ -300,13 +300,13 @@ def _locks_out(sight: Sight, until: Iterable[float]) -> Missing:
 
 
 def _is_another_chain(chains: Sequence[tuple[Pin, ...]], sights: Sequence[Sight], history: History) -> bool:
-    """Whether a node shows the other one of several chains that the inventory has, such as RSA beside EC."""
+    """Whether a node shows another one of the inventory's chains, such as RSA instead of EC."""
     known = {chain[0] for sight in sights if not sight.is_live for chain in sight.chains if chain}
     return bool(chains) and chains[0][0] in known and chains[0][0] not in history.chain
 
 
 def _unlike_the_others(sight: Sight, sights: Sequence[Sight]) -> Iterator[Missing]:
-    """Nodes that do not agree would note this at one visit, and that at the next."""
+    """The differences between nodes: clients would note another header at each visit."""
     first = next(each for each in sights if each.header is not None and not each.header.report_only)
     assert first.header is not None  # noqa: S101 - it was chosen so
     if sight.header is not None and set(sight.header.pins) != set(first.header.pins):
@@ -316,11 +316,11 @@ def _unlike_the_others(sight: Sight, sights: Sequence[Sight]) -> Iterator[Missin
 
 
 def _sent(sights: Sequence[Sight]) -> PublicKeyPins:
-    """The header that all places send; of several max-ages the longest, since some client holds that."""
+    """The header that all places send. If its max-age differs, the longest: some client holds that."""
     headers = [sight.header for sight in sights if sight.header is not None]
     return max(headers, key=lambda header: header.max_age or 0)
 
 
 def _shown(target: Pin, sights: Sequence[Sight]) -> tuple[Pin, ...]:
-    """The chain of the new key, as it is shown."""
+    """The chain of the new key, as a place shows it."""
     return next(chain for sight in sights for chain in sight.chains if target in chain)

@@ -1,4 +1,4 @@
-"""The history that the nodes of a site share, and what each of them says that it sends and shows."""
+"""The history that the nodes of a site share, and what each node reports to send and show."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["KeptHistory", "SharedHistory", "held_by_nodes", "kept_history", "sig
 
 
 class SharedHistory:
-    """The history of a site in the state that its nodes share; the same calls as of a file.
+    """The history in the shared state of a site's nodes, with the methods of a history's file.
 
     Args:
-        state: what the nodes share.
+        state: the shared state.
     """
 
     def __init__(self, state: SharedState) -> None:
@@ -41,17 +41,17 @@ class SharedHistory:
         """Whether there is a history.
 
         Raises:
-            PolicyError: if the collector cannot be asked.
+            PolicyError: if the collector does not answer.
         """
         return self.state.fetch().history is not None
 
     def read(self) -> History:
-        """The history, as the collector has it now.
+        """The history, from the collector.
 
         Raises:
             FileNotFoundError: if there is none.
             HistoryError: if it is damaged.
-            PolicyError: if the collector cannot be asked.
+            PolicyError: if the collector does not answer.
         """
         history = _history(self.state.fetch())
         if history is None:
@@ -59,27 +59,27 @@ class SharedHistory:
         return history
 
     def copy(self) -> History | None:
-        """The history as this machine saw it last, or None.
+        """The history as this machine read it last, or None.
 
         Raises:
-            HistoryError, PolicyError: where it is damaged, or the copy cannot be read.
+            HistoryError, PolicyError: if it is damaged, or if the copy cannot be read.
         """
         return _history(self.state.copy())
 
     def change(self, edit: Callable[[History | None], History]) -> History:
-        """Edit the history where nobody else does so meanwhile.
+        """Edit the history, unless somebody else changes it at the same time.
 
         Raises:
-            HistoryError: if it is damaged, or by `edit`.
-            PolicyError: if the collector cannot be asked.
+            HistoryError: if it is damaged, or from `edit`.
+            PolicyError: if the collector does not answer.
         """
         return self._change(lambda document: edit(_history(document)))
 
     def repair(self, edit: Callable[[Saved], History]) -> tuple[History, Path | None]:
-        """Write a history made from what can still be read; nothing is put aside.
+        """Write a history from what can still be read. The damaged one is not kept.
 
         Raises:
-            HistoryError, PolicyError: as of :meth:`change`.
+            HistoryError, PolicyError: as :meth:`change` does.
         """
         from .repair import salvage  # noqa: PLC0415 - for those who have a damaged one
 
@@ -108,14 +108,14 @@ KeptHistory = HistoryFile | SharedHistory
 
 
 def kept_history(path: Path, site: Inventory | None) -> KeptHistory:
-    """Where the history of a site is kept: with the collector where its nodes share a state, else in this file."""
+    """The history of a site: with the collector if its nodes share a state, else in this file."""
     if site is None or site.state is None:
         return HistoryFile(path)
     return SharedHistory(SharedState(site.state))
 
 
 def held_by_nodes(document: SiteDocument) -> tuple[Held, ...]:
-    """What clients may hold of what the nodes have sent, by their own word."""
+    """The policies that clients may hold, from the nodes' own reports of what they sent."""
     return tuple(
         Held(each.policy, each.first_at, each.last_at, each.until(each.first_at), node=each.node)
         for each in document.sent()
@@ -123,7 +123,7 @@ def held_by_nodes(document: SiteDocument) -> tuple[Held, ...]:
 
 
 def sights_of_nodes(document: SiteDocument) -> Iterator[Sight]:
-    """What each node says that it sends and shows."""
+    """What each node reports to send and show."""
     for name, node in sorted(document.nodes.items()):
         chains = tuple(tuple(map(Pin.from_base64, chain)) for chain in node.chains)
         header: PublicKeyPins | None = node.policy

@@ -1,4 +1,4 @@
-"""What an inventory makes, and what a node answered, as sights to hold against a history."""
+"""Sights to compare with a history: what an inventory makes, and what a node answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynpin.pins import Pin, chain_pins
 from .seen import Sight
 
 if TYPE_CHECKING:
-    from ..nodes import NodeLook  # it brings the network along
+    from ..nodes import NodeLook  # imports the network code
 
 __all__ = ["pins_of", "sight_of_inventory", "sight_of_node"]
 
@@ -23,9 +23,9 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
 
     Args:
         inventory: the inventory.
-        place: what to call it.
-        host: the host of the history; an inventory that is not for it is a failure.
-        now: what the certificates are checked against.
+        place: its name in messages.
+        host: the host of the history; an inventory of another host is a failure.
+        now: the time for checking certificates.
     """
     if not covers(inventory.hosts, host):
         named = ", ".join(inventory.hosts)
@@ -38,7 +38,7 @@ def sight_of_inventory(inventory: Inventory, place: str, host: str, now: float) 
 
 
 def pins_of(chain: Chain) -> tuple[Pin, ...]:
-    """The pins of a chain, leaf first, but for certificates that cannot be pinned."""
+    """The pins of a chain, leaf first, without certificates that cannot be pinned."""
     return tuple(pin for pin in chain.pins if pin is not None)
 
 
@@ -57,5 +57,5 @@ def sight_of_node(look: NodeLook) -> Sight:
 
 
 def _header(values: Sequence[str], *, report_only: bool) -> PublicKeyPins | None:
-    # RFC 7469 §2.3.1: of several fields clients take the first one.
+    # RFC 7469 §2.3.1: of several fields clients use the first one.
     return PublicKeyPins.parse(values[0], report_only=report_only) if values else None

@@ -1,4 +1,4 @@
-"""The user agents that play in the lab: dynpin itself, models of two browsers, and a foreign program."""
+"""The user agents of the lab: dynpin itself, models of two browsers, and a foreign program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user agent is to the lab: something installed on a machine, that visits hosts and remembers pins."""
+"""The interface of a user agent in the lab: it is installed on a machine, visits hosts and remembers pins."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Agent", "Machine", "Sent", "Settings", "UserAgent", "Visit"]
 
 
 class Settings(TypedDict, total=False):
-    """What a user may opt in to, where the agent has it (:attr:`Agent.options`).
+    """The options that a user may choose, if the agent has them (:attr:`Agent.options`).
 
-    ``private`` is a private window: in dynpin :meth:`dynpin.clientstore.PinStore.private`. The others are dynpin's
-    alone, arguments of :class:`~dynpin.clientstore.PinStore`, :func:`~dynpin.clientstore.enforce` and
-    :class:`~dynpin.clientstore.ReportQueue` (``reports`` is its ``mode``). ``follows`` is the URI and version 1 of the
-    root of a signed list, for :meth:`dynpin.clientstore.PinStore.follow`.
+    ``private`` is a private window; in dynpin it is :meth:`dynpin.clientstore.PinStore.private`. Only dynpin has the
+    others. They are arguments of :class:`~dynpin.clientstore.PinStore`, :func:`~dynpin.clientstore.enforce` and
+    :class:`~dynpin.clientstore.ReportQueue` (``reports`` is its ``mode``). ``follows`` has the URI of a signed list and
+    version 1 of its root, for :meth:`dynpin.clientstore.PinStore.follow`.
     """
 
     private: bool
@@ -38,16 +38,16 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What a user agent is installed on.
+    """The machine of a user agent.
 
     Attributes:
-        folder: where it keeps its files; nobody else's. It exists.
-        public_roots: the roots that a browser ships, DER. Read anew at each visit, so that they may change.
-        private_roots: the roots that the user has installed besides, DER; likewise.
-        clock: gives seconds since the epoch, UTC.
-        network: the port of 127.0.0.1 at which a name is answered now, for https and http alike.
-        pins: False for a user agent that knows nothing of pinning: the same program without it.
-        settings: what its user has opted in to.
+        folder: the agent's own folder for its files. It exists.
+        public_roots: the roots that a browser ships, DER. Read at each visit, so they may change.
+        private_roots: the roots that the user has installed, DER. Read at each visit too.
+        clock: returns seconds since the epoch, UTC.
+        network: for each name, the port of 127.0.0.1 that answers it now, for https and http alike.
+        pins: False for the same program without pinning.
+        settings: the options that its user has chosen.
     """
 
     folder: Path
@@ -61,17 +61,17 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Visit:
-    """What a user agent saw of one visit. Of `status`, `refusal` and `failure` exactly one is there.
+    """The agent's view of one visit. Exactly one of `status`, `refusal` and `failure` is set.
 
     Attributes:
         host: the name that was visited.
-        status: of the response, or None where none came.
+        status: the status of the response, or None if there was no response.
         refusal: why Pin Validation refused the connection, in one line of the agent's own words; or None.
-        failure: why TLS or the network failed otherwise, in one line; or None.
-        chain: the pins of the validated chain, leaf first; empty where there was none, or the agent does not tell.
+        failure: why TLS or the network failed for another reason, in one line; or None.
+        chain: the pins of the validated chain, leaf first; empty if there was none, or if the agent does not report it.
         known_host: the entry that applied when the visit began, or None.
-        noting: what the Public-Key-Pins header did; None where no response came, or one without that header.
-        section: the section of RFC 7469 behind the refusal or the noting; empty where there was neither.
+        noting: the result of the Public-Key-Pins header; None if there was no response or no such header.
+        section: the section of RFC 7469 behind the refusal or the noting; empty if there was neither.
     """
 
     host: str
@@ -89,9 +89,9 @@ class Sent:
     """One attempt to send a violation report (RFC 7469 §3).
 
     Attributes:
-        report_uri: where it was to go.
-        taken: whether it was taken there.
-        reason: what came of it, in words.
+        report_uri: where it was sent.
+        taken: whether the server accepted it.
+        reason: the result, in words.
     """
 
     report_uri: str
@@ -100,7 +100,7 @@ class Sent:
 
 
 class UserAgent(Protocol):
-    """One installed user agent, and what it remembers."""
+    """One installed user agent with its memory."""
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """GET ``https://host/path`` on a new connection, with `secret` as its Authorization.
@@ -110,31 +110,31 @@ class UserAgent(Protocol):
         ...
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
-        """The entry that applies to the host now, its own or a superdomain's."""
+        """The entry that applies to the host now: its own or a superdomain's."""
         ...
 
     def known_hosts(self) -> list[KnownPinnedHost]:
-        """Every entry that is alive, by name."""
+        """All living entries, by name."""
         ...
 
     def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
-        """Have pins that come with the agent and from no response (RFC 7469 §2.7); without `expires_at` for good."""
+        """Add pins that come with the agent, not from a response (RFC 7469 §2.7). Without `expires_at` they stay."""
         ...
 
     def forget(self, host: str) -> bool:
-        """Do what the user can do to have the host's own entry gone; False where there was none."""
+        """Remove the host's own entry by the means that a user has; False if there was none."""
         ...
 
     def report_at_once(self) -> list[Sent]:
-        """Send the violation reports that the agent sends right after a visit, with what these set off."""
+        """Send the reports that the agent sends right after a visit, and the reports about those requests."""
         ...
 
     def send_reports(self) -> list[Sent]:
-        """Send the violation reports that wait for a better moment, and tell of each attempt."""
+        """Send the reports that wait for a later time. Returns each attempt."""
         ...
 
     def restart(self, *, crashed: bool = False) -> None:
-        """End the agent and start it again: what is on its disk remains, and after a crash nothing else."""
+        """End the agent and start it again. Its files remain; after a crash nothing else does."""
         ...
 
     def close(self) -> None:
@@ -147,12 +147,12 @@ class Agent:
     """A kind of user agent.
 
     Attributes:
-        name: as ``--agent`` takes it, such as ``"chromium"``.
+        name: the value for ``--agent``, such as ``"chromium"``.
         title: for people, such as ``"Chromium 71 (model)"``.
-        departs: where it departs from the RFC, or chooses.
+        departs: where it differs from the RFC, or makes a choice.
         install: installs it on a machine.
-        options: what a user may opt in to; the names of :class:`Settings`.
-        missing: why it cannot be installed here, in words; None where it can.
+        options: the options that a user may choose; names of :class:`Settings`.
+        missing: why it cannot be installed here, in words; None if it can.
     """
 
     name: str

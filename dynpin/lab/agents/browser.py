@@ -1,10 +1,10 @@
-"""What the models of browsers have in common: dynpin's parse, note and validate, and on top of them a browser's rules.
+"""The common part of the browser models: dynpin's parse, note and validate, with a browser's rules on top.
 
-A model is a way to read a header, a store that knows what the browser ignores besides, and an agent that connects.
-Where a browser is lenient its text is rewritten as RFC 7469 would have it, so that no second parser is needed. A
-directive that nobody knows must match the grammar here all the same, though browsers read past more than that; and
-dynpin's own limits (8 KiB, 64 pins) hold. The sources behind a model are in :mod:`dynpin.lab.claims`, and are named by
-their functions where a rule is carried out.
+A model has three parts: a way to read a header, a store with the browser's own rules for ignoring headers, and an
+agent that connects. If a browser is lenient, the model rewrites the text into the form of RFC 7469. So it needs no
+second parser. Two things are stricter than in browsers: an unknown directive must match the grammar, and dynpin's own
+limits (8 KiB, 64 pins) apply. :mod:`dynpin.lab.claims` has the sources of each model. Comments name the browser's
+functions.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _EQUALS_OR_ANY_QUOTED = re.compile(rf"{_QUOTED}|'[^']*'|[\t ]*=[\t ]*")
 
 
 def loosely(value: str, *, single_quotes: bool = False) -> Iterator[tuple[Directive, str]]:
-    """The directives of a value, each with its text, where white space around "=" is not a fault.
+    """The directives of a value, each with its text. White space around "=" is allowed.
 
     Args:
         value: the value of the field.
-        single_quotes: whether 'single quotes' are as good as double ones; the texts have double ones.
+        single_quotes: whether 'single quotes' are allowed too; the returned texts have double quotes.
 
     Raises:
-        InvalidHeader: where the value is malformed all the same.
+        InvalidHeader: if the value is malformed in another way.
     """
     value = (_EQUALS_OR_ANY_QUOTED if single_quotes else _EQUALS_OR_QUOTED).sub(_as_quoted, value)
     for found in scan(value):
@@ -63,12 +63,11 @@ def _as_quoted(found: re.Match[str]) -> str:
 
 
 def nearest(entries: Iterable[KnownPinnedHost], host: str, now: float) -> KnownPinnedHost | None:
-    """The entry that applies by the rule of Chromium (GetDynamicPKPState) and of wget2 (wget_hpkp_db_check_pubkey).
+    """The entry of the nearest name, or None.
 
-    That of the nearest name, or none.
-
-    The RFC's :func:`~dynpin.hosts.applicable` goes on to a farther name. Here an entry without includeSubDomains hides
-    a farther one with it, and what is below is pinned to nothing.
+    This is the rule of Chromium (GetDynamicPKPState) and of wget2 (wget_hpkp_db_check_pubkey). The RFC's
+    :func:`~dynpin.hosts.applicable` goes on to farther names. Here an entry without includeSubDomains hides a farther
+    entry that has it, and names below are not pinned.
     """
     alive = {entry.host: entry for entry in entries if not entry.is_expired(now)}
     found = next((alive[name] for name in (host, *superdomains(host)) if name in alive), None)
@@ -81,26 +80,26 @@ def around(entries: Mapping[str, KnownPinnedHost], name: str) -> list[KnownPinne
 
 
 class Reader(Protocol):
-    """Parses a field as a browser does; InvalidHeader where the browser ignores it."""
+    """Parses a field as a browser does; raises InvalidHeader if the browser ignores it."""
 
     def __call__(self, value: str, *, report_only: bool = False) -> PublicKeyPins:
-        """As :meth:`dynpin.PublicKeyPins.parse`."""
+        """Like :meth:`dynpin.PublicKeyPins.parse`."""
         ...
 
 
 class BrowserStore(ABC):
-    """What a browser remembers of pins, and how it reads headers: what the guards and the agents ask of a store.
+    """A browser's memory for pins, with its way to read headers. It has the methods of a store for guards and agents.
 
     Args:
-        clock: gives seconds since the epoch, UTC.
+        clock: returns seconds since the epoch, UTC.
 
     Attributes:
         read: parses a field.
-        static_lapses: how long after the build the built-in pins are held, in seconds.
-        entries: the noted entries by host, alive and expired.
+        static_lapses: how long after the build the built-in pins are enforced, in seconds.
+        entries: the noted entries by host, living and expired.
         built_in: the entries that came with the browser, by host. No header changes them.
-        path: what an error names as the place of the pins.
-        is_default: False, as of every store but the user's own.
+        path: the place of the pins, for errors.
+        is_default: False, since this is not the user's own store.
     """
 
     read: ClassVar[Reader]
@@ -118,28 +117,28 @@ class BrowserStore(ABC):
         """The entry that applies to a canonical host, noted or built in."""
 
     def noted(self, name: str, now: float) -> KnownPinnedHost | None:
-        """The noted entry that applies to a canonical host: what a header of it may change."""
+        """The noted entry that applies to a canonical host. A header of the host may change it."""
         return applicable(around(self.entries, name), name, now)
 
     def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
-        """Why this browser ignores what the RFC would act on, or None."""
+        """Why this browser ignores a header that the RFC would process, or None."""
         return None
 
     def look(self) -> tuple[State, float]:
-        """As :meth:`PinStore.look`, of a state that nobody has seen before: each handshake is looked up."""
+        """Like :meth:`PinStore.look`, but always with a new state: each handshake is looked up."""
         return State(), self.clock()
 
     def look_up(self, name: str) -> LookUp:
-        """As :meth:`PinStore.look_up`, at a handshake."""
+        """Like :meth:`PinStore.look_up`, for a handshake."""
         state, now = self.look()
         return LookUp(self.applies(name, now), now, state)
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
-        """As :meth:`PinStore.known_host`."""
+        """Like :meth:`PinStore.known_host`."""
         return self.applies(canonical_host(host), self.clock())
 
     def hosts(self) -> list[KnownPinnedHost]:
-        """As :meth:`PinStore.hosts`."""
+        """Like :meth:`PinStore.hosts`."""
         now = self.clock()
         noted = {host: each for host, each in self.entries.items() if not each.is_expired(now)}
         built_in = {host: each for host, each in self.built_in.items() if not each.is_expired(now)}
@@ -148,7 +147,7 @@ class BrowserStore(ABC):
     def note(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> Noting:
-        """As :meth:`PinStore.note`, by this browser's rules."""
+        """Like :meth:`PinStore.note`, with this browser's rules."""
         name, now = canonical_host(host), self.clock()
         # RFC 7469 §2.3.1: of several fields only the first is processed.
         first = value if isinstance(value, str) else next(iter(value), None)
@@ -170,22 +169,22 @@ class BrowserStore(ABC):
         return noting
 
     def pin(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
-        """Have pins built in, by a build of today: they lapse with it, at `expires_at` if that comes first."""
+        """Add built-in pins, from a build of today. They lapse with the build, or at `expires_at` if earlier."""
         name, now = canonical_host(host), self.clock()
         until = min(now + self.static_lapses, expires_at or math.inf)
         self.built_in[name] = KnownPinnedHost(name, tuple(pins), False, None, now, until, "static")
 
     def forget(self, host: str) -> bool:
-        """As :meth:`PinStore.forget`."""
+        """Like :meth:`PinStore.forget`."""
         entry = self.entries.pop(canonical_host(host), None)
         return entry is not None and not entry.is_expired(self.clock())
 
     @abstractmethod
     def close(self) -> None:
-        """End in good order."""
+        """End normally."""
 
     def crash(self) -> None:
-        """End without that."""
+        """End without saving."""
         self.close()
 
     def __enter__(self) -> Self:
@@ -199,23 +198,23 @@ _Store = TypeVar("_Store", bound=BrowserStore)
 
 
 class BrowserAgent(LibraryAgent[_Store]):
-    """A browser: no Pin Validation for a chain that ends in a root that its user installed (RFC 7469 §2.6).
+    """A browser. It skips Pin Validation for a chain that ends in a root of its user (RFC 7469 §2.6).
 
     Chromium: CheckPinsAndMaybeSendReport; Firefox: NSSCertDBTrustDomain::IsChainValid.
     """
 
     @property
     def reporter(self) -> Reporter | None:
-        """What takes violation reports; None for a browser that sends none."""
+        """The object that takes violation reports; None for a browser that sends none."""
         return None
 
     def harden(self, context: ssl.SSLContext) -> None:
-        """By the same guards as dynpin's, with this browser's memory behind them."""
+        """Use dynpin's own guards, with this browser's memory behind them."""
         public = frozenset(self.machine.public_roots)
         guard(context, Enforcement(self.store, private_roots="bypass", public_roots=public, reporter=self.reporter))
 
     def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """As :meth:`LibraryAgent.note`."""
+        """Like :meth:`LibraryAgent.note`."""
         report_only: list[str] = []
         for field in response.headers.get_list(REPORT_ONLY_NAME)[:1]:
             try:
@@ -226,7 +225,7 @@ class BrowserAgent(LibraryAgent[_Store]):
         return note_response(self.store, host, peer, fields, report_only, port=HTTPS_PORT)
 
     def restart(self, *, crashed: bool = False) -> None:
-        """As :meth:`UserAgent.restart`; what is built in comes with the browser again."""
+        """Like :meth:`UserAgent.restart`. The built-in pins come with the browser again."""
         if crashed:
             self.store.crash()
         built_in = self.store.built_in

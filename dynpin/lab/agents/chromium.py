@@ -1,4 +1,4 @@
-"""Chromium as it was at the end of HPKP (65 to 71): a model. Its rules were read in its source (dynpin.lab.claims)."""
+"""A model of Chromium at the end of HPKP (65 to 71). Its rules were read in its source (dynpin.lab.claims)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dynpin.report import Report
 
 __all__ = ["ChromiumAgent", "ChromiumStore", "read_as_chromium"]
 
-# The same report goes out once an hour, as far as the last fifty are remembered (kTimeToRememberReportsMins,
+# The same report is sent once an hour. Chromium remembers the last fifty reports (kTimeToRememberReportsMins,
 # kMaxReportCacheEntries).
 _REMEMBERED_FOR, _REMEMBERED = 3_600.0, 50
 _TEN_WEEKS = 70 * 86_400.0  # IsBuildTimely
@@ -33,11 +33,11 @@ _TEN_WEEKS = 70 * 86_400.0  # IsBuildTimely
 def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
     """Parse a field as Chromium does (net/http/http_security_headers.cc, ParseHPKPHeaderImpl).
 
-    White space around "=", single quotes and DEL pass; of repeated directives the last one wins; includeSubDomains may
-    have a value; pins of unknown algorithms are directives that nobody knows; max-age is read in report-only too.
+    It allows white space around "=", single quotes and DEL. Of repeated directives the last one wins. includeSubDomains
+    may have a value. A pin with an unknown algorithm is an unknown directive. max-age is read in report-only too.
 
     Raises:
-        InvalidHeader: where Chromium ignores the field.
+        InvalidHeader: if Chromium ignores the field.
     """
     pins: list[str] = []
     last: dict[str, str] = {}
@@ -57,14 +57,14 @@ def read_as_chromium(value: str, *, report_only: bool = False) -> PublicKeyPins:
 
 
 class ChromiumStore(BrowserStore):
-    """Known Pinned Hosts without a limit on their number, 60 days at most, and the JSON file that they are in.
+    """Known Pinned Hosts with no limit on their number, 60 days at most, and their JSON file.
 
-    Chromium writes it within seconds of a change. The clocks of stories stand still for as long, so here it is written
-    at the end, whichever that is.
+    Chromium writes the file within seconds of a change. The clocks of stories stand still for longer than that, so the
+    model writes it at the end, even after a crash.
 
     Args:
         path: the file; None for Incognito, which begins empty and leaves nothing (CreateNetworkContextParams).
-        clock: gives seconds since the epoch, UTC.
+        clock: returns seconds since the epoch, UTC.
     """
 
     read = staticmethod(read_as_chromium)
@@ -79,7 +79,7 @@ class ChromiumStore(BrowserStore):
                 self.entries[entry.host] = entry
 
     def ignores(self, name: str, header: PublicKeyPins, chain: Sequence[Pin]) -> Noting | None:
-        """A header with max-age=0 is held to the same demands as any: a pin in the chain, and one that is not.
+        """Treat max-age=0 like any header: it needs a pin in the chain, and one that is not.
 
         ParseHPKPHeader asks IsPinListValid before AddHPKPHeader looks at max-age.
         """
@@ -89,11 +89,11 @@ class ChromiumStore(BrowserStore):
         return noted if noted.outcome == "ignored" else None
 
     def applies(self, name: str, now: float) -> KnownPinnedHost | None:
-        """Noted pins come before those that are built in (CheckPublicKeyPinsImpl)."""
+        """Noted pins come before built-in pins (CheckPublicKeyPinsImpl)."""
         return self.noted(name, now) or nearest(around(self.built_in, name), name, now)
 
     def noted(self, name: str, now: float) -> KnownPinnedHost | None:
-        """That of the nearest name; an entry that is found to have expired is gone for good (GetDynamicPKPState)."""
+        """The entry of the nearest name. If it has expired, it is deleted (GetDynamicPKPState)."""
         for entry in around(self.entries, name):
             if entry.is_expired(now):
                 del self.entries[entry.host]
@@ -119,7 +119,7 @@ class ChromiumStore(BrowserStore):
 
 
 class ChromiumAgent(BrowserAgent[ChromiumStore]):
-    """Chromium with its pins and its reports, which go at once or never (CheckPinsAndMaybeSendReport)."""
+    """Chromium with its pins and reports. A report is sent at once or never (CheckPinsAndMaybeSendReport)."""
 
     def __init__(self, machine: Machine) -> None:
         self._reports = _Reports(machine.clock)
@@ -132,11 +132,11 @@ class ChromiumAgent(BrowserAgent[ChromiumStore]):
 
     @property
     def reporter(self) -> Reporter:
-        """What its handshakes give their reports to."""
+        """The object that takes the reports of its handshakes."""
         return self._reports
 
     def report_at_once(self) -> list[Sent]:
-        """As :meth:`UserAgent.report_at_once`, with what these reports set off."""
+        """Like :meth:`UserAgent.report_at_once`, with the reports about these requests."""
         sent: list[Sent] = []
         with loopback_names(self.machine.network):
             while self._reports.waiting:
@@ -154,7 +154,7 @@ class ChromiumAgent(BrowserAgent[ChromiumStore]):
 
 
 class _Reports:
-    """Which reports go out: none by https to the host that fails, and the same one once an hour (RFC 7469 §2.1.4).
+    """Which reports are sent: none by https to the failing host, and the same one once an hour (RFC 7469 §2.1.4).
 
     IsReportUriValidForHost and CheckPinsAndMaybeSendReport.
     """
@@ -165,11 +165,11 @@ class _Reports:
         self._sent_at: OrderedDict[str, float] = OrderedDict()
 
     def add(self, report: Report, report_uri: str) -> None:
-        """Take a report, as :meth:`dynpin.clientstore.Reporter.add`."""
+        """Take a report, like :meth:`dynpin.clientstore.Reporter.add`."""
         target = urlsplit(report_uri)
         if target.scheme == "https" and target.hostname == report.hostname:
             return
-        # Two hosts that report to each other make no loop: what was sent is not sent again, whatever its date.
+        # So two hosts that report to each other make no loop: a report is the same one even with another date.
         members = report.to_dict() | {"date-time": None, "effective-expiration-date": None}
         key, now = json.dumps([members, report_uri]), self._clock()
         sent_at = self._sent_at.get(key)

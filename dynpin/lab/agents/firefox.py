@@ -1,4 +1,4 @@
-"""Firefox as it was at the end of HPKP (68 to 71): a model. Its rules were read in its source (dynpin.lab.claims)."""
+"""A model of Firefox at the end of HPKP (68 to 71). Its rules were read in its source (dynpin.lab.claims)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _PIN_TEXT = 44
 def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
     """Parse a field as Firefox does (nsSiteSecurityService, ParseSSSHeaders).
 
-    White space around "=" passes; pins of unknown algorithms are directives that nobody knows, and those may stand
-    twice; what report-uri says is not read; a backslash stays in a quoted-string; max-age has 64 bits.
+    It allows white space around "=". A pin with an unknown algorithm is an unknown directive, and unknown directives
+    may be repeated. The value of report-uri is not read. A backslash stays in a quoted-string. max-age has 64 bits.
 
     Raises:
-        InvalidHeader: where Firefox ignores the field.
+        InvalidHeader: if Firefox ignores the field.
     """
     texts: list[str] = []
     for directive, text in loosely(value):
@@ -49,7 +49,7 @@ def read_as_firefox(value: str, *, report_only: bool = False) -> PublicKeyPins:
             case "includesubdomains":
                 texts.append(directive.name if directive.value == "" else text)
             case "report-uri":
-                texts.append("report-uri-unread")  # twice is still once too often
+                texts.append("report-uri-unread")  # a repeated report-uri is still an error
             case _:
                 pass
     return PublicKeyPins.parse("; ".join(texts), report_only=report_only)
@@ -62,7 +62,7 @@ def _overflows(digits: str) -> bool:
 
 @dataclass(slots=True)
 class _Score:
-    """On how many days an entry was used after the first, and the last of them, in days since the epoch."""
+    """On how many days an entry was used after the first day, and the last of these, in days since the epoch."""
 
     days: int
     last: int
@@ -71,13 +71,13 @@ class _Score:
 class FirefoxStore(BrowserStore):
     """A table of 1024 entries in memory, and a text file that is written five minutes after a change, or at the end.
 
-    An entry's score grows once a day, when it is used (DataStorage::Entry::UpdateScore). Which of the entries with the
-    lowest score is evicted Firefox leaves to the order of its table; here it is the oldest.
+    An entry's score grows once a day, when the entry is used (DataStorage::Entry::UpdateScore). If several entries have
+    the lowest score, Firefox evicts one by the order of its table; the model evicts the oldest.
 
     Args:
-        path: the file: a line for each entry, as Firefox has it. None for private windows, whose table is cleared with
-            the last of them (DataStorage::Observe).
-        clock: gives seconds since the epoch, UTC.
+        path: the file, with Firefox's format of one line for each entry. None for private windows: their table is
+            cleared when the last of them closes (DataStorage::Observe).
+        clock: returns seconds since the epoch, UTC.
     """
 
     read = staticmethod(read_as_firefox)
@@ -91,7 +91,7 @@ class FirefoxStore(BrowserStore):
         self._load()
 
     def applies(self, name: str, now: float) -> KnownPinnedHost | None:
-        """The first name from the host upwards whose pins cover it, noted ones before built-in ones.
+        """The first name from the host upwards with pins that cover it. Noted pins come before built-in pins.
 
         FindPinningInformation, in PublicKeyPinningService.cpp.
         """
@@ -105,7 +105,7 @@ class FirefoxStore(BrowserStore):
     def note(
         self, host: str, value: str | Sequence[str], chain: Sequence[Pin], certificates: Sequence[bytes] = ()
     ) -> Noting:
-        """As :meth:`BrowserStore.note`; a new entry drives out an old one where the table is full."""
+        """Like :meth:`BrowserStore.note`. If the table is full, a new entry evicts an old one."""
         noting, name = super().note(host, value, chain, certificates), canonical_host(host)
         match noting.outcome:
             case "noted":
@@ -125,24 +125,24 @@ class FirefoxStore(BrowserStore):
         return noting
 
     def look_up(self, name: str) -> LookUp:
-        """As :meth:`BrowserStore.look_up`; the score of the entry that applies grows with the days of its use."""
+        """Like :meth:`BrowserStore.look_up`. The score of the entry that applies grows on each day of use."""
         found = super().look_up(name)
         if found.known_host is not None:
             self._touch(found.known_host.host)
         return found
 
     def forget(self, host: str) -> bool:
-        """As :meth:`BrowserStore.forget`."""
+        """Like :meth:`BrowserStore.forget`."""
         self._scores.pop(canonical_host(host), None)
         self._change()
         return super().forget(host)
 
     def close(self) -> None:
-        """End in good order: what has changed is written."""
+        """End normally, and write changes."""
         self._write()
 
     def crash(self) -> None:
-        """End without that: what was written by now remains."""
+        """End without writing. What is in the file remains."""
         if self._changed_at is not None and self.clock() - self._changed_at >= _WRITTEN_AFTER:
             self._write()
 
@@ -192,13 +192,13 @@ class FirefoxAgent(BrowserAgent[FirefoxStore]):
     """Firefox with its table. It sends no reports, and knows no Public-Key-Pins-Report-Only."""
 
     def open_store(self) -> FirefoxStore:
-        """The table, from its file in the machine's folder; one without a file for private windows."""
+        """The table, from its file in the machine's folder. For private windows it has no file."""
         private = self.machine.settings.get("private", False)
         file = None if private else self.machine.folder / "SiteSecurityServiceState.txt"
         return FirefoxStore(file, clock=self.machine.clock)
 
     def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """As of any browser; a chain that ends in a root of the user's pins nothing (ProcessPKPHeader)."""
+        """Like any browser's, but a chain that ends in a root of the user's notes nothing (ProcessPKPHeader)."""
         if peer.validated and peer.validated[-1] not in self.machine.public_roots:
             return Noting("ignored", f"the chain of {host} ends in a root that is not built in", "2.5")
         return super().note(host, peer, response)

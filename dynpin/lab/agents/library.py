@@ -1,6 +1,6 @@
-"""A user agent made of dynpin's client library: dynpin itself, and the base of the models of others.
+"""A user agent made of dynpin's client library: dynpin itself, and the base of the models.
 
-A model is what that agent remembers, and how it enforces that: parse, note and validate beneath are dynpin's own.
+A model replaces the agent's memory, and its way to enforce pins. It uses dynpin's own parse, note and validate.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _LONGEST_LOOK = 120.0
 
 
 class Memory(Protocol):
-    """Where an agent keeps its pins: a PinStore, or what a model has in its place."""
+    """Where an agent keeps its pins: a PinStore, or a model's own store."""
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
         """The entry that applies to a host now."""
         ...
 
     def hosts(self) -> list[KnownPinnedHost]:
-        """Every entry that is alive, by name."""
+        """All living entries, by name."""
         ...
 
     def pin(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> object:
-        """Keep static pins."""
+        """Add static pins."""
         ...
 
     def forget(self, host: str) -> bool:
-        """Remove a host's own entry; False where none was alive."""
+        """Remove a host's own entry; False if none was alive."""
         ...
 
     def close(self) -> None:
-        """End in good order."""
+        """End normally."""
         ...
 
 
@@ -65,15 +65,15 @@ class _Options(TypedDict):
     trust_env: bool
 
 
-# A new connection for each visit, and nothing of the proxies of the person who plays.
+# A new connection for each visit, and no proxies from the environment of the person who runs the lab.
 _OPTIONS = _Options(limits=httpx.Limits(max_keepalive_connections=0), timeout=60.0, trust_env=False)
 
 
 class LibraryAgent(ABC, Generic[_Memory]):
-    """The user agent that a memory for pins and an httpx client make.
+    """A user agent made of a memory for pins and an httpx client.
 
     Args:
-        machine: what it is installed on.
+        machine: the machine that it is installed on.
 
     Attributes:
         store: its memory.
@@ -88,15 +88,15 @@ class LibraryAgent(ABC, Generic[_Memory]):
 
     @abstractmethod
     def open_store(self) -> _Memory:
-        """Open what the agent remembers."""
+        """Open the agent's memory."""
 
     @abstractmethod
     def harden(self, context: ssl.SSLContext) -> None:
-        """Have connections of the context refused by what the agent remembers; it trusts the machine's roots."""
+        """Make the context enforce the agent's memory. The context trusts the machine's roots."""
 
     @abstractmethod
     def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """Note what a response pins."""
+        """Note the pins in a response."""
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
         """As :meth:`UserAgent.visit`."""
@@ -175,11 +175,11 @@ class LibraryAgent(ABC, Generic[_Memory]):
             return None
         try:
             return self.store.known_host(host)
-        except StoreError:  # the handshake meets the same error, and refuses
+        except StoreError:  # the handshake gets the same error, and refuses
             return None
 
     def client(self) -> httpx.Client:
-        """The client that trusts what the machine trusts now."""
+        """A client that trusts the roots that the machine trusts now."""
         trusted = (*self.machine.public_roots, *self.machine.private_roots)
         if self._client is None or trusted != self._trusted:
             self._disconnect()
@@ -196,7 +196,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
 
     def _on_response(self, response: httpx.Response) -> None:
         peer = peer_of(response.extensions["network_stream"].get_extra_info("socket"))
-        if peer is not None:  # a report may go by http
+        if peer is not None:  # None for a report that is sent by http
             self._noting = self.note(response.request.url.host, peer, response)
 
     def _disconnect(self) -> None:
@@ -206,7 +206,7 @@ class LibraryAgent(ABC, Generic[_Memory]):
 
 
 class DynpinAgent(LibraryAgent[PinStore]):
-    """dynpin as its users have it: PinStore, enforce, note_response, ReportQueue."""
+    """dynpin as its users install it: PinStore, enforce, note_response, ReportQueue."""
 
     _queue: ReportQueue | None = None
 
@@ -228,15 +228,15 @@ class DynpinAgent(LibraryAgent[PinStore]):
         return store
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
-        """As :meth:`UserAgent.visit`, and until every signed list that is due has been looked at."""
+        """Like :meth:`UserAgent.visit`. Returns after every signed list that is due was looked at."""
         if self._is_look_due():
-            # The thread that would look sleeps by the machine's clock. That of a new client looks at once.
+            # The background thread sleeps by the machine's clock. A new client's thread starts at once.
             self._disconnect()
         with loopback_names(self.machine.network):
             visit = super().visit(host, secret=secret, path=path)
             if visit.refusal is not None:
-                with contextlib.suppress(StoreError):  # which may be why it was refused
-                    self.store.database.write(lambda _: None)  # behind what it has asked for
+                with contextlib.suppress(StoreError):  # the store may be the reason for the refusal
+                    self.store.database.write(lambda _: None)  # wait for the request for a look
             end = time.monotonic() + _LONGEST_LOOK
             while visit.failure is None and self._is_look_due():
                 if time.monotonic() > end:
@@ -250,11 +250,11 @@ class DynpinAgent(LibraryAgent[PinStore]):
         try:
             now = self.machine.clock()
             return any(look.next_look_at is not None and look.next_look_at <= now for look in self.store.looks())
-        except StoreError:  # the handshake meets the same error, and refuses
+        except StoreError:  # the handshake gets the same error, and refuses
             return False
 
     def harden(self, context: ssl.SSLContext) -> None:
-        """By :func:`enforce`; its reports wait until :meth:`send_reports`, so that a story says when they go."""
+        """Use :func:`enforce`. Reports wait until :meth:`send_reports`, so that the story decides when."""
         settings = self.machine.settings
         self._queue = ReportQueue(self.store, mode=settings.get("reports", "all"), context=context, background=False)
         options = PinOptions(reporter=self._queue, recovery=settings.get("recovery", "on"))
@@ -263,7 +263,7 @@ class DynpinAgent(LibraryAgent[PinStore]):
         enforce(context, self.store, **options)
 
     def note(self, host: str, peer: Peer, response: httpx.Response) -> Noting:
-        """As every adapter does."""
+        """Note like every adapter."""
         fields = response.headers.get_list
         return note_response(self.store, host, peer, fields(ENFORCE_NAME), fields(REPORT_ONLY_NAME), port=HTTPS_PORT)
 
@@ -278,15 +278,15 @@ class DynpinAgent(LibraryAgent[PinStore]):
 
 
 def _tell_site(request: httpx.Request) -> None:
-    """Have a report about what fails now carry the port."""
+    """Set the port of the request for reports."""
     request_site.set((request.url.host, request.url.port or HTTPS_PORT))
 
 
 def one_line(error: Exception) -> str:
-    """The first line of the cause at the bottom: httpx wraps what TLS said."""
+    """The first line of the innermost cause: httpx wraps the error of TLS."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     line = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-    # OpenSSL's code in front and the line of CPython's source behind are others in each version.
+    # OpenSSL's code at the beginning and CPython's source line at the end differ between versions.
     return re.sub(r"^\[[^\]]*\] | \(_ssl\.c:\d+\)$", "", line)

@@ -1,4 +1,4 @@
-"""Programs that resume TLS sessions: one over the ssl module itself, since httpx never does, and wget2 when told to."""
+"""Programs that resume TLS sessions: one built on ssl, since httpx never resumes, and wget2 with an option."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Resuming", "ResumingWget2"]
 
 
 class Resuming(DynpinAgent):
-    """dynpin's store and enforcement under a program that resumes TLS sessions.
+    """dynpin's store and enforcement in a program that resumes TLS sessions.
 
     Attributes:
-        session: what the next visit will resume; the newest.
+        session: the session that the next visit will resume: the newest one.
         first: the session of its first visit.
-        resumed: whether the last visit resumed one.
+        resumed: whether the last visit resumed a session.
     """
 
     session: ssl.SSLSession | None = None
@@ -30,7 +30,7 @@ class Resuming(DynpinAgent):
     _context: ssl.SSLContext | None = None
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
-        """As :meth:`UserAgent.visit`, on the session of before."""
+        """Like :meth:`UserAgent.visit`, with the session of the last visit."""
         known = self._known_before(host)
         with socket.create_connection(("127.0.0.1", self.machine.network[host])) as connection:
             try:
@@ -45,7 +45,7 @@ class Resuming(DynpinAgent):
                 request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {secret}\r\nConnection: close\r\n\r\n"
                 tls.sendall(request.encode())
                 answer = b"".join(iter(lambda: tls.recv(65_536), b"")).decode()
-                # Tickets come with the answer, not with the handshake.
+                # The tickets come with the answer, not with the handshake.
                 self.session, self.resumed = tls.session, bool(tls.session_reused)
                 self.first = self.first or self.session
                 peer = peer_of(tls)
@@ -62,7 +62,7 @@ class Resuming(DynpinAgent):
         )
 
     def resume_the_first(self) -> None:
-        """Have the next visit resume the session of the first."""
+        """Let the next visit resume the session of the first."""
         self.session = self.first
 
     def _enforced(self) -> ssl.SSLContext:
@@ -74,28 +74,28 @@ class Resuming(DynpinAgent):
 
 
 class ResumingWget2(Wget2Agent):
-    """wget2 with its option ``--tls-resume``, under which it keeps sessions in a file.
+    """wget2 with its option ``--tls-resume``: it keeps sessions in a file.
 
     Attributes:
-        first: what the file held after its first visit.
+        first: the content of the file after its first visit.
     """
 
     sessions = ("--tls-resume", "--tls-session-file=sessions", "--debug")
     first: str | None = None
 
     def visit(self, host: str, *, secret: str, path: str = "/") -> Visit:
-        """As :meth:`UserAgent.visit`, on the session of before."""
+        """Like :meth:`UserAgent.visit`, with the session of the last visit."""
         visit = super().visit(host, secret=secret, path=path)
         self.first = self.first or self.session
         return visit
 
     @property
     def session(self) -> str | None:
-        """What the next visit will resume; the newest."""
+        """The session that the next visit will resume: the newest one."""
         return self._sessions.read_text() if self._sessions.exists() else None
 
     def resume_the_first(self) -> None:
-        """As :meth:`Resuming.resume_the_first`."""
+        """Like :meth:`Resuming.resume_the_first`."""
         self._sessions.write_text(self.first or "")
 
     @property

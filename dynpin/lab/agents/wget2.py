@@ -1,9 +1,9 @@
-"""wget2, the real program: the one foreign HPKP client that is still maintained.
+"""wget2, the real program: the only foreign HPKP client that is still maintained.
 
-Each visit is a process of its own, in a mount namespace whose /etc/hosts leads the lab's names to loopback, so that
-nobody needs to be root; the port is that of whoever answers the name now, since pins are kept for names alone. Its
-clock cannot be set. So the times in its pin file are moved, before each visit and back after it, by what the lab's
-clock and the machine's differ.
+Each visit is a process of its own. It runs in a mount namespace with an /etc/hosts that maps the lab's names to
+loopback, so it does not need root. Its port is that of the server that answers the name now: pins belong to names, not
+to ports. wget2's clock cannot be set. So the agent shifts the times in the pin file before each visit, and back after
+it, by the difference between the lab's clock and the machine's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OPTIONS = (
     *("--no-config", "--no-hsts", "--no-ocsp", "--server-response", "--output-document=page"),
     *("--tries=1", "--timeout=60", "--max-redirect=0", "--ca-directory=", "--ca-certificate=roots.pem"),
 )
-# What it prints in the C locale.
+# Its output in the C locale.
 _STATUS = re.compile(r"^\s*HTTP/[0-9.]+ ([0-9]{3})", re.MULTILINE)
 _HEADER = re.compile(r"^\s*public-key-pins:", re.MULTILINE | re.IGNORECASE)
 _ERROR = re.compile(r"^ERROR: (.*)$", re.MULTILINE)
@@ -43,21 +43,21 @@ _HOST_LINE = re.compile(r"^([^#*\s]\S* [01] )([0-9]+)( [0-9]+)$", re.MULTILINE)
 
 
 def missing() -> str | None:
-    """Why wget2 cannot be run here, in words; None where it can."""
+    """Why wget2 cannot run here, in words; None if it can."""
     if shutil.which("wget2") is None:
         return "wget2 is not installed: apt-get install wget2"
     return namespace.missing()
 
 
 class Wget2Agent:
-    """wget2 with a pin file in the machine's folder; the file tells the lab's time while wget2 does not run.
+    """wget2 with a pin file in the machine's folder. While wget2 does not run, the times in the file are the lab's.
 
     Args:
-        machine: what it is installed on.
+        machine: the machine that it is installed on.
 
     Attributes:
-        sessions: what it is told about TLS sessions; its default is to resume none.
-        resumed: whether the last visit resumed one.
+        sessions: its options for TLS sessions; by default it resumes none.
+        resumed: whether the last visit resumed a session.
     """
 
     sessions: tuple[str, ...] = ("--no-tls-resume",)
@@ -96,7 +96,7 @@ class Wget2Agent:
         )
 
     def load(self, hosts: Sequence[str]) -> None:
-        """GET ``/`` of each host, all by one process, as that of a browser loads what stands in a page."""
+        """GET ``/`` of each host in one process, as a browser loads the resources of a page."""
         self._run([f"https://{host}:{self.machine.network[host]}/" for host in hosts], "")
 
     def known_host(self, host: str) -> KnownPinnedHost | None:
@@ -110,32 +110,32 @@ class Wget2Agent:
         return sorted((entry for entry in entries if not entry.is_expired(now)), key=lambda entry: entry.host)
 
     def preload(self, host: str, pins: Sequence[Pin], *, expires_at: float | None = None) -> None:
-        """Write the pins into the pin file; a header changes them as any others."""
+        """Write the pins into the pin file. A header changes them like any others."""
         name = canonical_host(host)
         entry = KnownPinnedHost(name, tuple(pins), False, None, self.machine.clock(), expires_at)
         kept = [each for each in self.known_hosts() if each.host != name]
         self._pins.write_text("".join(write_wget2([*kept, entry])))
 
     def forget(self, host: str) -> bool:
-        """Take the host out of the pin file, as a user can with an editor."""
+        """Remove the host from the pin file, as a user can with an editor."""
         entries, name = self.known_hosts(), canonical_host(host)
         kept = [entry for entry in entries if entry.host != name]
         self._pins.write_text("".join(write_wget2(kept)))
         return len(kept) < len(entries)
 
     def report_at_once(self) -> list[Sent]:
-        """Nothing: wget2 reads no report-uri."""
+        """Do nothing: wget2 does not read report-uri."""
         return []
 
     def send_reports(self) -> list[Sent]:
-        """Nothing: wget2 reads no report-uri."""
+        """Do nothing: wget2 does not read report-uri."""
         return []
 
     def restart(self, *, crashed: bool = False) -> None:
-        """Nothing: it ends after each visit, and has written its file by then."""
+        """Do nothing: wget2 ends after each visit, after it has written its file."""
 
     def close(self) -> None:
-        """Nothing: it has ended."""
+        """Do nothing: wget2 has ended."""
 
     def _own(self, host: str) -> KnownPinnedHost | None:
         return next((entry for entry in self.known_hosts() if entry.host == canonical_host(host)), None)
@@ -147,7 +147,7 @@ class Wget2Agent:
         (folder / "hosts").write_text("".join(f"127.0.0.1 {name}\n" for name in names))
         pinning = "--hpkp" if self.machine.pins else "--no-hpkp"
         command = namespace.in_namespace(str(folder / "hosts"), ["wget2", *_OPTIONS, *self.sessions])
-        # No proxy of the person who plays, none of his settings, and no language but that of the messages above.
+        # No proxy and no settings of the person who runs the lab, and the language of the messages above.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LC_ALL": "C"}
         ahead = round(time.time() - self.machine.clock())
         self._move(ahead)
@@ -163,11 +163,11 @@ class Wget2Agent:
                 check=False,
             )
         finally:
-            # However long it took on a busy machine, the clock of the lab has stood.
+            # The lab's clock stood still, however long wget2 took on a busy machine.
             self._move(-ahead, latest=int(self.machine.clock()))
 
     def _move(self, seconds: int, latest: int | None = None) -> None:
-        """Move the times in the pin file, to the latest moment at most."""
+        """Shift the times in the pin file, up to the latest time."""
 
         def moved(line: re.Match[str]) -> str:
             noted_at = int(line[2]) + seconds
@@ -176,11 +176,11 @@ class Wget2Agent:
         self._pins.write_text(_HOST_LINE.sub(moved, self._pins.read_text()))
 
     def _noting(self, host: str, before: KnownPinnedHost | None) -> Noting:
-        """What the header did, from the pin file: wget2 says nothing of it."""
+        """The result of the header, from the pin file: wget2 does not report it."""
         after = self._own(host)
         outcome: Outcome
         if after is None:
-            outcome, did = ("ignored", "keeps no entry") if before is None else ("removed", "has taken the entry out")
+            outcome, did = ("ignored", "keeps no entry") if before is None else ("removed", "has removed the entry")
         else:
             outcome, did = (
                 ("noted", "has written an entry") if before is None else ("updated", "has rewritten the entry")

@@ -1,4 +1,4 @@
-"""The explorer: every playing on one page, to be stepped through in a browser without a network."""
+"""The explorer: every playing on one page, for stepping through in a browser without a network."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _FOLDER = Path(__file__).parent
 def write_explorer(scenarios: Sequence[Scenario], playings: Sequence[Playing], handout: str = "") -> str:
     """The page about these playings, as HTML.
 
-    Its Content-Security-Policy allows the page's own script and style by their digests, and nothing else: no request
-    can leave it, and no text of a story can run.
+    Its Content-Security-Policy allows the page's own script and style by their digests, and nothing else. So the page
+    can send no request, and no text of a story can run.
 
     Args:
         scenarios: in the order of the list.
-        playings: what came of them (:func:`dynpin.lab.playing.play_all`).
-        handout: the URL of the handout, for readers whose browser runs no scripts; empty for none.
+        playings: their results (:func:`dynpin.lab.playing.play_all`).
+        handout: the URL of the handout, for browsers without scripts; empty for none.
     """
     environment = page_templates(_FOLDER)
     colors = [key_color(number) for number in range(KEYS)]
     style = environment.get_template("explorer.css").render(light=LIGHT, dark=DARK, colors=colors)
     script = (_FOLDER / "explorer.js").read_text("utf-8")
     return environment.get_template("explorer.html").render(
-        # The page's own two files, and JSON in which no tag can begin.
+        # The page's own two files, and JSON that cannot contain a tag.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
         data=Markup(_embedded(_document(scenarios, playings))),  # noqa: S704
@@ -61,7 +61,7 @@ def _digest(text: str) -> str:
 
 
 def _embedded(document: object) -> str:
-    """JSON for a `<script>` element: without ``<`` nothing in it ends the element or begins a comment."""
+    """JSON for a `<script>` element: without ``<`` it cannot end the element or begin a comment."""
     return json.dumps(document, separators=(",", ":")).replace("<", r"\u003c")
 
 
@@ -93,7 +93,7 @@ def _playing(playing: Playing) -> dict[str, object]:
 
 
 def _record(timeline: Timeline) -> dict[str, object]:
-    """The events with each key by its place in the list of keys, which has its sign in the pictures."""
+    """The events. A key is written as its index in the list of keys, which has its sign in the pictures."""
     cast = Cast(timeline)
     names = {key.pin: key.name for key in timeline.keys}
     keys: list[dict[str, object]] = []
@@ -103,9 +103,9 @@ def _record(timeline: Timeline) -> dict[str, object]:
         for pin in pins:
             if pin not in places:
                 places[pin] = len(keys)
-                name = names.get(pin, "a key that nobody in the story holds")
+                name = names.get(pin, "a key that nobody in the story has")
                 sign = cast.sign(pin)
-                # A key that nobody pins, such as that of a root, has a name and no sign.
+                # A key that nobody pins, such as that of a root, has a name but no sign.
                 letter = "" if pin in names and pin not in cast.signs else sign.letter
                 keys.append(
                     {"name": name, "pin": str(pin), "letter": letter, "color": sign.color, "shape": sign.shape or ""}

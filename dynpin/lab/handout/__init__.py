@@ -1,4 +1,4 @@
-"""All scenarios as one HTML page that a teacher can hand out: nothing runs in it, and nothing comes from elsewhere."""
+"""All scenarios as one HTML page that a teacher can hand out. It has no scripts and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from dynpin.lab.timeline import Event, Outcome, Timeline, day
 
 __all__ = ["write_handout"]
 
-# Pixels: how wide a picture is on a telephone.
+# Pixels: the width of a picture on a phone.
 PHONE = 360
 
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
-    """A line of what each client saw."""
+    """One line of the table of visits."""
 
     when: str
     client: str
@@ -40,7 +40,7 @@ class _Visit:
 
 @dataclass(frozen=True, slots=True)
 class _Course:
-    """How the story went with some agents, to the byte: a picture, the visits with their reasons, what was asserted."""
+    """One course of the story, for all agents with the same record: picture, visits with reasons, assertions."""
 
     agents: tuple[str, ...]
     wide: tuple[Markup, ...]
@@ -52,7 +52,7 @@ class _Course:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """A visit that came to something else with another agent."""
+    """A visit with different outcomes for different agents."""
 
     when: str
     client: str
@@ -65,8 +65,8 @@ class _Chapter:
     """A scenario as a section of the page.
 
     Attributes:
-        cells: the playing with each agent.
-        options: by what a user may opt in to, the outcome with each agent.
+        cells: the outcome with each agent.
+        options: for each option of a user, the outcome with each agent.
     """
 
     scenario: Scenario
@@ -83,8 +83,8 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing], ex
 
     Args:
         scenarios: in the order of the page.
-        playings: what came of them (:func:`dynpin.lab.playing.play_all`).
-        explorer: the URL of the explorer of the same playings, for links to each story there; empty for none.
+        playings: their results (:func:`dynpin.lab.playing.play_all`).
+        explorer: the URL of the explorer with the same playings, for links to each story; empty for none.
     """
     environment = page_templates(Path(__file__).parent)
     environment.filters["code"] = _code
@@ -101,7 +101,7 @@ def write_handout(scenarios: Sequence[Scenario], playings: Sequence[Playing], ex
 
 
 def _code(text: str) -> Markup:
-    """What stands in backticks, as code."""
+    """The text, with the parts in backticks as code."""
     parts = text.split("`")
     return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
@@ -123,7 +123,7 @@ def _chapter(scenario: Scenario, agents: Sequence[str], playings: Sequence[Playi
 
 
 def _courses(scenario: Scenario, timelines: Mapping[str, Timeline]) -> tuple[_Course, ...]:
-    """One for all agents with which the record is the same in every word, number and store."""
+    """One course for all agents whose records are equal in every word, number and store."""
     alike: dict[str, list[str]] = {}
     for agent, timeline in timelines.items():
         record = timeline.named(json.dumps(timeline.to_dict() | {"agent": None}))
@@ -136,7 +136,7 @@ def _course(scenario: Scenario, timeline: Timeline, agents: Sequence[str]) -> _C
     narrow, _ = draw_inline(timeline, scenario.title, agents, page=PHONE)
     return _Course(
         agents=tuple(agents),
-        # Elements that ElementTree has written: every text in them is escaped.
+        # ElementTree wrote these elements: every text in them is escaped.
         wide=tuple(Markup(part) for part in wide),  # noqa: S704
         narrow=tuple(Markup(part) for part in narrow),  # noqa: S704
         words=words,
@@ -156,7 +156,7 @@ def _course(scenario: Scenario, timeline: Timeline, agents: Sequence[str]) -> _C
 
 
 def _differences(timelines: Mapping[str, Timeline]) -> tuple[_Difference, ...]:
-    """The visits, each with what it came to with each agent, where that is not the same with all who made it."""
+    """The visits whose outcome is not the same for all agents that made them."""
     visits: dict[tuple[str, str | None, int], dict[str, Event]] = {}
     for agent, timeline in timelines.items():
         made: Counter[tuple[str, str | None]] = Counter()

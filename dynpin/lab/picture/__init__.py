@@ -1,4 +1,4 @@
-"""A timeline as a picture: SVG for pages, PDF for papers, PNG for everything else, for light and dark."""
+"""A timeline as a picture: SVG for pages, PDF for papers, PNG for everything else, in light and dark colours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Format = Literal["pdf", "png", "svg"]
 
 
 def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False, page: int = WIDTH) -> bytes:
-    """A picture file, `page` pixels wide; the same story gives the same bytes.
+    """A picture file, `page` pixels wide. The same story gives the same bytes.
 
     Raises:
         ModuleNotFoundError: `form` is ``"png"`` or ``"pdf"``, and matplotlib is not installed.
@@ -30,10 +30,10 @@ def draw(timeline: Timeline, title: str, form: Format, *, dark: bool = False, pa
 
 
 def draw_inline(timeline: Timeline, title: str, agents: Sequence[str], *, page: int = WIDTH) -> tuple[list[str], str]:
-    """A picture for a page whose style sheet names the colours as ``--picture-…``, and the same in words.
+    """A picture for a page whose style sheet defines the colours as ``--picture-…``, and its description in words.
 
-    It comes as `<svg>` elements that stand one under the other, between which a printed page may break; `agents` are
-    those with which it went so.
+    The picture is a list of `<svg>` elements, one below the other; a printed page may break between them. `agents` are
+    those with this same course.
     """
     scene = lay_out(timeline, title, agents, page=page)
     return inline(scene), scene.description

@@ -1,9 +1,9 @@
-"""A scene as PNG or PDF, painted by matplotlib in the DejaVu Sans that comes with it."""
+"""A scene as PNG or PDF, drawn by matplotlib in its own DejaVu Sans."""
 
 from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false
-# matplotlib leaves the keyword arguments of its methods untyped.
+# The keyword arguments of matplotlib's methods have no types.
 import io
 from collections.abc import Mapping
 from typing import Literal
@@ -23,7 +23,7 @@ _PIXELS_PER_INCH = 72
 
 
 def paint(scene: Scene, paper: Mapping[str, str], form: Literal["pdf", "png"], *, scale: float = 1.0) -> bytes:
-    """A file in the colours of a paper; of a PNG, `scale` pixels for each of the scene."""
+    """A file in the colours of a paper. For a PNG, `scale` is the number of pixels for each of the scene."""
     # Type 42: the text of a PDF can be searched and copied.
     with mpl.rc_context({"font.family": "DejaVu Sans", "pdf.fonttype": 42}):
         size = (scene.width / _PIXELS_PER_INCH, scene.height / _PIXELS_PER_INCH)
@@ -60,7 +60,7 @@ def paint(scene: Scene, paper: Mapping[str, str], form: Literal["pdf", "png"], *
                     patch.set_capstyle("butt")
                 axes.add_patch(patch)
         target = io.BytesIO()
-        # Without the program's name and the date the same scene gives the same file.
+        # Without the program's name and the date, the same scene gives the same file.
         nameless = {"Software": None} if form == "png" else {"Creator": None, "Producer": None, "CreationDate": None}
         figure.savefig(target, format=form, metadata=nameless)
         return target.getvalue()

@@ -1,4 +1,4 @@
-"""What is the same in a whole picture: who acts, the signs of the keys, and what the clients hold."""
+"""What stays the same in a whole picture: the actors, the signs of the keys, and the clients' pins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dynpin.pins import Pin
 
 __all__ = ["EDGE", "SMALL", "UNKNOWN", "Cast"]
 
-# The sign of a key that the story has no name for, such as one that was copied from an example.
+# The sign of a key without a name in the story, such as one that was copied from an example.
 UNKNOWN = Badge("?", "dull", None)
 
 # Pixels: the edge of the page, and small letters.
 EDGE, SMALL = 12.0, 11.5
-# In one part: events, lanes that can be looked over, and bands to a lane.
+# The most events and lanes in one part, and the most bands for each lane.
 _MOST_EVENTS, _MOST_LANES, _MOST_BANDS = 9, 6, 4
 
 
@@ -27,8 +27,8 @@ class Cast:
 
     Attributes:
         moments: the events, in words.
-        holdings: what the clients hold.
-        signs: of each key its sign and its name.
+        holdings: the pins that the clients hold.
+        signs: for each key, its sign and its name.
         used: the names of the signs that were drawn; the legend explains these.
     """
 
@@ -45,25 +45,25 @@ class Cast:
         self.used: set[str] = set()
 
     def sign(self, pin: Pin) -> Badge:
-        """The sign of a key; a question mark for one that the story has no name for."""
+        """The sign of a key; a question mark for a key without a name in the story."""
         return self.signs[pin][0] if pin in self.signs else UNKNOWN
 
     def shown(self, event: Event) -> tuple[Pin, ...]:
-        """Of the chain shown: the leaf, and what of the rest somebody pins."""
+        """The keys of the shown chain that count: the leaf, and other keys that somebody pins."""
         return event.shown[:1] + tuple(pin for pin in event.shown[1:] if pin in self._pinned)
 
     def bands(self, client: str) -> list[str]:
-        """The hosts that a client has bands for."""
+        """The hosts that have bands at a client's lane."""
         return list(dict.fromkeys(one.held.host for one in self.holdings if one.client == client))[:_MOST_BANDS]
 
     def parts(self) -> list[tuple[list[Actor], list[Moment]]]:
-        """The events in parts of a page, each with the lanes that it shows.
+        """The events, divided into parts of a page, each with the lanes that it shows.
 
-        All lanes; where these are too many to look over, those of who has a part in it.
+        A part shows all lanes, or if these are too many, the lanes of those who act in it.
         """
         everybody = len(self.actors) <= _MOST_LANES
         count = -(-len(self.moments) // _MOST_EVENTS)
-        most = -(-len(self.moments) // max(1, count))  # so that no part is much shorter than the others
+        most = -(-len(self.moments) // max(1, count))  # so that all parts are about equally long
         found: list[list[Moment]] = []
         acting: set[str] = set()
         for moment in self.moments:
@@ -81,9 +81,9 @@ class Cast:
         return [one for one in self.actors if everybody or one.name in acting]
 
     def _signs(self, timeline: Timeline) -> dict[Pin, tuple[Badge, str]]:
-        """A sign for each key that the picture shows, with the key's name; letters in the order of the making."""
+        """A sign and a name for each key in the picture; letters are given in the order in which keys were made."""
         seen = self._pinned | {pin for event in self.events for pin in event.shown[:1]}
-        # An authority that signs for another, an intermediate, is no actor of its own.
+        # An intermediate, an authority that signs for another, is not an actor.
         roles: dict[str, Role] = {one.name: one.role for one in timeline.actors}
         drawn = [key for key in timeline.keys if key.pin in seen]
         return {

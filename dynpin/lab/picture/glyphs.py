@@ -1,4 +1,4 @@
-"""The signs of a picture: who acts, which key, and what became of a connection."""
+"""The signs in a picture: the actors, the keys, and the outcomes of connections."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an outcome is drawn: its colour tells whether it is well, its form whether the request went out.
+    """How an outcome is drawn. The colour says whether it is good, the form whether the request was sent.
 
     Attributes:
-        word: beside the connection.
-        meaning: in the legend.
-        color: of the connection.
-        passed: whether the request went through.
-        sign: the form as a letter, for texts.
+        word: the text beside the connection.
+        meaning: the text in the legend.
+        color: the colour of the connection.
+        passed: whether the request was sent.
+        sign: the form as a character, for texts.
     """
 
     word: str
@@ -52,13 +52,13 @@ FORMS: dict[Outcome, Form] = {
     "protected": Form("protected", "an impostor was refused before the request", "good", False, "⊣"),
     "fooled": Form("fooled", "somebody else read the request", "bad", True, "→"),
     "locked-out": Form("locked out", "the true site was refused", "bad", False, "⊣"),
-    "failed": Form("failed", "it failed for another reason than pins", "dull", False, "✗"),
+    "failed": Form("failed", "it failed for a reason other than pins", "dull", False, "✗"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """The sign of a key: a letter for the key, a colour, and a shape for the kind of its owner."""
+    """The sign of a key: a letter and a colour for the key, and a shape for the kind of its owner."""
 
     letter: str
     color: str
@@ -85,13 +85,13 @@ def badge(sign: Badge, x: float, y: float, radius: float = 9.0) -> Iterator[Mark
 
 
 def _around(x: float, y: float, radius: float, corners: int) -> tuple[tuple[float, float], ...]:
-    """The corners of a regular polygon with one of them on top."""
+    """The corners of a regular polygon, with one corner at the top."""
     turns = [math.tau * corner / corners for corner in range(corners)]
     return tuple((x + radius * math.sin(turn), y - radius * math.cos(turn)) for turn in turns)
 
 
 def actor(role: Role, x: float, y: float) -> Iterator[Mark]:
-    """Who a lane belongs to, 22 pixels wide."""
+    """The actor of a lane, 22 pixels wide."""
     ink = "bad" if role == "attacker" else "ink"
     match role:
         case "client":
@@ -134,9 +134,9 @@ def _half_turn() -> list[float]:
 
 
 def connection(form: Form, y: float, start: float, end: float) -> Iterator[Mark]:
-    """A connection from the client's lane at `start` to the lane at `end`, both pixels from the left.
+    """A connection from the client's lane at `start` to the lane at `end`, both in pixels from the left.
 
-    One that was refused is dashed, since only the handshake went through, and barred near the client.
+    A refused connection is dashed, since only the handshake took place, with a bar near the client.
     """
     right = 1 if end > start else -1
     yield Line(((start, y), (end, y)), stroke="ground", width=7)
@@ -146,7 +146,7 @@ def connection(form: Form, y: float, start: float, end: float) -> Iterator[Mark]
         yield Line(((tip - right * 9, y - 6), (tip - right * 9, y + 6), (tip, y)), fill=form.color, closed=True)
     else:
         yield Line(((start, y), (end - right * 10, y)), stroke=form.color, width=2, dash=(4, 3.5))
-        # Between lanes that are close together, midway from the client to the sign of the key.
+        # If the lanes are close together: in the middle between the client and the sign of the key.
         x = start + right * min(15, (abs(end - start) - 4) / 2)
         yield Rect(Box(x - 6, y - 11, x + 6, y + 11), fill="ground")
         if form.color == "dull":
@@ -157,13 +157,13 @@ def connection(form: Form, y: float, start: float, end: float) -> Iterator[Mark]
 
 
 def cross(x: float, y: float, color: str) -> Iterator[Mark]:
-    """It failed."""
+    """The connection failed."""
     yield Line(((x - 5, y - 5), (x + 5, y + 5)), stroke=color, width=3)
     yield Line(((x - 5, y + 5), (x + 5, y - 5)), stroke=color, width=3)
 
 
 def reach(y: float, start: float, end: float) -> Iterator[Mark]:
-    """Something is done to somebody: from lane to lane."""
+    """One actor does something to another: from lane to lane."""
     right = 1 if end > start else -1
     yield Line(((start, y), (end, y)), stroke="ground", width=6)
     yield Line(((start, y), (end - right * 10, y)), stroke="ink", width=1.4, dash=(1.5, 3))
@@ -179,14 +179,14 @@ def envelope(x: float, y: float, color: str) -> Iterator[Mark]:
 
 
 def fringe(x: float, top: float, bottom: float) -> Iterator[Mark]:
-    """Beside a band that covers subdomains: a comb."""
+    """A comb beside a band that covers subdomains."""
     yield Line(((x, top), (x, bottom)), stroke="ink", width=1)
     for step in range(int((bottom - top) // 7) + 1):
         yield Line(((x, top + 7 * step), (x + 3, top + 7 * step)), stroke="ink", width=1)
 
 
 def dotted(x: float, top: float, bottom: float) -> Iterator[Mark]:
-    """Beside a band of static pins."""
+    """Dots beside a band of static pins."""
     yield Line(((x, top), (x, bottom)), stroke="ink", width=1.6, dash=(1.6, 2.4))
 
 
@@ -197,7 +197,7 @@ def hourglass(x: float, y: float) -> Iterator[Mark]:
 
 
 def tick(x: float, y: float) -> Iterator[Mark]:
-    """Pins are gone."""
+    """Pins were removed."""
     yield Line(((x - 8, y), (x + 8, y)), stroke="ink", width=2.5)
 
 

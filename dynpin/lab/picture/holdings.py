@@ -1,4 +1,4 @@
-"""What each client holds as pins from one event to another, as the clients' own stores told after each."""
+"""The pins that each client holds between two events, from the client's own store after each event."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Holding:
 
     Attributes:
         client: the name of the actor.
-        held: what its store told when it began.
-        until: when it expires, as its store told last, in seconds since the story began; None for never.
+        held: the store's entry at the beginning.
+        until: when it expires, from the store's last answer, in seconds since the story began; None for never.
         first: the index of the event after which it was there.
-        last: the index of the event after which it was not; None where it outlives the story.
+        last: the index of the event after which it was gone; None if it stays until the end of the story.
         end: how it ended.
     """
 
@@ -33,11 +33,11 @@ class Holding:
 
 
 def with_expiries(events: Sequence[Event], hostile: Sequence[Key] = ()) -> list[Event]:
-    """The events, and between them one for each entry that expires before its client does something again.
+    """The events, with an extra event for each entry that expires before its client does something again.
 
     Args:
-        events: of a story.
-        hostile: the keys of attackers, whose pins are told as theirs.
+        events: the events of a story.
+        hostile: the keys of attackers, whose pins are described as theirs.
     """
     told: list[Event] = []
     now: dict[str, tuple[Held, ...]] = {}
@@ -66,12 +66,12 @@ def with_expiries(events: Sequence[Event], hostile: Sequence[Key] = ()) -> list[
 
 
 def _expired(held: Held, event: Event) -> bool:
-    # A clock that is pushed forward has a store's entries expire at the story's own time: that is told by the event.
+    # If a client's clock is pushed forward, entries expire at the story's own time: that event already says so.
     return held.until is not None and held.until < event.at
 
 
 def holdings(events: Sequence[Event]) -> list[Holding]:
-    """Each stretch in which a client held the same pins for a host, in the order in which they began."""
+    """Each period in which a client held the same pins for a host, in the order in which they began."""
     found: list[Holding] = []
     open_: dict[tuple[str, str], Holding] = {}
     for index, event in enumerate(events):

@@ -1,7 +1,7 @@
-"""A timeline laid out as a scene: actors as lanes side by side, time downwards, and each event in words beside them.
+"""A timeline laid out as a scene: actors are lanes side by side, time runs downwards, and words describe each event.
 
-So one picture, as wide as its page, can be read on a telephone, on paper and on a screen. Lanes and words have columns
-of their own, and each event a row, so no text of one meets another's.
+A picture is as wide as its page, so it can be read on a phone, on paper and on a screen. Lanes and words have their own
+columns, and each event has a row, so texts never overlap.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from dynpin.lab.timeline import Timeline
 
 __all__ = ["LEAST_WIDTH", "WIDTH", "lay_out"]
 
-# Pixels: as wide as a page of text, and as the narrowest telephone.
+# Pixels: the width of a page of text, and of the narrowest phone.
 WIDTH, LEAST_WIDTH = 640, 340
 _TITLE, _AGENT = 16.0, 12.0
 
 
 def lay_out(timeline: Timeline, title: str, agents: Sequence[str] = (), *, page: int = WIDTH) -> Scene:
-    """The scene of a timeline, as high as it takes.
+    """The scene of a timeline, as high as needed.
 
     Args:
-        timeline: what happened.
-        title: over the picture.
-        agents: the user agents with which it went so; that of the timeline where none is named.
-        page: how wide it is, in pixels; `LEAST_WIDTH` or more.
+        timeline: the events.
+        title: the title above the picture.
+        agents: the user agents with this course; if there are none, the timeline's own.
+        page: the width in pixels, at least `LEAST_WIDTH`.
     """
     timeline = replace(timeline, events=with_expiries(timeline.events, timeline.hostile_keys))
     cast = Cast(timeline)

@@ -1,4 +1,4 @@
-"""The legend of a picture: the keys by their signs, and every other sign that was drawn."""
+"""The legend of a picture: the keys with their signs, and every other sign that was drawn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ROLES: dict[Role, str] = {
 }
 _STRIPES = (Rect(Box(-6, -8, -0.4, 8), fill="key-0"), Rect(Box(0.4, -8, 6, 8), fill="key-1"))
 
-# Every sign that a part may draw beside keys and connections, with its meaning.
+# The other signs that a part may draw, with their meanings.
 SIGNS: dict[str, tuple[Iterable[Mark], str]] = {
     "deed": (tuple(deed(0, 0)), "something is done"),
     "reach": (tuple(reach(0, -12, 20)), "to somebody"),
@@ -55,12 +55,12 @@ SIGNS: dict[str, tuple[Iterable[Mark], str]] = {
 
 
 def add_legend(scene: Scene, cast: Cast, top: float) -> float:
-    """Draw the legend from `top` on, and give the height of the whole picture."""
+    """Draw the legend from `top` on, and return the height of the whole picture."""
     scene.add(Line(((EDGE, top), (scene.width - EDGE, top)), stroke="rule"))
     keys: list[_Entry] = [(list(badge(sign, 0, 0, 7)), name) for sign, name in cast.signs.values()]
     pins = {pin for event in cast.events for pin in (*event.pinned, *event.shown[:1])}
     if any(pin not in cast.signs for pin in pins | {pin for one in cast.holdings for pin in one.held.pins}):
-        keys.append((list(badge(UNKNOWN, 0, 0, 7)), "a key that nobody in the story holds"))
+        keys.append((list(badge(UNKNOWN, 0, 0, 7)), "a key that nobody in the story has"))
     happened = {event.outcome for event in cast.events}
     forms: list[_Entry] = [
         (list(_sample(outcome)), f"{form.word}: {form.meaning}")
@@ -77,13 +77,13 @@ def add_legend(scene: Scene, cast: Cast, top: float) -> float:
 
 
 def _flow(scene: Scene, entries: Sequence[_Entry], y: float, before: float) -> float:
-    """The entries side by side, in as many lines as they take; gives where the next line is.
+    """Draw the entries side by side, in as many lines as needed. Returns the position of the next line.
 
     Args:
-        scene: where they are drawn.
+        scene: the scene to draw into.
         entries: signs and their meanings.
         y: the middle of the first line.
-        before: how much further than others these signs reach to the left.
+        before: how much further to the left these signs reach than others.
     """
     left, right = EDGE + 10 + before, scene.width - EDGE
     x = left
@@ -95,7 +95,7 @@ def _flow(scene: Scene, entries: Sequence[_Entry], y: float, before: float) -> f
         scene.add(*(_moved(mark, x, y) for mark in marks))
         for number, line in enumerate(told):
             scene.add(Text(x + _SIGN, y + 4 + 15 * number, line, _LETTERS))
-        if len(told) > 1:  # alone on its lines
+        if len(told) > 1:  # it has its lines for itself
             x, y = left, y + _STEP + 15 * (len(told) - 1)
         else:
             x += wide + _BETWEEN + before

@@ -1,8 +1,8 @@
-"""How wide the letters of DejaVu Sans are, in thousandths of the letter size.
+"""The widths of the letters of DejaVu Sans, in thousandths of the letter size.
 
-DejaVu Sans comes with matplotlib, and paints the PNG. It is among the widest faces there are (Verdana, which pages fall
-back to, is as wide), so a text that fits by these numbers fits in any. `tests/lab/test_pictures.py` holds them against
-the font itself.
+DejaVu Sans is part of matplotlib, and is used in the PNG. It is one of the widest fonts. Verdana, the alternative on
+pages, is equally wide. So a text that fits by these numbers fits in any font. `tests/lab/test_pictures.py` compares
+them with the font itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 __all__ = ["BOLD", "OTHER", "REGULAR"]
 
-# What a letter that is not listed counts as: the widest Latin letters are about as wide.
+# The width for a letter that is not listed: about that of the widest Latin letters.
 OTHER = 1000
 
 _LETTERS = (

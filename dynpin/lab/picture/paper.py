@@ -1,7 +1,7 @@
 """The colours of a picture, for light and dark pages.
 
-Nothing is told by colour alone: a connection that went through has an arrow and one that was refused a bar, each
-outcome its word, each key a letter, and each kind of key holder a shape.
+Colour alone never carries meaning: a connection that passed has an arrow and a refused one has a bar, each outcome has
+its word, each key a letter, and each kind of key holder a shape.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 __all__ = ["DARK", "KEYS", "LIGHT", "key_color"]
 
-# How many keys have a colour of their own; in a picture none comes twice.
+# How many keys have a colour of their own; no colour is used twice in a picture.
 KEYS = 16
 
 
@@ -21,12 +21,12 @@ def _paper(named: dict[str, str], keys: str) -> Mapping[str, str]:
 
 
 def key_color(number: int) -> str:
-    """The name of the colour of a story's key, counted from 0; further ones are as black as text, and have letters."""
+    """The name of the colour of a story's key, counted from 0. Further keys are black like text, and have letters."""
     return f"key-{number}" if number < KEYS else "ink"
 
 
-# "good" and "bad" are Okabe and Ito's bluish green and vermilion, which colour-blind people tell apart; no key has a
-# colour like these two.
+# "good" and "bad" are Okabe and Ito's bluish green and vermilion: colour-blind people can tell them apart. No key has
+# a colour like these two.
 LIGHT = _paper(
     {
         "ground": "#fdfefd",

@@ -1,4 +1,4 @@
-"""One part of a picture: lanes side by side, time downwards, and beside them each event in words."""
+"""One part of a picture: lanes side by side, time running downwards, and words beside each event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dynpin.pins import Pin
 
 __all__ = ["Part"]
 
-# Pixels: letters, lanes at their most and least, bands, and the signs of keys.
+# Pixels: letters, the widest and narrowest lanes, bands, and the signs of keys.
 _NAME, _SENTENCE, _LEADING = 12.5, 12.5, 16.0
 _LANE, _LEAST_LANE, _BAND, _BADGE = 76.0, 25.0, 15.0, 17.0
 _HEADING, _LEVEL = 26.0, 15.0
@@ -38,7 +38,7 @@ _HEADING, _LEVEL = 26.0, 15.0
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """An event at its place: the top of its words, and the height at which its connection runs."""
+    """The place of an event: the top of its words, and the height of its connection."""
 
     moment: Moment
     top: float
@@ -47,7 +47,7 @@ class _Row:
 
 
 class Part:
-    """A part whose head is at `top`; :meth:`draw` gives where the next may begin."""
+    """A part that begins at `top`; :meth:`draw` returns where the next one may begin."""
 
     def __init__(self, cast: Cast, lanes: Sequence[Actor], moments: Sequence[Moment], top: float, page: float) -> None:
         self._cast = cast
@@ -63,7 +63,7 @@ class Part:
         self._icons = top + 8 + _LEVEL * (1 + max((level for *_, level in self._labels), default=0)) + 14
         self._first = moments[0].number - 1
         self._start = self._icons + 16
-        # Bands that come from before show their signs ahead of the first row.
+        # Bands that began in an earlier part show their signs before the first row.
         held = [
             len(one.held.pins)
             for one in cast.holdings
@@ -88,7 +88,7 @@ class Part:
         scene.add(*self._heads())
         return self._bottom + 10
 
-    # -- where things stand ----------------------------------------------------------------------------------------
+    # -- positions -------------------------------------------------------------------------------------------------
 
     def _place_lanes(self) -> float:
         bands = {one.name: self._cast.bands(one.name) for one in self._lanes if one.role == "client"}
@@ -104,9 +104,10 @@ class Part:
         return x - step + 14
 
     def _placed_labels(self) -> list[tuple[float, str, str, int]]:
-        """Names over lanes and bands: where each begins, bold, faint, and its level from below.
+        """The names above lanes and bands: the start of each, bold, faint, and its level from below.
 
-        From the right: one that would reach over those to its right stands above them, and so no leader crosses it.
+        They are placed from the right. A name that would overlap those to its right is put above them, so that no
+        leader line crosses a name.
         """
         labels: list[tuple[float, str, str]] = [(self._x[one.name], one.name, one.about) for one in self._lanes]
         labels += [(x, "", f"pins for {host}") for (_, host), x in self._bands.items()]
@@ -132,7 +133,7 @@ class Part:
         return rows
 
     def _words(self, moment: Moment, top: float) -> list[list[Mark]]:
-        """The event in lines: the sentence, what came of it, and the keys that were pinned."""
+        """The event in lines: the sentence, its outcome, and the keys that were pinned."""
         event = moment.event
         lines: list[list[Mark]] = []
 
@@ -156,7 +157,7 @@ class Part:
         return lines
 
     def _told(self, event: Event) -> Iterator[list[str | Pin]]:
-        """What a header says from here on, and what clients hold that they held not before."""
+        """What a header says from here on, and the pins that clients did not hold before."""
         if event.max_age is not None:
             verb = "header pins" if event.max_age else "header unpins"
             after = f"for {duration(event.max_age)}" if event.max_age else "with max-age=0"
@@ -173,7 +174,7 @@ class Part:
         return [*static.split(), *held.pins, "for", held.host, *below.split(), *until.split()]
 
     def _flowed(self, tokens: Sequence[str | Pin], y: float) -> list[list[Mark]]:
-        """Words and signs of keys, in as many lines as they take."""
+        """Words and signs of keys, in as many lines as needed."""
         lines: list[list[Mark]] = [[]]
         x = self._left
         for token in tokens:
@@ -189,7 +190,7 @@ class Part:
             x += wide
         return lines
 
-    # -- what stands still -----------------------------------------------------------------------------------------
+    # -- parts without an event ------------------------------------------------------------------------------------
 
     def _heads(self) -> Iterator[Mark]:
         for x, name, about, level in self._labels:
@@ -212,7 +213,7 @@ class Part:
             yield from self._keys_in_use(one.name, x)
 
     def _keys_in_use(self, name: str, x: float) -> Iterator[Mark]:
-        """The lane of a site or an attacker in the colour of the key that it shows, as long as it answers."""
+        """The lane of a site or an attacker, in the colour of the key that it shows, as long as it answers."""
         shown: Pin | None = None
         since = self._start
         for index, event in enumerate(self._cast.events):
@@ -229,7 +230,7 @@ class Part:
             yield Line(((x, top), (x, bottom)), stroke=self._cast.sign(shown).color, width=4)
 
     def _gaps(self) -> Iterator[Mark]:
-        """The time over the rows that share it; where time passes in which nothing is told, all lanes are cut."""
+        """The time above the rows that share it. If time passes without an event, all lanes have a gap."""
         for row in self._rows:
             moment = row.moment
             if row is not self._rows[0] and not moment.gap:
@@ -248,16 +249,16 @@ class Part:
                     yield Line(((x, top + 2), (x, top + 18)), stroke="ground", width=6)
                     yield Line(((x, top + 3), (x, top + 18)), stroke="rule", width=2, dash=(2, 4))
 
-    # -- what happens ----------------------------------------------------------------------------------------------
+    # -- events ----------------------------------------------------------------------------------------------------
 
     def _y(self, index: int) -> float:
-        """Where an event stands in this part: at the start if before, at the bottom if after."""
+        """The position of an event in this part: at the start if it is earlier, at the bottom if it is later."""
         if index < self._first:
             return self._start
         return next((row.y for row in self._rows if row.moment.number - 1 == index), self._bottom)
 
     def _band(self, held: Holding) -> Iterator[Mark]:
-        """What a client holds as pins: a stripe for each, with their signs where the band begins in this part."""
+        """The pins that a client holds: one stripe for each, with their signs where the band begins in this part."""
         x = self._bands.get((held.client, held.held.host))
         top, bottom = self._y(held.first), self._bottom if held.last is None else self._y(held.last)
         if x is None or bottom <= top:
@@ -293,7 +294,7 @@ class Part:
         start = self._x[event.actor]
         end = self._x.get(event.target or "")
         if end is None or end == start:
-            # It came to nobody.
+            # The connection reached nobody.
             yield from connection(form, row.y, start, start - 34 if start > 60 else start + 34)
             return
         yield from connection(form, row.y, start, end)

@@ -1,7 +1,7 @@
-"""What a picture is made of: lines, boxes, circles and texts at their places, with colours named by what they mean.
+"""The elements of a picture: lines, boxes, circles and texts at their places, with colours named by their meaning.
 
-A scene knows no format; `svg.py` writes it and `canvas.py` paints it. It measures its own texts, so that a layout can
-keep them apart.
+A scene knows no file format: `svg.py` and `canvas.py` write it. It measures its own texts, so that a layout can keep
+them apart.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Box:
     bottom: float
 
     def meets(self, other: Box) -> bool:
-        """Whether the two share any area."""
+        """Whether the two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
@@ -32,10 +32,10 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points; with `closed` and `fill` an area.
+    """A line through points; with `closed` and `fill`, an area.
 
-    `fill` and `stroke` are names of colours (`paper.py`), here and below; None for none. `dash` is on, off, on … in
-    pixels.
+    Here and below, `fill` and `stroke` are names of colours (`paper.py`), or None. `dash` has the lengths on, off, on …
+    in pixels.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -83,7 +83,7 @@ class Text:
 
     @property
     def box(self) -> Box:
-        """Where its letters are: from the top of an l to the bottom of a g."""
+        """The area of its letters: from the top of an l to the bottom of a g."""
         wide = width(self.text, self.size, bold=self.bold)
         left = self.x - {"start": 0.0, "middle": wide / 2, "end": wide}[self.anchor]
         return Box(left, self.y - 0.76 * self.size, left + wide, self.y + 0.24 * self.size)
@@ -94,15 +94,15 @@ Mark = Line | Rect | Circle | Text
 
 @dataclass(slots=True)
 class Scene:
-    """A picture: its size in pixels, what it shows in words, and its marks, the later ones over the earlier.
+    """A picture: its size in pixels, its description in words, and its marks, later ones above earlier ones.
 
     Attributes:
         width: pixels.
         height: pixels.
-        title: what the picture is called.
-        description: the same as the picture, in words, for whoever cannot see it.
-        marks: what is drawn.
-        cuts: where a page may break it, from the top: pixels, and how many marks stand above.
+        title: the title of the picture.
+        description: the picture in words, for readers who cannot see it.
+        marks: the elements to draw.
+        cuts: where a page may break it: pixels from the top, and how many marks are above.
     """
 
     width: float
@@ -113,11 +113,11 @@ class Scene:
     cuts: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     def add(self, *marks: Mark) -> None:
-        """Draw over what is there."""
+        """Draw on top of the existing marks."""
         self.marks.extend(marks)
 
     def may_break(self, y: float) -> None:
-        """Let a page break here: all marks until now are above, all further ones below."""
+        """Let a page break here: all marks so far are above, all later ones below."""
         self.cuts.append((y, len(self.marks)))
 
     @property
@@ -127,13 +127,13 @@ class Scene:
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a text is, in pixels, at a letter size in pixels."""
+    """The width of a text in pixels, at a letter size in pixels."""
     letters = BOLD if bold else REGULAR
     return size / 1000 * sum(letters.get(letter, OTHER) for letter in text)
 
 
 def wrapped(text: str, size: float, room: float, *, bold: bool = False) -> list[str]:
-    """The text in lines that fit into `room` pixels; a word that is wider is cut."""
+    """The text in lines that fit into `room` pixels. A word that is wider is cut."""
     lines: list[str] = []
     line = ""
     for word in text.split():
@@ -152,7 +152,7 @@ def wrapped(text: str, size: float, room: float, *, bold: bool = False) -> list[
 
 
 def clipped(text: str, size: float, room: float, *, bold: bool = False) -> str:
-    """The text, cut with an ellipsis where it is wider than `room` pixels."""
+    """The text, cut with an ellipsis if it is wider than `room` pixels."""
     if width(text, size, bold=bold) <= room:
         return text
     return next(

@@ -1,4 +1,4 @@
-"""A scene as SVG: a file of its own for a light or a dark page, or a part of a page that lends its colours."""
+"""A scene as SVG: a file for a light or a dark page, or a part of a page that defines the colours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(scene: Scene, paper: Mapping[str, str]) -> bytes:
 
 
 def inline(scene: Scene) -> list[str]:
-    """`<svg>` elements, one under the other, for a page whose style sheet has a paper's colours as ``--picture-…``.
+    """`<svg>` elements, one below the other, for a page whose style sheet defines the colours as ``--picture-…``.
 
     They are parts of one picture, so the page must describe it as a whole.
     """

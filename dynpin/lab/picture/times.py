@@ -1,4 +1,4 @@
-"""The time axis: moments that lie seconds or months apart."""
+"""The time axis: events that are seconds or months apart."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Moment:
     """One event at its place.
 
     Attributes:
-        number: counted from 1; what is written beside the event refers to it.
-        event: what happened.
-        sentence: the same in words.
+        number: counted from 1; texts refer to the event by it.
+        event: the event.
+        sentence: the event in words.
         when: the time in words, such as ``"day 30"``.
-        gap: how long nothing was told before it, such as ``"29 days"``; empty where the same `when` goes on.
+        gap: how long nothing happened before it, such as ``"29 days"``; empty if `when` did not change.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Moment:
 
 
 def moments(timeline: Timeline) -> list[Moment]:
-    """The events in the order of time, each with its heading."""
+    """The events in order of time, each with its heading."""
     found: list[Moment] = []
     for number, event in enumerate(timeline.events, start=1):
         before = found[-1] if found else None

@@ -1,4 +1,4 @@
-"""A mitmproxy add-on that pins for any program behind it, and the proxy that runs it.
+"""A mitmproxy add-on that enforces pins for any program behind it, and the proxy that runs it.
 
 It needs mitmproxy: the extra ``proxy``, in an environment of its own.
 """

@@ -1,6 +1,6 @@
-"""The add-on: what mitmproxy does with pins, hook by hook."""
+"""The add-on: the hooks in which mitmproxy notes and enforces pins."""
 
-# mitmproxy is in no environment that is type-checked.
+# mitmproxy is not installed in the environment for type checks.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
@@ -37,19 +37,19 @@ _Refused = tuple[Refusal, Validation | None]
 
 
 class PinningAddon:
-    """A mitmproxy add-on that notes what sites pin, and refuses every other key before a request is forwarded.
+    """A mitmproxy add-on that notes sites' pins, and refuses wrong keys before it forwards a request.
 
     >>> addons = [PinningAddon(PinStore())]  # doctest: +SKIP
     ... # in a file for `mitmdump -s FILE`
 
-    Every TLS connection that mitmproxy makes over TCP to a server is held against the store; one over UDP (HTTP/3) is
-    refused, since it does not pass through OpenSSL.
+    It checks every TLS connection that mitmproxy makes to a server over TCP. A connection over UDP (HTTP/3) is refused,
+    since it does not use OpenSSL.
 
     Args:
-        store: the Known Pinned Hosts, shared with whatever else uses the file.
+        store: the Known Pinned Hosts; other programs may share the file.
         private_roots: see :func:`dynpin.clientstore.enforce`.
-        reporter: what becomes of violation reports, as there.
-        context: trusts what the connection to an https report-uri shall trust; None for the system's roots.
+        reporter: takes the violation reports, as there.
+        context: its roots verify an https report-uri; None for the system's roots.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class PinningAddon:
             trusting = ssl.create_default_context() if context is None else context
             reporter = ReportQueue(store, mode=reporter, context=trusting)
         self._enforcement = Enforcement(store, private_roots=private_roots, reporter=reporter)
-        # What each upstream connection has proved; of each client, how many requests are not answered yet, and what was
-        # refused.
+        # The proof of each upstream connection. For each client: the number of requests that are not answered yet, and
+        # the refusals.
         self._peers: MutableMapping[connection.Server, Peer] = WeakKeyDictionary()
         self._busy: Counter[connection.Client] = Counter()
         self._refusals: MutableMapping[connection.Client, dict[Address, _Refused]] = WeakKeyDictionary()
 
     def running(self) -> None:
-        """Send the reports that an earlier process has left."""
+        """Send the reports that an earlier process left."""
         if isinstance(self._enforcement.reporter, ReportQueue):
             self._enforcement.reporter.resume()
 
@@ -81,12 +81,12 @@ class PinningAddon:
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
         """Refuse HTTP/3, and all TLS over UDP."""
         if data.server.transport_protocol == "udp" and data.server.tls:
-            data.server.error = "TLS over UDP (HTTP/3) is not held against the pins, so dynpin refuses it"
+            data.server.error = "TLS over UDP (HTTP/3) cannot be checked against the pins, so dynpin refuses it"
 
     def tls_start_server(self, data: tls.TlsData) -> None:
         """Guard the connection that mitmproxy has made."""
         made = data.ssl_conn
-        # mitmproxy logs what an add-on raises and goes on. It must then go on with a connection that is shut.
+        # mitmproxy logs an exception of an add-on and continues. It must then continue with a closed connection.
         data.ssl_conn = cast("SSL.Connection", ShutConnection())
         if made is None:
             # In a script this hook runs before that of mitmproxy's own TlsConfig.
@@ -107,22 +107,22 @@ class PinningAddon:
         data.ssl_conn = cast("SSL.Connection", guarded)
 
     def server_disconnected(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Have a tunnel end with its connection to the site, as it does without this proxy.
+        """End a client's tunnel together with its connection to the site, as without this proxy.
 
-        What comes next then has a tunnel of its own, whose handshake is made before there is a request: what is
-        refused can be answered with the explanation. For a handshake that a request waits for, mitmproxy answers.
+        The next request then gets a new tunnel, with a handshake before the request. So a refusal can be answered with
+        the explanation. If a request waited for the handshake, mitmproxy itself would answer.
         """
         if data.server not in self._peers or self._busy[data.client]:
             return
         if data.client.state is connection.ConnectionState.CLOSED:
-            # It is being closed, as at the end of a WebSocket: told so twice, mitmproxy leaves its socket open.
+            # It is being closed, as at the end of a WebSocket. If it is closed twice, mitmproxy leaves its socket open.
             return
         handler = ctx.master.addons.get("proxyserver").connections.get(data.client.id)
         if handler is not None and data.client in handler.transports:
             handler.close_connection(data.client)
 
     def tls_failed_server(self, data: tls.TlsData) -> None:
-        """Let the next request have a handshake of its own: what was refused now may be right by then."""
+        """Give the next request a new handshake: the site may show the right key by then."""
         if isinstance(data.ssl_conn, GuardedConnection) and data.ssl_conn.refused:
             data.conn.error = None
 
@@ -143,13 +143,13 @@ class PinningAddon:
         refusal = Refusal(name or address[0], str(violation), explanation)
         self._refusals.setdefault(client, {})[address] = refusal, validation
         if client.alpn is None:
-            # Only an HTTP/1.1 connection can be closed behind the explanation, so that a reload meets the site again.
+            # Only an HTTP/1.1 connection can be closed after the explanation, so that a reload asks the site again.
             client.alpn = b"http/1.1"
 
     # -- requests and responses ---------------------------------------------------------------------------------
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Answer what must not be forwarded."""
+        """Answer requests that must not be forwarded."""
         self._busy[flow.client_conn] += 1
         if flow.request.scheme != "https":
             return
@@ -159,10 +159,10 @@ class PinningAddon:
             flow.request.stream = False
 
     async def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Note what the response pins, and take the fields out of it.
+        """Note the pins of the response, and remove the fields from it.
 
-        They are about the keys of the connection that ends here: a program behind would hold them against the proxy's
-        key, and report a violation of every report-only policy.
+        They are about the keys of the connection that ends here. A program behind the proxy would compare them with the
+        proxy's key, and report a violation of every report-only policy.
         """
         headers = cast("http.Response", flow.response).headers
         if flow.request.scheme == "https":
@@ -182,15 +182,15 @@ class PinningAddon:
             headers.pop(name, None)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Count the request as answered, once the last of the answer is on its way."""
+        """Count the request as answered, when the last part of the answer is being sent."""
         asyncio.get_running_loop().call_soon(self._answered, flow.client_conn)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """The same for one that has failed."""
+        """Count a failed request as answered."""
         self.response(flow)
 
     def client_disconnected(self, client: connection.Client) -> None:
-        """Forget it."""
+        """Forget the client."""
         self._busy.pop(client, None)
 
     def _answered(self, client: connection.Client) -> None:
@@ -198,12 +198,12 @@ class PinningAddon:
             self._busy[client] -= 1
 
     def _refused(self, flow: http.HTTPFlow) -> Refusal | None:
-        """The refusal of the handshake that was made for this request, told once, or None."""
+        """The refusal of the handshake for this request, returned once, or None."""
         refusal, validation = self._refusals.get(flow.client_conn, {}).pop(_destination(flow), (None, None))
         if validation is None:
             return refusal
         try:
-            # Browsers keep tunnels in stock: what was refused may be pinned no more, or otherwise.
+            # Browsers keep spare tunnels: by now the host may have other pins or none.
             return refusal if self.store.known_host(validation.host) == validation.known_host else None
         except StoreError:
             return refusal
@@ -211,13 +211,13 @@ class PinningAddon:
     def _misdirected(self, flow: http.HTTPFlow) -> Refusal | None:
         """The refusal of a request for a pinned host on another host's connection, or None.
 
-        Browsers send requests for several hosts on one HTTP/2 connection, where its certificate has all their names.
+        Browsers send requests for several hosts on one HTTP/2 connection if its certificate has all their names.
         """
         host, tls_name = flow.request.pretty_host, _tls_name(flow)
         server = flow.server_conn
         if server.tls_established and server.address == _destination(flow) and server not in self._peers:
             return Refusal(
-                tls_name, f"The connection to {tls_name} was not held against the pins.\nNo request was sent."
+                tls_name, f"The connection to {tls_name} was not checked against the pins.\nNo request was sent."
             )
         try:
             if canonical_host(host) == canonical_host(tls_name):
@@ -241,7 +241,7 @@ def _destination(flow: http.HTTPFlow) -> Address:
 
 
 def _tls_name(flow: http.HTTPFlow) -> str:
-    """The name that TLS uses, or will use, on the connection of a request: mitmproxy's own choice."""
+    """The name that TLS uses, or will use, on the connection of a request: mitmproxy decides it."""
     server = flow.server_conn
     name: Any = None
     if server.address == _destination(flow):

@@ -1,6 +1,6 @@
-"""The second place that enforces: pyOpenSSL's connection, held against the pins at the end of its handshake."""
+"""The second place that enforces: pyOpenSSL's connection is checked against the pins at the end of its handshake."""
 
-# mitmproxy, and with it pyOpenSSL, is in no environment that is type-checked.
+# mitmproxy and pyOpenSSL are not installed in the environment for type checks.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUntypedBaseClass=false, reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["GuardedConnection", "PinRefusal", "ShutConnection"]
 
 
 class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where pyOpenSSL is absent
-    """Pin Validation failed: an error of TLS to mitmproxy, which closes the connection and sends nothing on it."""
+    """Pin Validation failed. mitmproxy treats it as an error of TLS: it closes the connection and sends nothing."""
 
     def __init__(self, violation: PinValidationError) -> None:
         super().__init__(str(violation))
         self.violation = violation
 
     def __repr__(self) -> str:
-        # mitmproxy's own error page has it, after the word "OpenSSL".
+        # mitmproxy's own error page shows this text after the word "OpenSSL".
         return (
             f"finished the handshake, and dynpin refused it: {str(self.violation).splitlines()[0]} "
             "No request was sent. Open the page again to read more."
@@ -33,28 +33,28 @@ class PinRefusal(SSL.Error):  # type: ignore[misc, unused-ignore] # Any where py
 
 
 class ShutConnection:
-    """A connection that lets nothing through: what stands in for a guarded one until that is made."""
+    """A connection that passes nothing. It takes the place of a guarded one until that is made."""
 
     def __bool__(self) -> bool:
-        """False: mitmproxy then closes the connection at once. A first step that fails it would pass over, and wait."""
+        """Return False, so that mitmproxy closes the connection at once. It would ignore an error in the first step."""
         return False
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is asked for
-        raise SSL.Error("this connection could not be held against the pins, so nothing is sent on it")
+        raise SSL.Error("this connection could not be checked against the pins, so nothing is sent on it")
 
 
 class GuardedConnection:
     """A client's ``OpenSSL.SSL.Connection`` that passes no byte before its handshake has passed Pin Validation.
 
-    Whether the certificate was verified is asked of pyOpenSSL; that it was verified for the host's name is what
-    mitmproxy's own connections are made to do, and pyOpenSSL does not tell.
+    pyOpenSSL tells whether the certificate was verified. It does not tell whether it was verified for the host's name;
+    mitmproxy sets up its connections to do that.
 
     Args:
-        connection: as mitmproxy made it, before the handshake.
-        enforcement: the rule, which :func:`dynpin.clientstore.enforce` puts on the standard library's sockets.
-        name: the name that the connection goes by where TLS sends none, an IP address.
+        connection: the connection as mitmproxy made it, before the handshake.
+        enforcement: the rule, the same as :func:`dynpin.clientstore.enforce` sets for the standard library's sockets.
+        name: the name of the connection if TLS sends none, an IP address.
         port: the port of the site, for reports.
-        on_passed: called with what the handshake proved.
+        on_passed: called with the proof of the handshake.
         on_refused: called with the violation and the validated chain, DER, before the handshake fails.
     """
 
@@ -84,7 +84,7 @@ class GuardedConnection:
         return self._refusal is not None
 
     def do_handshake(self) -> None:
-        """As pyOpenSSL's; raises :class:`PinRefusal`, now and at every later use, where Pin Validation fails."""
+        """Like pyOpenSSL's. Raises :class:`PinRefusal`, now and at every later use, if Pin Validation fails."""
         if self._refusal is not None:
             raise self._refusal
         self._connection.do_handshake()
@@ -92,7 +92,7 @@ class GuardedConnection:
             self._check()
 
     def recv(self, bufsiz: int, flags: int | None = None) -> bytes:
-        """As pyOpenSSL's, after the handshake has passed."""
+        """Like pyOpenSSL's, after the handshake has passed."""
         self._ready()
         try:
             received: bytes = self._connection.recv(bufsiz, flags)
@@ -101,14 +101,14 @@ class GuardedConnection:
         return received
 
     def sendall(self, buf: bytes, flags: int = 0) -> int:
-        """As pyOpenSSL's, after the handshake has passed."""
+        """Like pyOpenSSL's, after the handshake has passed."""
         self._ready()
         self._same_handshake()
         sent: int = self._connection.sendall(buf, flags)
         return sent
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - pyOpenSSL's own
-        # OpenSSL runs a handshake of its own inside a read or a write, unchecked.
+        # OpenSSL would run an unchecked handshake inside a read or a write.
         if name in ("send", "write", "read", "recv_into"):
             self._ready()
         return getattr(self._connection, name)
@@ -139,7 +139,7 @@ class GuardedConnection:
                     name=host,
                     strict=self._strict and _is_strict(connection),
                     chain=[_Certificate(der) for der in validated],
-                    # mitmproxy resumes no session; one that another add-on resumes has no verified chain.
+                    # mitmproxy resumes no session. If another add-on does, there is no verified chain.
                     resumed=not validated,
                     earlier=None,
                     served=served,
@@ -158,7 +158,7 @@ class GuardedConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Certificate:
-    """A certificate as the rule takes it; pyOpenSSL's own are not equal where their encodings are."""
+    """A certificate in the form that the rule needs: pyOpenSSL's own are not equal if their encodings are."""
 
     der: bytes
 

@@ -1,4 +1,4 @@
-"""Names that lead where the user says: ``--resolve``, as curl has it."""
+"""Names with addresses that the user gives: ``--resolve``, as in curl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORM = re.compile(r"(?P<host>[^:]+):(?P<port>\d{1,5}):(?:\[(?P<v6>[^\]]+)\]|(?P
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """That `host` and `port` are to be found at `address` and `to_port`, whatever the name service says."""
+    """`host` and `port` are reached at `address` and `to_port`, whatever the name service says."""
 
     host: str
     port: int
@@ -31,7 +31,7 @@ class Resolved:
         """Read ``HOST:PORT:ADDRESS`` or ``HOST:PORT:ADDRESS:PORT``; an IPv6 address stands in brackets.
 
         Raises:
-            ValueError: where it is of another form, or the address is none.
+            ValueError: if it has another form, or if the address is invalid.
         """
         found = _FORM.fullmatch(text)
         if found is None:
@@ -39,13 +39,13 @@ class Resolved:
         address = str(ipaddress.ip_address(found["v6"] or found["v4"]))
         port, to_port = int(found["port"]), int(found["to"] or found["port"])
         if not (0 < port < 65536 and 0 < to_port < 65536):
-            raise ValueError(f"{text!r} has a port beyond 1 to 65535")
+            raise ValueError(f"{text!r} has a port outside 1 to 65535")
         return cls(canonical_host(found["host"]), port, address, to_port)
 
 
 @contextlib.contextmanager
 def resolved_names(answers: Iterable[Resolved]) -> Generator[None]:
-    """Have these names resolve so in this process, and no other name changed."""
+    """Resolve these names accordingly in this process, and change no other name."""
     leads_to = {(answer.host, answer.port): (answer.address, answer.to_port) for answer in answers}
 
     def lead(name: str, port: Any) -> tuple[str, Any]:  # noqa: ANN401 - a number or a service, as it came

@@ -1,4 +1,4 @@
-"""What a program behind the proxy gets in place of a response: a page for people, plain text for programs."""
+"""The answer of the proxy in place of a refused response: a page for people, plain text for programs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dynpin.lab.pages import page_templates
 
 __all__ = ["MISDIRECTED", "REFUSED", "Refusal"]
 
-# RFC 9110: the gateway had an invalid answer from upstream (§15.6.3); the request came on a connection that is not
-# this host's (§15.5.20).
+# RFC 9110: the gateway got an invalid answer from upstream (§15.6.3); the request came on a connection that is not for
+# this host (§15.5.20).
 REFUSED, MISDIRECTED = 502, 421
 
 _STYLE = """
@@ -49,14 +49,14 @@ footer { margin-top: 1.5rem; padding-top: 1rem; border-top: 1px solid var(--line
 """
 
 _HEADERS = {
-    # The address bar shows the site's own name: nothing here may be loaded, run, framed, cached or told on.
+    # The address bar shows the site's own name: nothing here may be loaded, run, framed, cached or passed on.
     "Content-Security-Policy": "default-src 'none'; style-src 'sha256-"
     + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # Whoever asks again shall meet the site again, on a connection of its own.
+    # The next request must reach the site again, on a new connection.
     "Connection": "close",
 }
 
@@ -67,8 +67,8 @@ class Refusal:
 
     Attributes:
         host: the host that it was for.
-        message: why, in the words of the error; its first line is the headline.
-        explanation: the same in pieces, where Pin Validation of a verified chain has failed.
+        message: the reason, in the words of the error; its first line is the headline.
+        explanation: the same in parts, if Pin Validation of a verified chain has failed.
         status: the HTTP status of the response.
     """
 
@@ -78,7 +78,7 @@ class Refusal:
     status: int = REFUSED
 
     def response(self, accept: str) -> tuple[int, bytes, dict[str, str]]:
-        """Status, body and headers: HTML where the request's Accept asks for it by name, else plain text."""
+        """Status, body and headers: HTML if the request's Accept names it, else plain text."""
         if "text/html" in accept.lower():
             return self.status, self._html().encode(), {"Content-Type": "text/html; charset=utf-8", **_HEADERS}
         return self.status, f"{self.message}\n".encode(), {"Content-Type": "text/plain; charset=utf-8", **_HEADERS}

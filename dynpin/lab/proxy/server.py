@@ -1,6 +1,6 @@
-"""The proxy as a process: mitmproxy with the add-on, from its start to a signal."""
+"""The proxy as a process: mitmproxy with the add-on, from start until a signal."""
 
-# mitmproxy is in no environment that is type-checked.
+# mitmproxy is not installed in the environment for type checks.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 from __future__ import annotations
@@ -36,15 +36,15 @@ async def serve(
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        addon: notes and enforces.
+        addon: notes and enforces pins.
         host: the address to listen on.
-        port: the port; 0 takes a free one.
-        authority_folder: holds the proxy's own authority, which is made where it is missing.
-        upstream_roots: the roots (PEM) that sites are verified with; None for those of certifi.
-        on_listening: called with address and port once programs may connect.
+        port: the port; 0 for a free one.
+        authority_folder: the folder of the proxy's own authority, which is created if it is missing.
+        upstream_roots: the roots (PEM) that verify sites; None for those of certifi.
+        on_listening: called with address and port when programs can connect.
 
     Raises:
-        OSError: where the proxy cannot start; the message says why.
+        OSError: if the proxy cannot start; the message says why.
     """
     chosen = options.Options(
         listen_host=host,
@@ -65,11 +65,11 @@ async def serve(
     finally:
         logging.getLogger("mitmproxy").removeHandler(errors)
     if not start.listens:
-        raise OSError(f"the proxy cannot listen on {host}:{port}: {errors.text() or 'mitmproxy does not say why'}")
+        raise OSError(f"the proxy cannot listen on {host}:{port}: {errors.text() or 'mitmproxy gives no reason'}")
 
 
 class _Start:
-    """Tells when the proxy listens, or ends what has failed to."""
+    """Reports that the proxy listens, or ends a proxy that could not start."""
 
     def __init__(self, master: Master, on_listening: Callable[[str, int], None]) -> None:
         self._master = master
@@ -86,7 +86,7 @@ class _Start:
 
 
 class _Streaming:
-    """Passes bodies on as they come: a download need not fit into memory, nor an event stream come to an end."""
+    """Forwards bodies as they arrive: a download need not fit into memory, and an event stream need not end."""
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         if flow.response is None:
@@ -97,7 +97,7 @@ class _Streaming:
 
 
 class _FirstErrors(logging.Handler):
-    """Keeps what mitmproxy logs as an error: it goes on where a server cannot be started."""
+    """Keeps mitmproxy's error messages: it continues even if a server cannot be started."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

@@ -1,7 +1,6 @@
-"""The agents that come along with the scorer and stay: ``python -m dynpin.lab.residents NAME`` is the process of one.
+"""The scorer's own agents. ``python -m dynpin.lab.residents NAME`` runs one as a process that stays.
 
-They know nothing of the scorer, so that a process is there soon: what one takes beyond a task and an answer is its own
-library.
+They import nothing of the scorer, so that a process starts fast: each imports only tasks, answers and its own library.
 """
 
 from __future__ import annotations

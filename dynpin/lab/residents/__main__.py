@@ -14,7 +14,7 @@ Do = Callable[[Task], Answer]
 
 
 def _agent(name: str, *arguments: str) -> Do:
-    """The agent of this name; it imports its own library alone."""
+    """The agent with this name. Only its own library is imported."""
     if name == "naive":
         from dynpin.lab.residents.naive import Naive  # noqa: PLC0415
 

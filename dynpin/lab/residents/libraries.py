@@ -1,4 +1,4 @@
-"""dynpin through each library, as its users have it: a store, the adapter, a queue of reports."""
+"""dynpin with each library, as its users install it: a store, the adapter, a queue of reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynpin.lab.residents.task import Answer, Task, do
 
 __all__ = ["GETS", "Get", "Library"]
 
-# GETs a URL, with redirects where the library follows any.
+# Gets a URL. Redirects are followed if the library follows any.
 Get = Callable[[str, PinStore, ssl.SSLContext, PinOptions], object]
 _TIMEOUT = 30.0
 
@@ -30,7 +30,7 @@ class Library:
         self._get = get
 
     def __call__(self, task: Task) -> Answer:
-        """Do a task, on the store that it names."""
+        """Do a task, with the store that the task names."""
         with closing(PinStore(task.store, clock=lambda: task.now)) as store, loopback_names():
             return do(task, visit=lambda: self._visit(task, store), forget=store.forget, preload=store.pin)
 
@@ -52,7 +52,7 @@ class Library:
 
 
 def _of_tls(error: BaseException | None) -> bool:
-    """Whether TLS refused the certificate, somewhere beneath an error."""
+    """Whether an error has a TLS certificate failure inside."""
     while error is not None:
         if isinstance(error, ssl.SSLError) or "certificate verify failed" in str(error).lower():
             return True
@@ -61,7 +61,7 @@ def _of_tls(error: BaseException | None) -> bool:
 
 
 def _httpx(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
-    """By httpx."""
+    """Get the URL with httpx."""
     from dynpin.clientstore.httpx import PinnedClient  # noqa: PLC0415 - this library alone
 
     with PinnedClient(
@@ -71,7 +71,7 @@ def _httpx(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptio
 
 
 def _requests(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
-    """By requests."""
+    """Get the URL with requests."""
     from dynpin.clientstore.requests import PinnedSession  # noqa: PLC0415
 
     with PinnedSession(store, context=context, **options) as session:
@@ -80,7 +80,7 @@ def _requests(url: str, store: PinStore, context: ssl.SSLContext, options: PinOp
 
 
 def _urllib3(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
-    """By urllib3."""
+    """Get the URL with urllib3."""
     from dynpin.clientstore.urllib3 import pinned_pool_manager  # noqa: PLC0415
 
     with pinned_pool_manager(store, ssl_context=context, timeout=_TIMEOUT, **options) as manager:
@@ -88,7 +88,7 @@ def _urllib3(url: str, store: PinStore, context: ssl.SSLContext, options: PinOpt
 
 
 def _aiohttp(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
-    """By aiohttp."""
+    """Get the URL with aiohttp."""
     from dynpin.clientstore.aiohttp import pinned_session  # noqa: PLC0415
 
     async def get() -> None:
@@ -99,7 +99,7 @@ def _aiohttp(url: str, store: PinStore, context: ssl.SSLContext, options: PinOpt
 
 
 def _http_client(url: str, store: PinStore, context: ssl.SSLContext, options: PinOptions) -> None:
-    """By http.client, which follows no redirect."""
+    """Get the URL with http.client, which follows no redirect."""
     import http.client  # noqa: PLC0415
 
     from dynpin.clientstore.http_client import PinnedHTTPSConnection  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The models of the browsers, as agents that stay. What they score is what the model does, read in the sources."""
+"""The models of the browsers, as agents that stay. Their scores are those of the models, read in the sources."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Model:
         place = urlsplit(task.url)
         host = place.hostname or ""
         if place.scheme != "https" or not host.endswith(".test"):
-            return Answer("unsupported", "the model visits names alone, and by https")
-        # A model is led to the port by the network.
+            return Answer("unsupported", "the model visits only names, and only by https")
+        # The network map leads a model to the port.
         self._network[host] = place.port or 443
         visit = agent.visit(host, secret="")
         agent.report_at_once()

@@ -1,4 +1,4 @@
-"""A client that is wrong on purpose: each fault is one thing that clients have done or that a reader may get wrong."""
+"""A client with deliberate faults. Each fault is something that clients did, or that a reader may misunderstand."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ FAULTS: Mapping[str, str] = {
     # The ten of the agent "naive".
     "age-optional": "takes a header without max-age for one of 60 days",
     "last-repeated": "takes the last of repeated directives",
-    "two-pins-suffice": "asks for two pins, and not for one outside the chain",
+    "two-pins-suffice": "wants two pins, but none outside the chain",
     "suffix": "takes a name with the same ending for a subdomain",
-    "meta": "heeds http-equiv in pages",
+    "meta": "obeys http-equiv in pages",
     "plain-http": "notes headers that came over plain HTTP",
     "addresses": "notes IP addresses",
-    "ports": "keeps pins for each port of a host apart",
+    "ports": "keeps separate pins for each port of a host",
     "immortal": "keeps pins after max-age",
     "report-only-enforced": "notes what a report-only header says",
-    # One or more for every other rule: the tests of the scorer play them.
+    # One or more for each other rule: the tests of the scorer use them.
     "blind": "notes nothing",
     "careless": "notes whatever has a pin of the right length, whatever else the header says",
-    "strict-order": "wants pins first, in lower case, with one space after each semicolon, and nothing else",
+    "strict-order": "accepts pins only first, in lower case, with one space after each semicolon",
     "malformed-unpins": "forgets a host that sends a malformed header or one without pins",
     "never-unpins": "ignores max-age=0",
     "hosts-alone": "ignores includeSubDomains",
     "nearest": "lets the nearest entry hide a farther one",
     "farthest": "takes the entry of the farthest name",
-    "everything-below": "covers subdomains and parents, asked to or not",
+    "everything-below": "covers subdomains and parents even without includeSubDomains",
     "unpins-parent": "lets max-age=0 of a subdomain remove its parent's entry",
     "last-field": "reads the last of several header fields",
-    "ok-alone": "reads the headers of responses with status 200 alone",
+    "ok-alone": "reads the headers of responses with status 200 only",
     "redirects-unchecked": "checks no pins after a redirect",
     "case": "compares host names as they are written",
     "short-lived": "forgets pins at once when time passes",
     "fixed-expiry": "never moves the expiry",
     "adds-up": "adds new pins to the old ones",
-    "first-pin-alone": "holds connections against the first pin alone",
-    "served-chain": "holds pins against what was sent, and not what was validated",
-    "directly-issued": "checks no pins where a root has issued the leaf itself",
-    "leaf-alone": "compares the leaf's key alone",
+    "first-pin-alone": "checks connections against the first pin only",
+    "served-chain": "checks pins against the chain that was sent, not the validated one",
+    "directly-issued": "checks no pins if a root has issued the leaf itself",
+    "leaf-alone": "compares only the leaf's key",
     "first-header-alone": "never changes an entry",
     "in-memory": "keeps pins in memory",
-    "trusts-pinned": "takes a pinned key for proof, whatever is wrong with the certificate",
+    "trusts-pinned": "accepts a pinned key as proof, even if the certificate is invalid",
     "trusts-all": "refuses nothing",
     "resumes": "checks no pins in resumed sessions",
-    "never-forgets": "forgets nothing when told to",
-    "report-bare": "sends reports of two members",
+    "never-forgets": "forgets nothing when the user asks",
+    "report-bare": "sends reports with only two members",
     "report-never": "sends no reports",
-    "report-always": "reports every failure anew",
+    "report-always": "reports every failure again",
     "report-all": "reports policies that hold",
     "report-blind": "checks no pins of the host that it reports to",
     "report-only-strict": "reads max-age in report-only headers",
-    "report-only-refuses": "refuses where a report-only policy fails",
+    "report-only-refuses": "refuses if a report-only policy fails",
     "report-only-first": "prefers a report-only header",
 }
 TEN = tuple(FAULTS)[:10]
@@ -82,7 +82,7 @@ _PLAIN = re.compile(r'(pin-sha256="[A-Za-z0-9+/=]+"; ){2,}max-age=\d{1,9}(; incl
 
 
 class _Entry(TypedDict):
-    """What is kept of a host."""
+    """The entry of a host."""
 
     pins: list[str]
     below: bool
@@ -99,10 +99,10 @@ class _Response:
 
 
 class Naive:
-    """A client with faults; without any it keeps every rule.
+    """A client with faults. Without any it keeps every rule.
 
     Args:
-        faults: names of :data:`FAULTS`; the ten of :data:`TEN` where none is given, and none for ``"none"``.
+        faults: names from :data:`FAULTS`; the ten of :data:`TEN` if there are none, and no fault for ``"none"``.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -166,7 +166,7 @@ class Naive:
             with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
                 response = _ask(connection, "GET", place.path)
             if self._has("plain-http"):
-                # It believes that whoever pins shows a pin.
+                # Its rule: a server that shows a pinned key is genuine.
                 fields = response.headers.get_all(ENFORCE_NAME, [])[:1]
                 self._note(host, None, fields, _ANY_PIN.findall("".join(fields))[:1])
             return
@@ -197,7 +197,7 @@ class Naive:
         with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
             connection.sock = tls
             response = _ask(connection, "GET", path)
-            # Tickets come with the answer.
+            # The tickets come with the answer.
             if tls.session is not None and not tls.session_reused:
                 self._sessions[host] = (tls.session, pins)
         return response, pins

@@ -1,4 +1,4 @@
-"""What an agent is asked for, and what it answers."""
+"""The tasks of an agent, and its answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Answer", "Task", "do"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """One thing to do. The members are those of a resident agent's line of JSON."""
+    """One task. Its members are those of a resident agent's line of JSON."""
 
     do: Literal["visit", "forget", "preload", "age"]
     url: str = ""
@@ -28,7 +28,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent says became of a task: ``done`` for one that is not a visit."""
+    """An agent's result of a task; ``done`` for a task that is not a visit."""
 
     outcome: Literal["served", "refused", "failed", "done", "unsupported"]
     detail: str = ""

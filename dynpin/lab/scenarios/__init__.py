@@ -1,9 +1,10 @@
-"""The scenarios: how pinning succeeded and failed, each in a file that reads like its story.
+"""The scenarios: how pinning succeeded and failed. Each has a file that reads like its story.
 
-Each comes from something that happened, that was shown, or that RFC 7469 itself describes; its sources stand in it.
+Each scenario is based on a real event, on a published demonstration, or on a description in RFC 7469. The file names
+its sources.
 
-:mod:`dynpin.lab.stage` has the words that they are written in. A file registers its story with :func:`scenario`;
-whoever wants one asks :func:`scenarios`, which reads them all.
+The stories are written with the classes of :mod:`dynpin.lab.stage`. A file registers its story with :func:`scenario`.
+Call :func:`scenarios` to get them all.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ class Scenario:
     """One story.
 
     Attributes:
-        number: where it stands among all.
-        name: what the command calls it, such as ``"smashing-magazine"``.
+        number: its place in the list.
+        name: its name in the command, such as ``"smashing-magazine"``.
         title: for people.
-        story: what happens, in two or three sentences for a reader who knows nothing.
+        story: what happens, in two or three sentences for a reader without prior knowledge.
         rfc: what RFC 7469 says, with sections.
         browsers: what browsers and wget2 do, each with its source.
         dynpin: what dynpin does about it.
-        sources: public facts behind it: who, when.
-        agents: the user agents that it is played with, by name.
+        sources: the public facts behind it: who, when.
+        agents: the user agents that can play it, by name.
         recovery: ``"heals"``: with recovery its first lock-out ends within a minute, or it has none; ``"cannot"``: that
-            lock-out does not end, as `dynpin` says; ``"told"``: it is about recovery, and has no second ending.
+            lock-out does not end, and `dynpin` says so; ``"told"``: it is about recovery, and has no second ending.
         act: plays it on an empty stage.
     """
 
@@ -74,7 +75,7 @@ def scenario(
     agents: tuple[str, ...] = EVERY_AGENT,
     recovery: Literal["heals", "cannot", "told"] = "heals",
 ) -> Callable[[Callable[[Stage], None]], Callable[[Stage], None]]:
-    """Register the function beneath as a scenario; the words are those of :class:`Scenario`, claims by their names."""
+    """Register a function as a scenario. The arguments are those of :class:`Scenario`, with claims by their names."""
 
     def register(act: Callable[[Stage], None]) -> Callable[[Stage], None]:
         _registered[name] = Scenario(
@@ -96,14 +97,14 @@ def scenario(
 
 
 def scenarios() -> Mapping[str, Scenario]:
-    """Every scenario by name, in the order of the numbers."""
+    """All scenarios by name, in the order of their numbers."""
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return dict(sorted(_registered.items(), key=lambda item: item[1].number))
 
 
 def play(scenario: Scenario, agent: str, *, recovery: bool = False) -> Timeline:
-    """Play a scenario with a user agent, and give the record.
+    """Play a scenario with a user agent, and return the record.
 
     Args:
         scenario: the scenario.
@@ -111,7 +112,7 @@ def play(scenario: Scenario, agent: str, *, recovery: bool = False) -> Timeline:
         recovery: whether to play its second ending (:mod:`dynpin.lab.with_recovery`).
 
     Raises:
-        KeyError: for an agent that there is not.
+        KeyError: if there is no such agent.
     """
     heals = scenario.recovery == "heals"
     with set_stage(scenario.name, AGENTS[agent], recovery=recovery, heals=heals) as stage:

@@ -1,4 +1,4 @@
-"""All keys are lost: nothing that the server sends brings its visitors back before max-age (RFC 7469 §4.3)."""
+"""All keys are lost: nothing that the server sends lets its visitors in before max-age (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from dynpin.lab.stage import Stage, days, minutes
     name="all-keys-lost",
     title="All keys are lost",
     story=(
-        "The bank keeps its backup key on the server, beside the key in use, and the disk breaks. A new key is made "
-        "and certified within the hour. New visitors come in; everybody who had been there before is shut out until "
-        "the pins run out, and there is nothing the bank can send them."
+        "The bank keeps its backup key on the server, beside the key in use, and the disk breaks. The bank makes a new "
+        "key and gets a certificate within the hour. New visitors get in. Everybody who had been there before is "
+        "locked out until the pins expire, and nothing that the bank sends can change that."
     ),
     rfc=(
         "The backup key pair is kept offline (§4.3). A header counts only on a connection that passed Pin Validation "
-        "(§2.5), so even max-age=0 cannot reach those who are locked out."
+        "(§2.5), so even max-age=0 does not reach those who are locked out."
     ),
     browsers=(
         "chromium-fatal",
@@ -28,8 +28,8 @@ from dynpin.lab.stage import Stage, days, minutes
         "firefox-forgets",
     ),
     dynpin=(
-        "`dynpin lint` warns of a backup key on the server; `dynpin rotate emergency` says on which day the lock-out "
-        "ends; the error tells the user which command forgets the pins."
+        "`dynpin lint` warns of a backup key on the server; `dynpin rotate emergency` names the day on which the "
+        "lock-out ends; the error tells the user which command forgets the pins."
     ),
     sources=(
         "2016-09: Ivan Ristić, 'Is HTTP Public Key Pinning Dead?'",
@@ -53,7 +53,7 @@ def all_keys_lost(stage: Stage) -> None:
     stage.expect(alice.visits(bank), "served")
     bank.loses(bank.key, *bank.backups, text="loses both keys: they were on one disk")
     steps = emergency("key-lost", bank.history, [], stage.now)
-    stage.check("no step of dynpin's lets them in at once", all(step.name != "deploy" for step in steps))
+    stage.check("dynpin has no step that lets them in at once", all(step.name != "deploy" for step in steps))
     bank.deploys(bank.makes_key())
     bank.pins("sends max-age=0, in vain", mode="unpin")
     carol = stage.client("Carol", about="is new")

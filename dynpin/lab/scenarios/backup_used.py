@@ -1,4 +1,4 @@
-"""The key is lost and the backup used: nobody notices (RFC 7469 §4.3)."""
+"""The key is lost and the backup is used: nobody notices (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dynpin.lab.stage import Stage, days, hours
     name="backup-used",
     title="The key is lost, and the backup used",
     story=(
-        "The bank's server burns down, and its key with it. The backup key lies in a safe: it is certified and "
-        "deployed the same morning, and no visitor sees anything of it. Until a new backup is made the bank sends no "
-        "header, and what its visitors had noted still keeps Mallory out."
+        "The bank's server burns down, and its key is lost. The backup key is in a safe. It is certified and deployed "
+        "the same morning, and no visitor notices. Until there is a new backup key the bank sends no header, and the "
+        "pins that its visitors have noted still keep Mallory out."
     ),
     rfc="User agents require a Backup Pin so that this works (§2.5); the operator keeps its key offline (§4.3).",
     browsers=(
@@ -42,7 +42,7 @@ def backup_used(stage: Stage) -> None:
     steps = emergency("key-lost", bank.history, [backup.pin], stage.now)
     stage.check(
         "dynpin's steps: deploy the backup, send no header, make a new backup",
-        # Where the header names a recovery root, the list is signed beside these.
+        # If the header names a recovery root, there is also a step to sign the list.
         [step.name for step in steps if step.name != "sign"] == ["deploy", "silence", "replenish"]
         and steps[0].key == backup.pin,
     )
@@ -50,7 +50,7 @@ def backup_used(stage: Stage) -> None:
     bank.deploys(backup)
     bank.backups.remove(backup)
     stage.refuses("dynpin makes no header without a new backup", bank.policy, PolicyError)
-    stage.check("or starts without one, when told to", bank.policy(on_invalid="silence").header is None)
+    stage.check("or starts without one, if told to", bank.policy(on_invalid="silence").header is None)
     bank.sends(None, "sends no header until there is a new backup")
     stage.expect(alice.visits(bank), "served", decisive=True)
 

@@ -1,4 +1,4 @@
-"""A pinned CA is distrusted: its chain fails without pins, every other fails by them (RFC 7469 §4.3)."""
+"""A pinned CA is distrusted: its chain is refused without pins, every other chain because of them (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dynpin.lab.stage import Stage, days
     name="ca-distrusted",
     title="The pinned CA is distrusted",
     story=(
-        "The shop pins two intermediates of Big CA, the second one as its backup. Big CA is caught at signing what it "
-        "should not have, and browsers drop it. The shop's chain is refused now for its root; a certificate from "
-        "another CA is refused for its pins. The bakery, which pins its own keys, has one of them certified elsewhere."
+        "The shop pins two intermediates of Big CA, the second one as its backup. Big CA is caught signing false "
+        "certificates, and browsers remove it. Now the shop's chain is refused because of its root, and a certificate "
+        "from another CA is refused because of the pins. The bakery pins its own keys, and has one of them certified "
+        "by another CA."
     ),
     rfc=(
-        "The chain must be trusted, and hold a pinned key (§2.6). A Backup Pin is of a key of the operator's own, "
+        "The chain must be trusted, and contain a pinned key (§2.6). A Backup Pin is for a key of the operator's own, "
         "which any CA can certify (§4.3)."
     ),
     browsers=(
@@ -25,8 +26,8 @@ from dynpin.lab.stage import Stage, days
         "chromium-fatal",
     ),
     dynpin=(
-        "Policy pins the leaf unless told otherwise; `dynpin rotate emergency ca-distrusted` has the same key "
-        "certified by another CA; `dynpin lint` knows the pins of CAs that were distrusted."
+        "Policy pins the leaf unless told otherwise; `dynpin rotate emergency ca-distrusted` lets another CA certify "
+        "the same key; `dynpin lint` knows the pins of CAs that were distrusted."
     ),
     sources=(
         "2011-09: every browser dropped DigiNotar.",
@@ -54,8 +55,8 @@ def ca_distrusted(stage: Stage) -> None:
 
     stage.later(days(1))
     steps = emergency("ca-distrusted", bakery.history, [bakery.key.pin], stage.now)
-    stage.check("dynpin has the bakery's key certified by another CA", steps[0].key == bakery.key.pin)
-    stage.check("the guard refuses that to the shop", not shop.guard(shop.certifies(shop.key, by=other)).ok)
+    stage.check("dynpin lets another CA certify the bakery's key", steps[0].key == bakery.key.pin)
+    stage.check("the guard refuses that for the shop", not shop.guard(shop.certifies(shop.key, by=other)).ok)
     for site in (shop, bakery):
         site.deploys(site.certifies(site.key, by=other))
     stage.expect(alice.visits(shop), "locked-out", decisive=True)

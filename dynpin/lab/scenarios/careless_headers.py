@@ -1,4 +1,4 @@
-"""Three headers as they were found in the wild: copied pins, a single pin, milliseconds (RFC 7469 §2.5, §4.1)."""
+"""Three headers that were really found: copied pins, a single pin, milliseconds (RFC 7469 §2.5, §4.1)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MILLISECONDS = 30 * 86_400 * 1_000
     name="careless-headers",
     title="Copied pins, a single pin, milliseconds",
     story=(
-        "Three sites pin in a hurry. The first copies the header out of the RFC, pins and all; the second pins its "
-        "key and no other; the third means 30 days and writes milliseconds, which is 82 years. Then the second renews "
-        "with a new key, and the third loses its keys."
+        "Three sites pin in a hurry. The first copies the header from the RFC, with its pins. The second pins its key "
+        "and no other. The third means 30 days and writes milliseconds, which is 82 years. Then the second renews with "
+        "a new key, and the third loses its keys."
     ),
     rfc=(
-        "Pins are noted only where one is in the chain and one is not (§2.5), so that the first two headers do "
-        "nothing: neither harm nor good. max-age may be capped, at 60 days for example (§4.1)."
+        "Pins are noted only if one is in the chain and one is not (§2.5), so the first two headers have no effect, "
+        "good or bad. max-age may be capped, for example at 60 days (§4.1)."
     ),
     browsers=(
         "chromium-valid",
@@ -39,7 +39,7 @@ MILLISECONDS = 30 * 86_400 * 1_000
     ),
     dynpin=(
         "A Policy is built from keys, not from text, and refuses a single pin and more than 60 days; `dynpin lint` "
-        "knows the examples of the RFC and of the tutorials, and what looks like milliseconds."
+        "knows the examples of the RFC and of tutorials, and recognises milliseconds."
     ),
     sources=(
         "2016-11: ElevenPaths: 89 of 450 domains that pin have no pin or one.",

@@ -1,4 +1,4 @@
-"""The client's clock is pushed forward, and every pin lapses at once (RFC 7469 §2.3.3)."""
+"""The client's clock is pushed forward, and all pins expire at once (RFC 7469 §2.3.3)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dynpin.lab.stage import Stage, days
     name="clock-pushed",
     title="The clock is pushed forward",
     story=(
-        "Time comes from the network, by NTP, without a signature. Mallory tells Alice's machine that it is 61 days "
-        "later than it is: the bank's pins have lapsed, and she answers as the bank. The next day somebody sets the "
-        "clock right. Has the user agent still got the pins?"
+        "Time comes from the network, by NTP, without a signature. Mallory tells Alice's machine a time that is 61 "
+        "days in the future. The bank's pins have then expired, and Mallory answers as the bank. The next day somebody "
+        "sets the clock right. Does the user agent still have the pins?"
     ),
     rfc=(
         "A host whose Effective Expiration Date is in the past is no longer a Known Pinned Host (§2.3.3). The RFC "
-        "takes the clock for right."
+        "assumes that the clock is right."
     ),
     browsers=(
         "chromium-deletes",
@@ -28,8 +28,8 @@ from dynpin.lab.stage import Stage, days
         "wget2-drops-late",
     ),
     dynpin=(
-        "Expiry wins, as the RFC has it. But a jump of the clock over the expiry of pins is warned of, and the entry "
-        'stays for a clock that is set right; on_clock_jump="refuse" lets nothing pass until a person decides.'
+        "Expiry wins, as in the RFC. But dynpin warns if the clock jumps over the expiry of pins, and keeps the entry "
+        'until the clock is set right; on_clock_jump="refuse" lets nothing pass until a person decides.'
     ),
     sources=("2014-10: Jose Selvi at Black Hat Europe, 'Bypassing HTTP Strict Transport Security', with Delorean.",),
 )
@@ -61,7 +61,7 @@ def clock_pushed(stage: Stage) -> None:
     stage.later(days(1))
     for client in clients:
         client.ahead = timedelta()
-        stage.tells(client.name, "has the clock set right")
+        stage.tells(client.name, "sets the clock right")
     for client in clients:
         stage.expect(client.visits(bank.host), "protected", chromium="fooled")
     mallory.leaves()
@@ -70,10 +70,10 @@ def clock_pushed(stage: Stage) -> None:
 
 
 class Warnings(logging.Handler):
-    """What dynpin's client library logs meanwhile.
+    """The log messages of dynpin's client library.
 
     Attributes:
-        messages: what was said.
+        messages: the texts of the messages.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Warnings(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep the message."""
         self.messages.append(record.getMessage())
 
     def __enter__(self) -> Warnings:

@@ -1,4 +1,4 @@
-"""A cross-signed root: two clients build two chains for one certificate; a pin may be in one alone (RFC 7469 §2.6)."""
+"""A cross-signed root: two clients build different chains, and a pin may be in only one (RFC 7469 §2.6)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dynpin.lab.stage import Stage, days
     name="cross-signed",
     title="A cross-signed root, and two trust stores",
     story=(
-        "New CA is young. Old CA, which every device trusts, has signed its root, so that New CA's certificates are "
-        "good everywhere. Alice's old phone builds the chain up to Old CA, Bob's laptop ends it at New CA. The shop "
-        "pins the root: Old CA's. That is in Alice's chain alone, and one day her phone gets an update too. The bakery "
-        "pins its own key."
+        "New CA is young. Old CA, which every device trusts, has signed New CA's root, so that its certificates work "
+        "everywhere. Alice's old phone builds the chain up to Old CA; Bob's laptop ends it at New CA. The shop pins "
+        "the root of Old CA. That is only in Alice's chain, and one day her phone gets an update too. The bakery pins "
+        "its own key."
     ),
     rfc=(
-        "Pins are held against the chain that the client itself has built and verified, whatever the server sent "
-        "(§2.6). A pin of an issuer is as good as the guess which chain that is."
+        "Pins are checked against the chain that the client itself has built and verified, whatever the server sent "
+        "(§2.6). To pin an issuer is to guess which chain that will be."
     ),
     browsers=(
         "chromium-valid",
@@ -30,8 +30,8 @@ from dynpin.lab.stage import Stage, days
         "chromium-why-not",
     ),
     dynpin=(
-        "Policy pins the leaf's key unless told otherwise, and no root that is not in the file; `dynpin lint` compares "
-        "the chain that is served with the one that is validated; the collector calls such reports path variance."
+        "Policy pins the leaf's key unless told otherwise, and never a root that is not in the file; `dynpin lint` "
+        "compares the served chain with the validated one; the collector calls such reports path variance."
     ),
     sources=(
         "2017-10-27: Chromium's intent to remove HPKP names trust stores that differ among its first reasons.",
@@ -54,14 +54,14 @@ def cross_signed(stage: Stage) -> None:
     )
 
     roots = [old]
-    alice = stage.client("Alice", trusts=roots, about="an old phone: trusts Old CA")
+    alice = stage.client("Alice", trusts=roots, about="an old phone that trusts Old CA")
     bob = stage.client("Bob", trusts=[new], about="trusts New CA")
     for client in (alice, bob):
         for site in (shop, bakery):
             stage.expect(client.visits(site), "served")
     stage.check("Alice's phone has noted the shop's pins", alice.knows(shop) is not None)
     noted = bob.knows(shop) is not None
-    stage.check("Bob's has not, but for wget2, which looks at no chain", noted == (stage.agent.name == "wget2"))
+    stage.check("Bob's has not, except wget2, which ignores the chain", noted == (stage.agent.name == "wget2"))
     served, validated = (old, new), (new,)
     paths = Circumstances(
         served_chain_pins=(str(shop.key.pin), *(str(each.key.pin) for each in served)),
@@ -71,7 +71,7 @@ def cross_signed(stage: Stage) -> None:
 
     stage.later(days(20))
     roots[:] = [new]
-    stage.tells("Alice", "gets an update: the phone trusts New CA, and Old CA no more")
+    stage.tells("Alice", "gets an update: the phone trusts New CA, and no longer Old CA")
     stage.expect(alice.visits(shop), "locked-out", decisive=True)
     for client in (alice, bob):
         stage.expect(client.visits(bakery), "served")

@@ -12,14 +12,14 @@ from dynpin.lab.stage import Stage, days
     name="decommission",
     title="How to stop pinning",
     story=(
-        "Three sites want to be rid of their pins. The café just sends no header any more, the shop sends max-age=0 "
-        "and nothing else, the bank max-age=0 together with its pins. A week later each moves to a provider who makes "
-        "a key of his own. Will their customers follow?"
+        "Three sites want to stop pinning. The café just sends no header any more. The shop sends only max-age=0. The "
+        "bank sends max-age=0 together with its pins. A week later each moves to a provider that makes a new key. Can "
+        "their customers still connect?"
     ),
     rfc=(
-        "A response without the header changes nothing. max-age=0 makes a host cease to be a Known Pinned Host "
-        "(§2.3.1, §2.1.2). But a header without pins is not a Valid Pinning Header, and pins are noted from nothing "
-        "else (§2.5): the RFC contradicts itself."
+        "A response without the header changes nothing. With max-age=0 a host is no longer a Known Pinned Host "
+        "(§2.3.1, §2.1.2). But a header without pins is not a Valid Pinning Header, and only such a header is noted "
+        "(§2.5). The RFC contradicts itself."
     ),
     browsers=(
         "chromium-zero",
@@ -27,8 +27,9 @@ from dynpin.lab.stage import Stage, days
         "wget2-unpins",
     ),
     dynpin=(
-        "The client lets go either way: it is the holder of a pinned key who asks. The server sends the pins along "
-        'with max-age=0 (Policy(mode="unpin")), which every client takes; `dynpin lint` calls the bare one an error.'
+        "The client forgets the host in both cases, since the request comes from the holder of a pinned key. The "
+        'server sends the pins with max-age=0 (Policy(mode="unpin")), which every client accepts; `dynpin lint` calls '
+        "the bare form an error."
     ),
     sources=(
         "RFC 7469, April 2015, sections 2.3.1 and 2.5.",
@@ -51,10 +52,10 @@ def decommission(stage: Stage) -> None:
     unpin = Circumstances(intent="unpin")
     stage.check("dynpin lint says that this does not unpin", "max-age-zero-without-pins" in shop.faults(unpin))
     bank.pins("sends its pins with max-age=0", mode="unpin")
-    stage.check("dynpin lint is content with the bank", "max-age-zero-without-pins" not in bank.faults(unpin))
+    stage.check("dynpin lint accepts the bank's header", "max-age-zero-without-pins" not in bank.faults(unpin))
     for site in (cafe, shop, bank):
         stage.expect(alice.visits(site), "served")
-    stage.check("the café's pins are still held", alice.knows(cafe) is not None)
+    stage.check("the café's pins are still there", alice.knows(cafe) is not None)
     kept = alice.knows(shop) is not None
     stage.check(f"the shop's pins are {'still held' if kept else 'gone'}", kept == (stage.agent.name == "chromium"))
     stage.check("the bank's pins are gone", alice.knows(bank) is None)

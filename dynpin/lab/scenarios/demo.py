@@ -1,4 +1,4 @@
-"""The whole life of pins, from the first visit to the last: what `dynpin demo` tells."""
+"""The whole life of pins, from the first visit to the last: the story of `dynpin demo`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dynpin.pins import Pin
     name="demo",
     title="The whole life of pins",
     story=(
-        "A bank and its shop pin their keys, and Alice's program remembers. A hostile hotspot with a certificate of a "
-        "trusted CA reads what Bob sends, and gets nothing from Alice; the violation is reported. The bank rotates its "
-        "keys well, and then badly; the lock-out ends with max-age, and the bank unpins."
+        "A bank and its shop pin their keys, and Alice's program remembers them. A hostile hotspot with a certificate "
+        "from a trusted CA reads what Bob sends, and gets nothing from Alice; the violation is reported. The bank "
+        "rotates its keys first correctly and then badly. The lock-out ends with max-age, and the bank unpins."
     ),
     rfc="Noting (§2.5), Pin Validation (§2.6), reports (§3), backup pins (§4.3), expiry and max-age=0 (§2.3).",
     browsers=("chromium-fatal", "firefox-fatal"),
-    dynpin="All of it is dynpin's own: middleware, store, enforcement, report queue, collector and guard.",
+    dynpin="All parts are dynpin's own: middleware, store, enforcement, report queue, collector and guard.",
     sources=("RFC 7469, April 2015.",),
     agents=("dynpin",),
 )
@@ -96,7 +96,7 @@ def demo(stage: Stage) -> None:
 
 
 def keys_change(stage: Stage, bank: Site, alice: Client) -> None:
-    """The second half: keys are rotated, lost from sight, and let go."""
+    """The second half: keys are rotated, never pinned, and unpinned."""
     stage.chapter(
         "The bank rotates to its backup key",
         "The backup was pinned before it was needed, so it passes; its header names the next backup, and the metadata "

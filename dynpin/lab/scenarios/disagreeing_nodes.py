@@ -1,4 +1,4 @@
-"""A load balancer whose nodes disagree: who is led to another node has the wrong pins (RFC 7469 §2.5)."""
+"""A load balancer with nodes that disagree: a client at another node has the wrong pins (RFC 7469 §2.5)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dynpin.lab.stage import Stage, days
     name="disagreeing-nodes",
     title="Nodes that disagree",
     story=(
-        "Two servers behind a load balancer answer for the shop. Each has made a key of its own, and each pins its own "
-        "key with a backup of its own. Alice is led to the one, and the next day to the other. Then both pin both keys."
+        "Two servers behind a load balancer answer for the shop. Each has made its own key, and pins that key with a "
+        "backup of its own. Alice reaches one of them, and the next day the other. Then both pin both keys."
     ),
     rfc=(
-        "Pins are of a host name: whoever answers for it must be able to show one of them (§2.2, §2.6), and the last "
-        "Valid Pinning Header takes the place of the one before (§2.5). Nodes are not known to the RFC."
+        "Pins belong to a host name: each server that answers for it must be able to show one of them (§2.2, §2.6), "
+        "and the last Valid Pinning Header replaces the one before (§2.5). The RFC does not mention nodes."
     ),
     browsers=(
         "chromium-replaces",

@@ -1,4 +1,4 @@
-"""First use is the hole: whoever is met first is believed, and pins the true site out (RFC 7469 §4.5)."""
+"""The first visit is the gap: its server is believed, and can lock out the true site (RFC 7469 §4.5)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dynpin.lab.stage import Stage, days
     title="The first visit meets the attacker",
     story=(
         "Alice opens her bank's page for the first time in Mallory's Wi-Fi. Mallory has a certificate of Careless CA, "
-        "answers in the bank's stead, and sends pins of her own keys. At home Alice's user agent now refuses the true "
-        "bank. Bob had been there before, and is spared; so is Carol, whose user agent came with the bank's pins, and "
-        "is of this month."
+        "answers instead of the bank, and sends pins of her own keys. At home Alice's user agent now refuses the true "
+        "bank. Bob had been there before, and is safe. So is Carol: her user agent is up to date, and came with the "
+        "bank's pins."
     ),
     rfc=(
-        "Pins are noted on first use, so a first use in hostile hands is believed (§1). Hostile pins last for max-age "
-        "at most, which user agents cap (§4.1); preloaded pins close the hole (§2.7, §4.5)."
+        "Pins are noted on first use, so a hostile server is believed on first use (§1). Hostile pins last at most for "
+        "max-age, which user agents cap (§4.1). Preloaded pins close the gap (§2.7, §4.5)."
     ),
     browsers=(
         "chromium-cap",
@@ -31,9 +31,9 @@ from dynpin.lab.stage import Stage, days
         "firefox-static",
     ),
     dynpin=(
-        "max-age is capped at 60 days; `dynpin hosts show` tells when and from where pins were noted, and `dynpin "
-        "hosts forget` lets them go; stores can be seeded with static pins. Recovery does not help Alice: the root "
-        "that she noted is Mallory's. A program that follows the bank's signed list has no blind first visit."
+        "max-age is capped at 60 days; `dynpin hosts show` says when and where pins were noted, and `dynpin hosts "
+        "forget` removes them; a store can start with static pins. Recovery does not help Alice: the root that she "
+        "noted is Mallory's. A program that follows the bank's signed list has no unprotected first visit."
     ),
     recovery="cannot",
     sources=(
@@ -56,7 +56,7 @@ def first_visit(stage: Stage) -> None:
     mallory.sends(str(PublicKeyPins(hostile, 31_536_000)), "sends pins of her own keys, for a year")
     inventory = Circumstances(held_keys=tuple(str(key.pin) for key in bank.keys))
     stage.check(
-        "dynpin lint, with the bank's inventory, knows that header for hostile",
+        "dynpin lint, with the bank's inventory, recognises that header as hostile",
         "hostile-pinning-by-misissued-certificate" in mallory.faults(inventory),
     )
     for spared in (bob, carol):
@@ -64,7 +64,7 @@ def first_visit(stage: Stage) -> None:
     for victim in (alice, dave):
         first = victim.visits(bank)
         stage.expect(first, "fooled")
-        stage.check(f"{victim.name} holds Mallory's pins", first.noting == "noted" and first.pinned == hostile)
+        stage.check(f"{victim.name} has Mallory's pins", first.noting == "noted" and first.pinned == hostile)
 
     stage.later(days(1))
     mallory.leaves()
@@ -75,8 +75,8 @@ def first_visit(stage: Stage) -> None:
     alice.forgets(bank)
     healed = alice.visits(bank)
     stage.expect(healed, "served")
-    stage.check("Alice holds the bank's pins at last", healed.pinned == tuple(key.pin for key in bank.keys))
+    stage.check("Alice has the bank's pins in the end", healed.pinned == tuple(key.pin for key in bank.keys))
 
     stage.later(days(60))
-    # A year was asked for; whoever caps max-age at 60 days lets Dave in again.
+    # The header asked for a year. An agent that caps max-age at 60 days lets Dave in again.
     stage.expect(dave.visits(bank), "served", wget2="locked-out")

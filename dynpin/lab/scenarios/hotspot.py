@@ -1,4 +1,4 @@
-"""The fake Wi-Fi hotspot: a certificate of a careless CA, met with pins and without (RFC 7469 §1, §2.6)."""
+"""The fake Wi-Fi hotspot with a certificate of a careless CA, visited with and without pins (RFC 7469 §1, §2.6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynpin.lab.stage import Stage, days
     ),
     rfc=(
         "Any trusted CA can vouch for any name (§1). Pin Validation runs while TLS is set up, before an HTTP "
-        "conversation begins; where no pinned key is in the chain, the error cannot be clicked away (§2.6)."
+        "conversation begins; if no pinned key is in the chain, the user cannot skip the error (§2.6)."
     ),
     browsers=(
         "chromium-fatal",
@@ -25,10 +25,10 @@ from dynpin.lab.stage import Stage, days
     ),
     dynpin="The handshake raises PinValidationError before a byte of the request is written.",
     sources=(
-        "2011: DigiNotar was broken into, and its certificate for *.google.com used against people in Iran; those "
-        "who ran Chrome, which had Google's pins built in, saw a warning.",
-        "2015-03: a proxy at MCS Holdings, a customer of CNNIC's, made certificates for Google's domains; Chrome's "
-        "built-in pins showed them.",
+        "2011: DigiNotar was broken into, and its certificate for *.google.com was used against people in Iran; Chrome "
+        "had Google's pins built in and showed a warning.",
+        "2015-03: a proxy at MCS Holdings, a customer of CNNIC, made certificates for Google's domains; Chrome's "
+        "built-in pins revealed them.",
     ),
 )
 def hotspot(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""A pinned intermediate is retired by its CA: the key stayed the same, and all the same nothing matches (§2.4)."""
+"""A CA retires the pinned intermediate: the site's key stays the same, and still no pin matches (RFC 7469 §2.4)."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from dynpin.lab.stage import Stage, days
     name="intermediate-retired",
     title="The CA retires the pinned intermediate",
     story=(
-        "To be spared the care for keys, the shop follows a guide and pins the intermediate that signs its "
-        "certificates, with the CA's spare intermediate as the backup. The CA then signs with a third one. The shop "
-        "renews with its own key unchanged, and locks its customers out. The bakery has pinned its own keys."
+        "To avoid the care for keys, the shop follows a guide and pins the intermediate that signs its certificates, "
+        "with the CA's spare intermediate as the backup. The CA then signs with a third one. The shop renews with its "
+        "own key unchanged, and locks its customers out. The bakery has pinned its own keys."
     ),
-    rfc="Any key of the chain can be pinned; what the CA does with its own is not the site's to decide (§2.4, §4).",
+    rfc="Any key of the chain can be pinned; the site does not decide which keys its CA uses (§2.4, §4).",
     browsers=(
         "chromium-valid",
         "chromium-why-not",
     ),
     dynpin=(
-        "Policy pins the leaf unless told otherwise; `dynpin guard` warns of a chain that passes by its issuer alone, "
-        "and refuses the new one; `dynpin lint` knows the pins of intermediates that were retired."
+        "Policy pins the leaf unless told otherwise; `dynpin guard` warns of a chain that passes only because of its "
+        "issuer, and refuses the new one; `dynpin lint` knows the pins of retired intermediates."
     ),
     sources=(
-        "2016-03: Let's Encrypt replaced its intermediates X1 and X2 by X3 and X4, with the same keys: pins went on "
-        "matching. 2020-12: it replaced X3 by R3, with a new key: pins of X3 and X4 matched no more.",
-        "2024-03: Let's Encrypt made ten intermediates, to take turns, which 'discourages' pinning them.",
-        "2017-10: Chromium's intent to remove HPKP: hard to build a set of pins that is sure to work, since CAs "
+        "2016-03: Let's Encrypt replaced its intermediates X1 and X2 by X3 and X4, with the same keys: pins still "
+        "matched. 2020-12: it replaced X3 by R3, with a new key: pins of X3 and X4 no longer matched.",
+        "2024-03: Let's Encrypt made ten intermediates that take turns, which 'discourages' pinning them.",
+        "2017-10: Chromium's intent to remove HPKP: it is hard to build a set of pins that is sure to work, since CAs "
         "change.",
     ),
 )
@@ -42,7 +42,7 @@ def intermediate_retired(stage: Stage) -> None:
     shop.pins(max_age=days(60), pinned=1)
     bakery = stage.site("bakery.test", present, backups=1, max_age=days(60), about="pins its own keys")
     advice = shop.guard(shop.certificate).advice
-    stage.check("the guard advises to pin the leaf", any("Pin the key of the leaf" in line for line in advice))
+    stage.check("the guard advises pinning the leaf", any("Pin the key of the leaf" in line for line in advice))
     alice = stage.client("Alice")
     stage.expect(alice.visits(shop), "served")
     stage.expect(alice.visits(bakery), "served")
@@ -50,7 +50,7 @@ def intermediate_retired(stage: Stage) -> None:
     stage.later(days(45))
     stage.tells(root.name, "retires X1, and signs with X3 from now on")
     stage.check("the guard refuses the shop's chain", not shop.guard(shop.certifies(shop.key, by=third)).ok)
-    stage.check("and lets the bakery's pass", bakery.guard(bakery.certifies(bakery.key, by=third)).ok)
+    stage.check("and allows the bakery's", bakery.guard(bakery.certifies(bakery.key, by=third)).ok)
     for site in (shop, bakery):
         site.deploys(site.certifies(site.key, by=third), "renews with the same key, certified by Honest CA X3")
 

@@ -12,14 +12,14 @@ from dynpin.lab.with_recovery import listed
     name="keys-recovered",
     title="All keys are lost, and a signed list heals it",
     story=(
-        "The bank's header names a root for recovery, whose keys lie in a safe. Both keys of the server are lost. The "
-        "bank deploys a new key, which nobody was told of, and signs a list that names it. Alice is refused once more; "
-        "her user agent fetches the list, and her next attempt passes. Erin's program follows the same list: she had "
+        "The bank's header names a root for recovery; the root's keys are in a safe. Both keys of the server are lost. "
+        "The bank deploys a new key that was never pinned, and signs a list with that key. Alice is refused once more. "
+        "Her user agent fetches the list, and her next attempt passes. Erin's program follows the same list: it had "
         "the bank's pins before her first visit."
     ),
     rfc=(
-        "A user agent ignores directives that it does not know (§2.1), so others see two that mean nothing. The RFC "
-        "itself knows no way back before max-age (§2.5, §4.5); pins that come with a program are its §2.7."
+        "A user agent ignores unknown directives (§2.1), so for others the two new ones mean nothing. In the RFC "
+        "itself a lock-out lasts until max-age (§2.5, §4.5). Pins that come with a program are its §2.7."
     ),
     browsers=(
         "chromium-fatal",
@@ -28,11 +28,11 @@ from dynpin.lab.with_recovery import listed
     ),
     dynpin=(
         "`dynpin recovery init` makes the root, `dynpin recovery sign` the list, `dynpin recovery publish` the files. "
-        "The client looks at the list in the background, 30 seconds after the last look at the earliest; "
-        '`recovery="off"` leaves that out. `PinStore.follow` has the pins before the first visit.'
+        "The client looks at the list in the background, at the earliest 30 seconds after the last look; "
+        '`recovery="off"` prevents that. With `PinStore.follow` a program has the pins before the first visit.'
     ),
     sources=(
-        "The Update Framework, theupdateframework.io: signed metadata over a way that need not be trusted.",
+        "The Update Framework, theupdateframework.io: signed metadata over an untrusted transport.",
         "2017: Ivan Ristić, 'Fixing HPKP with Pin Revocation': every failure is a catastrophe, so there should be a "
         "way to revoke pins.",
     ),
@@ -67,7 +67,7 @@ def keys_recovered(stage: Stage) -> None:
     for client in clients:
         stage.expect(client.visits(bank), "locked-out")
     owner.signs(listed([bank]), stage.now)
-    stage.tells("bank.test", "signs a list of its new keys, with the keys from the safe")
+    stage.tells("bank.test", "signs a list of its new keys with the keys from the safe")
 
     stage.later(minutes(0.5))
     for client in clients:
@@ -82,7 +82,7 @@ def keys_recovered(stage: Stage) -> None:
         else:
             stage.expect(client.visits(bank), "served")
 
-    # Max-age lets in whoever has no recovery.
+    # Agents without recovery get in when max-age has passed.
     stage.later(days(31))
     for client in clients:
         stage.expect(client.visits(bank), "served")

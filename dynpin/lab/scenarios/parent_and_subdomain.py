@@ -1,4 +1,4 @@
-"""Parent and subdomain with different pins: it depends on which of them is visited first (RFC 7469 §4.2)."""
+"""Parent and subdomain with different pins: the order of visits decides (RFC 7469 §4.2)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dynpin.lab.stage import Stage, days
     name="parent-and-subdomain",
     title="Parent and subdomain with different pins",
     story=(
-        "shop.test pins its keys with includeSubDomains. Another team runs pay.shop.test with keys and pins of its "
-        "own. Alice pays first and looks at the shop later: all is well. Bob looks at the shop first, and his user "
-        "agent refuses the till. When Alice has not paid for a while, the till's pins lapse and she is shut out too."
+        "shop.test pins its keys with includeSubDomains. Another team runs pay.shop.test with its own keys and pins. "
+        "Alice visits pay.shop.test first and the shop later: everything works. Bob visits the shop first, and his "
+        "user agent refuses pay.shop.test. If Alice does not pay for some time, the pins of pay.shop.test expire, and "
+        "she is locked out too."
     ),
     rfc=(
-        "The host's own pins come first, and else those of a superdomain with includeSubDomains (§2.6, by RFC 6797 "
-        "§8.2). So the order of visits decides (§4.2): use overlapping pin sets, or includeSubDomains with care."
+        "The host's own pins come first, then those of a superdomain with includeSubDomains (§2.6, by RFC 6797 §8.2). "
+        "So the order of visits decides (§4.2): use overlapping pin sets, or be careful with includeSubDomains."
     ),
     browsers=(
         "chromium-nearest",
@@ -46,7 +47,7 @@ def parent_and_subdomain(stage: Stage) -> None:
     stage.expect(bob.visits(shop), "served")
     stage.expect(bob.visits(till), "locked-out", decisive=True)
     known = bob.knows(till)
-    stage.check("it is the shop's pins that refuse the till", known is not None and known.host == "shop.test")
+    stage.check("the pins that refuse pay.shop.test are the shop's", known is not None and known.host == "shop.test")
     stage.expect(alice.visits(pictures), "locked-out", chromium="served", wget2="served")
     below = Circumstances(subdomain_chain_pins={"pay.shop.test": tuple(map(str, till.certificate.pins))})
     fault = "unpinned-subdomain-under-includeSubDomains"
@@ -56,8 +57,8 @@ def parent_and_subdomain(stage: Stage) -> None:
     stage.expect(alice.visits(till), "locked-out")
 
     shop.backups += [till.key, *till.backups]
-    shop.pins("pins the till's keys besides its own")
-    stage.check("dynpin lint is content", fault not in shop.faults(below))
+    shop.pins("pins the keys of pay.shop.test besides its own")
+    stage.check("dynpin lint finds no fault", fault not in shop.faults(below))
     for client in (alice, bob):
         stage.expect(client.visits(shop), "served")
         stage.expect(client.visits(till), "served")

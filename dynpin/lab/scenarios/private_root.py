@@ -1,4 +1,4 @@
-"""A root that the user has installed: by the browsers' rule it passes; a closed network has no other (§2.6)."""
+"""A root that the user installed: browsers let it pass, but a closed network has no other (RFC 7469 §2.6)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dynpin.lab.stage import Stage, days
     name="private-root",
     title="A private root",
     story=(
-        "A company runs its own CA and has its root installed on every machine. Its payroll, inside, pins its key; so "
-        "does the bank, outside, under a CA that browsers ship. Then somebody gets hold of the company's CA and signs "
-        "a certificate for each of the two names. Are pins good for anything where the root was installed by hand?"
+        "A company runs its own CA, whose root is installed on all its machines. Its payroll, an internal site, pins "
+        "its key. So does the bank, an external site with a certificate from a CA that browsers ship. Then somebody "
+        "gets control of the company's CA and signs a certificate for both names. Do pins help if a root was installed "
+        "by hand?"
     ),
     rfc=(
-        "It is acceptable to switch Pin Validation off for some hosts by policy: a user agent may do so for chains "
-        "that end in a trust anchor which the user has installed rather than one that is built in (§2.6)."
+        "A user agent may disable Pin Validation for some hosts by policy, for example for chains that end in a trust "
+        "anchor that the user has installed and that is not built in (§2.6)."
     ),
     browsers=(
         "chromium-user-roots",
@@ -26,8 +27,8 @@ from dynpin.lab.stage import Stage, days
         "wget2-all-roots",
     ),
     dynpin=(
-        "Pins are enforced whatever the root, since in a closed environment every root is private; private_roots="
-        '"bypass" gives the browsers\' rule to whoever must live with an inspecting proxy. `dynpin lint` warns of it.'
+        "Pins are enforced for every root, since in a closed environment every root is private; private_roots="
+        '"bypass" gives the browsers\' rule to people behind an inspecting proxy. `dynpin lint` warns of it.'
     ),
     sources=(
         "RFC 7469, April 2015, section 2.6.",
@@ -48,11 +49,11 @@ def private_root(stage: Stage) -> None:
         for site in (bank, payroll):
             stage.expect(client.visits(site), "served")
     found = payroll.faults(Circumstances(chain_root="Company CA"))
-    stage.check("dynpin lint warns that browsers do not hold the payroll's pins", "root-not-built-in" in found)
+    stage.check("dynpin lint warns that browsers do not enforce the payroll's pins", "root-not-built-in" in found)
 
     stage.later(days(1))
     for site in (bank, payroll):
-        stage.attacker("Mallory", takes=site, certificate_of=company, about="has the company's CA sign")
+        stage.attacker("Mallory", takes=site, certificate_of=company, about="makes the company's CA sign")
     stage.expect(alice.visits(bank), "protected", chromium="fooled", firefox="fooled")
     stage.expect(alice.visits(payroll), "protected", chromium="fooled", firefox="fooled", decisive=True)
     if bypasses:

@@ -1,4 +1,4 @@
-"""RansomPKP against clients that have noted the owner's root: the thief's pins are taken back (RFC 7469 §4.5)."""
+"""RansomPKP against clients that have noted the owner's root: the attacker's pins are replaced (RFC 7469 §4.5)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from dynpin.recovery import Recovery
     name="ransom-undone",
     title="RansomPKP, undone by a signed list",
     story=(
-        "Mallory holds the shop's server for an hour and pins her own keys, as in RansomPKP. Her header names a root "
-        "of hers as well, so that only she could let people in again. Alice had noted the shop's root before; Bob had "
-        "been there before the shop had one; Carol comes for the first time in that hour. Then the shop signs a list."
+        "Mallory controls the shop's server for an hour and pins her own keys, as in RansomPKP. Her header also names "
+        "a root of hers, so that only she could let visitors in again. Alice had noted the shop's root before. Bob had "
+        "been there before the shop had a root. Carol visits for the first time in that hour. Then the shop signs a "
+        "list."
     ),
     rfc=(
-        "Whoever passes Pin Validation may set new pins (§2.5), for max-age at most (§4.1, §4.5). A root is no part of "
-        "the RFC: while one lives, no header changes it."
+        "A server that passes Pin Validation may set new pins (§2.5), at most for max-age (§4.1, §4.5). The RFC has no "
+        "root. While a root is noted, no header changes it."
     ),
     browsers=(
         "chromium-cap",
@@ -30,13 +31,13 @@ from dynpin.recovery import Recovery
         "wget2-no-cap",
     ),
     dynpin=(
-        "A root that was noted stands against every header. A host that is known without a root takes one only after "
-        "all headers of seven days have named it. A client that visits the thief first has to forget the host, or to "
-        "follow the list from the start."
+        "A noted root cannot be changed by any header. A host without a noted root gets one only if all headers of "
+        "seven days have named it. A client that visits the attacker first must forget the host, or follow the list "
+        "from the start."
     ),
     sources=(
         "2016-08: Bryant Zadegan and Ryan Lester, 'Abusing Bleeding Edge Web Standards for AppSec Glory', DEF CON 24.",
-        "The Update Framework, theupdateframework.io: keys that lie offline outlive a server that was broken into.",
+        "The Update Framework, theupdateframework.io: offline keys survive a break-in at the server.",
     ),
     recovery="told",
 )
@@ -53,7 +54,7 @@ def ransom_undone(stage: Stage) -> None:
     stage.expect(alice.visits(shop), "served")
 
     stage.later(days(1))
-    stage.appears("Mallory", "attacker", "holds the shop's server for an hour")
+    stage.appears("Mallory", "attacker", "controls the shop's server for an hour")
     key, spare = KeyPair("Mallory's key", "Mallory"), KeyPair("Mallory's spare key", "Mallory")
     stage.names(key, spare)
     shop.falls_to("Mallory", "breaks into the shop's server")
@@ -65,18 +66,18 @@ def ransom_undone(stage: Stage) -> None:
     stage.later(minutes(30))
     shop.deploys(shop.certifies(key), "shows Mallory's key, certified by Honest CA: she answers as the shop")
     header = PublicKeyPins((key.pin, spare.pin), 31_536_000, recovery=hers.recovery)
-    shop.sends(str(header), "now pins Mallory's keys alone, and names her root")
+    shop.sends(str(header), "now pins only Mallory's keys, and names her root")
     carol = stage.client("Carol", about="comes for the first time")
     for client in (alice, bob, carol):
         stage.expect(client.visits(shop), "fooled")
     if stage.has("recovery"):
         stage.check("Alice's root is the shop's, whatever the header says", _root(alice) == owner.recovery)
-        stage.check("Mallory's root is not believed by Bob: he has known the shop without one", _root(bob) is None)
+        stage.check("Bob does not accept Mallory's root: he knew the shop without one", _root(bob) is None)
         stage.check("Carol, who was never here before, has noted Mallory's root", _root(carol) == hers.recovery)
 
     stage.later(minutes(30))
     shop.is_freed("leaves, and asks for money")
-    shop.deploys(true, "is its owner's again, and shows its own key")
+    shop.deploys(true, "is under its owner's control again, and shows its own key")
     shop.pins("pins its own keys again")
     owner.signs(listed([shop]), stage.now)
     stage.tells("shop.test", "signs a list of its own keys")
@@ -95,6 +96,6 @@ def ransom_undone(stage: Stage) -> None:
 
 
 def _root(client: Client) -> Recovery | None:
-    """The root that stands for the shop with a client."""
+    """The root that a client has noted for the shop."""
     known = client.knows("shop.test")
     return None if known is None or known.recovery is None else known.recovery.standing

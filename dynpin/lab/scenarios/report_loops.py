@@ -1,4 +1,4 @@
-"""Reports that go to the host that fails, and hosts that report to each other (RFC 7469 §2.1.4)."""
+"""Reports that are sent to the failing host, and hosts that report to each other (RFC 7469 §2.1.4)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FAULTY = "https://bank.test/reports"
     name="report-loops",
     title="Reports in a loop",
     story=(
-        "The bank has its violations reported to itself. Mallory answers as the bank, Alice's user agent refuses her, "
-        "and where should it send the report, if not to Mallory? Two shops do better and report to each other. Mallory "
-        "answers as both: a report about the one fails at the other, which is to be reported to the one."
+        "The bank's report-uri is on the bank itself. Mallory answers as the bank, and Alice's user agent refuses her. "
+        "The report would go to Mallory. Two shops report to each other instead. Mallory answers as both: the report "
+        "about one fails at the other, and that failure would be reported to the first."
     ),
     rfc=(
-        "Where the report-uri's own host fails Pin Validation the connection is given up, and the report may be sent "
-        "later; two hosts that report to each other are a loop, which user agents should break; and they should limit "
-        "the rate (§2.1.4)."
+        "If the report-uri's own host fails Pin Validation, the connection is ended, and the report may be sent later. "
+        "Two hosts that report to each other are a loop, which user agents should break; and they should limit the "
+        "rate (§2.1.4)."
     ),
     browsers=(
         "chromium-report-loop",
@@ -31,20 +31,22 @@ FAULTY = "https://bank.test/reports"
         "wget2-no-reports",
     ),
     dynpin=(
-        "Policy and `dynpin lint` refuse a report-uri on the pinned host or under its includeSubDomains. The queue of "
-        "a client sends no report to the host that it is about, sets off no report by sending one, and tries again "
-        "from an honest network."
+        "Policy and `dynpin lint` refuse a report-uri on the pinned host or under its includeSubDomains. A client's "
+        "queue never sends a report to the host that it is about, creates no report while it sends one, and tries "
+        "again from an honest network."
     ),
     sources=(
         "RFC 7469, April 2015, section 2.1.4.",
-        "2017: Chromium's transport_security_state.cc remembers the reports that it has sent, for an hour.",
+        "2017: Chromium's transport_security_state.cc remembers sent reports for an hour.",
     ),
 )
 def report_loops(stage: Stage) -> None:
     """The story."""
     honest, careless = stage.authority("Honest CA"), stage.authority("Careless CA")
     bank = stage.site("bank.test", honest, backups=1, max_age=days(30))
-    stage.refuses("Policy takes no report-uri on the pinned host", lambda: bank.policy(report_uri=FAULTY), PolicyError)
+    stage.refuses(
+        "Policy accepts no report-uri on the pinned host", lambda: bank.policy(report_uri=FAULTY), PolicyError
+    )
     stage.refuses(
         "nor one that includeSubDomains covers",
         lambda: bank.policy(include_subdomains=True, report_uri="https://reports.bank.test/"),
@@ -69,11 +71,11 @@ def report_loops(stage: Stage) -> None:
     as_one, as_two = (stage.attacker("Mallory", takes=site, certificate_of=careless) for site in (one, two))
     stage.expect(bob.visits(one.host), "protected", decisive=True)
     attempts = bob.reports()
-    # One is the visit; Chromium's report about one.test fails at two.test, and so does that one's at one.test.
+    # One connection is the visit. Chromium's report about one.test fails at two.test, and so does the next one there.
     met = {"dynpin": (1, 1), "chromium": (2, 1), "firefox": (1, 0), "wget2": (1, 0)}[stage.agent.name]
     found = (as_one.server.connections, as_two.server.connections)
     stage.check(
-        f"no loop: for one.test Mallory is met {_times(found[0])}, for two.test {_times(found[1])}", found == met
+        f"no loop: for one.test Mallory is visited {_times(found[0])}, for two.test {_times(found[1])}", found == met
     )
     stage.check("Mallory reads no report", not as_one.server.received and not as_two.server.received)
     if stage.agent.name == "dynpin":

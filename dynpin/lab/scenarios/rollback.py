@@ -1,4 +1,4 @@
-"""A rollback after a rotation: yesterday's key is a wrong key to whoever came today (RFC 7469 §4.3)."""
+"""A rollback after a rotation: yesterday's key is wrong for a visitor of today (RFC 7469 §4.3)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dynpin.lab.stage import Stage, days, hours
     name="rollback",
     title="A rollback after a rotation",
     story=(
-        "Two sites rotate by the book: each moves to its backup key. The bank drops the old pin from its header in the "
-        "same step, the shop keeps it for now. An hour later something else is broken, and both roll back to "
-        "yesterday's configuration, old key included. Alice came in that hour."
+        "Two sites rotate correctly: each moves to its backup key. The bank removes the old pin from its header in the "
+        "same step; the shop keeps it for now. An hour later something else breaks, and both roll back to yesterday's "
+        "configuration, with the old key. Alice visited both in that hour."
     ),
     rfc=(
-        "A response replaces all pins that were held (§2.5). Operators are told to keep a Backup Pin for going forward "
-        "(§4.3); that going back needs one too is not said."
+        "A response replaces all noted pins (§2.5). Operators should have a Backup Pin for the next key (§4.3). The "
+        "RFC does not say that a rollback needs a pin too."
     ),
     browsers=("chromium-replaces",),
     dynpin=(
-        "`dynpin guard` in the deployment refuses the old key while clients hold pins without it; `dynpin rotate` "
-        "drops the old pin only in a last step of its own, so that until then the way back is open."
+        "`dynpin guard` in the deployment refuses the old key while clients have pins without it; `dynpin rotate` "
+        "removes the old pin only in a last step of its own, so that a rollback is possible until then."
     ),
     sources=("RFC 7469, April 2015, sections 2.5 and 4.3.",),
 )
@@ -45,8 +45,8 @@ def rollback(stage: Stage) -> None:
         stage.expect(alice.visits(site), "served")
 
     stage.later(hours(1))
-    stage.check("dynpin guard refuses the bank's way back", not bank.guard(before[bank]).ok)
-    stage.check("dynpin guard lets the shop go back", shop.guard(before[shop]).ok)
+    stage.check("dynpin guard refuses the bank's rollback", not bank.guard(before[bank]).ok)
+    stage.check("dynpin guard allows the shop's rollback", shop.guard(before[shop]).ok)
     for site in (bank, shop):
         site.deploys(before[site], "rolls back to the key of yesterday")
     stage.expect(alice.visits(bank), "locked-out", decisive=True)

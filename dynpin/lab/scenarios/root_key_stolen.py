@@ -1,4 +1,4 @@
-"""One of three keys of a signed list is stolen, with the server that publishes it: two of three must sign."""
+"""One of three keys for a signed list is stolen, and the server that publishes the list: two of three must sign."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from dynpin.pin_list import ListedHost
     title="One of three recovery keys is stolen",
     story=(
         "The bank's list must be signed by two of three keys. Mallory has stolen one of them, and the server that "
-        "publishes the list with the keys on it. She answers as the bank, with a list that names her own key. The bank "
-        "gives out new keys, signed by the two that are left. When it loses the keys of its server later, the new ones "
-        "let Alice in again."
+        "publishes the list. She answers as the bank, with a list that names her own key. The bank introduces new "
+        "keys, signed by the two that are left. When it loses its server's keys later, the new ones let Alice in again."
     ),
     rfc=(
         "A Backup Pin's key is kept apart from the key in use (§4.3); so are the keys of a list. The RFC has no "
-        "signature over pins, and ignores what it does not know (§2.1)."
+        "signature over pins, and unknown directives are ignored (§2.1)."
     ),
     browsers=(
         "chromium-fatal",
@@ -29,7 +28,7 @@ from dynpin.pin_list import ListedHost
     ),
     dynpin=(
         "`dynpin recovery init --threshold 2 --of 3`; `dynpin recovery rotate-keys` makes new keys, which clients "
-        "believe since the old ones have signed them."
+        "accept because the old ones have signed them."
     ),
     sources=(
         "2010: Justin Samuel, Nick Mathewson, Justin Cappos, Roger Dingledine, 'Survivable Key Compromise in Software "
@@ -49,7 +48,7 @@ def root_key_stolen(stage: Stage) -> None:
     stage.later(days(1))
     mallory = stage.attacker("Mallory", takes=bank, certificate_of=careless, about="has one key of the list")
     owner.is_forged({bank.host: ListedHost((mallory.key.pin, mallory.makes_key().pin))}, stage.now, key=1)
-    stage.tells("Mallory", "publishes a list of her own keys, signed by the one that she has stolen")
+    stage.tells("Mallory", "publishes a list of her own keys, signed with the stolen key")
     stage.expect(alice.visits(bank), "protected")
     stage.later(minutes(1))
     stage.expect(alice.visits(bank), "protected")
@@ -63,7 +62,7 @@ def root_key_stolen(stage: Stage) -> None:
 
     stage.later(days(1))
     owner.rotates_keys(stage.now, without=1)
-    stage.tells("bank.test", "gives out new keys of the list, signed by the two that are left")
+    stage.tells("bank.test", "introduces new keys for the list, signed by the two that are left")
     stage.later(days(5))
     bank.loses(bank.key, *bank.backups)
     bank.backups = [bank.makes_key()]

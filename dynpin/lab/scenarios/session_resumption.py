@@ -1,4 +1,4 @@
-"""A TLS session resumed across a key change: no certificate is shown, and yet there are pins (RFC 7469 §2.6)."""
+"""A TLS session is resumed after a key change: no certificate is shown, and pins still apply (RFC 7469 §2.6)."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from dynpin.lab.stage import Stage, minutes
     name="session-resumption",
     title="A session resumed across a key change",
     story=(
-        "A client that has been there before may resume its TLS session: no certificate is sent, nothing is verified. "
-        "Mallory copies the memory of the bank's server, the key and the secret of its session tickets. The bank moves "
-        "to its backup and pins that. Then Mallory answers in its stead, and the clients resume the sessions that they "
-        "have from before. Alice has been at the bank since the change, Carol has not, Bob has no pins."
+        "A returning client may resume its TLS session: no certificate is sent, and nothing is verified. Mallory "
+        "copies the memory of the bank's server, with the key and the secret of its session tickets. The bank moves to "
+        "its backup key and pins that. Then Mallory answers as the bank, and the clients resume their old sessions. "
+        "Alice has visited the bank since the change, Carol has not, and Bob has no pins."
     ),
     rfc=(
-        "Pin Validation is for each connection to a Known Pinned Host (§2.6). Of resumed sessions, in which there is "
-        "no chain, the RFC says nothing."
+        "Pin Validation applies to each connection to a Known Pinned Host (§2.6). The RFC does not mention resumed "
+        "sessions, which have no chain."
     ),
     browsers=("wget2-resumes",),
     dynpin=(
-        "The chain of the handshake that made the session is held against the pins of now, so what was true then and "
-        "is so no more does not pass. A session of unknown origin is refused for a pinned host. Carol is fooled, as "
-        "she would be by a full handshake: a stolen key is good until the pins change, so change them, and keep "
-        "max-age low."
+        "The chain of the handshake that made the session is checked against the current pins, so a key that was "
+        "pinned then and is not pinned now does not pass. A session of unknown origin is refused for a pinned host. "
+        "Carol is fooled, as she would be in a full handshake: a stolen key works until the pins change, so change "
+        "them, and keep max-age low."
     ),
     sources=(
         "RFC 5077, January 2008, and RFC 8446, August 2018, section 2.2: resumption by tickets.",
-        "2014-04: Heartbleed lets anybody read the memory of servers, keys and tickets' secrets included.",
+        "2014-04: with Heartbleed anybody could read the memory of servers, including keys and ticket secrets.",
     ),
     agents=("dynpin", "wget2"),
 )
 def session_resumption(stage: Stage) -> None:
-    """The story, within two hours: that is how long OpenSSL's tickets last, by the machine's clock."""
+    """The story. It takes two hours at most: OpenSSL's tickets last so long by the machine's clock."""
     bank = stage.site("bank.test", stage.authority("Honest CA"), backups=1, max_age=minutes(600))
     memory = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     bank.certificate.configure_cert(memory)
@@ -56,13 +56,13 @@ def session_resumption(stage: Stage) -> None:
 
     stage.later(minutes(30))
     stolen = bank.certificate
-    stage.tells("bank.test", "has the memory of its server copied, and learns of it")
+    stage.tells("bank.test", "learns that the memory of its server was copied")
     bank.rotates()
     stage.expect(alice.visits(bank), "served")
-    stage.check("the new server knows no old ticket: Alice has seen its key", not _agent(alice).resumed)
+    stage.check("the new server accepts no old ticket: Alice has seen its key", not _agent(alice).resumed)
 
     stage.later(minutes(30))
-    mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers bank.test from what she has copied")
+    mallory = stage.attacker("Mallory", takes=bank, shows=stolen, text="answers as bank.test with the copied secrets")
     mallory.server.use(memory)
     _agent(alice).resume_the_first()
     stage.expect(alice.visits(bank), "protected", wget2="fooled", decisive=True)
@@ -74,7 +74,7 @@ def session_resumption(stage: Stage) -> None:
 
 def _resuming(stage: Stage, name: str, *, pins: bool) -> Client:
     def install(machine: Machine) -> Resuming | ResumingWget2:
-        # On what the agent under test makes of the machine.
+        # Installed on the machine of the agent under test.
         agent = stage.agent.install(machine)
         agent.close()
         if isinstance(agent, Wget2Agent):

@@ -14,14 +14,13 @@ from dynpin.lab.stage import Stage, days
     name="smashing-magazine",
     title="Smashing Magazine's rotation",
     story=(
-        "A magazine pins three keys for a year, subdomains included. When its certificate runs out it makes a new key, "
-        "adds its pin to the header, and deploys both in the same hour. Readers who had been there before hold the old "
-        "pins and refuse the new key, so they never see the new header. A weekly takes the same step in the right "
-        "order."
+        "A magazine pins three keys for a year, with subdomains. When its certificate expires it makes a new key, adds "
+        "its pin to the header, and deploys both in the same hour. Returning readers have the old pins and refuse the "
+        "new key, so they never see the new header. A weekly takes the same steps in the right order."
     ),
     rfc=(
-        "A user agent learns new pins only over a connection that the old ones let through (§2.5). New keys are phased "
-        "in, in step with max-age (§4.1); a cap of about 60 days limits the harm."
+        "A user agent learns new pins only over a connection that the old pins allow (§2.5). New keys are introduced "
+        "in step with max-age (§4.1). A cap of about 60 days limits the harm."
     ),
     browsers=(
         "chromium-cap",
@@ -30,7 +29,7 @@ from dynpin.lab.stage import Stage, days
     ),
     dynpin=(
         "Policy refuses more than 60 days; `dynpin guard` refuses the new key and names the reason; `dynpin rotate "
-        "plan` gives the dates on which to publish, deploy and retire; `dynpin lint` knows the fault from outside."
+        "plan` gives the dates to publish, deploy and retire; `dynpin lint` sees the fault from outside."
     ),
     sources=(
         "2016-10-21 to 25: Smashing Magazine was unreachable for most of its returning readers ('Be Afraid Of HTTP "
@@ -45,19 +44,19 @@ def smashing_magazine(stage: Stage) -> None:
     )
     shop = stage.site("shop.magazine.test", honest, shows=honest.issue("shop.magazine.test", magazine.key))
     refusal = stage.refuses("Policy refuses a year", lambda: magazine.policy(allow_long_max_age=False), PolicyError)
-    stage.check("and says how long at most", "60 days" in refusal)
+    stage.check("and names the limit", "60 days" in refusal)
     weekly = stage.site("weekly.test", honest, backups=1, max_age=days(30), about="rotates by plan")
     alice = stage.client("Alice", about="reads both")
     for site in (magazine, shop, weekly):
         stage.expect(alice.visits(site), "served")
 
     stage.later(days(20))
-    # The weekly begins in good time: the pin of the next key goes out a max-age before the key.
+    # The weekly begins early: it publishes the pin of the next key one max-age before the key.
     successor = weekly.makes_key()
     steps = plan(weekly.history, successor.pin, [weekly.backups[0].pin], stage.now)
     stage.check(
         "dynpin's plan: publish, deploy, retire",
-        # Where the header names a recovery root, the list is signed beside these.
+        # If the header names a recovery root, there is also a step to sign the list.
         [step.name for step in steps if step.name != "sign"] == ["publish", "deploy", "retire"],
     )
     weekly.backups.append(successor)
@@ -81,9 +80,9 @@ def smashing_magazine(stage: Stage) -> None:
     stage.expect(alice.visits(weekly), "served")
     stage.later(days(15))
     on_time = stage.now == steps[1].at and weekly.guard(weekly.certifies(successor)).ok
-    stage.check("on the day of the plan the guard lets the weekly's new key pass", on_time)
+    stage.check("on the planned day the guard allows the weekly's new key", on_time)
     weekly.deploys(successor)
-    weekly.backups = weekly.keys[:2]  # the old key stays pinned until nobody can need it, in case of a way back
+    weekly.backups = weekly.keys[:2]  # the old key stays pinned for a possible rollback, until nobody needs it
     weekly.pins()
     stage.expect(alice.visits(weekly), "served")
 

@@ -1,4 +1,4 @@
-"""Static pins in an app that is never updated, against pins that are noted anew at each visit (RFC 7469 §2.7)."""
+"""Static pins in an app that is never updated, compared with pins noted at each visit (RFC 7469 §2.7)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dynpin.lab.stage import Stage, days
     name="static-pins",
     title="Static pins that are never updated",
     story=(
-        "Bob's user agent came with two pins built in, for as long as it lets them stand; Carol's has the same two "
-        "and a date on which they lapse; Alice's notes what the server says, each month anew. The site rotates twice, "
-        "by the book. Bob never installs an update."
+        "Bob's user agent came with two pins built in, for as long as it accepts them. Carol's has the same two with "
+        "an expiry date. Alice's notes the server's pins at each visit. The site rotates twice, correctly. Bob never "
+        "installs an update."
     ),
     rfc=(
-        "User agents may come with pins built in, and decide how these and noted ones go together (§2.7). The RFC's "
-        "own pins renew themselves at each visit and lapse by max-age (§2.3.3)."
+        "User agents may have pins built in, and decide how these and noted pins combine (§2.7). Noted pins renew "
+        "themselves at each visit and expire by max-age (§2.3.3)."
     ),
     browsers=(
         "chromium-noted-first",
@@ -27,15 +27,15 @@ from dynpin.lab.stage import Stage, days
         "wget2-one-file",
     ),
     dynpin=(
-        "`PinStore.pin` takes an expiry, and Android's pin-set files are read with theirs; a static pin is said to be "
-        "one where it refuses. Noted pins follow every rotation that is announced. No signed list changes static pins: "
-        "a program that follows a list has its pins beforehand, and a way back."
+        "`PinStore.pin` takes an expiry, and so does the import of Android's pin-set files; an error says that a pin "
+        "is static. Noted pins follow every announced rotation. No signed list changes static pins: a program that "
+        "follows a list has its pins before the first visit, and can recover."
     ),
     recovery="cannot",
     sources=(
         'Android\'s network security configuration: <pin-set expiration="…">, since Android 7 (2016).',
-        "2016-09: the pins built into Firefox lapsed before the next release, and held nobody meanwhile (Ryan Duff, "
-        "'Postmortem of the Firefox (and Tor Browser) Certificate Pinning Vulnerability Rabbit Hole').",
+        "2016-09: the pins built into Firefox expired before the next release, and had no effect until then (Ryan "
+        "Duff, 'Postmortem of the Firefox (and Tor Browser) Certificate Pinning Vulnerability Rabbit Hole').",
     ),
 )
 def static_pins(stage: Stage) -> None:
@@ -60,7 +60,7 @@ def static_pins(stage: Stage) -> None:
     stage.expect(alice.visits(api), "served")
     api.rotates()
     stage.expect(alice.visits(api), "served")
-    # dynpin holds its static pins against every header. Elsewhere Bob noted the pins of days 0 and 45, and they decide.
+    # dynpin checks its static pins whatever headers say. Other agents noted Bob's pins of days 0 and 45 and use those.
     stage.expect(bob.visits(api), "locked-out", chromium="served", firefox="served", wget2="served", decisive=True)
     stage.expect(carol.visits(api), "served")
     stage.attacker("Mallory", takes=api, certificate_of=careless)

@@ -6,7 +6,7 @@ from dynpin.lab.agents.wget2 import Wget2Agent
 from dynpin.lab.scenarios import scenario
 from dynpin.lab.stage import Stage, days
 
-# What Firefox's table holds: HPKP and HSTS together.
+# The size of Firefox's table, for HPKP and HSTS together.
 TABLE = 1_024
 
 
@@ -15,13 +15,13 @@ TABLE = 1_024
     name="store-flooding",
     title="The store is flooded",
     story=(
-        "Alice's user agent has pins of her bank, where she is daily, and of her pension fund, where she looks in now "
-        "and then. Mallory has her open a page that loads a picture from each of 1,024 subdomains of evil.test, and "
+        "Alice's user agent has pins of her bank, which she visits daily, and of her pension fund, which she visits "
+        "now and then. Mallory makes her open a page with a picture from each of 1,024 subdomains of evil.test, and "
         "every one of them pins its key. Then Mallory answers as the fund, with a certificate of Careless CA."
     ),
     rfc=(
-        "User agents cache pins until max-age has passed (§2.3.3, §2.5); nothing is said of an end to the space, nor "
-        "of whose pins go first."
+        "User agents cache pins until max-age has passed (§2.3.3, §2.5). The RFC does not say what happens when the "
+        "cache is full."
     ),
     browsers=(
         "firefox-1024",
@@ -30,8 +30,8 @@ TABLE = 1_024
         "wget2-no-limit",
     ),
     dynpin=(
-        "A bound per registrable domain and one in all refuse what is new and keep what is old; what has expired makes "
-        "room first."
+        "A limit for each registrable domain and one for the whole store refuse new hosts and keep old ones; expired "
+        "ones are removed first."
     ),
     sources=(
         "2017-12: ElevenPaths at Black Hat Europe, 'Breaking Out HSTS (and HPKP) on Firefox, IE/Edge and (possibly) "

@@ -1,4 +1,4 @@
-"""The super-cookie: which names are pinned tells a visitor apart, after every cookie is gone (RFC 7469 §5)."""
+"""The super-cookie: the set of pinned names identifies a visitor, even without cookies (RFC 7469 §5)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ NUMBER = 0b10
     name="super-cookie",
     title="The super-cookie",
     story=(
-        "A tracker gives each visitor a number, and has the page load, for each bit of it that is set, a picture from "
-        "a subdomain that pins its key (two bits here, 32 for everybody on earth). Later it shows another key on all "
-        "of them: where the picture fails the bit is set. Alice sends no cookie, and is known. An advertiser does it "
-        "with one header, in which the backup pin is a mark of the visitor's own, and has a bad subdomain bring it "
-        "back as a violation report."
+        "A tracker gives each visitor a number. For each bit that is set, its page loads a picture from a subdomain "
+        "that pins its key (two bits here; 32 are enough for everybody on earth). Later it shows another key on all of "
+        "them: if a picture fails, the bit is set. Alice sends no cookie, and is recognised. An advertiser needs only "
+        "one header: its backup pin is a mark for the visitor, and a violation report from a bad subdomain sends the "
+        "mark back."
     ),
     rfc=(
-        "§5 describes both ways: N subdomains tell 2^N user agents apart, and report-uri carries arbitrary pins. User "
-        "agents should let users look at pins and clear them, and may refuse reports outside of the origin."
+        "§5 describes both ways: N subdomains distinguish 2^N user agents, and report-uri carries arbitrary pins. User "
+        "agents should let users view and clear pins, and may refuse reports outside the origin."
     ),
     browsers=(
         "chromium-incognito",
@@ -37,14 +37,14 @@ NUMBER = 0b10
         "wget2-no-reports",
     ),
     dynpin=(
-        "A store can be partitioned by the site that is visited, or kept in memory alone (PinStore.private()); reports "
-        "can be held within the pinned host's own domain; `dynpin lint` sees headers that differ between visitors. "
-        "Recovery changes nothing: the lock-out is the mark, and the tracker signs no list."
+        "A store can be partitioned by the visited site, or kept only in memory (PinStore.private()); reports can be "
+        "limited to the pinned host's own domain; `dynpin lint` sees headers that differ between visitors. Recovery "
+        "changes nothing: the lock-out is the mark, and the tracker signs no list."
     ),
     recovery="cannot",
     sources=(
         "RFC 7469, April 2015, section 5.",
-        "2015-01: Sam Greenhalgh shows HSTS super-cookies that reach into private browsing.",
+        "2015-01: Sam Greenhalgh shows HSTS super-cookies that work in private browsing.",
     ),
 )
 def super_cookie(stage: Stage) -> None:
@@ -74,7 +74,7 @@ def super_cookie(stage: Stage) -> None:
     stage.check(f"the tracker reads Alice's number: {NUMBER}", number(seen) == NUMBER)
     stage.expect(seen[bit], "locked-out", decisive=True)
 
-    # What a user may opt in to: each a row of its own.
+    # The options of a user: each has a row of its own.
     if stage.has("partition"):
         stage.later(days(1))
         news = stage.client("Carol, on news.test", partition="news.test")
@@ -97,14 +97,14 @@ def super_cookie(stage: Stage) -> None:
 
 
 def number(seen: list[Event]) -> int:
-    """What the tracker reads: a bit is set where the picture failed."""
+    """The number that the tracker reads: a bit is set if the picture failed."""
     return sum(1 << bit for bit, visit in enumerate(seen) if visit.outcome == "locked-out")
 
 
 def by_report(stage: Stage, honest: Authority) -> None:
-    """The second way: a pin that is a mark, brought back by a report."""
+    """The second way: a pin that is a mark, and a report that sends it back."""
     reports, ads = stage.site("reports.test", honest), stage.site("ads.test", honest)
-    bad = stage.site("bad.ads.test", stage.authority("Other CA"), about="is there to fail")
+    bad = stage.site("bad.ads.test", stage.authority("Other CA"), about="exists to fail")
     headers: list[str] = []
     sends = stage.agent.name in ("dynpin", "chromium")
     people = [(stage.client("Erin"), sends), (stage.client("Frank"), sends)]

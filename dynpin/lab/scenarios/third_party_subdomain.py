@@ -1,4 +1,4 @@
-"""A subdomain that somebody else serves, under includeSubDomains: nobody asked them (RFC 7469 §4.2)."""
+"""A subdomain on a third party's server, under includeSubDomains: nobody asked them (RFC 7469 §4.2)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dynpin.lab.stage import Stage, days
     name="third-party-subdomain",
     title="A third party's subdomain",
     story=(
-        "careers.shop.test is served by a hiring firm, with keys of its own that change as it pleases, and without "
-        "pins. The shop, which has long pinned its keys, adds includeSubDomains. From their next visit to the shop on "
-        "its visitors cannot reach the firm's pages; those who apply for a job and never shop still can."
+        "A hiring firm serves careers.shop.test, with its own keys, which it changes as it likes, and without pins. "
+        "The shop has pinned its keys for a long time, and adds includeSubDomains. From their next visit to the shop "
+        "its visitors cannot reach the firm's pages. People who apply for a job and never visit the shop still can."
     ),
     rfc=(
-        "includeSubDomains covers every subdomain, whoever serves it (§2.1.3), and the third party has no header that "
-        "would help: a refused connection carries none (§4.2, §2.5)."
+        "includeSubDomains covers every subdomain on any server (§2.1.3), and no header of the third party would help: "
+        "a refused connection carries none (§4.2, §2.5)."
     ),
     browsers=(
         "chromium-nearest",
         "firefox-covers",
     ),
     dynpin=(
-        "`dynpin lint` is told the subdomains' chains and finds the fault before the header is sent; a header without "
+        "`dynpin lint` gets the chains of subdomains and finds the fault before the header is sent; a header without "
         "includeSubDomains replaces the noted policy at the next visit of the shop itself."
     ),
     sources=(

@@ -1,4 +1,4 @@
-"""An agent under test: a command, described by a TOML file or on the command line, and asked for one task a time."""
+"""An agent under test: a command, described by a TOML file or on the command line, that does one task at a time."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from dynpin.middleware.policy import read_file
 __all__ = ["Agent", "Description", "built_in", "described"]
 
 PLACEHOLDERS = ("url", "host", "store", "ca", "hosts", "pins", "now", "ahead", "seconds", "python", "folder")
-# A name in braces; doubled braces are braces.
+# A name in braces. Doubled braces stand for braces.
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}|\{([a-z_]+)\}")
 _DESCRIBED = Path(DATA / "agents")
 _ROOT = Path(dynpin.__file__).resolve().parents[1]
-# The client looks names up in its own way.
+# The client resolves names in its own way.
 _OWN_NAMES = "own"
 
 
 class Description(BaseModel):
-    """What is to be known of an agent; the tables of ``docs/how-to/score.md`` say it in full."""
+    """The description of an agent; ``docs/how-to/score.md`` lists all its tables."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str = Field(description="For people.")
     command: tuple[str, ...] = Field(min_length=1, description="The program and its arguments, with placeholders.")
     resident: bool = Field(
-        default=False, description="It stays, reads a line of JSON for each task and answers with one."
+        default=False, description="It stays, reads a line of JSON for each task and answers with one line."
     )
     names: Literal["namespace", "own"] = Field(
-        default="namespace", description="namespace: /etc/hosts leads the names to loopback; own: the command does."
+        default="namespace", description="namespace: /etc/hosts maps the names to loopback; own: the command does."
     )
     served: tuple[int, ...] = Field(default=(0,), description="Exit codes after a response.")
     refused: tuple[int, ...] = Field(default=(), description="Exit codes after a refusal; empty: every other one.")
-    forget: tuple[str, ...] = Field(default=(), description="The command that has {host} forgotten.")
-    preload: tuple[str, ...] = Field(default=(), description="The command that gives static {pins} to {host}.")
+    forget: tuple[str, ...] = Field(default=(), description="The command that forgets {host}.")
+    preload: tuple[str, ...] = Field(default=(), description="The command that sets static {pins} for {host}.")
     age: tuple[str, ...] = Field(default=(), description="The command that makes the store {seconds} older.")
     environment: dict[str, str] = Field(default_factory=dict, description="More variables; with placeholders.")
     notes: bool = Field(default=True, description="False for a client that reads no header.")
@@ -59,29 +59,29 @@ class Description(BaseModel):
 
     @property
     def takes_pins(self) -> bool:
-        """Whether static pins stand in the command itself."""
+        """Whether the command itself contains static pins."""
         return any("{pins}" in part for part in self.command)
 
     @property
     def takes_time(self) -> bool:
-        """Whether its clock can be given."""
+        """Whether its clock can be set."""
         return any("{now}" in part or "{ahead}" in part for part in (*self.command, *self.environment.values()))
 
     def check(self) -> None:
-        """Refuse what could never be run, or has two meanings.
+        """Refuse a description that can never run, or that is ambiguous.
 
         Raises:
-            ValueError: where a placeholder is unknown, the command has no program or no {url}, no system takes an
-                argument or a variable, or an exit code is both served and refused.
+            ValueError: if a placeholder is unknown, the command has no program or no {url}, an argument or a variable
+                is impossible on any system, or an exit code is both served and refused.
         """
         parts = (*self.command, *self.forget, *self.preload, *self.age, *self.environment.values())
         if not self.command[0]:
             raise ValueError("the command names no program")
         if any("\0" in part for part in (*parts, *self.environment)):
-            raise ValueError("no argument or variable of a program can hold the character NUL")
+            raise ValueError("an argument or a variable contains the character NUL, which no system allows")
         for name in self.environment:
             if not name or "=" in name:
-                raise ValueError(f"environment: {name!r} is not the name of a variable")
+                raise ValueError(f"environment: {name!r} is not a valid name of a variable")
         for code in self.refused:
             if code in self.served:
                 raise ValueError(f"exit code {code} cannot be both served and refused; a .toml file can name others")
@@ -92,23 +92,23 @@ class Description(BaseModel):
                     f"there is no placeholder {found[0]}; there are {known}; for the text write {{{found[0]}}}"
                 )
         if not self.resident and not any("{url}" in part for part in self.command):
-            raise ValueError(f"{shlex.join(self.command)}: the command needs {{url}}, the place that it visits")
+            raise ValueError(f"{shlex.join(self.command)}: the command needs {{url}}, the URL that it visits")
 
 
 _OUTCOMES = ("served", "refused", "failed", "done", "unsupported")
 
 
 def built_in() -> Mapping[str, Path]:
-    """The descriptions that come along, by name."""
+    """The descriptions that dynpin ships, by name."""
     return {path.stem: path for path in sorted(_DESCRIBED.glob("*.toml"))}
 
 
 def described(agent: str) -> Description:
-    """The agent of this name, of this ``.toml`` file, or with this command.
+    """The agent with this name, from this ``.toml`` file, or with this command.
 
     Raises:
-        ValueError: where there is none, or its description is wrong.
-        OSError: where its file cannot be read.
+        ValueError: if there is none, or if its description is wrong.
+        OSError: if its file cannot be read.
     """
     known = built_in()
     if agent in known or agent.endswith(".toml"):
@@ -124,7 +124,7 @@ def described(agent: str) -> Description:
         unknown = f"there is no agent {agent!r}" if agent.strip() else "no --agent"
         raise ValueError(f"{unknown}: give {', '.join(known)}, a .toml file, or a command with {{url}}")
     program, *arguments = description.command
-    # A path is that of the place where the user stands; the agent runs in a folder of its own.
+    # A relative path counts from the user's folder; the agent runs in a folder of its own.
     return description.model_copy(
         update={"command": (str(Path(program).absolute()) if "/" in program else program, *arguments)}
     )
@@ -147,12 +147,12 @@ def _read(path: Path) -> Description:
 
 @dataclass(slots=True)
 class Agent:
-    """An agent at work on one rule after another; not for two threads at a time.
+    """An agent that is tested with one rule after another; not for two threads at a time.
 
     Args:
-        description: what it is.
+        description: its description.
         children: takes the processes that it starts.
-        folder: for its files; the user's own are never touched, since HOME is there too.
+        folder: for its files, and its HOME: the user's own files are never changed.
         timeout: seconds for each task.
     """
 
@@ -165,20 +165,20 @@ class Agent:
     _resident: Child | None = field(default=None, init=False)
 
     def check(self) -> None:
-        """Refuse what cannot be run on this machine.
+        """Refuse an agent that cannot run on this machine.
 
         Raises:
-            ValueError: where there is no such program, or its names cannot lead to loopback.
+            ValueError: if there is no such program, or if its names cannot resolve to loopback.
         """
         program = self.description.command[0].replace("{python}", sys.executable)
         if shutil.which(program) is None:
             raise ValueError(f"{program}: no such program is installed")
         why = missing() if self.description.names == "namespace" else None
         if why is not None:
-            raise ValueError(f'{self.description.title}: {why}; its names cannot lead to loopback (names = "own")')
+            raise ValueError(f'{self.description.title}: {why}; its names cannot resolve to loopback (names = "own")')
 
     def do(self, task: Task) -> Answer:
-        """Have it do a task."""
+        """Do a task."""
         if self.description.resident:
             return self._ask(task)
         match task.do:
@@ -189,12 +189,12 @@ class Agent:
             case _:
                 command: Sequence[str] = getattr(self.description, task.do)
                 if not command:
-                    return Answer("unsupported", f"nothing is said of how it would {task.do}")
+                    return Answer("unsupported", f"its description has no command for {task.do}")
                 answer = self._run(command, task)
                 return Answer("done") if answer.outcome == "served" else answer
 
     def restart(self) -> None:
-        """Let its process end where it has one that stays; the next task starts another."""
+        """End its process, if it has one that stays. The next task starts another."""
         if self._resident is not None:
             self._resident.finish(self.timeout)
             self._drop()
@@ -234,7 +234,7 @@ class Agent:
                 command, environment = self._command(self.description.command, task), self._environment(task)
                 self._resident = self.children.start(command, folder=self.folder, environment=environment, answers=True)
             answer = json.loads(self._resident.ask(line, self.timeout))
-            # JSON can hold half of a surrogate pair, which no file and no terminal takes.
+            # JSON can contain half of a surrogate pair, which files and terminals reject.
             said = str(answer.get("detail", "")).encode(errors="replace").decode()
             outcome, detail = answer["outcome"], said.replace("\n", " ")[:300]
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
@@ -253,10 +253,10 @@ class Agent:
         return filled if self.description.names == _OWN_NAMES else in_namespace(self._hosts_file(), filled)
 
     def _environment(self, task: Task) -> dict[str, str]:
-        """No proxy, setting or language of the person who plays; PYTHONPATH for agents that are Python programs."""
+        """No proxy, setting or language of the person who runs it; PYTHONPATH for agents that are Python programs."""
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         if "{python}" in self.description.command:
-            # This very dynpin, also where it is not the one that is installed.
+            # This dynpin, even if another one is installed.
             kept["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [kept.get("PYTHONPATH")])])
         more = {name: self._filled(value, task) for name, value in self.description.environment.items()}
         return {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C"} | kept | more
@@ -268,7 +268,7 @@ class Agent:
             "store": task.store,
             "ca": task.ca,
             "hosts": self._hosts_file(),
-            # As curl takes them.
+            # In the form that curl takes.
             "pins": ";".join(f"sha256//{pin}" for pin in task.pins),
             "now": str(int(task.now)),
             "ahead": str(task.ahead),

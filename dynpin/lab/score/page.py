@@ -1,4 +1,4 @@
-"""A score as one HTML page: nothing runs in it, and nothing comes from elsewhere."""
+"""A score as one HTML page without scripts, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["score_page"]
 
 
 def score_page(score: Score) -> str:
-    """The page about a run; whatever an agent said is escaped."""
+    """The page about a run. All text from an agent is escaped."""
     return (
         page_templates(Path(__file__).parent)
         .get_template("score.html")

@@ -14,13 +14,13 @@ from typing import IO
 
 __all__ = ["MOST_OUTPUT", "Child", "Children"]
 
-# Bytes: who writes more than this is ended.
+# Bytes: a process that writes more is ended.
 MOST_OUTPUT = 1_000_000
 _SAID = 2_000
 
 
 class Children:
-    """The processes that run now, so that all of them can be ended at once."""
+    """The running processes, so that all of them can be ended at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,13 +33,13 @@ class Children:
         """Start a process in a folder, with this environment and no other.
 
         Args:
-            command: the program and its arguments; no shell reads them.
+            command: the program and its arguments; no shell is involved.
             folder: its working directory.
             environment: its environment.
-            answers: whether it is asked and answers, over its standard input and output.
+            answers: whether it gets questions on standard input and answers on standard output.
 
         Raises:
-            OSError: where there is no such program, or it cannot be run.
+            OSError: if there is no such program, or if it cannot run.
             InterruptedError: after :meth:`end`.
         """
         with self._lock:
@@ -50,13 +50,13 @@ class Children:
         return child
 
     def reap(self, child: Child) -> None:
-        """End a process, and whatever it has left running in its group."""
+        """End a process, and all processes that it left running in its group."""
         child.end()
         with self._lock:
             self._alive.discard(child)
 
     def end(self) -> None:
-        """End every process, and start none any more."""
+        """End every process, and start no more."""
         with self._lock:
             self._ended = True
             alive = list(self._alive)
@@ -65,10 +65,10 @@ class Children:
 
 
 class Child:
-    """One process, in a session of its own: Ctrl-C reaches it through :class:`Children` alone.
+    """One process, in a session of its own: Ctrl-C reaches it only through :class:`Children`.
 
     Attributes:
-        problem: why it was ended, in words; empty where it ended by itself.
+        problem: why it was ended, in words; empty if it ended by itself.
     """
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], *, answers: bool) -> None:
@@ -91,12 +91,12 @@ class Child:
 
     @property
     def said(self) -> str:
-        """The end of what it wrote and was not taken as an answer."""
+        """The end of its output, without its answers."""
         with self._changed:
             return self._output[-_SAID:].decode(errors="replace")
 
     def wait(self, timeout: float) -> int:
-        """Wait until it ends, for so many seconds at most, and give its exit code; negative: ended by that signal."""
+        """Wait until it ends, for at most so many seconds. Returns its exit code; negative for a signal."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -105,10 +105,10 @@ class Child:
         return self._process.returncode
 
     def ask(self, line: str, timeout: float) -> str:
-        """Write a line, and give the next line that begins with a brace.
+        """Write a line, and return the next line that begins with a brace.
 
         Raises:
-            OSError: where it has ended, or does not answer within so many seconds; the message says so.
+            OSError: if it has ended, or does not answer within so many seconds; the message says which.
         """
         with self._changed:
             self._output.clear()
@@ -128,7 +128,7 @@ class Child:
         return answer
 
     def finish(self, timeout: float) -> None:
-        """Have it end by itself, since nobody asks any more; after so many seconds end it."""
+        """Let it end by itself, since there are no more questions; end it after so many seconds."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
@@ -136,10 +136,10 @@ class Child:
 
     def end(self) -> None:
         """End it and its group at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, of a zombie
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, for a zombie
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        # What it started may have left its group and hold the pipe: nobody waits for that.
+        # Its own children may have left the group and keep the pipe open: do not wait for them.
         self._reader.join(1.0)
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):

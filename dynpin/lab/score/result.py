@@ -1,4 +1,4 @@
-"""What a run found: a verdict for each rule, and how many of each kind."""
+"""The result of a run: a verdict for each rule, and the number of verdicts of each kind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Outcome = Literal["held", "broken", "not testable"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one rule.
+    """The result for one rule.
 
     Attributes:
         rule: the rule.
         outcome: held, broken or not testable.
-        seen: what was seen, step by step, in words.
-        why: what broke the rule, or why it cannot be tested; empty where it held.
+        seen: the observations, step by step, in words.
+        why: what broke the rule, or why it cannot be tested; empty if it held.
     """
 
     rule: Rule
@@ -43,9 +43,9 @@ class Score:
     """A run.
 
     Attributes:
-        agent: what was asked for.
+        agent: the agent as the user named it.
         title: its name, for people.
-        model: whether it is a model of a client and not the client.
+        model: whether it is a model of a client, not the client itself.
         verdicts: in the order of the rules.
     """
 
@@ -56,7 +56,7 @@ class Score:
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
-        """How many rules came to each outcome."""
+        """How many rules have each outcome."""
         found = Counter(verdict.outcome for verdict in self.verdicts)
         return {outcome: found[outcome] for outcome in ("held", "broken", "not testable")}
 
@@ -66,7 +66,7 @@ class Score:
 
     @property
     def broken_by_level(self) -> Mapping[Level, int]:
-        """How many rules of each level it breaks; levels without one are left out."""
+        """How many rules of each level it breaks; levels with none are left out."""
         found = Counter(verdict.rule.level for verdict in self.of("broken"))
         return {level: found[level] for level in LEVELS if found[level]}
 
@@ -83,7 +83,7 @@ class Score:
         }
 
     def to_csv(self) -> str:
-        """The verdicts as CSV, a line for each rule."""
+        """The verdicts as CSV, one line for each rule."""
         return csv_table(
             ("rule", "section", "level", "outcome", "why"),
             (

@@ -1,4 +1,4 @@
-"""The rules that an agent is put through: data, read from ``data/rules.json``."""
+"""The rules that an agent is tested with: data, read from ``data/rules.json``."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = [
     "rules",
 ]
 
-# Data for other projects too; its README.md and LICENSE stand beside it.
+# The data is for other projects too; its README.md and LICENSE are in the same folder.
 DATA = Path(__file__).with_name("data")
 
-# How strongly the RFC asks for a rule, the strongest first.
+# How strongly the RFC requires a rule, the strongest first.
 Level = Literal["MUST", "SHOULD", "MAY"]
 LEVELS: tuple[Level, ...] = ("MUST", "SHOULD", "MAY")
 Host = Annotated[str, Field(description="A name below .test, or 127.0.0.1.")]
@@ -37,7 +37,7 @@ Chain = Annotated[
     str,
     Field(
         pattern=r"^[A-D](@(other-root|untrusted|expired|wrong-name)|\+[A-D])?$",
-        description="The leaf key; @ says what is other about its certificate, + which leaf is sent along.",
+        description="The leaf key; @ names a defect of its certificate, + names an extra leaf that is sent along.",
     ),
 ]
 
@@ -47,7 +47,7 @@ class _Model(BaseModel):
 
 
 class Serve(_Model):
-    """A host shows a chain and sends these header fields from now on; the agent does nothing."""
+    """From now on a host shows a chain and sends these header fields; the agent does nothing."""
 
     do: Literal["serve"]
     host: Host
@@ -56,7 +56,7 @@ class Serve(_Model):
 
 
 class Visit(_Model):
-    """A host shows a chain and answers with these header fields; the agent asks for ``/``.
+    """A host shows a chain and answers with these header fields; the agent requests ``/``.
 
     ``served`` means that the request reached the server, ``refused`` that none did.
     """
@@ -68,19 +68,19 @@ class Visit(_Model):
         default=(), description="{A} is the pin of key A, {http:HOST} and {url:HOST} a URL of that host."
     )
     scheme: Literal["https", "http"] = "https"
-    port: Literal[1, 2] = Field(default=1, description="Which of the host's two ports.")
+    port: Literal[1, 2] = Field(default=1, description="The first or second port of the host.")
     status: int = 200
     redirect: Host | None = Field(default=None, description="Answer with 302 to this host.")
     body: str = ""
     judge: Host | None = Field(
-        default=None, description="The host whose server tells the outcome; else the one that is visited."
+        default=None, description="The host whose server decides the outcome; by default the visited one."
     )
     resumed: bool = Field(
-        default=False, description="The rule can be decided only where the agent offers its TLS session."
+        default=False, description="The rule can be decided only if the agent offers its TLS session."
     )
     expect: Literal["served", "refused"]
     decides: bool = Field(
-        default=False, description="Another outcome breaks the rule; else it leaves the rule not testable."
+        default=False, description="Another outcome breaks the rule; otherwise it makes the rule not testable."
     )
 
 
@@ -92,14 +92,14 @@ class Pass(_Model):
 
 
 class Forget(_Model):
-    """The user has the agent forget a host."""
+    """The user makes the agent forget a host."""
 
     do: Literal["forget"]
     host: Host
 
 
 class Preload(_Model):
-    """The agent gets static pins of a host."""
+    """The agent gets static pins for a host."""
 
     do: Literal["preload"]
     host: Host
@@ -107,7 +107,7 @@ class Preload(_Model):
 
 
 class Restart(_Model):
-    """The agent's process ends, and another begins."""
+    """The agent's process ends, and another one starts."""
 
     do: Literal["restart"]
 
@@ -119,12 +119,12 @@ class Reports(_Model):
     expect: int
     members: bool = Field(default=False, description="Each has the members of RFC 7469 §3.")
     decides: bool = Field(
-        default=False, description="Another number breaks the rule; else it leaves the rule not testable."
+        default=False, description="Another number breaks the rule; otherwise it makes the rule not testable."
     )
 
 
 class Unreached(_Model):
-    """Since a host began to serve a chain, the agent has connected to it, and no request has reached it."""
+    """Since a host began to serve a chain, the agent has connected to it, but no request has reached it."""
 
     do: Literal["unreached"]
     host: Host
@@ -138,11 +138,11 @@ class Rule(_Model):
 
     Attributes:
         id: its name.
-        section: of RFC 7469.
-        level: how strongly the RFC asks for it.
+        section: its section in RFC 7469.
+        level: how strongly the RFC requires it.
         text: what the client does.
-        needs_noting: whether an agent that notes nothing would keep it for that reason alone.
-        steps: in their order, with an empty store at first.
+        needs_noting: whether an agent that notes nothing would keep it only for that reason.
+        steps: in their order; the store is empty at first.
     """
 
     id: str
@@ -164,5 +164,5 @@ class Rules(_Model):
 
 @lru_cache(maxsize=1)
 def rules() -> Sequence[Rule]:
-    """All rules, in the order of the RFC's sections as far as that goes."""
+    """All rules, roughly in the order of the RFC's sections."""
     return Rules.model_validate_json((DATA / "rules.json").read_bytes()).rules

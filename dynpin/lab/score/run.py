@@ -1,4 +1,4 @@
-"""Rules played with an agent: each on servers and a store of its own, several at a time."""
+"""Test an agent with rules: each rule has its own servers and store, and several rules run at the same time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from dynpin.lab.score.testbed import Keys, PlainServer, Testbed
 
 __all__ = ["BASIC", "score"]
 
-# Whether the agent notes at all: an agent that notes nothing keeps half of the rules for that reason alone.
+# The rule that tells whether the agent notes at all: an agent that notes nothing keeps half of the rules only for that.
 BASIC = "first-use"
-# So many hangs of one agent end the run.
+# After so many hangs of one agent the run ends.
 _MOST_HANGS = 3
-# Seconds for a thread to end once its agent was: its servers close.
+# How long a thread may take to end after its agent, in seconds: its servers close.
 _PATIENCE = 10.0
 # RFC 7469 §3.
 _MEMBERS: dict[str, type] = {
@@ -53,23 +53,23 @@ def score(
     processes: int | None = None,
     progress: Callable[[], object] | None = None,
 ) -> Score:
-    """Put an agent through rules.
+    """Test an agent with rules.
 
     Args:
-        agent: what was asked for, as the result names it.
+        agent: the agent as the user named it, for the result.
         description: the agent.
-        rules: which, in the order of the result.
-        timeout: seconds for each task of the agent; past them it is ended.
-        processes: how many rules are played at a time; None for as many as there are processors.
+        rules: the rules, in the order of the result.
+        timeout: seconds for each task of the agent; then it is ended.
+        processes: how many rules run at a time; None for the number of processors.
         progress: called after each rule.
 
     Raises:
-        ValueError: where the agent cannot be run on this machine.
+        ValueError: if the agent cannot run on this machine.
     """
     known = {rule.id: rule for rule in rules}
     children, keys, found = Children(), Keys(), dict[str, Verdict]()
     hosts = tuple(sorted({host for rule in rules for host in _hosts(rule)}))
-    # What an agent has left running may write there while it is removed: that is worth no result.
+    # A process that the agent left running may write there during the removal: that must not cost the result.
     with tempfile.TemporaryDirectory(prefix="dynpin-score-", ignore_cleanup_errors=True) as folder:
         count = min(processes or os.cpu_count() or 1, max(1, len(rules)))
         agents: list[Agent] = []
@@ -80,7 +80,7 @@ def score(
             agents.append(Agent(description, children, place, timeout, hosts))
         agents[0].check()
         try:
-            # First of all, since others rest on it.
+            # This rule comes first, since others depend on it.
             if BASIC in known:
                 found[BASIC] = play(known[BASIC], agents[0], keys)
                 if progress is not None:
@@ -103,14 +103,14 @@ def score(
 
 
 def _no_noting(basic: Verdict | None) -> str:
-    """Why nothing can be said of what the agent does not note; empty where it notes."""
+    """Why rules about noting cannot be tested with this agent; empty if it notes."""
     if basic is None or basic.outcome == "held":
         return ""
     return basic.why if basic.outcome == "not testable" else f"the agent notes no pins ({basic.rule.id}: {basic.why})"
 
 
 def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Generator[Verdict]:
-    """The verdicts as they come; a thread for each agent, since it is the agents' processes that work."""
+    """The verdicts as they arrive. Each agent has a thread, since the agents' processes do the work."""
     waiting: queue.SimpleQueue[Rule] = queue.SimpleQueue()
     done: queue.SimpleQueue[Verdict | BaseException] = queue.SimpleQueue()
     for rule in rules:
@@ -136,14 +136,14 @@ def _played(rules: Sequence[Rule], agents: Sequence[Agent], keys: Keys) -> Gener
     try:
         for _ in rules:
             yield _verdict_or_raise(done.get())
-    except BaseException:  # Ctrl-C too: what waits is not played, and what is being played ends with its agent
+    except BaseException:  # also Ctrl-C: waiting rules are not tested, and running ones end with their agent
         with contextlib.suppress(queue.Empty):
             while True:
                 waiting.get_nowait()
         agents[0].children.end()
         raise
     finally:
-        # A thread that went on would write into the folder while it is removed.
+        # A thread that continued would write into the folder while it is removed.
         for thread in threads:
             thread.join(_PATIENCE)
 
@@ -168,12 +168,12 @@ class _Undecided(Exception):
 
 
 class _Broken(Exception):
-    """The rule is broken, as is said here."""
+    """The rule is broken, for this reason."""
 
 
 def play(rule: Rule, agent: Agent, keys: Keys) -> Verdict:
-    """Put an agent through one rule, with an empty store at first."""
-    # Removed with the agent's own folder: a client that stays may write its store when the rule is over.
+    """Test an agent with one rule. The store is empty at first."""
+    # Removed with the agent's own folder: a client that stays may write its store after the rule.
     try:
         folder = Path(tempfile.mkdtemp(dir=agent.folder, prefix=f"{rule.id}-"))
     except FileNotFoundError:
@@ -194,7 +194,7 @@ class _Playing:
     """One rule with one agent.
 
     Attributes:
-        seen: what was seen, a line for each step.
+        seen: the observations, one line for each step.
     """
 
     def __init__(self, agent: Agent, keys: Keys, testbed: Testbed, folder: Path) -> None:
@@ -222,7 +222,7 @@ class _Playing:
             case Preload():
                 self._pins = tuple(self._keys.pins[name] for name in step.pins)
                 self._must(replace(self._now(), do="preload", host=step.host))
-                self.seen.append(f"static pins of {step.host}: {', '.join(step.pins)}")
+                self.seen.append(f"static pins for {step.host}: {', '.join(step.pins)}")
             case Restart():
                 self._agent.restart()
                 self.seen.append("the process ended")
@@ -246,13 +246,13 @@ class _Playing:
         if description.age:
             self._must(replace(self._now(), do="age", seconds=seconds))
         elif not (description.resident or description.takes_time):
-            raise _Undecided("the agent's clock cannot be given")
+            raise _Undecided("the agent's clock cannot be set")
         else:
             self._ahead += seconds
         self.seen.append(f"{seconds} seconds pass")
 
     def _visit(self, step: Visit) -> None:
-        # Only static rules concern a client that reads no header.
+        # For a client that reads no header, only rules about static pins can be tested.
         if not self._agent.description.notes and step.headers:
             raise _Undecided("the agent reads no headers")
         url = self._testbed.serve(step)
@@ -296,25 +296,25 @@ class _Playing:
 
 
 def _counted(server: TLSServer | PlainServer) -> tuple[int, int, int]:
-    """What has reached a server, how often it was connected to, and how many of these resumed a session."""
+    """The bytes that have reached a server, its connections, and how many of these resumed a session."""
     if isinstance(server, PlainServer):
         return server.requests, server.requests, 0
     return server.application_bytes, server.connections, server.resumptions
 
 
 def _outcome(answer: Answer, *, reached: bool, connected: bool) -> tuple[str, str]:
-    """What a visit came to: first by what the server counted, and then by what the agent says."""
+    """The outcome of a visit: first from the server's counts, then from the agent's answer."""
     if reached:
-        return "served", "" if answer.outcome == "served" else f"the request was sent, though: {answer.detail}"
+        return "served", "" if answer.outcome == "served" else f"but the request was sent: {answer.detail}"
     if not connected and answer.outcome in ("served", "refused"):
-        return "failed", f"the server that the rule asks about was never connected to ({answer.detail})"
+        return "failed", f"the agent never connected to the server that the rule is about ({answer.detail})"
     if answer.outcome == "served":
-        return "failed", "the agent says that it was served, but no request arrived"
+        return "failed", "the agent reports that it was served, but no request arrived"
     return answer.outcome, answer.detail
 
 
 def _wrong_report(body: bytes) -> str:
-    """What is missing in a report, in words; empty where it is as RFC 7469 §3 has it."""
+    """The fault of a report, in words; empty if it is as in RFC 7469 §3."""
     try:
         report: object = json.loads(body)
     except ValueError:
@@ -324,6 +324,6 @@ def _wrong_report(body: bytes) -> str:
     members = cast("dict[str, object]", report)
     wrong = [name for name, kind in _MEMBERS.items() if not isinstance(members.get(name), kind)]
     if wrong:
-        return f"a report has no {', '.join(wrong)} of its type"
+        return f"these members of a report are missing or have a wrong type: {', '.join(wrong)}"
     pins = cast("list[object]", members["known-pins"])
-    return "" if pins and all('="' in str(pin) for pin in pins) else "known-pins are no pins"
+    return "" if pins and all('="' in str(pin) for pin in pins) else "known-pins has an entry that is not a pin"

@@ -1,4 +1,4 @@
-"""The other side of a rule: keys, a CA, and a server for each host on loopback, which count what reaches them."""
+"""The servers of a rule: keys, a CA, and a server for each host on loopback that counts what it receives."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "PlainServer", "Testbed"]
 
 _PLACEHOLDER = re.compile(r"\{(?:(http|url):)?([A-Za-z0-9.-]+)\}")
-# Bytes: a report is some certificates long.
+# Bytes: a report contains several certificates.
 _MOST_BODY = 1_000_000
 
 
 class Keys:
-    """The keys and authorities of all rules of a run: new in each run, and nobody's beside it."""
+    """The keys and authorities for all rules of a run. They are new in each run, and used nowhere else."""
 
     def __init__(self) -> None:
         self.root = Authority("Score Root")
@@ -56,25 +56,25 @@ class Keys:
 
 
 class Testbed:
-    """The servers of one playing of one rule; a context manager.
+    """The servers for one agent and one rule; a context manager.
 
     Args:
-        keys: what their certificates are made of.
+        keys: the keys for their certificates.
     """
 
-    __test__ = False  # pytest takes the name for a class of tests
+    __test__ = False  # the name looks like a test class to pytest
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._stack = contextlib.ExitStack()
         self._servers: dict[tuple[str, int], TLSServer] = {}
-        # A context for each chain and port, since sessions belong to it.
+        # One context for each chain and port, since sessions belong to a context.
         self._contexts: dict[tuple[str, int, str], ssl.SSLContext] = {}
         self._plain: PlainServer | None = None
 
     @property
     def plain(self) -> PlainServer:
-        """The server for plain HTTP, of every host."""
+        """The server for plain HTTP, for all hosts."""
         if self._plain is None:
             self._plain = self._stack.enter_context(PlainServer())
         return self._plain
@@ -88,7 +88,7 @@ class Testbed:
         return self._servers[place]
 
     def serve(self, step: Serve | Visit) -> str:
-        """Have a host show and send what a step says, and give its URL."""
+        """Set what a host shows and sends, and return its URL."""
         fields = [(name, self._filled(value)) for name, value in step.headers]
         status, port, scheme, body = 200, 1, "https", "hello"
         if isinstance(step, Visit):
@@ -115,7 +115,7 @@ class Testbed:
         return f"{self._url(step.host, port)}/"
 
     def settle(self, *, at_once: bool) -> None:
-        """Wait until all that was sent has been read; `at_once` where the agent's process would keep connections."""
+        """Wait until everything that was sent has been read; `at_once` if the agent's process keeps connections."""
         for server in self._servers.values():
             if at_once:
                 server.end_connections()
@@ -141,11 +141,11 @@ class Testbed:
 
 
 class PlainServer:
-    """A server for plain HTTP on 127.0.0.1; it answers every GET alike, and keeps what is POSTed.
+    """A server for plain HTTP on 127.0.0.1. It gives the same answer to every GET, and keeps what is POSTed.
 
     Attributes:
-        answer: the status, header fields and body of every response to a GET.
-        requests: how many requests have come.
+        answer: the status, header fields and body for every GET.
+        requests: how many requests have arrived.
         reports: the bodies that were POSTed.
     """
 

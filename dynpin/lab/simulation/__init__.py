@@ -1,8 +1,8 @@
-"""What a policy will do to its users: a population of clients, a calendar of events, policies side by side.
+"""The effect of a policy on its users: a population of clients, a calendar of events, policies side by side.
 
-A :class:`Study` is read from TOML, :func:`simulate` plays it, :func:`advise` searches the policy for the operator's own
-numbers. Which chain a client accepts and what it notes is decided by :func:`dynpin.validation.validate` and
-:func:`dynpin.noting.note`; only the arithmetic of expiry is done here, on arrays.
+A :class:`Study` is read from TOML, :func:`simulate` runs it, and :func:`advise` searches for the best policy with the
+operator's own numbers. :func:`dynpin.validation.validate` and :func:`dynpin.noting.note` decide which chains a client
+accepts and what it notes. This package only does the arithmetic of expiry, on arrays.
 """
 
 from dynpin.lab.simulation.advice import Advice, Risks, advise

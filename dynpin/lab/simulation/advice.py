@@ -1,4 +1,4 @@
-"""Which max-age and how many backups cost an operator's users least, by his own numbers, and why."""
+"""The max-age and the number of backups that cost an operator's users least, with reasons, from his own numbers."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ _MAX_AGES = (
     *(days * DAY for days in (1, 2, 3, 5, 7, 10, 12, 14, 17, 21, 25, 30, 37, 45, 60, 90, 120, 180, 270, 365)),
 )
 _BACKUPS = (1, 2, 3, 4)
-# More clients would sharpen figures that the operator's guesses of his risks blur.
+# More clients would make the figures more precise than the operator's guesses about his risks.
 _CLIENTS = 20_000
 _CLOSE = 1.05
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A max-age and a number of backups, with what they cost a year for each 1,000 clients.
+    """A max-age and a number of backups, with their cost a year for each 1,000 clients.
 
     Attributes:
         max_age: seconds; 0 for no pins at all.
-        backups: how many Backup Pins.
+        backups: the number of Backup Pins.
         locked_out: client-days locked out.
         fooled: client-days in an attacker's hands.
-        cost: both, as client-days locked out: those in an attacker's hands weigh as much as the operator says.
-        healed: client-days locked out where the site has a signed list.
+        cost: both, in client-days locked out; those in an attacker's hands have the operator's weight.
+        healed: client-days locked out if the site has a signed list.
         healed_cost: the cost with these.
         all_lost: how often all keys are lost, a year.
-        locked_out_for: days for which a client is locked out when that happens, on average over all clients.
-        waits: days from a refusal to the end of the lock-out when that happens, on average over all clients.
-        healed_waits: the same where the site has a signed list.
-        share_fooled: the share that an attack has at its end, of the clients that it reaches.
-        chance: half of the 95 % interval of the figures by their names, at most, since clients are drawn.
+        locked_out_for: how many days a client is then locked out, on average over all clients.
+        waits: the days from a refusal to the end of that lock-out, on average over all clients.
+        healed_waits: the same if the site has a signed list.
+        share_fooled: the share that an attacker has at the end of an attack, of the clients that it reaches.
+        chance: half the width of the 95 % interval of each figure, by its name, at most: clients are drawn at random.
     """
 
     max_age: int
@@ -65,14 +65,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Advice:
-    """What to choose, and why.
+    """The recommended choice, and why.
 
     Attributes:
-        best: the choice that costs least.
-        choices: all that were weighed.
-        unpinned: what it costs to send no pins.
-        yours: the choices that are the study's own policies, by their names; of those that pin the key alone.
-        with_recovery: the choice that costs least where the site has a signed list.
+        best: the choice with the lowest cost.
+        choices: all choices that were compared.
+        unpinned: the cost of sending no pins.
+        yours: the study's own policies as choices, by their names; only those that pin just the key.
+        with_recovery: the choice with the lowest cost if the site has a signed list.
         risks: the operator's numbers.
         recovery: that list: how soon it is signed, and when clients look.
         reasons: why, in words.
@@ -89,24 +89,24 @@ class Advice:
 
     @property
     def pays(self) -> bool:
-        """Whether pinning costs less than doing without."""
+        """Whether pinning costs less than not pinning."""
         return self.best.cost < self.unpinned.cost
 
 
 def advise(study: Study, *, processes: int | None = None, progress: Callable[[int], None] | None = None) -> Advice:
-    """Search max-age and the number of backups for a study's population and risks; its calendar plays no part.
+    """Search max-age and the number of backups for a study's population and risks. Its calendar is not used.
 
-    The study's own policies are weighed beside the others.
+    The study's own policies are compared with the other choices.
 
-    Three misfortunes are played under every max-age: the loss of all keys, an attack, a key stolen and used. What each
-    costs is weighed by how often it happens. The chance that all keys are lost falls with each backup, the chance that
-    one is stolen rises. The loss is played with a signed list too; the keys of that are elsewhere, and are not lost.
+    Three misfortunes are played under every max-age: the loss of all keys, an attack, and the use of a stolen key. The
+    cost of each is multiplied by its frequency. With each backup the chance to lose all keys falls, and the chance of a
+    theft rises. The loss is played with a signed list too. The list's keys are elsewhere, and are not lost.
 
     Args:
-        study: whose population, risks, recovery, policies, seed and client's cap count. More than 20,000 clients are
-            not played.
+        study: its population, risks, recovery, policies, seed and client's cap are used. At most 20,000 clients are
+            played.
         processes: as for :func:`~dynpin.lab.simulation.run.simulate`.
-        progress: is told each time that one of the three has been played.
+        progress: called each time that one of the three has been played.
     """
     risks, recovery = study.risks, study.recovery or Recovery()
     own = {
@@ -116,7 +116,7 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
     }
     tried = {*_MAX_AGES, *(age for age, _ in own.values()), study.client_cap}
     ages = sorted(age for age in tried if age <= study.client_cap)
-    # Long enough before that every client that would have noted pins has, and after that every pin expires.
+    # Long enough before, so that every client notes pins, and long enough after, so that every pin expires.
     happens = 2 * study.client_cap
     ends = happens + max(study.client_cap, risks.attack_lasts) + DAY
     stage = replace(
@@ -154,7 +154,7 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
             name: 1000 * all_lost * each.half_width("locked_out") / clients
             for name, each in (("locked_out", loss), ("healed", healing))
         }
-        # The same clients are in all four, so the halves add up at most.
+        # All four use the same clients, so the halves add up at most.
         chance["fooled"] = reached * (risks.attacks * attack.half_width("fooled") + thefts * theft.half_width("fooled"))
         for name, part in (("cost", "locked_out"), ("healed_cost", "healed")):
             chance[name] = chance[part] + risks.fooled_weight * chance["fooled"]
@@ -177,7 +177,7 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
     reserves = sorted({*_BACKUPS, *(backups for _, backups in own.values())})
     choices = tuple(choice(number, age, backups) for backups in reserves for number, age in enumerate(ages))
     yours = {name: each for name, wanted in own.items() for each in choices if (each.max_age, each.backups) == wanted}
-    # Of equals, fewer backups to keep.
+    # If costs are equal, fewer backups.
     best = min(choices, key=lambda each: (round(each.cost, 9), each.backups))
     with_recovery = min(choices, key=lambda each: (round(each.healed_cost, 9), each.backups))
     unpinned = choice(len(ages), 0, 0)
@@ -186,10 +186,10 @@ def advise(study: Study, *, processes: int | None = None, progress: Callable[[in
 
 
 def _backups_gone(risks: Risks, backups: int) -> float:
-    """The chance that, when the deployed key is lost, so are all backups.
+    """The chance that all backups are lost when the deployed key is lost.
 
-    Each was lost since the last check with 1 - exp(-losses t), t being anywhere between 0 and the time between checks:
-    the mean of its power, by Simpson's rule.
+    Each backup was lost since the last check with 1 - exp(-losses t), where t is between 0 and the time between checks.
+    This is the mean of its power, by Simpson's rule.
     """
     span = risks.checked / (365 * DAY)
     steps = 64
@@ -233,8 +233,8 @@ def _reasons(
         )
     else:
         told.append(
-            "It is the shortest that was tried: attacks are so rare or bring so little harm here, or keys are lost so "
-            "often, that pins had better be forgotten soon."
+            "It is the shortest that was tried: attacks are so rare or do so little harm here, or keys are lost so "
+            "often, that it is better to forget pins soon."
         )
     if where + 1 < len(same_backups):
         longer = same_backups[min(len(same_backups) - 1, where + 2)]
@@ -243,13 +243,13 @@ def _reasons(
             f"{longer.locked_out_for:.1f} days, against {best.locked_out_for:.1f}."
         )
     else:
-        told.append("It is the longest that clients keep pins for: losses are rare enough here for longer ones.")
+        told.append("It is the longest that clients keep pins: losses are rare enough here for a longer max-age.")
     told.append(_about_backups(best, choices))
     close = [each.max_age for each in same_backups if each.cost <= _CLOSE * best.cost]
     if len(close) > 1:
         told.append(
-            f"It is no fine point: anything from {duration(min(close))} to {duration(max(close))} costs within 5 % of "
-            "it. Choose there by how soon you can rotate: a planned rotation waits for max-age."
+            f"The exact value matters little: anything from {duration(min(close))} to {duration(max(close))} costs "
+            "within 5 % of it. Choose by how soon you can rotate: a planned rotation waits for max-age."
         )
     return told
 

@@ -1,9 +1,9 @@
-"""An advice as a picture: what each max-age costs, and how the one cost is traded for the other."""
+"""An advice as a picture: the cost of each max-age, and the trade-off between the two kinds of cost."""
 
 from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false
-# matplotlib leaves the keyword arguments of its methods untyped.
+# The keyword arguments of matplotlib's methods have no types.
 from collections.abc import Sequence
 from typing import Literal
 
@@ -23,7 +23,7 @@ __all__ = ["draw_advice"]
 
 
 def draw_advice(study: Study, advice: Advice, form: Format, *, dark: bool = False) -> bytes:
-    """What each max-age costs, and how the one cost is traded for the other."""
+    """The cost of each max-age, and the trade-off between the two kinds of cost."""
     paper = PAPERS[dark]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 5.0), facecolor=paper.ground)
@@ -114,7 +114,7 @@ def _trade_off(axes: Axes, paper: Paper, advice: Advice) -> None:
 
 
 def _label_points(axes: Axes, paper: Paper, chosen: Sequence[Choice]) -> None:
-    """The max-age beside its point: below the curve, but where the axis stands there."""
+    """Write the max-age beside its point: below the curve, unless the axis is there."""
     widest = max(choice.locked_out for choice in chosen)
     for choice in chosen:
         if choice.max_age / DAY not in (3, 7, 14, 21, 30, 45, 60, 120, 365):

@@ -1,4 +1,4 @@
-"""What happens to a site: each event of the calendar, and what it changes, as steps in time."""
+"""The calendar of a site: each event with its changes, as steps in time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynpin.lab.simulation.reading import DAY, Table
 
 __all__ = ["ALL", "Attack", "CAChange", "Change", "Compromise", "Event", "Loss", "Mistake", "Rotation", "Site", "Unpin"]
 
-# Of keys: every one of them, however many there are.
+# Means every key, however many there are.
 ALL = 1_000
 
 Item = TypeVar("Item")
@@ -23,7 +23,7 @@ Wrong = Literal["key", "max-age", "no-header"]
 
 @dataclass(frozen=True)
 class Site:
-    """What the operator has deployed, and holds in reserve.
+    """The keys that the operator has deployed, and has in reserve.
 
     Attributes:
         key: the key that the site shows.
@@ -31,9 +31,9 @@ class Site:
         backups: the keys in reserve, pinned by the header.
         ca_backups: the CAs in reserve, for policies that pin the CA.
         announced: keys that the header already pins, before they are deployed.
-        stolen: the keys that attackers hold, each with the CA that signs for it.
+        stolen: the keys that attackers have, each with the CA that signs for it.
         made: how many keys were ever made.
-        mistakes: those that are not fixed yet.
+        mistakes: mistakes that are not fixed yet.
         unpinning: whether the header says max-age=0.
     """
 
@@ -60,30 +60,30 @@ class Site:
         return slips[-1] if slips else self.key, self.ca
 
     def mistaken(self, what: Wrong) -> bool:
-        """Whether this is wrong at present."""
+        """Whether the site has this mistake now."""
         return any(mistake.what == what for mistake in self.mistakes)
 
     def pins(self, pinned: Pinned) -> tuple[str, ...]:
-        """The keys that its header pins: it is made from the chain that is shown, a wrong one too."""
+        """The keys that its header pins. It is made from the chain that is shown, even a wrong one."""
         keys = (self.chain[0], *self.announced, *self.backups) if pinned in ("key", "both") else ()
         cas = (self.ca, *self.ca_backups) if pinned in ("ca", "both") else ()
         return keys + cas
 
     def refilled(self, backups: int) -> Site:
-        """The same with as many backups as the policy asks for: new keys are made for those that are missing."""
+        """The site with as many backups as the policy asks for: new keys replace missing ones."""
         missing = max(0, backups - len(self.backups))
         fresh = tuple(f"key {self.made + n}" for n in range(1, missing + 1))
         return replace(self, backups=self.backups + fresh, made=self.made + missing)
 
     def moved(self, backups: int, lost: int) -> Site:
-        """The same on the first key that is left, after the deployed one and further backups were given up."""
+        """The site with its first remaining key, after the loss of the deployed key and of further backups."""
         held = (self.key, *self.backups)[lost:]
         site = self if held else replace(self, made=self.made + 1)
         key, *rest = held or (f"key {site.made}",)
         return replace(site, key=key, backups=tuple(rest)).refilled(backups)
 
     def moved_to_new_ca(self, successor: Successor) -> Site:
-        """The same under another CA: the first in reserve, or one that nobody has heard of."""
+        """The site with another CA: the first in reserve, or an unknown one."""
         if successor == "backup" and self.ca_backups:
             ca, *rest = self.ca_backups
         else:
@@ -94,7 +94,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that changes at a second: the site before the event, and now, to the site from now on."""
+    """A change at one second. It is applied to the site before the event and to the current site."""
 
     second: int
     apply: Callable[[Site, Site], Site]
@@ -102,7 +102,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Rotation:
-    """The key is replaced on a day: by the first backup, or by a new key, which may have been announced before."""
+    """The key is replaced on a day: by the first backup, or by a new key that may have been announced before."""
 
     second: int
     to: Successor = "backup"
@@ -126,7 +126,7 @@ class Rotation:
 class Loss:
     """Keys are lost: the deployed one first, then its backups.
 
-    Where none is left the site goes on with a new one, and back to the old ones if they are found again after a while.
+    If none is left the site uses a new key, and returns to the old ones if they are found again after a while.
     """
 
     second: int
@@ -135,7 +135,7 @@ class Loss:
 
     @property
     def label(self) -> str:
-        """What pictures call it."""
+        """The name in pictures."""
         return "all keys lost" if self.keys >= ALL else "key lost" if self.keys == 1 else f"{self.keys} keys lost"
 
     def changes(self, policy: SitePolicy) -> Iterator[Change]:
@@ -145,13 +145,13 @@ class Loss:
             yield Change(self.second + self.fixed_after, self._found)
 
     def _found(self, before: Site, site: Site) -> Site:
-        # Who had a backup has moved to it, and stays there: clients have noted it, and what is kept with it.
+        # A site that had a backup stays with it: clients have noted that, and the new backups.
         return site if self.keys <= len(before.backups) else replace(site, key=before.key, backups=before.backups)
 
 
 @dataclass(frozen=True)
 class Compromise:
-    """Keys are stolen, the deployed one first; once that is noticed, the site moves to one that was not."""
+    """Keys are stolen, the deployed one first. Once it is noticed, the site moves to a key that was not stolen."""
 
     second: int
     keys: int = 1
@@ -181,7 +181,7 @@ class CAChange:
 
 @dataclass(frozen=True)
 class Mistake:
-    """The operator slips: a key that was never announced, a max-age in milliseconds, or no header at all."""
+    """The operator makes a mistake: an unannounced key, a max-age in milliseconds, or no header."""
 
     second: int
     what: Wrong
@@ -189,7 +189,7 @@ class Mistake:
 
     @property
     def label(self) -> str:
-        """What pictures call it."""
+        """The name in pictures."""
         return {"key": "wrong key", "max-age": "wrong max-age", "no-header": "no header"}[self.what]
 
     @property
@@ -207,7 +207,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Unpin:
-    """The site asks to be unpinned: max-age=0, from this day on (RFC 7469 §2.3.1)."""
+    """The site unpins: max-age=0 from this day on (RFC 7469 §2.3.1)."""
 
     second: int
 
@@ -220,15 +220,15 @@ class Unpin:
 
 @dataclass(frozen=True)
 class Attack:
-    """Somebody answers in the site's place, to a share of the clients.
+    """Somebody answers instead of the site, to a share of the clients.
 
     Attributes:
         second: when it begins.
         until: when it ends.
-        share: the share of the clients whose network it holds.
+        share: the share of the clients whose network the attacker controls.
         shows: a certificate of an ``"other-ca"``, one that the ``"pinned-ca"`` was made to sign, the ``"stolen-key"``
             of a compromise, or the ``"server"`` itself, broken into.
-        pins_for: the max-age of its own pins, in seconds; 0 where it sends none.
+        pins_for: the max-age of the attacker's own pins, in seconds; 0 if the attacker sends none.
     """
 
     second: int
@@ -239,13 +239,13 @@ class Attack:
 
     @property
     def label(self) -> str:
-        """What pictures call it."""
+        """The name in pictures."""
         names = {"pinned-ca": "attack by the CA", "stolen-key": "stolen key used", "server": "server broken into"}
         what = names.get(self.shows, "attack")
         return what if self.share == 1 else f"{what} on {100 * self.share:.3g} %"
 
     def chain(self, site: Site) -> tuple[str, ...]:
-        """The keys of the chain that it shows while the site is as it is."""
+        """The keys of the chain that the attacker shows, for the current site."""
         match self.shows:
             case "other-ca":
                 return "attacker's key", "other CA"
@@ -257,7 +257,7 @@ class Attack:
                 return site.chain
 
     def pins(self, site: Site) -> tuple[str, ...]:
-        """The keys that its header pins; none where it sends no header."""
+        """The keys that the attacker's header pins; none without a header."""
         return (self.chain(site)[0], "attacker's backup") if self.pins_for else ()
 
 
@@ -290,10 +290,10 @@ _KINDS = {
 
 
 def read_events(number: int, values: object, horizon: int) -> list[Event]:
-    """One ``[[event]]`` of a study; one that repeats is several.
+    """The events of one ``[[event]]`` of a study; several if it repeats.
 
     Raises:
-        InvalidStudy: for what is not understood.
+        InvalidStudy: for invalid values.
     """
     every = sorted({key for keys in _KINDS.values() for key in keys} | {"kind"})
     kind = Table(f"event {number}", values, every).choice("kind", list(_KINDS))

@@ -1,7 +1,8 @@
-"""What theory says of memoryless clients: visits at `rate` a day, independent of each other (a Poisson process).
+"""The theory for memoryless clients: visits at `rate` a day, independent of each other (a Poisson process).
 
-A site pins from day 0 on with max-age `max_age` days, and clients keep pins for that long after each visit. All times
-are in days. Each function gives the probability for one client, so the share of many; for a mixture of rates, average.
+A site pins from day 0 on with a max-age of `max_age` days, and clients keep pins for that long after each visit. All
+times are in days. Each function gives the probability for one client, and so the share of many. For a mixture of rates,
+take the average.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Floats = NDArray[np.float64]
 
 
 def pinned(rate: float, max_age: float, day: Floats) -> Floats:
-    """The share that holds living pins on a day, while the site has its keys.
+    """The share of clients with living pins on a day, while the site has its keys.
 
     They were noted by a visit in the last `max_age` days, or since day 0.
     """
@@ -33,8 +34,8 @@ def pinned(rate: float, max_age: float, day: Floats) -> Floats:
 def locked_out_after_loss(rate: float, max_age: float, lost: float, after: Floats) -> Floats:
     """The share that is locked out `after` days from the day on which all keys were lost.
 
-    The last visit that was accepted was before the loss, and its pins are alive if it was less than
-    ``max_age - after`` days before: 1 - exp(-rate (max_age - after)), where the site has pinned for that long.
+    The last accepted visit was before the loss, and its pins are alive if it was less than ``max_age - after`` days
+    before: 1 - exp(-rate (max_age - after)), if the site has pinned for that long.
     """
     return _visited(rate, np.minimum(max_age - after, lost))
 
@@ -42,12 +43,12 @@ def locked_out_after_loss(rate: float, max_age: float, lost: float, after: Float
 def locked_out_with_list(
     rate: float, max_age: float, lost: float, signed: float, after: Floats, *, goes_on: float = 1.0
 ) -> Floats:
-    """The share that is locked out `after` days from a loss of all keys, where a list is signed `signed` days from it.
+    """The share that is locked out `after` days from a loss of all keys, if a list is signed `signed` days from it.
 
-    Until then it is :func:`locked_out_after_loss`. From then on a client is left only if it was not refused since: a
-    refusal has it look at once, and go on for `goes_on` days. So it came neither since the list was signed, nor in
-    these days before: a factor of exp(-rate (after - signed + goes_on)), or of exp(-rate after) where the list was
-    signed sooner. A look that goes on comes within an hour.
+    Until then it is :func:`locked_out_after_loss`. From then on a client is still locked out only if it was not refused
+    since. A refusal makes it look at once, and continue for `goes_on` days. So it visited neither since the list was
+    signed, nor in these days before: a factor of exp(-rate (after - signed + goes_on)), or of exp(-rate after) if the
+    list was signed sooner. Repeated looks are at most an hour apart.
     """
     since = after - max(signed - goes_on, 0.0)
     left = np.where(after < signed, 1.0, np.exp(-rate * np.maximum(since, 0.0)))
@@ -56,7 +57,7 @@ def locked_out_with_list(
 
 
 def locked_out_with_followed_list(rate: float, signed: float, after: Floats, *, goes_on: float = 1.0) -> Floats:
-    """The same of clients that follow the list: all have its pins, and look daily besides, each at its own time."""
+    """The same for clients that follow the list: all have its pins, and also look daily, each at its own time."""
     since = after - max(signed - goes_on, 0.0)
     waits = np.clip(1 - (after - signed), 0.0, 1.0)
     share: Floats = np.where(after < signed, 1.0, np.exp(-rate * np.maximum(since, 0.0)) * waits)
@@ -66,7 +67,7 @@ def locked_out_with_followed_list(rate: float, signed: float, after: Floats, *, 
 def locked_out_after_rotation(rate: float, max_age: float, rotated: float, announced: float, after: Floats) -> Floats:
     """The share locked out `after` days from a rotation to a key that the header pinned `announced` days ahead.
 
-    No visit since the announcement, exp(-rate announced), and one before it whose pins are alive still.
+    There was no visit since the announcement, exp(-rate announced), but one before it whose pins are still alive.
     """
     window = np.minimum(max_age - after, rotated) - announced
     missed: Floats = np.exp(-rate * announced) * _visited(rate, window)
@@ -74,14 +75,14 @@ def locked_out_after_rotation(rate: float, max_age: float, rotated: float, annou
 
 
 def fooled(rate: float, max_age: float, since_attack: Floats) -> Floats:
-    """The share of the clients that an attack reaches which it has, some days after it began.
+    """The share of clients that the attacker has, of those that the attack reaches, some days after its beginning.
 
-    The site has pinned for `max_age` days or longer before, and the attacker shows a key that is not pinned. A client
-    is his at the first visit for which its pins are dead. With A the age of the last visit when the attack began,
-    exponential, that visit falls into the `x` days where one comes after ``max(0, max_age - A)``. Integrated over A:
-    exp(-rate max_age) sinh(rate x) for x up to max_age, then 1 - exp(-rate x) cosh(rate max_age).
+    The site has pinned for at least `max_age` days before, and the attacker shows a key that is not pinned. The
+    attacker gets a client at the first visit at which its pins have expired. Let A be the age of the last visit when
+    the attack began, which is exponential. That visit is within the `x` days if one is after ``max(0, max_age - A)``.
+    Integrated over A: exp(-rate max_age) sinh(rate x) for x up to max_age, then 1 - exp(-rate x) cosh(rate max_age).
     """
-    # Each branch is computed where it holds, and at its edge elsewhere, so that no exponential overflows.
+    # Each branch is computed where it is valid, and at its edge elsewhere, so that no exponential overflows.
     x, y = np.minimum(since_attack, max_age), np.maximum(since_attack, max_age)
     early: Floats = (np.exp(-rate * (max_age - x)) - np.exp(-rate * (max_age + x))) / 2
     late: Floats = 1 - (np.exp(-rate * (y - max_age)) + np.exp(-rate * (y + max_age))) / 2
@@ -89,7 +90,7 @@ def fooled(rate: float, max_age: float, since_attack: Floats) -> Floats:
 
 
 def sampling_error(share: Floats, clients: int) -> Floats:
-    """The standard error of a share that was counted among clients drawn independently (binomial)."""
+    """The standard error of a share among clients that are drawn independently (binomial)."""
     error: Floats = np.sqrt(share * (1 - share) / clients)
     return error
 

@@ -1,4 +1,4 @@
-"""A study and what came of it under each policy, as a notebook shows it."""
+"""A study with its results under each policy, as a notebook shows them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Comparison:
     """Policies side by side.
 
     Attributes:
-        study: what was played.
-        outcomes: what came of it, one for each policy.
+        study: the study.
+        outcomes: its results, one for each policy.
     """
 
     study: Study
@@ -28,7 +28,7 @@ class Comparison:
 
     @classmethod
     def of(cls, study: Study, *, processes: int | None = None) -> Self:
-        """Play a study; `processes` is how many at most, and None for as many as there are processors."""
+        """Play a study. `processes` is the most at a time; None for the number of processors."""
         return cls(study, simulate(study, processes=processes))
 
     def picture(self, form: Format = "svg", *, dark: bool = False) -> bytes:
@@ -57,7 +57,7 @@ class Comparison:
         """The curves and a table of the totals, each with its 95 % interval, for a notebook."""
         caption = f"{self.study.clients:,} clients ({self.study.population.name}), {self.study.days:g} days"
         head = ("Policy", "Locked out at most", "Client-days", "Fooled at most", "Client-days", "Turned away")
-        # What stands above the element is for a file of its own.
+        # The lines before the element belong to a file of its own.
         drawn = "<svg" + self._repr_svg_().partition("<svg")[2]
         return drawn + html_table(caption, head, self._rows())
 

@@ -1,10 +1,10 @@
-"""Clients against a world: epoch by epoch, all clients at once.
+"""Play clients in a world: epoch by epoch, all clients at once.
 
-Within an epoch nothing changes but by visits, and most visits change nothing but the expiry. So of each client's visits
-in an epoch two decide: the first that is accepted, from which on the entry is that of the header, and the last, from
-which the expiry counts. Both are found by binary search; the outcome is that of playing every visit in turn.
+Within an epoch only visits change anything, and most visits change only the expiry. So only two visits of each client
+in an epoch matter: the first accepted one, after which the entry is that of the header, and the last one, which decides
+the expiry. Both are found by binary search. The result is the same as that of playing every visit in turn.
 
-Where sites have signed lists, each look of a client ends one stretch and begins another: see :mod:`.healing`.
+If sites have signed lists, each look of a client ends one stretch and begins another: see :mod:`.healing`.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ Booleans = NDArray[np.bool_]
 
 
 class Ledger(Protocol):
-    """Who writes down what happens. Stretches are of seconds, the end excluded; all arrays have one length."""
+    """Records what happens. Stretches are in seconds, without their end; all arrays have the same length."""
 
     def locked_out(self, clients: Integers, start: Integers, end: Integers) -> None:
         """Stretches in which a client's store refuses the site."""
 
     def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
-        """Stretches in which a client was refused by the site and would be still."""
+        """Stretches in which a client had been refused by the site, and would still be refused."""
 
     def fooled(self, clients: Integers, start: Integers, end: Integers) -> None:
-        """Stretches in which an attacker has a client: from a visit that was his, until the attack ends."""
+        """Stretches in which an attacker has a client: from the client's visit to the end of the attack."""
 
     def refused(self, clients: Integers, first: Integers, end: Integers, *, attacker: bool) -> None:
-        """Visits that Pin Validation ended, by the range of their indices: the attacker's, or the site's own."""
+        """Visits that Pin Validation refused, by the range of their indices: at an attacker's server or the site's."""
 
     def pinned(self, second: int, clients: int) -> None:
-        """How many clients hold pins that are alive at the start of an epoch."""
+        """How many clients have living pins at the start of an epoch."""
 
 
 @dataclass
 class Stores:
-    """What each client's store holds.
+    """The content of each client's store.
 
     Attributes:
         entry: the row of the entry in the world's rules; `NO_ENTRY` for none.
@@ -57,12 +57,12 @@ class Stores:
 
 @dataclass
 class Stretch:
-    """Some clients, each from one second to another, in which nothing changes but by their visits.
+    """Some clients, each with a period in which only its visits change anything.
 
     Attributes:
         who: the clients.
-        first: the index of each one's first visit of the stretch.
-        end: the index after its last.
+        first: the index of each client's first visit in the stretch.
+        end: the index after its last visit.
         since: the first second of the stretch.
         until: the second after its last.
     """
@@ -74,15 +74,15 @@ class Stretch:
     until: Integers
 
     def only(self, kept: Integers) -> Stretch:
-        """The same of some of them."""
+        """The same stretch for some of its clients."""
         return Stretch(self.who[kept], self.first[kept], self.end[kept], self.since[kept], self.until[kept])
 
 
 class Meeting(Protocol):
-    """How clients of sites with signed lists meet a face."""
+    """How clients of sites with signed lists visit a face."""
 
     def meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
-        """As :meth:`Game.meet`."""
+        """Like :meth:`Game.meet`."""
         ...
 
 
@@ -93,9 +93,9 @@ def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, lea
         world: the policy in its calendar.
         visits: when they visit.
         targets: whether each attack (row) reaches each client (column).
-        ledger: is told what happens.
-        least_step: the share of max-age by which an expiry must move to be written. dynpin's store has 0.01, so that
-            a busy client does not write on every response; by the letter of RFC 7469 §2.3.3 it is 0.
+        ledger: records what happens.
+        least_step: the share of max-age by which an expiry must move to be written. It is 0.01 in dynpin's store, so
+            that a busy client does not write at every response. It is 0 by the letter of RFC 7469 §2.3.3.
 
     Returns:
         the stores at the end.
@@ -106,11 +106,11 @@ def play(world: World, visits: Visits, targets: Booleans, ledger: Ledger, *, lea
 
 
 class Game:
-    """The state of all clients, and the epoch that is played."""
+    """The state of all clients, and the current epoch."""
 
     def __init__(self, world: World, visits: Visits, ledger: Ledger, least_step: float) -> None:
         self.world, self.rules, self.visits, self.ledger = world, world.rules, visits, ledger
-        # As the store compares: the expiry must move by more than this, in whole seconds.
+        # The store's rule: the expiry must move by more than this, in whole seconds.
         self.least_step = np.floor(least_step * self.rules.max_age).astype(np.int64) if least_step else None
         self.everyone = np.arange(len(visits), dtype=np.int64)
         self.stores = Stores(np.zeros(len(visits), np.int64), np.full(len(visits), -1, np.int64))
@@ -119,7 +119,7 @@ class Game:
         self.waits = np.zeros(len(visits), np.bool_)
 
     def play(self, targets: Booleans, meeting: Meeting) -> None:
-        """Every epoch, in which clients meet what they do by `meeting`."""
+        """Play all epochs. `meeting` plays the visits of clients to a face."""
         for epoch in self.world.epochs:
             self._begin(epoch)
             with_attacker = np.zeros(len(self.visits), np.bool_)
@@ -144,14 +144,14 @@ class Game:
         return Stretch(who, self.starts[who], self.ends[who], start, end)
 
     def second_of(self, stretch: Stretch, index: Integers) -> Integers:
-        """The second of one visit of each; the end of the stretch where the index is past its last."""
+        """The second of one visit of each client; the end of the stretch if the index is past its last visit."""
         second = stretch.until.copy()
         real = index < stretch.end
         second[real] = self.visits.second(stretch.who[real], index[real])
         return second
 
     def _tell_fooled(self, stretch: Stretch, first: Integers, until: int) -> None:
-        """Who is an attacker's from a visit until the attack ends, but for what has been told of an earlier one."""
+        """Record the time from a visit to the end of the attack, without the part recorded for an earlier visit."""
         who = stretch.who
         since = np.where(first < stretch.end, self.second_of(stretch, first), until)
         since = np.maximum(since, self.fooled_until[who])
@@ -160,7 +160,7 @@ class Game:
         self.ledger.fooled(who[had], since[had], np.full(had.size, until, np.int64))
 
     def meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
-        """Have clients meet one face; returns the index of each one's first visit that is accepted."""
+        """Let clients visit one face; returns the index of each client's first accepted visit."""
         first, noted, becomes = self.face(stretch, face, attacker=attacker)
         if becomes != KEPT:
             self.note(noted, becomes, face)
@@ -170,21 +170,21 @@ class Game:
         """Pin Validation of one face (RFC 7469 §2.6).
 
         Args:
-            stretch: who meets it.
+            stretch: the clients and their visits.
             face: the face.
             attacker: whether it is an attacker's.
-            notes: whether a header changes the entry that they hold.
+            notes: whether a header changes the clients' entries.
 
         Returns:
-            the index of each one's first visit that is accepted, the stretch from it on of those who have one, and
-            what becomes of their entry.
+            the index of each client's first accepted visit; the stretch from that visit on, for the clients that have
+            one; and the new entry.
         """
         who, first = stretch.who, stretch.first
         entry, expires_at = self.stores.entry[who], self.stores.expires_at[who]
         accepted = self.rules.accepts[entry, face]
         if not attacker:
             self.waits[who[accepted]] = False
-        # §2.6: an entry that the chain does not satisfy refuses it, until the entry has expired (§2.3.3).
+        # §2.6: the entry refuses a chain without its pins, until the entry has expired (§2.3.3).
         bad = np.flatnonzero(~accepted)
         if bad.size:
             refused = stretch.only(bad)
@@ -214,7 +214,7 @@ class Game:
             self.ledger.locked_out(out.who, out.since, np.minimum(until[refuses], out.until))
 
     def _tell_waited(self, refused: Stretch, released: Integers, expires_at: Integers) -> None:
-        """From the first visit that the site's own chain was refused at, to the end of the lock-out."""
+        """Record the time from the first visit at which the site refused itself, to the end of the lock-out."""
         who = refused.who
         tried = released > refused.first
         since = np.where(self.waits[who], refused.since, self.second_of(refused, refused.first))
@@ -225,7 +225,7 @@ class Game:
         self.waits[who] = (self.waits[who] | tried) & (expires_at + 1 >= refused.until)
 
     def note(self, stretch: Stretch, becomes: int, face: int) -> None:
-        """Take in the header, from the first visit that was accepted to the last of the stretch."""
+        """Note the header, from the first accepted visit to the last of the stretch."""
         who, first, end = stretch.who, stretch.first, stretch.end
         if becomes == NO_ENTRY:
             self.stores.entry[who] = NO_ENTRY
@@ -237,7 +237,7 @@ class Game:
         self.stores.entry[who] = becomes
         self.stores.expires_at[who] = self.visits.second(who, end - 1) + max_age
         if self.locks_out(becomes):
-            # Pins that the site does not satisfy, an attacker's: from each visit to the next, or to their expiry.
+            # The site's chain does not match the pins of an attacker: from each visit to the next, or to their expiry.
             each, client = ranges(first, end), np.repeat(who, end - first)
             start = self.visits.second(client, each)
             following = np.append(start[1:], 0)
@@ -245,15 +245,15 @@ class Game:
             self.ledger.locked_out(client, start, np.minimum(following, start + max_age + 1))
 
     def locks_out(self, entry: int) -> bool:
-        """Whether an entry refuses the site as it is now."""
+        """Whether an entry refuses the site in its current state."""
         return not self.rules.accepts[entry, self.epoch.site]
 
     def _note_by_steps(self, stretch: Stretch, becomes: int, max_age: int, least_step: int) -> None:
-        """The same, where an expiry that moves by no more than `least_step` is not written."""
+        """The same, if an expiry that moves by at most `least_step` is not written."""
         entry, expires_at = self.stores.entry, self.stores.expires_at
         locks_out = self.locks_out(becomes)
         who, first = stretch.who, stretch.first
-        # An entry that is alive and the same may stand through the first visit, and then for some more.
+        # An entry that is alive and equal may stay unwritten at the first visit, and at some more.
         moved = self.visits.second(who, first) + max_age - expires_at[who]
         stands = np.flatnonzero((entry[who] == becomes) & (moved >= 0) & (moved <= least_step))
         at = first.copy()

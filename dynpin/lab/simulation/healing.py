@@ -1,7 +1,7 @@
-"""Clients of sites that have a signed list: what :mod:`.engine` plays, cut at each look of a client that matters.
+"""Clients of sites with a signed list: :mod:`.engine`, interrupted at each look of a client that matters.
 
-A refusal has the client look (:mod:`.looks`), at the list of the root that it has noted (:mod:`.roots`). A new version
-gives it other pins and no more time (:mod:`dynpin.clientstore.store`), which counts from the next second on.
+After a refusal the client looks (:mod:`.looks`) at the list of the root that it has noted (:mod:`.roots`). A new
+version replaces its pins without extending their time (:mod:`dynpin.clientstore.store`), from the next second on.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def play_with_lists(
         world: the policy in its calendar, with the versions of its list.
         visits: when they visit.
         targets: whether each attack (row) reaches each client (column).
-        ledger: is told what happens.
+        ledger: records what happens.
         recovery: when clients look.
-        listed: of each client, whether its site has a signed list.
-        phases: the second at which each looks first, if it follows the list.
+        listed: for each client, whether its site has a signed list.
+        phases: the second of each client's first look, if it follows the list.
         least_step: the share of max-age by which an expiry must move to be written.
 
     Returns:
@@ -59,7 +59,7 @@ class _Healing:
         self._follows = recovery.watch == "followed"
         self._looks = Looks(len(game.visits), phases if self._follows else None)
         if self._follows:
-            # It has the first version before its first visit, and each look renews it: no header changes these pins.
+            # It has the first version before its first visit. Each look renews it, and no header changes these pins.
             game.stores.entry[listed], game.stores.expires_at[listed] = game.world.lists[0], NEVER
             self._roots.standing[listed], self._roots.version[listed] = OWNER, 1
 
@@ -82,10 +82,10 @@ class _Healing:
         return accepted
 
     def _next_step(self, stretch: Stretch, face: int) -> Stretch:
-        """The stretch until a look is done, or the first refused visit; a refusal is what asks for a look."""
+        """The stretch until a look is done, or until the first refused visit, which starts a look."""
         who, stores, roots, looks = stretch.who, self._game.stores, self._roots, self._looks
         visit = self._game.second_of(stretch, stretch.first)
-        # Until the next visit nothing but a look can change anything, and that only where there is a new version.
+        # Until the next visit only a look can change anything, and only if there is a new version.
         news = (roots.standing[who] == OWNER) & (roots.version[who] < self._game.epoch.version)
         skipped = np.flatnonzero(~news & (looks.next[who] < visit))
         looks.skip(who[skipped], visit[skipped])
@@ -99,7 +99,7 @@ class _Healing:
         return Stretch(who, stretch.first, self._game.visits.index(who, until), stretch.since, until)
 
     def _look(self, step: Stretch) -> None:
-        """Take in the list, where a look was begun in the last second of the step."""
+        """Apply the list, if a look began in the last second of the step."""
         now = np.flatnonzero(self._looks.next[step.who] + 1 == step.until)
         if not now.size:
             return
@@ -110,7 +110,7 @@ class _Healing:
         taken &= (roots.standing[who] == OWNER) & (roots.ends(who, expires_at) >= done)
         changed = taken & (stores.entry[who] != row)
         stores.entry[who[changed]], roots.version[who[taken]] = row, version
-        # Pins that a program preloads are no other pins for who was refused: its looks go on.
+        # For a refused client, pins that its program preloads have not changed: it continues to look.
         self._looks.done(who, np.zeros_like(changed) if self._follows else changed)
 
     def _meet(self, stretch: Stretch, face: int, *, attacker: bool) -> Integers:
@@ -134,11 +134,11 @@ class _Healing:
         return first
 
     def _held(self, who: Integers) -> Integers:
-        """The last second of each one's pins; before all seconds where it has none."""
+        """The last second of each client's pins; a second before all others if it has none."""
         return np.where(self._game.stores.entry[who] == NO_ENTRY, -1, self._game.stores.expires_at[who])
 
     def _forgets_between(self, stretch: Stretch, face: int) -> Booleans:
-        """Who has taken in a list, and stays away for so long between two visits that the host is forgotten."""
+        """The clients that have applied a list, and stay away between two visits until the host is forgotten."""
         forgets = np.zeros(stretch.who.size, np.bool_)
         healed = np.flatnonzero(self._roots.version[stretch.who] > 0)
         if healed.size:
@@ -152,7 +152,7 @@ class _Healing:
         return forgets
 
     def _note_in_turn(self, stretch: Stretch, becomes: int, face: int, named: int) -> None:
-        """Take in the header at each visit in turn, where a root is at stake."""
+        """Note the header at each visit in turn, if the noted root may change."""
         game, stores = self._game, self._game.stores
         max_age = int(game.rules.max_age[face])
         step = -1 if game.least_step is None else int(game.least_step[face])

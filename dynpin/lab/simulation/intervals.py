@@ -1,7 +1,7 @@
-"""How far chance may carry the figures of a study: 95 % intervals, since clients are drawn.
+"""The random error of a study's figures: 95 % intervals, since clients are drawn at random.
 
-Clients are drawn independently of each other, so a share is binomial (Wilson's interval), and a sum over clients has
-the variance of one client, as often as there are clients.
+Clients are drawn independently. So a share is binomial (Wilson's interval), and the variance of a sum over clients is
+the variance of one client times the number of clients.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import math
 
 __all__ = ["of_share", "of_sum"]
 
-# 95 % of a normal distribution lie so many standard deviations about its mean.
+# 95 % of a normal distribution are within this many standard deviations of its mean.
 _WIDE = 1.959964
 
 
 def of_share(count: int, clients: int) -> tuple[float, float]:
-    """The interval of a share that was counted among clients (E. B. Wilson, 1927)."""
+    """The interval of a share among clients (E. B. Wilson, 1927)."""
     share, spread = count / clients, _WIDE**2 / clients
     middle = (share + spread / 2) / (1 + spread)
     half = _WIDE / (1 + spread) * math.sqrt(share * (1 - share) / clients + spread / (4 * clients))
@@ -28,7 +28,7 @@ def of_sum(total: float, squares: float, clients: int) -> float:
     Args:
         total: the sum.
         squares: the sum of the squares, in the square of the same unit.
-        clients: how many were added up.
+        clients: the number of clients in the sum.
     """
     variance = max(0.0, squares / clients - (total / clients) ** 2)
     return _WIDE * math.sqrt(clients * variance)

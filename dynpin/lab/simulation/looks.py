@@ -1,8 +1,8 @@
 """When each client looks at the signed list: the schedule of :mod:`dynpin.clientstore.store`, for many clients at once.
 
-A refusal has the list looked at, at once or 30 seconds after the last look. A look that comes to nothing is repeated
-after 30 seconds, 1, 2, 4 minutes and so on to an hour, until a day after the last refusal. Who follows a list looks
-daily besides. A look takes a second here: what begins in one second is known in the next.
+After a refusal the client looks at the list, at once or 30 seconds after its last look. If a look changes nothing it is
+repeated after 30 seconds, 1, 2, 4 minutes and so on up to an hour, until a day after the last refusal. A client that
+follows a list also looks daily. A look takes one second here: its result is known in the next second.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from .visits import Integers
 
 __all__ = ["NEVER", "Looks"]
 
-# Later than any study; no second can be told from it by adding a day.
+# Later than any study, even after a day is added.
 NEVER = 1 << 60
 _SOONEST, _LONGEST = 30, 3_600
-# Seconds from a look to the next, by how many have come to nothing before; the last stands for all that follow.
+# Seconds from a look to the next, by the number of failures before. The last value is for all further ones.
 _GAPS = np.minimum(_SOONEST * 2 ** np.arange(8, dtype=np.int64), _LONGEST) + 1
 _LAST = _GAPS.size - 1
 _SUMS = np.concatenate(([0], np.cumsum(_GAPS[:-1])))
@@ -28,14 +28,14 @@ class Looks:
     """The looks of some clients.
 
     Args:
-        clients: how many.
-        first: of clients that follow a list, the second at which each looks first; None where they do not.
+        clients: the number of clients.
+        first: for clients that follow a list, the second of each one's first look; None if they do not follow it.
 
     Attributes:
         next: the second of each client's next look, or `NEVER`.
-        looked: the second at which the result of the last was known.
+        looked: the second at which the result of the last look was known.
         asked: the second of the refusal that the looks are for, or minus `NEVER`.
-        attempts: how many looks in a row have come to nothing.
+        attempts: how many looks in a row changed nothing.
     """
 
     def __init__(self, clients: int, first: Integers | None) -> None:
@@ -52,12 +52,12 @@ class Looks:
         self.next[who] = np.minimum(self.next[who], np.maximum(now, self.looked[who] + _SOONEST))
 
     def drop(self, who: Integers) -> None:
-        """These clients note the host anew, since it was forgotten: so is what they have asked for."""
+        """These clients note the host anew, after it was forgotten. Their requests are forgotten too."""
         if not self.follows:
             self.next[who], self.looked[who], self.asked[who], self.attempts[who] = NEVER, -NEVER, -NEVER, 0
 
     def done(self, who: Integers, changed: NDArray[np.bool_]) -> None:
-        """These clients have looked, and whose pins have changed."""
+        """These clients have looked. `changed` says whose pins have changed."""
         now = self.next[who] + 1
         gap = _GAPS[np.minimum(self.attempts[who], _LAST)]
         over = changed | (now - self.asked[who] >= DAY)
@@ -67,10 +67,10 @@ class Looks:
         self.next[who] = np.where(over, now + DAY if self.follows else NEVER, now - 1 + gap)
 
     def skip(self, who: Integers, target: Integers) -> None:
-        """Pass over the looks of these clients before a second, none of which changes anything."""
+        """Skip the looks of these clients before a second, since none of them changes anything."""
         begun, since = self.attempts[who], self.next[who]
         wanted = _looks_before(begun, target - since)
-        # The last one for this refusal is the first whose result is known a day after it.
+        # The last look for this refusal is the first whose result is known a day after the refusal.
         last = _looks_before(begun, self.asked[who] + DAY - 1 - since)
         ends = last < wanted
         passed = np.where(ends, last, wanted)
@@ -88,7 +88,7 @@ class Looks:
 
 
 def _after(attempts: Integers, looks: Integers) -> Integers:
-    """Seconds from a look to the one so many later."""
+    """Seconds from a look to the look that is so many later."""
     seconds: Integers = _sum(attempts + looks) - _sum(attempts)
     return seconds
 
@@ -99,7 +99,7 @@ def _sum(looks: Integers) -> Integers:
 
 
 def _looks_before(attempts: Integers, seconds: Integers) -> Integers:
-    """How many looks begin before so many seconds have passed since the first of them, which is the first counted."""
+    """How many looks begin before so many seconds have passed since the first look, which counts as well."""
     wanted = _sum(attempts) + np.maximum(seconds, 0)
     many = np.searchsorted(_SUMS, wanted)  # the first at or after it
     beyond = _LAST - (-(wanted - _SUMS[-1]) // _GAPS[-1])

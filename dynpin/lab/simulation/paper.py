@@ -1,9 +1,9 @@
-"""What the pictures of studies and advice have in common: colours, dashes, letters, and how they are written."""
+"""The common style of the pictures of studies and advice: colours, dashes, letters, and the file format."""
 
 from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false
-# matplotlib leaves the keyword arguments of its methods untyped.
+# The keyword arguments of matplotlib's methods have no types.
 import io
 import warnings
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ class Paper:
         ground: the background.
         ink: text.
         faint: axes, grid and remarks.
-        lines: a colour for each policy: those of Okabe and Ito, which colour-blind people tell apart, a shade darker on
-            white and lighter on black. Dashes and the labels at the lines tell them apart without any colour.
-        alarm: what marks attacks.
+        lines: a colour for each policy: those of Okabe and Ito, which colour-blind people can tell apart, a little
+            darker on white and lighter on black. Dashes and the labels at the lines work without colour.
+        alarm: the colour of attacks.
     """
 
     ground: str
@@ -71,18 +71,18 @@ DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     (0, (2.4, 3)),
 )
 STYLE: dict[RcKeyType, Any] = {  # matplotlib's own name for the type of its settings
-    # DejaVu Sans comes with matplotlib: the same picture everywhere. The text of an SVG is drawn as outlines.
+    # DejaVu Sans comes with matplotlib, so the picture is the same everywhere. The text of an SVG is drawn as outlines.
     "font.family": "DejaVu Sans",
     "svg.fonttype": "path",
     "svg.hashsalt": "dynpin",
-    # A policy's name is text, dollars too.
+    # A policy's name is plain text, even with dollar signs.
     "text.parse_math": False,
     "path.simplify_threshold": 0.1,
 }
 
 
 def heading(axes: Axes, paper: Paper, title: str, what: str, above: float) -> None:
-    """Write what a panel shows over it, so many points above its upper edge."""
+    """Write the title of a panel and its description above it, so many points above its upper edge."""
     heading = axes.annotate(
         title,
         (0, 1),
@@ -107,7 +107,7 @@ def heading(axes: Axes, paper: Paper, title: str, what: str, above: float) -> No
 
 
 def bare(axes: Axes, paper: Paper) -> None:
-    """Leave of a panel's frame the line at its foot, and its grid."""
+    """Remove the frame of a panel except the line at the bottom, and show its grid."""
     axes.set_facecolor(paper.ground)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -122,7 +122,7 @@ def saved(figure: Figure, form: Format) -> bytes:
     """A figure as the bytes of a file."""
     target = io.BytesIO()
     with warnings.catch_warnings():
-        # A policy may have a name in a script that the font lacks: the picture has boxes there, which is seen.
+        # A policy's name may have characters that the font lacks: the picture shows boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         if form == "svg":
             # Without the date, the same study gives the same file.

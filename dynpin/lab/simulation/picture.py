@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # pyright: reportUnknownMemberType=false
-# matplotlib leaves the keyword arguments of its methods untyped.
+# The keyword arguments of matplotlib's methods have no types.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = ["draw", "figure"]
 
 @dataclass(frozen=True)
 class Caption:
-    """The name of an event over its day, in one of the rows over the panel."""
+    """The name of an event above its day, in one of the rows above the panel."""
 
     day: float
     text: str
@@ -38,20 +38,20 @@ class Caption:
 
 _COLUMNS = 3
 _THIN = "with signed lists"
-# Captions: how many rows, the points from one to the next, and a letter's share of the panel's width.
+# Captions: the number of rows, the points between them, and a letter's share of the panel's width.
 _ROWS, _ROW, _LETTER = 2, 13, 0.0096
-# Curves that fall together are told apart by their marks, which stand beside each other.
+# If curves coincide, their marks tell them apart, since these are side by side.
 _MARKS = "osD^vPX*"
 
 
 def draw(study: Study, outcomes: Sequence[Outcome], form: Format, *, dark: bool = False) -> bytes:
-    """The share of clients locked out above, and fooled below, over the days of a study."""
+    """The share of clients that are locked out (above) and fooled (below), over the days of a study."""
     with mpl.rc_context(STYLE):
         return saved(figure(study, outcomes, dark=dark), form)
 
 
 def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> Figure:
-    """The same as a figure of matplotlib."""
+    """The same as a matplotlib figure."""
     paper = PAPERS[dark]
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(9.6, 6.3), facecolor=paper.ground)
@@ -59,7 +59,7 @@ def figure(study: Study, outcomes: Sequence[Outcome], *, dark: bool = False) -> 
         captions = _captions(study)
         rows = max((caption.row for caption in captions), default=0)
         above = 24 + _ROW * rows
-        # Each further row of captions, and of the legend, pushes the panels down.
+        # Each further row of captions, and of the legend, moves the panels down.
         top = 0.79 - 0.03 * rows - 0.038 * ((len(outcomes) - 1) // _COLUMNS)
         drawn.subplots_adjust(left=0.075, right=0.97, top=top, bottom=0.085)
         heading(upper, paper, "Locked out", "clients whose store refuses the site", above)
@@ -102,7 +102,7 @@ def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -
         top = max(top, float(share.max()))
         days, kept = _thinned(outcome.days, share)
         color = paper.lines[number % len(paper.lines)]
-        # The ninth has the colour of the first, and another line.
+        # The ninth line has the colour of the first, and another dash.
         dashes = DASHES[(number + number // len(paper.lines)) % len(DASHES)]
         if outcome.with_recovery is not None:
             healed = _thinned(outcome.days, _share(outcome.with_recovery, series))
@@ -119,7 +119,7 @@ def _panel(axes: Axes, paper: Paper, outcomes: Sequence[Outcome], series: str) -
             markevery=(0.01 + 0.14 * number / len(outcomes), 0.14),
             solid_joinstyle="round",
             clip_on=False,
-            # Dashes over what is solid: curves that fall together are all seen.
+            # Dashed lines above solid ones: all curves are visible even if they coincide.
             zorder=3 + number,
         )
     axes.set_ylim(0, top * 1.06 if top else 1)
@@ -137,7 +137,7 @@ def _share(outcome: Outcome, series: str) -> NDArray[np.float64]:
 
 
 def _thinned(days: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The points at which a curve bends, and few between: an SVG need not hold every hour of two years."""
+    """The points at which a curve bends, and few between them: an SVG does not need every hour of two years."""
     bends = np.flatnonzero(np.abs(np.diff(share, 2)) > 0.002) + 1
     regular = np.linspace(0, share.size - 1, min(share.size, 600)).astype(np.int64)
     kept = np.unique(
@@ -147,7 +147,7 @@ def _thinned(days: NDArray[np.float64], share: NDArray[np.float64]) -> tuple[NDA
 
 
 def _mark_events(upper: Axes, lower: Axes, study: Study, paper: Paper, captions: Sequence[Caption]) -> None:
-    """Attacks as bands, all else as lines, with their captions over the upper panel."""
+    """Attacks as bands, all other events as lines, with their captions above the upper panel."""
     for event in study.events:
         day = event.second / DAY
         for axes in (upper, lower):
@@ -171,7 +171,7 @@ def _mark_events(upper: Axes, lower: Axes, study: Study, paper: Paper, captions:
 
 
 def _captions(study: Study) -> list[Caption]:
-    """A caption for each event, in the first row where there is room; where there is none it goes without."""
+    """A caption for each event, in the first row with enough room; without room there is no caption."""
     captions: list[Caption] = []
     taken = [-math.inf] * _ROWS
     for event in sorted(study.events, key=lambda event: event.second):

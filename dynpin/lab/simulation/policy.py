@@ -1,4 +1,4 @@
-"""What a site tells its clients: which keys, for how long, with how many in reserve."""
+"""A site's policy: which keys it pins, for how long, and with how many in reserve."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class SitePolicy:
     """A policy that a study plays.
 
     Attributes:
-        name: what it is called in tables and pictures.
+        name: its name in tables and pictures.
         max_age: seconds.
         backups: how many Backup Pins it names. With none the header is not a Valid Pinning Header (RFC 7469 §2.5), and
             no client notes it.
         pinned: the site's own ``"key"``, the ``"ca"`` that signs it, ``"both"``, or ``"none"`` for a site that sends
             no header, to compare with.
-        ramp: how the beginning differs: ``(max_age, days)`` in seconds, one after the other, before `max_age` holds.
+        ramp: the start of the policy: pairs ``(max_age, lasts)`` in seconds, one after the other, before `max_age`.
     """
 
     name: str
@@ -37,7 +37,7 @@ class SitePolicy:
     ramp: tuple[tuple[int, int], ...] = ()
 
     def max_age_at(self, second: int) -> int:
-        """What the header says at a second of the study."""
+        """The max-age in the header at a second of the study."""
         for max_age, lasts in self.ramp:
             if second < lasts:
                 return max_age
@@ -52,13 +52,13 @@ def read_policy(number: int, values: object) -> SitePolicy:
     """One ``[[policy]]`` of a study.
 
     Raises:
-        InvalidStudy: for what is not understood.
+        InvalidStudy: for invalid values.
     """
     table = Table(f"policy {number}", values, ("name", "max_age", "backups", "pin", "ramp"))
     pinned = _PINNED[table.choice("pin", list(_PINNED), "key")]
     max_age = table.span("max_age") if pinned != "none" or "max_age" in table.values else DAY
     if max_age < 1:
-        raise table.wrong("max_age", "a second or more; an unpin event is what sends 0")
+        raise table.wrong("max_age", "a second or more; only an unpin event sends 0")
     backups = table.whole("backups", 1, most=_MOST_BACKUPS)
     ramp: list[tuple[int, int]] = []
     steps = table.tables("ramp", 'a list such as [{ max_age = "1 day", lasts = "7 days" }]')
@@ -66,13 +66,13 @@ def read_policy(number: int, values: object) -> SitePolicy:
         part = Table(f"{table.name}, step {step} of the ramp", each, ("max_age", "lasts"))
         ramp.append((part.span("max_age"), part.span("lasts")))
         if not all(ramp[-1]):
-            raise InvalidStudy(f"{part.name} has a length of 0: give both a second or more, or leave the step away")
+            raise InvalidStudy(f"{part.name} has a length of 0: give both a second or more, or remove the step")
     name = table.text("name", describe(max_age, backups, pinned))
     return SitePolicy(name, max_age, backups, pinned, tuple(ramp))
 
 
 def describe(max_age: int, backups: int, pinned: Pinned) -> str:
-    """A name for a policy that was given none."""
+    """The name of a policy without a name of its own."""
     if pinned == "none":
         return "no pins"
     what = {"key": "", "ca": "CA, ", "both": "key and CA, "}[pinned]

@@ -1,4 +1,4 @@
-"""The clients, and when each of them visits: every visit is drawn, in whole seconds."""
+"""The clients, and the times of their visits: every visit is drawn at random, in whole seconds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["PRESETS", "Group", "Population", "Rhythm", "read_population"]
 
 Rhythm = Literal["random", "regular"]
 
-# How far a regular client strays from its period, as a share of it.
+# How far a regular client's visits vary from its period, as a share of the period.
 _JITTER = 0.2
-# A visit a minute: more often tells a store nothing new, and would fill the memory.
+# One visit a minute: more visits do not change a store, and would fill the memory.
 _MOST_PER_DAY = 1_440
 
 
@@ -30,13 +30,13 @@ class Group:
     """Clients of one kind.
 
     Attributes:
-        name: what they are called.
+        name: their name.
         share: their share of the population, in any unit.
-        per_day: how often one of them visits, on average, a day.
+        per_day: how often one of them visits a day, on average.
         rhythm: ``"random"`` is a Poisson process: each visit is independent of the last. ``"regular"`` is a program
             that visits at its period, with a little jitter.
         spread: how much their rates differ: the standard deviation of the rate's logarithm; 0 for none. The mean
-            stays `per_day`, but that nobody visits more than once a minute.
+            stays `per_day`, except that nobody visits more than once a minute.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Group:
     spread: float = 0.0
 
     def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
-        """How many visits each client makes, and their seconds, client by client, in order."""
+        """The number of visits of each client, and their seconds, client by client, in order."""
         rates = np.full(clients, self.per_day / DAY)
         if self.spread:
             rates *= np.exp(self.spread * rng.standard_normal(clients) - self.spread**2 / 2)
@@ -56,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Population:
-    """Kinds of clients; which kind a client is of is drawn by their shares."""
+    """Kinds of clients. The kind of each client is drawn by their shares."""
 
     groups: tuple[Group | Traces, ...]
     name: str = "own"
@@ -70,7 +70,7 @@ class Population:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The share of each group, which add up to 1."""
+        """The share of each group; together they are 1."""
         return self._shares
 
     @property
@@ -86,16 +86,16 @@ class Population:
         ]
         counts = np.concatenate([counts for counts, _ in parts])
         at = np.concatenate([at for _, at in parts])
-        # Whole seconds: sums and comparisons are exact from here on, and a clock can be set to them. Every number
-        # stays below 2**53, so the addition before the conversion is exact as well.
+        # Whole seconds: from here on sums and comparisons are exact, and a clock can be set to them. All numbers are
+        # below 2**53, so the addition before the conversion is exact too.
         np.floor(at, out=at)
         at += np.repeat(np.arange(clients, dtype=np.float64) * (horizon + 1), counts)
         return Visits(horizon, np.concatenate(([0], np.cumsum(counts))), at.astype(np.int64))
 
 
 def _poisson(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Integers, Floats]:
-    # One Poisson process of rate 1, cut into a piece for each client as long as the visits he is expected to make:
-    # the pieces are independent, and each, stretched to the horizon, is a process of that client's rate.
+    # One Poisson process of rate 1 is cut into pieces, one for each client. The length of a piece is the client's
+    # expected number of visits. The pieces are independent; stretched to the horizon, each has its client's rate.
     ends = np.cumsum(rates * horizon)
     total = float(ends[-1]) if ends.size else 0.0
     pieces = [_process(rng, total, 0.0)]
@@ -106,9 +106,9 @@ def _poisson(rng: np.random.Generator, rates: Floats, horizon: int) -> tuple[Int
     counts = np.diff(cuts, prepend=0)
     at = points[: cuts[-1]] if cuts.size else points[:0]
     at -= np.repeat(ends - rates * horizon, counts)
-    with np.errstate(divide="ignore"):  # who never visits has no visit to stretch
+    with np.errstate(divide="ignore"):  # a client that never visits has no visit to stretch
         at *= np.repeat(1.0 / rates, counts)
-    # Rounding may carry the first and the last visit of a piece over its ends.
+    # Rounding may move the first and the last visit of a piece outside it.
     np.clip(at, 0.0, horizon - 1.0, out=at)
     return counts, at
 
@@ -161,7 +161,7 @@ def read_population(values: object, folder: Path) -> Population:
     """The ``population`` of a study: the name of a preset, or tables of groups and traces.
 
     Raises:
-        InvalidStudy: for what is not understood, and traces that cannot be read.
+        InvalidStudy: for invalid values, and traces that cannot be read.
     """
     if isinstance(values, str):
         if values not in PRESETS:

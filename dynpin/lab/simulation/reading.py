@@ -1,4 +1,4 @@
-"""Tables of a study file: values taken by name, and refused by table, name and fix."""
+"""Read the tables of a study file: values by name. An error names the table, the value and the fix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["DAY", "Table", "seconds"]
 DAY = 86_400
 _SPAN = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>second|minute|hour|day|week|year)s?")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": DAY, "week": 7 * DAY, "year": 365 * DAY}
-# A hundred years: beyond it is a slip of the pen, and arithmetic in seconds stays exact below it.
+# A hundred years. A longer time is a typing error; below it arithmetic in seconds is exact.
 _LONGEST = 36_500 * DAY
-# Beyond it is a slip of the pen, or infinity.
+# A larger number is a typing error, or infinity.
 _MOST = 1e9
 
 
@@ -37,7 +37,7 @@ def seconds(text: str) -> int:
 
 
 class Table:
-    """One table of a study; what is in it and unknown is refused at once."""
+    """One table of a study. Unknown names are refused at once."""
 
     def __init__(self, name: str, values: object, known: Sequence[str]) -> None:
         if not isinstance(values, Mapping):
@@ -51,7 +51,7 @@ class Table:
                 raise InvalidStudy(f"{name}: {key} is not known here; {meant}")
 
     def wrong(self, key: str, wanted: str) -> InvalidStudy:
-        """The error for a value that is not understood, or missing."""
+        """The error for an invalid or missing value."""
         if key not in self.values:
             return InvalidStudy(f"{self.name}: {key} is missing: give {wanted}")
         return InvalidStudy(f"{self.name}: {key} = {_shown(self.values[key])} is not understood: give {wanted}")
@@ -86,7 +86,7 @@ class Table:
             raise self.wrong(key, wanted) from None
 
     def text(self, key: str, default: str | None = None) -> str:
-        """A text that is not empty, of characters that a terminal and a picture can show."""
+        """A text that is not empty and has only characters that a terminal and a picture can show."""
         found = self.values.get(key, default)
         if not isinstance(found, str) or not found or not found.isprintable():
             raise self.wrong(key, 'a text in "quotes", without control characters')
@@ -100,7 +100,7 @@ class Table:
         return found
 
     def tables(self, key: str, wanted: str | None = None) -> list[object]:
-        """A list of tables, ``[[key]]``; empty where it is missing."""
+        """A list of tables, ``[[key]]``; empty if it is missing."""
         found = self.values.get(key, [])
         if not isinstance(found, list):
             raise self.wrong(key, wanted or f"tables, each headed [[{key}]]")
@@ -108,7 +108,7 @@ class Table:
 
 
 def _shown(value: object) -> str:
-    """A value as it stands in the file, or nearly so; a long one is cut."""
-    # TOML writes inf and nan as Python does; a whole number without its .0 was typed, or could have been.
+    """A value about as it is written in the file; a long one is cut."""
+    # TOML writes inf and nan as Python does. A whole number can be shown without its .0.
     text = f"{value:.15g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Signed lists in a study: who has one, how soon it is signed, and when clients look at it."""
+"""Signed lists in a study: which sites have one, how soon it is signed, and when clients look at it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Recovery:
 
     Attributes:
         share: the share of the clients whose site has had a signed list, and named its root, from day 0 on.
-        signed_after: seconds from each change of the site's pins until its list says the same.
-        watch: when a client looks: after it was ``"refused"``, as one that has noted the root from a header, or daily
-            too, as a program that has ``"followed"`` the list from day 0 on.
+        signed_after: seconds from each change of the site's pins until its list has the same pins.
+        watch: when a client looks: ``"refused"``, only after a refusal, for a client that noted the root from a header;
+            or ``"followed"``, also daily, for a program that has followed the list from day 0 on.
     """
 
     share: float = 1.0
@@ -29,10 +29,10 @@ class Recovery:
 
 
 def read_recovery(values: object) -> Recovery:
-    """The ``[recovery]`` of a study; what is missing has the default.
+    """The ``[recovery]`` of a study, with defaults for missing values.
 
     Raises:
-        InvalidStudy: for what is not understood.
+        InvalidStudy: for invalid values.
     """
     table = Table("recovery", values, ("share", "signed_after", "watch"))
     watch = next(each for each in get_args(Watch) if each == table.choice("watch", get_args(Watch), "refused"))

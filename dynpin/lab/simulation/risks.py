@@ -1,4 +1,4 @@
-"""The operator's own numbers: how often what happens, and how bad it is."""
+"""The operator's own numbers: how often each misfortune happens, and how bad it is."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["Risks", "read_risks"]
 
 @dataclass(frozen=True)
 class Risks:
-    """What the advice weighs. Rates are a year; lengths are in seconds.
+    """The numbers that the advice uses. Rates are for a year; lengths are in seconds.
 
     Attributes:
-        losses: how often one key is lost, each key by itself.
-        disasters: how often all keys are lost at once, backups too: one fire, one forgotten passphrase.
+        losses: how often one key is lost, independently for each key.
+        disasters: how often all keys are lost at once, with the backups: by a fire, or a forgotten passphrase.
         checked: how often the operator checks that every backup is still there.
         thefts: how often the deployed key is stolen.
-        backup_thefts: how often a backup is stolen, each by itself; it is kept offline.
-        noticed: how long a theft stays unnoticed.
-        attacks: how often somebody with a certificate of another CA answers in the site's place.
-        attack_lasts: how long such an attack lasts, with a stolen key too.
+        backup_thefts: how often a backup is stolen, independently for each backup; backups are kept offline.
+        noticed: how long a theft is not noticed.
+        attacks: how often somebody with a certificate of another CA answers instead of the site.
+        attack_lasts: how long such an attack lasts; also for a stolen key.
         attack_share: the share of the clients that it reaches.
         fooled_weight: how many client-days locked out are as bad as one client-day in an attacker's hands.
     """
@@ -39,10 +39,10 @@ class Risks:
 
 
 def read_risks(values: object) -> Risks:
-    """The ``[risks]`` of a study; what is missing has the default.
+    """The ``[risks]`` of a study, with defaults for missing values.
 
     Raises:
-        InvalidStudy: for what is not understood.
+        InvalidStudy: for invalid values.
     """
     table = Table("risks", values, [each.name for each in fields(Risks)])
     usual = Risks()

@@ -1,6 +1,6 @@
-"""Whose signed list each client believes: the rule of :mod:`dynpin.recovery`, for many clients at once.
+"""The root that each client has noted: the rule of :mod:`dynpin.recovery`, for many clients at once.
 
-A site's header names its owner's root, and an attacker's header his own, as in the stories of the lab.
+A site's header names its owner's root, and an attacker's header the attacker's own, as in the stories of the lab.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .visits import Integers
 __all__ = ["NOBODY", "OWNER", "THIEF", "Roots"]
 
 NOBODY, OWNER, THIEF = 0, 1, 2
-# A root that ends with the pins, and nothing that was offered.
+# A root that ends with the pins, and no other root was offered.
 _WITH_PINS = -1
 _ADOPTION = int(ADOPTION)
 
 
 @dataclass
 class Roots:
-    """What each client has noted beside its pins; the fields are those of :class:`dynpin.recovery.NotedRecovery`."""
+    """What each client has noted besides its pins; the fields of :class:`dynpin.recovery.NotedRecovery`."""
 
     standing: Integers
     until: Integers
@@ -34,17 +34,17 @@ class Roots:
 
     @classmethod
     def of(cls, clients: int) -> Roots:
-        """Nothing noted yet."""
+        """No root is noted yet."""
         nothing = np.zeros(clients, np.int64)
         return cls(nothing, np.full(clients, _WITH_PINS, np.int64), nothing.copy(), nothing.copy(), nothing.copy())
 
     def ends(self, who: Integers, expires_at: Integers) -> Integers:
-        """The last second of each root, by that of the pins."""
+        """The last second of each root, from that of the pins."""
         until = self.until[who]
         return np.where(until == _WITH_PINS, expires_at, until)
 
     def keep(self, who: Integers, expires_at: Integers, now: Integers) -> None:
-        """The pins go, where they are alive, and what is known of the root stays until they would have expired."""
+        """Remove living pins, but keep the root until they would have expired."""
         alive = expires_at >= now
         who, expires_at, now = who[alive], expires_at[alive], now[alive]
         ends = self.ends(who, expires_at)
@@ -56,9 +56,9 @@ class Roots:
     def is_plain(
         self, who: Integers, expires_at: Integers, now: Integers, named: int, max_age: int
     ) -> NDArray[np.bool_]:
-        """Whether visits at which a root is named, from `now` on, change nothing but when it ends: with the pins.
+        """Whether visits from `now` on with this root only change its end, which is that of the pins.
 
-        Either the host is not known, or this root stands and the pins are not shortened.
+        That is so if the host is unknown, or if this root is noted and the pins are not shortened.
         """
         ends = self.ends(who, expires_at)
         lives = ends >= now
@@ -72,19 +72,19 @@ class Roots:
         return plain
 
     def begin(self, who: Integers, named: int) -> None:
-        """Hosts that were not known, with their first header."""
+        """Note the first header of unknown hosts."""
         self.standing[who], self.until[who], self.version[who], self.offered[who] = named, _WITH_PINS, 0, NOBODY
 
     def adopt(
         self, who: Integers, expires_at: Integers, now: Integers, named: int, renewed: Integers
     ) -> NDArray[np.bool_]:
-        """Take in one header of each client; returns who has something else noted now.
+        """Note one header of each client; returns the clients whose noted root or end has changed.
 
         Args:
             who: the clients.
-            expires_at: the last second of their pins, or before it where there are none.
-            now: the seconds at which they visit.
-            named: the root that is named.
+            expires_at: the last second of their pins, or an earlier one if there are none.
+            now: the seconds of their visits.
+            named: the root that the header names.
             renewed: the last second of the pins that the header sets.
         """
         everyone, before = who, self._rows(who)

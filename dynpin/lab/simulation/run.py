@@ -1,4 +1,4 @@
-"""A study played: the clients in chunks, the chunks in as many processes as there are, the same numbers whatever."""
+"""Run a study: clients in chunks, chunks in parallel processes. The numbers do not depend on the processes."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from dynpin.lab.workers import shared
 
 __all__ = ["Outcome", "chunks", "simulate"]
 
-# A chunk has about this many visits: 8 bytes each, and a few times that while they are drawn. It depends on the study
-# alone, never on the processes, since each chunk has random numbers of its own.
+# A chunk has about this many visits: 8 bytes each, and a few times that while they are drawn. The chunks depend only on
+# the study, never on the number of processes, since each chunk has its own random numbers.
 _VISITS_A_CHUNK = 1 << 19
 _MOST_CLIENTS_A_CHUNK = 1 << 15
-# Below this many chunks a process would be started for longer than it works.
+# With fewer chunks than this, a process would take longer to start than to work.
 _CHUNKS_WORTH_A_PROCESS = 24
-# Samples every hour, as long as they are not too many to keep and to draw.
+# One sample an hour, unless these are too many to keep and to draw.
 _STEP, _MOST_SAMPLES = 3_600, 20_000
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a policy did to its users.
+    """The effect of a policy on its users.
 
     Attributes:
         policy: the policy.
-        world: the policy as it was laid out in the calendar.
+        world: the policy with its calendar.
         tally: the sums.
-        step: the seconds from one sample to the next, the first at 0.
-        with_recovery: the same where sites have signed lists; None where the study says nothing of them.
+        step: the seconds between samples; the first sample is at 0.
+        with_recovery: the same if sites have signed lists; None if the study has none.
     """
 
     policy: SitePolicy
@@ -79,7 +79,7 @@ class Outcome:
 
     @property
     def waited_days(self) -> float:
-        """Client-days from a visit that the site was refused at to the end of that lock-out."""
+        """Client-days from a visit that the site refused to the end of that lock-out."""
         return self.tally.waited_seconds / DAY
 
     @property
@@ -98,7 +98,7 @@ class Outcome:
         return intervals.of_sum(total / DAY, squares / DAY**2, self.tally.clients)
 
     def interval_at_most(self, of: Literal["locked_out", "fooled"]) -> tuple[float, float]:
-        """The 95 % interval of the largest share of clients that were so at one time."""
+        """The 95 % interval of the largest share at one time."""
         most: int = getattr(self.tally, of).max()
         return intervals.of_share(int(most), self.tally.clients)
 
@@ -109,15 +109,15 @@ def simulate(
     """Play a study under each of its policies.
 
     Args:
-        study: what is simulated.
-        processes: at most how many; None for as many as the machine lets this one use. The numbers are the same.
-        progress: is told, now and then, how many more clients are done.
+        study: the study.
+        processes: the most at a time; None for as many as this process may use. The numbers are the same.
+        progress: called now and then with the number of further clients that are done.
 
     Returns:
         an outcome for each policy, in their order.
 
     Raises:
-        concurrent.futures.BrokenExecutor: where the system killed a worker process, for want of memory as a rule.
+        concurrent.futures.BrokenExecutor: if the system killed a worker process, usually for lack of memory.
     """
     step = _step(study)
     worlds = _worlds(study)
@@ -141,7 +141,7 @@ def simulate(
 
 
 def chunks(study: Study) -> list[int]:
-    """How many clients each chunk has."""
+    """The number of clients in each chunk."""
     visits = max(study.population.per_day * study.days, 1e-9)
     size = int(min(max(_VISITS_A_CHUNK // (visits + 1), 1), _MOST_CLIENTS_A_CHUNK))
     whole, rest = divmod(study.clients, size)
@@ -160,7 +160,7 @@ def _step(study: Study) -> int:
 
 
 def _worlds(study: Study) -> tuple[World, ...]:
-    """The world of each policy, and once more with signed lists where the study has them."""
+    """The world of each policy, and a second one with signed lists if the study has them."""
     lists = (None,) if study.recovery is None else (None, study.recovery.signed_after)
     return tuple(
         build(policy, study.events, study.horizon, study.client_cap, signed_after=signed_after)
@@ -177,7 +177,7 @@ def _played(study: Study, processes: int) -> Generator[list[Tally], None, None]:
         for number, clients in parts:
             yield _play_chunk(study, worlds, number, clients)
         return
-    # Some chunks a task, so that a task is worth its way, and enough tasks to keep every process busy to the end.
+    # A task has several chunks, so that it is worth sending, but there are enough tasks to keep all processes busy.
     size = max(1, min(8, len(parts) // (8 * processes)))
     tasks = [parts[first : first + size] for first in range(0, len(parts), size)]
     yield from shared(_play_chunks, tasks, processes, partial(_prepare, study))
@@ -192,8 +192,8 @@ def _prepare(study: Study) -> None:
 
 
 def _keep_freed_memory() -> None:
-    # glibc gives freed arrays back to the kernel, which zeroes them again for the next chunk: half of all the time. The
-    # size of a freed block, up to 32 MiB, is what it learns to keep from then on. Elsewhere this does nothing.
+    # glibc returns freed arrays to the kernel, which zeroes them again for the next chunk: half of all the time. After
+    # it has seen a freed block of this size, up to 32 MiB, it keeps such blocks. On other systems this does nothing.
     np.empty(31 << 20, np.uint8)
 
 
@@ -207,7 +207,7 @@ def _play_chunks(task: list[tuple[int, int]]) -> list[Tally]:
 
 
 def _play_chunk(study: Study, worlds: tuple[World, ...], number: int, clients: int) -> list[Tally]:
-    # Of numpy's generators the fastest: drawing is most of the work.
+    # The fastest of numpy's generators: drawing is most of the work.
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence(study.seed, spawn_key=(number,))))
     visits = study.population.draw(rng, clients, study.horizon)
     shares = np.array([attack.share for attack in worlds[0].attacks])
@@ -220,7 +220,7 @@ def _play_chunk(study: Study, worlds: tuple[World, ...], number: int, clients: i
         tallies.append(writer.finished(visits.keys.size))
     if study.recovery is None:
         return tallies
-    # Drawn last: without signed lists the numbers are the same.
+    # Drawn last, so that the numbers are the same without signed lists.
     listed = rng.random(clients) < study.recovery.share
     phases = rng.integers(DAY, size=clients)
     for world in worlds[len(study.policies) :]:

@@ -1,4 +1,4 @@
-"""A study: who visits, under which policies, and what happens, read from TOML or made in code."""
+"""A study: the clients, the policies and the events, read from TOML or made in code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dynpin.noting import DEFAULT_MAX_MAX_AGE
 
 __all__ = ["EXAMPLE", "Study", "read_study", "study_of"]
 
-# Clients and policies beyond these are a slip of the pen.
+# More clients or policies than these are a typing error.
 _MOST_CLIENTS = 10**9
 _MOST_DAYS = 3_660
 
@@ -31,13 +31,13 @@ days = 365
 clients = 100_000
 seed = 1
 population = "website"          # or "staff", "devices", "build agents", or tables as below
-client_cap = "60 days"          # what clients hold max-age to (RFC 7469 §4.1)
+client_cap = "60 days"          # the clients' cap on max-age (RFC 7469 §4.1)
 
 # [[population]]
 # share = 0.7
 # every = "7 days"              # or per_day = 0.14
 # rhythm = "random"             # or "regular", as programs are
-# spread = 0.5                  # how much clients differ: deviation of the logarithm of their rate
+# spread = 0.5                  # how much clients differ: standard deviation of the logarithm of their rate
 # [[population]]
 # share = 0.3
 # traces = "visits.csv"         # columns client,second
@@ -67,7 +67,7 @@ kind = "loss"
 day = 200
 keys = "all"
 
-# [recovery]                    # what signed lists make of it
+# [recovery]                    # adds results with signed lists
 # share = 1.0                   # of the clients, whose sites have one
 # signed_after = "1 day"        # from the loss until the list is signed
 # watch = "refused"             # or "followed": clients look daily too
@@ -76,20 +76,20 @@ keys = "all"
 
 @dataclass(frozen=True)
 class Study:
-    """What is simulated.
+    """The input of a simulation.
 
     Attributes:
-        population: who visits, and how often.
-        policies: the policies, which meet the same clients, visits and events.
+        population: the clients, and how often they visit.
+        policies: the policies; each meets the same clients, visits and events.
         events: the calendar.
-        clients: how many clients.
-        days: for how many days.
+        clients: the number of clients.
+        days: the number of days.
         seed: the same seed gives the same visits, whatever the number of processes.
-        client_cap: what clients hold max-age to, in seconds (RFC 7469 §4.1).
+        client_cap: the clients' cap on max-age, in seconds (RFC 7469 §4.1).
         least_step: the share of max-age by which a client's expiry must move to be written: 0 by RFC 7469's letter,
-            0.01 as dynpin's store does.
+            0.01 as in dynpin's store.
         risks: the operator's own numbers, for advice.
-        recovery: the signed lists of the sites; None to play without them alone.
+        recovery: the signed lists of the sites; None to play only without them.
     """
 
     population: Population
@@ -113,11 +113,11 @@ class Study:
                 )
 
     def held(self, policy: SitePolicy) -> int:
-        """What clients make of a policy's max-age, in seconds: it, or their cap."""
+        """The max-age that clients keep for a policy, in seconds: its own, or their cap."""
         return min(policy.max_age, self.client_cap)
 
     def label(self, policy: SitePolicy) -> str:
-        """A policy's name, and what clients hold its max-age to where their cap acts."""
+        """A policy's name, with the clients' max-age if it is capped."""
         held = self.held(policy)
         return (
             policy.name
@@ -132,16 +132,16 @@ class Study:
 
 
 def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advice: bool = False) -> Study:
-    """Read a study; files that it names count from its folder.
+    """Read a study. Paths in it are relative to its folder.
 
     Args:
         path: the file.
-        instead: values that take the place of those at its top.
+        instead: values that replace those at the top of the file.
         advice: whether it is read for advice, which needs no policy.
 
     Raises:
-        InvalidStudy: for what is not understood: the message names the table, the value and the fix.
-        OSError: where the file cannot be read.
+        InvalidStudy: for invalid values; the message names the table, the value and the fix.
+        OSError: if the file cannot be read.
     """
     try:
         values = tomllib.loads(read_file(path).decode("utf-8-sig")) | dict(instead or {})
@@ -155,10 +155,10 @@ def read_study(path: Path, instead: Mapping[str, object] | None = None, *, advic
 
 
 def study_of(values: object, folder: Path, *, advice: bool = False) -> Study:
-    """The study that these tables say; for advice it needs no policy.
+    """The study in these tables. For advice it needs no policy.
 
     Raises:
-        InvalidStudy: for what is not understood, and traces that cannot be read.
+        InvalidStudy: for invalid values, and traces that cannot be read.
     """
     known = ("days", "clients", "seed", "client_cap", "client", "population", "policy", "event", "risks", "recovery")
     top = Table("study", values, known)

@@ -1,4 +1,4 @@
-"""What happened, added up: exact whole numbers, so that the order of the adding does not matter."""
+"""The sums over clients. They are exact whole numbers, so the order of the additions does not matter."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Tally:
         fooled: at each sample, how many clients an attacker has.
         locked_out_seconds: the sum over clients of the seconds locked out.
         fooled_seconds: the sum over clients of the seconds in an attacker's hands.
-        waited_seconds: the sum over clients of the seconds in which each had been refused by the site, and would be
-            still.
+        waited_seconds: the sum over clients of the seconds in which the site had refused them, and would still refuse
+            them.
         locked_out_squares: the sum over clients of the square of each one's seconds locked out.
-        fooled_squares: the same of the seconds in an attacker's hands.
-        waited_squares: the same of the seconds waited.
+        fooled_squares: the same for the seconds in an attacker's hands.
+        waited_squares: the same for the seconds waited.
         ever_locked_out: clients that were locked out at any time, whether or not they tried.
         ever_fooled: clients that an attacker had.
         turned_away: clients whose visit to the site was refused.
-        protected: clients whose pins refused an attacker, and who were never fooled.
+        protected: clients whose pins refused an attacker, and that were never fooled.
         refused_visits: visits to the site that were refused.
         visits: all visits.
-        pinned: at the start of each epoch, how many clients hold pins that are alive.
+        pinned: at the start of each epoch, how many clients have living pins.
     """
 
     clients: int
@@ -55,11 +55,11 @@ class Tally:
 
     @classmethod
     def empty(cls, samples: int) -> Self:
-        """Nothing yet, at this many samples."""
+        """Sums of zero, with this many samples."""
         return cls(0, np.zeros(samples, np.int64), np.zeros(samples, np.int64))
 
     def add(self, other: Tally) -> None:
-        """Take in the sums over other clients."""
+        """Add the sums over other clients."""
         self.clients += other.clients
         self.locked_out += other.locked_out
         self.fooled += other.fooled
@@ -80,7 +80,7 @@ class Tally:
 
 
 class Writer:
-    """A ledger that adds up what it is told, sampled every `step` seconds from 0."""
+    """A ledger that adds up its records, with a sample every `step` seconds from 0."""
 
     def __init__(self, clients: int, samples: int, step: int) -> None:
         self._samples, self._step = samples, step
@@ -104,7 +104,7 @@ class Writer:
         self._ever_fooled[clients] = True
 
     def waited(self, clients: Integers, start: Integers, end: Integers) -> None:
-        """Add stretches in which a client was refused by the site and would be still."""
+        """Add stretches in which a client had been refused by the site, and would still be refused."""
         self._add("waited", clients, start, end)
 
     def refused(self, clients: Integers, first: Integers, end: Integers, *, attacker: bool) -> None:
@@ -114,11 +114,11 @@ class Writer:
             self.tally.refused_visits += int((end - first).sum())
 
     def pinned(self, second: int, clients: int) -> None:
-        """Add the clients that hold living pins."""
+        """Add the clients with living pins."""
         self.tally.pinned[second] = clients
 
     def finished(self, visits: int) -> Tally:
-        """The sums, once everything is told."""
+        """The sums, after the last record."""
         tally = self.tally
         tally.locked_out = np.cumsum(self._changes["locked_out"][:-1])
         tally.fooled = np.cumsum(self._changes["fooled"][:-1])
@@ -133,17 +133,17 @@ class Writer:
         return tally
 
     def _add(self, name: str, clients: Integers, start: Integers, end: Integers) -> None:
-        # A client may be named more than once. The weights are whole numbers below 2**53, so floats add them exactly.
+        # A client may occur more than once. The weights are whole numbers below 2**53, so floats add them exactly.
         seconds = np.bincount(clients, (end - start).astype(np.float64), self._seconds[name].size)
         self._seconds[name] += seconds.astype(np.int64)
 
     def _sample(self, name: str, start: Integers, end: Integers) -> None:
-        # A stretch holds the samples from the first at or after its start to the last before its end.
+        # A stretch contains the samples from the first one at or after its start to the last one before its end.
         changes = self._changes[name]
         changes += np.bincount(-(-start // self._step), minlength=changes.size)[: changes.size]
         changes -= np.bincount(-(-end // self._step), minlength=changes.size)[: changes.size]
 
 
 def _sums(seconds: Integers) -> tuple[int, int]:
-    # A square has more digits than an integer of 64 bits; as floats they are rounded, in each chunk alike.
+    # A square may exceed an integer of 64 bits. As floats squares are rounded, in the same way in each chunk.
     return int(seconds.sum()), int(np.square(seconds.astype(np.float64)).sum())

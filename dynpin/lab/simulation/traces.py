@@ -1,4 +1,4 @@
-"""Clients as they were seen: visits taken from a file, and played again."""
+"""Real clients: visits are read from a file, and played again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynpin.middleware.policy import read_file
 
 __all__ = ["Traces", "read_traces"]
 
-# A page is many requests, and one visit. It bounds the memory of a client as well.
+# A page is many requests, but one visit. This also limits the memory for a client.
 _ONE_VISIT = 60
 # In bytes.
 _LONGEST_FILE = 1 << 28
@@ -26,13 +26,13 @@ _SHORTEST, _LONGEST = 3_600, 3_660 * DAY
 
 @dataclass(frozen=True)
 class Traces:
-    """Clients that visit as real ones were seen to: each follows a trace chosen at random, begun at a random moment.
+    """Clients that repeat recorded visits: each follows a random trace from a random point of it.
 
     Attributes:
-        name: what they are called.
+        name: their name.
         share: their share of the population, in any unit.
-        length: how long the traces were taken, in seconds; they are repeated beyond it.
-        traces: each seen client's visits, in ascending seconds below `length`.
+        length: the length of the recording, in seconds; traces repeat after that.
+        traces: each recorded client's visits, in ascending seconds below `length`.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Traces:
         return self._seen.keys.size / len(self.traces) / self.length * DAY
 
     def draw(self, rng: np.random.Generator, clients: int, horizon: int) -> tuple[Integers, Floats]:
-        """How many visits each client makes, and their seconds, client by client, in order."""
+        """The number of visits of each client, and their seconds, client by client, in order."""
         chosen = rng.integers(len(self.traces), size=clients)
         begun = rng.integers(self.length, size=clients)
         starts = self._seen.starts[chosen]
         in_a_round = self._seen.starts[chosen + 1] - starts
 
         def before(second: Integers) -> Integers:
-            """How many visits of its trace, round after round, each client has behind it."""
+            """How many visits of its trace each client has made before a second, with all repetitions."""
             rounds, rest = np.divmod(second, self.length)
             behind: Integers = rounds * in_a_round + self._seen.index(chosen, rest) - starts
             return behind
@@ -70,22 +70,23 @@ class Traces:
 
 
 def read_traces(path: Path, length: int | None = None) -> tuple[int, tuple[tuple[int, ...], ...]]:
-    """Visits that were seen: a CSV file with the columns ``client`` and ``second``.
+    """Recorded visits: a CSV file with the columns ``client`` and ``second``.
 
     Args:
-        path: the file. The seconds count from anywhere, 1970 too; what a client asks for within a minute is one visit.
-        length: how long they were taken, in seconds; None for until the last visit.
+        path: the file. The seconds may count from any time, such as 1970. A client's requests within a minute are one
+            visit.
+        length: the length of the recording, in seconds; None for the time until the last visit.
 
     Returns:
         the length, and each client's visits.
 
     Raises:
-        InvalidStudy: for a file that holds no such table: the message names the line.
-        OSError: where it cannot be read.
+        InvalidStudy: for a file without such a table; the message names the line.
+        OSError: if it cannot be read.
     """
     seen = _rows(path)
     if not seen:
-        raise InvalidStudy(f"{path} holds no visit: below the line client,second it needs one line for each")
+        raise InvalidStudy(f"{path} has no visit: below the line client,second it needs one line for each visit")
     begun = min(map(min, seen.values()))
     last = max(map(max, seen.values())) - begun
     if last >= _LONGEST:

@@ -1,4 +1,4 @@
-"""Visits of many clients in one array, and where each client's begin."""
+"""Visits of many clients in one array, with the index at which each client's begin."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Visits:
     """The visits of some clients to one site, client by client, each client's in order.
 
     Attributes:
-        horizon: the seconds that are played, from 0.
-        starts: where each client's visits begin in `keys`, and after the last where they end.
-        keys: ``client * stride + second`` of every visit, which ascends through all clients.
+        horizon: the number of seconds that are played.
+        starts: the index in `keys` at which each client's visits begin, and at the end the number of all visits.
+        keys: ``client * stride + second`` for every visit, in ascending order.
     """
 
     horizon: int
@@ -33,11 +33,11 @@ class Visits:
 
     @property
     def stride(self) -> int:
-        """What tells clients apart in `keys`."""
+        """The factor of the client's number in `keys`."""
         return self.horizon + 1
 
     def index(self, clients: Integers, since: Integers | int) -> Integers:
-        """The index of each client's first visit at or after a second; the end of his visits where there is none."""
+        """The index of each client's first visit at or after a second; the end of its visits if there is none."""
         key: Integers = clients * self.stride + np.clip(since, 0, self.horizon)
         return np.searchsorted(self.keys, key).astype(np.int64, copy=False)
 
@@ -48,7 +48,7 @@ class Visits:
 
     @classmethod
     def of(cls, visits: Iterable[Sequence[int]], horizon: int) -> Visits:
-        """Visits that are given, client by client, in ascending seconds below the horizon."""
+        """The visits of each client, in ascending seconds below the horizon."""
         rows = [np.asarray(row, np.int64) for row in visits]
         starts = np.cumsum([0, *(row.size for row in rows)], dtype=np.int64)
         keys = [row + client * (horizon + 1) for client, row in enumerate(rows)]
@@ -56,7 +56,7 @@ class Visits:
 
 
 def ranges(first: Integers, end: Integers) -> Integers:
-    """The whole numbers of each half-open range, one range after the other."""
+    """The whole numbers in each half-open range, one range after the other."""
     counts = end - first
     total = int(counts.sum())
     before = np.cumsum(counts) - counts

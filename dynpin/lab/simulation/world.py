@@ -1,7 +1,7 @@
-"""A policy and a calendar as a client meets them: stretches of time in which nothing changes, and the rules in each.
+"""A policy and a calendar as clients meet them: periods in which nothing changes, and the rules in each.
 
-The rules are not written here. Each chain is held against each set of pins by :func:`dynpin.validation.validate`, each
-header is taken in by :func:`dynpin.noting.note`, once, and the answers are kept as tables.
+This module has no rules of its own. :func:`dynpin.validation.validate` compares each chain with each set of pins once,
+:func:`dynpin.noting.note` notes each header once, and the results are kept as tables.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from dynpin.validation import validate
 __all__ = ["HOST", "KEPT", "NO_ENTRY", "Epoch", "Face", "Rules", "World", "build"]
 
 HOST = "site.test"
-# In the tables: a client without an entry, and an entry that a response leaves as it is.
+# Values in the tables: a client without an entry, and an entry that a response does not change.
 NO_ENTRY, KEPT = 0, -1
 
 
 @dataclass(frozen=True)
 class Face:
-    """What a client meets when it connects: the pins of the validated chain, and the header of the response."""
+    """The answer to a client's connection: the pins of the validated chain, and the header of the response."""
 
     chain: tuple[Pin, ...]
     header: PublicKeyPins | None
@@ -40,14 +40,14 @@ class Face:
 
 @dataclass(frozen=True)
 class Epoch:
-    """A stretch of time in which nothing changes.
+    """A period in which nothing changes.
 
     Attributes:
         start: its first second.
         end: the second after its last.
-        site: the index of what the site shows.
-        attacks: of each attack that goes on, its number in the calendar and the index of what it shows.
-        version: the version of the signed list, counted from 1; 0 where there is none.
+        site: the index of the site's face.
+        attacks: for each current attack, its number in the calendar and the index of its face.
+        version: the version of the signed list, counted from 1; 0 if there is none.
     """
 
     start: int
@@ -59,12 +59,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Rules:
-    """What clients do, by the entry that they hold (rows; 0 is none) and what they meet (columns).
+    """The behaviour of clients, by their entry (rows; 0 is none) and by the face that they meet (columns).
 
     Attributes:
-        accepts: whether Pin Validation lets the connection go on.
-        becomes: the entry after the response: a row, `NO_ENTRY` for one that is removed, or `KEPT`.
-        max_age: for how many seconds each face's header is kept.
+        accepts: whether Pin Validation accepts the connection.
+        becomes: the entry after the response: a row, `NO_ENTRY` if it is removed, or `KEPT`.
+        max_age: for how many seconds the header of each face is kept.
     """
 
     accepts: NDArray[np.bool_]
@@ -78,11 +78,11 @@ class World:
 
     Attributes:
         epochs: from second 0 to the horizon, without a gap.
-        faces: what clients meet.
-        entries: the pins of each entry that a client can hold; the first is none.
-        rules: what clients do.
-        attacks: the attacks of the calendar, in its order; where two reach the same client, the first has it.
-        lists: the row of what each version of the signed list says, from version 1 on.
+        faces: the possible answers to clients.
+        entries: the pins of each entry that a client can have; the first is none.
+        rules: the behaviour of clients.
+        attacks: the attacks of the calendar, in its order; if two reach the same client, the first one counts.
+        lists: the entry row of each version of the signed list, from version 1 on.
     """
 
     epochs: tuple[Epoch, ...]
@@ -96,14 +96,14 @@ class World:
 def build(
     policy: SitePolicy, events: Iterable[Event], horizon: int, max_max_age: int, *, signed_after: int | None = None
 ) -> World:
-    """Lay a policy and its calendar out in time.
+    """Make the world of a policy and its calendar.
 
     Args:
         policy: the policy.
         events: the calendar.
         horizon: until when, in seconds.
         max_max_age: the clients' cap on max-age, in seconds.
-        signed_after: how long after each change a signed list says the same as the header; None where there is no list.
+        signed_after: how long after each change the signed list has the same pins; None if there is no list.
     """
     events = tuple(events)
     attacks = tuple(event for event in events if isinstance(event, Attack))
@@ -138,7 +138,7 @@ def build(
 
 
 def _lists(policy: SitePolicy, sites: Mapping[int, Site], signed_after: int | None) -> dict[int, tuple[Pin, ...]]:
-    """What each version of the signed list says, by the second at which it is published."""
+    """The pins in each version of the signed list, by the second at which it is published."""
     if signed_after is None or policy.pinned == "none":
         return {}
     said: dict[int, tuple[Pin, ...]] = {}
@@ -184,7 +184,7 @@ def _face_of_attack(attack: Attack, site: Site) -> Face:
 
 
 def _header(pins: tuple[Pin, ...], max_age: int) -> PublicKeyPins:
-    # Parsed as a client parses it, with its bound on max-age.
+    # Parsed as a client does, with its cap on max-age.
     return PublicKeyPins.parse(str(PublicKeyPins(pins, max_age=max_age)))
 
 

@@ -1,4 +1,4 @@
-"""The world, the clock and the store of the tests of violation reports: all three have one time."""
+"""Fixtures for the tests of violation reports: a site and its attacker, a clock and a store with the same time."""
 
 from __future__ import annotations
 

@@ -21,18 +21,18 @@ from ..world import HOST, World
 def test_an_enforced_context_reports_by_itself(world: World, inbox: Inbox) -> None:
     world.store.pin(HOST, world.header.pins, report_uri=URI)
     violate(world, enforce(world.plain_context(), world.store))
-    world.store.close()  # as a script does that leaves its `with` by the error
+    world.store.close()  # as a script does when the error leaves its `with`
     assert inbox.next_report()["hostname"] == HOST
 
 
 @pytest.mark.parametrize("reporter", [None, "off"])
-def test_it_reports_nothing_where_that_is_switched_off(world: World, reporter: Literal["off"] | None) -> None:
+def test_it_reports_nothing_if_reports_are_off(world: World, reporter: Literal["off"] | None) -> None:
     world.store.pin(HOST, world.header.pins, report_uri=URI)
     violate(world, enforce(world.plain_context(), world.store, reporter=reporter))
     assert ReportQueue(world.store).reports() == []
 
 
-def test_a_reporter_of_ones_own_takes_it(world: World) -> None:
+def test_a_users_own_reporter_gets_the_report(world: World) -> None:
     taken: list[tuple[Report, str]] = []
 
     class Own:
@@ -60,7 +60,7 @@ def test_the_thread_ends_when_nothing_waits_and_begins_again(store: PinStore, in
     assert [report.state for report in queue.reports()] == ["sent"] * 3
 
 
-def test_what_an_earlier_process_left_is_sent_by_the_next(world: World, inbox: Inbox) -> None:
+def test_the_next_process_sends_reports_that_an_earlier_one_left(world: World, inbox: Inbox) -> None:
     by_hand(world.store).add(a_report("earlier.test"), URI)
     context = enforce(world.plain_context(), world.store)
     with context.wrap_socket(world.connect(world.site), server_hostname=HOST):

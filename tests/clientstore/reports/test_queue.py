@@ -1,4 +1,4 @@
-"""The queue of violation reports (RFC 7469 §3): what is taken in, and the command that shows it."""
+"""The queue of violation reports (RFC 7469 §3): which reports are queued, and the command that shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..inbox import Inbox
 from ..queued import HOUR, URI, a_report, by_hand, outcomes, violate
 from ..world import HOST, World
 
-# -- taken in ---------------------------------------------------------------------------------------------------------
+# -- queued -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_violation_is_on_the_disk_when_the_error_is_raised(world: World) -> None:
@@ -45,7 +45,7 @@ def test_the_same_report_is_queued_once_an_hour_whenever_it_happened(store: PinS
     assert queue.add(a_report(at=clock.now), URI) == "repeated"  # it still waits to be sent
 
 
-def test_what_was_sent_is_queued_again_after_an_hour(store: PinStore, clock: Clock, inbox: Inbox) -> None:
+def test_a_sent_report_is_queued_again_after_an_hour(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     queue = by_hand(store)
     for seconds, added in ((0.0, "queued"), (HOUR - 1, "repeated"), (2.0, "queued")):
         clock.now += seconds
@@ -85,11 +85,11 @@ def test_a_report_that_must_not_or_cannot_be_sent_is_declined(store: PinStore, r
         ("same-domain", "https://collector.example/", "declined"),
     ],
 )
-def test_the_mode_says_where_reports_go(store: PinStore, mode: str, report_uri: str, added: str) -> None:
+def test_the_mode_decides_where_reports_are_sent(store: PinStore, mode: str, report_uri: str, added: str) -> None:
     assert by_hand(store, mode=mode).add(a_report("www.bank.co.uk"), report_uri) == added
 
 
-def test_what_another_mode_has_queued_is_not_sent_against_this_one(store: PinStore, inbox: Inbox) -> None:
+def test_reports_queued_in_another_mode_follow_the_present_mode(store: PinStore, inbox: Inbox) -> None:
     by_hand(store).add(a_report("www.bank.co.uk"), URI)
     for mode in ("off", "same-domain"):
         assert by_hand(store, mode=mode).send() == []
@@ -121,7 +121,7 @@ def test_noise_of_five_domains_neither_declines_nor_delays_the_report_of_a_bank(
     assert pending[HOST] == pending["old-bank.test"] == 1
     assert sum(pending.values()) == 1_000
     sent = [delivery.report.host for delivery in queue.send()]
-    # The newest of each domain goes first, so both banks are among the first attempts of the hour.
+    # The newest report of each domain is sent first, so both banks are among the first attempts of the hour.
     assert HOST in sent
     assert len(sent) == 6
     noisy = {host.rpartition(".evil")[2] for host in sent if "evil" in host}
@@ -143,14 +143,14 @@ def padded(count: int, *, validated: int = 1) -> Report:
     return dataclasses.replace(a_report(), served_chain=certificates, validated_chain=certificates[:validated])
 
 
-def test_what_a_server_sends_besides_its_chain_makes_no_report_longer_than_64_kib(store: PinStore) -> None:
+def test_extra_certificates_make_no_report_longer_than_64_kib(store: PinStore) -> None:
     queue = by_hand(store)
     for count in (3, 1_000):
         queue.add(padded(count), URI)
     short, long = (parse_report(report.body) for report in queue.pending())
     assert short.served_chain == padded(3).served_chain
     assert long.validated_chain == padded(3).served_chain[:1]
-    # As much of it as fits, from the leaf on.
+    # As much of the chain as fits, from the leaf on.
     assert long.served_chain == padded(1_000).served_chain[: len(long.served_chain)]
     assert 63_000 < len(queue.pending()[1].body) <= 65_536
 

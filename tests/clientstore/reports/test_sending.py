@@ -97,14 +97,14 @@ def test_no_more_than_so_many_are_sent_an_hour(store: PinStore, clock: Clock, in
     assert len(inbox.requests) == 5
 
 
-def test_where_none_may_be_sent_an_hour_none_is(store: PinStore, inbox: Inbox) -> None:
+def test_with_a_limit_of_zero_no_report_is_sent(store: PinStore, inbox: Inbox) -> None:
     queue = by_hand(store, max_per_hour=0)
     queue.add(a_report(), URI)
     assert queue.send(early=True) == []
     assert inbox.requests == []
 
 
-def test_what_one_process_sends_no_other_sends_meanwhile(store: PinStore, clock: Clock, inbox: Inbox) -> None:
+def test_two_processes_never_send_the_same_report_at_once(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     by_hand(store).add(a_report(), URI)
     with PinStore(store.path, clock=clock) as second:
         meanwhile: list[object] = []
@@ -114,7 +114,7 @@ def test_what_one_process_sends_no_other_sends_meanwhile(store: PinStore, clock:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_what_a_process_took_and_did_not_finish_is_sent_by_another(store: PinStore, clock: Clock, inbox: Inbox) -> None:
+def test_another_process_sends_a_report_that_was_not_finished(store: PinStore, clock: Clock, inbox: Inbox) -> None:
     queue = by_hand(store)
     queue.add(a_report(), URI)
     child = os.fork()
@@ -141,7 +141,7 @@ def test_redirects_are_not_followed(store: PinStore, inbox: Inbox) -> None:
         assert elsewhere.requests == []
 
 
-def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStore, routes: dict[str, int]) -> None:
+def test_text_from_the_other_side_is_escaped_for_the_terminal(store: PinStore, routes: dict[str, int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -168,7 +168,7 @@ def test_what_the_other_side_says_does_not_reach_the_terminal_raw(store: PinStor
 
 @contextlib.contextmanager
 def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) -> Generator[int]:
-    """A server that never ends what it says, and never falls silent; the port."""
+    """The port of a server that sends one byte at a time and never ends its response."""
 
     def serve() -> None:
         connection, _ = listener.accept()
@@ -179,7 +179,7 @@ def dripping(first: bytes, then: bytes, certificate: trustme.LeafCert | None) ->
                 certificate.configure_cert(context)
                 connection = stack.enter_context(context.wrap_socket(connection, server_side=True))
             connection.sendall(first)
-            for _ in range(1_000):  # so that the test ends in any case
+            for _ in range(1_000):  # so that the test always ends
                 connection.sendall(then)
                 while select.select([connection], [], [], 0.05)[0]:
                     if not connection.recv(65_536):

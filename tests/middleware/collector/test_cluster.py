@@ -1,4 +1,4 @@
-"""Several collectors on a pair of PostgreSQL servers: what was answered with 204 is there, once, whoever is killed."""
+"""Several collectors on a pair of PostgreSQL servers: a report answered with 204 is stored once, also after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks: whom a trusted proxy names, and otherwise whoever is connected."""
+"""The client's address: the one that a trusted proxy names, and otherwise the peer's."""
 
 from __future__ import annotations
 

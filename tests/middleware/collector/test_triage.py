@@ -199,7 +199,7 @@ MARKED_REPORT = reported([MARKED], [MARKED, STRANGER], PINS)
     ("days", "before", "kind", "verdict"),
     [
         (0, None, "unknown", "unknown-ca"),
-        # Whoever sent it while it was valid was a stranger, and stays one.
+        # Its CA was unknown while it was valid, and stays unknown.
         (400, "unknown", "unknown", "unknown-ca"),
         (400, None, "retired", "renewal-new-key"),
         (400, "retired", "retired", "renewal-new-key"),

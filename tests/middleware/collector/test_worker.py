@@ -163,7 +163,7 @@ sys.stdin.readline()
 
 
 def test_processes_tell_once(tmp_path: Path, build: Build) -> None:
-    # They are judged before, so that whoever sends alerts first has all to tell.
+    # They are judged before, so that the first alert has all groups.
     service = build()
     for name in ("a.test", "b.test", "c.test"):
         receive(service, report(hostname=name))

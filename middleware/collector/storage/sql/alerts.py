@@ -22,7 +22,7 @@ _NOTED = [each.name for each in fields(ChannelNote) if each.name != "waiting"]
 
 
 def unannounced(unit: Unit, limit: int) -> list[Group]:
-    """Judged, open groups that no alert has told of."""
+    """Open groups with a verdict that no alert has announced."""
     waiting = and_(_groups.alerted_at.is_(None), _groups.verdict.is_not(None), _groups.state == "open")
     rows = unit.db.execute(select(*GROUP_COLUMNS).where(waiting).order_by(_groups.id).limit(limit))
     return list(map(group_of, rows))

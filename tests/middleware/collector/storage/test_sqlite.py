@@ -50,7 +50,7 @@ def test_readers_beside_each_other_have_connections_of_their_own(storage: SQLSto
         assert one.db is not other.db
     with storage.reading() as one:
         storage.close()
-        assert one.db.exec_driver_sql("SELECT count(*) FROM reports").scalar() == 0, "whoever reads from it closes it"
+        assert one.db.exec_driver_sql("SELECT count(*) FROM reports").scalar() == 0, "its reader closes it"
     with pytest.raises(InvalidRequestError, match="closed"):
         one.db.exec_driver_sql("SELECT 1")
 

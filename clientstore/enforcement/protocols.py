@@ -1,4 +1,4 @@
-"""What the decision asks of others: the pins, what takes its reports, what looks at signed lists."""
+"""The interfaces that the decision needs: a store of pins, a queue of reports, a reader of signed lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Pins(Protocol):
 
     @property
     def path(self) -> Path | str:
-        """Where it is, for a person to read."""
+        """The file of the store, for messages."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Pins(Protocol):
         ...
 
     def look(self) -> tuple[object, float]:
-        """The state and the time."""
+        """The state of the store and the current time."""
         ...
 
     def hosts(self) -> Iterable[KnownPinnedHost]:
@@ -62,10 +62,10 @@ class Reporter(Protocol):
     """Takes violation reports to send (RFC 7469 §3): :class:`dynpin.clientstore.ReportQueue` is one."""
 
     def add(self, report: Report, report_uri: str) -> object:
-        """Keep the report until it is sent; what fails here must not hide the violation.
+        """Keep the report until it is sent. An exception here does not hide the violation.
 
-        On an event loop's thread a method ``add_soon`` with the same arguments is called instead, where there is one.
-        A method ``resume`` is called at the first handshake of a process, where there is one.
+        If the object has a method ``add_soon`` with the same arguments, it is called instead on an event loop's thread.
+        If it has a method ``resume``, that is called at the first handshake of a process.
         """
         ...
 
@@ -74,9 +74,9 @@ class Healer(Protocol):
     """Looks at signed lists: :class:`dynpin.clientstore.healing.Healing` is one."""
 
     def ask(self, recovery: Recovery, *, may_wait: bool) -> None:
-        """A connection was refused, and the list of this root may heal it."""
+        """Ask for a look at this root's list, because a connection was refused and the list may have new pins."""
         ...
 
     def resume(self) -> None:
-        """Go on with what an earlier process has left."""
+        """Continue the work that an earlier process left unfinished."""
         ...
