@@ -8,6 +8,8 @@ Revision ID: 0001
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -282,6 +284,8 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("untold_by_group", "untold", ["group_id"])
+    settings = sa.table("settings", sa.column("name"), sa.column("value"))
+    op.execute(settings.insert().values(name="secret", value=secrets.token_hex(32)))
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("rates_by_hour", "rates", ["hour", "group_id", "reports"])
         op.create_index("groups_by_last_seen", "groups", ["last_seen"])
