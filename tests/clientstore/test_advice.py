@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -134,6 +135,20 @@ def test_the_message_about_a_file_that_is_no_store_offers_no_repair(tmp_path: Pa
         assert "There is nothing in it to save. Name another file; or, to put a backup in its place, stop" in said
         assert "--repair" not in said
     assert file.read_bytes() == content
+
+
+def test_a_head_that_only_the_log_still_has_is_repaired_from_there(filled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "copy.sqlite"
+    with closing(sqlite3.connect(filled)) as connection:
+        connection.execute("VACUUM")  # every page is in the log now, and merged when the last connection closes
+        shutil.copy(filled.with_name(f"{filled.name}-wal"), file.with_name(f"{file.name}-wal"))
+    file.write_bytes(b"\0" * filled.stat().st_size)
+    said = _said(file)
+    assert check_command(file, "--repair") in said
+    assert "nothing in it to save" not in said
+    repair(file, NOW)
+    with PinStore(file) as store:
+        assert store.known_host("bank.test") is not None
 
 
 def test_commands_are_whole_wherever_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

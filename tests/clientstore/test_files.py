@@ -34,6 +34,11 @@ def remove_index(file: Path) -> None:
     beside(file, "-shm").unlink()
 
 
+def remove_log_and_index(file: Path) -> None:
+    remove_log(file)
+    remove_index(file)
+
+
 def replace_log(file: Path) -> None:
     shutil.copy(beside(file, "-wal"), beside(file, "-copy"))
     beside(file, "-copy").replace(beside(file, "-wal"))
@@ -106,7 +111,7 @@ if sys.argv[3] == "close":
 
 
 @pytest.mark.parametrize("end", ["close", "leave"])
-@pytest.mark.parametrize("change", [remove_log, replace_log, copy_by_the_program])
+@pytest.mark.parametrize("change", [remove_log, remove_log_and_index, replace_log, copy_by_the_program])
 def test_a_process_without_its_log_overwrites_no_writes_of_others(
     file: Path, change: Callable[[Path], None], end: str
 ) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -26,6 +27,7 @@ from dynpin.clientstore.store.formats import (
     write_toml,
     write_wget2,
 )
+from dynpin.recovery import NotedRecovery, Recovery
 from dynpin.report import LAST_SECOND
 
 from .pin_files import CHROMIUM, CHROMIUM_KEYS, NOW, ONE, TWO, host_names, opened, pins, seconds, static, uris
@@ -44,6 +46,22 @@ def noted(draw: st.DrawFn) -> KnownPinnedHost:
 def test_json_json_lines_and_csv_hold_everything(entries: list[KnownPinnedHost]) -> None:
     for write, read in ((write_json, read_json), (write_jsonl, read_jsonl), (write_csv, read_csv)):
         assert list(read(opened("".join(write(entries))), now=0.0)) == entries
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "held"),
+    [(write_json, read_json, True), (write_jsonl, read_jsonl, True), (write_csv, read_csv, False)],
+    ids=["json", "jsonl", "csv"],
+)
+def test_json_and_json_lines_hold_the_root_that_recovers_a_host(
+    write: Callable[[Iterable[KnownPinnedHost]], Iterator[str]],
+    read: Callable[..., Iterator[KnownPinnedHost]],
+    held: bool,
+) -> None:
+    recovery = NotedRecovery(Recovery(bytes([7]) * 32, "https://lists.test/bank"))
+    entry = KnownPinnedHost("bank.test", (ONE, TWO), False, None, NOW, NOW + 1, recovery=recovery)
+    (again,) = read(opened("".join(write([entry]))), now=0.0)
+    assert again == replace(entry, recovery=recovery if held else None)
 
 
 @given(st.lists(static(), min_size=1, max_size=5))

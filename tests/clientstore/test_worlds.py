@@ -127,6 +127,26 @@ def test_a_jump_may_refuse_everything_until_a_person_decides(file: Path, clock: 
     PinStore(file, clock=clock, on_clock_jump="refuse").close()
 
 
+def test_a_person_may_decide_in_another_process(file: Path, clock: Clock) -> None:
+    with PinStore(file, clock=clock, on_clock_jump="refuse") as store:
+        store.note("a.test", HEADER, [LEAF])
+        clock.now += 61 * DAY
+        with pytest.raises(StoreError, match="--accept-clock"):
+            store.known_host("a.test")
+        with PinStore(file, clock=clock) as other:
+            other.accept_clock()
+        assert store.known_host("a.test") is None
+
+
+def test_a_look_up_is_a_use_that_the_next_process_counts_from(file: Path, clock: Clock) -> None:
+    with PinStore(file, clock=clock) as store:
+        store.note("a.test", HEADER, [LEAF])
+        clock.now += 25 * DAY
+        store.validate("a.test", [LEAF])
+    clock.now += 20 * DAY  # the pins have expired, and the last use is 20 days ago: no jump
+    PinStore(file, clock=clock, on_clock_jump="refuse").close()
+
+
 def test_other_processes_do_not_take_the_decision_by_looking(file: Path, clock: Clock) -> None:
     with PinStore(file, clock=clock) as store:
         store.note("a.test", HEADER, [LEAF])
