@@ -153,7 +153,14 @@ def test_pages(payload: str, site: Start) -> None:
     running.post(json.dumps(sent))
     running.work()
     (group,) = running.groups()
-    paths = ("/", "/groups", "/reports", "/set-up", f"/groups/{group['group']}", f"/groups?{urlencode({'host': payload})}")
+    paths = (
+        "/",
+        "/groups",
+        "/reports",
+        "/set-up",
+        f"/groups/{group['group']}",
+        f"/groups?{urlencode({'host': payload})}",
+    )
     for path in paths:
         text = running.client.get(path).text
         assert all(character.isprintable() or character in "\n\xa0" for character in text), path
