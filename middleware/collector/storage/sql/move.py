@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, insert, select, text, tuple_, update
@@ -93,8 +94,8 @@ def _fingerprint(db: Connection, secret: str, counts: Mapping[str, int]) -> str:
     digest = hashlib.sha256(json.dumps([secret, counts]).encode())
     for table in _COPIED:
         if table not in _OF_GROUPS:
-            for rows in _pieces(db, table, ()):
-                digest.update(repr([[*row.values()] for row in rows]).encode())
+            for row in chain.from_iterable(_pieces(db, table, ())):
+                digest.update(repr([*row.values()]).encode())
     return digest.hexdigest()
 
 
