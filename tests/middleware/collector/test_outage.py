@@ -74,7 +74,7 @@ def test_a_file_that_is_gone_without_its_log(site: Start, tmp_path: Path) -> Non
     text = refused(running)
     assert "the file is gone; put it back" in text
     assert "the log of the old file" not in text
-    with pytest.raises(StoreError, match="reports.sqlite-wal is still there and may hold reports"):
+    with pytest.raises(StoreError, match=r"reports\.sqlite-wal is still there and may hold reports"):
         open_storage(running.file)
     assert not running.file.exists()
     (tmp_path / "elsewhere").rename(running.file)
