@@ -125,7 +125,11 @@ def test_a_long_answer_has_no_deadline() -> None:
         await send({"type": "http.response.body"})
 
     scope: Scope = {"type": "http", "state": {"dynpin.connection": Told()}}
-    asyncio.run(telling(streaming)(scope, receive, send))
+
+    async def answered() -> None:
+        await telling(streaming)(scope, receive, send)
+
+    asyncio.run(answered())
     assert told[: told.index("streams")] == ["request_begins", "body_awaited", "body_awaited", "body_ended"]
     assert "body_awaited" not in told[told.index("streams") :]
 
