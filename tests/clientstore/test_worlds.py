@@ -48,6 +48,15 @@ def test_a_private_store_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_private_store_that_is_closed_refuses() -> None:
+    store = PinStore.private()
+    store.pin("a.test", [LEAF])
+    store.close()
+    for use in (store.hosts, lambda: store.known_host("a.test"), lambda: store.pin("b.test", [LEAF])):
+        with pytest.raises(StoreError, match="closed; open a new PinStore"):
+            use()
+
+
 def test_pins_of_one_partition_are_unknown_in_another(file: Path, clock: Clock) -> None:
     names = ("https://one.example", "https://two.example", "../../etc/passwd", "", "x" * 1000)
     stores = [PinStore(file, clock=clock, partition=name) for name in names]
