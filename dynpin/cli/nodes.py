@@ -76,7 +76,7 @@ def _as_json(document: SiteDocument, now: float) -> dict[str, object]:
                 "since": rfc3339(node.since),
                 "seen_at": rfc3339(node.seen_at),
                 "chains": [list(chain) for chain in node.chains],
-                "speaker": str(node.speaker),
+                "sender": str(node.sender),
                 "doubled": None if node.doubled is None else [str(each) for each in node.doubled],
             }
             for name, node in sorted(document.nodes.items())
