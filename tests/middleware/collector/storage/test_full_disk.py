@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,20 +19,14 @@ from dynpin.middleware.collector.service import Service
 from dynpin.middleware.collector.storage import Arrival, Filter, Storage
 from tests.middleware.collector.conftest import NOW, Clock, report
 from tests.middleware.collector.test_command import run
+from tests.small_disk import fill, mounted
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if os.geteuid():
-        pytest.skip("only root may mount a small file system")
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with mounted(tmp_path / "small", 12) as folder:
+        yield folder
 
 
 LATER = NOW + 100 * 86_400
@@ -45,14 +37,6 @@ def add_reports(storage: Storage, start: int, number: int = 50, at: float = NOW)
     body = json.dumps(report() | {"x": "x" * 5000})
     told = [understood(report(hostname=f"h{start + n}.test"), "enforce") for n in range(number)]
     storage.add([Arrival(one.cause, one.flags, None, None, "t", "", "", at, body) for one in told], {})
-
-
-def fill(folder: Path) -> None:
-    """Leave no room on it."""
-    with contextlib.suppress(OSError), (folder / "other").open("wb", buffering=0) as other:
-        while other.write(b"x" * 4096):
-            pass
-    assert os.statvfs(folder).f_bavail == 0
 
 
 def test_old_reports_are_deleted_on_a_disk_that_something_else_has_filled(small_disk: Path) -> None:
@@ -99,10 +83,10 @@ def test_the_worker_keeps_a_reserve(small_disk: Path) -> None:
     reserve = small_disk / "r.sqlite-reserve"
     assert reserve.stat().st_blocks * 512 > 2**20
     reserve.unlink()
-    fill(small_disk)
+    ballast = fill(small_disk)
     keep_reserve(Path(service.storage.name))
     assert not reserve.exists(), "an empty one would promise room that there is not"
-    (small_disk / "other").unlink()
+    ballast.unlink()
     clock.forward(3601)
     service.worker.work()
     assert reserve.exists()
