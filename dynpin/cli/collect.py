@@ -210,7 +210,12 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
-    rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
+    told = found.settings
+    printed_base(told, "")
+    try:
+        rows = {name: (_shown(found, name), source) for name, source in found.sources.items()}
+    except ValueError as error:
+        fail(str(error))
     if as_json:
         print_json({name: {"value": value, "from": source} for name, (value, source) in rows.items()})
     else:
@@ -220,8 +225,6 @@ def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOptio
         for name, (value, source) in rows.items():
             table.add_row(name, _text(value), source)
         table_console().print(table)
-    told = found.settings
-    printed_base(told, "")
     try:
         ServiceSettings(tokens=told.tokens, source_address=told.source_address, trusted_proxies=told.trusted_proxies)
     except ValueError as error:

@@ -66,6 +66,21 @@ def test_a_file_that_was_moved_away_and_comes_back(site: Start, tmp_path: Path) 
     assert stored(running) >= 2
 
 
+def test_a_file_that_is_gone_without_its_log(site: Start, tmp_path: Path) -> None:
+    """The log may hold reports that were acknowledged, so nobody is told to remove it, and nothing deletes it."""
+    running = site()
+    assert stored(running) == 1
+    running.file.rename(tmp_path / "elsewhere")
+    text = refused(running)
+    assert "the file is gone; put it back" in text
+    assert "the log of the old file" not in text
+    with pytest.raises(StoreError, match=r"reports\.sqlite-wal is still there and may hold reports"):
+        open_storage(running.file)
+    assert not running.file.exists()
+    (tmp_path / "elsewhere").rename(running.file)
+    assert stored(running) >= 2
+
+
 def test_a_file_that_was_removed(site: Start, tmp_path: Path) -> None:
     running = site()
     assert stored(running) == 1

@@ -33,7 +33,7 @@ class _Open:
 
     def __init__(self, engine: SQLAlchemyEngine, path: Path, last: Identity | None) -> None:
         before = _identity(path)
-        if last is not None and before[:2] != last[:2] and (before[2:4] == last[2:4] or before[4:] == last[4:]):
+        if last is not None and before[0] and before[:2] != last[:2] and _share_a_log(before, last):
             # A copy has replaced the file, but the old file's log is still there: SQLite would apply it to the copy.
             raise _log_of_another(path)
         self.connection = engine.connect()
@@ -191,6 +191,10 @@ def _identity(path: Path) -> Identity:
         else:
             found += (status.st_dev, status.st_ino)
     return found
+
+
+def _share_a_log(one: Identity, other: Identity) -> bool:
+    return one[2:4] == other[2:4] or one[4:] == other[4:]
 
 
 def _replaced(path: Path) -> StoreError:

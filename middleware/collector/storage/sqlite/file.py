@@ -55,7 +55,15 @@ def make_file(path: Path) -> None:
             raise StoreError(
                 f"there is no folder {path.parent} for the report storage {path.name}; make it, or name another file"
             )
+        log = Path(f"{path}-wal")
+        has_log = log.exists() and log.stat().st_size > 0  # read first: a process that makes the file now has no log
         if not path.exists():
+            if has_log:
+                # SQLite would delete the log, and with it reports that were acknowledged.
+                raise StoreError(
+                    f"the report storage {path} is gone, but its log {log.name} is still there and may hold reports; "
+                    f"put the file back, or remove {log.name} to begin without any report"
+                )
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
