@@ -74,7 +74,9 @@ def command_pages() -> dict[str, str]:
 
 
 def _command_page(name: str) -> str:
-    parts = list(_with_those_below(command(name), f"dynpin {name}"))
+    called = command(name)
+    make_readable(called, called.context_class(called, info_name=name))
+    parts = list(_with_those_below(called, f"dynpin {name}"))
     heads = ["#"] + ["##"] * (len(parts) - 1)
     return "\n".join(
         f"{head} {path}\n\n```text\n{_help(each, path)}\n```\n" for head, (path, each) in zip(heads, parts, strict=True)

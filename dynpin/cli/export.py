@@ -77,6 +77,7 @@ def export(
         typer.Option(
             "--expires",
             formats=["%Y-%m-%d"],
+            metavar="YYYY-MM-DD",
             help="The day on which static pins, or those of an ssl-pinning file, end, UTC.",
             show_default=False,
         ),

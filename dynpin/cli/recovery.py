@@ -99,7 +99,7 @@ def sign(
     sources: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]…",
+            metavar="FILE",
             help="The sources of the list: dynpin.toml files, or tables of pins (.json, .jsonl, .csv). Without any, "
             "the pending files are signed.",
             show_default=False,
@@ -201,7 +201,7 @@ def _listed(source: Path, now: float) -> dict[str, ListedHost]:
 def rotate_keys(
     parts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROLE]…", help="Roles: root, targets, snapshot, timestamp. Without any, all."),
+        typer.Argument(metavar="ROLE", help="Roles: root, targets, snapshot, timestamp. Without any, all."),
     ] = None,
     folder: FolderOption = DEFAULT_FOLDER,
     threshold: Annotated[

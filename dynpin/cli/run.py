@@ -56,6 +56,8 @@ def run(
 
     COMMAND is Python with its arguments, or a program that is written in it: pip, for one. What does not go through
     Python's ssl module is not covered.
+
+    Example: dynpin run -- python script.py
     """
     path = shutil.which(command[0])
     if path is None:
