@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from dynpin.cli.app import COMMANDS, app, command
+from dynpin.cli.app import COMMANDS, app, command, make_readable
 from dynpin.cli.collect_settings import FLAGS, Settings, described
 
 if TYPE_CHECKING:

@@ -129,7 +129,7 @@ def _flowing(paragraph: str) -> str:
 
 
 def _tidy(parameters: Iterable[Parameter]) -> None:
-    """Name values in capitals. Typer 0.29 prints {url} for an argument, <bool> after a flag, <list[str]> after a list."""
+    """Name values in capitals. Typer 0.29 prints {url} for an argument, <bool> for a flag, <list[str]> for a list."""
     for parameter in parameters:
         if isinstance(parameter, TyperOption) and parameter.is_flag:
             parameter.metavar = ""

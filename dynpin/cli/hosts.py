@@ -49,7 +49,7 @@ def hosts(
     """
     if context.invoked_subcommand is not None:
         if find is not None or remove is not None or store is not None:
-            fail(f"give the options behind the verb: dynpin hosts {context.invoked_subcommand} …")
+            fail(f"write the options after the verb: dynpin hosts {context.invoked_subcommand} …")
         return
     if find is not None and remove is not None:
         fail("-F finds and -R removes: give one of them")

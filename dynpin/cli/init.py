@@ -34,8 +34,7 @@ __all__ = ["init"]
 
 _NEXT = """\
 Next
-  1. Move {private} off this machine, to two places that do not burn down together. Its passphrase belongs
-     in neither of them.
+  1. Move {private} off this machine, to two places in different buildings. Keep its passphrase in a third place.
   2. Send the header. In Flask:  app.wsgi_app = PublicKeyPinsWSGIMiddleware(app.wsgi_app, "{inventory}")
      In FastAPI and other ASGI apps:  app = PublicKeyPinsMiddleware(app, "{inventory}")
      With a proxy alone:  dynpin export nginx --watch FILE --reload COMMAND

@@ -124,9 +124,7 @@ def import_pins(
 
 def export_pins(
     form: Annotated[ExportFormat, typer.Option("--format", help="The format to write.")],
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="HOST", help="These hosts. The default is all.")
-    ] = None,
+    hosts: Annotated[list[str] | None, typer.Argument(metavar="HOST", help="These hosts. The default is all.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write. The default is stdout.")
     ] = None,
