@@ -190,6 +190,8 @@ def pin(
         exact = [certificate_digest(text) for text in certificates or ()]
     except (UnpinnableKey, ValueError, OSError) as error:
         fail(str(error))
+    if not pins and not exact:
+        fail(f"name a pin or a key file of {host}: dynpin hosts pin {host} FILE")
     with PinStore(store) as kept:
         covered = not include_subdomains and _covers(kept, host)
         entry = kept.pin(

@@ -66,7 +66,7 @@ def forget_command(name: Annotated[str, typer.Argument(help="The node.")], inven
 def _state(inventory: Path | None) -> SharedState:
     site = inventory_of(inventory)
     if site is None:
-        fail("there is no dynpin.toml in this folder: name the site's with --inventory")
+        fail("there is no dynpin.toml in this folder: name that of the site with --inventory; dynpin init makes one")
     state = fetched(site)
     if state is None:
         fail(f'{site.path} has no line state in [site]: state = "https://COLLECTOR" lets nodes share what they send')

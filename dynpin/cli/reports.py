@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True)
 def reports(context: typer.Context, store: Annotated[Path | None, typer.Option("--store", hidden=True)] = None) -> None:
     """The violation reports that are waiting to be sent (RFC 7469 §3)."""
     if store is not None:
-        fail(f"give the options behind the verb: dynpin reports {context.invoked_subcommand} …")
+        fail(f"write the options after the verb: dynpin reports {context.invoked_subcommand} …")
 
 
 @app.command("list")
