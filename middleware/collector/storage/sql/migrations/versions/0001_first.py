@@ -8,12 +8,15 @@ Revision ID: 0001
 
 from __future__ import annotations
 
+import secrets
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
 down_revision = None
 
+_SETTINGS = sa.table("settings", sa.column("name"), sa.column("value"))
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Ordered by its bytes, also if the database has another order.
 _Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -282,6 +285,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("untold_by_group", "untold", ["group_id"])
+    op.execute(_SETTINGS.insert().values(name="secret", value=secrets.token_hex(32)))
     if op.get_bind().dialect.name == "sqlite":
         op.create_index("rates_by_hour", "rates", ["hour", "group_id", "reports"])
         op.create_index("groups_by_last_seen", "groups", ["last_seen"])
