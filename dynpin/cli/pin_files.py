@@ -126,7 +126,7 @@ def export_pins(
     form: Annotated[ExportFormat, typer.Option("--format", help="The format to write.")],
     hosts: Annotated[list[str] | None, typer.Argument(metavar="HOST", help="These hosts. The default is all.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write. The default is stdout.")
+        Path | None, typer.Option("--out", "-o", help="The file to write. The default is stdout.")
     ] = None,
     store: StoreOption = None,
 ) -> None:
@@ -134,7 +134,7 @@ def export_pins(
 
     The file is written whole or not at all. JSON and TOML are for up to 10,000 hosts, the others for a million.
 
-    Example: dynpin hosts export --format json --output pins.json
+    Example: dynpin hosts export --format json --out pins.json
     """
     if store is not None and not store.exists():
         fail(f"there is no pin store at {store}")
