@@ -20,6 +20,7 @@ __all__ = ["command_pages", "settings_page", "write_generated"]
 
 # As wide as a terminal of 80 columns.
 _WIDTH = 78
+_HELP = ["-h", "--help"]
 
 _SETTINGS_HEAD = """# collector.toml
 
@@ -75,7 +76,7 @@ def command_pages() -> dict[str, str]:
 
 def _command_page(name: str) -> str:
     called = command(name)
-    make_readable(called, called.context_class(called, info_name=name))
+    make_readable(called, called.context_class(called, info_name=name, help_option_names=_HELP))
     parts = list(_with_those_below(called, f"dynpin {name}"))
     heads = ["#"] + ["##"] * (len(parts) - 1)
     return "\n".join(
@@ -95,7 +96,7 @@ def _help(each: Command, path: str) -> str:
     if isinstance(each, TyperCommand | TyperGroup):
         each.rich_markup_mode = None  # plain text, without Rich's boxes
     context = each.context_class(
-        each, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH, help_option_names=["-h", "--help"]
+        each, info_name=path, terminal_width=_WIDTH, max_content_width=_WIDTH, help_option_names=_HELP
     )
     return each.get_help(context).strip()
 

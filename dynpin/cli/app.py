@@ -112,16 +112,12 @@ class _Table(TyperGroup):
 
 def make_readable(called: Command, ctx: Context) -> None:
     """Let the help of a command, and of those below it, fill the lines and name the arguments."""
-    called.help = "\n\n".join(_flowing(each) for each in (called.help or "").split("\n\n"))
+    # Rich keeps the line breaks of the source.
+    called.help = "\n\n".join(each.replace("\n", " ") for each in (called.help or "").split("\n\n"))
     _tidy(called.get_params(ctx))
     if isinstance(called, TyperGroup):
         for each in called.commands.values():
             make_readable(each, ctx)
-
-
-def _flowing(paragraph: str) -> str:
-    """A paragraph in one line, since Rich would keep the line breaks of the source. A list of examples keeps them."""
-    return paragraph if paragraph.startswith("Examples:") else paragraph.replace("\n", " ")
 
 
 def _tidy(parameters: Iterable[Parameter]) -> None:

@@ -76,9 +76,9 @@ def init(
     Nothing is overwritten. If the command fails, the folder is unchanged.
     The exit code is 1 if the site cannot be pinned as it is.
 
-    Examples:
-    dynpin init www.example.com
-    dynpin init tls/fullchain.pem --out pins
+    Example: dynpin init www.example.com
+
+    Example: dynpin init tls/fullchain.pem --out pins
     """
     is_file = Path(site).is_file()
     if keys is not None and is_file:
