@@ -109,9 +109,9 @@ def test_the_guard_knows_what_other_nodes_send(many: Many) -> None:
 def test_a_guard_that_cannot_ask_stops(many: Many) -> None:
     a = many.start()[0]
     many.running.close()
-    assert "cannot be asked for" in run(a, "guard", str(a.files.chain), code=2)
-    assert "cannot be asked for" in run(a, "rotate", "status", code=2)
-    assert "cannot be asked for" in nodes(a, "list", code=2)
+    assert "cannot be read" in run(a, "guard", str(a.files.chain), code=2)
+    assert "cannot be read" in run(a, "rotate", "status", code=2)
+    assert "cannot be read" in nodes(a, "list", code=2)
 
 
 def test_an_emergency_goes_by_what_was_seen_last(many: Many) -> None:
