@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Receive violation reports (RFC 7469 §3), store them, and say what they mean.")
+app = typer.Typer()
 app.add_typer(tokens_app, name="tokens")
 app.add_typer(api_tokens_app, name="api-tokens")
 app.command("move")(move)
@@ -80,6 +80,8 @@ def collect(
     Reports go to /r/TOKEN/enforce and /r/TOKEN/report-only; the pages start at /. If no setting says who may read, a
     password is made and printed. Each setting can also be in collector.toml, or in the environment as DYNPIN_COLLECTOR_
     and its name. A flag wins over the environment, and the environment wins over the file.
+
+    Example: dynpin collect --storage reports.sqlite --port 8080
     """
     # Typer gives an empty value for a repeatable flag that was not used.
     typed = {name: context.params[name] for name in Settings.model_fields}
@@ -115,13 +117,15 @@ def _serve(settings: Settings) -> None:
         except (ModuleNotFoundError, PolicyError, StoreError, ValueError) as error:
             fail(str(error))
         service = reports.service
+        names: list[str] | None = None
         try:
             service.storage.name_tokens(settings.tokens, time.time())
+            names = [one.token for one in service.tokens() if one.revoked_at is None]
         except StoreError as error:
             say(f"dynpin: {error}", err=True)
+            say("dynpin: the collector starts, and answers reports with 503 until it can store them", err=True)
         listening = listening_at(settings, listener.getsockname()[1])
         base = printed_base(settings, listening)
-        names = [one.token for one in service.tokens() if one.revoked_at is None]
         _welcome(base, names, made, listening, settings)
         proxies = TrustedProxies(settings.trusted_proxies)
         serve(
@@ -185,11 +189,11 @@ def _alerts(settings: Settings) -> Alerts | None:
     return Alerts(apprise(settings.alerts), digest=settings.digest, url=settings.public_url)
 
 
-def _welcome(base: str, names: list[str], password: str | None, listening: str, settings: Settings) -> None:
+def _welcome(base: str, names: list[str] | None, password: str | None, listening: str, settings: Settings) -> None:
     from dynpin.middleware.collector.storage import shown  # noqa: PLC0415
 
     lines: list[str] = []
-    if "intake" in settings.parts:
+    if "intake" in settings.parts and names is not None:
         lines += [f"report-uri  {base}/r/{name}/{mode}" for name in names for mode in ("enforce", "report-only")]
         if not names:
             lines.append("report-uri  none yet: dynpin collect tokens add")
@@ -204,7 +208,10 @@ def _welcome(base: str, names: list[str], password: str | None, listening: str, 
 
 @app.command("config")
 def config(context: typer.Context, config: ConfigFile = None, as_json: JsonOption = False) -> None:
-    """Print each setting and where it comes from. The collector reads the files that settings name when it starts."""
+    """Print each setting and where it comes from. The collector reads the files that settings name when it starts.
+
+    Example: dynpin collect config --config collector.toml
+    """
     from dynpin.middleware.collector import ServiceSettings  # noqa: PLC0415
 
     found = settings_of(context, config=config)
@@ -260,7 +267,10 @@ def prune(
     megabytes: Annotated[int | None, typer.Option(help="Keep at most this much in total.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete old reports now. A running collector does this every hour."""
+    """Delete old reports now. A running collector does this every hour.
+
+    Example: dynpin collect prune --storage reports.sqlite --days 90
+    """
     from dynpin.middleware.collector import Retention  # noqa: PLC0415
     from dynpin.middleware.collector.reserve import with_reserve  # noqa: PLC0415
 
@@ -283,7 +293,10 @@ def prune(
 
 @app.command("migrate")
 def migrate(context: typer.Context, storage: StorageOption = None, config: ConfigFile = None) -> None:
-    """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables."""
+    """Upgrade the storage to this version's schema. In an empty PostgreSQL database, make the tables.
+
+    Example: dynpin collect migrate --storage postgresql://collector@db/reports
+    """
     from dynpin.middleware.collector.storage import migrate_storage, shown  # noqa: PLC0415
 
     address = settings_of(context, storage, config).settings.storage

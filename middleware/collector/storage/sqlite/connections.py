@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, text
@@ -18,7 +18,7 @@ from sqlalchemy import Engine as SQLAlchemyEngine
 from dynpin.errors import StoreError
 
 from ...fork import renew_after_fork
-from .file import sql_engine, storage_errors, transaction
+from .file import FullDisk, make_file, prepare, sql_engine, storage_errors, transaction
 
 __all__ = ["Connections"]
 
@@ -66,15 +66,22 @@ class Connections:
     """The connections of one process to one file.
 
     Args:
-        path: the file, made by :func:`.open_database`.
+        path: the file; it is made if there is none.
+
+    Raises:
+        StoreError: if the file cannot be used. On a full disk it is prepared later, at the first use with enough room.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._engine = sql_engine(path)
         self._last: Identity | None = None  # the files of the last connection
+        self._is_prepared = False
         self.renew()
         renew_after_fork(self)
+        make_file(path)
+        with suppress(FullDisk):
+            self._prepare()
 
     def renew(self) -> None:
         """Start without connections; those of a parent process stay open."""
@@ -142,7 +149,13 @@ class Connections:
         with self._lock:
             self._drop()
 
+    def _prepare(self) -> None:
+        if not self._is_prepared:
+            prepare(self.path)
+            self._is_prepared = True
+
     def _open(self, engine: SQLAlchemyEngine) -> _Open:
+        self._prepare()
         one = _Open(engine, self.path, self._last)
         self._last = one.files
         return one
