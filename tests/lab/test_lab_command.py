@@ -226,7 +226,7 @@ def test_the_report_is_written_and_told_in_a_table(tmp_path: Path, monkeypatch: 
         ["5", "playings;", "all", "went", "as", "asserted."],
         [],
         ["a.html:", "5", "playings", "of", "3", "scenarios"],
-        ["a-explorer.html:", "the", "same,", "to", "be", "stepped", "through", "in", "a", "browser"],
+        ["a-explorer.html:", "the", "same,", "step", "by", "step", "in", "a", "browser"],
     ]
     assert "with dynpin, chromium" in Path("a.html").read_text()
     # Each leads to the other, story by story.

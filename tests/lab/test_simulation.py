@@ -197,7 +197,7 @@ def test_traces_are_read_from_a_file(tmp_path: Path) -> None:
 
 BAD_TRACES = {
     "no columns": ("a,b\n1,2\n", "needs the columns"),
-    "no visit": ("client,second\n", "holds no visit"),
+    "no visit": ("client,second\n", "has no visit"),
     "no number": ("client,second\na,1\nb,noon\n", ":3: 'noon' is not a number"),
     "too long": ("client,second\na,0\na,86400\n", "more than its length"),
     "no second": ("client,second\na\n", ":2: '' is not a number"),
